@@ -1,0 +1,45 @@
+"""Does a larger text decoder caption better? The paper's Table 10 says no (p. 11, "preliminary")."""
+
+from gitbench.spec import Ablation, Arm, Claim
+
+# From the smallest to the largest; "base" is the profile's own decoder, "large" the one the claim is about.
+SIZES = {
+    "smoke": {"small": "self_1x64", "base": "self_2x64", "large": "self_4x128"},
+    "cpu": {"small": "self_1x64", "base": "self_2x128", "large": "self_4x256"},
+    "gpu": {"tiny": "self_1x192", "small": "self_2x384", "base": "self_6x384", "deep": "self_12x384", "large": "self_12x512"},
+    "paper": {
+        "base": "self_6x768",
+        "deep": "self_12x768",
+        "deeper": "self_24x768",
+        "wide": "self_6x1024",
+        "wide_deep": "self_12x1024",
+        "large": "self_24x1024",
+    },
+}
+
+ABLATION = Ablation(
+    name="decoder_size",
+    title="Decoder size",
+    question="Does a larger text decoder give better captions, with everything else the same?",
+    axis="decoder",
+    arms={
+        profile: tuple(Arm(name=name, variants={"decoder": variant}) for name, variant in sizes.items())
+        for profile, sizes in SIZES.items()
+    },
+    claims=(
+        Claim(
+            name="larger-no-better",
+            kind="not_better",
+            metric="CIDEr",
+            treatment="large",
+            reference="base",
+            margin=0.05,
+            margin_unit="range",
+            margin_reason="a twentieth of the way from the blind floor to the ceiling: less would not repay the added cost",
+            says="A larger text decoder brings no improvement.",
+            quote="a larger decoder shows no improvement",
+            where="Table 10, p. 11",
+            confidence="SQ",
+        ),
+    ),
+)

@@ -1,0 +1,25 @@
+"""gitbench: a reproducible benchmarking and ablation suite for GIT, the Generative Image-to-text Transformer.
+
+Four layers that talk through frozen values and files: Define (`spec`, `variants`, `profiles`, `ablations/`),
+Run (`runs`, `training`, `models`, `data`, `metrics`), Judge (`judge`) and Show (`report`).
+Only Run imports torch; the two names below that need more than the standard library are loaded on first use.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__version__ = "0.1.0"
+__all__ = ["build_model", "load_frame"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "build_model":
+        from gitbench.models import build_model
+
+        return build_model
+    if name == "load_frame":
+        from gitbench.judge.frame import load_frame
+
+        return load_frame
+    raise AttributeError(f"module 'gitbench' has no attribute '{name}'")

@@ -1,0 +1,7 @@
+"""`python -m gitbench`."""
+
+import sys
+
+from gitbench.cli import main
+
+sys.exit(main())

@@ -1,0 +1,91 @@
+"""What a data set is to the rest of gitbench: a `Source`, one split, whose items are images with all their captions.
+
+A source never decodes an image to answer a question about text, and never imports torch. Its fingerprint is taken
+from content (never from a name or a path), because it enters the run key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from gitbench.data.scene_graph import SceneGraph
+from gitbench.errors import GitbenchError
+
+SPLITS = ("train", "val", "test")
+# Everything that str.splitlines or a Java reader takes for the end of a line, and tabs: one such character inside a
+# caption would shift every later caption of a line-based scorer to the wrong image.
+_SEPARATORS = re.compile("[\t\n\r\x0b\x0c\x1c\x1d\x1e\x1f\x85\u2028\u2029\x00]+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One image's text: id, all reference captions, and where the data set has them questions and a scene graph."""
+
+    image_id: str
+    captions: tuple[str, ...]
+    questions: tuple[tuple[str, str], ...] = ()  # (question, answer)
+    graph: SceneGraph | None = None
+
+
+@runtime_checkable
+class Source(Protocol):
+    """One split of one data set."""
+
+    name: str
+    split: str
+
+    def __len__(self) -> int: ...
+
+    def image_id(self, index: int) -> str:
+        """Return the id of an item, unique in its split."""
+
+    def example(self, index: int) -> Example:
+        """Return the text of an item; no image is decoded."""
+
+    def image(self, index: int) -> np.ndarray:
+        """Return an image at its original size: uint8 (H, W, 3), RGB."""
+
+    def fingerprint(self) -> str:
+        """Return a hexadecimal hash of the content of the split as used (after the limit)."""
+
+    def check(self) -> None:
+        """Raise what is wrong with captions or files, as far as that shows without decoding an image."""
+
+
+def clean_caption(text: object, where: str) -> str:
+    """Fold line separators and tabs to one space and strip; an empty caption is an error that names its place."""
+    if not isinstance(text, str):
+        raise GitbenchError(f"{where}: a caption must be text, not {type(text).__name__}: correct or remove it")
+    folded = re.sub(" {2,}", " ", _SEPARATORS.sub(" ", text)).strip()
+    if not folded:
+        raise GitbenchError(f"{where}: empty caption: write one or remove it from the data")
+    return folded
+
+
+def content_hash(parts: Iterable[str | bytes]) -> str:
+    """Hash a sequence of texts and byte strings; lengths are hashed too, so that boundaries count. 32 hex digits."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def check_split(split: str) -> None:
+    """Refuse a split name other than train, val and test."""
+    if split not in SPLITS:
+        raise GitbenchError(f"unknown split '{split}': known: {', '.join(SPLITS)}")
+
+
+def used_length(found: int, limit: int | None, what: str) -> int:
+    """Return how many items are used: a limit is an upper bound, so a smaller split is used whole."""
+    if limit is not None and limit < 1:
+        raise GitbenchError(f"{what}: a limit of {limit} images leaves nothing: use at least 1")
+    return found if limit is None else min(limit, found)

@@ -1,0 +1,207 @@
+"""What is made once and used by every run: decoded images as one array, encoded captions, tokenizers.
+
+Files lie under `files.cache_dir()` and are named after content (fingerprint and settings), so a stale one cannot be
+picked up. They are written atomically under a lock, so runs that start together build a file once. Where the cache
+cannot be written (disk full, read-only), the value is kept in memory and one warning says so; images beyond 1 GiB are
+refused instead, with the variable that moves the cache.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import zipfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from gitbench.data.base import Source, content_hash
+from gitbench.data.transforms import centre_square
+from gitbench.errors import GitbenchError
+from gitbench.files import atomic_path, cache_dir, make_dir
+
+T = TypeVar("T")
+STORE_VERSION = 1  # raise when the way images are stored changes
+MEMORY_LIMIT = 2**30  # bytes of images that may be held in memory when the cache cannot be written
+_CHUNK = 256  # images decoded and written at a time
+_DAMAGED = (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile)
+_log = logging.getLogger("gitbench")
+
+
+class Encoder(Protocol):
+    """The part of a tokenizer that encoding a split needs."""
+
+    def encode_all(self, texts: list[str], max_tokens: int) -> list[list[int]]: ...
+
+    def fingerprint(self) -> str: ...
+
+
+class CacheUnwritable(GitbenchError):
+    """The cache folder cannot be written; holds the fix."""
+
+
+def cached(path: Path, save: Callable[[Path], None], load: Callable[[Path], T]) -> T:
+    """Load a cache file, made first where it is missing or damaged; raises CacheUnwritable."""
+    found, value = _try_load(path, load)
+    if found:
+        return value  # type: ignore[return-value]
+    with _lock(path):
+        found, value = _try_load(path, load)  # another process may have made it meanwhile
+        if found:
+            return value  # type: ignore[return-value]
+        with _unwritable(path), atomic_path(path) as temporary:
+            save(temporary)
+        return load(path)
+
+
+def _try_load(path: Path, load: Callable[[Path], T]) -> tuple[bool, T | None]:
+    if not path.exists():
+        return False, None
+    try:
+        return True, load(path)
+    except _DAMAGED:
+        return False, None  # cut short or foreign: it is made again
+
+
+@contextlib.contextmanager
+def _unwritable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except CacheUnwritable:
+        raise
+    except GitbenchError as error:
+        if not isinstance(error.__cause__, OSError):
+            raise  # about the data, not about the disk
+        reason = error.__cause__.strerror or "cannot be written"
+        text = f"the cache {path.parent}: {reason}: set GITBENCH_CACHE to a folder with space"
+        raise CacheUnwritable(text) from error
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Hold the lock of a cache file; the system releases it if the process is killed."""
+    from filelock import FileLock
+
+    with _unwritable(path):
+        make_dir(path.parent)
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire()
+    except OSError as error:
+        text = f"the cache {path.parent}: {error.strerror}: set GITBENCH_CACHE to a folder you may write to"
+        raise CacheUnwritable(text) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+# ---- images -----------------------------------------------------------------------------------------------------
+
+
+def decoded_split(source: Source, store_size: int) -> np.ndarray:
+    """Return all images of a split as squares: uint8 (n, store_size, store_size, 3), a read-only memory map.
+
+    Photographs are resized (short side, bicubic) and centre-cropped as at test time; scenes are drawn at that size.
+    """
+    fingerprint = content_hash([source.fingerprint(), str(store_size), str(STORE_VERSION)])[:20]
+    path = cache_dir() / "images" / f"{source.split}-{store_size}px-{fingerprint}.npy"
+    shape = (len(source), store_size, store_size, 3)
+
+    def load(path: Path) -> np.ndarray:
+        images = np.load(path, mmap_mode="r")
+        if images.shape != shape or images.dtype != np.uint8:
+            raise ValueError("not these images")
+        return images
+
+    def save(path: Path) -> None:
+        # plain writes, not a memory map: on a full disk those fail with an error and not with SIGBUS
+        with open(path, "wb") as file:
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            for chunk in _chunks(source, store_size):
+                file.write(chunk.tobytes())
+
+    try:
+        return cached(path, save, load)
+    except CacheUnwritable as error:
+        if int(np.prod(shape)) > MEMORY_LIMIT:
+            raise
+        _log.warning("%s; the %d images of %s are held in memory", error, len(source), source.split)
+        images = np.concatenate(list(_chunks(source, store_size)))
+        images.flags.writeable = False
+        return images
+
+
+def _chunks(source: Source, size: int) -> Iterator[np.ndarray]:
+    """Yield the images of a split in order, a chunk at a time; photographs are decoded by a few threads."""
+    draw = getattr(source, "render", None)
+
+    def one(index: int) -> np.ndarray:
+        return draw(index, size) if draw else centre_square(source.image(index), size)
+
+    for start in range(0, len(source), _CHUNK):
+        indices = range(start, min(start + _CHUNK, len(source)))
+        if draw:  # drawing is Python: threads would not help
+            yield np.stack([one(index) for index in indices])
+        else:
+            with ThreadPoolExecutor(4) as pool:
+                yield np.stack(list(pool.map(one, indices)))
+
+
+# ---- captions ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedCaptions:
+    """The payload tokens of all captions of a split, in one flat array with two levels of offsets."""
+
+    ids: np.ndarray  # int32 (tokens,)
+    captions: np.ndarray  # int64 (captions + 1,): where each caption starts in ids
+    images: np.ndarray  # int64 (images + 1,): where each image starts in captions
+
+    def of(self, index: int) -> list[list[int]]:
+        """Return the token lists of one image's captions."""
+        first, last = int(self.images[index]), int(self.images[index + 1])
+        bounds = self.captions[first : last + 1].tolist()
+        return [self.ids[a:b].tolist() for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+
+
+def encoded_split(source: Source, tokenizer: Encoder, max_tokens: int) -> EncodedCaptions:
+    """Return the captions of a split as tokens, at most `max_tokens` each, without [CLS] and [SEP]."""
+    key = content_hash([source.fingerprint(), tokenizer.fingerprint(), str(max_tokens), "1"])[:20]
+    path = cache_dir() / "captions" / f"{source.split}-{key}.npz"
+
+    def load(path: Path) -> EncodedCaptions:
+        with np.load(path) as arrays:
+            return EncodedCaptions(ids=arrays["ids"], captions=arrays["captions"], images=arrays["images"])
+
+    made: list[EncodedCaptions] = []
+
+    def save(path: Path) -> None:
+        made.append(_encode(source, tokenizer, max_tokens))
+        buffer = io.BytesIO()
+        np.savez(buffer, ids=made[0].ids, captions=made[0].captions, images=made[0].images)
+        path.write_bytes(buffer.getvalue())
+
+    try:
+        return cached(path, save, load)
+    except CacheUnwritable:
+        return made[0] if made else _encode(source, tokenizer, max_tokens)
+
+
+def _encode(source: Source, tokenizer: Encoder, max_tokens: int) -> EncodedCaptions:
+    texts: list[str] = []
+    images = [0]
+    for index in range(len(source)):
+        texts += source.example(index).captions
+        images.append(len(texts))
+    lists = tokenizer.encode_all(texts, max_tokens)
+    lengths = np.array([len(ids) for ids in lists], dtype=np.int64)
+    flat = np.fromiter((token for ids in lists for token in ids), dtype=np.int32, count=int(lengths.sum()))
+    return EncodedCaptions(ids=flat, captions=np.concatenate([[0], np.cumsum(lengths)]), images=np.array(images))

@@ -1,0 +1,27 @@
+"""Errors meant for people: one line that says what is wrong and what to do.
+
+Everything a user can cause (a bad path, an unknown name, a full disk) is raised as `GitbenchError`;
+the command line prints its text without a traceback and exits with `exit_code`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class GitbenchError(Exception):
+    """Something the user can mend. The text is one line: what is wrong, then what to do."""
+
+    exit_code = 2
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> GitbenchError:
+    """Build the error for a name that is not registered, offering the nearest known one.
+
+    `kind` is the noun shown to the user ("ablation", "profile", ...).
+    """
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    return GitbenchError(f"unknown {kind} '{name}': {hint}known: {', '.join(known) or '(none)'}")

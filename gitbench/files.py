@@ -1,0 +1,110 @@
+"""Files that are whole or absent: atomic writes, the cache folder, resources of the repository.
+
+Every result gitbench writes goes through `atomic_path`: the bytes go to a temporary file beside the target, are
+flushed to disk, and take the target's name in one step. A kill at any moment leaves the old file or the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gitbench.errors import GitbenchError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def resource(name: str) -> Path:
+    """Return a folder that lives at the repository's top level ("ablations", "reports/templates", ...).
+
+    An installed wheel carries the same folders under `gitbench/_resources`.
+    """
+    for base in (ROOT, Path(__file__).resolve().parent / "_resources"):
+        if (base / name).exists():
+            return base / name
+    raise GitbenchError(f"{name} is missing from this installation: reinstall gitbench or run it from a clone")
+
+
+def cache_dir() -> Path:
+    """Return the folder for what can be made again (rendered scenes, tokenizers): $GITBENCH_CACHE or the user's cache."""
+    base = os.environ.get("GITBENCH_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "gitbench"
+    return Path(base)
+
+
+@contextlib.contextmanager
+def explain_os_errors(path: Path) -> Iterator[None]:
+    """Turn the file-system faults a user can mend into one-line errors that name the fix."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise GitbenchError(f"the disk is full while writing {path}: free some space or pass another --work-dir") from error
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise GitbenchError(f"{path} cannot be written (read-only): pass a --work-dir that you may write to") from error
+        if error.errno in (errno.ENOTDIR, errno.EEXIST):
+            raise GitbenchError(f"{path} cannot be created, a file is in the way: remove it or pass another --work-dir") from error
+        raise
+
+
+def make_dir(path: Path) -> Path:
+    """Create a folder and its parents; errors name the fix."""
+    with explain_os_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; when the block ends well it becomes `path` in one step."""
+    path = Path(path)
+    make_dir(path.parent)
+    with explain_os_errors(path):
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp" + path.suffix, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            with open(temporary, "rb+") as written:
+                os.fsync(written.fileno())
+            os.chmod(temporary, 0o666 & ~_UMASK)
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+_UMASK = _umask()  # mkstemp makes files private; results are as readable as any other file
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file atomically, UTF-8."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write JSON atomically, indented, keys in the given order; NaN and infinity are refused."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read JSON; a missing or truncated file gives a one-line error."""
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise GitbenchError(f"{path} does not exist") from None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise GitbenchError(f"{path} is damaged (not whole JSON): delete it and run again") from None

@@ -1,0 +1,83 @@
+"""Put verdicts into words: one sentence a verdict, and one sentence for the ablation's question.
+
+Computed from the verdict's own numbers, so that the words cannot drift from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gitbench.judge.claims import INCOMPLETE, INCONCLUSIVE, NOT_TESTABLE, REFUTED, SUPPORTED, Verdict
+from gitbench.judge.frame import Study
+from gitbench.judge.scores import digits, display_name, signed, unit
+
+# What a decided claim means for the pair, by kind and verdict: "<treatment> <phrase> <reference>".
+_PHRASES = {
+    ("better", SUPPORTED): "is better than",
+    ("better", REFUTED): "is not better than",
+    ("not_better", SUPPORTED): "brings no improvement that reaches the margin over",
+    ("not_better", REFUTED): "is better than",
+    ("equivalent", SUPPORTED): "is equivalent to",
+    ("equivalent", REFUTED): "differs from",
+}
+
+
+def answer(study: Study, verdicts: Sequence[Verdict]) -> str:
+    """Return the answer to the study's question in one sentence, with n, units and interval where there is one."""
+    where = f"On {study.data} at the {study.profile} profile"
+    if not verdicts:
+        return f"{where}, this ablation states no claim to judge: see the table."
+    if len(verdicts) == 1:
+        return f"{where}, {verdict_clause(verdicts[0])}."
+    counts = {word: sum(each.word == word for each in verdicts) for word in (SUPPORTED, REFUTED, INCONCLUSIVE)}
+    open_ones = len(verdicts) - sum(counts.values())
+    parts = [f"{count} {word.lower()}" for word, count in counts.items() if count]
+    parts += [f"{open_ones} not judged"] * bool(open_ones)
+    return f"{where}, of {len(verdicts)} claims {', '.join(parts)}: " + "; ".join(map(verdict_clause, verdicts)) + "."
+
+
+def verdict_sentence(verdict: Verdict) -> str:
+    """Return one verdict as a sentence of its own."""
+    clause = verdict_clause(verdict)
+    return clause[0].upper() + clause[1:] + "."
+
+
+def verdict_clause(verdict: Verdict) -> str:
+    """Return one verdict as a clause: what holds, the difference with interval and n, and what decided."""
+    claim = verdict.claim
+    pair = f"{claim.treatment} ({verdict.treatment}) against {claim.reference} ({verdict.reference})"
+    if verdict.word == INCOMPLETE:
+        return f"no verdict yet on {pair}: {verdict.reason}"
+    measured = measured_difference(verdict)
+    if verdict.word == NOT_TESTABLE:
+        return f"this cannot be tested on {pair}: {verdict.reason} ({measured})"
+    if verdict.word == INCONCLUSIVE:
+        return f"it stays open for {pair}: {measured}, {verdict.reason}; {further_seeds(verdict)}"
+    phrase = _PHRASES[claim.kind, verdict.word]
+    return (
+        f"{claim.treatment} ({verdict.treatment}) {phrase} {claim.reference} ({verdict.reference}): "
+        f"{measured}; {verdict.reason}"
+    )
+
+
+def measured_difference(verdict: Verdict) -> str:
+    """Return "CIDEr difference +1.2 points, 95 % interval -0.3 to +2.7, n = 5 paired seeds"."""
+    if verdict.difference is None:
+        return "no difference measured"
+    metric, spread = verdict.claim.metric, verdict.interval or (verdict.difference,)
+    places = digits((verdict.difference, verdict.margin or 0.0, *spread))
+    text = f"{display_name(metric)} difference {signed(verdict.difference, places)} {unit(metric)}"
+    if verdict.interval:
+        text += f", 95 % interval {signed(verdict.interval[0], places)} to {signed(verdict.interval[1], places)}"
+    return f"{text}, n = {verdict.n} paired seed{'s' * (verdict.n != 1)}"
+
+
+def further_seeds(verdict: Verdict) -> str:
+    """Return how many further seeds would decide an inconclusive claim."""
+    if verdict.further_seeds is None:
+        return "more than 1000 further seeds would be needed to decide it if the difference is as seen here"
+    plural = "s" * (verdict.further_seeds != 1)
+    return (
+        f"about {verdict.further_seeds} further seed{plural} would decide it with 80 % power "
+        "if difference and spread are as seen here"
+    )

@@ -1,0 +1,60 @@
+"""What each column of the frame is: its unit, its direction, and how many digits to print.
+
+One place, so that a table, a figure axis and a sentence never disagree about a metric.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+# Order of columns in tables; a metric that is not named here follows, in alphabetical order.
+SCORES = ("CIDEr", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "SPICE", "SceneF1", "test_nll")
+
+# Cost columns of a record, with their units.
+COSTS = {
+    "parameters": "count",
+    "encoder_parameters": "count",
+    "decoder_parameters": "count",
+    "flops_per_image": "FLOP",
+    "peak_memory_bytes": "byte",
+    "train_images_per_second": "image/s",
+    "seconds": "s",
+}
+
+_UNITS = {"test_nll": "nat/token"}
+_LOWER_IS_BETTER = {"test_nll", "nll", "perplexity"}
+_NAMES = {"test_nll": "test NLL", "SceneF1": "scene F1"}
+
+
+def unit(metric: str) -> str:
+    """Return the unit of a metric; caption scores are in points, a hundred times their fraction."""
+    return COSTS.get(metric) or _UNITS.get(metric, "points")
+
+
+def lower_is_better(metric: str) -> bool:
+    """Say whether a smaller value of `metric` is the better one."""
+    return metric in _LOWER_IS_BETTER
+
+
+def display_name(metric: str) -> str:
+    """Return the name of a metric as a reader writes it."""
+    return _NAMES.get(metric, metric)
+
+
+def ordered(metrics: Iterable[str]) -> list[str]:
+    """Sort score names into table order."""
+    rank = {name: index for index, name in enumerate(SCORES)}
+    return sorted(set(metrics), key=lambda name: (rank.get(name, len(rank)), name))
+
+
+def digits(values: Iterable[float]) -> int:
+    """Return the decimals that print `values` at about three significant digits, from the largest of them."""
+    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    return 1 if largest >= 10 else 2 if largest >= 1 else 3
+
+
+def signed(value: float, places: int) -> str:
+    """Format with an explicit sign, a true minus, and no sign on zero."""
+    text = f"{value:+.{places}f}"
+    return (text[1:] if float(text) == 0 else text).replace("-", "\N{MINUS SIGN}")

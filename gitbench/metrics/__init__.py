@@ -1,0 +1,21 @@
+"""Caption metrics, each score with its signature: BLEU, METEOR, ROUGE-L, CIDEr, SPICE, and SceneF1 on `scenes`.
+
+One file a metric family: `captions` (BLEU, ROUGE-L, CIDEr), `meteor`, `spice`, `scene_graph`; `scorer` runs them all,
+`aggregate` turns stored per-image values back into corpus scores without Java. No torch here.
+"""
+
+from gitbench.metrics.aggregate import CORPUS_METRICS, aggregate, from_totals, statistics
+from gitbench.metrics.base import SCALE, Score, Scores
+from gitbench.metrics.scorer import CaptionScorer, leave_one_out
+
+__all__ = [
+    "CORPUS_METRICS",
+    "SCALE",
+    "CaptionScorer",
+    "Score",
+    "Scores",
+    "aggregate",
+    "from_totals",
+    "leave_one_out",
+    "statistics",
+]

@@ -1,0 +1,62 @@
+"""From per-image values back to a corpus score, for any selection of images and without Java.
+
+CIDEr, ROUGE-L, SPICE and SceneF1 are means over images. BLEU and METEOR are not: they are functions of sums, so the
+sums' summands are stored and added up again. A bootstrap resamples rows of `statistics` and calls `from_totals`.
+(A resampled CIDEr keeps the document frequencies of the full set.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from gitbench.errors import GitbenchError, unknown_name
+from gitbench.metrics import meteor
+from gitbench.metrics.base import SCALE
+from gitbench.metrics.captions import BLEU_COLUMNS, ORDERS, bleu_from_totals
+
+BLEUS = tuple(f"BLEU-{order}" for order in range(1, ORDERS + 1))
+CORPUS_METRICS = (*BLEUS, "METEOR")  # every other metric is a mean over images
+
+
+def statistics(per_image: pd.DataFrame, metric: str) -> np.ndarray:
+    """Return additive statistics of a metric, (images, k) float64: sum any rows, then call `from_totals`.
+
+    A mean over images is (sum, count), with (0, 0) for an image where the metric is undefined.
+    Raises GitbenchError if the table lacks what the metric needs.
+    """
+    if metric in BLEUS:
+        _require(per_image, metric, BLEU_COLUMNS)
+        return per_image[list(BLEU_COLUMNS)].to_numpy(dtype=float)
+    if metric == "METEOR":
+        _require(per_image, metric, ("meteor_stats",))
+        return meteor.statistics_matrix(per_image["meteor_stats"].tolist())
+    if metric not in per_image.columns:
+        known = [name for name in per_image.columns if pd.api.types.is_float_dtype(per_image[name].dtype)]
+        raise unknown_name("metric", metric, known)
+    values = per_image[metric].to_numpy(dtype=float)
+    defined = np.isfinite(values)
+    return np.stack([np.where(defined, values, 0.0), defined.astype(float)], axis=1)
+
+
+def from_totals(totals: Sequence[float] | np.ndarray, metric: str) -> float:
+    """Return the corpus score, times 100, from summed rows of `statistics`; NaN for a mean over no image."""
+    if metric in BLEUS:
+        return SCALE * bleu_from_totals(list(map(float, totals)), BLEUS.index(metric) + 1)
+    if metric == "METEOR":
+        return SCALE * meteor.from_totals(list(map(float, totals)))
+    total, count = totals
+    return float(total) / float(count) if count else float("nan")
+
+
+def aggregate(per_image: pd.DataFrame, metric: str) -> float:
+    """Return the corpus score, times 100, of the images in a table (all of them, or any resample of its rows)."""
+    return from_totals(statistics(per_image, metric).sum(axis=0), metric)
+
+
+def _require(per_image: pd.DataFrame, metric: str, columns: Sequence[str]) -> None:
+    lacking = [name for name in columns if name not in per_image.columns]
+    if lacking:
+        raise GitbenchError(f"{metric} cannot be computed, the table lacks {lacking[0]}: score the captions again")

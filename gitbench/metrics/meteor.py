@@ -1,0 +1,229 @@
+"""METEOR 1.5 in a child process that cannot hang us.
+
+The jar comes from `pycocoevalcap` and is driven by its own line protocol (`SCORE` gives an image's statistics, `EVAL`
+the scores of such statistics). Upstream's wrapper is not used: after any error it waits for ever on its own lock, also
+at the interpreter's exit. Here every answer has a deadline, and a process that dies or is late is ended and reported.
+
+The process reads a table of paraphrases for 8-10 s when it starts and then needs about 4 ms an image and up to 2 GB,
+so one process serves all calls. It ends when its input closes, so it does not outlive a killed parent.
+
+METEOR is a corpus statistic: `from_totals` repeats the jar's arithmetic (Denkowski and Lavie 2014, English ranking
+parameters), so that resampled corpora can be scored from the stored statistics without Java (tested against the jar).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import queue
+import subprocess
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import IO
+
+import numpy as np
+
+from gitbench.metrics.base import MetricUnavailable
+from gitbench.metrics.java import java_command, java_environment, last_line
+from gitbench.metrics.tokenize import library_folder
+
+VERSION = "METEOR-1.5"
+STATISTICS = 23  # numbers an image: 4 lengths, 4 matches in each of 4 stages, chunks, 2 match counts
+
+# Parameters of `-l en`, whose task is "rank"; stages are exact, stem, synonym and paraphrase.
+_ALPHA, _BETA, _GAMMA, _DELTA = 0.85, 0.2, 0.6, 0.75
+_STAGE_WEIGHTS = np.array([1.0, 0.6, 0.8, 0.6])
+_CHUNKS = 20  # place of the chunk count among the statistics
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeteorResult:
+    """Corpus score and per-image scores (fractions), and each image's statistics as the jar prints them."""
+
+    score: float
+    per_image: list[float]
+    statistics: list[str]
+
+
+class Meteor:
+    """One METEOR process: `submit` captions, do something else, then `collect` the result.
+
+    Every failure (no jar, crash, deadline passed, nonsense answered) is a `MetricUnavailable` that says why; the next
+    `submit` starts a fresh process.
+    """
+
+    def __init__(self, timeout: float = 600) -> None:
+        """`timeout`: seconds from `submit` until the result must be there."""
+        self.timeout = timeout
+        self.process: subprocess.Popen[bytes] | None = None
+        self._answers: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._errors: IO[bytes] | None = None
+        self._pending = 0  # answers submitted for and not collected
+        self._longest = 0  # words of the longest caption among them
+        self._deadline = math.inf
+        self._end: weakref.finalize | None = None
+
+    def start(self) -> None:
+        """Start the process if none is running; returns at once, the process goes on reading its table."""
+        if self.process is not None and self.process.poll() is None:
+            return
+        self.close()
+        jar = library_folder() / "meteor" / "meteor-1.5.jar"
+        if not jar.is_file():
+            raise MetricUnavailable(f"{jar} is missing: run `python -m pip install --force-reinstall pycocoevalcap`")
+        command = java_command("-Xmx2G", "-jar", jar, "-", "-", "-stdio", "-l", "en", "-norm")
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        try:
+            self.process = subprocess.Popen(
+                command,
+                cwd=jar.parent,
+                env=java_environment(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                start_new_session=True,  # Ctrl-C is for us: a score in progress must not lose its METEOR by it
+            )
+        except OSError as error:
+            raise MetricUnavailable(f"METEOR cannot be started ({error}): run `gitbench doctor`") from error
+        self._answers = queue.SimpleQueue()
+        threading.Thread(target=_read, args=(self.process, self._answers), daemon=True).start()
+        self._end = weakref.finalize(self, _end, self.process)  # also runs when the interpreter exits
+
+    def submit(self, predictions: Sequence[str], references: Sequence[Sequence[str]]) -> None:
+        """Send tokenized captions, one prediction and its references an image. Does not wait for the answers."""
+        if self._pending:  # answers that nobody collected would be taken for the new ones
+            self.close()
+        self.start()
+        self._deadline = time.monotonic() + self.timeout
+        self._pending = len(predictions)
+        self._longest = max((len(text.split()) for refs in [predictions, *references] for text in refs), default=0)
+        lines = [
+            " ||| ".join(["SCORE", *map(_clean, refs), _clean(text)])
+            for text, refs in zip(predictions, references, strict=True)
+        ]
+        self._write(lines)
+
+    def collect(self) -> MeteorResult:
+        """Wait for the answers to the last `submit`."""
+        try:
+            statistics = [self._answer() for _ in range(self._pending)]
+            for line in statistics:
+                if len(line.split()) != STATISTICS:
+                    raise MetricUnavailable(f"METEOR answered '{line[:80]}' instead of {STATISTICS} numbers")
+            self._write([" ||| ".join(["EVAL", *statistics])])
+            per_image = [float(self._answer()) for _ in range(self._pending)]
+            result = MeteorResult(score=float(self._answer()), per_image=per_image, statistics=statistics)
+        except ValueError as error:
+            self.close()
+            raise MetricUnavailable(f"METEOR answered nonsense ({error})") from error
+        except BaseException:  # an interrupt leaves unread answers behind, which the next call would take for its own
+            self.close()
+            raise
+        self._pending = 0
+        return result
+
+    def close(self) -> None:
+        """End the process; nothing happens if none is running."""
+        if self._end is not None:
+            self._end()
+        self.process = self._end = None
+        self._pending = 0
+        if self._errors is not None:
+            self._errors.close()
+            self._errors = None
+
+    def _write(self, lines: list[str]) -> None:
+        """Send lines from a thread of their own: the process may stop reading while its answers wait to be read."""
+        assert self.process is not None and self.process.stdin is not None
+        payload = "".join(line + "\n" for line in lines).encode("utf-8", "replace")
+        threading.Thread(target=_send, args=(self.process.stdin, payload), daemon=True).start()
+
+    def _answer(self) -> str:
+        try:
+            line = self._answers.get(timeout=max(0.0, self._deadline - time.monotonic()))
+        except queue.Empty:
+            raise MetricUnavailable(
+                f"METEOR did not finish within {self.timeout:g} s (the longest caption has {self._longest} words): "
+                "free the machine, shorten such a caption, or allow it more time"
+            ) from None
+        if line is None:
+            raise MetricUnavailable(f"METEOR's process died ({self._last_words()}): score again with more free memory")
+        return line.decode("utf-8", "replace").strip()
+
+    def _last_words(self) -> str:
+        assert self.process is not None and self._errors is not None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout=10)
+        self._errors.seek(0)
+        return f"exit status {self.process.returncode}, {last_line(self._errors.read())}"
+
+
+def _clean(text: str) -> str:
+    """Take the protocol's separator out of a caption (upstream does so for predictions only)."""
+    return text.replace("|||", "").replace("  ", " ")
+
+
+def _read(process: subprocess.Popen[bytes], answers: queue.SimpleQueue[bytes | None]) -> None:
+    assert process.stdout is not None
+    with contextlib.suppress(ValueError, OSError):  # closed under us by `close`
+        for line in process.stdout:
+            answers.put(line)
+    answers.put(None)
+    process.stdout.close()
+
+
+def _send(pipe: IO[bytes], payload: bytes) -> None:
+    with contextlib.suppress(ValueError, OSError):  # the process has died: `_answer` will say so
+        pipe.write(payload)
+        pipe.flush()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+    if process.stdin is not None:
+        with contextlib.suppress(OSError):  # what it had not read is of no use to anybody
+            process.stdin.close()
+
+
+def statistics_matrix(lines: Sequence[str]) -> np.ndarray:
+    """Parse stored statistics into an additive matrix (images, 23): its rows may be summed over any set of images.
+
+    A caption matched whole and in one piece counts no chunk in a corpus, as in the jar.
+    """
+    matrix = np.array([line.split() for line in lines], dtype=float).reshape(-1, STATISTICS)
+    stages = matrix[:, 4:_CHUNKS].reshape(-1, 4, 4)  # image, stage, (content, reference's; function, reference's)
+    prediction_matches = stages[:, :, [0, 2]].sum((1, 2))
+    reference_matches = stages[:, :, [1, 3]].sum((1, 2))
+    whole = (prediction_matches == matrix[:, 0]) & (reference_matches == matrix[:, 1]) & (matrix[:, _CHUNKS] == 1)
+    matrix[whole, _CHUNKS] = 0
+    return matrix
+
+
+def from_totals(totals: Sequence[float]) -> float:
+    """Return METEOR (a fraction) from summed statistics.
+
+    Precision and recall weigh content words `delta` and function words `1 - delta`, and each stage by its weight;
+    the score is their alpha-mean times one minus the fragmentation penalty.
+    """
+    sums = np.asarray(totals, dtype=float)
+    length, reference_length, function, reference_function = sums[:4]
+    stages = sums[4:_CHUNKS].reshape(4, 4)
+    chunks, matches, reference_matches = sums[_CHUNKS:]
+
+    def weighted(content: float, function_words: float) -> float:
+        return _DELTA * content + (1 - _DELTA) * function_words
+
+    matched = weighted(_STAGE_WEIGHTS @ stages[:, 0], _STAGE_WEIGHTS @ stages[:, 2])
+    reference_matched = weighted(_STAGE_WEIGHTS @ stages[:, 1], _STAGE_WEIGHTS @ stages[:, 3])
+    if matched == 0 or reference_matched == 0:
+        return 0.0
+    precision = matched / weighted(length - function, function)
+    recall = reference_matched / weighted(reference_length - reference_function, reference_function)
+    mean = 1 / ((1 - _ALPHA) / precision + _ALPHA / recall)
+    fragmentation = chunks / ((matches + reference_matches) / 2)
+    return max(0.0, mean * (1 - _GAMMA * fragmentation**_BETA))

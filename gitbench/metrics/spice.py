@@ -1,0 +1,84 @@
+"""SPICE (Anderson et al. 2016), where its parser is installed; a stated absence elsewhere.
+
+`pycocoevalcap` ships SPICE without Stanford CoreNLP 3.6.0, which its constructor downloads (384 MB). Nothing is
+downloaded here. The jar is run by ourselves, with temporary files where temporary files belong, and with the packages
+opened that its serialisation library needs on Java 16 and newer. SPICE asks for up to 8 GB of memory.
+
+Known gap: no machine of the test suite has CoreNLP; the tests run this module against a stand-in for the jar.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from gitbench.errors import GitbenchError
+from gitbench.files import read_json, write_json
+from gitbench.metrics.base import MetricUnavailable
+from gitbench.metrics.java import java_command, java_environment, last_line
+from gitbench.metrics.tokenize import library_folder
+
+VERSION = "SPICE-1.0"
+PARSER = "corenlp-3.6.0"
+_OPENED = ("java.lang", "java.math", "java.util", "java.util.concurrent", "java.net", "java.text")
+
+
+def missing_files() -> str | None:
+    """Say what SPICE lacks and how to get it; None where it is complete."""
+    folder = library_folder() / "spice"
+    parts = [folder / "spice-1.0.jar", *(folder / "lib" / f"stanford-{PARSER}{end}.jar" for end in ("", "-models"))]
+    absent = [part.name for part in parts if not part.is_file()]
+    if not absent:
+        return None
+    return (
+        f"SPICE's files are not installed ({', '.join(absent)}): "
+        "run `python -m pycocoevalcap.spice.get_stanford_models`, a download of 384 MB"
+    )
+
+
+def spice_scores(predictions: Sequence[str], references: Sequence[Sequence[str]], timeout: float = 600) -> np.ndarray:
+    """Return SPICE's F an image, (images,), from tokenized captions; NaN where SPICE leaves it undefined.
+
+    Raises MetricUnavailable if files are missing, or the program fails or needs more than `timeout` seconds.
+    """
+    reason = missing_files()
+    if reason:
+        raise MetricUnavailable(reason)
+    with tempfile.TemporaryDirectory(prefix="gitbench-spice-") as name:
+        given, made = Path(name) / "captions.json", Path(name) / "scores.json"
+        rows = zip(predictions, references, strict=True)
+        write_json(given, [{"image_id": i, "test": text, "refs": list(refs)} for i, (text, refs) in enumerate(rows)])
+        _run(given, made, timeout)
+        try:
+            found = {item["image_id"]: item["scores"]["All"]["f"] for item in read_json(made)}
+            values = [found[place] for place in range(len(predictions))]
+        except (GitbenchError, KeyError, TypeError) as error:
+            raise MetricUnavailable(f"SPICE's answer is damaged ({error!r}): score again") from error
+    return np.array([np.nan if value is None else float(value) for value in values], dtype=float)
+
+
+def _run(given: Path, made: Path, timeout: float) -> None:
+    opened = [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPENED]
+    jar = library_folder() / "spice" / "spice-1.0.jar"
+    command = java_command(*opened, "-Xmx8G", "-jar", jar, given, "-out", made, "-subset", "-silent")
+    try:
+        done = subprocess.run(
+            command,
+            cwd=given.parent,
+            env=java_environment(),
+            capture_output=True,
+            timeout=timeout,
+            start_new_session=True,  # Ctrl-C is for us, and must not turn into an absent score
+        )
+    except subprocess.TimeoutExpired:
+        raise MetricUnavailable(
+            f"SPICE did not finish within {timeout:g} s: free the machine or allow it more time"
+        ) from None
+    except OSError as error:
+        raise MetricUnavailable(f"SPICE cannot be started ({error}): run `gitbench doctor`") from error
+    if done.returncode:
+        raise MetricUnavailable(f"SPICE failed ({last_line(done.stderr)}): it needs up to 8 GB of memory")

@@ -1,0 +1,202 @@
+"""GIT: image encoder, projection, text decoder (Wang et al. 2022, Figure 2), with the official code's numbers.
+
+The image goes through the encoder once and through the decoder's image stream once, however many captions it has; see
+`decoder.py`. Loss is the official one: next-token prediction on the predicted part only, label smoothing 0.1, and the
+vocabulary projection is made for those positions only.
+
+N images, F frames, M texts of T tokens (M = N*k), S image tokens, D decoder width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gitbench.errors import GitbenchError
+from gitbench.models.decoder import Memory, TextEmbedding, build_decoder
+from gitbench.models.encoder import ImageEncoder
+from gitbench.models.generate import search
+from gitbench.models.init import initialise
+from gitbench.spec import DecoderSpec, EncoderSpec, VisionSpec
+
+
+class GIT(nn.Module):
+    """The model. Its parameters start at `initialise(self, 0)`; call `initialise` again for another seed.
+
+    `num_frames` > 0 adds a temporal embedding (zero at the start) to all tokens of each frame of a video, after the
+    encoder's final norm. Ids default to BERT's. With `vision.blind` the pixels are replaced by zeros (the mean pixel).
+    """
+
+    def __init__(
+        self,
+        *,
+        encoder: EncoderSpec,
+        decoder: DecoderSpec,
+        vocab_size: int,
+        vision: VisionSpec = VisionSpec(),  # noqa: B008 (frozen)
+        num_frames: int = 0,
+        pad_id: int = 0,
+        bos_id: int = 101,
+        eos_id: int = 102,
+        label_smoothing: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise GitbenchError(f"label_smoothing {label_smoothing} is out of range: use a value from 0 to below 1")
+        if not all(0 <= i < vocab_size for i in (pad_id, bos_id, eos_id)):
+            raise GitbenchError(
+                f"pad_id {pad_id}, bos_id {bos_id} or eos_id {eos_id} lies outside the vocabulary of {vocab_size}: "
+                "pass the tokenizer's ids"
+            )
+        self.vision, self.vocab_size, self.num_frames = vision, vocab_size, num_frames
+        self.pad_id, self.bos_id, self.eos_id, self.label_smoothing = pad_id, bos_id, eos_id, label_smoothing
+        self.encoder = ImageEncoder(encoder)
+        self.temporal = nn.Parameter(torch.zeros(num_frames, encoder.width)) if num_frames else None
+        self.projection = nn.Sequential(nn.Linear(encoder.width, decoder.width), nn.LayerNorm(decoder.width, eps=1e-5))
+        self.embedding = TextEmbedding(decoder, vocab_size)
+        self.decoder = build_decoder(decoder)
+        self.head_bias = nn.Parameter(torch.zeros(vocab_size))  # the head's weight is the word embedding
+        initialise(self, 0)
+
+    # -- image -------------------------------------------------------------------------------------------------------
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Encode and project images (N,3,H,W) or videos (N,F,3,H,W) to (N, S, D); frames are joined in order.
+
+        A blind model returns one row for all images. A video with fewer frames than `num_frames` uses the first
+        temporal embeddings, as the official code does; one with more is an error (the official code drops frames).
+        """
+        if images.dim() not in (4, 5) or images.shape[-3] != 3:
+            raise GitbenchError(f"images of shape {tuple(images.shape)}: pass (N,3,H,W), or (N,F,3,H,W) for video")
+        if self.vision.blind:
+            images = torch.zeros_like(images[:1])  # all blind images are equal: one pass serves them all
+        if images.dim() == 4:
+            return self.projection(self.encoder(images))
+        frames = images.shape[1]
+        if self.num_frames and frames > self.num_frames:
+            raise GitbenchError(
+                f"a video of {frames} frames for a model of {self.num_frames}: sample at most {self.num_frames} frames"
+            )
+        tokens = self.encoder(images.flatten(0, 1)).unflatten(0, (-1, frames))
+        if self.temporal is not None:
+            tokens = tokens + self.temporal[:frames, None]
+        return self.projection(tokens.flatten(1, 2))
+
+    def image_memory(self, images: Tensor) -> Memory:
+        """Keys and values of the image tokens in every decoder layer, rows N (1 if blind): all that texts need."""
+        return self.decoder.image_memory(self.encode(images))
+
+    # -- text --------------------------------------------------------------------------------------------------------
+
+    def hidden(self, images: Tensor, tokens: Tensor, image_index: Tensor | None = None) -> Tensor:
+        """Run the decoder over M texts (M, T) to (M, T, D).
+
+        Text i belongs to image `image_index[i]`; without an index, the M = N*k texts stand in image order, k each.
+        """
+        (count, length), images_n = tokens.shape, images.shape[0]
+        memory = self.image_memory(images)
+        rows, captions = images_n, count // max(images_n, 1)
+        if image_index is not None and not self._in_order(image_index, images_n, count):
+            rows, captions = count, 1
+            if not self.vision.blind:
+                memory = [(k[image_index], v[image_index]) for k, v in memory]
+        elif rows * captions != count or not count:
+            raise GitbenchError(f"{count} texts cannot be shared out to {images_n} images: pass image_index")
+        text = self.embedding(tokens).reshape(rows, captions * length, -1)
+        return self.decoder.text(text, memory, captions).reshape(count, length, -1)
+
+    @staticmethod
+    def _in_order(index: Tensor, images: int, texts: int) -> bool:
+        if index.shape != (texts,) or (texts and not 0 <= int(index.min()) <= int(index.max()) < images):
+            raise GitbenchError(
+                f"image_index must hold one number from 0 to {images - 1} for each of the {texts} texts"
+            )
+        in_order = torch.arange(images, device=index.device).repeat_interleave(max(texts // images, 1))
+        return torch.equal(index, in_order)
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Vocabulary logits of hidden states (..., D) -> (..., V): the word embedding, transposed, and a bias."""
+        return F.linear(hidden, self.embedding.words.weight, self.head_bias)
+
+    def logits(self, images: Tensor, tokens: Tensor, image_index: Tensor | None = None) -> Tensor:
+        """Next-token logits (M, T, V) at every position of `tokens` (M, T) int64; M as in `hidden`."""
+        return self.head(self.hidden(images, tokens, image_index))
+
+    def _predicted(
+        self, images: Tensor, tokens: Tensor, need_predict: Tensor, image_index: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (P, V), at least float32, targets (P,) of the P predicted positions, and where these are (M, T-1)."""
+        if need_predict.shape != tokens.shape or tokens.shape[1] < 2:
+            raise GitbenchError(
+                f"tokens {tuple(tokens.shape)} and need_predict {tuple(need_predict.shape)} must agree, with T >= 2"
+            )
+        targets = tokens[:, 1:]
+        where = need_predict[:, 1:].bool() & (targets != self.pad_id)  # the official loss drops pad targets too
+        logits = self.head(self.hidden(images, tokens[:, :-1], image_index)[where])
+        return logits.to(torch.promote_types(logits.dtype, torch.float32)), targets[where], where
+
+    def loss(self, images: Tensor, tokens: Tensor, need_predict: Tensor, image_index: Tensor | None = None) -> Tensor:
+        """Return the official loss, a scalar: KL(smoothed target || model) in nats, mean over predicted tokens.
+
+        tokens (M, T), right-padded; need_predict (M, T) marks the tokens to be predicted (not [CLS], not a prefix).
+        The smoothed target gives 1 - eps to the token and eps / (V - 1) to every other one. No target is an error.
+        """
+        logits, targets, _ = self._predicted(images, tokens, need_predict, image_index)
+        if not len(targets):
+            raise GitbenchError(
+                "no token of the batch is to be predicted: need_predict is all false, or true only on [PAD]"
+            )
+        eps, others = self.label_smoothing, self.vocab_size - 1
+        # torch spreads its smoothing over all V classes, the target included; this factor makes both alike
+        loss = F.cross_entropy(logits, targets, label_smoothing=eps * self.vocab_size / others)
+        return loss - (-(1 - eps) * math.log(1 - eps) - eps * math.log(eps / others) if eps else 0.0)
+
+    def token_nll(
+        self, images: Tensor, tokens: Tensor, need_predict: Tensor, image_index: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return each text's negative log-likelihood (M,) in nats, over its predicted tokens, and their count (M,)."""
+        logits, targets, where = self._predicted(images, tokens, need_predict, image_index)
+        nll = torch.zeros(where.shape, dtype=logits.dtype, device=logits.device)
+        nll[where] = F.cross_entropy(logits, targets, reduction="none")
+        return nll.sum(1), where.sum(1)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        images: Tensor,
+        prefix: Tensor | None = None,
+        beam_size: int = 4,
+        length_penalty: float = 0.6,
+        max_length: int = 20,
+    ) -> tuple[Tensor, Tensor]:
+        """Caption images, without dropout: (sequences (N, L) int64, scores (N,)). See `generate.search` for the meaning
+        of the arguments; `prefix` (N, T) holds ids that start with [CLS], all of one length, unpadded.
+
+        Sequences start with [CLS] and the prefix and are filled up with [SEP]; each ends in at least one.
+        """
+        was_training = self.training
+        self.eval()
+        try:
+            return self._generate(
+                images, prefix, beam_size=beam_size, length_penalty=length_penalty, max_length=max_length
+            )
+        finally:
+            self.train(was_training)
+
+    def _generate(self, images: Tensor, prefix: Tensor | None, **options: Any) -> tuple[Tensor, Tensor]:
+        count = images.shape[0]
+        if prefix is None:
+            rows = 1 if self.vision.blind else count  # the blind say the same about every image
+            prefix = torch.full((rows, 1), self.bos_id, device=images.device)
+        elif prefix.dim() != 2 or prefix.shape[0] != count or not prefix.shape[1]:
+            raise GitbenchError(
+                f"prefix of shape {tuple(prefix.shape)}: pass one row of ids, starting with [CLS], per image ({count})"
+            )
+        elif (prefix == self.pad_id).any():
+            raise GitbenchError("a prefix holds [PAD]: generate for prefixes of different lengths in separate calls")
+        sequences, scores = search(self, self.image_memory(images), prefix, **options)
+        return sequences.expand(count, -1).clone(), scores.expand(count).clone()

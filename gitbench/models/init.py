@@ -1,0 +1,76 @@
+"""Initial values: every tensor a pure function of (seed, its name, its shape).
+
+So two models share the initial value of every tensor that they have in common, whatever else differs between them,
+and an ablation's arms start equal wherever they can. Nothing is read from or written to torch's global random state.
+
+* Text side, as the official `layers/decoder.py` does it (measured, not as its docstring says): Linear and Embedding
+  weights N(0, 0.02); Linear biases keep torch's default U(+-1/sqrt(inputs)); LayerNorm 1 and 0; temporal embedding 0.
+* Image encoder, as OpenAI's `CLIP/model.py` builds it before training: class and position embedding N(0, width^-0.5),
+  attention input weights Xavier-uniform with zero bias, zero bias after attention, all else torch's default.
+
+A bias's own shape does not tell its layer's number of inputs, so that number is inferred: the feed-forward part is
+four times the width everywhere in GIT, and the projection and the output head have the 768 inputs of GIT-base. At the
+official base sizes this is exactly the official scheme; elsewhere those two biases get the range of the base model.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from gitbench.seeding import derive_seed
+
+STD = 0.02
+BASE_WIDTH = 768
+FFN_RATIO = 4
+
+
+def initialise(model: nn.Module, seed: int) -> None:
+    """Set every parameter of a `GIT` in place; values are drawn on the CPU in float32 and so equal on every device."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            generator = torch.Generator().manual_seed(derive_seed("init", seed, name, *parameter.shape))
+            parameter.copy_(initial_value(name, tuple(parameter.shape), generator))
+
+
+def initial_value(name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Draw the initial value of the parameter `name` of a `GIT`, float32."""
+    layer, _, kind = name.rpartition(".")
+    if name == "temporal":
+        return torch.zeros(shape)
+    if "norm" in layer.rpartition(".")[2]:
+        return torch.ones(shape) if kind == "weight" else torch.zeros(shape)
+    if name == "projection.1.weight":
+        return torch.ones(shape)
+    if name == "projection.1.bias":
+        return torch.zeros(shape)
+    if name.startswith("encoder."):
+        return _encoder_value(layer, kind, shape, generator)
+    if len(shape) > 1:
+        return torch.randn(shape, generator=generator).mul_(STD)
+    return _uniform(shape, _bias_inputs(name, shape[0]) ** -0.5, generator)
+
+
+def _encoder_value(layer: str, kind: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    if kind in ("cls_token", "pos_embed"):
+        return torch.randn(shape, generator=generator).mul_(shape[-1] ** -0.5)
+    if kind == "bias":
+        if ".attn." in layer:
+            return torch.zeros(shape)
+        return _uniform(shape, _bias_inputs(layer + ".bias", shape[0]) ** -0.5, generator)
+    if layer.endswith("attn.qkv"):
+        return _uniform(shape, math.sqrt(6 / sum(shape)), generator)
+    return _uniform(shape, math.prod(shape[1:]) ** -0.5, generator)
+
+
+def _bias_inputs(name: str, outputs: int) -> float:
+    """Return the number of inputs of the Linear that a bias of `outputs` values belongs to."""
+    layer = name.rpartition(".")[0].rpartition(".")[2]
+    ratio = {"qkv": 1 / 3, "out": 1, "up": 1 / FFN_RATIO, "fc1": 1 / FFN_RATIO, "down": FFN_RATIO, "fc2": FFN_RATIO}
+    return outputs * ratio[layer] if layer in ratio else BASE_WIDTH
+
+
+def _uniform(shape: tuple[int, ...], bound: float, generator: torch.Generator) -> Tensor:
+    return torch.rand(shape, generator=generator).mul_(2 * bound).sub_(bound)

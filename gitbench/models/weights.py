@@ -1,0 +1,293 @@
+"""Weights from and to the two published implementations: microsoft/GenerativeImage2Text and Hugging Face transformers.
+
+One table (`_tensors`) names every parameter in the three layouts; the four conversions only read it. Sizes are read
+off the tensors, so any checkpoint of the architecture fits. Missing and unexpected names are errors, never skipped in
+silence. What the layouts differ in (facts measured on both implementations):
+
+* official: a `module.` prefix on some checkpoints; CLIP's `image_encoder.proj`, which the model never uses; the tied
+  head twice.
+* Hugging Face 5.x: separate q, k, v in the image encoder; an *untied* head, refused here if it differs from the word
+  embedding; the temporal embedding spelled `img_temporal_embedding`, in files of 4.x `img_temperal_embedding`, both
+  read; buffers `position_ids` in old files, dropped. Its text-embedding LayerNorm has eps 1e-12 where the official
+  one has 1e-8: logits differ by 2e-6.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gitbench.errors import GitbenchError
+from gitbench.files import read_json
+from gitbench.models.git import GIT
+from gitbench.spec import DecoderSpec, EncoderSpec
+
+State = Mapping[str, Tensor]
+
+_OFFICIAL_HEAD, _HF_HEAD = "textual.output.weight", "output.weight"
+_IGNORED = re.compile(r"image_encoder\.proj|git\.(image_encoder\.vision_model\.)?embeddings\.position_ids")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    """One parameter of ours and the foreign tensors that hold it; several are stacked along their first axis."""
+
+    ours: str
+    official: tuple[str, ...]
+    huggingface: tuple[str, ...]
+    foreign: Callable[[Tensor], Tensor] = lambda x: x  # one part of ours -> the foreign tensor's shape
+
+
+def _pair(ours: str, official: str, huggingface: str) -> Iterator[_Row]:
+    for kind in ("weight", "bias"):
+        yield _Row(ours=f"{ours}.{kind}", official=(f"{official}.{kind}",), huggingface=(f"{huggingface}.{kind}",))
+
+
+def _tensors(encoder_layers: int, decoder_layers: int, frames: int) -> Iterator[_Row]:
+    """Yield the table: every parameter of a model of this depth, in all three layouts."""
+    vit = "git.image_encoder.vision_model"
+    yield _Row(
+        ours="encoder.cls_token",
+        official=("image_encoder.class_embedding",),
+        huggingface=(f"{vit}.embeddings.class_embedding",),
+        foreign=torch.Tensor.flatten,
+    )
+    yield _Row(
+        ours="encoder.pos_embed",
+        official=("image_encoder.positional_embedding",),
+        huggingface=(f"{vit}.embeddings.position_embedding.weight",),
+        foreign=lambda x: x[0],
+    )
+    patch = f"{vit}.embeddings.patch_embedding.weight"
+    yield _Row(ours="encoder.patch_embed.proj.weight", official=("image_encoder.conv1.weight",), huggingface=(patch,))
+    yield from _pair("encoder.norm_pre", "image_encoder.ln_pre", f"{vit}.pre_layrnorm")  # their spelling
+    yield from _pair("encoder.norm", "image_encoder.ln_post", f"{vit}.post_layernorm")
+    for i in range(encoder_layers):
+        yield from _encoder_block(
+            f"encoder.blocks.{i}", f"image_encoder.transformer.resblocks.{i}", f"{vit}.encoder.layers.{i}"
+        )
+    for i in range(2):
+        yield from _pair(
+            f"projection.{i}", f"textual.visual_projection.{i}", f"git.visual_projection.visual_projection.{i}"
+        )
+    for ours, theirs in (("words", "word_embeddings"), ("positions", "position_embeddings")):
+        yield _Row(
+            ours=f"embedding.{ours}.weight",
+            official=(f"textual.embedding.{ours}.weight",),
+            huggingface=(f"git.embeddings.{theirs}.weight",),
+        )
+    yield from _pair("embedding.norm", "textual.embedding.layer_norm", "git.embeddings.LayerNorm")
+    for i in range(decoder_layers):
+        yield from _decoder_layer(
+            f"decoder.layers.{i}", f"textual.transformer.encoder.layer.{i}", f"git.encoder.layer.{i}"
+        )
+    yield _Row(ours="head_bias", official=("textual.output.bias",), huggingface=("output.bias",))
+    if frames:
+        yield _Row(
+            ours="temporal",
+            official=tuple(f"img_temperal_embedding.{i}" for i in range(frames)),
+            huggingface=tuple(f"git.img_temporal_embedding.{i}" for i in range(frames)),
+            foreign=lambda x: x.reshape(1, 1, -1),
+        )
+
+
+def _encoder_block(ours: str, official: str, hf: str) -> Iterator[_Row]:
+    for kind in ("weight", "bias"):
+        separate = tuple(f"{hf}.self_attn.{part}_proj.{kind}" for part in "qkv")
+        yield _Row(ours=f"{ours}.attn.qkv.{kind}", official=(f"{official}.attn.in_proj_{kind}",), huggingface=separate)
+    yield from _pair(f"{ours}.attn.proj", f"{official}.attn.out_proj", f"{hf}.self_attn.out_proj")
+    yield from _pair(f"{ours}.norm1", f"{official}.ln_1", f"{hf}.layer_norm1")
+    yield from _pair(f"{ours}.norm2", f"{official}.ln_2", f"{hf}.layer_norm2")
+    yield from _pair(f"{ours}.mlp.fc1", f"{official}.mlp.c_fc", f"{hf}.mlp.fc1")
+    yield from _pair(f"{ours}.mlp.fc2", f"{official}.mlp.c_proj", f"{hf}.mlp.fc2")
+
+
+def _decoder_layer(ours: str, official: str, hf: str) -> Iterator[_Row]:
+    for kind in ("weight", "bias"):
+        parts = tuple(f"attention.self.{part}.{kind}" for part in ("query", "key", "value"))
+        yield _Row(
+            ours=f"{ours}.qkv.{kind}",
+            official=tuple(f"{official}.{part}" for part in parts),
+            huggingface=tuple(f"{hf}.{part}" for part in parts),
+        )
+    same = {
+        "out": "attention.output.dense",
+        "norm1": "attention.output.LayerNorm",
+        "up": "intermediate.dense",
+        "down": "output.dense",
+        "norm2": "output.LayerNorm",
+    }
+    for name, theirs in same.items():
+        yield from _pair(f"{ours}.{name}", f"{official}.{theirs}", f"{hf}.{theirs}")
+
+
+def from_official(state_dict: State, encoder_heads: int | None = None, decoder_heads: int | None = None) -> GIT:
+    """Build a model from an official state dict (the `model` entry of a released checkpoint), in eval mode.
+
+    Heads cannot be read off the tensors and default to width // 64. Ids are BERT's.
+    """
+    state = {re.sub(r"^(module\.)+", "", key): value for key, value in state_dict.items()}
+    return _build(state, "official", _OFFICIAL_HEAD, encoder_heads, decoder_heads)
+
+
+def from_huggingface(
+    source: str | Path | State, encoder_heads: int | None = None, decoder_heads: int | None = None, **options: Any
+) -> GIT:
+    """Build a model from a `GitForCausalLM`: its state dict, or a folder or file that `save_pretrained` wrote.
+
+    Heads and ids are taken from the folder's config.json where there is one; arguments given here (also `pad_id`,
+    `bos_id`, `eos_id`, `label_smoothing`) come first. In eval mode.
+    """
+    if isinstance(source, (str, Path)):
+        path = Path(source)
+        config = read_json(path / "config.json") if (path / "config.json").is_file() else {}
+        encoder_heads = encoder_heads or config.get("vision_config", {}).get("num_attention_heads")
+        decoder_heads = decoder_heads or config.get("num_attention_heads")
+        ids = {f"{name}_id": config.get(f"{name}_token_id") for name in ("pad", "bos", "eos")}
+        options = {key: value for key, value in ids.items() if isinstance(value, int)} | options
+        state: State = _read(path)
+    else:
+        state = source
+    state = {key.replace("img_temperal_embedding", "img_temporal_embedding"): value for key, value in state.items()}
+    return _build(state, "huggingface", _HF_HEAD, encoder_heads, decoder_heads, **options)
+
+
+def to_official(model: GIT) -> dict[str, Tensor]:
+    """Return the official state dict (without CLIP's unused `image_encoder.proj`: their loader is not strict)."""
+    return _export(model, "official", _OFFICIAL_HEAD)
+
+
+def to_huggingface(model: GIT) -> dict[str, Tensor]:
+    """Return the `GitForCausalLM` state dict (transformers 5.x spelling); the head is a copy of the words."""
+    return _export(model, "huggingface", _HF_HEAD)
+
+
+def _export(model: GIT, layout: str, head: str) -> dict[str, Tensor]:
+    ours, result = model.state_dict(), {}
+    for row in _tensors(len(model.encoder.blocks), len(model.decoder.layers), model.num_frames):
+        names = getattr(row, layout)
+        for name, part in zip(names, ours[row.ours].chunk(len(names)), strict=True):
+            result[name] = row.foreign(part).clone()
+    result[head] = ours["embedding.words.weight"].clone()
+    return result
+
+
+def _build(
+    state: State, layout: str, head: str, encoder_heads: int | None, decoder_heads: int | None, **options: Any
+) -> GIT:
+    state = {key: value for key, value in state.items() if not _IGNORED.fullmatch(key)}
+    depths = _depths(state)
+    rows = list(_tensors(*depths))
+    expected = {name for row in rows for name in getattr(row, layout)}
+    _check_names(state, expected, head)
+    theirs = {row.ours: [state[name] for name in getattr(row, layout)] for row in rows}
+    words = theirs["embedding.words.weight"][0]
+    if head in state and not torch.equal(state[head], words):
+        gap = (state[head].float() - words.float()).abs().max() if state[head].shape == words.shape else "their shapes"
+        raise GitbenchError(
+            f"the output head {head} differs from the word embedding (by {gap}): this checkpoint was trained "
+            "untied and GIT ties them; copy one over the other, or train with tie_word_embeddings=True"
+        )
+    model = _model_for(theirs, depths, encoder_heads, decoder_heads, options)
+    own = model.state_dict()
+    joined = {}
+    for name, parts in theirs.items():
+        value = torch.cat(parts) if len(parts) > 1 else parts[0]
+        if value.numel() != own[name].numel():
+            raise GitbenchError(
+                f"{name} has shape {tuple(value.shape)}, expected {tuple(own[name].shape)}: the checkpoint is not a GIT"
+            )
+        joined[name] = value.reshape(own[name].shape)
+    model.load_state_dict(joined)
+    return model.to(words.dtype).eval()
+
+
+def _depths(state: State) -> tuple[int, int, int]:
+    """Number of encoder layers, decoder layers and frames, by counting names."""
+    patterns = (
+        r"(?:resblocks|encoder\.layers)\.(\d+)\.",
+        r"encoder\.layer\.(\d+)\.",
+        r"img_temp[eo]ral_embedding\.(\d+)$",
+    )
+    counts = [len({m[1] for key in state if (m := re.search(pattern, key))}) for pattern in patterns]
+    return counts[0], counts[1], counts[2]
+
+
+def _check_names(state: State, expected: set[str], head: str) -> None:
+    missing, unexpected = sorted(expected - set(state)), sorted(set(state) - expected - {head})
+    if missing or unexpected:
+        lines = [
+            f"{len(names)} {word} ({', '.join(names)})"
+            for word, names in (("missing", missing), ("unexpected", unexpected))
+            if names
+        ]
+        raise GitbenchError(f"these weights do not fit GIT: {'; '.join(lines)}; check which model the file belongs to")
+
+
+def _heads(width: int, given: int | None, name: str) -> int:
+    if given is None and width % 64:
+        raise GitbenchError(f"the number of heads of a width of {width} cannot be guessed: pass {name}")
+    return given or width // 64
+
+
+def _model_for(
+    tensors: Mapping[str, list[Tensor]],
+    depths: tuple[int, int, int],
+    encoder_heads: int | None,
+    decoder_heads: int | None,
+    options: dict[str, Any],
+) -> GIT:
+    patch = tensors["encoder.patch_embed.proj.weight"][0]
+    vocab_size, width = tensors["embedding.words.weight"][0].shape
+    vit_width, grid = patch.shape[0], round((tensors["encoder.pos_embed"][0].shape[0] - 1) ** 0.5)
+    encoder = EncoderSpec(
+        width=vit_width,
+        layers=depths[0],
+        heads=_heads(vit_width, encoder_heads, "encoder_heads"),
+        patch=patch.shape[-1],
+        image_size=grid * patch.shape[-1],
+        mlp_ratio=tensors["encoder.blocks.0.mlp.fc1.weight"][0].shape[0] / vit_width if depths[0] else 4.0,
+    )
+    decoder = DecoderSpec(
+        layers=depths[1],
+        width=width,
+        heads=_heads(width, decoder_heads, "decoder_heads"),
+        ffn=tensors["decoder.layers.0.up.weight"][0].shape[0] if depths[1] else 4 * width,
+        max_positions=tensors["embedding.positions.weight"][0].shape[0],
+    )
+    return GIT(encoder=encoder, decoder=decoder, vocab_size=vocab_size, num_frames=depths[2], **options)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a folder or file: safetensors (also in shards) or a PyTorch file; no pickled code is run."""
+    if path.is_dir():
+        files = sorted(path.glob("model*.safetensors")) or sorted(path.glob("pytorch_model*.bin"))
+    else:
+        files = [path] if path.is_file() else []
+    if not files:
+        raise GitbenchError(
+            f"{path} holds no weights: pass a folder with model.safetensors or pytorch_model.bin, or such a file"
+        )
+    state: dict[str, Tensor] = {}
+    for file in files:
+        try:
+            state.update(
+                _load_safetensors(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
+            )
+        except Exception as error:  # each format has its own family of errors
+            raise GitbenchError(
+                f"{file} cannot be read as weights ({type(error).__name__}): download it again"
+            ) from error
+    return state
+
+
+def _load_safetensors(file: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(file)

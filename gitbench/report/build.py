@@ -1,0 +1,128 @@
+"""Write a report folder, whole or not at all: built beside its target and swapped in when every file is there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gitbench.errors import GitbenchError
+from gitbench.files import explain_os_errors, make_dir, read_json, write_json, write_text
+from gitbench.report import figures, tables
+from gitbench.report.content import Content, gather
+from gitbench.report.html import main_metric, page
+
+MANIFEST = "manifest.json"
+
+
+def write_report(
+    work_dir: str | Path,
+    ablation: str,
+    profile: str,
+    data: str,
+    out: str | Path,
+    images: Mapping[Any, np.ndarray] | None = None,
+) -> Path:
+    """Write the report of one study into the folder `out` and return the path of its report.html.
+
+    `images` maps image_id to (H, W, 3) uint8 (or floats in [0, 1]); None for data whose pictures may not be passed on,
+    and then no file of the report holds any. The folder holds table.{csv,md,tex}, runs.csv, figures as SVG, PDF and
+    PNG, verdicts.json, report.html, and manifest.json (SHA-256 of every file). The same work directory gives the same
+    bytes. An earlier report in `out` is replaced; a folder with anything else in it is refused (GitbenchError).
+    """
+    content = gather(work_dir, ablation, profile, data, images)
+    out = Path(os.path.abspath(out))
+    _refuse_foreign(out)
+    make_dir(out.parent)
+    with explain_os_errors(out):
+        building = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
+    try:
+        _write_files(content, building)
+        _write_manifest(content, building)
+        with explain_os_errors(out):
+            building.chmod(0o755)
+            _swap(building, out)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return out / "report.html"
+
+
+def _write_files(content: Content, folder: Path) -> None:
+    frame, study, verdicts = content.frame, content.study, content.verdicts
+    write_text(folder / "table.csv", tables.csv_text(frame, study))
+    write_text(folder / "table.md", tables.markdown_text(frame, study, verdicts))
+    write_text(folder / "table.tex", tables.latex_text(frame, study, verdicts))
+    write_text(folder / "runs.csv", frame.to_csv(index=False, lineterminator="\n"))
+    write_json(
+        folder / "verdicts.json",
+        {"schema": 1, "answer": content.answer, "verdicts": [verdict.as_json() for verdict in verdicts]},
+    )
+    drawn = {}
+    with figures.style():
+        plots = {"score": figures.score_figure(content, main_metric(content)), "curves": figures.curve_figure(content)}
+        if judged := [verdict for verdict in verdicts if verdict.differences]:
+            plots["difference"] = figures.difference_figure(judged)
+        for name, figure in plots.items():
+            figures.save(figure, folder, name)
+            drawn[name] = figures.svg_text(figure, name)
+        pictured = [sample for sample in content.samples if sample.image is not None]
+        if pictured:
+            figures.save(figures.prediction_figure(pictured), folder, "predictions")
+    write_text(folder / "report.html", page(content, drawn))
+
+
+def _write_manifest(content: Content, folder: Path) -> None:
+    study = content.study
+    hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+    write_json(
+        folder / MANIFEST,
+        {
+            "schema": 1,
+            "ablation": study.ablation,
+            "profile": study.profile,
+            "data": study.data,
+            "data_fingerprint": study.data_fingerprint,
+            "command": study.command,
+            "runs": [run.run_key for run in content.finished],
+            "missing_runs": [run.run_key for run in content.missing],
+            "files": hashes,
+        },
+    )
+
+
+def _refuse_foreign(out: Path) -> None:
+    """Refuse to replace a folder that holds anything an earlier report did not write."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise GitbenchError(f"{out} is a file: pass another --out")
+    present = {path.name for path in out.iterdir() if not path.name.startswith(".")}
+    known: set[str] = set()
+    if (out / MANIFEST).is_file():
+        listed = read_json(out / MANIFEST)
+        known = {MANIFEST, *(listed.get("files", {}) if isinstance(listed, dict) else {})}
+    if foreign := sorted(present - known):
+        raise GitbenchError(
+            f"{out} holds files that are no report ({', '.join(foreign[:3])}): pass an empty folder as --out"
+        )
+
+
+def _swap(building: Path, out: Path) -> None:
+    """Put `building` in the place of `out`; a kill between the two steps leaves the old report under a hidden name."""
+    if not out.exists():
+        os.replace(building, out)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".old", dir=out.parent))
+    os.replace(out, old / "report")
+    try:
+        os.replace(building, out)
+    except OSError:
+        os.replace(old / "report", out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

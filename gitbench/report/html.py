@@ -1,0 +1,153 @@
+"""Lay a report out as one self-contained HTML page: inline SVG, inline PNG, no script, no request to anywhere.
+
+Figures take the page's colours: the few colours that `figures` draws with become CSS variables, so that the same
+drawing reads on light paper and in dark mode.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jinja2
+import numpy as np
+from matplotlib.image import imsave
+
+import gitbench
+from gitbench.files import resource
+from gitbench.judge.answer import further_seeds, measured_difference
+from gitbench.judge.claims import INCOMPLETE, INCONCLUSIVE, REFUTED, SUPPORTED
+from gitbench.judge.scores import digits, display_name, lower_is_better, unit
+from gitbench.report import tables
+from gitbench.report.content import Content
+from gitbench.report.figures import FAINT, INK, PALETTE, RULE
+from gitbench.report.paper import CONFIDENCE
+
+_TONES = {SUPPORTED: "good", REFUTED: "bad", INCONCLUSIVE: "open", INCOMPLETE: "open"}
+
+
+def page(content: Content, figures: Mapping[str, str]) -> str:
+    """Return the whole page; `figures` holds SVG text by name ("score", "difference", "curves")."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(resource("reports/templates")),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["png"] = png_uri
+    environment.filters["tie"] = tie
+    frame, study = content.frame, content.study
+    rows = tables.score_cells(frame, study)
+    return environment.get_template("report.html.j2").render(
+        content=content,
+        study=study,
+        version=gitbench.__version__,
+        rows=rows,
+        scores=[
+            {"name": name, "heading": tables.heading(name), "lower": lower_is_better(name)}
+            for name in tables.score_names(frame)
+        ],
+        costs=[{"name": name, "heading": tables.cost_heading(name)} for name in tables.cost_names(frame)],
+        note=tables.CELL_NOTE,
+        confidence=CONFIDENCE,
+        verdicts=[_verdict_view(content, verdict) for verdict in content.verdicts],
+        figures={name: embed_svg(text, name) for name, text in figures.items()},
+        yardsticks=_yardsticks(content),
+        counts={"planned": len(study.runs), "finished": len(content.finished), "overridden": len(content.overridden)},
+        machines=sorted(set(frame["machine"].dropna()) | set(frame["device"].dropna())),
+        replicates=sorted({run.replicate for run in content.finished}),
+        packages={name[8:]: versions for name, versions in content.provenance.items() if name.startswith("package ")},
+        display_name=display_name,
+        pictured=any(sample.image is not None for sample in content.samples),
+    )
+
+
+def embed_svg(text: str, name: str) -> str:
+    """Return a matplotlib SVG for embedding: no prologue or metadata, ids made unique, colours as CSS variables."""
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'(<svg[^>]*?) (?:width|height)="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r'(<svg[^>]*?) (?:width|height)="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r'\bid="', f'id="{name}-', text)
+    text = text.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
+    colours = {INK: "--ink", FAINT: "--faint", RULE: "--rule"} | {colour: f"--c{i}" for i, colour in enumerate(PALETTE)}
+    for colour, variable in colours.items():
+        text = text.replace(colour, f"var({variable})")
+    return text
+
+
+def tie(text: str) -> str:
+    """Keep "n = 5", "95 %" and "p = 0.03" on one line, with no-break spaces."""
+    return re.sub(r"\b([np]) = ", "\\1\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}", text).replace(" %", "\N{NO-BREAK SPACE}%")
+
+
+def png_uri(image: np.ndarray) -> str:
+    """Return an (H, W, 3) uint8 image as a data URI (PNG)."""
+    buffer = io.BytesIO()
+    imsave(buffer, np.ascontiguousarray(image), format="png", metadata={"Software": ""})
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _verdict_view(content: Content, verdict: Any) -> dict[str, Any]:
+    """Return what the template shows of a verdict."""
+    claim = verdict.claim
+    share = f" ({100 * claim.margin:g} % of the range from floor to ceiling)" if claim.margin_unit == "range" else ""
+    margin = verdict.margin
+    known = content.paper_claims[content.paper_claims["quote"] == claim.quote]
+    return {
+        "claim": claim,
+        "word": verdict.word,
+        "tone": _TONES.get(verdict.word, "open"),
+        "reason": verdict.reason[0].upper() + verdict.reason[1:],
+        "further": further_seeds(verdict) if verdict.word == INCONCLUSIVE else "",
+        "measured": measured_difference(verdict),
+        "margin": "unknown" if margin is None else f"{margin:.{digits((margin,))}f} {unit(claim.metric)}{share}",
+        "test": "two one-sided paired t-tests," if claim.kind == "equivalent" else "one-sided paired t-test",
+        "p": verdict.p,
+        "p_sign_flip": verdict.p_sign_flip,
+        "sign_flip_needs": verdict.sign_flip_needs,
+        "n": verdict.n,
+        "notes": verdict.notes,
+        "confidence": CONFIDENCE.get(claim.confidence, "unknown"),
+        "numbers_missing": bool((known["numbers"] == "not obtained").any()),
+        "paper_note": next(iter(known["note"]), ""),
+    }
+
+
+def _yardsticks(content: Content) -> list[dict[str, Any]]:
+    """Return floor, best arm and ceiling of the main metric, and how far up the range each arm stands."""
+    frame, metric = content.frame, main_metric(content)
+    found = {
+        role: frame.loc[(frame["role"] == role) & (frame["metric"] == metric), "value"].dropna()
+        for role in ("floor", "ceiling")
+    }
+    floor, ceiling = (float(found[role].mean()) if len(found[role]) else None for role in ("floor", "ceiling"))
+    rows = []
+    for arm in content.study.arms:
+        interval = tables.arm_interval(frame, arm.name, metric)
+        if arm.role == "floor" or interval is None:
+            continue
+        rows.append(
+            {
+                "arm": arm.name,
+                "value": interval.mean,
+                "times": interval.mean / floor if floor and floor > 0 else None,
+                "share": None
+                if None in (floor, ceiling) or ceiling == floor
+                else (interval.mean - floor) / (ceiling - floor),  # type: ignore[operator]
+                "floor": floor,
+                "ceiling": ceiling,
+            }
+        )
+    return rows
+
+
+def main_metric(content: Content) -> str:
+    """Return the metric that a study is about: that of its first claim, else the first score of the table."""
+    if content.study.claims:
+        return content.study.claims[0].metric
+    return tables.score_names(content.frame)[0]

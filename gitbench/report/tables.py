@@ -1,0 +1,295 @@
+"""The result table of a study as CSV (full precision), Markdown and LaTeX (booktabs), from one summary frame.
+
+A cell is the mean over replicates with the half-width of its 95 % Student-t interval. The best value of a column is
+bold only where its paired difference from every other arm has an interval that excludes zero, so nothing below the
+noise is ever bold.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import pandas as pd
+
+from gitbench.judge.answer import measured_difference, verdict_sentence
+from gitbench.judge.claims import Verdict
+from gitbench.judge.compare import paired_difference
+from gitbench.judge.frame import Study
+from gitbench.judge.intervals import Interval, t_interval
+from gitbench.judge.scores import COSTS, digits, display_name, lower_is_better, ordered, unit
+from gitbench.report.content import counted
+
+_COST_NAMES = {
+    "parameters": "parameters",
+    "encoder_parameters": "encoder parameters",
+    "decoder_parameters": "decoder parameters",
+    "flops_per_image": "FLOPs per image",
+    "peak_memory_bytes": "peak memory",
+    "train_images_per_second": "training images/s",
+    "seconds": "seconds a run",
+}
+
+
+def score_names(frame: pd.DataFrame) -> list[str]:
+    """Return the score columns of a study in table order (without the cost columns)."""
+    return [name for name in ordered(frame["metric"]) if name not in COSTS]
+
+
+def cost_names(frame: pd.DataFrame) -> list[str]:
+    """Return the cost columns that a study has."""
+    present = set(frame["metric"])
+    return [name for name in COSTS if name in present]
+
+
+def cost_heading(name: str) -> str:
+    """Return a cost column's name for people."""
+    return _COST_NAMES[name]
+
+
+def arm_interval(frame: pd.DataFrame, arm: str, metric: str) -> Interval | None:
+    """Return mean and 95 % t interval of one arm's metric over its replicates; None when there is no value."""
+    values = counted(frame[(frame["arm"] == arm) & (frame["metric"] == metric)])["value"].dropna()
+    return t_interval(values.to_numpy()) if len(values) else None
+
+
+def summarise(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """Return one row an arm (floor first, ceiling last): arm, label, role, n, overridden, and for each metric its mean.
+
+    Scores also have `<metric>_low`, `<metric>_high` (95 % t interval) and `<metric>_sd`, empty when n < 2.
+    """
+    arms = sorted(study.arms, key=lambda arm: arm.role != "floor")
+    names = [(arm.name, arm.label, arm.role) for arm in arms] + [("ceiling", "ceiling", "ceiling")]
+    rows = []
+    for name, label, role in names:
+        own = counted(frame[frame["arm"] == name])
+        if own.empty:
+            continue
+        row = {"arm": name, "label": label, "role": role, "n": int(own["replicate"].nunique()) or None}
+        row["overridden"] = bool(own["overridden"].any())
+        for metric in score_names(frame):
+            found = arm_interval(frame, name, metric)
+            row |= {metric: None, f"{metric}_low": None, f"{metric}_high": None, f"{metric}_sd": None}
+            if found is not None:
+                row |= {
+                    metric: found.mean,
+                    f"{metric}_low": found.low,
+                    f"{metric}_high": found.high,
+                    f"{metric}_sd": found.sd,
+                }
+        for metric in cost_names(frame):
+            found = arm_interval(frame, name, metric)
+            row[metric] = None if found is None else found.mean
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    return table.astype({"n": "Int64"})
+
+
+def best_arms(frame: pd.DataFrame, study: Study) -> dict[str, str]:
+    """Return metric -> the arm whose lead over every other arm exceeds the noise, where there is one."""
+    arms = [arm.name for arm in study.arms if arm.role == "arm" and arm.name in set(frame["arm"])]
+    found: dict[str, str] = {}
+    for metric in score_names(frame):
+        rows = counted(frame[(frame["metric"] == metric) & frame["arm"].isin(arms)]).dropna(subset=["value"])
+        by_arm = {
+            arm: pd.Series(own["value"].to_numpy(), index=own["replicate"].astype(int))
+            for arm, own in rows.groupby("arm")
+        }
+        if len(by_arm) < 2 or min(map(len, by_arm.values())) < 2:
+            continue
+        sign = -1 if lower_is_better(metric) else 1
+        best = max(by_arm, key=lambda arm: sign * by_arm[arm].mean())
+        pairs = [paired_difference(by_arm[best], by_arm[other]) for other in by_arm if other != best]
+        leads = [None if pair is None else pair.interval.low if sign > 0 else pair.interval.high for pair in pairs]
+        if all(lead is not None and sign * lead > 0 for lead in leads):
+            found[metric] = str(best)
+    return found
+
+
+def score_cells(frame: pd.DataFrame, study: Study) -> list[dict[str, object]]:
+    """Return the printed rows: arm, label, role, n, overridden, costs, and `cells` (text, half, bold) by metric."""
+    table, best = summarise(frame, study), best_arms(frame, study)
+    places = {name: digits(table[name].dropna()) for name in score_names(frame)}
+    rows = []
+    for _, line in table.iterrows():
+        cells = {}
+        for name, decimals in places.items():
+            if pd.isna(line[name]):
+                cells[name] = {"text": "\N{EN DASH}", "half": None, "bold": False}
+                continue
+            half = None if pd.isna(line[f"{name}_high"]) else f"{line[f'{name}_high'] - line[name]:.{decimals}f}"
+            cells[name] = {"text": f"{line[name]:.{decimals}f}", "half": half, "bold": best.get(name) == line["arm"]}
+        rows.append(
+            {
+                "arm": line["arm"],
+                "label": line["label"],
+                "role": line["role"],
+                "n": None if pd.isna(line["n"]) else int(line["n"]),
+                "overridden": bool(line["overridden"]),
+                "cells": cells,
+                "costs": {
+                    name: "\N{EN DASH}" if pd.isna(line[name]) else cost_text(name, line[name])
+                    for name in cost_names(frame)
+                },
+            }
+        )
+    return rows
+
+
+def cost_text(name: str, value: float) -> str:
+    """Format one cost for people: 1.24 M, 3.1 G, 812 MB, 145, 63."""
+    kind = COSTS[name]
+    if kind in ("image/s", "s"):
+        return f"{value:.{0 if value >= 100 else 1}f}"
+    suffix = "B" if kind == "byte" else ""
+    for scale, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= scale:
+            return (
+                f"{value / scale:.3g} {letter}{suffix}"
+                if value < 999.5 * scale
+                else f"{value / scale:.0f} {letter}{suffix}"
+            )
+    return f"{value:.0f} {suffix}".strip()
+
+
+def csv_text(frame: pd.DataFrame, study: Study) -> str:
+    """Return the summary as CSV: plain numbers in full precision, no thousands separators."""
+    return summarise(frame, study).to_csv(index=False, lineterminator="\n")
+
+
+def markdown_text(frame: pd.DataFrame, study: Study, verdicts: Sequence[Verdict]) -> str:
+    """Return scores, claims and costs as Markdown tables."""
+    rows, scores, costs = score_cells(frame, study), score_names(frame), cost_names(frame)
+    lines = [f"**{study.title}** ({study.data}, {study.profile} profile). {CELL_NOTE}", ""]
+    lines += _markdown_rows(
+        ["arm", "", "seeds", *map(heading, scores)],
+        [
+            [
+                _pipe(row["arm"]) + DAGGER * row["overridden"],
+                _pipe(row["label"]) * (row["role"] != "ceiling"),
+                str(row["n"] or ""),
+                *(_markdown_cell(row["cells"][name]) for name in scores),
+            ]
+            for row in rows
+        ],
+    )
+    if any(row["overridden"] for row in rows):
+        lines += ["", f"{DAGGER} changed by --cfg-options; enters no claim."]
+    if verdicts:
+        lines += [
+            "",
+            *_markdown_rows(
+                ["claim of the paper", "measured here", "verdict"],
+                [
+                    [
+                        _pipe(f'{each.claim.says} ("{each.claim.quote}", {each.claim.where}, {each.claim.confidence})'),
+                        _pipe(measured_difference(each)),
+                        f"**{each.word}**: {_pipe(verdict_sentence(each))}",
+                    ]
+                    for each in verdicts
+                ],
+            ),
+        ]
+    own = [row for row in rows if row["role"] != "ceiling"]
+    lines += [
+        "",
+        *_markdown_rows(
+            ["arm", *map(cost_heading, costs)],
+            [[_pipe(row["arm"]), *(row["costs"][name] for name in costs)] for row in own],
+        ),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def latex_text(frame: pd.DataFrame, study: Study, verdicts: Sequence[Verdict]) -> str:
+    """Return the score table as a LaTeX `table` for the booktabs package; the verdicts stand in its caption."""
+    rows, scores = score_cells(frame, study), score_names(frame)
+    sized = "decoder_parameters" in cost_names(frame)
+    head = ["Arm", *(["Dec.\\ params"] if sized else []), "$n$", *(latex_escape(heading(name)) for name in scores)]
+    body: list[str] = []
+    for index, row in enumerate(rows):
+        if index and (row["role"] == "ceiling" or rows[index - 1]["role"] == "floor"):
+            body.append("\\midrule")
+        name = latex_escape(str(row["arm"])) + "$^\\dagger$" * bool(row["overridden"])
+        cells = [name, *([_latex_plain(row["costs"]["decoder_parameters"])] if sized else []), str(row["n"] or "--")]
+        cells += [_latex_cell(row["cells"][each]) for each in scores]
+        body.append(" & ".join(cells) + r" \\")
+    said = " ".join(latex_escape(f"{each.word.capitalize()}: {verdict_sentence(each)}") for each in verdicts)
+    caption = f"{latex_escape(f'{study.title} ({study.data}, {study.profile} profile). {CELL_NOTE}')} {said}".strip()
+    return "\n".join(
+        [
+            "% needs \\usepackage{booktabs}",
+            "\\begin{table}[t]",
+            "\\centering",
+            f"\\caption{{{caption}}}",
+            f"\\label{{tab:{re.sub('[^a-z0-9]+', '-', f'{study.ablation} {study.profile} {study.data}'.lower())}}}",
+            f"\\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
+            "\\toprule",
+            " & ".join(head) + r" \\",
+            "\\midrule",
+            *body,
+            "\\bottomrule",
+            "\\end{tabular}",
+            "\\end{table}",
+            "",
+        ]
+    )
+
+
+DAGGER = "\N{DAGGER}"
+CELL_NOTE = (
+    "Mean over seeds, plus or minus the half-width of the 95 % Student-t interval; "
+    "bold only where the lead over every other arm exceeds the noise."
+)
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "\N{MINUS SIGN}": "$-$",
+    "\N{EN DASH}": "--",
+    "\N{DOWNWARDS ARROW}": "$\\downarrow$",
+}
+
+
+def latex_escape(text: str) -> str:
+    """Escape text for LaTeX, one character at a time (a replacement is never escaped again)."""
+    return "".join(_LATEX.get(letter, letter) for letter in text)
+
+
+def heading(metric: str) -> str:
+    """Return a score column's heading: its unit where it is not points, a down arrow where less is better."""
+    text = display_name(metric) + " \N{DOWNWARDS ARROW}" * lower_is_better(metric)
+    return text if unit(metric) == "points" else f"{text} ({unit(metric)})"
+
+
+def _latex_cell(cell: dict) -> str:
+    number = f"\\textbf{{{cell['text']}}}" if cell["bold"] else latex_escape(cell["text"])
+    return number if cell["half"] is None else f"{number} $\\pm$ {cell['half']}"
+
+
+def _latex_plain(text: str) -> str:
+    return latex_escape(text).replace(" ", "\\,")
+
+
+def _markdown_cell(cell: dict) -> str:
+    number = f"**{cell['text']}**" if cell["bold"] else cell["text"]
+    return number if cell["half"] is None else f"{number} \N{PLUS-MINUS SIGN} {cell['half']}"
+
+
+def _markdown_rows(head: list[str], rows: list[list[str]]) -> list[str]:
+    rule = ["---"] + ["---:"] * (len(head) - 1) if len(head) > 3 else ["---"] * len(head)
+    return [f"| {' | '.join(line)} |" for line in (head, rule, *rows)]
+
+
+def _pipe(text: object) -> str:
+    return " ".join(str(text).replace("\\", "\\\\").replace("|", "\\|").split())

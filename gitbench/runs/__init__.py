@@ -1,0 +1,1 @@
+"""Planning, launching and storing runs. No torch: a run's own process imports it."""

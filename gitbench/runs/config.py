@@ -1,0 +1,159 @@
+"""RunSpec -> mmengine Config: an ordinary text config that names its variants and holds every value in full.
+
+No torch here: the planner writes `config.py` files before any run starts. `Runner.from_cfg(Config.fromfile(...,
+lazy_import=False)).train()` trains the same run again, into a work_dir of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from gitbench.errors import GitbenchError
+from gitbench.seeding import derive_seed
+from gitbench.spec import RunSpec
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """What the model must know of the tokenizer: its true size and the ids of its special tokens."""
+
+    size: int
+    pad_id: int
+    bos_id: int
+    eos_id: int
+
+
+def make_config(spec: RunSpec, vocabulary: Vocabulary, key: str) -> Config:
+    """Return the complete mmengine config of a run, `cfg_options` applied.
+
+    Errors: an option that names no existing key gives a GitbenchError with the keys that are there.
+    """
+    train, evaluate = spec.train, spec.evaluate
+    config = Config(
+        dict(
+            default_scope="gitbench",
+            custom_imports=dict(imports=["gitbench.training"], allow_failed_imports=False),
+            experiment_name=key,
+            work_dir=f"work_dirs/again/{key}",
+            model=_model(spec, vocabulary),
+            train_dataloader=_loader(spec, "train"),
+            val_dataloader=_loader(spec, "val"),
+            test_dataloader=_loader(spec, "test"),
+            train_cfg=dict(
+                type="CountedTrainLoop",
+                max_iters=train.iterations,
+                val_interval=train.val_every or train.iterations,
+                dropout_seed=derive_seed("dropout", spec.replicate),
+            ),
+            val_cfg=dict(type="ValLoop"),
+            test_cfg=dict(type="TestLoop"),
+            val_evaluator=dict(type="CaptionLoss"),
+            test_evaluator=dict(type="CaptionDump"),
+            optim_wrapper=dict(
+                type="DeviceOptimWrapper",
+                constructor="EncoderDecoderOptim",
+                optimizer=dict(type="AdamW", betas=train.betas, weight_decay=train.weight_decay),
+                paramwise_cfg=dict(lr_encoder=train.lr_encoder, lr_decoder=train.lr_decoder),
+                clip_grad=dict(max_norm=train.clip_grad),
+            ),
+            param_scheduler=[dict(type="WarmupCosineLR", warmup=train.warmup, total=train.iterations, by_epoch=False)],
+            default_hooks=dict(
+                timer=dict(type="IterTimerHook"),
+                logger=dict(type="LoggerHook", interval=max(1, train.iterations // 20), log_metric_by_epoch=False),
+                param_scheduler=dict(type="ParamSchedulerHook"),
+                checkpoint=dict(type="AtomicCheckpointHook", interval=train.checkpoint_every),
+                sampler_seed=None,
+                runtime_info=dict(type="RuntimeInfoHook"),
+            ),
+            custom_hooks=[dict(type="CurveHook", interval=max(1, train.iterations // 200))],
+            log_processor=dict(type="LogProcessor", by_epoch=False, window_size=10),
+            env_cfg=dict(cudnn_benchmark=False, mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0)),
+            randomness=dict(seed=spec.replicate),
+            launcher="none",
+            resume=False,
+            load_from=None,
+        )
+    )
+    apply_options(config, dict(spec.cfg_options))
+    return config
+
+
+def apply_options(config: Config, options: dict[str, Any]) -> None:
+    """Apply `--cfg-options` to a config in place; a key that does not exist is refused (a typing error, most likely)."""
+    for dotted in options:
+        node: Any = config
+        for part in dotted.split("."):
+            if isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
+                node = node[int(part)]
+            elif isinstance(node, dict) and part in node:
+                node = node[part]
+            else:
+                there = ", ".join(sorted(node)) if isinstance(node, dict) else f"a {type(node).__name__}"
+                raise GitbenchError(f"--cfg-options {dotted}: '{part}' is not there; there is: {there}")
+    config.merge_from_dict(options)
+
+
+def _model(spec: RunSpec, vocabulary: Vocabulary) -> dict[str, Any]:
+    def variant(axis: str, value: Any) -> dict[str, Any]:
+        return dict(type=f"{axis}/{spec.variant_names[axis]}", **dataclasses.asdict(value))
+
+    return dict(
+        type="CaptionModel",
+        encoder=variant("encoder", spec.encoder),
+        decoder=variant("decoder", spec.decoder),
+        vision=variant("vision", spec.vision),
+        vocab_size=vocabulary.size,
+        pad_id=vocabulary.pad_id,
+        bos_id=vocabulary.bos_id,
+        eos_id=vocabulary.eos_id,
+        label_smoothing=spec.train.label_smoothing,
+        init_seed=derive_seed("init", spec.replicate),
+        generation=dict(
+            beam_size=spec.evaluate.beam_size,
+            length_penalty=spec.evaluate.length_penalty,
+            max_length=spec.evaluate.max_length,
+        ),
+        data_preprocessor=dict(type="ImagePreprocessor"),
+    )
+
+
+def _loader(spec: RunSpec, split: str) -> dict[str, Any]:
+    training = split == "train"
+    return dict(
+        batch_size=spec.train.batch_images if training else spec.evaluate.batch_images,
+        num_workers=spec.data.workers,
+        persistent_workers=False,
+        drop_last=False,
+        sampler=dict(type="CountedSampler") if training else dict(type="DefaultSampler", shuffle=False),
+        dataset=dict(
+            type="CaptionData",
+            data=spec.data_name,
+            split=split,
+            data_spec={k: v for k, v in dataclasses.asdict(spec.data).items() if k != "workers"},
+            text_spec=dataclasses.asdict(spec.text),
+            seed=derive_seed("data", spec.replicate),
+            captions_per_image=spec.train.captions_per_image if training else None,
+        ),
+        collate_fn=dict(type="gitbench.caption_collate"),
+    )
+
+
+def write_config(config: Config, path: Path) -> None:
+    """Write `config.py` atomically."""
+    from gitbench.files import write_text
+
+    write_text(path, config.pretty_text)
+
+
+def read_config(path: Path) -> Config:
+    """Read a `config.py`; a damaged file gives a one-line error."""
+    try:
+        return Config.fromfile(path, lazy_import=False)
+    except FileNotFoundError:
+        raise GitbenchError(f"{path} does not exist: pass the folder of a run") from None
+    except (SyntaxError, ValueError) as error:
+        raise GitbenchError(f"{path} is not a readable config ({error}): delete the run folder and run again") from None

@@ -1,0 +1,226 @@
+"""Run a plan: a small pool of slots, one process a run, a retry for what fails, scoring beside training.
+
+A slot is a CPU core (one thread a run, so that results do not depend on how many run at once) or a share of a GPU.
+Whatever ends a launch, a second one goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from gitbench.errors import GitbenchError
+from gitbench.files import write_json
+from gitbench.metrics import CaptionScorer
+from gitbench.runs.machine import cpu_count, gpus
+from gitbench.runs.plan import Plan, PlannedRun, write_plan
+from gitbench.runs.progress import Display
+from gitbench.runs.provenance import provenance
+from gitbench.runs.score import StudyScorer
+from gitbench.runs.worker import run_worker
+
+ATTEMPTS = 2  # a failed run is tried once more
+MAX_PER_GPU = 4  # beyond this, small runs only wait for each other
+
+
+@dataclass(kw_only=True)
+class Job:
+    """A run on its way: queued, in a process, or being scored."""
+
+    run: PlannedRun
+    attempts: int = 0
+    process: Any = None
+    connection: Connection | None = None
+    slot: dict[str, str] = field(default_factory=dict)
+    message: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a launch did: runs completed now, runs found done, and (arm, replicate, reason) of those that failed."""
+
+    completed: int
+    found: int
+    failed: tuple[tuple[str, int, str], ...]
+
+
+def slots(plan: Plan, jobs: int | None = None) -> list[dict[str, str]]:
+    """Return the environment of each slot: one per GPU share that fits the profile's memory, or one per CPU core."""
+    cards = gpus()
+    if not cards:
+        count = jobs or cpu_count()
+        return [{"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"} for _ in range(count)]
+    need = plan.profile.gpu_gib
+    shares = max(min(MAX_PER_GPU, int(card.free_gib // need)) for card in cards)
+    ordered = [
+        {"CUDA_VISIBLE_DEVICES": card.index}
+        for share in range(max(1, shares))
+        for card in cards
+        if share == 0 or card.free_gib // need > share
+    ]
+    return ordered[:jobs] if jobs else ordered
+
+
+def launch(plan: Plan, command: str, jobs: int | None = None, plain: bool = False) -> Outcome:
+    """Train, caption and score every run of a plan that is not done.
+
+    SIGINT or SIGTERM stops the runs and raises KeyboardInterrupt; nothing is lost. Failed runs are in the outcome.
+    """
+    write_plan(plan, command)
+    unique = {run.key: run for run in plan.runs}
+    todo = [run for run in unique.values() if not run.done]
+    found = len(unique) - len(todo)
+    with CaptionScorer() as scorer, ThreadPoolExecutor(1) as pool, Display(plan, found, len(unique), plain) as display:
+        study = StudyScorer(plan, scorer)
+        ceiling = pool.submit(study.score_ceiling)
+        pool_of_runs = _Pool(plan, slots(plan, jobs), study, pool, display, command)
+        with _terminable():
+            failed = pool_of_runs.work(todo)
+        ceiling.result()
+    return Outcome(completed=len(todo) - len(failed), found=found, failed=tuple(failed))
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM stop a launch the way Ctrl-C does."""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Pool:
+    """The slots and what runs in them."""
+
+    def __init__(
+        self, plan: Plan, free: list[dict[str, str]], study: StudyScorer, scoring: ThreadPoolExecutor, display: Display, command: str
+    ) -> None:
+        self.plan, self.free, self.study, self.scoring = plan, free, study, scoring
+        self.display, self.command = display, command
+        # one process imports torch and mmengine, each run is forked from it: 5 s saved a run
+        self.context = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload(["gitbench.training.run"])
+        self.running: list[Job] = []
+        self.scores: dict[Future, Job] = {}
+        self.failed: list[tuple[str, int, str]] = []
+
+    def work(self, todo: list[PlannedRun]) -> list[tuple[str, int, str]]:
+        queue = deque(Job(run=run) for run in todo)
+        try:
+            while queue or self.running or self.scores:
+                while queue and self.free:
+                    job = queue.popleft()
+                    if (job.run.folder / "trained.json").is_file() and (job.run.folder / "predictions.jsonl").is_file():
+                        self._score(job)
+                    else:
+                        self._start(job)
+                self._listen()
+                queue.extend(self._collect_scores())
+                queue.extend(self._collect_ended())
+        except BaseException:
+            self._stop()
+            raise
+        return self.failed
+
+    def _start(self, job: Job) -> None:
+        job.slot = self.free.pop(0)
+        job.attempts += 1
+        write_json(job.run.folder / "provenance.json", provenance(self.plan.data_fingerprint, self.command))
+        job.connection, theirs = self.context.Pipe()
+        job.process = self.context.Process(target=run_worker, args=(job.run.folder, theirs, job.slot))
+        job.process.start()
+        theirs.close()
+        self.running.append(job)
+        self.display.started(job.run)
+
+    def _listen(self) -> None:
+        """Read messages for up to half a second, or until a process ends."""
+        readers = [job.connection for job in self.running if job.connection is not None]
+        sentinels = [job.process.sentinel for job in self.running]
+        if not readers:
+            time.sleep(0.05)
+            return
+        for reader in wait([*readers, *sentinels], timeout=0.5):
+            job = next((job for job in self.running if job.connection is reader), None)
+            if job is not None:
+                self._read(job)
+
+    def _read(self, job: Job) -> None:
+        assert job.connection is not None
+        try:
+            while job.connection.poll():
+                kind, *rest = job.connection.recv()
+                if kind == "progress":
+                    self.display.progress(job.run, *rest)
+                else:
+                    job.message = rest[0]
+        except (EOFError, OSError):
+            pass
+
+    def _collect_ended(self) -> list[Job]:
+        """Free the slots of ended processes; score what is trained, return what is to be tried again."""
+        again = []
+        for job in [job for job in self.running if job.process.exitcode is not None]:
+            self._read(job)
+            self.running.remove(job)
+            self.free.append(job.slot)
+            code = job.process.exitcode
+            job.process.join()
+            assert job.connection is not None
+            job.connection.close()
+            if code == 0:
+                self._score(job)
+                continue
+            if not job.message:
+                job.message = f"killed by signal {-code}" if code < 0 else f"exit status {code}"
+            again.extend(self._failed(job))
+        return again
+
+    def _score(self, job: Job) -> None:
+        job.attempts = max(job.attempts, 1)
+        self.display.scoring(job.run)
+        self.scores[self.scoring.submit(self.study.score_run, job.run)] = job
+
+    def _collect_scores(self) -> list[Job]:
+        again = []
+        for future in [future for future in self.scores if future.done()]:
+            job = self.scores.pop(future)
+            error = future.exception()
+            if error is None:
+                self.display.finished(job.run, future.result())
+                continue
+            for name in ("trained.json", "predictions.jsonl"):  # captions that cannot be scored are made again
+                (job.run.folder / name).unlink(missing_ok=True)
+            job.message = str(error) if isinstance(error, GitbenchError) else f"{type(error).__name__}: {error}"
+            again.extend(self._failed(job))
+        return again
+
+    def _failed(self, job: Job) -> list[Job]:
+        job.connection = job.process = None
+        last = job.attempts >= ATTEMPTS
+        self.display.failed(job.run, job.message, last)
+        if not last:
+            return [Job(run=job.run, attempts=job.attempts)]
+        self.failed.append((job.run.arm.name, job.run.replicate, job.message))
+        return []
+
+    def _stop(self) -> None:
+        for job in self.running:
+            job.process.kill()  # every file is whole at any moment
+        for job in self.running:
+            job.process.join(5)
+        for future in self.scores:
+            future.cancel()

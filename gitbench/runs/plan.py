@@ -1,0 +1,197 @@
+"""Ablation x profile x data x replicates -> the runs of a study, each with its key and its folder.
+
+Every study gets the blind floor: the base arm trained without ever seeing an image. A run's key hashes its resolved
+values and its data, so arms of different ablations that are the same run share one folder, and nothing is trained twice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gitbench.data import data_label, open_source, study_fingerprint
+from gitbench.data.tokenizer import tokenizer_for
+from gitbench.errors import GitbenchError, unknown_name
+from gitbench.files import make_dir, write_json
+from gitbench.runs.store import completed_record, run_folder, study_file
+from gitbench.spec import Ablation, Arm, DecoderSpec, Profile, RunSpec, run_key
+from gitbench.runs.config import Vocabulary, make_config, write_config
+from gitbench.variants import resolve
+
+BLIND = Arm(name="blind", variants={"vision": "blind"}, role="floor")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedRun:
+    """One arm and replicate of a study."""
+
+    arm: Arm
+    replicate: int
+    spec: RunSpec
+    key: str
+    folder: Path
+
+    @property
+    def done(self) -> bool:
+        """True once a whole record is there."""
+        return completed_record(self.folder) is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A study: everything needed to run it, and to describe it to the judge."""
+
+    ablation: Ablation
+    profile: Profile
+    data: str
+    data_fingerprint: str
+    vocabulary: Vocabulary
+    study: str
+    work_dir: Path
+    cfg_options: Mapping[str, Any]
+    runs: tuple[PlannedRun, ...]
+
+    @property
+    def yardstick_key(self) -> str:
+        """The ceiling depends on the data and on how many of its images are tested."""
+        return hashlib.sha256(self.data_fingerprint.encode()).hexdigest()[:16]
+
+
+def make_plan(
+    ablation: Ablation,
+    profile: Profile,
+    data: str,
+    work_dir: Path,
+    replicates: int | None = None,
+    cfg_options: Mapping[str, Any] | None = None,
+) -> Plan:
+    """Plan a study. Errors: GitbenchError for unknown profiles, data or variants, and for sizes that do not fit."""
+    if profile.name not in ablation.arms:
+        raise unknown_name(f"profile of {ablation.name}", profile.name, ablation.arms)
+    count = profile.replicates if replicates is None else replicates
+    if count < 1:
+        raise GitbenchError(f"--seeds {count}: at least 1 replicate is needed")
+    if data != "scenes" and Path(data).exists():
+        data = str(Path(data).resolve())
+    options = dict(cfg_options or {})
+    fingerprint = study_fingerprint(data, profile.data)
+    tokenizer = tokenizer_for(profile.text, open_source(data, "train", profile.data.train_images))
+    vocabulary = Vocabulary(
+        size=tokenizer.vocab_size, pad_id=tokenizer.pad_id, bos_id=tokenizer.bos_id, eos_id=tokenizer.eos_id
+    )
+    arms = (*ablation.arms[profile.name], BLIND)
+    runs = []
+    for replicate in range(count):  # replicate by replicate, so that a stopped study is balanced
+        for arm in arms:
+            spec = _run_spec(arm, profile, data, replicate, options)
+            _check_lengths(arm.name, spec.decoder, spec)
+            key = run_key(spec, fingerprint)
+            runs.append(PlannedRun(arm=arm, replicate=replicate, spec=spec, key=key, folder=run_folder(work_dir, key)))
+    return Plan(
+        ablation=ablation,
+        profile=profile,
+        data=data,
+        data_fingerprint=fingerprint,
+        vocabulary=vocabulary,
+        study=study_name(ablation, profile, data, options),
+        work_dir=work_dir,
+        cfg_options=options,
+        runs=tuple(runs),
+    )
+
+
+def study_name(ablation: Ablation, profile: Profile, data: str, cfg_options: Mapping[str, Any]) -> str:
+    """Return the study's name; overridden options give a study of its own, so they never mix with a plain one."""
+    name = f"{ablation.name}.{profile.name}.{data_label(data)}"
+    if cfg_options:
+        digest = hashlib.sha256(json.dumps(dict(cfg_options), sort_keys=True, default=str).encode()).hexdigest()
+        name += f"+cfg-{digest[:6]}"
+    return name
+
+
+def _run_spec(arm: Arm, profile: Profile, data: str, replicate: int, options: Mapping[str, Any]) -> RunSpec:
+    names = {"encoder": profile.encoder, "decoder": profile.decoder, "vision": "sighted", **arm.variants}
+    values = {axis: resolve(axis, name) for axis, name in names.items()}
+    return RunSpec(
+        **values,
+        data_name=data,
+        data=profile.data,
+        text=profile.text,
+        train=profile.train,
+        evaluate=profile.evaluate,
+        replicate=replicate,
+        variant_names=names,
+        cfg_options=dict(options),
+    )
+
+
+def _check_lengths(arm: str, decoder: DecoderSpec, spec: RunSpec) -> None:
+    longest = max(spec.text.max_tokens + 2, spec.evaluate.max_length)
+    if decoder.max_positions < longest:
+        raise GitbenchError(
+            f"arm '{arm}' has {decoder.max_positions} text positions but captions need {longest}: raise max_positions"
+        )
+
+
+def arm_label(spec: RunSpec, arm: Arm, axis: str) -> str:
+    """Return the label of an arm, computed from what it varies."""
+    if arm.role == "floor":
+        return "blind (never sees the image)"
+    if axis == "decoder":
+        layers = "layer" if spec.decoder.layers == 1 else "layers"
+        return f"{spec.decoder.layers} {layers} × {spec.decoder.width}"
+    return arm.variants[axis]
+
+
+def describe(plan: Plan, command: str) -> dict[str, Any]:
+    """Return the study as JSON values: what the judge and the report read."""
+    first = {run.arm.name: run for run in reversed(plan.runs)}
+    arms = (*plan.ablation.arms[plan.profile.name], BLIND)
+    return {
+        "schema": 1,
+        "study": plan.study,
+        "ablation": plan.ablation.name,
+        "profile": plan.profile.name,
+        "data": data_label(plan.data),
+        "data_fingerprint": plan.data_fingerprint,
+        "command": command,
+        "title": plan.ablation.title,
+        "question": plan.ablation.question,
+        "axis": plan.ablation.axis,
+        "base": plan.ablation.base,
+        "claims": [dataclasses.asdict(claim) for claim in plan.ablation.claims],
+        "arms": [
+            {
+                "name": arm.name,
+                "role": arm.role,
+                "variants": dict(arm.variants),
+                "label": arm_label(first[arm.name].spec, arm, plan.ablation.axis),
+            }
+            for arm in arms
+        ],
+        "cfg_options": {key: repr(value) for key, value in plan.cfg_options.items()},
+        "runs": [{"arm": run.arm.name, "replicate": run.replicate, "run_key": run.key} for run in plan.runs],
+        "yardstick_key": plan.yardstick_key,
+    }
+
+
+def write_plan(plan: Plan, command: str) -> None:
+    """Write the study file and a `config.py` into the folder of every run that is not done."""
+    make_dir(plan.work_dir)
+    write_json(study_file(plan.work_dir, plan.study), describe(plan, command))
+    for run in plan.runs:
+        if not run.done:
+            make_dir(run.folder)
+            if not (run.folder / "trained.json").is_file():
+                write_config(make_config(run.spec, plan.vocabulary, run.key), run.folder / "config.py")
+
+
+def discard(run: PlannedRun) -> None:
+    """Remove a run's folder (used for a run whose files are damaged beyond resuming)."""
+    shutil.rmtree(run.folder, ignore_errors=True)

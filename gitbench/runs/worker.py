@@ -1,0 +1,81 @@
+"""The process of one run: forked from a server that has imported torch once, tied to the launcher's life.
+
+It takes the folder's lock, sends its output to `log.txt`, reports progress through a pipe, and ends itself when the
+launcher is gone, so that two launches never write to one folder.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from gitbench.errors import GitbenchError
+
+LOCK_PATIENCE = 20.0  # seconds: loader processes of a killed run hold its lock a moment longer
+
+
+def run_worker(folder: Path, connection: Connection, environment: Mapping[str, str]) -> None:
+    """Execute `folder` and exit: 0 done, 2 an error for the user, 1 a fault. Messages: (kind, ...) tuples."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher decides: it gets the same Ctrl-C
+    os.environ.update(environment)
+    threading.Thread(target=_die_with_launcher, args=(connection,), daemon=True).start()
+    try:
+        log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        lock = open(folder / ".lock", "w")  # noqa: SIM115 - held until the process ends
+        _take_lock(lock, folder)
+        from gitbench.training.run import execute
+
+        execute(folder, lambda done, total, loss: _send(connection, ("progress", done, total, loss)))
+    except GitbenchError as error:
+        _send(connection, ("error", str(error)))
+        _leave(2)
+    except BaseException as error:
+        traceback.print_exc()
+        text = str(error).strip().splitlines()
+        _send(connection, ("fault", f"{type(error).__name__}: {text[0] if text else ''} (see {folder / 'log.txt'})"))
+        _leave(1)
+    _leave(0)
+
+
+def _take_lock(lock, folder: Path) -> None:  # type: ignore[no-untyped-def]
+    deadline = time.monotonic() + LOCK_PATIENCE
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise GitbenchError(f"another gitbench is working on {folder}: wait for it or stop it") from None
+            time.sleep(0.2)
+
+
+def _send(connection: Connection, message: tuple) -> None:
+    try:
+        connection.send(message)
+    except OSError:  # the launcher is gone
+        os._exit(3)
+
+
+def _die_with_launcher(connection: Connection) -> None:
+    """Block until the launcher's end of the pipe closes, then end at once: every file is whole at any moment."""
+    try:
+        connection.recv()
+    except (EOFError, OSError):
+        os._exit(3)
+
+
+def _leave(code: int) -> None:
+    """End without interpreter shutdown: the watcher thread may sit in a read."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

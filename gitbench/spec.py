@@ -1,0 +1,198 @@
+"""The values of the Define layer: what is to be trained, on what, and what is claimed about it.
+
+Frozen keyword-only dataclasses and nothing else: no behaviour, no torch. An `Ablation` (one file in
+`ablations/`) is a base, an axis, arms and claims; planning crosses its arms with a `Profile` (how large),
+a data set and replicates into `RunSpec`s, and one `RunSpec` is one training run in one folder.
+Names of variants are resolved to their values before a run key is computed, so a display name can change
+without invalidating a result.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+# Enters every run key: raise it when a change alters the numbers a run produces.
+NUMERICS_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderSpec:
+    """A CLIP-shaped ViT (official `CLIP/model.py`): norm before the blocks, QuickGELU, all tokens kept."""
+
+    width: int
+    layers: int
+    heads: int
+    patch: int
+    image_size: int  # pixels; the grid that the position embedding is made for
+    mlp_ratio: float = 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderSpec:
+    """A text decoder over image and text tokens (official `layers/decoder.py`)."""
+
+    attention: Literal["self", "cross"] = "self"
+    layers: int
+    width: int
+    heads: int
+    ffn: int  # hidden units of the feed-forward part
+    dropout: float = 0.1
+    max_positions: int = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionSpec:
+    """What the model sees: the image, or nothing (the blind floor, every pixel at the mean)."""
+
+    blind: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSpec:
+    """How much of a data set, at what size. A limit of None takes the whole split."""
+
+    image_size: int
+    train_images: int | None = None
+    val_images: int | None = None
+    test_images: int | None = None
+    crop_scale: tuple[float, float] | None = None  # RandomResizedCrop area range; None: no augmentation
+    workers: int = 0  # data-loading processes; never enters a run key
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSpec:
+    """Tokenizer and lengths. `tokenizer` is "wordpiece" (trained on the training captions) or a BERT name or path."""
+
+    tokenizer: str = "wordpiece"
+    vocab_size: int = 512
+    max_tokens: int = 40  # payload tokens, without [CLS] and [SEP] (official `max_text_len`)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSpec:
+    """The recipe. The paper keeps encoder and decoder learning rates at 1:5 (p. 6) and decays both to 0 by cosine."""
+
+    iterations: int
+    batch_images: int
+    captions_per_image: int = 5  # captions of an image used in a step; they share its image stream
+    lr_encoder: float
+    lr_decoder: float
+    warmup: int
+    weight_decay: float = 0.01  # the author's value, issue 41 of the official repository
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip_grad: float = 1.0
+    label_smoothing: float = 0.1
+    val_every: int = 0  # iterations between validations; 0: only at the end
+    checkpoint_every: int = 200  # iterations; enters no run key: a resumed run is bit-identical
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateSpec:
+    """Generation at test time; beam 4 and length penalty 0.6 are the official values."""
+
+    beam_size: int = 4
+    length_penalty: float = 0.6
+    max_length: int = 20  # tokens with [CLS], without [SEP]
+    batch_images: int = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """How large: everything about a run except the axis an ablation varies."""
+
+    name: str
+    doc: str
+    encoder: str  # names of variants
+    decoder: str
+    data: DataSpec
+    text: TextSpec
+    train: TrainSpec
+    evaluate: EvaluateSpec
+    replicates: int
+    run_seconds: float  # one run on the machine the profile is made for; a first guess for --dry-run only
+    gpu_gib: float  # memory a run needs on a GPU, for packing several onto one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One side of a comparison: a name, and the variants in which it differs from the base (axis -> variant)."""
+
+    name: str
+    variants: Mapping[str, str]
+    role: Literal["arm", "floor"] = "arm"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A statement of the paper, as a value that can be judged.
+
+    `margin` is stated beforehand: in the metric's unit, or (`margin_unit="range"`) as a share of the distance from
+    the blind floor to the ceiling. For "not_better", `treatment` must not exceed `reference` by more than the margin.
+    """
+
+    name: str
+    kind: Literal["better", "not_better", "equivalent"]
+    metric: str
+    treatment: str
+    reference: str
+    margin: float
+    margin_unit: Literal["metric", "range"]
+    margin_reason: str
+    says: str  # what the paper says, in one sentence of ours
+    quote: str  # a short quotation
+    where: str  # page or table
+    confidence: str  # code of facts: S seen, SQ seen as quotation, D digitised, H second-hand
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablation:
+    """A question, the axis it varies, the arms per profile, and the claims it judges."""
+
+    name: str
+    title: str
+    question: str
+    axis: str
+    arms: Mapping[str, tuple[Arm, ...]]  # profile -> arms; the arm named `base` carries the profile's own variant
+    claims: tuple[Claim, ...] = ()
+    base: str = "base"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSpec:
+    """One training run: variant values already resolved, names kept for the config file only."""
+
+    encoder: EncoderSpec
+    decoder: DecoderSpec
+    vision: VisionSpec
+    data_name: str
+    data: DataSpec
+    text: TextSpec
+    train: TrainSpec
+    evaluate: EvaluateSpec
+    replicate: int
+    variant_names: Mapping[str, str] = field(default_factory=dict)  # axis -> name, for config.py; not in the key
+    cfg_options: Mapping[str, Any] = field(default_factory=dict)  # --cfg-options; in the key when not empty
+
+
+def canonical(spec: RunSpec) -> dict[str, Any]:
+    """Return the part of a spec that decides its result, as plain JSON values.
+
+    Worker counts, checkpoint intervals, paths and display names are left out.
+    """
+    values = dataclasses.asdict(spec)
+    del values["variant_names"], values["data"]["workers"], values["train"]["checkpoint_every"]
+    del values["data_name"]  # the data's fingerprint stands in for its name
+    if not values["cfg_options"]:
+        del values["cfg_options"]
+    return json.loads(json.dumps(values, sort_keys=True))
+
+
+def run_key(spec: RunSpec, data_fingerprint: str) -> str:
+    """Hash what decides a run's result: canonical spec, data content and numerics version. 16 hex digits."""
+    payload = {"spec": canonical(spec), "data": data_fingerprint, "numerics": NUMERICS_VERSION}
+    return hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()[:16]

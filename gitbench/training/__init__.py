@@ -1,0 +1,8 @@
+"""One run: a RunSpec becomes an mmengine config, and the config a Runner that trains, captions and stops.
+
+Importing this package fills the registries: every part that a `config.py` names is registered here.
+"""
+
+from gitbench.training import data, hooks, loop, model, optimizer, schedule
+
+__all__ = ["data", "hooks", "loop", "model", "optimizer", "schedule"]

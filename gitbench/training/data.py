@@ -1,0 +1,70 @@
+"""The data parts that a config names: the data set, its counted sampler, the collate function."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.dist import get_dist_info
+from torch.utils.data import Dataset, Sampler
+
+from gitbench.data import open_source
+from gitbench.data.dataset import CaptionDataset, collate
+from gitbench.data.tokenizer import tokenizer_for
+from gitbench.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS
+from gitbench.spec import DataSpec, TextSpec
+
+FUNCTIONS.register_module(name="caption_collate", module=collate)
+
+
+@DATA_SAMPLERS.register_module()
+class CountedSampler(Sampler):
+    """Sample numbers 0, 1, 2, ... without end; with several processes, rank r takes every world-th.
+
+    The data set turns a sample number into an image, its captions and its augmentation; nothing else is random.
+    `start` is set by the training loop, so a resumed run asks for its next sample directly and replays nothing.
+    """
+
+    def __init__(self, dataset: Dataset, seed: int | None = None) -> None:
+        self.rank, self.world = get_dist_info()
+        self.start = 0  # samples already taken by this rank
+
+    def __iter__(self) -> Iterator[int]:
+        number = self.start
+        while True:
+            yield number * self.world + self.rank
+            number += 1
+
+    def __len__(self) -> int:
+        return 2**62  # endless
+
+
+@DATASETS.register_module()
+class CaptionData(CaptionDataset):
+    """`CaptionDataset` built from the plain values of a config file."""
+
+    metainfo: dict[str, Any] = {}  # mmengine warns where it is missing
+
+    def __init__(
+        self,
+        *,
+        data: str,
+        split: str,
+        data_spec: dict[str, Any],
+        text_spec: dict[str, Any],
+        seed: int,
+        captions_per_image: int | None,
+    ) -> None:
+        sizes, text = DataSpec(**data_spec), TextSpec(**text_spec)
+        tokenizer = tokenizer_for(text, open_source(data, "train", sizes.train_images))
+        super().__init__(
+            data=data,
+            split=split,
+            data_spec=sizes,
+            text_spec=text,
+            tokenizer=tokenizer,
+            seed=seed,
+            captions_per_image=captions_per_image,
+            train=split == "train",
+        )
+        self.tokenizer = tokenizer

@@ -1,0 +1,187 @@
+"""Hooks and evaluators: atomic checkpoints, the loss curve with progress, likelihood and captions collected per image."""
+
+from __future__ import annotations
+
+import csv
+import io
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+
+from gitbench.files import atomic_path, explain_os_errors, write_text
+from gitbench.registry import HOOKS, METRICS
+
+KEEP = 2  # checkpoints kept: the older one stands in when the newest turns out damaged
+
+
+@HOOKS.register_module()
+class AtomicCheckpointHook(Hook):
+    """Save `iter_<n>.pth` every `interval` iterations and after the last: whole or not at all.
+
+    The file is mmengine's own layout without its log history, so it loads with `weights_only=True`.
+    """
+
+    priority = "VERY_LOW"
+
+    def __init__(self, interval: int) -> None:
+        self.interval = interval
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:  # type: ignore[no-untyped-def]
+        done = batch_idx + 1
+        if done % self.interval and done != runner.max_iters:
+            return
+        folder = Path(runner.work_dir)
+        with atomic_path(folder / f"iter_{done}.pth") as temporary:
+            with explain_os_errors(temporary):
+                _save(runner, temporary)
+        for old in checkpoints(folder)[KEEP:]:
+            old.unlink(missing_ok=True)
+
+    def before_save_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:  # type: ignore[no-untyped-def]
+        checkpoint["message_hub"] = {"log_scalars": {}, "runtime_info": {}, "resumed_keys": {}}
+
+
+def _save(runner, path: Path) -> None:  # type: ignore[no-untyped-def]
+    """Let mmengine write a checkpoint to `path`; a short write (full disk) surfaces as an OSError."""
+    try:
+        runner.save_checkpoint(str(path.parent), path.name, by_epoch=False)
+    except RuntimeError as error:  # torch's zip writer reports a failed write so
+        if "PytorchStreamWriter" in str(error) or "unexpected pos" in str(error):
+            raise OSError(28, "No space left on device") from error
+        raise
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints of a run, newest first."""
+    return sorted(folder.glob("iter_*.pth"), key=lambda path: int(path.stem.split("_")[1]), reverse=True)
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """Return the newest checkpoint that loads; a damaged one is removed, with a line in the log, and the next is tried."""
+    for path in checkpoints(folder):
+        try:
+            torch.load(path, map_location="cpu", weights_only=True)
+            return path
+        except Exception as error:  # any damage at all: zip, pickle or storage
+            print_log(f"{path.name} is damaged ({type(error).__name__}); going back to the one before", "current")
+            path.unlink()
+    return None
+
+
+@HOOKS.register_module()
+class CurveHook(Hook):
+    """Keep the loss curve (`curve.csv`: iteration, split, loss, lr), the seconds spent and the images seen.
+
+    Training rows hold the label-smoothed loss of a batch, validation rows the negative log-likelihood per token, in nats.
+    The curve is on disk before the checkpoint of the same iteration is, and is cut back to it on resume.
+    """
+
+    progress: Callable[[int, int, float], None] | None = None  # set by the process that runs the runner
+
+    def __init__(self, interval: int) -> None:
+        self.interval = interval
+        self.rows: list[tuple[int, str, float, float]] = []
+        self.seconds = 0.0  # in all sessions of this run
+        self.images = 0  # this session's, and the seconds they took
+        self.image_seconds = 0.0
+        self._mark = self._step_mark = 0.0
+
+    def before_train(self, runner) -> None:  # type: ignore[no-untyped-def]
+        path = Path(runner.work_dir) / "curve.csv"
+        if runner.iter and path.is_file():
+            self.rows = [row for row in read_curve(path) if row[0] <= runner.iter]
+        self._mark = time.monotonic()
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:  # type: ignore[no-untyped-def]
+        self._step_mark = self._step_mark or time.monotonic()
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:  # type: ignore[no-untyped-def]
+        done = batch_idx + 1
+        self.images += len(data_batch["images"])
+        if done % self.interval == 0 or done == runner.max_iters:
+            loss = float(outputs["loss"])
+            now = time.monotonic()
+            self.image_seconds += now - self._step_mark
+            self._step_mark = now
+            self.rows.append((done, "train", loss, runner.optim_wrapper.param_groups[-1]["lr"]))
+            if self.progress is not None:
+                self.progress(done, runner.max_iters, loss)
+
+    def before_val(self, runner) -> None:  # type: ignore[no-untyped-def]
+        if self._step_mark:
+            self.image_seconds += time.monotonic() - self._step_mark
+        self._step_mark = 0.0
+
+    def after_val_epoch(self, runner, metrics=None) -> None:  # type: ignore[no-untyped-def]
+        if metrics and runner.train_loop.iter:
+            self.rows.append((runner.train_loop.iter, "val", float(metrics["val_nll"]), 0.0))
+
+    def before_save_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:  # type: ignore[no-untyped-def]
+        self._tick()
+        checkpoint["meta"]["seconds"] = self.seconds
+        self.write(Path(runner.work_dir))
+
+    def after_load_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:  # type: ignore[no-untyped-def]
+        self.seconds = checkpoint["meta"].get("seconds", 0.0)
+
+    def after_train(self, runner) -> None:  # type: ignore[no-untyped-def]
+        self._tick()
+        self.write(Path(runner.work_dir))
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        self.seconds += now - self._mark
+        self._mark = now
+
+    def write(self, folder: Path) -> None:
+        """Write `curve.csv`, rows in order of iteration."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("iteration", "split", "loss", "lr"))
+        writer.writerows((i, split, repr(loss), repr(lr)) for i, split, loss, lr in self.rows)
+        write_text(folder / "curve.csv", text.getvalue())
+
+
+def read_curve(path: Path) -> list[tuple[int, str, float, float]]:
+    """Return the rows of a `curve.csv`."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return [(int(row["iteration"]), row["split"], float(row["loss"]), float(row["lr"])) for row in csv.DictReader(file)]
+
+
+class _PerImage(BaseMetric):
+    """Collect exactly one result an image, in order: mmengine cuts surplus results to the data set's length silently."""
+
+    name = "nll"
+
+    def __init__(self) -> None:
+        super().__init__(collect_device="cpu", collect_dir=tempfile.gettempdir())
+        self.items: list[dict[str, Any]] = []
+
+    def process(self, data_batch: Any, data_samples: Any) -> None:
+        self.results.extend(data_samples)
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        self.items = results
+        tokens = sum(item["tokens"] for item in results)
+        return {self.name: sum(item["nll"] for item in results) / max(1, tokens)}
+
+
+@METRICS.register_module()
+class CaptionLoss(_PerImage):
+    """Validation: negative log-likelihood per token of all references, without label smoothing, in nats."""
+
+    name = "val_nll"
+
+
+@METRICS.register_module()
+class CaptionDump(_PerImage):
+    """Test: the same likelihood, and the generated ids of every image kept in `items` for `predictions.jsonl`."""
+
+    name = "test_nll"

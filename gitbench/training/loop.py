@@ -1,0 +1,65 @@
+"""The training loop: iterations counted from 0, each one's randomness set by its number.
+
+mmengine's IterBasedTrainLoop replays all skipped batches on resume, sleeps two seconds at each epoch end, and leaves
+dropout to whatever state the generator is in.
+"""
+
+from __future__ import annotations
+
+import torch
+from mmengine.dist import get_rank
+from mmengine.runner import BaseLoop, Runner
+from torch.utils.data import DataLoader
+
+from gitbench.registry import LOOPS
+from gitbench.seeding import derive_seed
+
+
+@LOOPS.register_module()
+class CountedTrainLoop(BaseLoop):
+    """Train `max_iters` iterations; iteration i takes the samples from i * batch and the dropout seed of (seed, i, rank)."""
+
+    def __init__(
+        self, runner: Runner, dataloader: DataLoader | dict, max_iters: int, val_interval: int, dropout_seed: int
+    ) -> None:
+        super().__init__(runner, dataloader)
+        self.max_iters = max_iters
+        self.val_interval = val_interval
+        self.dropout_seed = dropout_seed
+        self.max_epochs = 1  # mmengine's hooks ask for these
+        self._epoch = 0
+        self._iter = 0
+
+    @property
+    def iter(self) -> int:
+        """Iterations completed."""
+        return self._iter
+
+    @property
+    def epoch(self) -> int:
+        """Always 0: there are no epochs here."""
+        return self._epoch
+
+    def run(self) -> torch.nn.Module:
+        """Train from the current iteration to the last."""
+        self.runner.call_hook("before_train")
+        self.runner.call_hook("before_train_epoch")
+        self.dataloader.sampler.start = self._iter * self.dataloader.batch_size
+        batches = iter(self.dataloader)
+        self.runner.model.train()
+        while self._iter < self.max_iters:
+            self.run_iter(next(batches))
+            if self.runner.val_loop is not None and (self._iter % self.val_interval == 0 or self._iter == self.max_iters):
+                self.runner.val_loop.run()
+                self.runner.model.train()
+        self.runner.call_hook("after_train_epoch")
+        self.runner.call_hook("after_train")
+        return self.runner.model
+
+    def run_iter(self, batch: dict) -> None:
+        """Take one optimizer step."""
+        self.runner.call_hook("before_train_iter", batch_idx=self._iter, data_batch=batch)
+        torch.manual_seed(derive_seed(self.dropout_seed, self._iter, get_rank()))
+        outputs = self.runner.model.train_step(batch, optim_wrapper=self.runner.optim_wrapper)
+        self.runner.call_hook("after_train_iter", batch_idx=self._iter, data_batch=batch, outputs=outputs)
+        self._iter += 1

@@ -1,0 +1,78 @@
+"""AdamW with encoder and decoder rates apart, and bf16 autocast on GPUs.
+
+mmengine's default constructor makes one group per tensor (300 groups, 2.6 times slower a step), lets a substring key
+switch off the exemption of norms and biases from weight decay, and refuses the tied head. This one makes four groups.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from mmengine.optim import OptimWrapper
+from torch import nn
+
+from gitbench.errors import GitbenchError
+from gitbench.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
+
+ENCODER_PREFIX = "git.encoder."
+
+
+@OPTIM_WRAPPERS.register_module()
+class DeviceOptimWrapper(OptimWrapper):
+    """OptimWrapper whose forward pass runs under bf16 autocast on CUDA, in float32 on CPU.
+
+    bf16 needs no gradient scaler; on CPUs without bf16 units it is 10 to 100 times slower than float32.
+    """
+
+    @contextlib.contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        device = next(model.parameters()).device.type
+        with super().optim_context(model), torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            yield
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class EncoderDecoderOptim:
+    """Build the optimizer wrapper: `paramwise_cfg` holds `lr_encoder` and `lr_decoder`.
+
+    Everything outside the image encoder (projection, text embedding, decoder layers, head) is the decoder's side.
+    Norms, biases and other one-dimensional tensors are not decayed.
+    """
+
+    def __init__(self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: dict[str, float] | None = None) -> None:
+        if paramwise_cfg is None:
+            raise GitbenchError("EncoderDecoderOptim needs paramwise_cfg=dict(lr_encoder=..., lr_decoder=...)")
+        self.wrapper_cfg = dict(optim_wrapper_cfg)
+        self.rates = dict(paramwise_cfg)
+
+    def __call__(self, model: nn.Module) -> OptimWrapper:
+        cfg = dict(self.wrapper_cfg)
+        optimizer_cfg = dict(cfg.pop("optimizer"))
+        kind = optimizer_cfg.pop("type")
+        if kind != "AdamW":
+            raise GitbenchError(f"optimizer type '{kind}' is not supported: use AdamW")
+        groups = parameter_groups(model, self.rates["lr_encoder"], self.rates["lr_decoder"], optimizer_cfg["weight_decay"])
+        optimizer = torch.optim.AdamW(groups, fused=True, **optimizer_cfg)
+        return OPTIM_WRAPPERS.build(dict(cfg, optimizer=optimizer))
+
+
+def parameter_groups(model: nn.Module, lr_encoder: float, lr_decoder: float, weight_decay: float) -> list[dict[str, Any]]:
+    """Split trainable parameters into (encoder, decoder) x (decayed, not decayed); tied tensors count once."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((name.startswith(ENCODER_PREFIX), parameter.ndim > 1), []).append(parameter)
+    if not any(encoder for encoder, _ in groups):
+        raise GitbenchError(f"no trainable parameter starts with '{ENCODER_PREFIX}': the encoder's rate would reach nothing")
+    return [
+        dict(
+            params=parameters,
+            lr=lr_encoder if encoder else lr_decoder,
+            weight_decay=weight_decay if decayed else 0.0,
+            name=f"{'encoder' if encoder else 'decoder'}{'' if decayed else '_no_decay'}",
+        )
+        for (encoder, decayed), parameters in groups.items()
+    ]

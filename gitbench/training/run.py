@@ -1,0 +1,166 @@
+"""Execute one run folder: train (or resume), caption the test split, leave predictions and costs behind.
+
+A folder passes three states: `config.py` alone (planned), `trained.json` (captions are there, scores are not), and
+`record.json` (complete). Scoring needs no torch and is done by the launcher.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before CUDA starts: deterministic matrix products
+
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from gitbench.errors import GitbenchError
+from gitbench.files import atomic_path, write_json
+from gitbench.models import parameter_counts
+from gitbench.models.flops import forward_flops
+from gitbench.registry import VARIANTS
+from gitbench.runs.config import read_config
+from gitbench.training.hooks import CurveHook, checkpoints, latest_checkpoint
+from gitbench.training.model import CaptionModel
+
+CPU_THREADS = 1  # a run's threads on CPU: fixed, since the order of float sums depends on it
+
+Progress = Callable[[int, int, float], None]
+
+
+class PlainRunner(Runner):
+    """mmengine's Runner without its survey of the machine, which starts processes and costs 2 s; see provenance.json."""
+
+    def _log_env(self, env_cfg: dict) -> None:
+        self.logger.info("Config:\n" + self.cfg.pretty_text)
+
+
+def execute(folder: Path, progress: Progress | None = None) -> None:
+    """Train and caption one run folder. Returns at once where that is done already.
+
+    Errors: GitbenchError with one line for what a user can mend; anything else is a fault of the program.
+    """
+    if (folder / "trained.json").is_file() and (folder / "predictions.jsonl").is_file():
+        return
+    _prepare_torch()
+    config = read_config(folder / "config.py")
+    config.work_dir = str(folder)
+    newest = latest_checkpoint(folder)
+    if newest is not None:
+        config.resume, config.load_from = True, str(newest)
+    started = time.monotonic()
+    runner = PlainRunner.from_cfg(config)
+    curve = next(hook for hook in runner.hooks if isinstance(hook, CurveHook))
+    curve.progress = progress
+    runner.train()
+    trained = time.monotonic()
+    metrics = runner.test_loop.run()
+    _write_predictions(runner, folder)
+    _write_weights(runner, config, folder)
+    captioned = time.monotonic() - trained
+    write_json(
+        folder / "trained.json",
+        {
+            "test_nll": metrics["test_nll"],
+            "train": {"iterations": runner.max_iters, "final_loss": _final_loss(curve)},
+            "cost": {
+                **_size(runner.model),
+                "peak_memory_bytes": _peak_memory(),
+                "train_images_per_second": curve.images / curve.image_seconds if curve.image_seconds else None,
+                "train_seconds": curve.seconds,
+                "caption_seconds": captioned,
+                "seconds": curve.seconds + captioned,
+                "startup_seconds": trained - started - curve.seconds if newest is None else None,
+            },
+        },
+    )
+    for path in checkpoints(folder):
+        path.unlink()
+
+
+def _prepare_torch() -> None:
+    if torch.cuda.is_available():
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    else:
+        torch.set_num_threads(CPU_THREADS)
+
+
+def _final_loss(curve: CurveHook) -> float:
+    losses = [loss for _, split, loss, _ in curve.rows if split == "train"]
+    return losses[-1]
+
+
+def _write_predictions(runner: Runner, folder: Path) -> None:
+    dataset = runner.test_dataloader.dataset
+    items = runner.test_evaluator.metrics[0].items
+    if len(items) != len(dataset):
+        raise GitbenchError(f"{len(items)} captions for {len(dataset)} test images: delete {folder} and run again")
+    with atomic_path(folder / "predictions.jsonl") as temporary, open(temporary, "w", encoding="utf-8") as file:
+        for index, item in enumerate(items):
+            example = dataset.source.example(index)
+            if example.image_id != item["image_id"]:
+                raise GitbenchError(f"captions are out of order at {item['image_id']}: delete {folder} and run again")
+            row = {
+                "image_id": item["image_id"],
+                "caption": dataset.tokenizer.decode(item["ids"]),
+                "score": item["score"],
+                "nll": item["nll"],
+                "tokens": item["tokens"],
+                "references": list(example.captions),
+            }
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _write_weights(runner: Runner, config: Config, folder: Path) -> None:
+    """Write `model.pth` and `tokenizer.json`: what `gitbench caption --weights FOLDER` needs, and no pickled code."""
+    state = {name: tensor.cpu() for name, tensor in runner.model.git.state_dict().items()}
+    payload = {"format": "gitbench", "model": json.dumps(config.model.to_dict()), "state_dict": state}
+    with atomic_path(folder / "model.pth") as temporary:
+        torch.save(payload, temporary)
+    runner.test_dataloader.dataset.tokenizer.save(folder / "tokenizer.json")
+
+
+def _size(model: CaptionModel) -> dict[str, Any]:
+    counts = parameter_counts(model.git)
+    return {
+        "parameters": counts["total"],
+        "encoder_parameters": counts["encoder"],
+        "decoder_parameters": counts["decoder"],
+        "flops_per_image": forward_flops(model.git, captions=1),
+    }
+
+
+def _peak_memory() -> int:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def load_run(folder: Path) -> tuple[CaptionModel, Any]:
+    """Load the captioner of a finished run folder: (model in eval mode, tokenizer)."""
+    from gitbench.data.tokenizer import CaptionTokenizer
+
+    path = folder / "model.pth"
+    if not path.is_file():
+        raise GitbenchError(f"{path} does not exist: pass the folder of a finished run")
+    try:
+        payload = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise GitbenchError(f"{path} is damaged ({type(error).__name__}): delete its folder and run again") from None
+    if payload.get("format") != "gitbench":
+        raise GitbenchError(f"{path} is not a gitbench checkpoint: pass the folder of a finished run")
+    model_config = json.loads(payload["model"])
+    model_config.pop("type")
+    for axis in ("encoder", "decoder", "vision"):
+        if model_config[axis]["type"] not in VARIANTS.module_dict:  # a variant renamed since: its values are all there
+            model_config[axis]["type"] = next(key for key in VARIANTS.module_dict if key.startswith(axis + "/"))
+    model = CaptionModel(**model_config)
+    model.git.load_state_dict(payload["state_dict"])
+    return model.eval(), CaptionTokenizer.load(folder / "tokenizer.json")

@@ -1,0 +1,89 @@
+"""The sessions: `tests`, `lint`, and one per ablation file, e.g. `nox -s ablation_decoder_size -- --profile smoke`.
+
+Ablations share one environment (`.nox/gitbench`), made on first use; everything after `--` goes to `gitbench run`.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.10.9"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "tests"]
+
+HERE = Path(__file__).parent
+SHARED = HERE / ".nox" / "gitbench"  # nox itself gives every session an environment of its own
+UV = shutil.which("uv", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
+# without compiled bytecode every process would pay 10 s of imports where PYTHONDONTWRITEBYTECODE is set
+COMPILE = {"UV_COMPILE_BYTECODE": "1"}
+
+
+def up_to_date(environment: Path, extra: str) -> bool:
+    """Tell whether this clone was installed there from the same pyproject.toml."""
+    stamp = environment / f".installed{extra}"
+    return stamp.is_file() and stamp.read_bytes() == (HERE / "pyproject.toml").read_bytes()
+
+
+def mark_installed(environment: Path, extra: str) -> None:
+    """Remember the pyproject.toml that an environment was made from."""
+    (environment / f".installed{extra}").write_bytes((HERE / "pyproject.toml").read_bytes())
+
+
+def install(session: nox.Session, extra: str) -> None:
+    """Install this clone with an extra, editable, into the session's own environment."""
+    environment = Path(session.virtualenv.location)
+    if not up_to_date(environment, extra):
+        session.install("-e", f".[{extra}]", env=COMPILE)
+        mark_installed(environment, extra)
+
+
+def shared_environment(session: nox.Session) -> Path:
+    """Make or update the environment that all ablations share; return its folder of programs."""
+    if not up_to_date(SHARED, ""):
+        if UV:
+            if not (SHARED / "bin" / "python").exists():
+                session.run(UV, "venv", "--quiet", "--python", sys.executable, str(SHARED), external=True)
+            python = str(SHARED / "bin" / "python")
+            session.run(UV, "pip", "install", "--quiet", "--python", python, "-e", ".", external=True, env=COMPILE)
+        else:
+            session.run(sys.executable, "-m", "venv", str(SHARED), external=True)
+            session.run(str(SHARED / "bin" / "python"), "-m", "pip", "install", "--quiet", "-e", ".", external=True)
+        mark_installed(SHARED, "")
+    return SHARED / "bin"
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The test suite; arguments after -- go to pytest."""
+    install(session, "test")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """ruff and mypy."""
+    install(session, "lint")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
+
+
+def add_ablation(path: Path) -> None:
+    """Make the session of one ablation file, documented by the file's docstring."""
+
+    def ablation(session: nox.Session) -> None:
+        session.run(str(shared_environment(session) / "gitbench"), "run", path.stem, *session.posargs, external=True)
+
+    ablation.__doc__ = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or path.stem
+    nox.session(ablation, name=f"ablation_{path.stem}", venv_backend="none")
+
+
+for _path in sorted((HERE / "ablations").glob("[!_]*.py")):
+    add_ablation(_path)

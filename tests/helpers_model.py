@@ -1,0 +1,54 @@
+"""Tiny models with weights large enough that every part of them shows in the output."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gitbench.models.git import GIT
+from gitbench.spec import DecoderSpec, EncoderSpec
+
+BOS, EOS, VOCAB = 101, 102, 128
+ENCODER = EncoderSpec(width=32, layers=2, heads=4, patch=8, image_size=32)
+DECODER = DecoderSpec(layers=3, width=48, heads=4, ffn=96, max_positions=96)
+
+
+def tiny(seed: int = 0, scale: float = 0.15, **options: Any) -> GIT:
+    """A GIT of 0.1 M parameters in eval mode; all its values, norms included, are random."""
+    model = GIT(**{"encoder": ENCODER, "decoder": DECODER, "vocab_size": VOCAB, **options})
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            value.copy_(torch.randn(value.shape, generator=generator) * scale)
+            if "norm" in name and name.endswith("weight"):
+                value.add_(1)
+    return model.eval()
+
+
+def pictures(*shape: int, seed: int = 1) -> Tensor:
+    """Random images."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def texts(count: int, length: int, seed: int = 2) -> Tensor:
+    """Random texts that start with [CLS] and hold no special token."""
+    tokens = torch.randint(1, 100, (count, length), generator=torch.Generator().manual_seed(seed))
+    tokens[:, 0] = BOS
+    return tokens
+
+
+def ragged(count: int, length: int, seed: int = 3) -> tuple[Tensor, Tensor]:
+    """Right-padded texts of different lengths, and what of them is to be predicted (all but [CLS], and [SEP])."""
+    tokens, need = texts(count, length, seed), torch.zeros(count, length, dtype=torch.bool)
+    for i in range(count):
+        end = 2 + (i * 3) % (length - 2)
+        tokens[i, end], tokens[i, end + 1 :] = EOS, 0
+        need[i, 1 : end + 1] = True
+    return tokens, need
+
+
+def gradients(model: GIT) -> dict[str, Tensor]:
+    """Gradients by name; a parameter that got none counts as zero."""
+    return {n: torch.zeros_like(p) if p.grad is None else p.grad.clone() for n, p in model.named_parameters()}

@@ -1,0 +1,227 @@
+"""Fabricate a small, honest work directory: the files the Run layer would leave, with made-up numbers.
+
+No training and no torch. Scores are normal draws around given means, captions and pictures are tiny.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+CLAIM: dict[str, Any] = {
+    "name": "larger-no-better",
+    "kind": "not_better",
+    "metric": "CIDEr",
+    "treatment": "large",
+    "reference": "base",
+    "margin": 0.05,
+    "margin_unit": "range",
+    "margin_reason": "a twentieth of the range",
+    "says": "A larger text decoder brings no improvement.",
+    "quote": "a larger decoder shows no improvement",
+    "where": "Table 10, p. 11",
+    "confidence": "SQ",
+}
+SIZES = {"small": (1, 96, 120_000), "base": (2, 128, 480_000), "large": (4, 256, 3_400_000), "blind": (2, 128, 480_000)}
+IMAGES = 12
+SIGNATURE = "CIDEr-D|pycocoevalcap:1.2|ptb|java:11|images:12|refs:5"
+
+
+def run_key(arm: str, replicate: int) -> str:
+    """Return the fabricated run key of an arm's replicate."""
+    return hashlib.sha256(f"{arm} {replicate}".encode()).hexdigest()[:16]
+
+
+def make_images() -> dict[str, np.ndarray]:
+    """Return image_id -> (64, 64, 3) uint8 pictures, different from each other."""
+    rows, columns = np.mgrid[0:64, 0:64]
+    images = {}
+    for index in range(IMAGES):
+        picture = np.full((64, 64, 3), 235, np.uint8)
+        inside = (rows - 20 - 2 * index) ** 2 + (columns - 32) ** 2 < (8 + index) ** 2
+        picture[inside] = ((200, 40, 40), (40, 90, 200), (40, 150, 80))[index % 3]
+        images[f"test-{index:04d}"] = picture
+    return images
+
+
+def make_work_dir(
+    folder: Path,
+    *,
+    means: Mapping[str, float] | None = None,
+    sd: float = 2.0,
+    replicates: int = 5,
+    ceiling: float | None = 180.0,
+    kind: str = "grammar",
+    claims: tuple[Mapping[str, Any], ...] = (CLAIM,),
+    missing: tuple[tuple[str, int], ...] = (),
+    overridden: tuple[tuple[str, int], ...] = (),
+    seed: int = 0,
+    records_only: bool = False,
+) -> Path:
+    """Write studies, runs and a yardstick for decoder_size, profile cpu, data scenes, and return `folder`.
+
+    `means` gives each arm's mean CIDEr ("blind" is the floor); `missing` and `overridden` name (arm, replicate) pairs.
+    `records_only` leaves out captions, curves and provenance, which judging does not read.
+    """
+    means = means or {"blind": 21.0, "small": 78.0, "base": 90.0, "large": 91.0}
+    rng = np.random.default_rng(seed)
+    shared = rng.normal(0, sd, replicates)  # what the arms of one replicate have in common
+    runs = [(arm, replicate) for replicate in range(replicates) for arm in means]
+    study = {
+        "schema": 1,
+        "ablation": "decoder_size",
+        "profile": "cpu",
+        "data": "scenes",
+        "data_fingerprint": "f00d" * 4,
+        "command": "gitbench run decoder_size --profile cpu",
+        "title": "Decoder size",
+        "question": "Does a larger text decoder give better captions, with everything else the same?",
+        "axis": "decoder",
+        "base": "base",
+        "claims": [dict(claim) for claim in claims],
+        "yardstick_key": "abc123" if ceiling else None,
+        "arms": [
+            {
+                "name": arm,
+                "role": "floor" if arm == "blind" else "arm",
+                "variants": {"decoder": f"self_{SIZES[arm][0]}x"},
+                "label": "never sees the image" if arm == "blind" else f"{SIZES[arm][0]} x {SIZES[arm][1]}",
+            }
+            for arm in means
+        ],
+        "runs": [{"arm": arm, "replicate": replicate, "run_key": run_key(arm, replicate)} for arm, replicate in runs],
+    }
+    _json(folder / "studies" / "decoder_size.cpu.scenes.json", study)
+    if ceiling:
+        _json(
+            folder / "yardsticks" / "abc123.json",
+            {
+                "ceiling": {
+                    "CIDEr": {"value": ceiling, "signature": SIGNATURE},
+                    "BLEU-4": {"value": 70.0, "signature": "b"},
+                },
+                "kind": kind,
+            },
+        )
+    for arm, replicate in runs:
+        noise = rng.normal(0, sd)
+        if (arm, replicate) in missing:
+            continue
+        _write_run(
+            folder, arm, replicate, means[arm] + shared[replicate] + noise, (arm, replicate) in overridden, records_only
+        )
+    return folder
+
+
+def _write_run(folder: Path, arm: str, replicate: int, cider: float, overridden: bool, records_only: bool) -> None:
+    layers, width, size = SIZES[arm]
+    key = run_key(arm, replicate)
+    run = folder / "runs" / key
+    images = list(make_images())
+    captions = [f"a {word} circle on a white ground" for word in ("red", "blue", "green")]
+    _json(
+        run / "record.json",
+        {
+            "schema": 1,
+            "run_key": key,
+            "overridden": ["train.iterations"] if overridden else [],
+            "variant_names": {"decoder": f"self_{layers}x{width}"},
+            "spec": {
+                "encoder": {"width": 128, "layers": 4, "heads": 4, "patch": 8, "image_size": 64},
+                "decoder": {
+                    "attention": "self",
+                    "layers": layers,
+                    "width": width,
+                    "heads": 4,
+                    "ffn": 4 * width,
+                    "dropout": 0.1,
+                },
+                "vision": {"blind": arm == "blind"},
+                "replicate": replicate,
+                "data": {"image_size": 64, "train_images": 2000, "val_images": 100, "test_images": IMAGES},
+                "text": {"tokenizer": "wordpiece", "vocab_size": 512, "max_tokens": 40},
+                "train": {
+                    "iterations": 600,
+                    "batch_images": 32,
+                    "lr_encoder": 1e-4,
+                    "lr_decoder": 5e-4,
+                    "label_smoothing": 0.1,
+                },
+                "evaluate": {"beam_size": 4, "length_penalty": 0.6, "max_length": 20},
+            },
+            "metrics": {
+                "CIDEr": {"value": cider, "signature": SIGNATURE},
+                "BLEU-4": {"value": cider / 3, "signature": "BLEU|images:12"},
+                "test_nll": {"value": 3 - cider / 50, "signature": "nll|images:12"},
+            },
+            "absent": {"SPICE": "its model files are not present"},
+            "cost": {
+                "parameters": size + 900_000,
+                "encoder_parameters": 900_000,
+                "decoder_parameters": size,
+                "flops_per_image": 1.1e8 + 30 * size,
+                "peak_memory_bytes": 4.1e8 + 16 * size,
+                "train_images_per_second": 900 - size / 8000,
+                "seconds": 40 + size / 1e5,
+                "device": "cpu",
+                "machine": "cpu2",
+            },
+            "train": {"iterations": 600, "final_loss": 2.1},
+        },
+    )
+    if records_only:
+        return
+    rng = np.random.default_rng(int(key[:8], 16))
+    pd.DataFrame({"image_id": images, "CIDEr": rng.normal(cider, 20, IMAGES).clip(0)}).to_parquet(
+        run / "per_image.parquet"
+    )
+    lines = [
+        {
+            "image_id": image,
+            "caption": captions[0] if arm == "blind" else captions[i % 3],
+            "score": -1.0,
+            "references": [captions[i % 3], f"there is a circle (no. {i})"],
+        }
+        for i, image in enumerate(images)
+    ]
+    (run / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    curve = [
+        {
+            "iteration": i,
+            "split": "train",
+            "lr": 1e-4,
+            "loss": (1.2 if arm != "blind" else 2) + 4 * np.exp(-i / (80 + 9 * layers)) + rng.normal(0, 0.08),
+        }
+        for i in range(1, 601)
+    ] + [
+        {"iteration": i, "split": "val", "lr": 1e-4, "loss": (1.3 if arm != "blind" else 2.1) + 4 * np.exp(-i / 90)}
+        for i in range(100, 601, 100)
+    ]
+    pd.DataFrame(curve).to_csv(run / "curve.csv", index=False)
+    _json(
+        run / "provenance.json",
+        {
+            "git_revision": "0123abc",
+            "git_dirty": False,
+            "packages": {"torch": "2.15.0", "mmengine": "0.10.7"},
+            "python": "3.11.9",
+            "device": "cpu",
+            "driver": None,
+            "cpu": "a processor",
+            "data_fingerprint": "f00d" * 4,
+            "command": "gitbench run decoder_size --profile cpu",
+            "started": "2026-01-01T00:00:00Z",
+            "finished": "2026-01-01T00:01:00Z",
+        },
+    )
+
+
+def _json(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value), encoding="utf-8")

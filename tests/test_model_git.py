@@ -1,0 +1,333 @@
+"""What GIT promises: who sees whom, exact sharing of images, the official loss, blindness, learning."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers_model import BOS, DECODER, ENCODER, EOS, VOCAB, gradients, pictures, ragged, texts, tiny
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from gitbench.errors import GitbenchError
+from gitbench.models import build_model, parameter_counts
+from gitbench.models.flops import flops_by_part, forward_flops
+from gitbench.models.git import GIT
+from gitbench.spec import DecoderSpec, EncoderSpec, VisionSpec
+
+
+def loss_and_gradients(model, *batch, **options):
+    model.zero_grad()
+    loss = model.loss(*batch, **options)
+    loss.backward()
+    return loss.detach(), gradients(model)
+
+
+def assert_same(a, b, atol):
+    torch.testing.assert_close(a[0], b[0], atol=atol, rtol=0)
+    for name, value in a[1].items():
+        torch.testing.assert_close(value, b[1][name], atol=atol, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
+
+
+# -- who sees whom ----------------------------------------------------------------------------------------------------
+
+
+def test_text_sees_its_past_and_not_its_future():
+    model, images, tokens = tiny(), pictures(1, 3, 32, 32), texts(1, 8)
+    changed = tokens.clone()
+    changed[0, 5] = tokens[0, 5] % 90 + 1
+    before, after = model.logits(images, tokens), model.logits(images, changed)
+    torch.testing.assert_close(before[:, :5], after[:, :5], atol=0, rtol=0)
+    assert ((before - after)[:, 5:].abs().amax(-1) > 1e-3).all()
+
+
+def test_every_text_position_sees_the_image():
+    model, tokens = tiny(), texts(1, 6)
+    difference = model.logits(pictures(1, 3, 32, 32), tokens) - model.logits(pictures(1, 3, 32, 32, seed=9), tokens)
+    assert (difference.abs().amax(-1) > 1e-3).all()
+
+
+def test_image_stream_takes_no_text():
+    """The keys and values of the image come from the image alone, and every text of an image may reuse them."""
+    model, images, tokens = tiny().double(), pictures(1, 3, 32, 32).double(), texts(1, 6)
+    memory = model.image_memory(images)
+    assert [tuple(k.shape) for k, _ in memory] == [
+        (1, DECODER.heads, 17, DECODER.width // DECODER.heads)
+    ] * DECODER.layers
+    hidden = model.decoder.text(model.embedding(tokens), memory, captions=1)
+    torch.testing.assert_close(model.head(hidden), model.logits(images, tokens), atol=0, rtol=0)
+
+
+def test_two_streams_equal_one_masked_sequence():
+    """A plain decoder over [image ; text] with the mask of the paper's Figure 3 gives the same text states."""
+    model, images, tokens = tiny().double(), pictures(2, 3, 32, 32).double(), texts(2, 6)
+    image = model.encode(images)
+    x, s = torch.cat([image, model.embedding(tokens)], dim=1), image.shape[1]
+    mask = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).tril()
+    mask[:s, :s] = True
+    for layer in model.decoder.layers:
+        x = layer.finish(x, F.scaled_dot_product_attention(*layer.project(x), attn_mask=mask))
+    torch.testing.assert_close(model.hidden(images, tokens), x[:, s:], atol=1e-12, rtol=0)
+
+
+def test_padding_changes_nothing():
+    model, images = tiny().double(), pictures(4, 3, 32, 32).double()
+    tokens, need = ragged(4, 8)
+    wide, wide_need = F.pad(tokens, (0, 5)), F.pad(need, (0, 5))
+    assert_same(
+        loss_and_gradients(model, images, tokens, need), loss_and_gradients(model, images, wide, wide_need), 1e-12
+    )
+    garbage = torch.where(wide == 0, 7, wide)  # what stands behind [SEP] is never looked at
+    torch.testing.assert_close(
+        model.loss(images, wide, wide_need), model.loss(images, garbage, wide_need), atol=1e-12, rtol=0
+    )
+
+
+# -- several texts of one image ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("dtype", "atol"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
+@pytest.mark.parametrize("frames", [0, 2])
+def test_sharing_an_image_equals_repeating_it(dtype, atol, frames):
+    model = tiny(num_frames=frames, scale=0.05).to(dtype)
+    images = pictures(3, *([frames] * bool(frames)), 3, 32, 32).to(dtype)
+    tokens, need = ragged(12, 7)
+    shared = loss_and_gradients(model, images, tokens, need)
+    repeated = loss_and_gradients(model, images.repeat_interleave(4, 0), tokens, need)
+    assert_same(shared, repeated, atol)
+    assert shared[1]["encoder.patch_embed.proj.weight"].abs().max() > 1e-5
+
+
+def test_texts_in_any_order_find_their_image():
+    model, images = tiny().double(), pictures(3, 3, 32, 32).double()
+    tokens, need = ragged(5, 7)
+    index = torch.tensor([2, 0, 0, 1, 2])
+    one_by_one = loss_and_gradients(model, images[index], tokens, need)
+    assert_same(loss_and_gradients(model, images, tokens, need, image_index=index), one_by_one, 1e-12)
+    in_order = torch.arange(3).repeat_interleave(2)
+    torch.testing.assert_close(
+        model.logits(images, texts(6, 4), in_order), model.logits(images, texts(6, 4)), atol=1e-12, rtol=0
+    )
+
+
+# -- loss -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_loss_is_the_official_divergence(smoothing):
+    model, images = tiny(label_smoothing=smoothing).double(), pictures(4, 3, 32, 32).double()
+    tokens, need = ragged(4, 8)
+    need[0, 1] = False  # a prefix
+    tokens[3, 2] = 0  # an id that is [PAD] is no target even where it is marked
+    terms = []
+    for i, row in enumerate(model.logits(images, tokens).log_softmax(-1)):
+        for t in range(1, 8):
+            if need[i, t] and tokens[i, t] != 0:
+                target = torch.full((VOCAB,), smoothing / (VOCAB - 1), dtype=torch.float64)
+                target[tokens[i, t]] = 1 - smoothing
+                terms.append(F.kl_div(row[t - 1], target, reduction="sum"))
+    assert len(terms) == int(need.sum()) - 1
+    torch.testing.assert_close(model.loss(images, tokens, need), torch.stack(terms).mean(), atol=1e-12, rtol=0)
+
+
+def test_loss_gradient_is_that_of_torchs_smoothing():
+    model, images = tiny().double(), pictures(2, 3, 32, 32).double()
+    tokens, need = texts(2, 6), torch.ones(2, 6, dtype=torch.bool)
+    ours = loss_and_gradients(model, images, tokens, need)[1]
+    model.zero_grad()
+    logits = model.logits(images, tokens)[:, :-1].flatten(0, 1)
+    F.cross_entropy(logits, tokens[:, 1:].flatten(), label_smoothing=0.1 * VOCAB / (VOCAB - 1)).backward()
+    for name, value in gradients(model).items():
+        torch.testing.assert_close(ours[name], value, atol=1e-12, rtol=0)
+
+
+def test_a_perfect_model_has_no_loss():
+    """With the smoothed target's own distribution the divergence is 0: the value is KL, not cross-entropy."""
+    model = tiny()
+    with torch.no_grad():
+        model.embedding.words.weight.zero_()
+        model.head_bias.fill_(torch.tensor(0.1 / (VOCAB - 1)).log())
+        model.head_bias[5] = torch.tensor(0.9).log()
+    loss = model.loss(pictures(1, 3, 32, 32), torch.tensor([[BOS, 5, 5]]), torch.ones(1, 3, dtype=torch.bool))
+    assert loss.item() == pytest.approx(0, abs=1e-6)
+
+
+def test_token_nll_counts_and_sums_per_text():
+    model, images = tiny().double(), pictures(2, 3, 32, 32).double()
+    tokens, need = ragged(6, 7)
+    nll, count = model.token_nll(images, tokens, need)
+    assert count.tolist() == need.sum(1).tolist()
+    plain = tiny(label_smoothing=0.0).double()
+    torch.testing.assert_close(nll.sum() / count.sum(), plain.loss(images, tokens, need), atol=1e-12, rtol=0)
+    torch.testing.assert_close(nll[4], model.token_nll(images[1:], tokens[4:5], need[4:5])[0][0], atol=1e-12, rtol=0)
+
+
+# -- blind, video, dropout, precision, learning -----------------------------------------------------------------------
+
+
+def test_blind_equals_zero_pixels_and_ignores_the_image():
+    model, blind = tiny().double(), tiny(vision=VisionSpec(blind=True)).double()
+    images = pictures(3, 3, 32, 32).double()
+    tokens, need = ragged(6, 7)
+    expected = loss_and_gradients(model, torch.zeros_like(images), tokens, need)
+    assert_same(loss_and_gradients(blind, images, tokens, need), expected, 1e-12)
+    index = torch.tensor([0, 0, 0, 1, 1, 2])
+    assert_same(loss_and_gradients(blind, images, tokens, need, image_index=index), expected, 1e-12)
+    for prefix in (None, texts(3, 2)):
+        zero = model.generate(torch.zeros_like(images), prefix, max_length=8)
+        for a, b in zip(blind.generate(images, prefix, max_length=8), zero, strict=True):
+            torch.testing.assert_close(a, b, atol=1e-12, rtol=0)
+
+
+def test_frames_carry_their_own_embedding_and_all_count():
+    model, tokens = tiny(num_frames=3), texts(1, 5)
+    video = pictures(1, 3, 3, 32, 32)
+    base = model.logits(video, tokens)
+    assert (base - model.logits(video.flip(1), tokens)).abs().max() > 1e-3  # order matters
+    with torch.no_grad():
+        model.temporal.zero_()
+    torch.testing.assert_close(model.logits(video, tokens), model.logits(video.flip(1), tokens), atol=1e-5, rtol=0)
+    assert model.logits(video[:, :2], tokens).shape == base.shape  # fewer frames are allowed
+    torch.testing.assert_close(model.logits(video[:, :1], tokens), model.logits(video[:, 0], tokens), atol=1e-6, rtol=0)
+    with pytest.raises(GitbenchError, match="sample at most 3 frames"):
+        model.logits(pictures(1, 4, 3, 32, 32), tokens)
+
+
+def test_pixels_beyond_a_whole_patch_are_dropped():
+    model, tokens = tiny(), texts(1, 3)
+    image = pictures(1, 3, 39, 37)
+    torch.testing.assert_close(
+        model.logits(image, tokens), model.logits(image[..., :32, :32], tokens), atol=1e-6, rtol=0
+    )
+
+
+def test_dropout_acts_in_training_and_only_there():
+    model, images, tokens = tiny(), pictures(1, 3, 32, 32), texts(1, 5)
+    torch.testing.assert_close(model.logits(images, tokens), model.logits(images, tokens), atol=0, rtol=0)
+    model.train()
+    assert (model.logits(images, tokens) - model.logits(images, tokens)).abs().max() > 1e-3
+    assert model.decoder.attention_dropout == 0.1
+    assert {m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)} == {
+        0.0,
+        0.1,
+    }  # 0.0: timm's, in the encoder
+    torch.testing.assert_close(model.encoder(images), model.encoder(images), atol=0, rtol=0)  # the encoder has none
+    model.generate(images, max_length=4)
+    assert model.training  # generation leaves the mode as it was
+
+
+def test_bf16_autocast_runs_everything():
+    model, images = tiny(), pictures(2, 3, 32, 32)
+    tokens, need = ragged(4, 6)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model.loss(images, tokens, need)
+        sequences, scores = model.generate(images, max_length=6)
+    assert loss.dtype == scores.dtype == torch.float32
+    torch.testing.assert_close(loss, model.loss(images, tokens, need), atol=0.2, rtol=0.05)
+    loss.backward()
+    assert sequences.shape[0] == 2
+
+
+def test_overfits_one_batch():
+    decoder = DecoderSpec(layers=2, width=48, heads=4, ffn=96, dropout=0.0)
+    model = GIT(
+        encoder=EncoderSpec(width=32, layers=1, heads=4, patch=16, image_size=32), decoder=decoder, vocab_size=VOCAB
+    )
+    images = pictures(4, 3, 32, 32)
+    tokens, need = ragged(4, 8)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    first = model.loss(images, tokens, need).item()
+    for _ in range(120):
+        loss = model.loss(images, tokens, need)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert first > 3 and loss.item() < 0.05
+    for beams in (1, 4):
+        sequences, _ = model.generate(images, beam_size=beams, max_length=9)
+        expected = torch.where(tokens == 0, EOS, tokens)[:, : sequences.shape[1]]
+        assert torch.equal(sequences[:, :8], expected)
+
+
+# -- sizes and errors -------------------------------------------------------------------------------------------------
+
+
+def test_official_sizes():
+    """GIT-base has 153,571,386 parameters in the official code, 768 x 512 of them CLIP's unused projection."""
+    with torch.device("meta"):
+        base = build_model("git_base")
+        large = build_model("git_large")
+    assert parameter_counts(base)["total"] == 153_571_386 - 768 * 512
+    assert parameter_counts(base)["encoder"] == 86_192_640 - 768 * 512
+    assert parameter_counts(large)["total"] == 371_541_562 - 1024 * 768
+    counts = parameter_counts(base)
+    assert (
+        counts["total"]
+        == sum(v for k, v in counts.items() if k != "total")
+        == sum(p.numel() for p in base.parameters())
+    )
+    assert not base.training
+
+
+def test_overrides_replace_single_values():
+    with torch.device("meta"):
+        model = build_model("git_base", vocab_size=512, decoder_layers=2, encoder_image_size=32, num_frames=6)
+    assert model.embedding.words.weight.shape == (512, 768)
+    assert (
+        len(model.decoder.layers) == 2
+        and model.encoder.pos_embed.shape == (1, 5, 768)
+        and model.temporal.shape == (6, 768)
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: build_model("git_bse"), "unknown model 'git_bse': did you mean 'git_base'"),
+        (lambda: build_model("git_base", vocabsize=5), "did you mean 'vocab_size'"),
+        (lambda: build_model("git_base", decoder_layer=5), "did you mean 'decoder_layers'"),
+        (lambda: tiny(decoder=DecoderSpec(attention="selv", layers=1, width=8, heads=2, ffn=8)), "did you mean 'self'"),  # type: ignore[arg-type]
+        (lambda: tiny(decoder=DecoderSpec(layers=1, width=9, heads=2, ffn=8)), "not a multiple of its 2 heads"),
+        (lambda: tiny(decoder=DecoderSpec(layers=0, width=8, heads=2, ffn=8)), "use at least 1"),
+        (
+            lambda: tiny(encoder=EncoderSpec(width=9, layers=1, heads=2, patch=8, image_size=8)),
+            "not a multiple of its 2 heads",
+        ),
+        (lambda: tiny(encoder=EncoderSpec(width=8, layers=1, heads=2, patch=8, image_size=4)), "raise image_size"),
+        (lambda: tiny(vocab_size=50), "outside the vocabulary"),
+        (lambda: tiny(label_smoothing=1.0), "label_smoothing 1.0 is out of range"),
+        (lambda: tiny().logits(pictures(1, 3, 7, 32), texts(1, 3)), "below the patch size 8"),
+        (lambda: tiny().logits(pictures(1, 1, 32, 32), texts(1, 3)), "pass (N,3,H,W)"),
+        (lambda: tiny().logits(pictures(2, 3, 32, 32), texts(3, 3)), "pass image_index"),
+        (lambda: tiny().logits(pictures(2, 3, 32, 32), texts(1, 3), torch.tensor([2])), "image_index must hold"),
+        (lambda: tiny().logits(pictures(1, 3, 32, 32), texts(1, 97)), "exceeds the decoder's 96 positions"),
+        (
+            lambda: tiny().loss(pictures(1, 3, 32, 32), texts(1, 4), torch.zeros(1, 4)),
+            "no token of the batch is to be predicted",
+        ),
+        (lambda: tiny().loss(pictures(1, 3, 32, 32), texts(1, 4), torch.ones(1, 3)), "must agree"),
+        (lambda: parameter_counts(torch.nn.Linear(1, 1)), "wants a GIT"),
+    ],
+)
+def test_errors_name_the_fix(make, message):
+    with pytest.raises(GitbenchError) as error, torch.device("cpu"):
+        make()
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("captions", "frames"), [(1, 1), (3, 1), (2, 2)])
+def test_flops_equal_what_torch_counts(captions, frames):
+    """All but text attention, of which torch counts the masked half (and the other captions of an image) too."""
+    model, tokens = tiny(), texts(captions, 5)
+    images = pictures(1, frames, 3, 32, 32)
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        model.logits(images, tokens)
+    seen = frames * 17
+    executed = seen + captions * 5
+    needed = seen + (5 + 1) / 2
+    excess = DECODER.layers * captions * 5 * 4 * (executed - needed) * DECODER.width
+    parts = flops_by_part(model, captions=captions, tokens=5, frames=frames)
+    assert counter.get_total_flops() - excess == sum(parts.values())
+    assert forward_flops(model, captions=captions, tokens=5, frames=frames) == round(sum(parts.values()))
+    assert parts["encoder"] == flops_by_part(model, captions=9, tokens=9, frames=frames)["encoder"]
+    assert ENCODER.image_size == 32 and forward_flops(model, image_size=64) > 3 * parts["encoder"] / frames

@@ -1,0 +1,110 @@
+"""Initial values are functions of (seed, name, shape), with the official distributions."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from helpers_model import DECODER, ENCODER, VOCAB
+
+from gitbench.models.git import GIT
+from gitbench.models.init import initialise
+from gitbench.spec import DecoderSpec, EncoderSpec
+
+
+def made(seed, **changes):
+    model = GIT(**{"encoder": ENCODER, "decoder": DECODER, "vocab_size": VOCAB, **changes})
+    initialise(model, seed)
+    return model
+
+
+def test_same_seed_same_values_whatever_the_global_state():
+    torch.manual_seed(1)
+    a = made(3)
+    torch.manual_seed(2)
+    state = torch.get_rng_state()
+    initialise(a2 := made(4), 3)
+    torch.set_rng_state(state)
+    for (name, x), y in zip(a.state_dict().items(), a2.state_dict().values(), strict=True):
+        assert torch.equal(x, y), name
+    before = torch.get_rng_state()
+    initialise(a, 5)
+    assert torch.equal(before, torch.get_rng_state())
+    other = a.state_dict()
+    assert not torch.equal(other["decoder.layers.0.qkv.weight"], a2.state_dict()["decoder.layers.0.qkv.weight"])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"decoder": DecoderSpec(layers=5, width=48, heads=4, ffn=96, max_positions=96)},  # deeper
+        {"decoder": DecoderSpec(layers=3, width=64, heads=4, ffn=128, max_positions=96)},  # wider
+        {"decoder": DecoderSpec(layers=3, width=48, heads=4, ffn=192, max_positions=96)},  # another feed-forward part
+        {"encoder": EncoderSpec(width=64, layers=3, heads=4, patch=8, image_size=32)},
+        {"vocab_size": 200, "num_frames": 2},
+    ],
+)
+def test_models_share_every_tensor_they_have_in_common(changes):
+    a, b = made(7).state_dict(), made(7, **changes).state_dict()
+    common = [name for name, value in a.items() if name in b and b[name].shape == value.shape]
+    assert len(common) > 20
+    for name in common:
+        assert torch.equal(a[name], b[name]), name
+
+
+def test_distributions_are_the_official_ones():
+    wide = made(
+        0,
+        encoder=EncoderSpec(width=768, layers=1, heads=12, patch=16, image_size=64),
+        decoder=DecoderSpec(layers=1, width=768, heads=12, ffn=3072),
+        vocab_size=1000,
+        num_frames=2,
+    )
+    values = wide.state_dict()
+
+    def std(name, expected):
+        assert values[name].std().item() == pytest.approx(expected, rel=0.06), name
+
+    def uniform(name, inputs):
+        bound = inputs**-0.5
+        assert values[name].abs().max() <= bound
+        std(name, bound / 3**0.5)
+
+    for name in (
+        "embedding.words.weight",
+        "embedding.positions.weight",
+        "projection.0.weight",
+        "decoder.layers.0.down.weight",
+    ):
+        std(name, 0.02)
+    for name in (
+        "projection.0.bias",
+        "decoder.layers.0.qkv.bias",
+        "decoder.layers.0.out.bias",
+        "decoder.layers.0.up.bias",
+        "head_bias",
+    ):
+        uniform(name, 768)
+    uniform("decoder.layers.0.down.bias", 3072)
+    std("encoder.cls_token", 768**-0.5)
+    std("encoder.pos_embed", 768**-0.5)
+    uniform("encoder.patch_embed.proj.weight", 3 * 16 * 16)
+    uniform("encoder.blocks.0.attn.qkv.weight", 4 * 768 / 6)
+    uniform("encoder.blocks.0.attn.proj.weight", 768)
+    uniform("encoder.blocks.0.mlp.fc1.bias", 768)
+    uniform("encoder.blocks.0.mlp.fc2.bias", 3072)
+    for name in (
+        "encoder.blocks.0.attn.qkv.bias",
+        "encoder.blocks.0.attn.proj.bias",
+        "temporal",
+        "projection.1.bias",
+        "encoder.norm.bias",
+    ):
+        assert not values[name].any(), name
+    for name in (
+        "embedding.norm.weight",
+        "projection.1.weight",
+        "decoder.layers.0.norm2.weight",
+        "encoder.norm_pre.weight",
+    ):
+        assert (values[name] == 1).all(), name
+    assert values["embedding.words.weight"][0].any()  # the padding row is an ordinary row

@@ -1,0 +1,171 @@
+"""Weights travel to the official and Hugging Face layouts and back unchanged; misfits are named."""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from helpers_model import DECODER, ENCODER, VOCAB, pictures, texts, tiny
+
+import gitbench.models
+from gitbench.errors import GitbenchError
+from gitbench.models.weights import from_huggingface, from_official, to_huggingface, to_official
+
+HEADS = {"encoder_heads": ENCODER.heads, "decoder_heads": DECODER.heads}
+
+
+def assert_equal(a, b):
+    assert a.state_dict().keys() == b.state_dict().keys()
+    for name, value in a.state_dict().items():
+        assert torch.equal(value, b.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("frames", [0, 3])
+@pytest.mark.parametrize(("save", "load"), [(to_official, from_official), (to_huggingface, from_huggingface)])
+def test_round_trip(save, load, frames):
+    model = tiny(num_frames=frames)
+    state = save(model)
+    back = load(state, **HEADS)
+    assert_equal(model, back)
+    assert (
+        not back.training
+        and back.encoder.spec == ENCODER
+        and back.decoder.spec == DECODER
+        and back.num_frames == frames
+    )
+    again = save(back)
+    assert state.keys() == again.keys() and all(torch.equal(v, again[k]) for k, v in state.items())
+    images = pictures(1, *([2] if frames else []), 3, 32, 32)
+    assert torch.equal(model.logits(images, texts(1, 4)), back.logits(images, texts(1, 4)))
+
+
+def test_official_names_and_shapes():
+    state = to_official(tiny(num_frames=2))
+    shapes = {
+        "image_encoder.class_embedding": (32,),
+        "image_encoder.positional_embedding": (17, 32),
+        "image_encoder.conv1.weight": (32, 3, 8, 8),
+        "image_encoder.transformer.resblocks.1.attn.in_proj_weight": (96, 32),
+        "image_encoder.transformer.resblocks.1.mlp.c_proj.bias": (32,),
+        "textual.visual_projection.1.weight": (48,),
+        "textual.embedding.layer_norm.bias": (48,),
+        "textual.transformer.encoder.layer.2.attention.self.key.weight": (48, 48),
+        "textual.transformer.encoder.layer.2.intermediate.dense.weight": (96, 48),
+        "textual.output.weight": (VOCAB, 48),
+        "img_temperal_embedding.1": (1, 1, 32),
+    }
+    for name, shape in shapes.items():
+        assert tuple(state[name].shape) == shape, name
+    assert torch.equal(state["textual.output.weight"], state["textual.embedding.words.weight"])
+
+
+def test_official_extras_are_tolerated():
+    """A `module.` prefix (GIT_BASE's file has one), CLIP's unused projection, a head that is left out."""
+    model = tiny()
+    state = {f"module.module.{key}": value for key, value in to_official(model).items()}
+    state["module.module.image_encoder.proj"] = torch.zeros(32, 16)
+    del state["module.module.textual.output.weight"]
+    assert_equal(model, from_official(state, **HEADS))
+
+
+def test_hugging_face_extras_are_tolerated():
+    model = tiny(num_frames=2)
+    state = {key.replace("temporal", "temperal"): value for key, value in to_huggingface(model).items()}
+    assert "git.img_temperal_embedding.0" in state
+    state["git.embeddings.position_ids"] = torch.arange(5)[None]
+    state["git.image_encoder.vision_model.embeddings.position_ids"] = torch.arange(5)[None]
+    del state["output.weight"]  # files with a tied head lack it
+    assert_equal(model, from_huggingface(state, **HEADS))
+
+
+def test_precision_is_kept():
+    assert from_official(to_official(tiny().double()), **HEADS).head_bias.dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("save", "load", "head"),
+    [(to_official, from_official, "textual.output.weight"), (to_huggingface, from_huggingface, "output.weight")],
+)
+def test_an_untied_head_is_refused(save, load, head):
+    state = save(tiny())
+    state[head] = state[head] + 0.5
+    with pytest.raises(GitbenchError, match=r"differs from the word embedding \(by 0.5.*trained untied"):
+        load(state, **HEADS)
+
+
+def test_misfits_are_listed():
+    state = to_official(tiny())
+    del state["textual.output.bias"]
+    state["textual.extra"] = torch.zeros(1)
+    with pytest.raises(GitbenchError, match=r"1 missing \(textual.output.bias\); 1 unexpected \(textual.extra\)"):
+        from_official(state, **HEADS)
+    with pytest.raises(GitbenchError, match="missing"):
+        from_official({}, **HEADS)
+    state = to_official(tiny())
+    state["image_encoder.ln_pre.weight"] = torch.zeros(7)
+    with pytest.raises(GitbenchError, match=r"encoder.norm_pre.weight has shape \(7,\), expected \(32,\)"):
+        from_official(state, **HEADS)
+
+
+def test_heads_that_cannot_be_guessed_are_asked_for():
+    with pytest.raises(GitbenchError, match="pass encoder_heads"):
+        from_official(to_official(tiny()))
+
+
+def test_folders_of_hugging_face(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    config = transformers.GitConfig(
+        vision_config=dict(
+            hidden_size=32,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            image_size=32,
+            patch_size=8,
+        ),
+        vocab_size=VOCAB,
+        hidden_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=96,
+        max_position_embeddings=96,
+        eos_token_id=99,
+    )
+    model = tiny(seed=5)
+    theirs = transformers.GitForCausalLM(config)
+    theirs.load_state_dict(to_huggingface(model))
+    theirs.save_pretrained(tmp_path / "whole")
+    theirs.save_pretrained(tmp_path / "shards", max_shard_size="200KB")
+    assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 1
+    for folder in ("whole", "shards"):
+        loaded = from_huggingface(tmp_path / folder)
+        assert_equal(model, loaded)
+        assert (loaded.encoder.spec.heads, loaded.decoder.spec.heads, loaded.eos_id) == (4, 4, 99)
+    assert_equal(model, from_huggingface(str(tmp_path / "whole" / "model.safetensors"), **HEADS))
+    (tmp_path / "old").mkdir()
+    torch.save(theirs.state_dict(), tmp_path / "old" / "pytorch_model.bin")
+    (tmp_path / "old" / "config.json").write_text(json.dumps(config.to_dict()))
+    assert_equal(model, from_huggingface(tmp_path / "old"))
+
+
+def test_unreadable_files_give_one_line(tmp_path):
+    with pytest.raises(GitbenchError, match="holds no weights"):
+        from_huggingface(tmp_path)
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        (tmp_path / name).write_bytes(b"truncated")
+        with pytest.raises(GitbenchError, match="cannot be read as weights") as error:
+            from_huggingface(tmp_path / name)
+        assert "\n" not in str(error.value)
+
+
+def test_models_need_no_transformers():
+    sources = sorted(Path(gitbench.models.__file__).parent.glob("*.py"))
+    nodes = [node for source in sources for node in ast.walk(ast.parse(source.read_text()))]
+    modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    modules |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+    assert {"torch", "safetensors.torch"} <= modules and not any(
+        "transformers" in (name or "").split(".") for name in modules
+    )
