@@ -15,7 +15,7 @@ ABLATION = Ablation(
     arms={
         "cpu": (
             Arm(name="base", variants={"decoder": "self_2x128"}),
-            Arm(name="changed", variants={"decoder": "self_1x128"}),
+            Arm(name="changed", variants={"decoder": "self_4x128"}),
         ),
     },
     claims=(

@@ -43,19 +43,30 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="gitbench", description="Reproducible benchmarks and ablations of GIT, the Generative Image-to-text Transformer.")
+    parser = _Parser(
+        prog="gitbench",
+        description="Reproducible benchmarks and ablations of GIT, the Generative Image-to-text Transformer.",
+    )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     listing = commands.add_parser("list", help="ablations, arms, claims, profiles, data sets and variants")
     listing.set_defaults(run=_list)
 
     run = commands.add_parser("run", help="train, evaluate and report an ablation")
-    run.add_argument("ablation", metavar="ABLATION", help="a name from `gitbench list`, or the path of an ablation file")
+    run.add_argument(
+        "ablation", metavar="ABLATION", help="a name from `gitbench list`, or the path of an ablation file"
+    )
     _study_options(run)
     run.add_argument("--seeds", type=int, metavar="N", help="replicates per arm (default: the profile's)")
     run.add_argument("--jobs", type=int, metavar="N", help="runs at a time (default: one per CPU core or GPU share)")
     run.add_argument("--out", type=Path, metavar="DIR", help="where the report goes (default: reports/results/...)")
-    run.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="override config values, as in mmengine; such runs enter no claim")
+    run.add_argument(
+        "--cfg-options",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override config values, as in mmengine; such runs enter no claim",
+    )
     run.add_argument("--dry-run", action="store_true", help="print the plan and the estimated time, train nothing")
     run.add_argument("--no-report", action="store_true", help="train and score only")
     run.add_argument("--plain", action="store_true", help="plain progress lines, no bar")
@@ -64,7 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="rebuild a report from the run folders (needs no torch)")
     report.add_argument("ablation", metavar="ABLATION")
     _study_options(report)
-    report.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="report the study run with these overrides")
+    report.add_argument(
+        "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="report the study run with these overrides"
+    )
     report.add_argument("--out", type=Path, metavar="DIR")
     report.set_defaults(run=_report)
 
@@ -87,8 +100,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _study_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--profile", metavar="NAME", help="smoke, cpu, gpu or paper (default: gpu where CUDA is available, else cpu)")
-    parser.add_argument("--data", default="scenes", metavar="NAME|PATH", help="scenes (default), or a folder of Parquet shards or in COCO layout")
+    parser.add_argument(
+        "--profile", metavar="NAME", help="smoke, cpu, gpu or paper (default: gpu where CUDA is available, else cpu)"
+    )
+    parser.add_argument(
+        "--data",
+        default="scenes",
+        metavar="NAME|PATH",
+        help="scenes (default), or a folder of Parquet shards or in COCO layout",
+    )
     parser.add_argument("--work-dir", type=Path, metavar="DIR", help="where runs are kept (default: work_dirs)")
 
 
@@ -145,17 +165,21 @@ def _list(arguments: argparse.Namespace) -> int:
     for name, path in ablation_files().items():
         print(f"  {name:<20} {summary(path)}")
         ablation = load_ablation(name)
-        for profile, arms in ablation.arms.items():
+        for size, arms in ablation.arms.items():
             shown = ", ".join(f"{arm.name} ({', '.join(arm.variants.values())})" for arm in arms)
-            print(f"    {profile:<6} {shown}")
+            print(f"    {size:<6} {shown}")
         for claim in ablation.claims:
             print(f"    claim  {claim.name}: {claim.says} ({claim.where})")
     print("profiles")
     for profile in PROFILES.values():
         print(f"  {profile.name:<20} {profile.doc}")
     print("data sets")
-    print("  scenes               the embedded world: rendered scenes with captions, questions and graphs; no file, no network")
-    print("  FOLDER               Parquet shards ({train,val,test}*.parquet with image, captions), or COCO layout (images/ + JSON)")
+    print(
+        "  scenes               the embedded world: rendered scenes with captions, questions and graphs; no file, no network"
+    )
+    print(
+        "  FOLDER               Parquet shards ({train,val,test}*.parquet with image, captions), or COCO layout (images/ + JSON)"
+    )
     print("variants")
     for axis, names in axes().items():
         print(f"  {axis:<20} {', '.join(names)}")
@@ -172,7 +196,7 @@ def _run(arguments: argparse.Namespace) -> int:
     outcome = launch(plan, _command(arguments, plan), arguments.jobs, arguments.plain)
     print(f"{plan.study}: {outcome.completed} runs trained, {outcome.found} found done, {len(outcome.failed)} failed")
     if not arguments.no_report:
-        print(f"report: {_write_report(plan, arguments.out)}")
+        print(f"report: {_write_report(plan, arguments.out) / 'report.html'}")
     for arm, replicate, reason in outcome.failed:
         print(f"gitbench: {arm} seed {replicate} failed twice: {reason}", file=sys.stderr)
     return 1 if outcome.failed else 0
@@ -204,7 +228,7 @@ def _write_report(plan: Plan, out: Path | None) -> Path:
 
 def _report(arguments: argparse.Namespace) -> int:
     plan = _plan(arguments)
-    print(f"report: {_write_report(plan, arguments.out)}")
+    print(f"report: {_write_report(plan, arguments.out) / 'report.html'}")
     return 0
 
 

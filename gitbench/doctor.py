@@ -75,7 +75,7 @@ def _guarded(examine: Callable[[], list[Check]]) -> list[Check]:
     except GitbenchError as error:
         found, _, fix = str(error).partition(": ")
         return [Check(name=name, status="FAIL", found=found, fix=fix)]
-    except Exception as error:  # noqa: BLE001 - doctor must finish, whatever is broken
+    except Exception as error:
         return [Check(name=name, status="FAIL", found=f"{type(error).__name__}: {error}", fix="reinstall gitbench")]
 
 

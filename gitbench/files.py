@@ -33,7 +33,10 @@ def resource(name: str) -> Path:
 
 def cache_dir() -> Path:
     """Return the folder for what can be made again (rendered scenes, tokenizers): $GITBENCH_CACHE or the user's cache."""
-    base = os.environ.get("GITBENCH_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "gitbench"
+    base = (
+        os.environ.get("GITBENCH_CACHE")
+        or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "gitbench"
+    )
     return Path(base)
 
 
@@ -44,11 +47,17 @@ def explain_os_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise GitbenchError(f"the disk is full while writing {path}: free some space or pass another --work-dir") from error
+            raise GitbenchError(
+                f"the disk is full while writing {path}: free some space or pass another --work-dir"
+            ) from error
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            raise GitbenchError(f"{path} cannot be written (read-only): pass a --work-dir that you may write to") from error
+            raise GitbenchError(
+                f"{path} cannot be written (read-only): pass a --work-dir that you may write to"
+            ) from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST):
-            raise GitbenchError(f"{path} cannot be created, a file is in the way: remove it or pass another --work-dir") from error
+            raise GitbenchError(
+                f"{path} cannot be created, a file is in the way: remove it or pass another --work-dir"
+            ) from error
         raise
 
 

@@ -97,7 +97,7 @@ class EvaluateSpec:
 
     beam_size: int = 4
     length_penalty: float = 0.6
-    max_length: int = 20  # tokens with [CLS], without [SEP]
+    max_length: int = 20  # ids with [CLS] and [SEP] (official `max_steps`)
     batch_images: int = 64
 
 

@@ -25,7 +25,9 @@ def tiny_profile(**train: Any) -> Profile:
     return dataclasses.replace(
         SMOKE,
         data=dataclasses.replace(SMOKE.data, train_images=24, val_images=4, test_images=6),
-        train=dataclasses.replace(SMOKE.train, **{"iterations": 6, "batch_images": 4, "warmup": 2, "checkpoint_every": 2, **train}),
+        train=dataclasses.replace(
+            SMOKE.train, **{"iterations": 6, "batch_images": 4, "warmup": 2, "checkpoint_every": 2, **train}
+        ),
         replicates=1,
     )
 
@@ -35,7 +37,12 @@ TINY = Ablation(
     title="Tiny",
     question="Does the suite run?",
     axis="decoder",
-    arms={"smoke": (Arm(name="base", variants={"decoder": "self_2x64"}), Arm(name="small", variants={"decoder": "self_1x64"}))},
+    arms={
+        "smoke": (
+            Arm(name="base", variants={"decoder": "self_2x64"}),
+            Arm(name="small", variants={"decoder": "self_1x64"}),
+        )
+    },
 )
 
 

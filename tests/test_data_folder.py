@@ -3,48 +3,22 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from helpers_data import coco, opened, photo, row, write_parquet
 from PIL import Image
 
-from gitbench.data import check_source, data_label, data_names, open_source, study_fingerprint
+from gitbench.data import data_label, data_names, open_source, study_fingerprint
 from gitbench.data.base import clean_caption
-from gitbench.data.coco import hashed_split
 from gitbench.data.photos import decode_image
 from gitbench.errors import GitbenchError
 from gitbench.spec import DataSpec
 
 SPEC = DataSpec(image_size=16)
-
-
-def photo(number: int = 0, size: tuple[int, int] = (24, 18), mode: str = "RGB", kind: str = "PNG") -> bytes:
-    pixels = np.random.default_rng(number).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).convert(mode).save(buffer, kind)
-    return buffer.getvalue()
-
-
-def row(number: int, captions: Any = None, image: Any = ..., **more: Any) -> dict[str, Any]:
-    said = [f"A dog number {number} runs .", "Two cats"] if captions is None else captions
-    data = {"bytes": photo(number), "path": f"{number}.png"} if image is ... else image
-    return {"image": data, "captions": said, "image_id": f"id{number}", **more}
-
-
-def write_parquet(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    schema = None
-    if rows and isinstance(rows[0].get("image"), dict):
-        fields = {"image": pa.struct([("bytes", pa.binary()), ("path", pa.string())])}
-        table = pa.Table.from_pylist(rows)
-        schema = pa.schema([pa.field(f.name, fields.get(f.name, f.type)) for f in table.schema])
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
 
 
 @pytest.fixture
@@ -59,27 +33,6 @@ def parquet(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / "photos"
 
     return make
-
-
-def coco(folder: Path, names: list[str], file: str = "captions.json", **per_image: Any) -> Path:
-    (folder / "images").mkdir(parents=True, exist_ok=True)
-    for number, name in enumerate(names):
-        (folder / "images" / name).write_bytes(photo(number))
-    images = [{"id": number + 7, "file_name": name, **per_image} for number, name in enumerate(names)]
-    notes = [
-        {"image_id": image["id"], "caption": f"caption {k} of {image['file_name']}\n"}
-        for image in images
-        for k in (0, 1)
-    ]
-    (folder / file).parent.mkdir(parents=True, exist_ok=True)
-    (folder / file).write_text(json.dumps({"images": images, "annotations": notes}))
-    return folder
-
-
-def opened(folder: Path, split: str = "train", limit: int | None = None) -> Any:
-    source = open_source(str(folder), split, limit)
-    check_source(source)
-    return source
 
 
 def test_parquet_loads(parquet: Callable[..., Path]) -> None:
@@ -210,80 +163,6 @@ def test_unknown_names_and_paths(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(GitbenchError, match="is not a folder"):
         open_source(str(tmp_path / "file"), "train")
-
-
-def test_coco_in_one_file_is_divided_by_name(tmp_path: Path) -> None:
-    names = [f"{k:04d}.png" for k in range(40)]
-    folder = coco(tmp_path / "coco", names)
-    ids = {
-        split: [opened(folder, split).image_id(k) for k in range(len(opened(folder, split)))]
-        for split in ("train", "val", "test")
-    }
-    assert sorted(int(name) for split in ids.values() for name in split) == list(range(7, 47))
-    assert len(ids["train"]) > 25 and ids["val"] and ids["test"]
-    # adding images moves none
-    coco(folder, [*names, "new1.png", "new2.png"])
-    assert set(ids["val"]) <= {opened(folder, "val").image_id(k) for k in range(len(opened(folder, "val")))}
-    source = opened(folder, hashed_split("0003.png"))
-    (index,) = [k for k in range(len(source)) if source.image_id(k) == "10"]
-    assert source.example(index).captions == ("caption 0 of 0003.png", "caption 1 of 0003.png")
-    assert np.array_equal(source.image(index), np.asarray(Image.open(io.BytesIO(photo(3)))))
-
-
-@pytest.mark.parametrize("pattern", ["{}.json", "captions_{}.json", "annotations/captions_{}2017.json"])
-def test_coco_with_a_file_per_split(tmp_path: Path, pattern: str) -> None:
-    for split in ("train", "val", "test"):
-        coco(tmp_path, [f"{split}{k}.png" for k in range(2)], pattern.format(split))
-    assert [opened(tmp_path, "val").example(k).captions[0] for k in (0, 1)] == [
-        "caption 0 of val0.png",
-        "caption 0 of val1.png",
-    ]
-
-
-def test_coco_split_field_and_karpathy(tmp_path: Path) -> None:
-    folder = tmp_path / "k"
-    (folder / "images" / "val2014").mkdir(parents=True)
-    images = []
-    for number, split in enumerate(("train", "restval", "val", "test")):
-        (folder / "images" / "val2014" / f"{number}.png").write_bytes(photo(number))
-        said = [{"raw": f"Caption of {split}", "tokens": []}]
-        images.append(
-            {
-                "filepath": "val2014",
-                "filename": f"{number}.png",
-                "cocoid": 900 + number,
-                "split": split,
-                "sentences": said,
-            }
-        )
-    (folder / "dataset_coco.json").write_text(json.dumps({"images": images}))
-    train = opened(folder)
-    assert [train.image_id(k) for k in range(len(train))] == ["900", "901"]
-    assert opened(folder, "test").example(0).captions == ("Caption of test",)
-    assert train.image(1).shape == (18, 24, 3)
-
-
-def test_coco_faults(tmp_path: Path) -> None:
-    folder = coco(tmp_path / "m", ["a.png", "b.png"], "train.json")
-    (folder / "images" / "b.png").unlink()
-    with pytest.raises(
-        GitbenchError, match=r"train.json, image b.png: image .*b.png is missing: add it or remove its row"
-    ):
-        opened(folder)
-    (folder / "train.json").write_text('{"images": [')
-    with pytest.raises(GitbenchError, match="train.json is not whole JSON"):
-        opened(folder)
-    (folder / "train.json").write_text("[]")
-    with pytest.raises(GitbenchError, match="is not a COCO caption file"):
-        opened(folder)
-    (folder / "train.json").write_text('{"images": [], "annotations": []}')
-    with pytest.raises(GitbenchError, match="holds no images with captions"):
-        opened(folder)
-    coco(folder, ["a.png"], "train.json")
-    content = json.loads((folder / "train.json").read_text())
-    (folder / "train.json").write_text(json.dumps({**content, "annotations": []}))
-    with pytest.raises(GitbenchError, match="image a.png: the image has no caption"):
-        opened(folder)
 
 
 def test_fingerprint_follows_content_and_not_names_or_times(

@@ -21,17 +21,36 @@ sys.meta_path.insert(0, Block())
 
 
 def submodules(package) -> list[str]:
-    return [package.__name__, *(f"{package.__name__}.{module.name}" for module in pkgutil.iter_modules(package.__path__))]
+    return [
+        package.__name__,
+        *(f"{package.__name__}.{module.name}" for module in pkgutil.iter_modules(package.__path__)),
+    ]
 
 
-DEFINE = ["gitbench", "gitbench.spec", "gitbench.profiles", "gitbench.ablations", "gitbench.registry", *submodules(gitbench.variants)]
+DEFINE = [
+    "gitbench",
+    "gitbench.spec",
+    "gitbench.profiles",
+    "gitbench.ablations",
+    "gitbench.registry",
+    *submodules(gitbench.variants),
+]
 JUDGE, SHOW = submodules(gitbench.judge), submodules(gitbench.report)
-PLAN = ["gitbench.cli", "gitbench.runs.plan", "gitbench.runs.launch", "gitbench.runs.publish", "gitbench.metrics", "gitbench.data"]
+PLAN = [
+    "gitbench.cli",
+    "gitbench.runs.plan",
+    "gitbench.runs.launch",
+    "gitbench.runs.publish",
+    "gitbench.metrics",
+    "gitbench.data",
+]
 
 
 @pytest.mark.parametrize("modules", [DEFINE, JUDGE, SHOW, PLAN], ids=["define", "judge", "show", "plan"])
 def test_layer_imports_without_torch(modules):
-    code = BLOCK + "\n".join(f"import {name}" for name in modules) + "\nassert 'torch' not in sys.modules\nprint('fine')"
+    code = (
+        BLOCK + "\n".join(f"import {name}" for name in modules) + "\nassert 'torch' not in sys.modules\nprint('fine')"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert result.stdout.strip() == "fine", result.stderr[-2000:]
 

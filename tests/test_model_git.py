@@ -310,7 +310,7 @@ def test_overrides_replace_single_values():
     ],
 )
 def test_errors_name_the_fix(make, message):
-    with pytest.raises(GitbenchError) as error, torch.device("cpu"):
+    with pytest.raises(GitbenchError) as error:
         make()
     assert message in str(error.value) and "\n" not in str(error.value)
 

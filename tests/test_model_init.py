@@ -6,6 +6,7 @@ import pytest
 import torch
 from helpers_model import DECODER, ENCODER, VOCAB
 
+from gitbench.models import build_model
 from gitbench.models.git import GIT
 from gitbench.models.init import initialise
 from gitbench.spec import DecoderSpec, EncoderSpec
@@ -108,3 +109,11 @@ def test_distributions_are_the_official_ones():
     ):
         assert (values[name] == 1).all(), name
     assert values["embedding.words.weight"][0].any()  # the padding row is an ordinary row
+
+
+def test_narrow_decoders_scale_the_official_deviation_with_their_width():
+    narrow = build_model(
+        "git_base", decoder_width=192, decoder_heads=3, decoder_ffn=768, decoder_layers=1, encoder_layers=1
+    )
+    for name in ("embedding.words.weight", "decoder.layers.0.up.weight", "decoder.layers.0.down.weight"):
+        assert narrow.state_dict()[name].std().item() == pytest.approx(0.04, rel=0.03), name

@@ -140,10 +140,9 @@ def test_without_images_no_file_holds_a_picture_and_an_old_report_is_replaced(tm
     out.mkdir()
     (out / "manifest.json").write_text(json.dumps({"files": {"predictions.png": "0"}}))
     (out / "predictions.png").write_text("from an earlier report")
-    page = write_report(work_dir, "decoder_size", "cpu", "scenes", out)
-    assert page == out / "report.html"
+    assert write_report(work_dir, "decoder_size", "cpu", "scenes", out) == out
     assert {path.name for path in out.iterdir()} == FILES
-    text = page.read_text(encoding="utf-8")
+    text = (out / "report.html").read_text(encoding="utf-8")
     assert "<img" not in text and "data:image" not in text and "carries no image of the data set" in text
     assert "a green circle on a white ground" in text and "each human reference against the others" in text
 
@@ -156,10 +155,11 @@ def test_captions_cannot_break_the_page_or_the_figures(tmp_path):
     lines[2]["caption"] = ""
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     images = {name: image / 255.0 for name, image in make_images().items()}  # floats are taken as well
-    text = write_report(work_dir, "decoder_size", "cpu", "scenes", tmp_path / "out", images=images).read_text()
+    out = write_report(work_dir, "decoder_size", "cpu", "scenes", tmp_path / "out", images=images)
+    text = (out / "report.html").read_text(encoding="utf-8")
     assert "<script" not in text and "&lt;script&gt;" in text and "(empty)" in text
     assert "NOT TESTABLE AT THIS SCALE" in text
-    assert (tmp_path / "out" / "predictions.pdf").stat().st_size > 1000
+    assert (out / "predictions.pdf").stat().st_size > 1000
 
 
 def test_foreign_files_are_never_deleted(tmp_path):
@@ -206,3 +206,7 @@ def test_samples_are_evenly_spaced_not_chosen(tmp_path):
     ]
     assert [caption.arm for caption in content.samples[0].captions] == ["blind", "small", "base", "large"]
     assert content.samples[0].image is None
+    first = dict(list(make_images().items())[:3])
+    content = gather(tmp_path, "decoder_size", "cpu", "scenes", first)
+    assert [sample.image_id for sample in content.samples] == list(first)
+    assert all(np.array_equal(sample.image, first[sample.image_id]) for sample in content.samples)

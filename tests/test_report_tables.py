@@ -35,6 +35,16 @@ def test_csv_is_plain_numbers_in_full_precision(tmp_path):
     assert not re.search(r'"\d+,\d', text)
 
 
+def test_components_of_a_score_stand_in_the_csv_only(tmp_path):
+    frame, study, verdicts = load(tmp_path)
+    component = frame[frame["metric"] == "BLEU-4"].assign(metric="SceneF1-objects")
+    frame = pd.concat([frame, component], ignore_index=True)
+    assert tables.headline_names(frame) == ["CIDEr", "BLEU-4", "test_nll"]
+    assert "SceneF1-objects_low" in tables.csv_text(frame, study)
+    assert "SceneF1-objects" not in tables.markdown_text(frame, study, verdicts)
+    assert "SceneF1-objects" not in tables.latex_text(frame, study, verdicts)
+
+
 def test_bold_only_above_the_noise(tmp_path):
     frame, study, _ = load(tmp_path / "close")
     assert tables.best_arms(frame, study) == {}  # base and large cannot be told apart

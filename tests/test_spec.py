@@ -72,14 +72,24 @@ def test_paper_profile_has_the_papers_values():
     paper = get_profile("paper")
     assert (paper.train.lr_encoder, paper.train.lr_decoder) == (1e-5, 5e-5)  # p. 6
     decoder = resolve("decoder", paper.decoder)
-    assert (decoder.layers, decoder.width, decoder.heads, decoder.ffn, decoder.dropout) == (6, 768, 12, 3072, 0.1)  # Table 11
+    assert (decoder.layers, decoder.width, decoder.heads, decoder.ffn, decoder.dropout) == (
+        6,
+        768,
+        12,
+        3072,
+        0.1,
+    )  # Table 11
     encoder = resolve("encoder", paper.encoder)
     assert (encoder.width, encoder.layers, encoder.heads, encoder.patch, encoder.image_size) == (768, 12, 12, 16, 224)
 
 
 @pytest.mark.parametrize(
     ("call", "near"),
-    [(lambda: get_profile("smok"), "smoke"), (lambda: resolve("decoder", "self_2x65"), "self_2x64"), (lambda: resolve("decodr", "x"), "decoder")],
+    [
+        (lambda: get_profile("smok"), "smoke"),
+        (lambda: resolve("decoder", "self_6x76"), "self_6x768"),
+        (lambda: resolve("decodr", "x"), "decoder"),
+    ],
 )
 def test_unknown_names_offer_the_nearest(call, near):
     with pytest.raises(GitbenchError, match=f"did you mean '{near}'"):

@@ -26,7 +26,9 @@ def call(*arguments: str, timeout: float = 200) -> subprocess.CompletedProcess:
 def study(tmp_path_factory) -> tuple[Path, Path, subprocess.CompletedProcess, float]:
     folder = tmp_path_factory.mktemp("study")
     began = time.monotonic()
-    result = call("run", "decoder_size", "--profile", "smoke", "--work-dir", str(folder / "work"), "--out", str(folder / "out"))
+    result = call(
+        "run", "decoder_size", "--profile", "smoke", "--work-dir", str(folder / "work"), "--out", str(folder / "out")
+    )
     return folder / "work", folder / "out", result, time.monotonic() - began
 
 
@@ -42,7 +44,15 @@ def test_run_folders_hold_what_outsiders_rely_on(study):
     work = study[0]
     for folder in (work / "runs").iterdir():
         names = {path.name for path in folder.iterdir()}
-        assert {"config.py", "record.json", "per_image.parquet", "predictions.jsonl", "curve.csv", "provenance.json", "model.pth"} <= names
+        assert {
+            "config.py",
+            "record.json",
+            "per_image.parquet",
+            "predictions.jsonl",
+            "curve.csv",
+            "provenance.json",
+            "model.pth",
+        } <= names
         assert not any(name.endswith(".tmp") or name.startswith("iter_") for name in names)
         record = json.loads((folder / "record.json").read_text())
         assert set(record["metrics"]) >= METRICS and all(score["signature"] for score in record["metrics"].values())
@@ -80,7 +90,9 @@ def test_replicates_differ_and_arms_share_their_data(study):
 
 def test_the_report_is_there_and_self_contained(study):
     out = study[1]
-    assert {"report.html", "table.csv", "table.md", "table.tex", "verdicts.json"} <= {path.name for path in out.iterdir()}
+    assert {"report.html", "table.csv", "table.md", "table.tex", "verdicts.json"} <= {
+        path.name for path in out.iterdir()
+    }
     html = (out / "report.html").read_text()
     assert not re.search(r'(?:src|href)="(?:https?:)?//', html.replace('href="https://arxiv.org', ""))
     table = pd.read_csv(out / "table.csv")
@@ -98,7 +110,9 @@ def test_a_second_run_trains_nothing(study):
 def test_a_dry_run_prints_the_plan_and_the_time(study, tmp_path):
     done = call("run", "decoder_size", "--profile", "smoke", "--work-dir", str(study[0]), "--dry-run").stdout
     assert "8 runs, 8 done, 0 to do" in done
-    fresh = call("run", "decoder_size", "--profile", "cpu", "--seeds", "2", "--work-dir", str(tmp_path), "--dry-run").stdout
+    fresh = call(
+        "run", "decoder_size", "--profile", "cpu", "--seeds", "2", "--work-dir", str(tmp_path), "--dry-run"
+    ).stdout
     assert "8 runs, 0 done, 8 to do" in fresh and re.search(r"about \d", fresh)
     assert not list(tmp_path.iterdir())
 
@@ -106,7 +120,16 @@ def test_a_dry_run_prints_the_plan_and_the_time(study, tmp_path):
 def test_the_report_is_rebuilt_without_torch(study, tmp_path):
     from test_layers import BLOCK
 
-    arguments = ["report", "decoder_size", "--profile", "smoke", "--work-dir", str(study[0]), "--out", str(tmp_path / "again")]
+    arguments = [
+        "report",
+        "decoder_size",
+        "--profile",
+        "smoke",
+        "--work-dir",
+        str(study[0]),
+        "--out",
+        str(tmp_path / "again"),
+    ]
     code = BLOCK + f"from gitbench.cli import main\nraise SystemExit(main({arguments!r}))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr[-2000:]
@@ -152,8 +175,20 @@ def test_a_plain_mmengine_runner_trains_the_same_run_again(study, tmp_path, monk
 
 
 def test_ctrl_c_keeps_what_is_done_and_the_next_run_goes_on(tmp_path):
-    arguments = ["run", "decoder_size", "--profile", "smoke", "--seeds", "1", "--work-dir", str(tmp_path / "w"), "--no-report"]
-    process = subprocess.Popen([*GITBENCH, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    arguments = [
+        "run",
+        "decoder_size",
+        "--profile",
+        "smoke",
+        "--seeds",
+        "1",
+        "--work-dir",
+        str(tmp_path / "w"),
+        "--no-report",
+    ]
+    process = subprocess.Popen(
+        [*GITBENCH, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     deadline = time.monotonic() + 100
     while not list(tmp_path.glob("w/runs/*/iter_*.pth")) and time.monotonic() < deadline:
         time.sleep(0.05)

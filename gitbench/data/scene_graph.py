@@ -92,7 +92,7 @@ class SceneGraph:
         relations {("circle", "left of", "star")}. Plain texture, medium size and no motion are defaults that no
         caption says: they are left out.
         """
-        attributes = {
+        attributes: set[tuple[str, ...]] = {
             (item.shape, name, str(value))
             for item in self.objects
             for name, value in _said(item).items()
@@ -100,7 +100,7 @@ class SceneGraph:
         }
         if self.background is not None:
             attributes.add(("scene", "background", self.background))
-        relations = {
+        relations: set[tuple[str, ...]] = {
             (self.objects[link.subject].shape, link.predicate, self.objects[link.object].shape)
             for link in self.relations
         }

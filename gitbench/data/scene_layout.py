@@ -16,20 +16,23 @@ from gitbench.data.stream import Stream
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
-RADIUS = {"small": 0.095, "medium": 0.145, "large": 0.205}
+RADIUS = {"small": 0.1, "medium": 0.155, "large": 0.215}
 CONTAINER_RADIUS = 0.28
 SIGN_SIZE = (0.45, 0.21)
 GAP = 0.025  # between the members of a group
+# Centres stand on a grid of eighths, so at 8-pixel patches a shape looks alike wherever it stands. Measured with a
+# small captioner after 700 steps, one seed each: shapes named right 29 % -> 38 %, CIDEr 106 -> 115 (ceiling 296).
+GRID = 0.125
 DOMINANT = 1.3  # one axis must exceed the other by this factor before "left of" or "above" is true
 # Colours that would not show on a background.
 HIDDEN = {
     "gray": (), "paper": ("white",), "grass": ("green",), "sand": ("yellow", "white"), "sky": ("white",),
     "night": ("black", "blue", "purple"),
 }  # fmt: skip
-LAYOUTS = {"one": 0.36, "row": 0.22, "column": 0.16, "inside": 0.08, "inside_and": 0.04, "three": 0.14}
+LAYOUTS = {"one": 0.42, "row": 0.2, "column": 0.15, "inside": 0.07, "inside_and": 0.04, "three": 0.12}
 COUNTS = {1: 0.68, 2: 0.13, 3: 0.1, 4: 0.05, 5: 0.04}
-SIZES = {"small": 0.22, "medium": 0.4, "large": 0.38}
-TEXTURES = {"plain": 0.73, "striped": 0.1, "dotted": 0.09, "checkered": 0.08}
+SIZES = {"small": 0.16, "medium": 0.4, "large": 0.44}
+TEXTURES = {"plain": 0.79, "striped": 0.08, "dotted": 0.07, "checkered": 0.06}
 STEPS = {"left": (-1.0, 0.0), "right": (1.0, 0.0), "up": (0.0, -1.0), "down": (0.0, 1.0), "still": (0.0, 0.0)}
 TRAVEL = 0.3  # how far a moving object goes from the first frame to the last
 
@@ -99,22 +102,22 @@ def _regions(stream: Stream, layout: str) -> list[Box]:
 
 def _container(stream: Stream, palette: list[str], with_third: bool) -> tuple[list[Placed], list[Box]]:
     """Return a large hollow-looking object with a smaller one in it, and the regions that are left."""
-    radius = CONTAINER_RADIUS * stream.uniform(0.97, 1.05)
+    radius = CONTAINER_RADIUS * stream.uniform(0.98, 1.03)
     left, right, regions = radius + 0.03, 0.97 - radius, []
     if with_third:  # the third thing takes a strip on one side
         left_side = stream.chance(0.5)
         edge = 0.05 + 2 * radius
         regions = [(1 - 0.97, 0.2, 1 - edge, 0.8)] if left_side else [(edge, 0.2, 0.97, 0.8)]
         left = right = 1 - 0.03 - radius if left_side else 0.03 + radius
-    x = stream.uniform(left, right)
-    y = stream.uniform(0.42, 0.58) if with_third else stream.uniform(radius + 0.03, 0.97 - radius)
+    top, bottom = (0.42, 0.58) if with_third else (radius + 0.03, 0.97 - radius)
+    x, y = _snap(stream.uniform(left, right), left, right), _snap(stream.uniform(top, bottom), top, bottom)
     colours = stream.shuffled(palette)
     shape = stream.weighted({"ring": 0.5, "square": 0.25, "circle": 0.25})
     outer = SceneObject(shape=shape, count=1, size="large", colour=colours[0], texture="plain")
     size = stream.weighted({"small": 0.6, "medium": 0.4})
     inner_shape = stream.choice([name for name in SHAPES if name not in (shape, "ring")])
     inner = SceneObject(shape=inner_shape, count=1, size=size, colour=colours[1], texture=_texture(stream))
-    inner_radius = RADIUS[size] * stream.uniform(0.95, 1.05)
+    inner_radius = RADIUS[size] * stream.uniform(0.97, 1.03)
     return [
         _single(outer, x, y, radius, _tilt(stream)),
         _single(inner, x, y, inner_radius, _tilt(stream)),
@@ -125,7 +128,7 @@ def _entity(stream: Stream, region: Box, colours: list[str], taken: set[tuple[st
     """Sample an object or a group that fits into a region."""
     width, height = region[2] - region[0], region[3] - region[1]
     colour = stream.choice(colours)
-    if sign and width >= SIGN_SIZE[0] - 0.02 and stream.chance(0.09):
+    if sign and width >= SIGN_SIZE[0] - 0.02 and stream.chance(0.05):
         item = SceneObject(
             shape="sign", count=1, size="medium", colour=colour, texture="plain", word=stream.choice(WORDS)
         )
@@ -142,7 +145,7 @@ def _entity(stream: Stream, region: Box, colours: list[str], taken: set[tuple[st
     count, size = stream.weighted(COUNTS), stream.weighted(SIZES)
     if count > 1 and size == "large":
         size = "medium"
-    texture, angle, scale = _texture(stream), _tilt(stream), stream.uniform(0.94, 1.06)
+    texture, angle, scale = _texture(stream), _tilt(stream), stream.uniform(0.97, 1.03)
     grids = _grids(count, RADIUS[size] * scale, width, height)
     if not grids:
         size = "small" if size == "medium" else "medium"
@@ -180,8 +183,24 @@ def _members(count: int, rows: int, columns: int, pitch: float, x: float, y: flo
 
 
 def _spot(stream: Stream, region: Box, half_width: float, half_height: float) -> tuple[float, float]:
-    x = stream.uniform(region[0] + half_width, region[2] - half_width)
-    return x, stream.uniform(region[1] + half_height, region[3] - half_height)
+    """Return a centre for something of this size in a region, on the grid where the region holds a grid point."""
+    return (
+        _snap(
+            stream.uniform(region[0] + half_width, region[2] - half_width),
+            region[0] + half_width,
+            region[2] - half_width,
+        ),
+        _snap(
+            stream.uniform(region[1] + half_height, region[3] - half_height),
+            region[1] + half_height,
+            region[3] - half_height,
+        ),
+    )
+
+
+def _snap(value: float, low: float, high: float) -> float:
+    snapped = round(value / GRID) * GRID
+    return snapped if low <= snapped <= high else value
 
 
 def _single(item: SceneObject, x: float, y: float, radius: float, angle: float) -> Placed:
@@ -194,7 +213,7 @@ def _texture(stream: Stream) -> str:
 
 
 def _tilt(stream: Stream) -> float:
-    return stream.uniform(-0.2, 0.2)  # about 11 degrees: a square must not become a diamond
+    return stream.uniform(-0.08, 0.08)  # about 5 degrees
 
 
 def _centre(box: Box) -> tuple[float, float]:

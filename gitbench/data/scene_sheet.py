@@ -32,9 +32,9 @@ def draw_contact_sheet(count: int, split: str, out: str | Path, size: int = 64, 
     columns = min(4, count)
     rows = math.ceil(count / columns)
     with matplotlib.rc_context({"font.family": "DejaVu Sans", "svg.fonttype": "none"}):
-        figure = Figure(figsize=(3.0 * columns, 4.25 * rows + 0.1), dpi=110)
-        figure.subplots_adjust(left=0.02, right=0.98, top=1 - 0.1 / (4.25 * rows), bottom=0.0, wspace=0.08, hspace=0.0)
-        grid = figure.subplots(2 * rows, columns, squeeze=False, gridspec_kw={"height_ratios": [2.75, 1.5] * rows})
+        figure = Figure(figsize=(3.0 * columns, 4.05 * rows + 0.1), dpi=110)
+        figure.subplots_adjust(left=0.02, right=0.98, top=1 - 0.1 / (4.05 * rows), bottom=0.0, wspace=0.08, hspace=0.0)
+        grid = figure.subplots(2 * rows, columns, squeeze=False, gridspec_kw={"height_ratios": [2.75, 1.3] * rows})
         for place in range(rows * columns):
             picture, text = (
                 grid[2 * (place // columns)][place % columns],
@@ -47,7 +47,7 @@ def draw_contact_sheet(count: int, split: str, out: str | Path, size: int = 64, 
             # blocks stay sharp when the picture is scaled: what is shown is what the model gets
             picture.imshow(source.render(place, size), interpolation="nearest", aspect="equal")
             captions = source.example(place).captions[:SHOWN]
-            lines = ["\n".join(textwrap.wrap(said, 42, subsequent_indent="   ")) for said in captions]
+            lines = ["\n".join(textwrap.wrap(said, 46, subsequent_indent="   ")) for said in captions]
             text.text(0.0, 1.0, "\n".join("\u2022 " + line for line in lines), fontsize=7.6, va="top", linespacing=1.3,
                       color="#222222", transform=text.transAxes)  # fmt: skip
         with atomic_path(out) as temporary:

@@ -11,7 +11,6 @@ SHAPES: dict[str, tuple[tuple[str, str], ...]] = {
     "circle": (("circle", "circles"), ("disc", "discs")),
     "square": (("square", "squares"), ("box", "boxes")),
     "triangle": (("triangle", "triangles"),),
-    "diamond": (("diamond", "diamonds"),),
     "star": (("star", "stars"),),
     "cross": (("cross", "crosses"), ("plus sign", "plus signs")),
     "ring": (("ring", "rings"), ("hoop", "hoops")),

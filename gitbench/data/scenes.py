@@ -2,7 +2,9 @@
 
 Splits are different streams of the same distribution, so they never share a scene on purpose and need no files; the
 amount of data is only a number. "scenes" are still images, "scenes-motion" short films in which the captions tell
-what moves where. Raise VERSION when a change alters scenes, drawings or captions.
+what moves where. On 500 scenes a caption that ignores the picture scores CIDEr 25 (the mean over captions drawn from
+the training split; the best of 120: 40), naming colour and shape of two objects without their relation 209, a sixth
+caption of the grammar 296. Raise VERSION when a change alters scenes, drawings or captions.
 """
 
 from __future__ import annotations

@@ -34,14 +34,12 @@ class CaptionTokenizer:
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self._tokenizer = tokenizer
-        ids = {token: tokenizer.token_to_id(token) for token in (PAD, UNKNOWN, BEGIN, END)}
-        missing = [token for token, number in ids.items() if number is None]
+        vocabulary = tokenizer.get_vocab()
+        missing = [token for token in (PAD, UNKNOWN, BEGIN, END) if token not in vocabulary]
         if missing:
             raise GitbenchError(f"the tokenizer has no {', '.join(missing)}: use a BERT tokenizer or 'wordpiece'")
-        self.pad_id: int = ids[PAD]
-        self.unk_id: int = ids[UNKNOWN]
-        self.bos_id: int = ids[BEGIN]
-        self.eos_id: int = ids[END]
+        self.pad_id, self.unk_id = vocabulary[PAD], vocabulary[UNKNOWN]
+        self.bos_id, self.eos_id = vocabulary[BEGIN], vocabulary[END]
 
     @property
     def vocab_size(self) -> int:

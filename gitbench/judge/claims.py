@@ -208,7 +208,8 @@ def _scale_problem(
     """
     n = len(pair.replicates)
     if n < MIN_REPLICATES:
-        return f"{n} paired replicate{'s' * (n != 1)} of the {MIN_REPLICATES} that a verdict needs"
+        found = "is only 1 paired replicate" if n == 1 else f"are only {n} paired replicates"
+        return f"there {found} of the {MIN_REPLICATES} that a verdict needs"
     if floor is None:
         return "no blind floor was run, so nothing shows that the model looks at the image"
     if margin is None:

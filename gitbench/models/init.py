@@ -5,6 +5,8 @@ and an ablation's arms start equal wherever they can. Nothing is read from or wr
 
 * Text side, as the official `layers/decoder.py` does it (measured, not as its docstring says): Linear and Embedding
   weights N(0, 0.02); Linear biases keep torch's default U(+-1/sqrt(inputs)); LayerNorm 1 and 0; temporal embedding 0.
+  Decoders narrower than the official 768 take 0.02 * sqrt(768 / width), which keeps the size of what a layer puts out:
+  with 0.02 a decoder of width 96 starts deaf (attention all but uniform, each layer's output a seventh of its input).
 * Image encoder, as OpenAI's `CLIP/model.py` builds it before training: class and position embedding N(0, width^-0.5),
   attention input weights Xavier-uniform with zero bias, zero bias after attention, all else torch's default.
 
@@ -49,7 +51,8 @@ def initial_value(name: str, shape: tuple[int, ...], generator: torch.Generator)
     if name.startswith("encoder."):
         return _encoder_value(layer, kind, shape, generator)
     if len(shape) > 1:
-        return torch.randn(shape, generator=generator).mul_(STD)
+        width = shape[0] if layer.endswith("down") else shape[-1]
+        return torch.randn(shape, generator=generator).mul_(STD * max(1.0, BASE_WIDTH / width) ** 0.5)
     return _uniform(shape, _bias_inputs(name, shape[0]) ** -0.5, generator)
 
 

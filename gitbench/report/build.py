@@ -29,7 +29,7 @@ def write_report(
     out: str | Path,
     images: Mapping[Any, np.ndarray] | None = None,
 ) -> Path:
-    """Write the report of one study into the folder `out` and return the path of its report.html.
+    """Write the report of one study into the folder `out` and return that folder.
 
     `images` maps image_id to (H, W, 3) uint8 (or floats in [0, 1]); None for data whose pictures may not be passed on,
     and then no file of the report holds any. The folder holds table.{csv,md,tex}, runs.csv, figures as SVG, PDF and
@@ -50,7 +50,7 @@ def write_report(
             _swap(building, out)
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    return out / "report.html"
+    return out
 
 
 def _write_files(content: Content, folder: Path) -> None:

@@ -138,9 +138,12 @@ def _curves(work_dir: str | Path, runs: tuple[PlannedRun, ...]) -> pd.DataFrame:
 def _samples(
     work_dir: str | Path, study: Study, runs: tuple[PlannedRun, ...], images: Mapping[Any, np.ndarray] | None
 ) -> tuple[tuple[Sample, ...], str | None]:
-    """Take test images evenly spaced through the split, and each arm's captions from its first replicate."""
+    """Take test images evenly spaced through the split (through those with a picture, where pictures are given).
+
+    Captions are those of each arm's first replicate; no result enters the choice.
+    """
     first = {run.arm: run for run in sorted(runs, key=lambda run: -run.replicate)}
-    arms = [arm for arm in study.arms if arm.name in first]
+    arms = sorted((arm for arm in study.arms if arm.name in first), key=lambda arm: arm.role != "floor")
     metric = study.claims[0].metric if study.claims else "CIDEr"
     captions, scores = {}, {}
     for arm in arms:
@@ -150,6 +153,9 @@ def _samples(
         if metric in table:
             scores[arm.name] = dict(zip(table["image_id"].map(str), table[metric], strict=True))
     order = list(captions[arms[0].name])
+    if images is not None:
+        given = {str(identity) for identity in images}
+        order = [identity for identity in order if identity in given] or order
     chosen = [order[index] for index in np.linspace(0, len(order) - 1, min(SAMPLES, len(order))).round().astype(int)]
     samples = []
     for identity in chosen:

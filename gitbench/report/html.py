@@ -41,16 +41,14 @@ def page(content: Content, figures: Mapping[str, str]) -> str:
     environment.filters["png"] = png_uri
     environment.filters["tie"] = tie
     frame, study = content.frame, content.study
-    rows = tables.score_cells(frame, study)
+    rows, headline = tables.score_cells(frame, study), tables.headline_names(frame)
     return environment.get_template("report.html.j2").render(
         content=content,
         study=study,
         version=gitbench.__version__,
         rows=rows,
-        scores=[
-            {"name": name, "heading": tables.heading(name), "lower": lower_is_better(name)}
-            for name in tables.score_names(frame)
-        ],
+        scores=_headings(headline),
+        more_scores=_headings([name for name in tables.score_names(frame) if name not in headline]),
         costs=[{"name": name, "heading": tables.cost_heading(name)} for name in tables.cost_names(frame)],
         note=tables.CELL_NOTE,
         confidence=CONFIDENCE,
@@ -64,6 +62,10 @@ def page(content: Content, figures: Mapping[str, str]) -> str:
         display_name=display_name,
         pictured=any(sample.image is not None for sample in content.samples),
     )
+
+
+def _headings(names: list[str]) -> list[dict[str, Any]]:
+    return [{"name": name, "heading": tables.heading(name), "lower": lower_is_better(name)} for name in names]
 
 
 def embed_svg(text: str, name: str) -> str:

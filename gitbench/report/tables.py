@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -17,7 +18,7 @@ from gitbench.judge.claims import Verdict
 from gitbench.judge.compare import paired_difference
 from gitbench.judge.frame import Study
 from gitbench.judge.intervals import Interval, t_interval
-from gitbench.judge.scores import COSTS, digits, display_name, lower_is_better, ordered, unit
+from gitbench.judge.scores import COSTS, HEADLINE, digits, display_name, lower_is_better, ordered, unit
 from gitbench.report.content import counted
 
 _COST_NAMES = {
@@ -34,6 +35,12 @@ _COST_NAMES = {
 def score_names(frame: pd.DataFrame) -> list[str]:
     """Return the score columns of a study in table order (without the cost columns)."""
     return [name for name in ordered(frame["metric"]) if name not in COSTS]
+
+
+def headline_names(frame: pd.DataFrame) -> list[str]:
+    """Return the scores that a printed table shows; all of them where a study has none of the usual ones."""
+    names = score_names(frame)
+    return [name for name in names if name in HEADLINE] or names
 
 
 def cost_names(frame: pd.DataFrame) -> list[str]:
@@ -65,7 +72,7 @@ def summarise(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
         own = counted(frame[frame["arm"] == name])
         if own.empty:
             continue
-        row = {"arm": name, "label": label, "role": role, "n": int(own["replicate"].nunique()) or None}
+        row: dict[str, Any] = {"arm": name, "label": label, "role": role, "n": int(own["replicate"].nunique()) or None}
         row["overridden"] = bool(own["overridden"].any())
         for metric in score_names(frame):
             found = arm_interval(frame, name, metric)
@@ -106,7 +113,7 @@ def best_arms(frame: pd.DataFrame, study: Study) -> dict[str, str]:
     return found
 
 
-def score_cells(frame: pd.DataFrame, study: Study) -> list[dict[str, object]]:
+def score_cells(frame: pd.DataFrame, study: Study) -> list[dict[str, Any]]:
     """Return the printed rows: arm, label, role, n, overridden, costs, and `cells` (text, half, bold) by metric."""
     table, best = summarise(frame, study), best_arms(frame, study)
     places = {name: digits(table[name].dropna()) for name in score_names(frame)}
@@ -159,7 +166,7 @@ def csv_text(frame: pd.DataFrame, study: Study) -> str:
 
 def markdown_text(frame: pd.DataFrame, study: Study, verdicts: Sequence[Verdict]) -> str:
     """Return scores, claims and costs as Markdown tables."""
-    rows, scores, costs = score_cells(frame, study), score_names(frame), cost_names(frame)
+    rows, scores, costs = score_cells(frame, study), headline_names(frame), cost_names(frame)
     lines = [f"**{study.title}** ({study.data}, {study.profile} profile). {CELL_NOTE}", ""]
     lines += _markdown_rows(
         ["arm", "", "seeds", *map(heading, scores)],
@@ -203,7 +210,7 @@ def markdown_text(frame: pd.DataFrame, study: Study, verdicts: Sequence[Verdict]
 
 def latex_text(frame: pd.DataFrame, study: Study, verdicts: Sequence[Verdict]) -> str:
     """Return the score table as a LaTeX `table` for the booktabs package; the verdicts stand in its caption."""
-    rows, scores = score_cells(frame, study), score_names(frame)
+    rows, scores = score_cells(frame, study), headline_names(frame)
     sized = "decoder_parameters" in cost_names(frame)
     head = ["Arm", *(["Dec.\\ params"] if sized else []), "$n$", *(latex_escape(heading(name)) for name in scores)]
     body: list[str] = []
@@ -257,6 +264,7 @@ _LATEX = {
     ">": r"\textgreater{}",
     "\N{MINUS SIGN}": "$-$",
     "\N{EN DASH}": "--",
+    "\N{MULTIPLICATION SIGN}": "$\\times$",
     "\N{DOWNWARDS ARROW}": "$\\downarrow$",
 }
 
@@ -272,7 +280,7 @@ def heading(metric: str) -> str:
     return text if unit(metric) == "points" else f"{text} ({unit(metric)})"
 
 
-def _latex_cell(cell: dict) -> str:
+def _latex_cell(cell: dict[str, Any]) -> str:
     number = f"\\textbf{{{cell['text']}}}" if cell["bold"] else latex_escape(cell["text"])
     return number if cell["half"] is None else f"{number} $\\pm$ {cell['half']}"
 
@@ -281,7 +289,7 @@ def _latex_plain(text: str) -> str:
     return latex_escape(text).replace(" ", "\\,")
 
 
-def _markdown_cell(cell: dict) -> str:
+def _markdown_cell(cell: dict[str, Any]) -> str:
     number = f"**{cell['text']}**" if cell["bold"] else cell["text"]
     return number if cell["half"] is None else f"{number} \N{PLUS-MINUS SIGN} {cell['half']}"
 

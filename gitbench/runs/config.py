@@ -32,7 +32,7 @@ def make_config(spec: RunSpec, vocabulary: Vocabulary, key: str) -> Config:
 
     Errors: an option that names no existing key gives a GitbenchError with the keys that are there.
     """
-    train, evaluate = spec.train, spec.evaluate
+    train = spec.train
     config = Config(
         dict(
             default_scope="gitbench",
@@ -85,7 +85,7 @@ def make_config(spec: RunSpec, vocabulary: Vocabulary, key: str) -> Config:
 def apply_options(config: Config, options: dict[str, Any]) -> None:
     """Apply `--cfg-options` to a config in place; a key that does not exist is refused (a typing error, most likely)."""
     for dotted in options:
-        node: Any = config
+        node: Any = config._cfg_dict
         for part in dotted.split("."):
             if isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
                 node = node[int(part)]

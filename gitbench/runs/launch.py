@@ -106,7 +106,13 @@ class _Pool:
     """The slots and what runs in them."""
 
     def __init__(
-        self, plan: Plan, free: list[dict[str, str]], study: StudyScorer, scoring: ThreadPoolExecutor, display: Display, command: str
+        self,
+        plan: Plan,
+        free: list[dict[str, str]],
+        study: StudyScorer,
+        scoring: ThreadPoolExecutor,
+        display: Display,
+        command: str,
     ) -> None:
         self.plan, self.free, self.study, self.scoring = plan, free, study, scoring
         self.display, self.command = display, command

@@ -19,9 +19,9 @@ from gitbench.data import data_label, open_source, study_fingerprint
 from gitbench.data.tokenizer import tokenizer_for
 from gitbench.errors import GitbenchError, unknown_name
 from gitbench.files import make_dir, write_json
+from gitbench.runs.config import Vocabulary, make_config, write_config
 from gitbench.runs.store import completed_record, run_folder, study_file
 from gitbench.spec import Ablation, Arm, DecoderSpec, Profile, RunSpec, run_key
-from gitbench.runs.config import Vocabulary, make_config, write_config
 from gitbench.variants import resolve
 
 BLIND = Arm(name="blind", variants={"vision": "blind"}, role="floor")
@@ -56,6 +56,11 @@ class Plan:
     work_dir: Path
     cfg_options: Mapping[str, Any]
     runs: tuple[PlannedRun, ...]
+
+    @property
+    def label(self) -> str:
+        """The data's label, with a suffix for overridden options: the study's name after ablation and profile."""
+        return self.study.split(".", 2)[2]
 
     @property
     def yardstick_key(self) -> str:
@@ -158,7 +163,7 @@ def describe(plan: Plan, command: str) -> dict[str, Any]:
         "study": plan.study,
         "ablation": plan.ablation.name,
         "profile": plan.profile.name,
-        "data": data_label(plan.data),
+        "data": plan.label,
         "data_fingerprint": plan.data_fingerprint,
         "command": command,
         "title": plan.ablation.title,

@@ -39,7 +39,9 @@ class Display:
         self.bar.start()
         self.task = self.bar.add_task(self.plan.study, total=self.total - self.found, arms="starting")
         if not self.live:
-            self.console.print(f"{self.plan.study}: {self.total} runs, {self.found} done, {self.total - self.found} to do")
+            self.console.print(
+                f"{self.plan.study}: {self.total} runs, {self.found} done, {self.total - self.found} to do"
+            )
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -69,7 +71,9 @@ class Display:
 
     def failed(self, run: PlannedRun, message: str, last: bool) -> None:
         self.shares.pop(run.key, None)
-        self.console.print(f"  {run.arm.name} · seed {run.replicate} failed{'' if last else ', trying again'}: {message}", markup=False)
+        self.console.print(
+            f"  {run.arm.name} · seed {run.replicate} failed{'' if last else ', trying again'}: {message}", markup=False
+        )
         self._refresh()
 
     def _refresh(self) -> None:
@@ -84,7 +88,9 @@ class Display:
             self.spoken = now
             left = (now - self.began) / completed * (self.total - self.found - completed) if completed > 0.2 else None
             ending = f"; about {duration(left)} left" if left is not None else ""
-            self.console.print(f"  {self.done + self.found}/{self.total} runs; {arms or 'scoring'}{ending}", markup=False)
+            self.console.print(
+                f"  {self.done + self.found}/{self.total} runs; {arms or 'scoring'}{ending}", markup=False
+            )
 
 
 def duration(seconds: float) -> str:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gitbench.data import data_label, open_source
+from gitbench.data import open_source
 from gitbench.files import ROOT
 from gitbench.report import write_report
 from gitbench.runs.machine import machine_label
 from gitbench.runs.plan import Plan
-
-SAMPLES = 6  # test images shown with their captions
 
 
 def default_out(plan: Plan) -> Path:
@@ -25,5 +23,12 @@ def publish(plan: Plan, out: Path | None) -> Path:
     images = None
     if plan.data == "scenes":
         source = open_source(plan.data, "test", plan.profile.data.test_images)
-        images = {source.example(i).image_id: source.image(i) for i in range(min(SAMPLES, len(source)))}
-    return write_report(plan.work_dir, plan.ablation.name, plan.profile.name, data_label(plan.data), out or default_out(plan), images=images)
+        images = {source.image_id(index): source.image(index) for index in range(len(source))}
+    return write_report(
+        plan.work_dir,
+        plan.ablation.name,
+        plan.profile.name,
+        plan.label,
+        out or default_out(plan),
+        images=images,
+    )

@@ -35,5 +35,7 @@ def completed_record(folder: Path) -> dict[str, Any] | None:
         record = read_json(path)
     except GitbenchError:
         return None
-    whole = isinstance(record, dict) and record.get("run_key") == folder.name and (folder / "per_image.parquet").is_file()
+    whole = (
+        isinstance(record, dict) and record.get("run_key") == folder.name and (folder / "per_image.parquet").is_file()
+    )
     return record if whole else None

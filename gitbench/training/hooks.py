@@ -38,9 +38,8 @@ class AtomicCheckpointHook(Hook):
         if done % self.interval and done != runner.max_iters:
             return
         folder = Path(runner.work_dir)
-        with atomic_path(folder / f"iter_{done}.pth") as temporary:
-            with explain_os_errors(temporary):
-                _save(runner, temporary)
+        with atomic_path(folder / f"iter_{done}.pth") as temporary, explain_os_errors(temporary):
+            _save(runner, temporary)
         for old in checkpoints(folder)[KEEP:]:
             old.unlink(missing_ok=True)
 
@@ -152,7 +151,9 @@ class CurveHook(Hook):
 def read_curve(path: Path) -> list[tuple[int, str, float, float]]:
     """Return the rows of a `curve.csv`."""
     with open(path, newline="", encoding="utf-8") as file:
-        return [(int(row["iteration"]), row["split"], float(row["loss"]), float(row["lr"])) for row in csv.DictReader(file)]
+        return [
+            (int(row["iteration"]), row["split"], float(row["loss"]), float(row["lr"])) for row in csv.DictReader(file)
+        ]
 
 
 class _PerImage(BaseMetric):

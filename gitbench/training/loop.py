@@ -49,7 +49,9 @@ class CountedTrainLoop(BaseLoop):
         self.runner.model.train()
         while self._iter < self.max_iters:
             self.run_iter(next(batches))
-            if self.runner.val_loop is not None and (self._iter % self.val_interval == 0 or self._iter == self.max_iters):
+            if self.runner.val_loop is not None and (
+                self._iter % self.val_interval == 0 or self._iter == self.max_iters
+            ):
                 self.runner.val_loop.run()
                 self.runner.model.train()
         self.runner.call_hook("after_train_epoch")

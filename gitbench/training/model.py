@@ -64,7 +64,13 @@ class CaptionModel(BaseModel):
         initialise(self.git, init_seed)
 
     def forward(  # type: ignore[override]
-        self, images: torch.Tensor, tokens: torch.Tensor, need_predict: torch.Tensor, image_ids: list[str], mode: str = "tensor", **_: Any
+        self,
+        images: torch.Tensor,
+        tokens: torch.Tensor,
+        need_predict: torch.Tensor,
+        image_ids: list[str],
+        mode: str = "tensor",
+        **_: Any,
     ) -> Any:
         n, k, t = tokens.shape
         flat, predicted = tokens.view(n * k, t), need_predict.view(n * k, t)

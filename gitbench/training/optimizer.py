@@ -54,19 +54,25 @@ class EncoderDecoderOptim:
         kind = optimizer_cfg.pop("type")
         if kind != "AdamW":
             raise GitbenchError(f"optimizer type '{kind}' is not supported: use AdamW")
-        groups = parameter_groups(model, self.rates["lr_encoder"], self.rates["lr_decoder"], optimizer_cfg["weight_decay"])
+        groups = parameter_groups(
+            model, self.rates["lr_encoder"], self.rates["lr_decoder"], optimizer_cfg["weight_decay"]
+        )
         optimizer = torch.optim.AdamW(groups, fused=True, **optimizer_cfg)
         return OPTIM_WRAPPERS.build(dict(cfg, optimizer=optimizer))
 
 
-def parameter_groups(model: nn.Module, lr_encoder: float, lr_decoder: float, weight_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(
+    model: nn.Module, lr_encoder: float, lr_decoder: float, weight_decay: float
+) -> list[dict[str, Any]]:
     """Split trainable parameters into (encoder, decoder) x (decayed, not decayed); tied tensors count once."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             groups.setdefault((name.startswith(ENCODER_PREFIX), parameter.ndim > 1), []).append(parameter)
     if not any(encoder for encoder, _ in groups):
-        raise GitbenchError(f"no trainable parameter starts with '{ENCODER_PREFIX}': the encoder's rate would reach nothing")
+        raise GitbenchError(
+            f"no trainable parameter starts with '{ENCODER_PREFIX}': the encoder's rate would reach nothing"
+        )
     return [
         dict(
             params=parameters,

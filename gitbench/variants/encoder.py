@@ -8,12 +8,13 @@ from gitbench.variants import add
 
 def vit(width: int, layers: int, patch: int, image_size: int) -> EncoderSpec:
     """Return a ViT whose heads are 64 wide as CLIP's, 32 wide below width 192."""
-    return EncoderSpec(width=width, layers=layers, heads=width // (64 if width >= 192 else 32), patch=patch, image_size=image_size)
+    return EncoderSpec(
+        width=width, layers=layers, heads=width // (64 if width >= 192 else 32), patch=patch, image_size=image_size
+    )
 
 
 add("encoder", "vit_2x64_p8_64", vit(64, 2, 8, 64))
 add("encoder", "vit_4x96_p8_64", vit(96, 4, 8, 64))
-add("encoder", "vit_4x128_p8_64", vit(128, 4, 8, 64))
-add("encoder", "vit_8x384_p8_128", vit(384, 8, 8, 128))
+add("encoder", "vit_8x384_p16_128", vit(384, 8, 16, 128))
 add("encoder", "vit_b16", vit(768, 12, 16, 224))
 add("encoder", "vit_l14", vit(1024, 24, 14, 224))
