@@ -25,10 +25,10 @@ from gitbench.errors import GitbenchError
 from gitbench.files import atomic_path, write_json
 from gitbench.models import parameter_counts
 from gitbench.models.flops import forward_flops
-from gitbench.registry import VARIANTS
 from gitbench.runs.config import read_config
 from gitbench.training.hooks import CurveHook, checkpoints, latest_checkpoint
 from gitbench.training.model import CaptionModel
+from gitbench.variants import axes
 
 CPU_THREADS = 1  # a run's threads on CPU: fixed, since the order of float sums depends on it
 
@@ -158,9 +158,10 @@ def load_run(folder: Path) -> tuple[CaptionModel, Any]:
         raise GitbenchError(f"{path} is not a gitbench checkpoint: pass the folder of a finished run")
     model_config = json.loads(payload["model"])
     model_config.pop("type")
+    known = axes()
     for axis in ("encoder", "decoder", "vision"):
-        if model_config[axis]["type"] not in VARIANTS.module_dict:  # a variant renamed since: its values are all there
-            model_config[axis]["type"] = next(key for key in VARIANTS.module_dict if key.startswith(axis + "/"))
+        if model_config[axis]["type"].removeprefix(f"{axis}/") not in known[axis]:
+            model_config[axis]["type"] = f"{axis}/{known[axis][0]}"  # renamed since; the config holds all its values
     model = CaptionModel(**model_config)
     model.git.load_state_dict(payload["state_dict"])
     return model.eval(), CaptionTokenizer.load(folder / "tokenizer.json")
