@@ -28,12 +28,17 @@ COMPILE = {"UV_COMPILE_BYTECODE": "1"}
 def up_to_date(environment: Path, extra: str) -> bool:
     """Tell whether this clone was installed there from the same pyproject.toml."""
     stamp = environment / f".installed{extra}"
-    return stamp.is_file() and stamp.read_bytes() == (HERE / "pyproject.toml").read_bytes()
+    return stamp.is_file() and stamp.read_text(encoding="utf-8") == installed_from()
+
+
+def installed_from() -> str:
+    """What an installation rests on: where this clone is (it is installed editable) and its pyproject.toml."""
+    return f"{HERE}\n" + (HERE / "pyproject.toml").read_text(encoding="utf-8")
 
 
 def mark_installed(environment: Path, extra: str) -> None:
-    """Remember the pyproject.toml that an environment was made from."""
-    (environment / f".installed{extra}").write_bytes((HERE / "pyproject.toml").read_bytes())
+    """Remember what an environment was made from."""
+    (environment / f".installed{extra}").write_text(installed_from(), encoding="utf-8")
 
 
 def install(session: nox.Session, extra: str) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import traceback
 from pathlib import Path
 
 from gitbench.errors import GitbenchError, unknown_name
 from gitbench.files import resource
-from gitbench.spec import Ablation
+from gitbench.spec import METRICS, Ablation
+from gitbench.variants import resolve
 
 
 def ablation_files() -> dict[str, Path]:
@@ -35,10 +37,47 @@ def load_ablation(name: str) -> Ablation:
     spec = importlib.util.spec_from_file_location(f"gitbench_ablation_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except GitbenchError:
+        raise
+    except Exception as error:
+        line = getattr(error, "lineno", None) or _line_in(error, path)
+        raise GitbenchError(f"{path}, line {line}: {type(error).__name__}: {error}: correct the file") from error
     ablation = getattr(module, "ABLATION", None)
     if not isinstance(ablation, Ablation):
         raise GitbenchError(f"{path} defines no ABLATION: see ablations/_template.py")
     if ablation.name != path.stem:
         raise GitbenchError(f"{path} names its ablation '{ablation.name}': the name must be the file's, '{path.stem}'")
+    check_ablation(ablation)
     return ablation
+
+
+def check_ablation(ablation: Ablation) -> None:
+    """Raise GitbenchError for an ablation that could not be judged: every arm must differ in the axis alone."""
+    for profile, arms in ablation.arms.items():
+        names = [arm.name for arm in arms]
+        where = f"ablation {ablation.name}, profile {profile}"
+        if len(set(names)) < len(names):
+            raise GitbenchError(f"{where}: two arms have one name: {', '.join(names)}")
+        if ablation.base not in names:
+            raise unknown_name(f"base arm of {where}", ablation.base, names)
+        for arm in arms:
+            if set(arm.variants) != {ablation.axis}:
+                varied = ", ".join(sorted(arm.variants)) or "nothing"
+                raise GitbenchError(
+                    f"{where}: arm '{arm.name}' varies {varied}; it must vary '{ablation.axis}' and nothing else"
+                )
+            resolve(ablation.axis, arm.variants[ablation.axis])
+        for claim in ablation.claims:
+            for side in (claim.treatment, claim.reference):
+                if side not in names:
+                    raise unknown_name(f"arm in claim '{claim.name}' of {where}", side, names)
+    for claim in ablation.claims:
+        if claim.metric not in METRICS:
+            raise unknown_name(f"metric of claim '{claim.name}'", claim.metric, METRICS)
+
+
+def _line_in(error: Exception, path: Path) -> int | str:
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return lines[-1] if lines and lines[-1] is not None else "?"

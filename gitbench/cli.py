@@ -7,6 +7,7 @@ with one line on stderr and a non-zero status; Ctrl-C ends with 130 and loses no
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import shlex
 import sys
@@ -28,6 +29,9 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status (0 done, 1 not all done, 2 an error to mend, 130 interrupted)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that knows ASCII alone gets "?" for "×", not a traceback
+            stream.reconfigure(errors="replace")
     arguments = _parser().parse_args(argv)
     try:
         return arguments.run(arguments)
@@ -67,6 +71,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="override config values, as in mmengine; such runs enter no claim",
     )
+    run.add_argument(
+        "--tokenizer", metavar="NAME|PATH", help="a BERT tokenizer instead of the profile's: hub name, folder or file"
+    )
     run.add_argument("--dry-run", action="store_true", help="print the plan and the estimated time, train nothing")
     run.add_argument("--no-report", action="store_true", help="train and score only")
     run.add_argument("--plain", action="store_true", help="plain progress lines, no bar")
@@ -75,9 +82,6 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="rebuild a report from the run folders (needs no torch)")
     report.add_argument("ablation", metavar="ABLATION")
     _study_options(report)
-    report.add_argument(
-        "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="report the study run with these overrides"
-    )
     report.add_argument("--out", type=Path, metavar="DIR")
     report.set_defaults(run=_report)
 
@@ -115,12 +119,11 @@ def _study_options(parser: argparse.ArgumentParser) -> None:
 def _plan(arguments: argparse.Namespace) -> Plan:
     from gitbench.ablations import load_ablation
     from gitbench.profiles import get_profile
-    from gitbench.runs.machine import gpus
     from gitbench.runs.plan import make_plan
     from gitbench.runs.store import DEFAULT_WORK_DIR
 
     ablation = load_ablation(arguments.ablation)
-    profile = get_profile(arguments.profile or ("gpu" if gpus() else "cpu"))
+    profile = get_profile(arguments.profile or _default_profile())
     return make_plan(
         ablation,
         profile,
@@ -128,7 +131,14 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         arguments.work_dir or DEFAULT_WORK_DIR,
         replicates=getattr(arguments, "seeds", None),
         cfg_options=_cfg_options(arguments.cfg_options),
+        tokenizer_path=arguments.tokenizer,
     )
+
+
+def _default_profile() -> str:
+    from gitbench.runs.machine import gpus
+
+    return "gpu" if gpus() else "cpu"
 
 
 def _cfg_options(items: list[str]) -> dict[str, Any]:
@@ -140,7 +150,10 @@ def _cfg_options(items: list[str]) -> dict[str, Any]:
         key, equals, value = item.partition("=")
         if not equals or not key:
             raise GitbenchError(f"--cfg-options {item}: write KEY=VALUE, for example train_cfg.max_iters=100")
-        options[key] = DictAction._parse_iterable(value)
+        try:
+            options[key] = DictAction._parse_iterable(value)
+        except AssertionError:
+            raise GitbenchError(f"--cfg-options {item}: the brackets of the value do not match: close them") from None
     return options
 
 
@@ -158,6 +171,7 @@ def _command(arguments: argparse.Namespace, plan: Plan) -> str:
 
 def _list(arguments: argparse.Namespace) -> int:
     from gitbench.ablations import ablation_files, load_ablation, summary
+    from gitbench.data import data_names
     from gitbench.profiles import PROFILES
     from gitbench.variants import axes
 
@@ -174,9 +188,8 @@ def _list(arguments: argparse.Namespace) -> int:
     for profile in PROFILES.values():
         print(f"  {profile.name:<20} {profile.doc}")
     print("data sets")
-    print(
-        "  scenes               the embedded world: rendered scenes with captions, questions and graphs; no file, no network"
-    )
+    for name in data_names():
+        print(f"  {name:<20} part of gitbench: rendered, with captions, questions and graphs; no file, no network")
     print(
         "  FOLDER               Parquet shards ({train,val,test}*.parquet with image, captions), or COCO layout (images/ + JSON)"
     )
@@ -192,11 +205,12 @@ def _run(arguments: argparse.Namespace) -> int:
         _print_plan(plan, arguments.jobs)
         return 0
     from gitbench.runs.launch import launch
+    from gitbench.runs.publish import publish
 
     outcome = launch(plan, _command(arguments, plan), arguments.jobs, arguments.plain)
     print(f"{plan.study}: {outcome.completed} runs trained, {outcome.found} found done, {len(outcome.failed)} failed")
-    if not arguments.no_report:
-        print(f"report: {_write_report(plan, arguments.out) / 'report.html'}")
+    if not arguments.no_report and outcome.completed + outcome.found:
+        print(f"report: {publish(plan.work_dir, plan.study, arguments.out) / 'report.html'}")
     for arm, replicate, reason in outcome.failed:
         print(f"gitbench: {arm} seed {replicate} failed twice: {reason}", file=sys.stderr)
     return 1 if outcome.failed else 0
@@ -220,15 +234,13 @@ def _print_plan(plan: Plan, jobs: int | None) -> None:
     print(f"  about {duration(seconds)} with {at_once} at a time ({source})")
 
 
-def _write_report(plan: Plan, out: Path | None) -> Path:
-    from gitbench.runs.publish import publish
-
-    return publish(plan, out)
-
-
 def _report(arguments: argparse.Namespace) -> int:
-    plan = _plan(arguments)
-    print(f"report: {_write_report(plan, arguments.out) / 'report.html'}")
+    from gitbench.runs.publish import find_study, publish
+    from gitbench.runs.store import DEFAULT_WORK_DIR
+
+    work_dir = arguments.work_dir or DEFAULT_WORK_DIR
+    study = find_study(work_dir, arguments.ablation, arguments.profile or _default_profile(), arguments.data)
+    print(f"report: {publish(work_dir, study, arguments.out) / 'report.html'}")
     return 0
 
 

@@ -25,7 +25,7 @@ def resource(name: str) -> Path:
 
     An installed wheel carries the same folders under `gitbench/_resources`.
     """
-    for base in (ROOT, Path(__file__).resolve().parent / "_resources"):
+    for base in (Path(__file__).resolve().parent / "_resources", ROOT):
         if (base / name).exists():
             return base / name
     raise GitbenchError(f"{name} is missing from this installation: reinstall gitbench or run it from a clone")
@@ -58,7 +58,7 @@ def explain_os_errors(path: Path) -> Iterator[None]:
             raise GitbenchError(
                 f"{path} cannot be created, a file is in the way: remove it or pass another --work-dir"
             ) from error
-        raise
+        raise GitbenchError(f"{path} cannot be written ({error.strerror or error}): choose another place") from error
 
 
 def make_dir(path: Path) -> Path:
@@ -106,6 +106,14 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Write JSON atomically, indented, keys in the given order; NaN and infinity are refused."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def load_json(path: str | Path) -> Any:
+    """Read JSON; None where the file is missing or damaged."""
+    try:
+        return read_json(path)
+    except GitbenchError:
+        return None
 
 
 def read_json(path: str | Path) -> Any:

@@ -9,7 +9,10 @@ from __future__ import annotations
 import hashlib
 
 
-def derive_seed(*parts: str | int) -> int:
-    """Return a 63-bit seed that is a pure function of its parts, e.g. `derive_seed("dropout", replicate, iteration)`."""
+def derive_seed(*parts: object) -> int:
+    """Return a 64-bit seed that is a pure function of its parts, e.g. `derive_seed("dropout", replicate, iteration)`.
+
+    The parts are hashed with BLAKE2 because Python's own `hash` differs between processes.
+    """
     text = "\x1f".join(str(part) for part in parts)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")

@@ -17,7 +17,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 # Enters every run key: raise it when a change alters the numbers a run produces.
-NUMERICS_VERSION = 1
+NUMERICS_VERSION = 2
+
+# The scores a claim may be about, as `gitbench.metrics` names them; all but the likelihood are on the papers' scale (x 100).
+METRICS = ("CIDEr", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "SPICE", "SceneF1", "test_nll")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +189,9 @@ def canonical(spec: RunSpec) -> dict[str, Any]:
     """
     values = dataclasses.asdict(spec)
     del values["variant_names"], values["data"]["workers"], values["train"]["checkpoint_every"]
-    del values["data_name"]  # the data's fingerprint stands in for its name
+    del values["data_name"]  # the data's fingerprint stands in for its name, and a tokenizer's content for its path
+    if values["text"]["tokenizer"] != "wordpiece":
+        values["text"]["tokenizer"] = "given"
     if not values["cfg_options"]:
         del values["cfg_options"]
     return json.loads(json.dumps(values, sort_keys=True))

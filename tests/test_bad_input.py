@@ -3,21 +3,31 @@
 Bad images, captions and folders are in test_data_*; missing Java in test_metrics_*; kills in test_resume and test_study.
 """
 
+import dataclasses
 import errno
+import io
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import TINY, tiny_profile
+from PIL import Image
 
 from gitbench import files
+from gitbench.ablations import ablation_files, check_ablation, load_ablation
 from gitbench.cli import main
 from gitbench.errors import GitbenchError
 from gitbench.files import atomic_path, write_json
 from gitbench.runs.launch import launch
 from gitbench.runs.plan import make_plan
+from gitbench.runs.publish import find_study, publish
+from gitbench.runs.score import StudyScorer
+from gitbench.spec import Ablation, Arm, Claim
 
 
 @pytest.mark.parametrize(
@@ -29,6 +39,10 @@ from gitbench.runs.plan import make_plan
         (["run", "decoder_size", "--profile", "smoke", "--seeds", "0"], "--seeds 0: at least 1 replicate"),
         (["run", "decoder_size", "--profile", "smoke", "--cfg-options", "lr"], "write KEY=VALUE"),
         (["run", "nowhere.py"], "does not exist"),
+        (["run", "decoder_size", "--profile", "smoke", "--jobs", "-1", "--work-dir", "{tmp}"], "--jobs -1: at least 1"),
+        (["run", "decoder_size", "--profile", "smoke", "--cfg-options", "x=[1,2"], "brackets"),
+        (["scenes", "--size", "0", "--out", "{tmp}/x.png"], "--size 0"),
+        (["scenes", "--out", "/proc/x.png"], "cannot be"),
         (["report", "decoder_size", "--profile", "smoke", "--work-dir", "{tmp}/none"], "run"),
         (["caption", "{tmp}/a.png", "--weights", "{tmp}"], "finished run"),
     ],
@@ -46,21 +60,10 @@ def test_wrong_usage_is_one_line_too(arguments):
     assert result.returncode == 2 and len(result.stderr.strip().splitlines()) == 1 and "--help" in result.stderr
 
 
-def test_an_unknown_arm_variant_is_named(tmp_path):
-    import dataclasses
-
-    from gitbench.spec import Arm
-
-    wrong = dataclasses.replace(TINY, arms={"smoke": (Arm(name="base", variants={"decoder": "self_2x46"}),)})
-    with pytest.raises(GitbenchError, match="unknown decoder variant 'self_2x46': did you mean 'self_2x[0-9]+'"):
-        make_plan(wrong, tiny_profile(), "scenes", tmp_path)
-
-
 def test_an_option_that_is_not_there_is_refused_before_any_run(tmp_path):
-    plan = make_plan(TINY, tiny_profile(), "scenes", tmp_path / "w", cfg_options={"train_cfg.max_itres": 3})
     with pytest.raises(GitbenchError, match="max_itres"):
-        launch(plan, "test")
-    assert not list(tmp_path.rglob("record.json"))
+        make_plan(TINY, tiny_profile(), "scenes", tmp_path / "w", cfg_options={"train_cfg.max_itres": 3})
+    assert not list(tmp_path.iterdir())
 
 
 class FullDisk:
@@ -139,3 +142,115 @@ def test_a_run_that_fails_twice_is_reported_and_the_others_go_on(tmp_path, monke
     assert outcome.completed == len(plan.runs) - 1 and all(run.done for run in plan.runs[1:]) and not victim.done
     printed = capsys.readouterr().out
     assert printed.count("failed, trying again") == 1 and printed.count("failed:") == 1
+
+
+def changed(**fields) -> Ablation:
+    return dataclasses.replace(TINY, **fields)
+
+
+CLAIM = Claim(
+    name="c", kind="better", metric="CIDEr", treatment="small", reference="base", margin=0.0, margin_unit="metric",
+    margin_reason="r", says="s", quote="q", where="w", confidence="S",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("ablation", "expected"),
+    [
+        (changed(claims=(dataclasses.replace(CLAIM, treatment="smal"),)), "did you mean 'small'"),
+        (changed(claims=(dataclasses.replace(CLAIM, metric="CIDer"),)), "did you mean 'CIDEr'"),
+        (changed(base="bas"), "unknown base arm .*did you mean 'base'"),
+        (
+            changed(arms={"smoke": (Arm(name="base", variants={"decoder": "self_2x64", "vision": "blind"}),)}),
+            "arm 'base' varies decoder, vision; it must vary 'decoder' and nothing else",
+        ),
+        (changed(arms={"smoke": (TINY.arms["smoke"][0],) * 2}), "two arms have one name"),
+        (changed(arms={"smoke": (Arm(name="base", variants={"decoder": "self_2x46"}),)}), "unknown decoder variant"),
+    ],
+)
+def test_an_ablation_that_could_not_be_judged_is_refused(ablation, expected):
+    with pytest.raises(GitbenchError, match=expected):
+        check_ablation(ablation)
+
+
+def test_every_ablation_file_can_be_judged():
+    for name in ablation_files():
+        check_ablation(load_ablation(name))
+
+
+def test_a_broken_ablation_file_is_named_with_its_line(tmp_path, capsys):
+    (tmp_path / "mine.py").write_text("x = 1\ny = nothing\n")
+    assert main(["run", str(tmp_path / "mine.py")]) == 2
+    assert "mine.py, line 2: NameError" in capsys.readouterr().err
+
+
+def test_a_failure_of_scoring_keeps_what_was_trained(tmp_path, monkeypatch):
+    plan = make_plan(TINY, tiny_profile(), "scenes", tmp_path / "w")
+    monkeypatch.setattr(StudyScorer, "score_run", lambda self, run: 1 / 0)
+    outcome = launch(plan, "test", plain=True)
+    assert len(outcome.failed) == 3 and all("ZeroDivisionError" in reason for *_, reason in outcome.failed)
+    weights = {run.key: (run.folder / "model.pth").stat().st_mtime_ns for run in plan.runs}
+    monkeypatch.undo()
+    assert launch(plan, "test", plain=True).failed == ()
+    assert weights == {run.key: (run.folder / "model.pth").stat().st_mtime_ns for run in plan.runs}
+
+
+def test_predictions_cut_at_a_line_end_are_made_again_not_scored(tmp_path):
+    plan = make_plan(TINY, tiny_profile(), "scenes", tmp_path / "w")
+    launch(plan, "test", plain=True)
+    folder = plan.runs[0].folder
+    whole, record = (folder / "predictions.jsonl").read_text(), json.loads((folder / "record.json").read_text())
+    (folder / "predictions.jsonl").write_text("".join(line + "\n" for line in whole.split("\n")[:3]))
+    (folder / "record.json").unlink()
+    assert launch(plan, "test", plain=True).failed == ()
+    assert (folder / "predictions.jsonl").read_text() == whole
+    assert json.loads((folder / "record.json").read_text())["metrics"] == record["metrics"]
+
+
+def test_one_caption_per_image_gives_a_report_without_a_ceiling(tmp_path, capsys):
+    folder = tmp_path / "single"
+    folder.mkdir()
+    for split, count in (("train", 8), ("val", 4), ("test", 4)):
+        rows = [
+            {
+                "image": {"bytes": png((index * 20, 90, 30)), "path": None},
+                "image_id": f"{split}{index}",
+                "captions": [f"a thing {index}"],
+            }
+            for index in range(count)
+        ]
+        pq.write_table(pa.Table.from_pylist(rows), folder / f"{split}.parquet")
+    plan = make_plan(TINY, tiny_profile(), str(folder), tmp_path / "w")
+    assert launch(plan, "test", plain=True).failed == ()
+    assert (publish(plan.work_dir, plan.study, tmp_path / "out") / "report.html").is_file()
+    assert (
+        plan.study.startswith("tiny.smoke.single-")
+        and find_study(plan.work_dir, "tiny", "smoke", str(folder)) == plan.study
+    )
+
+
+def png(colour: tuple[int, int, int]) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (20, 16), colour).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def test_two_images_of_one_id_and_unreadable_ones_stop_the_plan_or_the_launch_before_training(tmp_path):
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    rows = [
+        {"image": {"bytes": png((1, 2, 3)), "path": None}, "image_id": "same", "captions": ["a", "b"]} for _ in range(4)
+    ]
+    for split in ("train", "val", "test"):
+        pq.write_table(pa.Table.from_pylist(rows), folder / f"{split}.parquet")
+    with pytest.raises(GitbenchError, match="same"):
+        make_plan(TINY, tiny_profile(), str(folder), tmp_path / "w")
+    for number, row in enumerate(rows):
+        row["image_id"] = str(number)
+    rows[2]["image"] = {"bytes": png((1, 2, 3))[:40], "path": None}
+    for split in ("train", "val", "test"):
+        pq.write_table(pa.Table.from_pylist(rows), folder / f"{split}.parquet")
+    plan = make_plan(TINY, tiny_profile(), str(folder), tmp_path / "w")
+    with pytest.raises(GitbenchError, match="replace or remove it") as raised:
+        launch(plan, "test", plain=True)
+    assert "\n" not in str(raised.value) and not list(tmp_path.rglob("log.txt"))

@@ -1,21 +1,28 @@
 """A run killed anywhere and started again ends bit-identical to one left alone: dropout, augmentation, workers and all."""
 
 import dataclasses
+import fcntl
 import json
 import multiprocessing
 import os
 import random
 import signal
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import TINY, tiny_profile
+from mmengine.config import Config
+from mmengine.runner import Runner
 
 from gitbench.runs.config import read_config
+from gitbench.runs.launch import slots, start_context
+from gitbench.runs.machine import Gpu
 from gitbench.runs.plan import PlannedRun, make_plan, write_plan
-from gitbench.runs.worker import run_worker
-from gitbench.training.hooks import checkpoints, latest_checkpoint
+from gitbench.runs.worker import _take_lock, run_worker
+from gitbench.training.hooks import checkpoints, latest_checkpoint, read_curve
+from gitbench.training.schedule import warmup_cosine
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["gitbench.training.run"])
@@ -51,8 +58,8 @@ def kill_at(run: PlannedRun, iteration: int) -> int:
     return reached
 
 
-def planned(work_dir: Path) -> PlannedRun:
-    profile = tiny_profile(iterations=40, checkpoint_every=7, val_every=15)
+def planned(work_dir: Path, checkpoint_every: int = 7, val_every: int = 15) -> PlannedRun:
+    profile = tiny_profile(iterations=40, checkpoint_every=checkpoint_every, val_every=val_every)
     profile = dataclasses.replace(profile, data=dataclasses.replace(profile.data, crop_scale=(0.6, 1.0), workers=2))
     plan = make_plan(TINY, profile, "scenes", work_dir, cfg_options={"model.decoder.dropout": 0.1})
     write_plan(plan, "test")
@@ -91,15 +98,67 @@ def test_checkpoints_load_with_weights_only_and_a_truncated_one_is_passed_over(t
     assert trained["train"]["iterations"] == 40 and not checkpoints(run.folder)
 
 
-def test_a_folder_in_use_is_refused(tmp_path, monkeypatch):
-    import fcntl
-
+def test_a_folder_in_use_is_waited_for_and_not_trained_twice(tmp_path, monkeypatch):
     monkeypatch.setattr("gitbench.runs.worker.LOCK_PATIENCE", 0.0)
     run = planned(tmp_path)
-    lock = open(run.folder / ".lock", "w")  # noqa: SIM115
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    from gitbench.errors import GitbenchError
-    from gitbench.runs.worker import _take_lock
+    said: list[str] = []
+    with open(run.folder / ".lock", "w") as ours, open(run.folder / ".lock", "w") as theirs:
+        fcntl.flock(ours, fcntl.LOCK_EX)
+        waiter = threading.Thread(target=_take_lock, args=(theirs, lambda: said.append("waiting")))
+        waiter.start()
+        waiter.join(1.0)
+        assert waiter.is_alive() and said == ["waiting"]
+        fcntl.flock(ours, fcntl.LOCK_UN)
+        waiter.join(10)
+        assert not waiter.is_alive() and said == ["waiting"]
 
-    with pytest.raises(GitbenchError, match="another gitbench is working on"):
-        _take_lock(open(run.folder / ".lock", "w"), run.folder)  # noqa: SIM115
+
+def test_a_checkpoint_holds_the_validation_of_its_own_iteration(tmp_path):
+    run = planned(tmp_path, checkpoint_every=10, val_every=10)
+    kill_at(run, 14)
+    run_to_end(run)
+    validated = [iteration for iteration, split, *_ in read_curve(run.folder / "curve.csv") if split == "val"]
+    assert validated == [10, 20, 30, 40]
+
+
+def test_the_curve_holds_the_decoders_learning_rate(tmp_path):
+    run = planned(tmp_path)
+    run_to_end(run)
+    train, total = run.spec.train, 40
+    for iteration, split, _, rate in read_curve(run.folder / "curve.csv"):
+        if split == "train":
+            assert rate == pytest.approx(train.lr_decoder * warmup_cosine(iteration - 1, train.warmup, total))
+
+
+def test_resuming_leaves_the_config_file_alone_and_a_plain_runner_trains_from_it(tmp_path, monkeypatch):
+    run = planned(tmp_path)
+    before = (run.folder / "config.py").read_bytes()
+    kill_at(run, 20)
+    run_to_end(run)
+    assert (run.folder / "config.py").read_bytes() == before
+    monkeypatch.chdir(tmp_path)
+    config = Config.fromfile(run.folder / "config.py", lazy_import=False)
+    torch.set_num_threads(1)
+    runner = Runner.from_cfg(config)
+    runner.train()
+    weights = torch.load(run.folder / "model.pth", weights_only=True)["state_dict"]
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in runner.model.git.state_dict().items())
+    assert Path(runner.work_dir) == tmp_path / config.work_dir != run.folder
+
+
+def test_gpu_runs_are_spawned_since_the_preload_spoils_cuda_for_forks(tiny_plan, monkeypatch):
+    """mmengine asks for CUDA when imported; torch then refuses CUDA in every fork of that process."""
+    ours, theirs = CONTEXT.Pipe()
+    process = CONTEXT.Process(target=_send_fork_state, args=(theirs,))
+    process.start()
+    assert ours.recv() is True  # where this fails, GPU runs can be forked too
+    process.join(30)
+    monkeypatch.setattr("gitbench.runs.launch.gpus", lambda: [Gpu(uuid="GPU-1", name="card", free_gib=40.0)])
+    assert start_context().get_start_method() == "spawn"
+    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in slots(tiny_plan)] == ["GPU-1"] * 4
+    monkeypatch.setattr("gitbench.runs.launch.gpus", lambda: [])
+    assert start_context().get_start_method() == "forkserver"
+
+
+def _send_fork_state(connection) -> None:
+    connection.send(torch.cuda._is_in_bad_fork())

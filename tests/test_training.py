@@ -10,12 +10,14 @@ from mmengine.config import Config
 from torch import nn
 
 from gitbench.errors import GitbenchError
+from gitbench.profiles import get_profile
 from gitbench.registry import MODELS, VARIANTS
-from gitbench.runs.config import make_config, read_config, write_config
+from gitbench.runs.config import make_config, read_config
 from gitbench.runs.plan import make_plan
 from gitbench.training.data import CountedSampler
 from gitbench.training.optimizer import DeviceOptimWrapper, EncoderDecoderOptim, parameter_groups
 from gitbench.training.schedule import WarmupCosineLR, warmup_cosine
+from gitbench.variants import resolve
 
 
 def test_schedule_warms_up_peaks_and_ends_at_exactly_zero():
@@ -87,7 +89,7 @@ def test_sampler_counts_on_from_its_start():
 
 def test_config_file_is_an_ordinary_config_that_names_its_variants(tiny_plan, tmp_path):
     run = tiny_plan.runs[0]
-    write_config(make_config(run.spec, tiny_plan.vocabulary, run.key), tmp_path / "config.py")
+    (tmp_path / "config.py").write_text(make_config(run.spec, tiny_plan.vocabulary, run.key).pretty_text)
     config = Config.fromfile(tmp_path / "config.py", lazy_import=False)
     assert config.model.decoder.type == "decoder/self_2x64" and config.default_scope == "gitbench"
     assert dataclasses.asdict(VARIANTS.build(dict(config.model.decoder))) == dataclasses.asdict(run.spec.decoder)
@@ -126,7 +128,10 @@ def test_arms_of_a_replicate_share_seeds_and_replicates_do_not(tmp_path):
 def test_the_paper_profile_builds_and_takes_one_training_step():
     from gitbench.models import build_model
 
+    paper = get_profile("paper")
+    encoder, decoder = resolve("encoder", paper.encoder), resolve("decoder", paper.decoder)
     model = build_model("git_base").train()
+    assert (model.encoder.spec, model.decoder.spec) == (encoder, decoder)
     optimizer = torch.optim.AdamW(parameter_groups(nn.ModuleDict({"git": model}), 1e-5, 5e-5, 0.01), fused=True)
     tokens = torch.tensor([[101, 2023, 2003, 102]])
     loss = model.loss(torch.zeros(1, 3, 224, 224), tokens, tokens != 101)

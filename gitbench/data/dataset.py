@@ -21,9 +21,10 @@ from torch.utils.data import Dataset
 from gitbench.data import limit_of, open_source
 from gitbench.data.base import Example
 from gitbench.data.cache import EncodedCaptions, decoded_split, encoded_split
-from gitbench.data.stream import Stream, seed_of
+from gitbench.data.stream import Stream
 from gitbench.data.tokenizer import CaptionTokenizer
 from gitbench.data.transforms import random_crop, stored_size
+from gitbench.seeding import derive_seed
 from gitbench.spec import DataSpec, TextSpec
 
 
@@ -32,7 +33,7 @@ def permutation(seed: int, epoch: int, count: int) -> np.ndarray:
 
     Sorted raw generator output: numpy promises the bits of PCG64 for ever, not the result of `shuffle`.
     """
-    keys = np.random.PCG64(seed_of("order", seed, epoch)).random_raw(count)
+    keys = np.random.PCG64(derive_seed("order", seed, epoch)).random_raw(count)
     return np.argsort(keys, kind="stable")
 
 

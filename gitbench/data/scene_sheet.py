@@ -23,6 +23,8 @@ def draw_contact_sheet(count: int, split: str, out: str | Path, size: int = 64, 
 
     if count < 1:
         raise GitbenchError(f"--show {count}: show at least 1 scene")
+    if not 16 <= size <= 1024:
+        raise GitbenchError(f"--size {size}: scenes are drawn at 16 to 1024 pixels")
     out = Path(out)
     if out.suffix.lower() not in FORMATS:
         raise GitbenchError(f"{out}: unknown picture format: end the name with one of {', '.join(FORMATS)}")

@@ -5,30 +5,24 @@ augmentation on (seed, sample number), whatever the process, the worker or the o
 
 * Only `random.Random.random()` is used: Python promises its sequence for a seed, across versions and platforms, and
   does not promise those of `choice`, `shuffle` or of numpy's `Generator` methods.
-* The keys are hashed with BLAKE2 because Python's own `hash` differs between processes.
 """
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
+from gitbench.seeding import derive_seed
+
 T = TypeVar("T")
-
-
-def seed_of(*keys: object) -> int:
-    """Return a 64-bit seed for a tuple of strings and integers."""
-    text = "\x1f".join(str(key) for key in keys)
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
 class Stream:
     """Random draws for one purpose: `Stream("scene", "train", 17)` is always the same stream."""
 
     def __init__(self, *keys: object):
-        self.random = random.Random(seed_of(*keys)).random  # uniform in [0, 1)
+        self.random = random.Random(derive_seed(*keys)).random  # uniform in [0, 1)
 
     def uniform(self, low: float, high: float) -> float:
         """Return a number between low and high; low if the interval is empty."""

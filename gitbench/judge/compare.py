@@ -121,9 +121,9 @@ def smallest_n(power: Callable[[int], float], target: float = 0.8) -> int | None
     """
     high = 2
     while power(high) < target:
-        high *= 2
-        if high > MOST_SEEDS:
+        if high >= MOST_SEEDS:
             return None
+        high = min(2 * high, MOST_SEEDS)
     low = high // 2
     while high - low > 1:
         middle = (low + high) // 2

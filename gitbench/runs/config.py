@@ -142,13 +142,6 @@ def _loader(spec: RunSpec, split: str) -> dict[str, Any]:
     )
 
 
-def write_config(config: Config, path: Path) -> None:
-    """Write `config.py` atomically."""
-    from gitbench.files import write_text
-
-    write_text(path, config.pretty_text)
-
-
 def read_config(path: Path) -> Config:
     """Read a `config.py`; a damaged file gives a one-line error."""
     try:

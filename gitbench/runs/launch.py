@@ -14,17 +14,22 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from gitbench.data import SPLITS, limit_of, open_source
+from gitbench.data.cache import decoded_split
+from gitbench.data.transforms import stored_size
 from gitbench.errors import GitbenchError
-from gitbench.files import write_json
+from gitbench.files import load_json
 from gitbench.metrics import CaptionScorer
 from gitbench.runs.machine import cpu_count, gpus
 from gitbench.runs.plan import Plan, PlannedRun, write_plan
 from gitbench.runs.progress import Display
 from gitbench.runs.provenance import provenance
-from gitbench.runs.score import StudyScorer
+from gitbench.runs.score import DamagedRun, StudyScorer
+from gitbench.runs.store import yardstick_file
 from gitbench.runs.worker import run_worker
 
 ATTEMPTS = 2  # a failed run is tried once more
@@ -54,6 +59,8 @@ class Outcome:
 
 def slots(plan: Plan, jobs: int | None = None) -> list[dict[str, str]]:
     """Return the environment of each slot: one per GPU share that fits the profile's memory, or one per CPU core."""
+    if jobs is not None and jobs < 1:
+        raise GitbenchError(f"--jobs {jobs}: at least 1 run at a time is needed")
     cards = gpus()
     if not cards:
         count = jobs or cpu_count()
@@ -61,7 +68,7 @@ def slots(plan: Plan, jobs: int | None = None) -> list[dict[str, str]]:
     need = plan.profile.gpu_gib
     shares = max(min(MAX_PER_GPU, int(card.free_gib // need)) for card in cards)
     ordered = [
-        {"CUDA_VISIBLE_DEVICES": card.index}
+        {"CUDA_VISIBLE_DEVICES": card.uuid}
         for share in range(max(1, shares))
         for card in cards
         if share == 0 or card.free_gib // need > share
@@ -74,18 +81,31 @@ def launch(plan: Plan, command: str, jobs: int | None = None, plain: bool = Fals
 
     SIGINT or SIGTERM stops the runs and raises KeyboardInterrupt; nothing is lost. Failed runs are in the outcome.
     """
+    free = slots(plan, jobs)
     write_plan(plan, command)
     unique = {run.key: run for run in plan.runs}
     todo = [run for run in unique.values() if not run.done]
     found = len(unique) - len(todo)
+    if not todo and load_json(yardstick_file(plan.work_dir, plan.yardstick_key)) is not None:
+        return Outcome(completed=0, found=found, failed=())
+    if todo:
+        prepare_images(plan)
     with CaptionScorer() as scorer, ThreadPoolExecutor(1) as pool, Display(plan, found, len(unique), plain) as display:
         study = StudyScorer(plan, scorer)
         ceiling = pool.submit(study.score_ceiling)
-        pool_of_runs = _Pool(plan, slots(plan, jobs), study, pool, display, command)
+        pool_of_runs = _Pool(plan, free, study, pool, display, command)
         with _terminable():
             failed = pool_of_runs.work(todo)
         ceiling.result()
     return Outcome(completed=len(todo) - len(failed), found=found, failed=tuple(failed))
+
+
+def prepare_images(plan: Plan) -> None:
+    """Decode every image once, so that a bad one is reported before anything is trained, and runs share the result."""
+    for split in SPLITS:
+        sizes = plan.profile.data
+        crop = sizes.crop_scale if split == "train" else None
+        decoded_split(open_source(plan.data, split, limit_of(sizes, split)), stored_size(sizes.image_size, crop))
 
 
 @contextmanager
@@ -102,6 +122,23 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def start_context() -> Any:
+    """Return the way runs are started: forked from a process that has imported torch once (5 s saved a run).
+
+    With GPUs each run is a fresh process: mmengine asks for CUDA when imported, and no fork can use CUDA after that.
+    """
+    if gpus():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["gitbench.training.run"])
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # it would print a traceback while it imports
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return context
+
+
 class _Pool:
     """The slots and what runs in them."""
 
@@ -116,9 +153,7 @@ class _Pool:
     ) -> None:
         self.plan, self.free, self.study, self.scoring = plan, free, study, scoring
         self.display, self.command = display, command
-        # one process imports torch and mmengine, each run is forked from it: 5 s saved a run
-        self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["gitbench.training.run"])
+        self.context = start_context()
         self.running: list[Job] = []
         self.scores: dict[Future, Job] = {}
         self.failed: list[tuple[str, int, str]] = []
@@ -130,6 +165,7 @@ class _Pool:
                 while queue and self.free:
                     job = queue.popleft()
                     if (job.run.folder / "trained.json").is_file() and (job.run.folder / "predictions.jsonl").is_file():
+                        job.attempts += 1
                         self._score(job)
                     else:
                         self._start(job)
@@ -144,9 +180,9 @@ class _Pool:
     def _start(self, job: Job) -> None:
         job.slot = self.free.pop(0)
         job.attempts += 1
-        write_json(job.run.folder / "provenance.json", provenance(self.plan.data_fingerprint, self.command))
+        origin = provenance(self.plan.data_fingerprint, self.command)
         job.connection, theirs = self.context.Pipe()
-        job.process = self.context.Process(target=run_worker, args=(job.run.folder, theirs, job.slot))
+        job.process = self.context.Process(target=run_worker, args=(job.run.folder, theirs, job.slot, origin))
         job.process.start()
         theirs.close()
         self.running.append(job)
@@ -171,6 +207,8 @@ class _Pool:
                 kind, *rest = job.connection.recv()
                 if kind == "progress":
                     self.display.progress(job.run, *rest)
+                elif kind == "waiting":
+                    self.display.note(job.run, rest[0])
                 else:
                     job.message = rest[0]
         except (EOFError, OSError):
@@ -196,7 +234,6 @@ class _Pool:
         return again
 
     def _score(self, job: Job) -> None:
-        job.attempts = max(job.attempts, 1)
         self.display.scoring(job.run)
         self.scores[self.scoring.submit(self.study.score_run, job.run)] = job
 
@@ -208,8 +245,9 @@ class _Pool:
             if error is None:
                 self.display.finished(job.run, future.result())
                 continue
-            for name in ("trained.json", "predictions.jsonl"):  # captions that cannot be scored are made again
-                (job.run.folder / name).unlink(missing_ok=True)
+            if isinstance(error, DamagedRun):  # its captions cannot be read: they are made again
+                for name in ("trained.json", "predictions.jsonl"):
+                    (job.run.folder / name).unlink(missing_ok=True)
             job.message = str(error) if isinstance(error, GitbenchError) else f"{type(error).__name__}: {error}"
             again.extend(self._failed(job))
         return again

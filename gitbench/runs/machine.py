@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
-    """One GPU as the driver names it; memory in GiB."""
+    """One GPU as the driver names it; memory in GiB. CUDA counts GPUs otherwise than the driver: use the uuid."""
 
-    index: str
+    uuid: str
     name: str
     free_gib: float
 
@@ -25,7 +25,10 @@ def gpus() -> list[Gpu]:
     if visible in ("", "-1") or shutil.which("nvidia-smi") is None:
         return []
     query = ["nvidia-smi", "--query-gpu=index,uuid,name,memory.free", "--format=csv,noheader,nounits"]
-    result = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
+    try:
+        result = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
     if result.returncode != 0:
         return []
     wanted = visible.split(",") if visible else None
@@ -33,7 +36,8 @@ def gpus() -> list[Gpu]:
     for line in result.stdout.splitlines():
         index, uuid, name, free = (part.strip() for part in line.split(","))
         if wanted is None or index in wanted or any(uuid.startswith(w) for w in wanted if w.startswith("GPU-")):
-            found.append(Gpu(index=index, name=name, free_gib=float(free) / 1024))
+            memory = float(free) / 1024 if free.replace(".", "").isdigit() else 0.0  # "[N/A]": one run at a time
+            found.append(Gpu(uuid=uuid, name=name, free_gib=memory))
     return found
 
 

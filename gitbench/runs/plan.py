@@ -9,17 +9,25 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gitbench.data import data_label, open_source, study_fingerprint
+from gitbench.data import (
+    SPLITS,
+    check_source,
+    content_hash,
+    data_label,
+    data_names,
+    limit_of,
+    open_source,
+    study_fingerprint,
+)
 from gitbench.data.tokenizer import tokenizer_for
 from gitbench.errors import GitbenchError, unknown_name
-from gitbench.files import make_dir, write_json
-from gitbench.runs.config import Vocabulary, make_config, write_config
+from gitbench.files import write_text
+from gitbench.runs.config import Vocabulary, make_config
 from gitbench.runs.store import completed_record, run_folder, study_file
 from gitbench.spec import Ablation, Arm, DecoderSpec, Profile, RunSpec, run_key
 from gitbench.variants import resolve
@@ -75,18 +83,28 @@ def make_plan(
     work_dir: Path,
     replicates: int | None = None,
     cfg_options: Mapping[str, Any] | None = None,
+    tokenizer_path: str | None = None,
 ) -> Plan:
-    """Plan a study. Errors: GitbenchError for unknown profiles, data or variants, and for sizes that do not fit."""
+    """Plan a study; `tokenizer_path` replaces the profile's tokenizer by a BERT one (hub name, folder or file).
+
+    Errors: GitbenchError for unknown profiles, data or variants, and for sizes that do not fit.
+    """
     if profile.name not in ablation.arms:
         raise unknown_name(f"profile of {ablation.name}", profile.name, ablation.arms)
     count = profile.replicates if replicates is None else replicates
     if count < 1:
         raise GitbenchError(f"--seeds {count}: at least 1 replicate is needed")
-    if data != "scenes" and Path(data).exists():
+    if data not in data_names() and Path(data).exists():
         data = str(Path(data).resolve())
+    for split in SPLITS:
+        check_source(open_source(data, split, limit_of(profile.data, split)))
     options = dict(cfg_options or {})
     fingerprint = study_fingerprint(data, profile.data)
+    if tokenizer_path is not None:
+        profile = dataclasses.replace(profile, text=dataclasses.replace(profile.text, tokenizer=tokenizer_path))
     tokenizer = tokenizer_for(profile.text, open_source(data, "train", profile.data.train_images))
+    if profile.text.tokenizer != "wordpiece":  # one that is not made from the data: its content decides results too
+        fingerprint = content_hash([fingerprint, tokenizer.fingerprint()])
     vocabulary = Vocabulary(
         size=tokenizer.vocab_size, pad_id=tokenizer.pad_id, bos_id=tokenizer.bos_id, eos_id=tokenizer.eos_id
     )
@@ -98,22 +116,27 @@ def make_plan(
             _check_lengths(arm.name, spec.decoder, spec)
             key = run_key(spec, fingerprint)
             runs.append(PlannedRun(arm=arm, replicate=replicate, spec=spec, key=key, folder=run_folder(work_dir, key)))
+    make_config(runs[0].spec, vocabulary, runs[0].key)  # refuses options that name nothing, before anything is done
     return Plan(
         ablation=ablation,
         profile=profile,
         data=data,
         data_fingerprint=fingerprint,
         vocabulary=vocabulary,
-        study=study_name(ablation, profile, data, options),
+        study=study_name(ablation, profile, data, fingerprint, options),
         work_dir=work_dir,
         cfg_options=options,
         runs=tuple(runs),
     )
 
 
-def study_name(ablation: Ablation, profile: Profile, data: str, cfg_options: Mapping[str, Any]) -> str:
-    """Return the study's name; overridden options give a study of its own, so they never mix with a plain one."""
+def study_name(
+    ablation: Ablation, profile: Profile, data: str, fingerprint: str, cfg_options: Mapping[str, Any]
+) -> str:
+    """Return the study's name: two folders of one name differ by their content, overridden options are a study apart."""
     name = f"{ablation.name}.{profile.name}.{data_label(data)}"
+    if data not in data_names():
+        name += f"-{fingerprint[:6]}"
     if cfg_options:
         digest = hashlib.sha256(json.dumps(dict(cfg_options), sort_keys=True, default=str).encode()).hexdigest()
         name += f"+cfg-{digest[:6]}"
@@ -147,7 +170,7 @@ def _check_lengths(arm: str, decoder: DecoderSpec, spec: RunSpec) -> None:
 def arm_label(spec: RunSpec, arm: Arm, axis: str) -> str:
     """Return the label of an arm, computed from what it varies."""
     if arm.role == "floor":
-        return "blind (never sees the image)"
+        return "never sees the image"
     if axis == "decoder":
         layers = "layer" if spec.decoder.layers == 1 else "layers"
         return f"{spec.decoder.layers} {layers} × {spec.decoder.width}"
@@ -182,21 +205,23 @@ def describe(plan: Plan, command: str) -> dict[str, Any]:
         ],
         "cfg_options": {key: repr(value) for key, value in plan.cfg_options.items()},
         "runs": [{"arm": run.arm.name, "replicate": run.replicate, "run_key": run.key} for run in plan.runs],
+        "test_images": plan.profile.data.test_images,
         "yardstick_key": plan.yardstick_key,
     }
 
 
 def write_plan(plan: Plan, command: str) -> None:
-    """Write the study file and a `config.py` into the folder of every run that is not done."""
-    make_dir(plan.work_dir)
-    write_json(study_file(plan.work_dir, plan.study), describe(plan, command))
+    """Write the study file and the `config.py` of every run that is not done; nothing is touched that is right already."""
+    path = study_file(plan.work_dir, plan.study)
+    text = json.dumps(describe(plan, command), indent=2) + "\n"
+    if not _holds(path, text):
+        write_text(path, text)
     for run in plan.runs:
         if not run.done:
-            make_dir(run.folder)
-            if not (run.folder / "trained.json").is_file():
-                write_config(make_config(run.spec, plan.vocabulary, run.key), run.folder / "config.py")
+            config = make_config(run.spec, plan.vocabulary, run.key).pretty_text
+            if not _holds(run.folder / "config.py", config):
+                write_text(run.folder / "config.py", config)
 
 
-def discard(run: PlannedRun) -> None:
-    """Remove a run's folder (used for a run whose files are damaged beyond resuming)."""
-    shutil.rmtree(run.folder, ignore_errors=True)
+def _holds(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_bytes() == text.encode()

@@ -65,20 +65,23 @@ class Display:
         cider = metrics.get("CIDEr", {}).get("value")
         shown = f"CIDEr {cider:.1f}, " if cider is not None else ""
         self.console.print(
-            f"  {run.arm.name} · seed {run.replicate}: {shown}{seconds:.0f} s  ({self.done + self.found}/{self.total})"
+            f"  {run.arm.name} - seed {run.replicate}: {shown}{seconds:.0f} s  ({self.done + self.found}/{self.total})"
         )
         self._refresh()
+
+    def note(self, run: PlannedRun, text: str) -> None:
+        self.console.print(f"  {run.arm.name} - seed {run.replicate}: {text}", markup=False)
 
     def failed(self, run: PlannedRun, message: str, last: bool) -> None:
         self.shares.pop(run.key, None)
         self.console.print(
-            f"  {run.arm.name} · seed {run.replicate} failed{'' if last else ', trying again'}: {message}", markup=False
+            f"  {run.arm.name} - seed {run.replicate} failed{'' if last else ', trying again'}: {message}", markup=False
         )
         self._refresh()
 
     def _refresh(self) -> None:
         arms = ", ".join(
-            f"{run.arm.name}·{run.replicate} {share:.0%}" + (f" loss {loss:.2f}" if loss is not None else "")
+            f"{run.arm.name}/{run.replicate} {share:.0%}" + (f" loss {loss:.2f}" if loss is not None else "")
             for run, share, loss in self.shares.values()
         )
         completed = self.done + sum(share for _, share, _ in self.shares.values())

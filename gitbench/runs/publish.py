@@ -1,34 +1,60 @@
-"""Where a study's report goes, and which of its pictures may be shown in it."""
+"""Where a study's report goes, and which of its pictures may be shown in it. Rests on the work directory alone."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from gitbench.data import open_source
-from gitbench.files import ROOT
+from gitbench.data import data_label, data_names, open_source
+from gitbench.errors import GitbenchError
+from gitbench.files import ROOT, read_json
 from gitbench.report import write_report
 from gitbench.runs.machine import machine_label
-from gitbench.runs.plan import Plan
+from gitbench.runs.store import completed_record, run_folder, study_file
 
 
-def default_out(plan: Plan) -> Path:
+def find_study(work_dir: Path, ablation: str, profile: str, data: str) -> str:
+    """Return the name of the one study that was asked for; `data` is a name, a folder or a study's own data label.
+
+    Folders carry six digits of their content in the study's name, which need not be given.
+    Errors: none or several match; what is there is listed.
+    """
+    label = data if data in data_names() else data_label(data)
+    name = f"{ablation}.{profile}.{label}"
+    if study_file(work_dir, name).is_file():
+        return name
+    found = [path.stem for path in sorted((work_dir / "studies").glob(f"{name}-??????.json"))]
+    if len(found) == 1:
+        return found[0]
+    there = ", ".join(path.stem for path in sorted((work_dir / "studies").glob("*.json"))) or "(none)"
+    if found:
+        labels = ", ".join(study.split(".", 2)[2] for study in found)
+        raise GitbenchError(f"several studies match {name}: pass --data with one of {labels}")
+    raise GitbenchError(f"no study {name} in {work_dir}: run it first, or pass --profile and --data; found: {there}")
+
+
+def publish(work_dir: Path, study: str, out: Path | None = None) -> Path:
+    """Write the report of a study and return its folder. Only scenes, this project's own, appear as pictures."""
+    described = read_json(study_file(work_dir, study))
+    images = None
+    if described["data"].split("+")[0] in data_names():
+        source = open_source(described["data"].split("+")[0], "test", described["test_images"])
+        images = {source.image_id(index): source.image(index) for index in range(len(source))}
+    ablation, profile, data = study.split(".", 2)
+    return write_report(work_dir, ablation, profile, data, out or default_out(work_dir, described), images=images)
+
+
+def default_out(work_dir: Path, described: dict[str, Any]) -> Path:
     """Return `reports/results/<ablation>/<profile>-<data>-<machine>` of the clone, or of the current folder."""
     base = ROOT if (ROOT / "pyproject.toml").is_file() else Path.cwd()
-    name = plan.study.split(".", 1)[1].replace(".", "-")
-    return base / "reports" / "results" / plan.ablation.name / f"{name}-{machine_label()}"
+    name = f"{described['profile']}-{described['data']}-{_machine(work_dir, described)}"
+    return base / "reports" / "results" / described["ablation"] / name
 
 
-def publish(plan: Plan, out: Path | None) -> Path:
-    """Write the report of a study. Only scenes, which are this project's own, appear as pictures."""
-    images = None
-    if plan.data == "scenes":
-        source = open_source(plan.data, "test", plan.profile.data.test_images)
-        images = {source.image_id(index): source.image(index) for index in range(len(source))}
-    return write_report(
-        plan.work_dir,
-        plan.ablation.name,
-        plan.profile.name,
-        plan.label,
-        out or default_out(plan),
-        images=images,
-    )
+def _machine(work_dir: Path, described: dict[str, Any]) -> str:
+    """Return the kind of machine that the runs were made on, as their records say."""
+    for run in described["runs"]:
+        record = completed_record(run_folder(work_dir, run["run_key"]))
+        if record is not None:
+            return record["cost"].get("machine", machine_label())
+    return machine_label()

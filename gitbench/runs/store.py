@@ -36,6 +36,9 @@ def completed_record(folder: Path) -> dict[str, Any] | None:
     except GitbenchError:
         return None
     whole = (
-        isinstance(record, dict) and record.get("run_key") == folder.name and (folder / "per_image.parquet").is_file()
+        isinstance(record, dict)
+        and record.get("run_key") == folder.name
+        and all(isinstance(record.get(part), dict) for part in ("spec", "metrics", "cost", "train"))
+        and (folder / "per_image.parquet").is_file()
     )
     return record if whole else None

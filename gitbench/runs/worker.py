@@ -7,32 +7,46 @@ launcher is gone, so that two launches never write to one folder.
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import signal
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import IO, Any
 
 from gitbench.errors import GitbenchError
+from gitbench.files import explain_os_errors, write_json
+from gitbench.runs.store import completed_record
 
-LOCK_PATIENCE = 20.0  # seconds: loader processes of a killed run hold its lock a moment longer
+LOCK_PATIENCE = 20.0  # seconds before saying so: loader processes of a killed run hold its lock a moment longer
 
 
-def run_worker(folder: Path, connection: Connection, environment: Mapping[str, str]) -> None:
-    """Execute `folder` and exit: 0 done, 2 an error for the user, 1 a fault. Messages: (kind, ...) tuples."""
+def run_worker(
+    folder: Path, connection: Connection, environment: Mapping[str, str], provenance: Mapping[str, Any] | None = None
+) -> None:
+    """Execute `folder` and exit: 0 done, 2 an error for the user, 1 a fault. Messages: (kind, ...) tuples.
+
+    Where another launch works on the folder, wait until it is through; a run it has finished is not trained again.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher decides: it gets the same Ctrl-C
     os.environ.update(environment)
     threading.Thread(target=_die_with_launcher, args=(connection,), daemon=True).start()
     try:
-        log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        with explain_os_errors(folder):
+            log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         os.dup2(log, 1)
         os.dup2(log, 2)
         lock = open(folder / ".lock", "w")  # noqa: SIM115 - held until the process ends
-        _take_lock(lock, folder)
+        _take_lock(lock, lambda: _send(connection, ("waiting", "another gitbench is working on it")))
+        if completed_record(folder) is not None:
+            _leave(0)
+        if provenance is not None:
+            write_json(folder / "provenance.json", provenance)
         from gitbench.training.run import execute
 
         execute(folder, lambda done, total, loss: _send(connection, ("progress", done, total, loss)))
@@ -47,15 +61,17 @@ def run_worker(folder: Path, connection: Connection, environment: Mapping[str, s
     _leave(0)
 
 
-def _take_lock(lock, folder: Path) -> None:  # type: ignore[no-untyped-def]
-    deadline = time.monotonic() + LOCK_PATIENCE
+def _take_lock(lock: IO[str], waiting: Callable[[], None]) -> None:
+    """Take the lock; call `waiting` once where another launch keeps it longer than `LOCK_PATIENCE`."""
+    patience = time.monotonic() + LOCK_PATIENCE
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
-        except OSError:
-            if time.monotonic() > deadline:
-                raise GitbenchError(f"another gitbench is working on {folder}: wait for it or stop it") from None
+        except BlockingIOError:
+            if time.monotonic() > patience:
+                waiting()
+                patience = math.inf
             time.sleep(0.2)
 
 

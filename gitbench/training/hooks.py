@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import errno
 import io
+import os
+import pickle
 import tempfile
 import time
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +38,14 @@ class AtomicCheckpointHook(Hook):
     def __init__(self, interval: int) -> None:
         self.interval = interval
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:  # type: ignore[no-untyped-def]
-        done = batch_idx + 1
+    def after_step(self, runner, done: int) -> None:  # type: ignore[no-untyped-def]
+        """Called by `CountedTrainLoop` when iteration `done` and its validation are over."""
         if done % self.interval and done != runner.max_iters:
             return
         folder = Path(runner.work_dir)
         with atomic_path(folder / f"iter_{done}.pth") as temporary, explain_os_errors(temporary):
             _save(runner, temporary)
+        write_text(folder / "last_checkpoint", str(folder / f"iter_{done}.pth"))  # what mmengine's `resume=True` reads
         for old in checkpoints(folder)[KEEP:]:
             old.unlink(missing_ok=True)
 
@@ -48,12 +54,20 @@ class AtomicCheckpointHook(Hook):
 
 
 def _save(runner, path: Path) -> None:  # type: ignore[no-untyped-def]
-    """Let mmengine write a checkpoint to `path`; a short write (full disk) surfaces as an OSError."""
+    """Let mmengine write a checkpoint to `path`."""
+    with torch_write_errors():
+        meta = {"iter": runner.iter, "epoch": 0}
+        runner.save_checkpoint(str(path.parent), path.name, by_epoch=False, meta=meta)
+
+
+@contextlib.contextmanager
+def torch_write_errors() -> Iterator[None]:
+    """Turn torch's report of a short write into the OSError that a full disk is."""
     try:
-        runner.save_checkpoint(str(path.parent), path.name, by_epoch=False)
-    except RuntimeError as error:  # torch's zip writer reports a failed write so
+        yield
+    except RuntimeError as error:
         if "PytorchStreamWriter" in str(error) or "unexpected pos" in str(error):
-            raise OSError(28, "No space left on device") from error
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         raise
 
 
@@ -68,7 +82,7 @@ def latest_checkpoint(folder: Path) -> Path | None:
         try:
             torch.load(path, map_location="cpu", weights_only=True)
             return path
-        except Exception as error:  # any damage at all: zip, pickle or storage
+        except (RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
             print_log(f"{path.name} is damaged ({type(error).__name__}); going back to the one before", "current")
             path.unlink()
     return None
@@ -105,11 +119,11 @@ class CurveHook(Hook):
         done = batch_idx + 1
         self.images += len(data_batch["images"])
         if done % self.interval == 0 or done == runner.max_iters:
-            loss = float(outputs["loss"])
+            loss = outputs["loss"].item()
             now = time.monotonic()
             self.image_seconds += now - self._step_mark
             self._step_mark = now
-            self.rows.append((done, "train", loss, runner.optim_wrapper.param_groups[-1]["lr"]))
+            self.rows.append((done, "train", loss, _decoder_rate(runner.optim_wrapper.param_groups)))
             if self.progress is not None:
                 self.progress(done, runner.max_iters, loss)
 
@@ -146,6 +160,11 @@ class CurveHook(Hook):
         writer.writerow(("iteration", "split", "loss", "lr"))
         writer.writerows((i, split, repr(loss), repr(lr)) for i, split, loss, lr in self.rows)
         write_text(folder / "curve.csv", text.getvalue())
+
+
+def _decoder_rate(groups: list[dict[str, Any]]) -> float:
+    """Return the decoder's learning rate; mmengine adds a group of its own that trains nothing."""
+    return next(group["lr"] for group in groups if str(group.get("name", "")).startswith("decoder"))
 
 
 def read_curve(path: Path) -> list[tuple[int, str, float, float]]:

@@ -54,6 +54,9 @@ class CountedTrainLoop(BaseLoop):
             ):
                 self.runner.val_loop.run()
                 self.runner.model.train()
+            self.runner.call_hook(
+                "after_step", done=self._iter
+            )  # with validation behind it: a checkpoint loses nothing
         self.runner.call_hook("after_train_epoch")
         self.runner.call_hook("after_train")
         return self.runner.model

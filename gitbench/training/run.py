@@ -22,11 +22,11 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from gitbench.errors import GitbenchError
-from gitbench.files import atomic_path, write_json
+from gitbench.files import atomic_path, explain_os_errors, write_json
 from gitbench.models import parameter_counts
 from gitbench.models.flops import forward_flops
 from gitbench.runs.config import read_config
-from gitbench.training.hooks import CurveHook, checkpoints, latest_checkpoint
+from gitbench.training.hooks import CurveHook, checkpoints, latest_checkpoint, torch_write_errors
 from gitbench.training.model import CaptionModel
 from gitbench.variants import axes
 
@@ -41,6 +41,9 @@ class PlainRunner(Runner):
     def _log_env(self, env_cfg: dict) -> None:
         self.logger.info("Config:\n" + self.cfg.pretty_text)
 
+    def dump_config(self) -> None:
+        """Leave the planner's `config.py` as it is: mmengine would write this session's work_dir and resume into it."""
+
 
 def execute(folder: Path, progress: Progress | None = None) -> None:
     """Train and caption one run folder. Returns at once where that is done already.
@@ -49,6 +52,8 @@ def execute(folder: Path, progress: Progress | None = None) -> None:
     """
     if (folder / "trained.json").is_file() and (folder / "predictions.jsonl").is_file():
         return
+    for leftover in folder.glob(".*.tmp*"):  # of a killed session
+        leftover.unlink(missing_ok=True)
     _prepare_torch()
     config = read_config(folder / "config.py")
     config.work_dir = str(folder)
@@ -81,8 +86,8 @@ def execute(folder: Path, progress: Progress | None = None) -> None:
             },
         },
     )
-    for path in checkpoints(folder):
-        path.unlink()
+    for path in (*checkpoints(folder), folder / "last_checkpoint"):
+        path.unlink(missing_ok=True)
 
 
 def _prepare_torch() -> None:
@@ -122,7 +127,7 @@ def _write_weights(runner: Runner, config: Config, folder: Path) -> None:
     """Write `model.pth` and `tokenizer.json`: what `gitbench caption --weights FOLDER` needs, and no pickled code."""
     state = {name: tensor.cpu() for name, tensor in runner.model.git.state_dict().items()}
     payload = {"format": "gitbench", "model": json.dumps(config.model.to_dict()), "state_dict": state}
-    with atomic_path(folder / "model.pth") as temporary:
+    with atomic_path(folder / "model.pth") as temporary, explain_os_errors(temporary), torch_write_errors():
         torch.save(payload, temporary)
     runner.test_dataloader.dataset.tokenizer.save(folder / "tokenizer.json")
 
@@ -154,7 +159,7 @@ def load_run(folder: Path) -> tuple[CaptionModel, Any]:
         payload = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise GitbenchError(f"{path} is damaged ({type(error).__name__}): delete its folder and run again") from None
-    if payload.get("format") != "gitbench":
+    if not isinstance(payload, dict) or payload.get("format") != "gitbench":
         raise GitbenchError(f"{path} is not a gitbench checkpoint: pass the folder of a finished run")
     model_config = json.loads(payload["model"])
     model_config.pop("type")
