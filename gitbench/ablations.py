@@ -63,12 +63,15 @@ def check_ablation(ablation: Ablation) -> None:
         if ablation.base not in names:
             raise unknown_name(f"base arm of {where}", ablation.base, names)
         for arm in arms:
-            if set(arm.variants) != {ablation.axis}:
+            allowed = {axis for axis in (ablation.axis, ablation.crossed_with) if axis is not None}
+            if not allowed >= set(arm.variants) >= {ablation.axis}:
                 varied = ", ".join(sorted(arm.variants)) or "nothing"
+                crossed = f"may vary '{ablation.crossed_with}'" if ablation.crossed_with else "nothing else"
                 raise GitbenchError(
-                    f"{where}: arm '{arm.name}' varies {varied}; it must vary '{ablation.axis}' and nothing else"
+                    f"{where}: arm '{arm.name}' varies {varied}; it must vary '{ablation.axis}' and {crossed}"
                 )
-            resolve(ablation.axis, arm.variants[ablation.axis])
+            for axis, name in arm.variants.items():
+                resolve(axis, name)
         for claim in ablation.claims:
             for side in (claim.treatment, claim.reference):
                 if side not in names:

@@ -56,6 +56,13 @@ class VisionSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AmountSpec:
+    """How many training images: None is the profile's own number. Smaller amounts are the first images of larger ones."""
+
+    images: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataSpec:
     """How much of a data set, at what size. A limit of None takes the whole split."""
 
@@ -63,6 +70,7 @@ class DataSpec:
     train_images: int | None = None
     val_images: int | None = None
     test_images: int | None = None
+    vocabulary_images: int | None = None  # images whose captions train the tokenizer; None: the training images
     crop_scale: tuple[float, float] | None = None  # RandomResizedCrop area range; None: no augmentation
     workers: int = 0  # data-loading processes; never enters a run key
 
@@ -154,7 +162,10 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True)
 class Ablation:
-    """A question, the axis it varies, the arms per profile, and the claims it judges."""
+    """A question, the axis it varies, the arms per profile, and the claims it judges.
+
+    `crossed_with` names a second axis over which the whole comparison is repeated (the amount of data, say).
+    """
 
     name: str
     title: str
@@ -163,6 +174,7 @@ class Ablation:
     arms: Mapping[str, tuple[Arm, ...]]  # profile -> arms; the arm named `base` carries the profile's own variant
     claims: tuple[Claim, ...] = ()
     base: str = "base"
+    crossed_with: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,6 +206,8 @@ def canonical(spec: RunSpec) -> dict[str, Any]:
         values["text"]["tokenizer"] = "given"
     if not values["cfg_options"]:
         del values["cfg_options"]
+    if values["data"]["vocabulary_images"] is None:  # the field is younger than some results
+        del values["data"]["vocabulary_images"]
     return json.loads(json.dumps(values, sort_keys=True))
 
 

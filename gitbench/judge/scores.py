@@ -8,14 +8,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from gitbench.spec import METRICS
+
 # Order of columns in tables; a metric that is not named here follows, in alphabetical order.
-SCORES = ("CIDEr", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "SPICE", "SceneF1", "test_nll")
+SCORES = METRICS
 
 # The scores a printed table shows; the others stand in table.csv and in a folded table of the page.
 HEADLINE = ("CIDEr", "BLEU-4", "METEOR", "ROUGE-L", "SPICE", "SceneF1", "test_nll")
 
 # Cost columns of a record, with their units.
 COSTS = {
+    "training_images": "count",
     "parameters": "count",
     "encoder_parameters": "count",
     "decoder_parameters": "count",

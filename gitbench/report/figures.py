@@ -77,16 +77,22 @@ def arm_style(content: Content) -> dict[str, tuple[str, str]]:
 
 
 def score_figure(content: Content, metric: str) -> Figure:
-    """Draw `metric` of every seed against decoder parameters, arm means with intervals, floor and ceiling as lines.
+    """Draw `metric` of every seed, arm means with intervals, floor and ceiling as lines.
 
-    Where the arms have the same decoder size, the horizontal axis holds the arms by name.
+    The horizontal axis is the number of training images where it varies, else the decoder's parameters where each arm
+    has its own, else the arms by name. Arms that differ in the horizontal axis alone are joined by a line.
     """
     frame, styles = content.frame, arm_style(content)
     arms = [arm.name for arm in content.study.arms if arm.role == "arm" and arm_interval(frame, arm.name, metric)]
-    sizes = {arm: found.mean for arm in arms if (found := arm_interval(frame, arm, "decoder_parameters"))}
-    by_size = len(set(sizes.values())) == len(arms) > 1
-    if not by_size:
-        sizes = {arm: float(index) for index, arm in enumerate(arms)}
+    across, sizes = _horizontal(frame, arms)
+    by_size = across is not None
+    series = _series(content, arms, across)
+    if len(series) > 1:
+        styles = {
+            arm: (PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)])
+            for i, line in enumerate(series.values())
+            for arm in line
+        }
     figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
     axes = figure.add_subplot()
     if by_size:
@@ -102,14 +108,51 @@ def score_figure(content: Content, metric: str) -> Figure:
         assert found is not None
         half = [[found.half_width], [found.half_width]] if found.half_width is not None else None
         axes.errorbar(sizes[arm], found.mean, yerr=half, fmt=marker, ms=5.5, color=colour, capsize=5, lw=1.4, zorder=3)
-    means = [arm_interval(frame, arm, metric).mean for arm in arms]  # type: ignore[union-attr]
-    axes.plot([sizes[arm] for arm in arms], means, color=FAINT, lw=0.8, zorder=1)
+    for name, line in series.items():
+        means = [arm_interval(frame, arm, metric).mean for arm in line]  # type: ignore[union-attr]
+        colour = styles[line[0]][0] if len(series) > 1 else FAINT
+        axes.plot([sizes[arm] for arm in line], means, color=colour, lw=0.8, zorder=1, label=name)
     _yardstick_lines(axes, frame, metric)
-    _arm_ticks(axes, arms, sizes, by_size)
+    if across == "training_images":
+        _amount_ticks(axes, sizes)
+    else:
+        _arm_ticks(axes, arms, sizes, by_size)
+    if len(series) > 1:
+        figure.legend(loc="outside upper center", ncols=min(4, len(series)))
     arrow = ", less is better" if lower_is_better(metric) else ""
     axes.set_ylabel(f"{display_name(metric)} ({unit(metric)}{arrow})")
     axes.grid(axis="y")
     return figure
+
+
+def _horizontal(frame: pd.DataFrame, arms: Sequence[str]) -> tuple[str | None, dict[str, float]]:
+    """Return the quantity that the arms are drawn against, and its value for each arm."""
+    for name in ("training_images", "decoder_parameters"):
+        values = {arm: found.mean for arm in arms if (found := arm_interval(frame, arm, name))}
+        different = len(set(values.values()))
+        if len(values) == len(arms) and different > 1 and (name == "training_images" or different == len(arms)):
+            return name, values
+    return None, {arm: float(index) for index, arm in enumerate(arms)}
+
+
+def _series(content: Content, arms: Sequence[str], across: str | None) -> dict[str, list[str]]:
+    """Group the arms into lines, by what they vary besides the amount of data."""
+    if across != "training_images":
+        return {"": list(arms)}
+    lines: dict[str, list[str]] = {}
+    for arm in content.study.arms:
+        if arm.name in arms:
+            rest = ", ".join(variant for axis, variant in arm.variants.items() if axis != "amount")
+            lines.setdefault(rest, []).append(arm.name)
+    return lines
+
+
+def _amount_ticks(axes: Axes, sizes: dict[str, float]) -> None:
+    """Label the horizontal axis with the amounts of data."""
+    axes.minorticks_off()
+    amounts = sorted(set(sizes.values()))
+    axes.set_xticks(amounts, [f"{amount:,.0f}" for amount in amounts])
+    axes.set_xlabel("training images (log scale)")
 
 
 def difference_figure(verdicts: Sequence[Verdict]) -> Figure:

@@ -22,6 +22,7 @@ from gitbench.judge.scores import COSTS, HEADLINE, digits, display_name, lower_i
 from gitbench.report.content import counted
 
 _COST_NAMES = {
+    "training_images": "training images",
     "parameters": "parameters",
     "encoder_parameters": "encoder parameters",
     "decoder_parameters": "decoder parameters",

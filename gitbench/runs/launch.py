@@ -102,10 +102,10 @@ def launch(plan: Plan, command: str, jobs: int | None = None, plain: bool = Fals
 
 def prepare_images(plan: Plan) -> None:
     """Decode every image once, so that a bad one is reported before anything is trained, and runs share the result."""
-    for split in SPLITS:
-        sizes = plan.profile.data
-        crop = sizes.crop_scale if split == "train" else None
-        decoded_split(open_source(plan.data, split, limit_of(sizes, split)), stored_size(sizes.image_size, crop))
+    for sizes in dict.fromkeys(run.spec.data for run in plan.runs):
+        for split in SPLITS:
+            crop = sizes.crop_scale if split == "train" else None
+            decoded_split(open_source(plan.data, split, limit_of(sizes, split)), stored_size(sizes.image_size, crop))
 
 
 @contextmanager

@@ -7,6 +7,7 @@ values and its data, so arms of different ablations that are the same run share 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -29,7 +30,7 @@ from gitbench.errors import GitbenchError, unknown_name
 from gitbench.files import write_text
 from gitbench.runs.config import Vocabulary, make_config
 from gitbench.runs.store import completed_record, run_folder, study_file
-from gitbench.spec import Ablation, Arm, DecoderSpec, Profile, RunSpec, run_key
+from gitbench.spec import Ablation, AmountSpec, Arm, DataSpec, DecoderSpec, Profile, RunSpec, run_key
 from gitbench.variants import resolve
 
 BLIND = Arm(name="blind", variants={"vision": "blind"}, role="floor")
@@ -109,12 +110,20 @@ def make_plan(
         size=tokenizer.vocab_size, pad_id=tokenizer.pad_id, bos_id=tokenizer.bos_id, eos_id=tokenizer.eos_id
     )
     arms = (*ablation.arms[profile.name], BLIND)
+
+    @functools.cache
+    def fingerprints(sizes: DataSpec) -> str:
+        """The data of an arm: the study's, or its own amount of it."""
+        if sizes.train_images == profile.data.train_images:
+            return fingerprint
+        return content_hash([study_fingerprint(data, sizes), fingerprint])
+
     runs = []
     for replicate in range(count):  # replicate by replicate, so that a stopped study is balanced
         for arm in arms:
             spec = _run_spec(arm, profile, data, replicate, options)
             _check_lengths(arm.name, spec.decoder, spec)
-            key = run_key(spec, fingerprint)
+            key = run_key(spec, fingerprints(spec.data))
             runs.append(PlannedRun(arm=arm, replicate=replicate, spec=spec, key=key, folder=run_folder(work_dir, key)))
     make_config(runs[0].spec, vocabulary, runs[0].key)  # refuses options that name nothing, before anything is done
     return Plan(
@@ -144,12 +153,20 @@ def study_name(
 
 
 def _run_spec(arm: Arm, profile: Profile, data: str, replicate: int, options: Mapping[str, Any]) -> RunSpec:
-    names = {"encoder": profile.encoder, "decoder": profile.decoder, "vision": "sighted", **arm.variants}
+    names = {
+        "encoder": profile.encoder,
+        "decoder": profile.decoder,
+        "vision": "sighted",
+        "amount": "all",
+        **arm.variants,
+    }
     values = {axis: resolve(axis, name) for axis, name in names.items()}
     return RunSpec(
-        **values,
+        encoder=values["encoder"],
+        decoder=values["decoder"],
+        vision=values["vision"],
         data_name=data,
-        data=profile.data,
+        data=_amount_of(profile.data, values["amount"]),
         text=profile.text,
         train=profile.train,
         evaluate=profile.evaluate,
@@ -157,6 +174,17 @@ def _run_spec(arm: Arm, profile: Profile, data: str, replicate: int, options: Ma
         variant_names=names,
         cfg_options=dict(options),
     )
+
+
+def _amount_of(data: DataSpec, amount: AmountSpec) -> DataSpec:
+    """Return the data of an arm; its tokenizer is still made from all of the profile's captions."""
+    if amount.images is None or amount.images == data.train_images:
+        return data
+    if data.train_images is not None and amount.images > data.train_images:
+        raise GitbenchError(
+            f"an amount of {amount.images} images exceeds the profile's {data.train_images}: choose a smaller one"
+        )
+    return dataclasses.replace(data, train_images=amount.images, vocabulary_images=data.train_images)
 
 
 def _check_lengths(arm: str, decoder: DecoderSpec, spec: RunSpec) -> None:
@@ -167,14 +195,22 @@ def _check_lengths(arm: str, decoder: DecoderSpec, spec: RunSpec) -> None:
         )
 
 
-def arm_label(spec: RunSpec, arm: Arm, axis: str) -> str:
+def arm_label(spec: RunSpec, arm: Arm) -> str:
     """Return the label of an arm, computed from what it varies."""
     if arm.role == "floor":
         return "never sees the image"
+    return ", ".join(_label(axis, name, spec) for axis, name in arm.variants.items())
+
+
+def _label(axis: str, name: str, spec: RunSpec) -> str:
     if axis == "decoder":
-        layers = "layer" if spec.decoder.layers == 1 else "layers"
-        return f"{spec.decoder.layers} {layers} × {spec.decoder.width}"
-    return arm.variants[axis]
+        one = spec.decoder
+        size = f"{one.layers} {'layer' if one.layers == 1 else 'layers'} × {one.width}"
+        wide = f", feed-forward {one.ffn}" if one.ffn != 4 * one.width else ""
+        return size + (", cross-attention" if one.attention == "cross" else "") + wide
+    if axis == "amount":
+        return "all images" if spec.data.train_images is None else f"{spec.data.train_images:,} images"
+    return name
 
 
 def describe(plan: Plan, command: str) -> dict[str, Any]:
@@ -199,7 +235,7 @@ def describe(plan: Plan, command: str) -> dict[str, Any]:
                 "name": arm.name,
                 "role": arm.role,
                 "variants": dict(arm.variants),
-                "label": arm_label(first[arm.name].spec, arm, plan.ablation.axis),
+                "label": arm_label(first[arm.name].spec, arm),
             }
             for arm in arms
         ],

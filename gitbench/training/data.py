@@ -56,7 +56,7 @@ class CaptionData(CaptionDataset):
         captions_per_image: int | None,
     ) -> None:
         sizes, text = DataSpec(**data_spec), TextSpec(**text_spec)
-        tokenizer = tokenizer_for(text, open_source(data, "train", sizes.train_images))
+        tokenizer = tokenizer_for(text, open_source(data, "train", sizes.vocabulary_images or sizes.train_images))
         super().__init__(
             data=data,
             split=split,

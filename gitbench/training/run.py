@@ -77,6 +77,7 @@ def execute(folder: Path, progress: Progress | None = None) -> None:
             "train": {"iterations": runner.max_iters, "final_loss": _final_loss(curve)},
             "cost": {
                 **_size(runner.model),
+                "training_images": len(runner.train_dataloader.dataset),
                 "peak_memory_bytes": _peak_memory(),
                 "train_images_per_second": curve.images / curve.image_seconds if curve.image_seconds else None,
                 "train_seconds": curve.seconds,
