@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -13,11 +15,13 @@ from gitbench.spec import DecoderSpec, EncoderSpec
 BOS, EOS, VOCAB = 101, 102, 128
 ENCODER = EncoderSpec(width=32, layers=2, heads=4, patch=8, image_size=32)
 DECODER = DecoderSpec(layers=3, width=48, heads=4, ffn=96, max_positions=96)
+both_attentions = pytest.mark.parametrize("attention", ["self", "cross"])
 
 
-def tiny(seed: int = 0, scale: float = 0.15, **options: Any) -> GIT:
+def tiny(seed: int = 0, scale: float = 0.15, attention: str = "self", **options: Any) -> GIT:
     """A GIT of 0.1 M parameters in eval mode; all its values, norms included, are random."""
-    model = GIT(**{"encoder": ENCODER, "decoder": DECODER, "vocab_size": VOCAB, **options})
+    decoder = dataclasses.replace(DECODER, attention=attention)
+    model = GIT(**{"encoder": ENCODER, "decoder": decoder, "vocab_size": VOCAB, **options})
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, value in model.named_parameters():

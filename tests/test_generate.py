@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from helpers_model import BOS, EOS, VOCAB, pictures, texts, tiny
+from helpers_model import BOS, EOS, VOCAB, both_attentions, pictures, texts, tiny
 
 from gitbench.errors import GitbenchError
 
@@ -56,9 +56,10 @@ def greedy_search(log_probs, prefix, penalty, max_length):
         row.append(token)
 
 
-def captioner(seed, eos=3.0, **options):
+def captioner(seed, eos=None, attention="self", **options):
     """A float64 model (no ties) whose texts depend on the image and end after 1 to 9 tokens, or not at all."""
-    model = tiny(seed, scale=0.3, **options).double()
+    model = tiny(seed, scale=0.3, attention=attention, **options).double()
+    eos = {"self": 3.0, "cross": 5.0}[attention] if eos is None else eos
     with torch.no_grad():
         for name, value in model.named_parameters():
             if name.startswith(("decoder", "projection")):
@@ -94,10 +95,11 @@ def check(sequences, scores, expected):
 
 @pytest.mark.parametrize("penalty", [0.6, 1.0])
 @pytest.mark.parametrize("beams", [1, 2, 4])
-def test_search_equals_the_uncached_official_one(beams, penalty):
+@both_attentions
+def test_search_equals_the_uncached_official_one(attention, beams, penalty):
     lengths = set()
-    for seed in range(2):
-        model, images = captioner(seed), photos(5, 3, 32, 32, seed=seed)
+    for seed in {"self": (0, 1), "cross": (0, 3)}[attention]:  # chosen for the variety of their texts
+        model, images = captioner(seed, attention=attention), photos(5, 3, 32, 32, seed=seed)
         expected = []
         for image in images:
             log_probs = uncached(model, image)
@@ -112,8 +114,9 @@ def test_search_equals_the_uncached_official_one(beams, penalty):
 
 @pytest.mark.parametrize("beams", [1, 3])
 @pytest.mark.parametrize("max_length", [4, 5, 12])
-def test_prefix_counts_and_stays(beams, max_length):
-    model, images, prefix = captioner(1), photos(3, 3, 32, 32), texts(3, 3)
+@both_attentions
+def test_prefix_counts_and_stays(attention, beams, max_length):
+    model, images, prefix = captioner(1, attention=attention), photos(3, 3, 32, 32), texts(3, 3)
     expected = []
     for image, start in zip(images, prefix.tolist(), strict=True):
         if beams == 1:
@@ -125,14 +128,16 @@ def test_prefix_counts_and_stays(beams, max_length):
     check(sequences, scores, expected)
 
 
-def test_video_is_captioned_from_all_frames():
-    model, video = captioner(2, num_frames=2), photos(2, 2, 3, 32, 32)
+@both_attentions
+def test_video_is_captioned_from_all_frames(attention):
+    model, video = captioner(2, num_frames=2, attention=attention), photos(2, 2, 3, 32, 32)
     expected = [official_search(uncached(model, frames), [BOS], 2, 0.6, 8)[:2] for frames in video]
     check(*model.generate(video, beam_size=2, max_length=8), expected)
 
 
-def test_long_texts_outgrow_the_first_allocation():
-    model, images = captioner(0, eos=-100.0), photos(2, 3, 32, 32)
+@both_attentions
+def test_long_texts_outgrow_the_first_allocation(attention):
+    model, images = captioner(0, eos=-100.0, attention=attention), photos(2, 3, 32, 32)
     for beams in (1, 2):
         expected = [
             greedy_search(uncached(model, image), [BOS], 0.6, 60)
@@ -159,15 +164,16 @@ def test_finished_sentences_cost_no_steps():
     """A model that ends at once: the official search needs a second look, this one a single pass over the prefix."""
     model, images = captioner(0, eos=200.0), photos(3, 3, 32, 32)
     calls = []
-    run = model.decoder.run
-    model.decoder.run = lambda x, attend: calls.append(x.shape) or run(x, attend)
+    run = model.decoder.continue_text
+    model.decoder.continue_text = lambda x, cache: calls.append(x.shape) or run(x, cache)
     sequences, _ = model.generate(images, max_length=50)
     assert sequences.tolist() == [[BOS, EOS]] * 3
     assert [tuple(shape[:2]) for shape in calls] == [(3, 1)]
 
 
-def test_result_does_not_depend_on_the_company():
-    model, images = captioner(3), photos(6, 3, 32, 32)
+@both_attentions
+def test_result_does_not_depend_on_the_company(attention):
+    model, images = captioner(3, attention=attention), photos(6, 3, 32, 32)
     together, scores = model.generate(images, max_length=12)
     for i in range(6):
         alone, score = model.generate(images[i : i + 1], max_length=12)

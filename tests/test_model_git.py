@@ -1,11 +1,23 @@
-"""What GIT promises: who sees whom, exact sharing of images, the official loss, blindness, learning."""
+"""What GIT promises, with either decoder: who sees whom, exact sharing of images, the official loss, blindness, learning."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers_model import BOS, DECODER, ENCODER, EOS, VOCAB, gradients, pictures, ragged, texts, tiny
+from helpers_model import (
+    BOS,
+    DECODER,
+    ENCODER,
+    EOS,
+    VOCAB,
+    both_attentions,
+    gradients,
+    pictures,
+    ragged,
+    texts,
+    tiny,
+)
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -32,8 +44,9 @@ def assert_same(a, b, atol):
 # -- who sees whom ----------------------------------------------------------------------------------------------------
 
 
-def test_text_sees_its_past_and_not_its_future():
-    model, images, tokens = tiny(), pictures(1, 3, 32, 32), texts(1, 8)
+@both_attentions
+def test_text_sees_its_past_and_not_its_future(attention):
+    model, images, tokens = tiny(attention=attention), pictures(1, 3, 32, 32), texts(1, 8)
     changed = tokens.clone()
     changed[0, 5] = tokens[0, 5] % 90 + 1
     before, after = model.logits(images, tokens), model.logits(images, changed)
@@ -41,15 +54,17 @@ def test_text_sees_its_past_and_not_its_future():
     assert ((before - after)[:, 5:].abs().amax(-1) > 1e-3).all()
 
 
-def test_every_text_position_sees_the_image():
-    model, tokens = tiny(), texts(1, 6)
+@both_attentions
+def test_every_text_position_sees_the_image(attention):
+    model, tokens = tiny(attention=attention), texts(1, 6)
     difference = model.logits(pictures(1, 3, 32, 32), tokens) - model.logits(pictures(1, 3, 32, 32, seed=9), tokens)
     assert (difference.abs().amax(-1) > 1e-3).all()
 
 
-def test_image_stream_takes_no_text():
+@both_attentions
+def test_image_stream_takes_no_text(attention):
     """The keys and values of the image come from the image alone, and every text of an image may reuse them."""
-    model, images, tokens = tiny().double(), pictures(1, 3, 32, 32).double(), texts(1, 6)
+    model, images, tokens = tiny(attention=attention).double(), pictures(1, 3, 32, 32).double(), texts(1, 6)
     memory = model.image_memory(images)
     assert [tuple(k.shape) for k, _ in memory] == [
         (1, DECODER.heads, 17, DECODER.width // DECODER.heads)
@@ -70,8 +85,9 @@ def test_two_streams_equal_one_masked_sequence():
     torch.testing.assert_close(model.hidden(images, tokens), x[:, s:], atol=1e-12, rtol=0)
 
 
-def test_padding_changes_nothing():
-    model, images = tiny().double(), pictures(4, 3, 32, 32).double()
+@both_attentions
+def test_padding_changes_nothing(attention):
+    model, images = tiny(attention=attention).double(), pictures(4, 3, 32, 32).double()
     tokens, need = ragged(4, 8)
     wide, wide_need = F.pad(tokens, (0, 5)), F.pad(need, (0, 5))
     assert_same(
@@ -88,8 +104,9 @@ def test_padding_changes_nothing():
 
 @pytest.mark.parametrize(("dtype", "atol"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
 @pytest.mark.parametrize("frames", [0, 2])
-def test_sharing_an_image_equals_repeating_it(dtype, atol, frames):
-    model = tiny(num_frames=frames, scale=0.05).to(dtype)
+@both_attentions
+def test_sharing_an_image_equals_repeating_it(attention, dtype, atol, frames):
+    model = tiny(num_frames=frames, scale=0.05, attention=attention).to(dtype)
     images = pictures(3, *([frames] * bool(frames)), 3, 32, 32).to(dtype)
     tokens, need = ragged(12, 7)
     shared = loss_and_gradients(model, images, tokens, need)
@@ -98,8 +115,9 @@ def test_sharing_an_image_equals_repeating_it(dtype, atol, frames):
     assert shared[1]["encoder.patch_embed.proj.weight"].abs().max() > 1e-5
 
 
-def test_texts_in_any_order_find_their_image():
-    model, images = tiny().double(), pictures(3, 3, 32, 32).double()
+@both_attentions
+def test_texts_in_any_order_find_their_image(attention):
+    model, images = tiny(attention=attention).double(), pictures(3, 3, 32, 32).double()
     tokens, need = ragged(5, 7)
     index = torch.tensor([2, 0, 0, 1, 2])
     one_by_one = loss_and_gradients(model, images[index], tokens, need)
@@ -165,8 +183,10 @@ def test_token_nll_counts_and_sums_per_text():
 # -- blind, video, dropout, precision, learning -----------------------------------------------------------------------
 
 
-def test_blind_equals_zero_pixels_and_ignores_the_image():
-    model, blind = tiny().double(), tiny(vision=VisionSpec(blind=True)).double()
+@both_attentions
+def test_blind_equals_zero_pixels_and_ignores_the_image(attention):
+    model = tiny(attention=attention).double()
+    blind = tiny(attention=attention, vision=VisionSpec(blind=True)).double()
     images = pictures(3, 3, 32, 32).double()
     tokens, need = ragged(6, 7)
     expected = loss_and_gradients(model, torch.zeros_like(images), tokens, need)
@@ -179,8 +199,9 @@ def test_blind_equals_zero_pixels_and_ignores_the_image():
             torch.testing.assert_close(a, b, atol=1e-12, rtol=0)
 
 
-def test_frames_carry_their_own_embedding_and_all_count():
-    model, tokens = tiny(num_frames=3), texts(1, 5)
+@both_attentions
+def test_frames_carry_their_own_embedding_and_all_count(attention):
+    model, tokens = tiny(num_frames=3, attention=attention), texts(1, 5)
     video = pictures(1, 3, 3, 32, 32)
     base = model.logits(video, tokens)
     assert (base - model.logits(video.flip(1), tokens)).abs().max() > 1e-3  # order matters
@@ -201,8 +222,9 @@ def test_pixels_beyond_a_whole_patch_are_dropped():
     )
 
 
-def test_dropout_acts_in_training_and_only_there():
-    model, images, tokens = tiny(), pictures(1, 3, 32, 32), texts(1, 5)
+@both_attentions
+def test_dropout_acts_in_training_and_only_there(attention):
+    model, images, tokens = tiny(attention=attention), pictures(1, 3, 32, 32), texts(1, 5)
     torch.testing.assert_close(model.logits(images, tokens), model.logits(images, tokens), atol=0, rtol=0)
     model.train()
     assert (model.logits(images, tokens) - model.logits(images, tokens)).abs().max() > 1e-3
@@ -216,8 +238,9 @@ def test_dropout_acts_in_training_and_only_there():
     assert model.training  # generation leaves the mode as it was
 
 
-def test_bf16_autocast_runs_everything():
-    model, images = tiny(), pictures(2, 3, 32, 32)
+@both_attentions
+def test_bf16_autocast_runs_everything(attention):
+    model, images = tiny(attention=attention), pictures(2, 3, 32, 32)
     tokens, need = ragged(4, 6)
     with torch.autocast("cpu", torch.bfloat16):
         loss = model.loss(images, tokens, need)
@@ -228,8 +251,9 @@ def test_bf16_autocast_runs_everything():
     assert sequences.shape[0] == 2
 
 
-def test_overfits_one_batch():
-    decoder = DecoderSpec(layers=2, width=48, heads=4, ffn=96, dropout=0.0)
+@both_attentions
+def test_overfits_one_batch(attention):
+    decoder = DecoderSpec(attention=attention, layers=2, width=48, heads=4, ffn=96, dropout=0.0)
     model = GIT(
         encoder=EncoderSpec(width=32, layers=1, heads=4, patch=16, image_size=32), decoder=decoder, vocab_size=VOCAB
     )
@@ -316,15 +340,18 @@ def test_errors_name_the_fix(make, message):
 
 
 @pytest.mark.parametrize(("captions", "frames"), [(1, 1), (3, 1), (2, 2)])
-def test_flops_equal_what_torch_counts(captions, frames):
-    """All but text attention, of which torch counts the masked half (and the other captions of an image) too."""
-    model, tokens = tiny(), texts(captions, 5)
+@both_attentions
+def test_flops_equal_what_torch_counts(attention, captions, frames):
+    """All but text attention, of which torch counts the masked half too, and with self-attention the other captions of
+    the image. So cross-attention makes an image's keys and values once, and its captions do not pay for each other.
+    """
+    model, tokens = tiny(attention=attention), texts(captions, 5)
     images = pictures(1, frames, 3, 32, 32)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         model.logits(images, tokens)
-    seen = frames * 17
-    executed = seen + captions * 5
-    needed = seen + (5 + 1) / 2
+    image = frames * 17
+    executed = image + (captions if attention == "self" else 1) * 5
+    needed = image + (5 + 1) / 2
     excess = DECODER.layers * captions * 5 * 4 * (executed - needed) * DECODER.width
     parts = flops_by_part(model, captions=captions, tokens=5, frames=frames)
     assert counter.get_total_flops() - excess == sum(parts.values())

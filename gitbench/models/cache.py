@@ -3,7 +3,8 @@
 Slots are filled from left to right: image tokens, prefix tokens, then one slot per beam and step. Nothing is ever
 moved when beams change places: each beam carries the list of the slots that its own history wrote (`visible`), and a
 beam that takes over another's history takes over its list. The image and the prefix stand there once per image, not
-once per beam.
+once per beam. With cross-attention the slots hold text only, and the image stands beside them, unmasked and uncopied.
+A decoder makes the cache that suits it (`Decoder.cache`).
 
 N images, B beams, h heads, d head width, C slots allocated.
 """
@@ -14,16 +15,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gitbench.models.decoder import Memory
+Memory = list[tuple[Tensor, Tensor]]  # per layer: keys and values of the image tokens, (N or 1, h, S, d)
 
 STEPS_AHEAD = 24  # steps for which slots are allocated at a time
 
 
 class Cache:
-    """Slots of every layer, (N, h, C, d), and who sees them, (N, B, slots in use)."""
+    """Slots of every layer, (N, h, C, d), who sees them, (N, B, slots in use), and the image if it is no slot."""
 
-    def __init__(self, memory: Memory, rows: int, room: int) -> None:
-        """Start with the image's keys and values (N or 1 rows) for `rows` images and room for `room` more slots."""
+    def __init__(self, memory: Memory, rows: int, room: int, *, image_in_slots: bool) -> None:
+        """Start with the image's keys and values (N or 1 rows) for `rows` images and room for `room` more slots.
+
+        They fill the first slots, or stay as they are in `image`.
+        """
+        self.image: Memory = [] if image_in_slots else memory
+        if not image_in_slots:
+            memory = [(k[:, :, :0], v[:, :, :0]) for k, v in memory]
         self.used = memory[0][0].shape[2]
         self.layers: list[tuple[Tensor, Tensor]] = [
             (self._padded(k.expand(rows, -1, -1, -1), room), self._padded(v.expand(rows, -1, -1, -1), room))
@@ -64,4 +71,5 @@ class Cache:
     def keep(self, rows: Tensor) -> None:
         """Drop all images but `rows` (indices)."""
         self.layers = [(k[rows], v[rows]) for k, v in self.layers]
+        self.image = [(k[rows], v[rows]) if len(k) > 1 else (k, v) for k, v in self.image]  # one row serves all
         self.visible = self.visible[rows]

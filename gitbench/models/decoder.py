@@ -1,8 +1,8 @@
-"""The text decoder: text embedding and self-attention layers over [image ; text].
+"""The text decoder: text embedding, what all decoders share, and self-attention layers over [image ; text].
 
-The official decoder (`layers/decoder.py`) is a BERT encoder over image and text tokens in one sequence, with a mask:
-image tokens see image tokens, text tokens see the image and earlier text. So an image token never depends on text,
-and this file computes two streams:
+The paper's second decoder is in `cross_attention.py`. The official one (`layers/decoder.py`) is a BERT encoder over
+image and text tokens in one sequence, with a mask: image tokens see image tokens, text tokens see the image and earlier
+text. So an image token never depends on text, and this file computes two streams:
 
 * the image stream, once per image: `image_memory` gives the keys and values of every layer (the last layer's image
   hidden states, which nothing reads, are skipped);
@@ -19,16 +19,18 @@ width, D = h*d.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gitbench.errors import GitbenchError, unknown_name
+from gitbench.errors import GitbenchError
+from gitbench.models.cache import Cache, Memory
 from gitbench.spec import DecoderSpec
 
-Memory = list[tuple[Tensor, Tensor]]  # per layer: keys and values of the image tokens, (N or 1, h, S, d)
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]  # layer number, q, k, v (N, h, Q, d) -> (N, h, Q, d)
 
 
@@ -78,25 +80,56 @@ class DecoderLayer(nn.Module):
     def _split(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
         return x.unflatten(-1, (parts, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
 
-    def finish(self, x: Tensor, mixed: Tensor) -> Tensor:
-        """From the attention's output (N, h, Q, d) to the layer's output (N, Q, D)."""
-        x = self.norm1(x + self.dropout(self.out(mixed.transpose(1, 2).flatten(2))))
+    def add_attended(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """From the attention's output (N, h, Q, d) to the feed-forward part's input (N, Q, D)."""
+        return self.norm1(x + self.dropout(self.out(mixed.transpose(1, 2).flatten(2))))
+
+    def feed_forward(self, x: Tensor) -> Tensor:
         return self.norm2(x + self.dropout(self.down(F.gelu(self.up(x)))))
 
+    def finish(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """From the attention's output (N, h, Q, d) to the layer's output (N, Q, D)."""
+        return self.feed_forward(self.add_attended(x, mixed))
 
-class SelfAttentionDecoder(nn.Module):
-    """Layers in which text queries attend to [image ; text] in one softmax."""
+
+class Decoder(nn.Module, ABC):
+    """What `GIT` and the search ask of a decoder, however its text comes to see the image."""
+
+    layer_type: ClassVar[type[DecoderLayer]] = DecoderLayer
 
     def __init__(self, spec: DecoderSpec) -> None:
         super().__init__()
         self.spec = spec
         self.layers: Sequence[DecoderLayer] = nn.ModuleList(  # type: ignore[assignment]
-            DecoderLayer(spec) for _ in range(spec.layers)
+            self.layer_type(spec) for _ in range(spec.layers)
         )
 
     @property
     def attention_dropout(self) -> float:
         return self.spec.dropout if self.training else 0.0
+
+    @abstractmethod
+    def image_memory(self, image: Tensor) -> Memory:
+        """Every layer's keys and values of projected image tokens (N, S, D): all that texts need of an image."""
+
+    @abstractmethod
+    def text(self, x: Tensor, memory: Memory, captions: int) -> Tensor:
+        """Run text tokens (N, Q, D), each row holding `captions` captions end to end, to (N, Q, D).
+
+        A memory of one row serves all N rows.
+        """
+
+    @abstractmethod
+    def cache(self, memory: Memory, rows: int, room: int) -> Cache:
+        """Start a cache for generation: `rows` images and room for `room` text tokens each."""
+
+    @abstractmethod
+    def continue_text(self, x: Tensor, cache: Cache) -> Tensor:
+        """Run new text tokens (N, Q, D), announced by `cache.begin`, which see what the cache holds, to (N, Q, D)."""
+
+
+class SelfAttentionDecoder(Decoder):
+    """Layers in which text queries attend to [image ; text] in one softmax."""
 
     def image_memory(self, image: Tensor) -> Memory:
         """Run the image stream over projected tokens (N, S, D); return every layer's keys and values."""
@@ -110,10 +143,7 @@ class SelfAttentionDecoder(nn.Module):
         return memory
 
     def text(self, x: Tensor, memory: Memory, captions: int) -> Tensor:
-        """Run the text stream over (N, Q, D), each row holding `captions` captions end to end; returns (N, Q, D).
-
-        A memory of one row serves all N rows.
-        """
+        """Run the text stream; see `Decoder.text`."""
         rows, queries = x.shape[:2]
         mask = block_causal_mask(memory[0][0].shape[2], queries // captions, captions, x.device)
 
@@ -124,6 +154,14 @@ class SelfAttentionDecoder(nn.Module):
             return F.scaled_dot_product_attention(q, seen_k, seen_v, attn_mask=mask, dropout_p=self.attention_dropout)
 
         return self.run(x, attend)
+
+    def cache(self, memory: Memory, rows: int, room: int) -> Cache:
+        """Start a cache whose first slots hold the image."""
+        return Cache(memory, rows, room, image_in_slots=True)
+
+    def continue_text(self, x: Tensor, cache: Cache) -> Tensor:
+        """Run new text tokens; see `Decoder.continue_text`."""
+        return self.run(x, cache.attend)
 
     def run(self, x: Tensor, attend: Attend) -> Tensor:
         """Run all layers over text tokens (N, Q, D); `attend` supplies what they see (a batch, or a cache)."""
@@ -137,19 +175,3 @@ def block_causal_mask(image_tokens: int, length: int, captions: int, device: tor
     causal = torch.ones(length, length, dtype=torch.bool, device=device).tril()
     own = torch.kron(torch.eye(captions, dtype=torch.bool, device=device), causal)
     return torch.cat([own.new_ones(len(own), image_tokens), own], dim=1)
-
-
-DECODERS: dict[str, type[SelfAttentionDecoder]] = {"self": SelfAttentionDecoder}
-
-
-def build_decoder(spec: DecoderSpec) -> SelfAttentionDecoder:
-    """Build the decoder that `spec.attention` names; an unknown name raises an error that offers the nearest."""
-    if spec.attention not in DECODERS:
-        raise unknown_name("decoder attention", spec.attention, DECODERS)
-    if spec.width % spec.heads:
-        raise GitbenchError(
-            f"decoder width {spec.width} is not a multiple of its {spec.heads} heads: change one of them"
-        )
-    if spec.layers < 1:
-        raise GitbenchError(f"a decoder of {spec.layers} layers cannot be built: use at least 1")
-    return DECODERS[spec.attention](spec)

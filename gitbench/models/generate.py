@@ -28,8 +28,7 @@ import torch
 from torch import Tensor
 
 from gitbench.errors import GitbenchError
-from gitbench.models.cache import STEPS_AHEAD, Cache
-from gitbench.models.decoder import Memory
+from gitbench.models.cache import STEPS_AHEAD, Memory
 
 if TYPE_CHECKING:
     from gitbench.models.git import GIT
@@ -66,7 +65,7 @@ class _Search:
         rows, length = prefix.shape
         self.model, self.beams, self.penalty, self.max_length = model, beams, penalty, max_length
         room = length + beams * min(max_length - length, STEPS_AHEAD)
-        self.cache = Cache(memory, rows, room)
+        self.cache = model.decoder.cache(memory, rows, room)
         self.ids = prefix[:, None]  # (N, B, L) open beams; one beam until the first choice
         device = prefix.device
         self.dtype = torch.promote_types(memory[0][0].dtype, torch.float32)
@@ -83,7 +82,7 @@ class _Search:
         past = self.cache.visible.new_ones(1, tokens.shape[1], self.cache.used)
         causal = past.new_ones(1, tokens.shape[1], tokens.shape[1]).tril()
         self.cache.begin(torch.cat([past, causal], dim=2))
-        hidden = self.model.decoder.run(self.model.embedding(tokens), self.cache.attend)
+        hidden = self.model.decoder.continue_text(self.model.embedding(tokens), self.cache)
         seen = self.cache.visible.new_ones(tokens.shape[0], 1, self.cache.used + tokens.shape[1])
         self.cache.end(seen)
         return self._log_probs(hidden[:, -1:])
@@ -95,7 +94,7 @@ class _Search:
         mask = torch.cat([self.cache.visible, own], dim=2)
         self.cache.begin(mask)
         newest = self.model.embedding(self.ids[:, :, -1].reshape(-1, 1), start=length - 1)
-        hidden = self.model.decoder.run(newest.view(rows, beams, -1), self.cache.attend)
+        hidden = self.model.decoder.continue_text(newest.view(rows, beams, -1), self.cache)
         self.cache.end(mask)
         return self._log_probs(hidden)
 

@@ -1,8 +1,8 @@
 """GIT: image encoder, projection, text decoder (Wang et al. 2022, Figure 2), with the official code's numbers.
 
-The image goes through the encoder once and through the decoder's image stream once, however many captions it has; see
-`decoder.py`. Loss is the official one: next-token prediction on the predicted part only, label smoothing 0.1, and the
-vocabulary projection is made for those positions only.
+The image goes through the encoder once, and its keys and values in the decoder are made once, however many captions it
+has; see `decoder.py` and, for cross-attention, `cross_attention.py`. Loss is the official one: next-token prediction on
+the predicted part only, label smoothing 0.1, and the vocabulary projection is made for those positions only.
 
 N images, F frames, M texts of T tokens (M = N*k), S image tokens, D decoder width, V vocabulary.
 """
@@ -16,12 +16,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gitbench.errors import GitbenchError
-from gitbench.models.decoder import Memory, TextEmbedding, build_decoder
+from gitbench.errors import GitbenchError, unknown_name
+from gitbench.models.cache import Memory
+from gitbench.models.cross_attention import CrossAttentionDecoder
+from gitbench.models.decoder import Decoder, SelfAttentionDecoder, TextEmbedding
 from gitbench.models.encoder import ImageEncoder
 from gitbench.models.generate import search
 from gitbench.models.init import initialise
 from gitbench.spec import DecoderSpec, EncoderSpec, VisionSpec
+
+DECODERS: dict[str, type[Decoder]] = {"self": SelfAttentionDecoder, "cross": CrossAttentionDecoder}
+
+
+def build_decoder(spec: DecoderSpec) -> Decoder:
+    """Build the decoder that `spec.attention` names; an unknown name raises an error that offers the nearest."""
+    if spec.attention not in DECODERS:
+        raise unknown_name("decoder attention", spec.attention, DECODERS)
+    if spec.width % spec.heads:
+        raise GitbenchError(
+            f"decoder width {spec.width} is not a multiple of its {spec.heads} heads: change one of them"
+        )
+    if spec.layers < 1:
+        raise GitbenchError(f"a decoder of {spec.layers} layers cannot be built: use at least 1")
+    return DECODERS[spec.attention](spec)
 
 
 class GIT(nn.Module):

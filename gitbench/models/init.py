@@ -6,13 +6,15 @@ and an ablation's arms start equal wherever they can. Nothing is read from or wr
 * Text side, as the official `layers/decoder.py` does it (measured, not as its docstring says): Linear and Embedding
   weights N(0, 0.02); Linear biases keep torch's default U(+-1/sqrt(inputs)); LayerNorm 1 and 0; temporal embedding 0.
   Decoders narrower than the official 768 take 0.02 * sqrt(768 / width), which keeps the size of what a layer puts out:
-  with 0.02 a decoder of width 96 starts deaf (attention all but uniform, each layer's output a seventh of its input).
+  with 0.02 a decoder of width 96 starts deaf (attention all but uniform, each layer's output a fifth of its input).
 * Image encoder, as OpenAI's `CLIP/model.py` builds it before training: class and position embedding N(0, width^-0.5),
   attention input weights Xavier-uniform with zero bias, zero bias after attention, all else torch's default.
 
 A bias's own shape does not tell its layer's number of inputs, so that number is inferred: the feed-forward part is
 four times the width everywhere in GIT, and the projection and the output head have the 768 inputs of GIT-base. At the
-official base sizes this is exactly the official scheme; elsewhere those two biases get the range of the base model.
+official base sizes this is exactly the official scheme; elsewhere those two biases get the range of the base model. A
+decoder with another feed-forward width keeps the rule, so that it shares its values: in the `cross_*_matched` variants
+(twice the width) up.bias starts sqrt(2) wider and down.bias sqrt(2) narrower than torch's default would be.
 """
 
 from __future__ import annotations
@@ -71,7 +73,8 @@ def _encoder_value(layer: str, kind: str, shape: tuple[int, ...], generator: tor
 def _bias_inputs(name: str, outputs: int) -> float:
     """Return the number of inputs of the Linear that a bias of `outputs` values belongs to."""
     layer = name.rpartition(".")[0].rpartition(".")[2]
-    ratio = {"qkv": 1 / 3, "out": 1, "up": 1 / FFN_RATIO, "fc1": 1 / FFN_RATIO, "down": FFN_RATIO, "fc2": FFN_RATIO}
+    ratio = {"qkv": 1 / 3, "cross_kv": 1 / 2} | dict.fromkeys(("out", "cross_q", "cross_out"), 1.0)
+    ratio |= dict.fromkeys(("up", "fc1"), 1 / FFN_RATIO) | dict.fromkeys(("down", "fc2"), float(FFN_RATIO))
     return outputs * ratio[layer] if layer in ratio else BASE_WIDTH
 
 

@@ -169,6 +169,11 @@ def to_huggingface(model: GIT) -> dict[str, Tensor]:
 
 
 def _export(model: GIT, layout: str, head: str) -> dict[str, Tensor]:
+    if model.decoder.spec.attention != "self":
+        raise GitbenchError(
+            f"a {model.decoder.spec.attention}-attention decoder has no {layout} format (neither implementation has "
+            "one): save model.state_dict() instead"
+        )
     ours, result = model.state_dict(), {}
     for row in _tensors(len(model.encoder.blocks), len(model.decoder.layers), model.num_frames):
         names = getattr(row, layout)

@@ -1,9 +1,13 @@
 """Text decoders by attention, depth and width: "self_6x768" is the official one (6 layers, hidden 768, 12 heads).
 
-Heads are 64 wide as in the official code, 32 wide below 192; the feed-forward part is four times the width.
+Heads are 64 wide as in the official code, 32 wide below 192; the feed-forward part is four times the width. The paper's
+second decoder comes twice at every size: "cross_6x768" has as many layers and more parameters, "cross_6x768_matched"
+a feed-forward part so much narrower that its layers have as many parameters as those of "self_6x768", within 2 %.
 """
 
 from __future__ import annotations
+
+import dataclasses
 
 from gitbench.spec import DecoderSpec
 from gitbench.variants import add
@@ -23,6 +27,32 @@ def decoder(attention: str, layers: int, width: int, dropout: float = 0.1, max_p
     )
 
 
+def layer_parameters(spec: DecoderSpec) -> int:
+    """Count the parameters of one layer by formula; all layers together are the report's "decoder parameters"."""
+    d = spec.width
+    attention = 4 * (d**2 + d) + 2 * d  # queries, keys, values, output, norm
+    feed_forward = 2 * d * spec.ffn + spec.ffn + d + 2 * d
+    return attention * (2 if spec.attention == "cross" else 1) + feed_forward
+
+
+def matched(spec: DecoderSpec, other: DecoderSpec) -> DecoderSpec:
+    """Return `spec` with the feed-forward width that brings its parameters nearest to those of `other`.
+
+    Widths are multiples of 8, which GPUs multiply fast; that leaves at most 8 D + 4 parameters a layer, 1.1 % at D = 64.
+    """
+    per_hidden_unit = 2 * spec.width + 1
+    surplus = layer_parameters(spec) - layer_parameters(other) * other.layers / spec.layers
+    return dataclasses.replace(spec, ffn=8 * max(1, round((spec.ffn - surplus / per_hidden_unit) / 8)))
+
+
+def add_size(layers: int, width: int, dropout: float = 0.1, max_positions: int = 1024) -> None:
+    """Register the decoders of one size."""
+    own, cross = (decoder(attention, layers, width, dropout, max_positions) for attention in ("self", "cross"))
+    add("decoder", f"self_{layers}x{width}", own)
+    add("decoder", f"cross_{layers}x{width}", cross)
+    add("decoder", f"cross_{layers}x{width}_matched", matched(cross, own))
+
+
 # Small decoders carry 64 positions: longer than any caption of the small profiles, and no dead weight in the counts.
 # They see each image about once, where dropout only costs (LOG.md, 2026-11-24), so they have none.
 SMALL = ((1, 64), (2, 64), (2, 96), (2, 128), (4, 128), (4, 192))
@@ -30,8 +60,8 @@ MEDIUM = ((1, 192), (2, 384), (4, 384), (6, 384), (6, 512), (12, 384), (12, 512)
 PAPER = tuple((layers, width) for width in (768, 1024) for layers in (6, 12, 24))
 
 for _layers, _width in SMALL:
-    add("decoder", f"self_{_layers}x{_width}", decoder("self", _layers, _width, dropout=0.0, max_positions=64))
+    add_size(_layers, _width, dropout=0.0, max_positions=64)
 for _layers, _width in MEDIUM:
-    add("decoder", f"self_{_layers}x{_width}", decoder("self", _layers, _width, max_positions=64))
+    add_size(_layers, _width, max_positions=64)
 for _layers, _width in PAPER:
-    add("decoder", f"self_{_layers}x{_width}", decoder("self", _layers, _width))
+    add_size(_layers, _width)

@@ -1,0 +1,207 @@
+"""The cross-attention decoder alone: torch's layer with the same weights, its image side, shared values, matched sizes.
+
+What it has in common with the self-attention decoder is tested for both in `test_model_git.py` and `test_generate.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers_model import DECODER, ENCODER, VOCAB, both_attentions, pictures, texts, tiny
+from torch import nn
+
+from gitbench.errors import GitbenchError
+from gitbench.models import build_model, parameter_counts
+from gitbench.models.git import GIT, build_decoder
+from gitbench.models.weights import to_huggingface, to_official
+from gitbench.spec import DecoderSpec, EncoderSpec
+from gitbench.variants import axes, resolve
+
+CROSS = dataclasses.replace(DECODER, attention="cross")
+OWN = ("cross_q", "cross_kv", "cross_out", "norm_cross")  # what only this decoder has
+
+
+def torch_layer(layer: nn.Module) -> nn.TransformerDecoderLayer:
+    """PyTorch's post-norm layer with the weights of ours: the decoder that the official code accepts when one puts
+    `torch.nn.TransformerDecoder` into its text head by hand.
+    """
+    theirs = nn.TransformerDecoderLayer(
+        DECODER.width,
+        DECODER.heads,
+        DECODER.ffn,
+        activation="gelu",
+        layer_norm_eps=1e-12,
+        batch_first=True,
+        dtype=torch.float64,
+    )
+    ours = layer.state_dict()
+    state = {}
+    for kind in ("weight", "bias"):
+        state[f"self_attn.in_proj_{kind}"] = ours[f"qkv.{kind}"]
+        state[f"multihead_attn.in_proj_{kind}"] = torch.cat([ours[f"cross_q.{kind}"], ours[f"cross_kv.{kind}"]])
+        for name, source in {
+            "self_attn.out_proj": "out",
+            "norm1": "norm1",
+            "multihead_attn.out_proj": "cross_out",
+            "norm2": "norm_cross",
+            "linear1": "up",
+            "linear2": "down",
+            "norm3": "norm2",
+        }.items():
+            state[f"{name}.{kind}"] = ours[f"{source}.{kind}"]
+    theirs.load_state_dict(state)
+    return theirs.eval()
+
+
+def test_layers_equal_torchs():
+    model, images, tokens = tiny(attention="cross").double(), pictures(2, 3, 32, 32).double(), texts(2, 7)
+    image = model.encode(images).detach().requires_grad_()
+    text = model.embedding(tokens).detach().requires_grad_()
+    ours = model.decoder.text(text, model.decoder.image_memory(image), captions=1)
+    expected = text
+    causal = nn.Transformer.generate_square_subsequent_mask(7, dtype=torch.float64)
+    for layer in model.decoder.layers:
+        expected = torch_layer(layer)(expected, image, tgt_mask=causal)
+    torch.testing.assert_close(ours, expected, atol=1e-10, rtol=0)
+    probe = torch.randn(ours.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    for a, b in zip(
+        torch.autograd.grad(ours, (image, text), probe),
+        torch.autograd.grad(expected, (image, text), probe),
+        strict=True,
+    ):
+        assert a.abs().max() > 1e-3
+        torch.testing.assert_close(a, b, atol=1e-10, rtol=0)
+
+
+def test_image_tokens_do_not_see_each_other():
+    """In no layer: a changed image token changes its own keys and values, nobody else's."""
+    model = tiny(attention="cross")
+    image = model.encode(pictures(1, 3, 32, 32)).detach()
+    changed = image.clone()
+    changed[0, 5] += 1
+    for before, after in zip(model.decoder.image_memory(image), model.decoder.image_memory(changed), strict=True):
+        for a, b in zip(before, after, strict=True):
+            moved = (a - b).abs().amax(dim=(0, 1, 3))
+            assert moved[5] > 1e-2 and not moved[:5].any() and not moved[6:].any()
+
+
+@both_attentions
+def test_captions_of_an_image_do_not_see_each_other(attention):
+    model, images, tokens = tiny(attention=attention).double(), pictures(2, 3, 32, 32).double(), texts(6, 6)
+    changed = tokens.clone()
+    changed[1, 2:] = tokens[1, 2:] % 90 + 1
+    before, after = model.logits(images, tokens), model.logits(images, changed)
+    others = [0, 2, 3, 4, 5]
+    torch.testing.assert_close(before[others], after[others], atol=1e-13, rtol=0)
+    assert (before[1, 2:] - after[1, 2:]).abs().max() > 1e-3
+
+
+def test_dropout_stands_in_both_attentions_and_after_all_three_parts(monkeypatch):
+    model, rates, parts, plain = tiny(attention="cross"), [], [], F.scaled_dot_product_attention
+
+    def recorded(*args, dropout_p=0.0, **options):
+        rates.append(dropout_p)
+        return plain(*args, dropout_p=dropout_p, **options)
+
+    memory, text = model.image_memory(pictures(1, 3, 32, 32)), model.embedding(texts(1, 5))
+    monkeypatch.setattr(F, "scaled_dot_product_attention", recorded)
+    for layer in model.decoder.layers:
+        layer.dropout.register_forward_hook(lambda module, *_: parts.append(module))
+    for training, rate in ((False, 0.0), (True, DECODER.dropout)):
+        model.train(training).decoder.text(text, memory, captions=1)
+        assert rates == [rate] * 2 * DECODER.layers
+        assert len(parts) == 3 * DECODER.layers  # hidden states, after each of the three parts
+        rates.clear(), parts.clear()
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_search_neither_copies_nor_masks_the_image(rows):
+    """Beams, prefix and steps share the image's keys and values; a memory of one row serves all images."""
+    model = tiny(attention="cross")
+    with torch.no_grad():
+        memory = model.image_memory(pictures(rows, 3, 32, 32))
+        cache = model.decoder.cache(memory, 3, room=8)
+        assert cache.used == 0 and all(a is b for a, b in zip(cache.image, memory, strict=True))
+        hidden = {}
+        for step in range(2):  # two tokens of one beam, one after the other
+            seen = torch.ones(3, 1, step + 1, dtype=torch.bool)
+            cache.begin(seen)
+            hidden[step] = model.decoder.continue_text(model.embedding(texts(3, 2)[:, step : step + 1], step), cache)
+            cache.end(seen)
+        expected = model.decoder.text(model.embedding(texts(3, 2)), memory, captions=1)
+        torch.testing.assert_close(torch.cat([hidden[0], hidden[1]], dim=1), expected, atol=1e-5, rtol=0)
+        cache.keep(torch.tensor([2, 0]))
+    kept = 1 if rows == 1 else 2
+    assert len(cache.visible) == 2 and all(len(k) == len(v) == kept for k, v in cache.image)
+    assert torch.equal(cache.image[1][0][0], memory[1][0][0 if rows == 1 else 2])
+
+
+# -- initial values ---------------------------------------------------------------------------------------------------
+
+
+def test_both_decoders_start_with_the_same_shared_values():
+    ours, theirs = (GIT(encoder=ENCODER, decoder=spec, vocab_size=VOCAB).state_dict() for spec in (CROSS, DECODER))
+    assert {name for name in ours if name not in theirs} == {
+        f"decoder.layers.{i}.{part}.{kind}" for i in range(3) for part in OWN for kind in ("weight", "bias")
+    }
+    for name, value in theirs.items():
+        assert torch.equal(ours[name], value), name
+
+
+def test_cross_attention_starts_by_the_official_scheme():
+    model = GIT(
+        encoder=EncoderSpec(width=32, layers=1, heads=1, patch=32, image_size=32),
+        decoder=DecoderSpec(attention="cross", layers=1, width=768, heads=12, ffn=3072),
+        vocab_size=VOCAB,
+    )
+    (layer,) = model.decoder.layers
+    for part in (layer.cross_q, layer.cross_kv, layer.cross_out):
+        assert part.weight.std().item() == pytest.approx(0.02, rel=0.01)
+        assert part.bias.abs().max() <= 768**-0.5
+        assert part.bias.std().item() == pytest.approx((3 * 768) ** -0.5, rel=0.06)
+    assert not torch.equal(layer.cross_q.weight, layer.out.weight)
+    assert (layer.norm_cross.weight == 1).all() and not layer.norm_cross.bias.any()
+
+
+# -- sizes ------------------------------------------------------------------------------------------------------------
+
+
+def count(spec: DecoderSpec) -> int:
+    with torch.device("meta"):
+        return sum(p.numel() for p in build_decoder(spec).parameters())
+
+
+SIZES = [name.removeprefix("self_") for name in axes()["decoder"] if name.startswith("self_")]
+
+
+def test_every_size_has_all_three_decoders():
+    assert {"2x96", "6x384", "6x768"} <= set(SIZES)
+    assert set(axes()["decoder"]) >= {f"cross_{size}{end}" for size in SIZES for end in ("", "_matched")}
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_matched_decoders_have_as_many_parameters(size):
+    own, cross, matched = (resolve("decoder", n) for n in (f"self_{size}", f"cross_{size}", f"cross_{size}_matched"))
+    assert cross == dataclasses.replace(own, attention="cross")  # equal layers: the attention and nothing else
+    assert matched == dataclasses.replace(cross, ffn=matched.ffn) and matched.ffn % 8 == 0
+    assert count(cross) - count(own) == own.layers * (4 * own.width**2 + 6 * own.width)
+    assert abs(count(matched) / count(own) - 1) < 0.02
+    assert abs(count(matched) - count(own)) <= own.layers * (8 * own.width + 4)  # the nearest multiple of 8
+
+
+def test_parameter_counts_and_overrides_know_it():
+    with torch.device("meta"):
+        counts = parameter_counts(build_model("git_base", decoder_attention="cross"))
+        own = parameter_counts(build_model("git_base"))
+    added = 6 * (4 * 768**2 + 6 * 768)
+    assert counts == own | {"decoder": own["decoder"] + added, "total": own["total"] + added}
+
+
+@pytest.mark.parametrize(("save", "name"), [(to_official, "official"), (to_huggingface, "huggingface")])
+def test_no_published_format_holds_it(save, name):
+    with pytest.raises(GitbenchError, match=f"a cross-attention decoder has no {name} format") as error:
+        save(tiny(attention="cross"))
+    assert "save model.state_dict() instead" in str(error.value) and "\n" not in str(error.value)
