@@ -7,12 +7,14 @@ differs between processes and then decides ties; so the whole alphabet is handed
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gitbench.data.base import Source, content_hash
+from gitbench.data.bert_folder import MINILM, bert_folder
 from gitbench.data.cache import CacheUnwritable, cached
 from gitbench.errors import GitbenchError
 from gitbench.files import atomic_path, cache_dir
@@ -71,6 +73,15 @@ class CaptionTokenizer:
     def fingerprint(self) -> str:
         """Return a hash of everything that decides the encoding."""
         return content_hash([self._tokenizer.to_str()])
+
+    def definition(self) -> dict[str, Any]:
+        """Return the content of its `tokenizer.json`."""
+        return json.loads(self._tokenizer.to_str())
+
+    def words(self, text: str) -> list[str]:
+        """Split a text into words as encoding does, before they are cut into pieces: normalised, punctuation apart."""
+        normal = self._tokenizer.normalizer.normalize_str(text) if self._tokenizer.normalizer else text
+        return [word for word, _ in self._tokenizer.pre_tokenizer.pre_tokenize_str(normal)]
 
     def save(self, path: str | Path) -> None:
         """Write a `tokenizer.json` that the `tokenizers` library reads as well; atomic."""
@@ -140,11 +151,11 @@ def train_wordpiece(captions: Iterable[str], vocab_size: int) -> CaptionTokenize
 
 
 def from_bert(name_or_path: str) -> CaptionTokenizer:
-    """Load a BERT tokenizer: a folder, a tokenizer.json, a vocab.txt, or a name on the Hugging Face hub.
+    """Load a BERT tokenizer: a folder, a tokenizer.json, a vocab.txt, "minilm", or a name on the Hugging Face hub.
 
     `bert-base-uncased` gives the ids of the official model: [PAD] 0, [CLS] 101, [SEP] 102.
     """
-    path = Path(name_or_path).expanduser()
+    path = bert_folder(MINILM) if name_or_path == MINILM else Path(name_or_path).expanduser()
     if path.is_dir():
         for file in (path / "tokenizer.json", path / "vocab.txt"):
             if file.is_file():

