@@ -187,7 +187,13 @@ def test_ctrl_c_keeps_what_is_done_and_the_next_run_goes_on(tmp_path):
         "--no-report",
     ]
     process = subprocess.Popen(
-        [*GITBENCH, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [*GITBENCH, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # a suite that a shell started in the background hands down an ignored Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     deadline = time.monotonic() + 100
     while not list(tmp_path.glob("w/runs/*/iter_*.pth")) and time.monotonic() < deadline:
