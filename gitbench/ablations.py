@@ -55,6 +55,12 @@ def load_ablation(name: str) -> Ablation:
 
 def check_ablation(ablation: Ablation) -> None:
     """Raise GitbenchError for an ablation that could not be judged: every arm must differ in the axis alone."""
+    for axis, name in ablation.common.items():
+        if axis in (ablation.axis, ablation.crossed_with):
+            raise GitbenchError(
+                f"ablation {ablation.name}: '{axis}' is varied and common at once: take it out of common"
+            )
+        resolve(axis, name)
     for profile, arms in ablation.arms.items():
         names = [arm.name for arm in arms]
         where = f"ablation {ablation.name}, profile {profile}"

@@ -2,12 +2,13 @@
 
 A profile fixes everything that an ablation does not vary. Encoder and decoder learning rates stay at the paper's
 1:5 (p. 6) in all of them; the small ones train from scratch and so use larger rates than the paper's 1e-5 and 5e-5.
+The paper's encoders were pre-trained by others (CLIP, Florence); the contrastive recipes here are this project's.
 """
 
 from __future__ import annotations
 
 from gitbench.errors import unknown_name
-from gitbench.spec import DataSpec, EvaluateSpec, Profile, TextSpec, TrainSpec
+from gitbench.spec import ContrastiveSpec, DataSpec, EvaluateSpec, Profile, TextSpec, TrainSpec
 
 SMOKE = Profile(
     name="smoke",
@@ -18,6 +19,7 @@ SMOKE = Profile(
     text=TextSpec(vocab_size=400, max_tokens=24),
     train=TrainSpec(iterations=24, batch_images=8, lr_encoder=4e-4, lr_decoder=2e-3, warmup=4, checkpoint_every=10),
     evaluate=EvaluateSpec(beam_size=2, max_length=22),
+    contrastive=ContrastiveSpec(iterations=6, batch_images=8, lr=1e-3, warmup=2, width=64, layers=2, embedding=32),
     replicates=2,
     run_seconds=4,
     gpu_gib=1,
@@ -43,6 +45,7 @@ CPU = Profile(
         checkpoint_every=100,
     ),
     evaluate=EvaluateSpec(beam_size=4, max_length=26),
+    contrastive=ContrastiveSpec(iterations=250, batch_images=64, lr=1e-3, warmup=25, width=96, layers=2, embedding=64),
     replicates=5,
     run_seconds=75,
     gpu_gib=1,
@@ -65,6 +68,9 @@ GPU = Profile(
         checkpoint_every=250,
     ),
     evaluate=EvaluateSpec(beam_size=4, max_length=32, batch_images=128),
+    contrastive=ContrastiveSpec(
+        iterations=1000, batch_images=256, lr=5e-4, warmup=100, width=256, layers=4, embedding=256
+    ),
     replicates=5,
     run_seconds=200,
     gpu_gib=8,
@@ -88,6 +94,9 @@ PAPER = Profile(
         checkpoint_every=1000,
     ),
     evaluate=EvaluateSpec(beam_size=4, max_length=40, batch_images=32),
+    contrastive=ContrastiveSpec(
+        iterations=50000, batch_images=1024, lr=5e-4, warmup=2000, width=512, layers=12, embedding=512
+    ),
     replicates=3,
     run_seconds=200000,
     gpu_gib=30,

@@ -63,6 +63,43 @@ class AmountSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EncoderTrainingSpec:
+    """What captioning does to the image encoder: trains it, at which share of the decoder's rate, or leaves it alone."""
+
+    frozen: bool = False  # no gradient, eval mode, features computed once per image
+    lr_ratio: float | None = None  # encoder rate / decoder rate; None: the profile's own rates (1:5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastiveSpec:
+    """The recipe of contrastive pre-training (stage i of the paper, p. 4) and its text encoder, which is thrown away."""
+
+    iterations: int
+    batch_images: int  # each image with one caption; the others of the batch are its negatives
+    lr: float
+    warmup: int
+    width: int  # of the text encoder
+    layers: int
+    embedding: int  # dimensions of the space in which images and captions meet
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.98)
+    clip_grad: float = 1.0
+    temperature: float = 0.07  # at the start, as CLIP; learned
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderInitSpec:
+    """Where the image encoder's first values come from; a contrastive recipe of None is the profile's.
+
+    `path`, for "file", is a file of weights or a name of timm's with its tag, which stands for one content.
+    """
+
+    source: Literal["random", "contrastive", "file"] = "random"
+    recipe: ContrastiveSpec | None = None
+    path: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataSpec:
     """How much of a data set, at what size. A limit of None takes the whole split."""
 
@@ -124,6 +161,7 @@ class Profile:
     text: TextSpec
     train: TrainSpec
     evaluate: EvaluateSpec
+    contrastive: ContrastiveSpec  # for the arms whose encoder starts from it
     replicates: int
     run_seconds: float  # one run on the machine the profile is made for; a first guess for --dry-run only
     gpu_gib: float  # memory a run needs on a GPU, for packing several onto one
@@ -164,7 +202,8 @@ class Claim:
 class Ablation:
     """A question, the axis it varies, the arms per profile, and the claims it judges.
 
-    `crossed_with` names a second axis over which the whole comparison is repeated (the amount of data, say).
+    `crossed_with` names a second axis over which the whole comparison is repeated (the amount of data, say);
+    `common` holds the variants in which all arms, the blind floor too, depart from the profile.
     """
 
     name: str
@@ -175,6 +214,7 @@ class Ablation:
     claims: tuple[Claim, ...] = ()
     base: str = "base"
     crossed_with: str | None = None
+    common: Mapping[str, str] = field(default_factory=dict)  # axis -> variant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,8 +230,14 @@ class RunSpec:
     train: TrainSpec
     evaluate: EvaluateSpec
     replicate: int
+    encoder_training: EncoderTrainingSpec = EncoderTrainingSpec()  # its ratio is resolved into the rates of `train`
+    encoder_init: EncoderInitSpec = EncoderInitSpec()
     variant_names: Mapping[str, str] = field(default_factory=dict)  # axis -> name, for config.py; not in the key
     cfg_options: Mapping[str, Any] = field(default_factory=dict)  # --cfg-options; in the key when not empty
+
+
+# Younger than some results: they enter a run's key where they are not the default.
+_YOUNGER_AXES = ("encoder_training", "encoder_init")
 
 
 def canonical(spec: RunSpec) -> dict[str, Any]:
@@ -208,6 +254,9 @@ def canonical(spec: RunSpec) -> dict[str, Any]:
         del values["cfg_options"]
     if values["data"]["vocabulary_images"] is None:  # the field is younger than some results
         del values["data"]["vocabulary_images"]
+    for axis in _YOUNGER_AXES:
+        if getattr(spec, axis) == RunSpec.__dataclass_fields__[axis].default:
+            del values[axis]
     return json.loads(json.dumps(values, sort_keys=True))
 
 

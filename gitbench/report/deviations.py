@@ -29,6 +29,7 @@ def deviations(specs: Iterable[Mapping[str, Any]], train_images: int | None = No
     A value that differs between arms is listed with all its values. `train_images` is the number of training images
     where the spec takes the whole split. Parts a spec does not carry are left out.
     """
+    specs = [{**spec, "encoder_init": {**spec.get("encoder_init", {}), **_start(spec)}} for spec in specs]
     specs = sorted(specs, key=lambda spec: bool(spec.get("vision", {}).get("blind")))  # the floor last
 
     def here(form: str, *paths: str) -> str | None:
@@ -46,7 +47,11 @@ def deviations(specs: Iterable[Mapping[str, Any]], train_images: int | None = No
         (
             "image encoder",
             here(
-                "ViT, {} layers x {}, patch {}, from random values", "encoder.layers", "encoder.width", "encoder.patch"
+                "ViT, {} layers x {}, patch {}, from {}",
+                "encoder.layers",
+                "encoder.width",
+                "encoder.patch",
+                "encoder_init.source",
             ),
             "table11-git_b-image_encoder",
         ),
@@ -65,6 +70,12 @@ def deviations(specs: Iterable[Mapping[str, Any]], train_images: int | None = No
         ("length penalty", here("{:g}", "evaluate.length_penalty"), "recipe-length_penalty"),
     ]
     return [_row(what, value, identity) for what, value, identity in rows if value is not None]
+
+
+def _start(spec: Mapping[str, Any]) -> dict[str, str]:
+    """Say in words where an encoder's first values come from; a spec is silent where they are random."""
+    words = {"random": "random values", "contrastive": "contrastive pre-training", "file": "weights of a file"}
+    return {"source": words[spec.get("encoder_init", {}).get("source", "random")]}
 
 
 def _row(what: str, here: str, identity: str) -> Deviation:

@@ -16,6 +16,9 @@ from gitbench.errors import GitbenchError
 from gitbench.seeding import derive_seed
 from gitbench.spec import RunSpec
 
+# The axes whose values stand in the config's model; those of the others (the amount of data) stand where they act.
+MODEL_AXES = ("encoder", "decoder", "vision", "encoder_training", "encoder_init")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Vocabulary:
@@ -38,6 +41,7 @@ def make_config(spec: RunSpec, vocabulary: Vocabulary, key: str) -> Config:
             default_scope="gitbench",
             custom_imports=dict(imports=["gitbench.training"], allow_failed_imports=False),
             experiment_name=key,
+            variants={axis: name for axis, name in spec.variant_names.items() if axis not in MODEL_AXES},
             work_dir=f"work_dirs/again/{key}",
             model=_model(spec, vocabulary),
             train_dataloader=_loader(spec, "train"),
@@ -69,7 +73,10 @@ def make_config(spec: RunSpec, vocabulary: Vocabulary, key: str) -> Config:
                 sampler_seed=None,
                 runtime_info=dict(type="RuntimeInfoHook"),
             ),
-            custom_hooks=[dict(type="CurveHook", interval=max(1, train.iterations // 200))],
+            custom_hooks=[
+                dict(type="EncoderInitHook", seed=derive_seed("contrastive", spec.replicate)),
+                dict(type="CurveHook", interval=max(1, train.iterations // 200)),
+            ],
             log_processor=dict(type="LogProcessor", by_epoch=False, window_size=10),
             env_cfg=dict(cudnn_benchmark=False, mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0)),
             randomness=dict(seed=spec.replicate),
@@ -106,6 +113,11 @@ def _model(spec: RunSpec, vocabulary: Vocabulary) -> dict[str, Any]:
         encoder=variant("encoder", spec.encoder),
         decoder=variant("decoder", spec.decoder),
         vision=variant("vision", spec.vision),
+        encoder_training=dict(  # a ratio of rates has become a rate: see optim_wrapper
+            type=f"encoder_training/{spec.variant_names['encoder_training']}", frozen=spec.encoder_training.frozen
+        ),
+        encoder_init=variant("encoder_init", spec.encoder_init),
+        feature_cache=True,
         vocab_size=vocabulary.size,
         pad_id=vocabulary.pad_id,
         bos_id=vocabulary.bos_id,

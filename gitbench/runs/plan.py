@@ -29,10 +29,24 @@ from gitbench.data.tokenizer import tokenizer_for
 from gitbench.errors import GitbenchError, unknown_name
 from gitbench.files import write_text
 from gitbench.runs.config import Vocabulary, make_config
+from gitbench.runs.labels import arm_label
 from gitbench.runs.store import completed_record, run_folder, study_file
-from gitbench.spec import Ablation, AmountSpec, Arm, DataSpec, DecoderSpec, Profile, RunSpec, run_key
+from gitbench.spec import (
+    Ablation,
+    AmountSpec,
+    Arm,
+    DataSpec,
+    DecoderSpec,
+    EncoderInitSpec,
+    EncoderTrainingSpec,
+    Profile,
+    RunSpec,
+    TrainSpec,
+    run_key,
+)
 from gitbench.variants import resolve
 
+ENCODER_PATH = "model.encoder_init.path"  # the option that names a file of encoder weights
 BLIND = Arm(name="blind", variants={"vision": "blind"}, role="floor")
 
 
@@ -103,6 +117,10 @@ def make_plan(
     fingerprint = study_fingerprint(data, profile.data)
     if tokenizer_path is not None:
         profile = dataclasses.replace(profile, text=dataclasses.replace(profile.text, tokenizer=tokenizer_path))
+    weights = options.get(ENCODER_PATH)
+    if weights is not None and Path(weights).is_file():  # its content decides, whatever it is called
+        options[ENCODER_PATH] = str(Path(weights).resolve())
+        fingerprint = content_hash([fingerprint, _file_hash(Path(weights))])
     tokenizer = tokenizer_for(profile.text, open_source(data, "train", profile.data.train_images))
     if profile.text.tokenizer != "wordpiece":  # one that is not made from the data: its content decides results too
         fingerprint = content_hash([fingerprint, tokenizer.fingerprint()])
@@ -121,7 +139,7 @@ def make_plan(
     runs = []
     for replicate in range(count):  # replicate by replicate, so that a stopped study is balanced
         for arm in arms:
-            spec = _run_spec(arm, profile, data, replicate, options)
+            spec = _run_spec(arm, ablation.common, profile, data, replicate, options)
             _check_lengths(arm.name, spec.decoder, spec)
             key = run_key(spec, fingerprints(spec.data))
             runs.append(PlannedRun(arm=arm, replicate=replicate, spec=spec, key=key, folder=run_folder(work_dir, key)))
@@ -139,6 +157,11 @@ def make_plan(
     )
 
 
+def _file_hash(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def study_name(
     ablation: Ablation, profile: Profile, data: str, fingerprint: str, cfg_options: Mapping[str, Any]
 ) -> str:
@@ -152,15 +175,21 @@ def study_name(
     return name
 
 
-def _run_spec(arm: Arm, profile: Profile, data: str, replicate: int, options: Mapping[str, Any]) -> RunSpec:
+def _run_spec(
+    arm: Arm, common: Mapping[str, str], profile: Profile, data: str, replicate: int, options: Mapping[str, Any]
+) -> RunSpec:
     names = {
         "encoder": profile.encoder,
         "decoder": profile.decoder,
         "vision": "sighted",
         "amount": "all",
+        "encoder_training": "trained",
+        "encoder_init": "random",
+        **common,
         **arm.variants,
     }
     values = {axis: resolve(axis, name) for axis, name in names.items()}
+    train, encoder_training = _rates_of(profile.train, values["encoder_training"])
     return RunSpec(
         encoder=values["encoder"],
         decoder=values["decoder"],
@@ -168,9 +197,11 @@ def _run_spec(arm: Arm, profile: Profile, data: str, replicate: int, options: Ma
         data_name=data,
         data=_amount_of(profile.data, values["amount"]),
         text=profile.text,
-        train=profile.train,
+        train=train,
         evaluate=profile.evaluate,
         replicate=replicate,
+        encoder_training=encoder_training,
+        encoder_init=_recipe_of(profile, values["encoder_init"]),
         variant_names=names,
         cfg_options=dict(options),
     )
@@ -187,30 +218,29 @@ def _amount_of(data: DataSpec, amount: AmountSpec) -> DataSpec:
     return dataclasses.replace(data, train_images=amount.images, vocabulary_images=data.train_images)
 
 
+def _rates_of(train: TrainSpec, training: EncoderTrainingSpec) -> tuple[TrainSpec, EncoderTrainingSpec]:
+    """Turn a ratio of learning rates into the encoder's rate, so that one value decides and equal rates are one run."""
+    if training.lr_ratio is None:
+        return train, training
+    if training.lr_ratio <= 0 or training.frozen:
+        raise GitbenchError(f"an encoder rate of {training.lr_ratio} x the decoder's: use one above 0, or frozen alone")
+    resolved = dataclasses.replace(train, lr_encoder=train.lr_decoder * training.lr_ratio)
+    return resolved, dataclasses.replace(training, lr_ratio=None)
+
+
+def _recipe_of(profile: Profile, init: EncoderInitSpec) -> EncoderInitSpec:
+    """Give a contrastive start the profile's recipe, unless the variant brings its own."""
+    if init.source == "contrastive" and init.recipe is None:
+        return dataclasses.replace(init, recipe=profile.contrastive)
+    return init
+
+
 def _check_lengths(arm: str, decoder: DecoderSpec, spec: RunSpec) -> None:
     longest = max(spec.text.max_tokens + 2, spec.evaluate.max_length)
     if decoder.max_positions < longest:
         raise GitbenchError(
             f"arm '{arm}' has {decoder.max_positions} text positions but captions need {longest}: raise max_positions"
         )
-
-
-def arm_label(spec: RunSpec, arm: Arm) -> str:
-    """Return the label of an arm, computed from what it varies."""
-    if arm.role == "floor":
-        return "never sees the image"
-    return ", ".join(_label(axis, name, spec) for axis, name in arm.variants.items())
-
-
-def _label(axis: str, name: str, spec: RunSpec) -> str:
-    if axis == "decoder":
-        one = spec.decoder
-        size = f"{one.layers} {'layer' if one.layers == 1 else 'layers'} × {one.width}"
-        wide = f", feed-forward {one.ffn}" if one.ffn != 4 * one.width else ""
-        return size + (", cross-attention" if one.attention == "cross" else "") + wide
-    if axis == "amount":
-        return "all images" if spec.data.train_images is None else f"{spec.data.train_images:,} images"
-    return name
 
 
 def describe(plan: Plan, command: str) -> dict[str, Any]:
@@ -229,6 +259,7 @@ def describe(plan: Plan, command: str) -> dict[str, Any]:
         "question": plan.ablation.question,
         "axis": plan.ablation.axis,
         "base": plan.ablation.base,
+        **({"common": dict(plan.ablation.common)} if plan.ablation.common else {}),
         "claims": [dataclasses.asdict(claim) for claim in plan.ablation.claims],
         "arms": [
             {

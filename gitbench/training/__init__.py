@@ -3,6 +3,6 @@
 Importing this package fills the registries: every part that a `config.py` names is registered here.
 """
 
-from gitbench.training import data, hooks, loop, model, optimizer, schedule
+from gitbench.training import contrastive, data, encoder_init, frozen, hooks, loop, model, optimizer, schedule
 
-__all__ = ["data", "hooks", "loop", "model", "optimizer", "schedule"]
+__all__ = ["contrastive", "data", "encoder_init", "frozen", "hooks", "loop", "model", "optimizer", "schedule"]

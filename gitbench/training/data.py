@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mmengine.dist import get_dist_info
@@ -14,7 +14,13 @@ from gitbench.data.tokenizer import tokenizer_for
 from gitbench.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS
 from gitbench.spec import DataSpec, TextSpec
 
-FUNCTIONS.register_module(name="caption_collate", module=collate)
+
+def caption_collate(batch: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """`collate`, and the set of images that `indices` count in: "train", "val", "test", or None if augmented."""
+    return {**collate(batch), "image_set": batch[0]["image_set"]}
+
+
+FUNCTIONS.register_module(name="caption_collate", module=caption_collate)
 
 
 @DATA_SAMPLERS.register_module()
@@ -67,4 +73,9 @@ class CaptionData(CaptionDataset):
             captions_per_image=captions_per_image,
             train=split == "train",
         )
-        self.tokenizer = tokenizer
+        self.tokenizer, self.text_spec = tokenizer, text
+        self.image_set = split if self.crop_scale is None else None  # where a number is always the same pixels
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        """Return an item of `CaptionDataset`, and the set of images that it is from."""
+        return {**super().__getitem__(number), "image_set": self.image_set}

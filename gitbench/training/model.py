@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -11,6 +13,8 @@ from gitbench.data.transforms import CLIP_MEAN, CLIP_STD
 from gitbench.models.git import GIT
 from gitbench.models.init import initialise
 from gitbench.registry import MODELS, VARIANTS
+from gitbench.spec import ContrastiveSpec, EncoderInitSpec, EncoderTrainingSpec
+from gitbench.training.frozen import FrozenEncoder
 
 
 @MODELS.register_module()
@@ -31,7 +35,9 @@ class ImagePreprocessor(BaseDataPreprocessor):
 class CaptionModel(BaseModel):
     """The registry's model: variants named by `type`, their values in full, initial values from `init_seed` alone.
 
-    Batches are those of `caption_collate`: images (N,3,H,W) uint8, tokens (N,K,T), need_predict (N,K,T), image_ids.
+    Batches are those of `caption_collate`: images (N,3,H,W) uint8, tokens (N,K,T), need_predict (N,K,T), image_ids,
+    and for a frozen encoder, which reuses features if `feature_cache`, image_set and indices. `encoder_init` is kept for
+    `EncoderInitHook`, which has the data that pre-training needs.
     """
 
     def __init__(
@@ -48,6 +54,9 @@ class CaptionModel(BaseModel):
         init_seed: int,
         generation: dict[str, Any],
         data_preprocessor: dict[str, Any],
+        encoder_training: dict[str, Any] | None = None,
+        encoder_init: dict[str, Any] | None = None,
+        feature_cache: bool = True,
     ) -> None:
         super().__init__(data_preprocessor=MODELS.build(dict(data_preprocessor)))
         self.generation = dict(generation)
@@ -61,6 +70,10 @@ class CaptionModel(BaseModel):
             eos_id=eos_id,
             label_smoothing=label_smoothing,
         )
+        training = VARIANTS.build(dict(encoder_training)) if encoder_training else EncoderTrainingSpec()
+        if training.frozen:
+            self.git.encoder = FrozenEncoder(self.git.encoder.spec, reuse=feature_cache)
+        self.encoder_init = _encoder_init(encoder_init)
         initialise(self.git, init_seed)
 
     def forward(  # type: ignore[override]
@@ -70,7 +83,21 @@ class CaptionModel(BaseModel):
         need_predict: torch.Tensor,
         image_ids: list[str],
         mode: str = "tensor",
+        image_set: str | None = None,
+        indices: Sequence[int] = (),
         **_: Any,
+    ) -> Any:
+        with self._known(image_set, indices):
+            return self._forward(images, tokens, need_predict, image_ids, mode)
+
+    def _known(self, image_set: str | None, indices: Sequence[int]) -> AbstractContextManager[None]:
+        """Tell a frozen encoder which images it is shown; the blind see none of them."""
+        if isinstance(self.git.encoder, FrozenEncoder) and not self.git.vision.blind:
+            return self.git.encoder.known(image_set, indices)
+        return nullcontext()
+
+    def _forward(
+        self, images: torch.Tensor, tokens: torch.Tensor, need_predict: torch.Tensor, image_ids: list[str], mode: str
     ) -> Any:
         n, k, t = tokens.shape
         flat, predicted = tokens.view(n * k, t), need_predict.view(n * k, t)
@@ -94,3 +121,13 @@ class CaptionModel(BaseModel):
     def val_step(self, data: dict[str, Any]) -> list[dict[str, Any]]:
         """Likelihood of the references only: validation follows the loss, captions are generated once, at the end."""
         return self._run_forward(self.data_preprocessor(data, False), mode="likelihood")
+
+
+def _encoder_init(values: dict[str, Any] | None) -> EncoderInitSpec:
+    """Build the spec, whose recipe a config holds as a plain dict."""
+    if not values:
+        return EncoderInitSpec()
+    recipe = values.get("recipe")
+    spec = VARIANTS.build({**values, "recipe": ContrastiveSpec(**recipe) if recipe else None})
+    assert isinstance(spec, EncoderInitSpec)
+    return spec

@@ -64,15 +64,18 @@ class EncoderDecoderOptim:
 def parameter_groups(
     model: nn.Module, lr_encoder: float, lr_decoder: float, weight_decay: float
 ) -> list[dict[str, Any]]:
-    """Split trainable parameters into (encoder, decoder) x (decayed, not decayed); tied tensors count once."""
+    """Split trainable parameters into (encoder, decoder) x (decayed, not decayed); tied tensors count once.
+
+    A frozen encoder has no group.
+    """
+    found = False
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
+        found = found or name.startswith(ENCODER_PREFIX)
         if parameter.requires_grad:
             groups.setdefault((name.startswith(ENCODER_PREFIX), parameter.ndim > 1), []).append(parameter)
-    if not any(encoder for encoder, _ in groups):
-        raise GitbenchError(
-            f"no trainable parameter starts with '{ENCODER_PREFIX}': the encoder's rate would reach nothing"
-        )
+    if not found:
+        raise GitbenchError(f"no parameter starts with '{ENCODER_PREFIX}': the encoder's rate would reach nothing")
     return [
         dict(
             params=parameters,

@@ -25,7 +25,7 @@ from gitbench.errors import GitbenchError
 from gitbench.files import atomic_path, explain_os_errors, write_json
 from gitbench.models import parameter_counts
 from gitbench.models.flops import forward_flops
-from gitbench.runs.config import read_config
+from gitbench.runs.config import MODEL_AXES, read_config
 from gitbench.training.hooks import CurveHook, checkpoints, latest_checkpoint, torch_write_errors
 from gitbench.training.model import CaptionModel
 from gitbench.variants import axes
@@ -165,7 +165,9 @@ def load_run(folder: Path) -> tuple[CaptionModel, Any]:
     model_config = json.loads(payload["model"])
     model_config.pop("type")
     known = axes()
-    for axis in ("encoder", "decoder", "vision"):
+    for axis in MODEL_AXES:
+        if axis not in model_config:
+            continue  # younger than the run
         if model_config[axis]["type"].removeprefix(f"{axis}/") not in known[axis]:
             model_config[axis]["type"] = f"{axis}/{known[axis][0]}"  # renamed since; the config holds all its values
     model = CaptionModel(**model_config)

@@ -1,0 +1,117 @@
+"""Where the image encoder's first values come from: random, contrastive pre-training, or weights that others trained.
+
+The weights of others are a file, or a name of timm's that its loader fetches from the hub, with the shape of OpenAI's
+CLIP: timm's own names, OpenAI's and open_clip's are understood. A position table of another size is resized.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import timm
+import torch
+from mmengine.hooks import Hook
+from timm.models import load_state_dict
+from timm.models.vision_transformer import checkpoint_filter_fn
+from torch import Tensor
+
+from gitbench.errors import GitbenchError, unknown_name
+from gitbench.models.encoder import ImageEncoder
+from gitbench.registry import HOOKS
+from gitbench.spec import EncoderSpec
+from gitbench.training.contrastive import pretrained_encoder
+
+SOURCES = ("random", "contrastive", "file")
+NAMED = 6  # tensors that an error names
+
+
+@HOOKS.register_module()
+class EncoderInitHook(Hook):
+    """Before the first iteration, give the image encoder the values that the model's `encoder_init` asks for.
+
+    A resumed run has them in its checkpoint. `seed` decides the pre-training; it comes first, so that its time does not
+    count as the run's training.
+    """
+
+    priority = "VERY_HIGH"
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def before_train(self, runner) -> None:  # type: ignore[no-untyped-def]
+        model, loader = runner.model, runner.train_dataloader
+        init, encoder = model.encoder_init, model.git.encoder
+        if init.source not in SOURCES:
+            raise unknown_name("encoder_init source", init.source, SOURCES)
+        if init.source == "random" or runner.iter:
+            return
+        if init.source == "file":
+            encoder.load_state_dict(encoder_weights(init.path, encoder.spec))
+            return
+        if init.recipe is None:
+            raise GitbenchError("encoder_init has no recipe: choose the variant encoder_init/contrastive")
+        made = pretrained_encoder(
+            encoder.spec,
+            init.recipe,
+            loader.dataset,
+            self.seed,
+            next(encoder.parameters()).device,
+            lambda images: model.data_preprocessor({"images": images})["images"],
+            loader.num_workers,
+        )
+        encoder.load_state_dict(made.state)
+
+
+def encoder_weights(source: str | None, spec: EncoderSpec) -> dict[str, Tensor]:
+    """Return the state dict of an `ImageEncoder` from a file or a timm name; a classifier or projection is left out.
+
+    Errors: one line for a name that is unknown or cannot be fetched, a file that cannot be read, and weights of another
+    shape, with the tensors that do not fit.
+    """
+    if not source:
+        raise GitbenchError("encoder_init has no path: set model.encoder_init.path to a file or a timm name")
+    found = _from_file(Path(source)) if Path(source).is_file() else _from_timm(source)
+    model = ImageEncoder(spec)
+    own = model.state_dict()
+    try:
+        fitted = checkpoint_filter_fn(found, model)
+    except (RuntimeError, ValueError, KeyError, AttributeError, IndexError, TypeError) as error:
+        raise GitbenchError(
+            f"{source} holds no image encoder ({type(error).__name__}): pass a CLIP-shaped ViT"
+        ) from None
+    fitted = {name: tensor for name, tensor in fitted.items() if not name.startswith(("head.", "fc_norm."))}
+    wrong = [f"{name} is missing" for name in own if name not in fitted]
+    wrong += [f"{name} has no place" for name in fitted if name not in own]
+    wrong += [
+        f"{name} is {tuple(fitted[name].shape)}, not {tuple(tensor.shape)}"
+        for name, tensor in own.items()
+        if name in fitted and fitted[name].shape != tensor.shape
+    ]
+    if wrong:
+        listed = ", ".join(wrong[:NAMED]) + (f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else "")
+        raise GitbenchError(f"{source} does not fit the encoder ({listed}): choose weights or an encoder to match")
+    return {name: tensor.float() for name, tensor in fitted.items()}
+
+
+def _from_file(path: Path) -> dict[str, Tensor]:
+    try:
+        state = load_state_dict(str(path), weights_only=True)
+    except Exception as error:  # torch, zipfile, pickle and safetensors each have their own
+        raise GitbenchError(
+            f"{path} cannot be read as weights ({type(error).__name__}): pass a state dict saved by torch or safetensors"
+        ) from None
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise GitbenchError(f"{path} is no plain state dict: save the model's state_dict() and pass that")
+    return state
+
+
+def _from_timm(name: str) -> dict[str, Tensor]:
+    if not timm.is_model(name.partition(".")[0]):
+        raise GitbenchError(f"encoder weights '{name}': neither an existing file nor a model of timm: correct the name")
+    try:
+        return timm.create_model(name, pretrained=True, num_classes=0).state_dict()
+    except Exception as error:  # no network, no such tag, no permission: one cure
+        raise GitbenchError(
+            f"encoder weights '{name}' could not be fetched from the hub ({type(error).__name__}): "
+            "download the file and pass its path as model.encoder_init.path"
+        ) from None
