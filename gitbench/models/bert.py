@@ -32,6 +32,7 @@ from torch import Tensor
 from gitbench.data.bert_folder import BertConfig, bert_folder, decoder_spec, read_config, weight_files
 from gitbench.errors import GitbenchError
 from gitbench.models.git import GIT
+from gitbench.models.weights import read_tensors
 
 __all__ = ["BertConfig", "BertWeights", "decoder_spec", "initialise_from_bert", "load_bert"]
 
@@ -74,7 +75,7 @@ def load_bert(source: str | Path) -> BertWeights:
     config = read_config(folder)
     state: dict[str, Tensor] = {}
     for file in weight_files(folder):
-        state.update(_read(file))
+        state.update(read_tensors(file))
     state = {_plain(name): value for name, value in state.items()}
     head_bias = next((state[name] for name in _HEAD_BIAS if name in state), None)
     tensors = {name: value for name, value in state.items() if not _IGNORED.match(name)}
@@ -83,16 +84,6 @@ def load_bert(source: str | Path) -> BertWeights:
     if head_bias is not None and tuple(head_bias.shape) != (config.vocab_size,):
         _disagree(folder, _HEAD_BIAS[0], head_bias, (config.vocab_size,))
     return BertWeights(source=str(source), config=config, tensors=tensors, head_bias=head_bias)
-
-
-def _read(file: Path) -> dict[str, Tensor]:
-    """Read the tensors of one file; no pickled code is run."""
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
-    except Exception as error:  # each format has its own family of errors
-        raise GitbenchError(f"{file} cannot be read as weights ({type(error).__name__}): download it again") from error
 
 
 def _plain(name: str) -> str:
