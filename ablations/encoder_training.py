@@ -12,7 +12,7 @@ ABLATION = Ablation(
     common={"encoder_init": "contrastive"},  # as in the paper, what is frozen or trained on has been pre-trained
     arms={
         profile: tuple(Arm(name=name, variants={"encoder_training": variant}) for name, variant in ARMS.items())
-        for profile in ("smoke", "cpu", "gpu")
+        for profile in ("smoke", "cpu", "gpu", "paper")
     },
     claims=(
         Claim(

@@ -53,14 +53,33 @@ def load_ablation(name: str) -> Ablation:
     return ablation
 
 
+def common_variants(ablation: Ablation, profile: str) -> dict[str, str]:
+    """Return axis -> variant that all arms share in a profile."""
+    found = {}
+    for axis, name in ablation.common.items():
+        if isinstance(name, str):
+            found[axis] = name
+        elif profile in name:
+            found[axis] = name[profile]
+    return found
+
+
 def check_ablation(ablation: Ablation) -> None:
     """Raise GitbenchError for an ablation that could not be judged: every arm must differ in the axis alone."""
+    if "text" in (ablation.axis, ablation.crossed_with):
+        raise GitbenchError(
+            f"ablation {ablation.name}: 'text' cannot be varied, a study has one tokenizer: make it common"
+        )
     for axis, name in ablation.common.items():
         if axis in (ablation.axis, ablation.crossed_with):
             raise GitbenchError(
                 f"ablation {ablation.name}: '{axis}' is varied and common at once: take it out of common"
             )
-        resolve(axis, name)
+        by_profile = dict.fromkeys(ablation.arms, name) if isinstance(name, str) else name
+        for profile, variant in by_profile.items():
+            if profile not in ablation.arms:
+                raise unknown_name(f"profile in common of {ablation.name}", profile, ablation.arms)
+            resolve(axis, variant)
     for profile, arms in ablation.arms.items():
         names = [arm.name for arm in arms]
         where = f"ablation {ablation.name}, profile {profile}"
@@ -79,10 +98,16 @@ def check_ablation(ablation: Ablation) -> None:
             for axis, name in arm.variants.items():
                 resolve(axis, name)
         for claim in ablation.claims:
-            for side in (claim.treatment, claim.reference):
+            for side in claim.arms:
                 if side not in names:
                     raise unknown_name(f"arm in claim '{claim.name}' of {where}", side, names)
     for claim in ablation.claims:
+        starts = (claim.treatment_from, claim.reference_from)
+        if (None in starts) == (claim.kind == "interaction") or starts.count(None) == 1:
+            raise GitbenchError(
+                f"claim '{claim.name}' of {ablation.name}: an interaction, and nothing else, names treatment_from and "
+                "reference_from: give both or neither"
+            )
         if claim.metric not in METRICS:
             raise unknown_name(f"metric of claim '{claim.name}'", claim.metric, METRICS)
 

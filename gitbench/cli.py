@@ -92,10 +92,21 @@ def _parser() -> argparse.ArgumentParser:
     scenes.add_argument("--out", type=Path, default=Path("scenes.png"), metavar="FILE")
     scenes.set_defaults(run=_scenes)
 
-    caption = commands.add_parser("caption", help="caption photographs with the weights of a finished run")
+    caption = commands.add_parser("caption", help="caption photographs with a checkpoint of any format")
     caption.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
-    caption.add_argument("--weights", required=True, type=Path, metavar="DIR", help="the folder of a finished run")
+    caption.add_argument(
+        "--weights",
+        required=True,
+        type=Path,
+        metavar="PATH",
+        help="folder of a finished run, of an official model (snapshot/model.pt) or of save_pretrained, or the file in it",
+    )
     caption.add_argument("--beam", type=int, default=4, metavar="N", help="beam size (default 4; 1 is greedy)")
+    caption.add_argument(
+        "--tokenizer", metavar="NAME|PATH", help="instead of the checkpoint's own, or BERT's for an official one"
+    )
+    caption.add_argument("--question", metavar="TEXT", help="answer this about each image (VQA checkpoints)")
+    caption.add_argument("--frames", action="store_true", help="the images are the frames of one video, in order")
     caption.set_defaults(run=_caption)
 
     doctor = commands.add_parser("doctor", help="check this machine: torch, GPUs, Java, disk, packages")
@@ -108,10 +119,15 @@ def _study_options(parser: argparse.ArgumentParser) -> None:
         "--profile", metavar="NAME", help="smoke, cpu, gpu or paper (default: gpu where CUDA is available, else cpu)"
     )
     parser.add_argument(
+        "--task",
+        default="caption",
+        metavar="NAME",
+        help="caption (default), vqa, video, classify or read: what the model is asked for",
+    )
+    parser.add_argument(
         "--data",
-        default="scenes",
         metavar="NAME|PATH",
-        help="scenes (default), or a folder of Parquet shards or in COCO layout",
+        help="scenes (default; scenes-motion for video), or a folder: Parquet shards, COCO layout, questions",
     )
     parser.add_argument("--work-dir", type=Path, metavar="DIR", help="where runs are kept (default: work_dirs)")
 
@@ -127,12 +143,19 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     return make_plan(
         ablation,
         profile,
-        arguments.data,
+        _data(arguments),
         arguments.work_dir or DEFAULT_WORK_DIR,
         replicates=getattr(arguments, "seeds", None),
         cfg_options=_cfg_options(arguments.cfg_options),
         tokenizer_path=arguments.tokenizer,
+        task_name=arguments.task,
     )
+
+
+def _data(arguments: argparse.Namespace) -> str:
+    from gitbench.tasks import get_task
+
+    return arguments.data or get_task(arguments.task).data
 
 
 def _default_profile() -> str:
@@ -160,7 +183,9 @@ def _cfg_options(items: list[str]) -> dict[str, Any]:
 def _command(arguments: argparse.Namespace, plan: Plan) -> str:
     """Return the command that gives this study again, with defaults that depend on the machine written out."""
     words = ["gitbench", "run", arguments.ablation, "--profile", plan.profile.name]
-    if arguments.data != "scenes":
+    if arguments.task != "caption":
+        words += ["--task", arguments.task]
+    if arguments.data is not None:
         words += ["--data", Path(arguments.data).name if Path(arguments.data).is_dir() else arguments.data]
     if arguments.seeds is not None:
         words += ["--seeds", str(arguments.seeds)]
@@ -173,6 +198,7 @@ def _list(arguments: argparse.Namespace) -> int:
     from gitbench.ablations import ablation_files, load_ablation, summary
     from gitbench.data import data_names
     from gitbench.profiles import PROFILES
+    from gitbench.tasks import TASKS
     from gitbench.variants import axes
 
     print("ablations")
@@ -187,11 +213,15 @@ def _list(arguments: argparse.Namespace) -> int:
     print("profiles")
     for profile in PROFILES.values():
         print(f"  {profile.name:<20} {profile.doc}")
+    print("tasks")
+    for name, task in TASKS.items():
+        print(f"  {name:<20} {task.doc}")
     print("data sets")
     for name in data_names():
         print(f"  {name:<20} part of gitbench: rendered, with captions, questions and graphs; no file, no network")
     print(
-        "  FOLDER               Parquet shards ({train,val,test}*.parquet with image, captions), or COCO layout (images/ + JSON)"
+        "  FOLDER               Parquet shards ({train,val,test}*.parquet with image, captions), or COCO layout (images/ +\n"
+        "                       JSON); vqa: images/ + questions.json; read: Parquet with text; classify: with label"
     )
     print("variants")
     for axis, names in axes().items():
@@ -239,7 +269,8 @@ def _report(arguments: argparse.Namespace) -> int:
     from gitbench.runs.store import DEFAULT_WORK_DIR
 
     work_dir = arguments.work_dir or DEFAULT_WORK_DIR
-    study = find_study(work_dir, arguments.ablation, arguments.profile or _default_profile(), arguments.data)
+    profile = arguments.profile or _default_profile()
+    study = find_study(work_dir, arguments.ablation, profile, _data(arguments), arguments.task)
     print(f"report: {publish(work_dir, study, arguments.out) / 'report.html'}")
     return 0
 
@@ -255,8 +286,16 @@ def _scenes(arguments: argparse.Namespace) -> int:
 def _caption(arguments: argparse.Namespace) -> int:
     from gitbench.training.caption import caption_files
 
-    for path, caption in caption_files(arguments.images, arguments.weights, arguments.beam):
-        print(f"{path}\t{caption}")
+    captions = caption_files(
+        arguments.images,
+        arguments.weights,
+        arguments.beam,
+        tokenizer=arguments.tokenizer,
+        question=arguments.question,
+        frames=arguments.frames,
+    )
+    for images, caption in captions:
+        print(f"{images}\t{caption}")
     return 0
 
 

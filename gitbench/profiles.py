@@ -21,6 +21,7 @@ SMOKE = Profile(
     evaluate=EvaluateSpec(beam_size=2, max_length=22),
     contrastive=ContrastiveSpec(iterations=6, batch_images=8, lr=1e-3, warmup=2, width=64, layers=2, embedding=32),
     replicates=2,
+    frames=2,
     run_seconds=4,
     gpu_gib=1,
 )
@@ -47,6 +48,7 @@ CPU = Profile(
     evaluate=EvaluateSpec(beam_size=4, max_length=26),
     contrastive=ContrastiveSpec(iterations=250, batch_images=64, lr=1e-3, warmup=25, width=96, layers=2, embedding=64),
     replicates=5,
+    frames=4,
     run_seconds=75,
     gpu_gib=1,
 )
@@ -100,6 +102,7 @@ PAPER = Profile(
     replicates=3,
     run_seconds=200000,
     gpu_gib=30,
+    bert="bert-base-uncased",
 )
 
 PROFILES = {profile.name: profile for profile in (SMOKE, CPU, GPU, PAPER)}

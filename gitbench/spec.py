@@ -20,7 +20,8 @@ from typing import Any, Literal
 NUMERICS_VERSION = 2
 
 # The scores a claim may be about, as `gitbench.metrics` names them; all but the likelihood are on the papers' scale (x 100).
-METRICS = ("CIDEr", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "SPICE", "SceneF1", "test_nll")
+_CAPTION_METRICS = ("CIDEr", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "SPICE", "SceneF1")
+METRICS = (*_CAPTION_METRICS, "VQA", "EM", "accuracy", "accuracy-closed", "test_nll")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +101,20 @@ class EncoderInitSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DecoderInitSpec:
+    """Where the text decoder's first values come from. `path` of "bert" is a folder, "minilm" or a hub name; None: the
+    profile's BERT. The other fields are what planning finds there: facts of the checkpoint, which stand in for its path.
+    """
+
+    source: Literal["random", "bert"] = "random"
+    path: str | None = None
+    content: str | None = None  # hash of its config and weights
+    layers: int = 0  # of the BERT; a decoder takes the first ones
+    vocab_size: int = 0  # of the BERT; a tokenizer that was cut down takes some of its word rows
+    head_bias: bool = False  # whether it has the bias of the masked-language head, which becomes GIT's
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataSpec:
     """How much of a data set, at what size. A limit of None takes the whole split."""
 
@@ -119,6 +134,27 @@ class TextSpec:
     tokenizer: str = "wordpiece"
     vocab_size: int = 512
     max_tokens: int = 40  # payload tokens, without [CLS] and [SEP] (official `max_text_len`)
+    subset: bool = False  # of a BERT tokenizer keep only the pieces that the training captions use
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextChoiceSpec:
+    """Whose word pieces all runs of a study use: the profile's own, or those of its BERT, all or as far as they are used."""
+
+    tokenizer: Literal["own", "bert"] = "own"
+    subset: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSpec:
+    """What the model is asked for. All tasks are text generation: they differ in what is given and what is said.
+
+    "caption": a caption; "vqa": the answer to a question, which is given as a prefix; "video": the caption of a film of
+    `frames` frames; "classify": the name of a class; "read": the text in the image.
+    """
+
+    name: Literal["caption", "vqa", "video", "classify", "read"] = "caption"
+    frames: int = 0  # of a film; 0: still images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +201,8 @@ class Profile:
     replicates: int
     run_seconds: float  # one run on the machine the profile is made for; a first guess for --dry-run only
     gpu_gib: float  # memory a run needs on a GPU, for packing several onto one
+    frames: int = 6  # of a film, in the task "video"; 6 in every released video model
+    bert: str = "minilm"  # the BERT of arms that start from one: a folder, "minilm" or a hub name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,10 +220,12 @@ class Claim:
 
     `margin` is stated beforehand: in the metric's unit, or (`margin_unit="range"`) as a share of the distance from
     the blind floor to the ceiling. For "not_better", `treatment` must not exceed `reference` by more than the margin.
+    An "interaction" compares two gains: from `treatment_from` to `treatment`, and from `reference_from` to `reference`;
+    the first must exceed the second.
     """
 
     name: str
-    kind: Literal["better", "not_better", "equivalent"]
+    kind: Literal["better", "not_better", "equivalent", "interaction"]
     metric: str
     treatment: str
     reference: str
@@ -196,6 +236,14 @@ class Claim:
     quote: str  # a short quotation
     where: str  # page or table
     confidence: str  # code of facts: S seen, SQ seen as quotation, D digitised, H second-hand
+    treatment_from: str | None = None  # of an interaction only: where each of the two gains starts
+    reference_from: str | None = None
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The arms that the claim rests on."""
+        sides = (self.treatment, self.reference, self.treatment_from, self.reference_from)
+        return tuple(side for side in sides if side is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +251,8 @@ class Ablation:
     """A question, the axis it varies, the arms per profile, and the claims it judges.
 
     `crossed_with` names a second axis over which the whole comparison is repeated (the amount of data, say);
-    `common` holds the variants in which all arms, the blind floor too, depart from the profile.
+    `common` holds the variants in which all arms, the blind floor too, depart from the profile: one variant for every
+    profile, or profile -> variant (a profile that is not named keeps its own).
     """
 
     name: str
@@ -214,7 +263,7 @@ class Ablation:
     claims: tuple[Claim, ...] = ()
     base: str = "base"
     crossed_with: str | None = None
-    common: Mapping[str, str] = field(default_factory=dict)  # axis -> variant
+    common: Mapping[str, str | Mapping[str, str]] = field(default_factory=dict)  # axis -> variant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,12 +281,14 @@ class RunSpec:
     replicate: int
     encoder_training: EncoderTrainingSpec = EncoderTrainingSpec()  # its ratio is resolved into the rates of `train`
     encoder_init: EncoderInitSpec = EncoderInitSpec()
+    decoder_init: DecoderInitSpec = DecoderInitSpec()
+    task: TaskSpec = TaskSpec()
     variant_names: Mapping[str, str] = field(default_factory=dict)  # axis -> name, for config.py; not in the key
     cfg_options: Mapping[str, Any] = field(default_factory=dict)  # --cfg-options; in the key when not empty
 
 
 # Younger than some results: they enter a run's key where they are not the default.
-_YOUNGER_AXES = ("encoder_training", "encoder_init")
+_YOUNGER = ("encoder_training", "encoder_init", "decoder_init", "task")
 
 
 def canonical(spec: RunSpec) -> dict[str, Any]:
@@ -250,13 +301,16 @@ def canonical(spec: RunSpec) -> dict[str, Any]:
     del values["data_name"]  # the data's fingerprint stands in for its name, and a tokenizer's content for its path
     if values["text"]["tokenizer"] != "wordpiece":
         values["text"]["tokenizer"] = "given"
+    if not values["text"]["subset"]:  # the field is younger than some results
+        del values["text"]["subset"]
+    del values["decoder_init"]["path"]  # its content stands in for it
     if not values["cfg_options"]:
         del values["cfg_options"]
     if values["data"]["vocabulary_images"] is None:  # the field is younger than some results
         del values["data"]["vocabulary_images"]
-    for axis in _YOUNGER_AXES:
-        if getattr(spec, axis) == RunSpec.__dataclass_fields__[axis].default:
-            del values[axis]
+    for part in _YOUNGER:
+        if getattr(spec, part) == RunSpec.__dataclass_fields__[part].default:
+            del values[part]
     return json.loads(json.dumps(values, sort_keys=True))
 
 

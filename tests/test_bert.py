@@ -15,7 +15,15 @@ from helpers_bert import ENCODER, bidirectional_hidden, git_for, hf_bert, saved,
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from gitbench.data.bert_folder import MINILM, BertConfig, bert_folder, decoder_spec, fingerprint, read_config
+from gitbench.data.bert_folder import (
+    MINILM,
+    BertConfig,
+    bert_folder,
+    decoder_spec,
+    described,
+    fingerprint,
+    read_config,
+)
 from gitbench.data.tokenizer import from_bert
 from gitbench.errors import GitbenchError
 from gitbench.models.bert import BertWeights, initialise_from_bert, load_bert
@@ -361,6 +369,25 @@ def test_the_fingerprint_is_of_content(folder: Path, tmp_path: Path) -> None:
         (same / name).write_bytes((folder / name).read_bytes())
     other = copy_with(folder, tmp_path / "other", **{"embeddings.LayerNorm.bias": torch.zeros(32)})
     assert fingerprint(same) == fingerprint(folder) != fingerprint(other)
+
+
+def test_a_description_holds_what_a_report_says_of_a_checkpoint(folder: Path, tmp_path: Path) -> None:
+    found = described(str(folder))
+    assert (found.source, found.path, found.content) == ("bert", str(folder.resolve()), fingerprint(folder))
+    assert (found.layers, found.vocab_size, found.head_bias) == (3, 60, False)
+    bias = torch.zeros(60)
+    for name in ("cls.predictions.bias", "module.cls.predictions.decoder.bias"):
+        assert described(str(copy_with(folder, tmp_path / name, **{name: bias}))).head_bias
+    torch_file = tmp_path / "torch"
+    torch_file.mkdir()
+    (torch_file / "config.json").write_text((folder / "config.json").read_text())
+    torch.save(
+        load_file(folder / "model.safetensors") | {"cls.predictions.bias": bias}, torch_file / "pytorch_model.bin"
+    )
+    assert described(str(torch_file)).head_bias
+    (torch_file / "model.safetensors").write_text("not weights")
+    with pytest.raises(GitbenchError, match="cannot be read as weights .*: download it again"):
+        described(str(torch_file))
 
 
 def test_neither_transformers_nor_the_package_is_imported_and_planning_needs_no_torch(folder: Path) -> None:

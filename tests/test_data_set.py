@@ -165,12 +165,22 @@ def test_a_batch_is_padded_and_marked(tokenizer: CaptionTokenizer) -> None:
 def test_images_with_fewer_captions_get_rows_that_predict_nothing() -> None:
     image = torch.zeros(3, 2, 2, dtype=torch.uint8)
     items = [
-        {"image": image, "tokens": ids, "image_id": "x", "index": 0, "pad_id": 0}
-        for ids in ([[2, 5, 3]], [[2, 3], [2, 6, 7, 3]])
+        {
+            "image": image,
+            "tokens": ids,
+            "prefix_lengths": given,
+            "image_id": "x",
+            "index": 0,
+            "pad_id": 0,
+            "request_ids": [],
+            "request_prefixes": [],
+        }
+        for ids, given in (([[2, 5, 3]], [1]), ([[2, 3], [2, 6, 7, 3]], [1, 2]))
     ]
     batch = collate(items)
     assert batch["tokens"].tolist() == [[[2, 5, 3, 0], [0, 0, 0, 0]], [[2, 3, 0, 0], [2, 6, 7, 3]]]
-    assert batch["need_predict"].sum((1, 2)).tolist() == [2, 4]
+    assert batch["need_predict"].sum((1, 2)).tolist() == [2, 3]
+    assert batch["prefix_lengths"].tolist() == [[1, 0], [1, 2]]
 
 
 def test_only_the_data_set_needs_torch() -> None:

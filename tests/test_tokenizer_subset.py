@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
+import gitbench.data.tokenizer as tokenizer_module
+import gitbench.data.tokenizer_subset as subset_module
 from gitbench.data.bert_folder import MINILM
 from gitbench.data.scenes import Scenes
-from gitbench.data.tokenizer import CaptionTokenizer, from_bert
-from gitbench.data.tokenizer_subset import subset_for
+from gitbench.data.tokenizer import CaptionTokenizer, from_bert, tokenizer_for, train_wordpiece
+from gitbench.data.tokenizer_subset import rows_of, subset_for
 from gitbench.errors import GitbenchError
+from gitbench.spec import TextSpec
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 WORDS = ["the", "dog", "run", "runs", "##ning", "##s", "##un", "cat", "ab", "##cd", "##bc", "big", "."]
@@ -140,3 +143,42 @@ def test_scenes_need_few_of_berts_rows() -> None:
     assert [rows[k] for k in (small.pad_id, small.unk_id, small.bos_id, small.eos_id)] == [0, 100, 101, 102]
     for text in captions:
         assert small.decode(small.encode(text, 100)) == text
+
+
+def test_the_rows_are_found_again_from_the_two_vocabularies(tmp_path: Path) -> None:
+    full = bert_like(tmp_path / "bert")
+    small, rows = subset_for(full, ["The dog, running.", "Cat"])
+    small.save(tmp_path / "tokenizer.json")
+    assert rows_of(CaptionTokenizer.load(tmp_path / "tokenizer.json"), full) == rows
+    assert rows_of(full, full) == list(range(full.vocab_size))
+    with pytest.raises(GitbenchError, match=r"\d+ word pieces .* not in BERT's vocabulary \(.*\): use") as raised:
+        rows_of(train_wordpiece(["zebra crossing"] * 3, 60), full)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_study_cuts_it_down_once_for_each_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(tokenizer_module, "_IN_MEMORY", {})
+    source = Scenes("scenes", "train", 20)
+    captions = [caption for index in range(20) for caption in source.example(index).captions]
+    words = train_wordpiece(captions, 300).tokens()
+    for name, extra in (("a", ["unheard"]), ("b", ["unheard", "of"])):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "vocab.txt").write_text("\n".join(words + extra) + "\n")
+    text = TextSpec(tokenizer=str(tmp_path / "a"), subset=True)
+    first = tokenizer_for(text, source)
+    whole = from_bert(str(tmp_path / "a"))
+    assert first.vocab_size < whole.vocab_size and "unheard" not in first.tokens()
+    assert [pieces(first, caption) for caption in captions] == [pieces(whole, caption) for caption in captions]
+    tokenizer_for(TextSpec(tokenizer=str(tmp_path / "b"), subset=True), source)
+    tokenizer_for(text, Scenes("scenes", "train", 21))
+    assert len(list((tmp_path / "cache" / "tokenizers").glob("subset-*.json"))) == 3
+
+    monkeypatch.setattr(tokenizer_module, "_IN_MEMORY", {})
+    monkeypatch.setattr(subset_module, "subset_for", lambda *_: pytest.fail("cut down again"))
+    assert tokenizer_for(text, source).fingerprint() == first.fingerprint()
+
+
+def test_a_trained_vocabulary_is_not_cut_down() -> None:
+    with pytest.raises(GitbenchError, match="only a BERT tokenizer"):
+        tokenizer_for(TextSpec(subset=True), Scenes("scenes", "train", 3))

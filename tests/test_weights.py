@@ -12,7 +12,9 @@ from helpers_model import DECODER, ENCODER, VOCAB, pictures, texts, tiny
 
 import gitbench.models
 from gitbench.errors import GitbenchError
+from gitbench.models import GIT, build_model
 from gitbench.models.weights import from_huggingface, from_official, to_huggingface, to_official
+from gitbench.spec import DecoderSpec, EncoderSpec
 
 HEADS = {"encoder_heads": ENCODER.heads, "decoder_heads": DECODER.heads}
 
@@ -81,6 +83,73 @@ def test_hugging_face_extras_are_tolerated():
     assert_equal(model, from_huggingface(state, **HEADS))
 
 
+def test_both_spellings_of_the_temporal_embedding_at_once_are_refused():
+    state = to_huggingface(tiny(num_frames=2))
+    state["git.img_temperal_embedding.0"] = state["git.img_temporal_embedding.0"]
+    with pytest.raises(GitbenchError, match="under both spellings"):
+        from_huggingface(state, **HEADS)
+
+
+def test_a_gap_in_the_frames_is_told():
+    state = to_huggingface(tiny(num_frames=3))
+    del state["git.img_temporal_embedding.1"]
+    with pytest.raises(GitbenchError, match=r"1 missing \(git.img_temporal_embedding.1\); 1 unexpected .*embedding.2"):
+        from_huggingface(state, **HEADS)
+
+
+RELEASED = {  # encoder width and heads, patch, pixels, frames: the kinds of the released models
+    "base": (768, 12, 16, 224, 0),
+    "base, VQA": (768, 12, 16, 480, 0),
+    "base, video": (768, 12, 16, 224, 6),
+    "large": (1024, 16, 14, 224, 0),
+    "large, VQA": (1024, 16, 14, 420, 0),
+    "large, video": (1024, 16, 14, 224, 6),
+}
+
+
+@pytest.mark.parametrize("name", RELEASED)
+@pytest.mark.parametrize(("save", "load"), [(to_official, from_official), (to_huggingface, from_huggingface)])
+def test_released_widths_are_read_off_the_tensors_heads_included(save, load, name):
+    """One layer a side and few words, else as released: captioning, VQA and video, base and large."""
+    width, heads, patch, pixels, frames = RELEASED[name]
+    encoder = EncoderSpec(width=width, layers=1, heads=heads, patch=patch, image_size=pixels)
+    decoder = DecoderSpec(layers=1, width=768, heads=12, ffn=3072, max_positions=1024)
+    model = GIT(encoder=encoder, decoder=decoder, vocab_size=VOCAB, num_frames=frames).eval()
+    back = load(save(model))
+    assert back.encoder.spec == encoder and back.decoder.spec == decoder and back.num_frames == frames
+    assert_equal(model, back)
+
+
+@pytest.mark.parametrize(
+    ("name", "total"), [("git_base", 153_571_386 - 768 * 512), ("git_large", 371_541_562 - 1024 * 768)]
+)
+def test_whole_models_have_the_official_number_of_parameters(name, total):
+    """Counted on the official models, less CLIP's projection (width x 512 or 768), which GIT never uses."""
+    with torch.device("meta"):
+        state = to_official(build_model(name))
+    assert sum(value.numel() for key, value in state.items() if key != "textual.output.weight") == total
+    assert state["textual.output.weight"].shape == (30522, 768) and state["textual.output.weight"].is_meta
+
+
+def test_a_transposed_matrix_is_refused():
+    state = to_official(tiny())
+    name = "textual.transformer.encoder.layer.1.intermediate.dense.weight"
+    state[name] = state[name].T
+    with pytest.raises(
+        GitbenchError, match=r"layer.1.intermediate.dense.weight has shape \(48, 96\), expected \(96, 48\)"
+    ):
+        from_official(state, **HEADS)
+    state = to_official(tiny())
+    state["image_encoder.conv1.weight"] = state["image_encoder.conv1.weight"].flatten()
+    with pytest.raises(GitbenchError, match="not a GIT"):
+        from_official(state, **HEADS)
+
+
+def test_ids_can_be_given():
+    model = from_official(to_official(tiny()), **HEADS, pad_id=5, bos_id=6, eos_id=7)
+    assert (model.pad_id, model.bos_id, model.eos_id) == (5, 6, 7)
+
+
 def test_precision_is_kept():
     assert from_official(to_official(tiny().double()), **HEADS).head_bias.dtype == torch.float64
 
@@ -106,7 +175,7 @@ def test_misfits_are_listed():
         from_official({}, **HEADS)
     state = to_official(tiny())
     state["image_encoder.ln_pre.weight"] = torch.zeros(7)
-    with pytest.raises(GitbenchError, match=r"encoder.norm_pre.weight has shape \(7,\), expected \(32,\)"):
+    with pytest.raises(GitbenchError, match=r"image_encoder.ln_pre.weight has shape \(7,\), expected \(32,\)"):
         from_official(state, **HEADS)
 
 

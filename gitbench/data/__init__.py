@@ -15,12 +15,15 @@ from pathlib import Path
 
 from gitbench.data.base import SPLITS, Example, Source, check_split, content_hash
 from gitbench.errors import GitbenchError, unknown_name
-from gitbench.spec import DataSpec
+from gitbench.spec import DataSpec, TaskSpec
 
 __all__ = [
-    "SPLITS", "Example", "Source", "check_source", "data_label", "data_names", "limit_of", "open_source",
+    "CAPTIONS", "SPLITS", "Example", "Source", "check_source", "data_label", "data_names", "limit_of", "open_source",
     "study_fingerprint",
 ]  # fmt: skip
+
+
+CAPTIONS = TaskSpec()  # the task where none is named
 
 
 @lru_cache(maxsize=1)
@@ -39,10 +42,11 @@ def data_names() -> tuple[str, ...]:
     return tuple(_registry())
 
 
-def open_source(data: str, split: str, limit: int | None = None) -> Source:
+def open_source(data: str, split: str, limit: int | None = None, task: str = "caption") -> Source:
     """Open a split ("train", "val", "test") of a data set: a registered name, or the path of a folder.
 
-    A limit takes the first items; it is an upper bound for folders and the size itself for computed data.
+    A limit takes the first items; it is an upper bound for folders and the size itself for computed data. The task's
+    name says which files of a folder are meant; `tasks.open_task` also turns what they hold into the task's texts.
     """
     check_split(split)
     module = _registry().get(data)
@@ -52,7 +56,7 @@ def open_source(data: str, split: str, limit: int | None = None) -> Source:
     if path.exists():
         from gitbench.data.folder import open_folder
 
-        return open_folder(path, split, limit)
+        return open_folder(path, split, limit, task)
     if "/" in data or "\\" in data:
         raise GitbenchError(f"data folder {data} does not exist: check the path, or use {', '.join(data_names())}")
     raise GitbenchError(f"{unknown_name('data set', data, data_names())}; or pass the path of a folder")
@@ -71,9 +75,11 @@ def limit_of(spec: DataSpec, split: str) -> int | None:
     return {"train": spec.train_images, "val": spec.val_images, "test": spec.test_images}[split]
 
 
-def study_fingerprint(data: str, spec: DataSpec) -> str:
+def study_fingerprint(data: str, spec: DataSpec, task: TaskSpec = CAPTIONS) -> str:
     """Hash the content of the three splits as used. Enters every run key; image size and crops are in the spec."""
-    return content_hash([open_source(data, split, limit_of(spec, split)).fingerprint() for split in SPLITS])
+    from gitbench.data.tasks import open_task
+
+    return content_hash([open_task(data, split, limit_of(spec, split), task).fingerprint() for split in SPLITS])
 
 
 def check_source(source: Source) -> None:

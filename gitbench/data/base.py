@@ -33,6 +33,16 @@ class Example:
     graph: SceneGraph | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """A question about an image: the answers that count as right, and the one that is learned."""
+
+    question_id: str
+    text: str
+    answers: tuple[str, ...]  # of all annotators, repeated as often as they were given
+    answer: str
+
+
 @runtime_checkable
 class Source(Protocol):
     """One split of one data set."""
@@ -58,13 +68,17 @@ class Source(Protocol):
         """Raise what is wrong with captions or files, as far as that shows without decoding an image."""
 
 
-def clean_caption(text: object, where: str) -> str:
-    """Fold line separators and tabs to one space and strip; an empty caption is an error that names its place."""
+def clean_caption(text: object, where: str, what: str = "caption") -> str:
+    """Fold line separators and tabs to one space and strip; an empty caption is an error that names its place.
+
+    `what` is the noun shown to the user, for texts that are no captions.
+    """
     if not isinstance(text, str):
-        raise GitbenchError(f"{where}: a caption must be text, not {type(text).__name__}: correct or remove it")
+        article = "an" if what[0] in "aeiou" else "a"
+        raise GitbenchError(f"{where}: {article} {what} must be text, not {type(text).__name__}: correct or remove it")
     folded = re.sub(" {2,}", " ", _SEPARATORS.sub(" ", text)).strip()
     if not folded:
-        raise GitbenchError(f"{where}: empty caption: write one or remove it from the data")
+        raise GitbenchError(f"{where}: empty {what}: write one or remove it from the data")
     return folded
 
 

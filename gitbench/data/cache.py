@@ -1,4 +1,4 @@
-"""What is made once and used by every run: decoded images as one array, encoded captions, tokenizers.
+"""What is made once and used by every run: decoded images as one array, encoded texts, tokenizers.
 
 Files lie under `files.cache_dir()` and are named after content (fingerprint and settings), so a stale one cannot be
 picked up. They are written atomically under a lock, so runs that start together build a file once. Where the cache
@@ -108,10 +108,15 @@ def decoded_split(source: Source, store_size: int) -> np.ndarray:
     """Return all images of a split as squares: uint8 (n, store_size, store_size, 3), a read-only memory map.
 
     Photographs are resized (short side, bicubic) and centre-cropped as at test time; scenes are drawn at that size.
+    Of a source of films of F frames: uint8 (n, F, store_size, store_size, 3).
     """
-    fingerprint = content_hash([source.fingerprint(), str(store_size), str(STORE_VERSION)])[:20]
-    path = cache_dir() / "images" / f"{source.split}-{store_size}px-{fingerprint}.npy"
-    shape = (len(source), store_size, store_size, 3)
+    frames: int = getattr(source, "frame_count", 0)
+    content = getattr(source, "image_fingerprint", source.fingerprint)()
+    film = [f"{frames} frames"] if frames else []
+    fingerprint = content_hash([content, str(store_size), str(STORE_VERSION), *film])[:20]
+    of_frames = f"{frames}x" if frames else ""
+    path = cache_dir() / "images" / f"{source.split}-{of_frames}{store_size}px-{fingerprint}.npy"
+    shape = (len(source), *((frames,) if frames else ()), store_size, store_size, 3)
 
     def load(path: Path) -> np.ndarray:
         images = np.load(path, mmap_mode="r")
@@ -141,12 +146,16 @@ def decoded_split(source: Source, store_size: int) -> np.ndarray:
 def _chunks(source: Source, size: int) -> Iterator[np.ndarray]:
     """Yield the images of a split in order, a chunk at a time; photographs are decoded by a few threads."""
     draw = getattr(source, "render", None)
+    frames: int = getattr(source, "frame_count", 0)
+    step = max(1, _CHUNK // frames) if frames else _CHUNK
 
     def one(index: int) -> np.ndarray:
+        if frames:
+            return source.frames(index, frames, size)  # type: ignore[attr-defined]
         return draw(index, size) if draw else centre_square(source.image(index), size)
 
-    for start in range(0, len(source), _CHUNK):
-        indices = range(start, min(start + _CHUNK, len(source)))
+    for start in range(0, len(source), step):
+        indices = range(start, min(start + step, len(source)))
         if draw:  # drawing is Python: threads would not help
             yield np.stack([one(index) for index in indices])
         else:
@@ -154,39 +163,54 @@ def _chunks(source: Source, size: int) -> Iterator[np.ndarray]:
                 yield np.stack(list(pool.map(one, indices)))
 
 
-# ---- captions ---------------------------------------------------------------------------------------------------
+# ---- texts ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedCaptions:
-    """The payload tokens of all captions of a split, in one flat array with two levels of offsets."""
+    """The payload tokens of all texts of a split, in one flat array with two levels of offsets."""
 
     ids: np.ndarray  # int32 (tokens,)
-    captions: np.ndarray  # int64 (captions + 1,): where each caption starts in ids
+    captions: np.ndarray  # int64 (captions + 1,): where each text starts in ids
     images: np.ndarray  # int64 (images + 1,): where each image starts in captions
+    prefixes: np.ndarray  # int64 (captions,): how many tokens of each text are given; 0 for captions
+
+    def prefixes_of(self, index: int) -> list[int]:
+        """Return how many tokens of each of one image's texts are given."""
+        return self.prefixes[int(self.images[index]) : int(self.images[index + 1])].tolist()
 
     def of(self, index: int) -> list[list[int]]:
-        """Return the token lists of one image's captions."""
+        """Return the token lists of one image's texts: given and said tokens together."""
         first, last = int(self.images[index]), int(self.images[index + 1])
         bounds = self.captions[first : last + 1].tolist()
         return [self.ids[a:b].tolist() for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
 
 
 def encoded_split(source: Source, tokenizer: Encoder, max_tokens: int) -> EncodedCaptions:
-    """Return the captions of a split as tokens, at most `max_tokens` each, without [CLS] and [SEP]."""
+    """Return the texts of a split as tokens, without [CLS] and [SEP]: captions, or what its task has for texts.
+
+    At most `max_tokens` each; see `joined` for texts with a given part.
+    """
     key = content_hash([source.fingerprint(), tokenizer.fingerprint(), str(max_tokens), "1"])[:20]
     path = cache_dir() / "captions" / f"{source.split}-{key}.npz"
 
     def load(path: Path) -> EncodedCaptions:
         with np.load(path) as arrays:
-            return EncodedCaptions(ids=arrays["ids"], captions=arrays["captions"], images=arrays["images"])
+            # files of captions need no prefixes, and those made before there were tasks have none
+            given = arrays["prefixes"] if "prefixes" in arrays else np.zeros(len(arrays["captions"]) - 1, np.int64)
+            return EncodedCaptions(
+                ids=arrays["ids"], captions=arrays["captions"], images=arrays["images"], prefixes=given
+            )
 
     made: list[EncodedCaptions] = []
 
     def save(path: Path) -> None:
         made.append(_encode(source, tokenizer, max_tokens))
         buffer = io.BytesIO()
-        np.savez(buffer, ids=made[0].ids, captions=made[0].captions, images=made[0].images)
+        arrays = {"ids": made[0].ids, "captions": made[0].captions, "images": made[0].images}
+        if made[0].prefixes.any():
+            arrays["prefixes"] = made[0].prefixes
+        np.savez(buffer, **arrays)  # type: ignore[arg-type]
         path.write_bytes(buffer.getvalue())
 
     try:
@@ -196,12 +220,34 @@ def encoded_split(source: Source, tokenizer: Encoder, max_tokens: int) -> Encode
 
 
 def _encode(source: Source, tokenizer: Encoder, max_tokens: int) -> EncodedCaptions:
-    texts: list[str] = []
+    said: list[str] = []
+    given: list[str] = []
     images = [0]
+    texts_of = getattr(source, "texts", None)
     for index in range(len(source)):
-        texts += source.example(index).captions
-        images.append(len(texts))
-    lists = tokenizer.encode_all(texts, max_tokens)
+        if texts_of is None:
+            said += source.example(index).captions
+        else:
+            texts = texts_of(index)
+            said += [text.target for text in texts]
+            given += [text.prefix for text in texts]
+        images.append(len(said))
+    targets = tokenizer.encode_all(said, max_tokens)
+    starts = tokenizer.encode_all(given, max_tokens) if any(given) else [[]] * len(said)
+    pairs = [joined(start, target, max_tokens) for start, target in zip(starts, targets, strict=True)]
+    lists, prefixes = [ids for ids, _ in pairs], np.array([length for _, length in pairs], dtype=np.int64)
     lengths = np.array([len(ids) for ids in lists], dtype=np.int64)
     flat = np.fromiter((token for ids in lists for token in ids), dtype=np.int32, count=int(lengths.sum()))
-    return EncodedCaptions(ids=flat, captions=np.concatenate([[0], np.cumsum(lengths)]), images=np.array(images))
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    return EncodedCaptions(ids=flat, captions=offsets, images=np.array(images), prefixes=prefixes)
+
+
+def joined(prefix: list[int], target: list[int], max_tokens: int) -> tuple[list[int], int]:
+    """Join the tokens of a given and a said part, both already cut to `max_tokens`; also return how many are given.
+
+    As the official data code does: what is together longer than `max_tokens` keeps its last `max_tokens` - 2 tokens,
+    so the prefix is cut on its left, and the target only where it alone is longer.
+    """
+    together = prefix + target
+    cut = max(0, len(together) - max(0, max_tokens - 2)) if len(together) > max_tokens else 0
+    return together[cut:], max(0, len(prefix) - cut)

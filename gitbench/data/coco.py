@@ -10,7 +10,6 @@ Images are looked for in `images/`, in `images/<split folder>/`, and in the fold
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable
 from functools import cached_property
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gitbench.data.parquet import ALIASES
-from gitbench.data.photos import PhotoSource, Row, files_below, read_image_file
+from gitbench.data.photos import PhotoSource, Row, files_below, image_folders, read_image_file, split_by_hash
 from gitbench.errors import GitbenchError
 
 _SPLIT_NAMES = {name: split for split, names in ALIASES.items() for name in names} | {"restval": "train"}
@@ -48,8 +47,7 @@ def single_file(folder: Path) -> Path | None:
 
 def hashed_split(file_name: str) -> str:
     """Return the split of an image by its file name: about 80 % train, 10 % val, 10 % test."""
-    share = hashlib.sha256(Path(file_name).name.encode()).digest()[0] / 256
-    return "train" if share < 0.8 else "val" if share < 0.9 else "test"
+    return split_by_hash(Path(file_name).name.encode())
 
 
 class CocoSource(PhotoSource):
@@ -108,14 +106,12 @@ class CocoSource(PhotoSource):
         image = self._images[index][0]
         name, below = _file_name(image), str(image.get("filepath", ""))
         candidates = [self.folder / "images" / name, self.folder / "images" / below / name, self.folder / below / name]
-        candidates += [path / name for path in (self._split_folders)]
-        candidates.append(self.folder / name)
+        candidates += [path / name for path in self._folders]
         return next((path for path in candidates if path.is_file()), candidates[0])
 
     @cached_property
-    def _split_folders(self) -> list[Path]:
-        images = self.folder / "images"
-        return sorted(path for path in images.iterdir() if path.is_dir()) if images.is_dir() else []
+    def _folders(self) -> list[Path]:
+        return image_folders(self.folder)
 
     def raw_image(self, index: int) -> bytes:
         return read_image_file(self._find(index), self.rows[index].where)

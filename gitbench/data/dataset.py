@@ -1,6 +1,7 @@
-"""The PyTorch data set: one item is one image with all its captions, as uint8 pixels and token lists.
+"""The PyTorch data set: one item is one image with all its texts, as uint8 pixels and token lists.
 
-N images, k captions each, T tokens, S image side.
+N images, k texts each (captions, or questions with answers), T tokens, S image side, F frames of a film.
+A text is [CLS] prefix target [SEP], without a mark between the two, and only target and [SEP] are predicted.
 
 * In training an item's number is a *sample number* 0, 1, 2, ... without end. Its epoch is number // n; the image, the
   captions and the crop are functions of (seed, number) alone. So nothing depends on workers, on how many items were
@@ -18,14 +19,15 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from gitbench.data import limit_of, open_source
+from gitbench.data import CAPTIONS, limit_of
 from gitbench.data.base import Example
 from gitbench.data.cache import EncodedCaptions, decoded_split, encoded_split
 from gitbench.data.stream import Stream
+from gitbench.data.tasks import TaskSource, open_task
 from gitbench.data.tokenizer import CaptionTokenizer
 from gitbench.data.transforms import random_crop, stored_size
 from gitbench.seeding import derive_seed
-from gitbench.spec import DataSpec, TextSpec
+from gitbench.spec import DataSpec, TaskSpec, TextSpec
 
 
 def permutation(seed: int, epoch: int, count: int) -> np.ndarray:
@@ -37,10 +39,19 @@ def permutation(seed: int, epoch: int, count: int) -> np.ndarray:
     return np.argsort(keys, kind="stable")
 
 
+def prefix_ids(tokenizer: CaptionTokenizer, text: str, max_tokens: int) -> list[int]:
+    """Return what generation starts from: [CLS] and the tokens of a prefix (a question; "" for none).
+
+    As the official inference: the prefix is cut to `max_tokens`, then to its last `max_tokens` - 2.
+    """
+    payload = tokenizer.encode(text, max_tokens) if text else []
+    return [tokenizer.bos_id, *payload[max(0, len(payload) - max(0, max_tokens - 2)) :]]
+
+
 class CaptionDataset(Dataset):
     """A split for training (endless sample numbers) or evaluation (item k is image k).
 
-    captions_per_image: captions of an item; None takes all. Where an image has more, a random choice of them in
+    captions_per_image: texts of an item; None takes all. Where an image has more, a random choice of them in
     training and the first ones in evaluation; where it has fewer, they are repeated.
     Raises GitbenchError where the data are unusable.
     """
@@ -55,10 +66,12 @@ class CaptionDataset(Dataset):
         seed: int,
         captions_per_image: int | None,
         train: bool,
+        task: TaskSpec = CAPTIONS,
     ):
-        self.source = open_source(data, split, limit_of(data_spec, split))
+        self.source: TaskSource = open_task(data, split, limit_of(data_spec, split), task)
         self.data_spec, self.seed, self.train = data_spec, seed, train
         self.captions_per_image = captions_per_image
+        self.tokenizer, self.max_tokens = tokenizer, text_spec.max_tokens
         self.bos_id, self.eos_id, self.pad_id = tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id
         self.crop_scale = data_spec.crop_scale if train else None
         self.store_size = stored_size(data_spec.image_size, self.crop_scale)
@@ -76,7 +89,7 @@ class CaptionDataset(Dataset):
 
     @property
     def images(self) -> np.ndarray:
-        """All stored images: uint8 (n, store_size, store_size, 3)."""
+        """All stored images: uint8 (n, store_size, store_size, 3), of films (n, F, store_size, store_size, 3)."""
         if self._images is None:
             self._images = decoded_split(self.source, self.store_size)
         return self._images
@@ -95,50 +108,77 @@ class CaptionDataset(Dataset):
         return self.source.example(index)
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        """Return image (3, S, S) uint8, tokens (lists with [CLS] and [SEP]), image_id, index."""
+        """Return one image with its texts.
+
+        image (3, S, S) or (F, 3, S, S) uint8; tokens (a list of ids a text, with [CLS] and [SEP]); prefix_lengths (how
+        many ids of each are given, [CLS] included: 1 for a caption); image_id; index. In evaluation also what is to be
+        generated, all of it: request_ids, and request_prefixes (ids that start with [CLS]); in training both are empty.
+        """
         if not self.train and not 0 <= number < len(self):
             raise IndexError(number)  # ends a plain loop over the data set
         index = self.index_of(number)
         pixels = self.images[index]
         if self.crop_scale is not None:
-            stream = Stream("crop", self.seed, number)
-            pixels = random_crop(pixels, self.data_spec.image_size, self.crop_scale, stream)
-        image = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
-        payloads = self._chosen(self.encoded.of(index), number)
-        tokens = [[self.bos_id, *payload, self.eos_id] for payload in payloads]
-        return {"image": image, "tokens": tokens, "image_id": self.source.image_id(index), "index": index,
-                "pad_id": self.pad_id}  # fmt: skip
+            pixels = self._cropped(pixels, self.crop_scale, number)
+        image = torch.from_numpy(np.array(pixels)).movedim(-1, -3)
+        texts = list(zip(self.encoded.of(index), self.encoded.prefixes_of(index), strict=True))
+        chosen = self._chosen(texts, number)
+        requests = () if self.train else self.source.requests(index)
+        return {
+            "image": image,
+            "tokens": [[self.bos_id, *payload, self.eos_id] for payload, _ in chosen],
+            "prefix_lengths": [1 + given for _, given in chosen],
+            "image_id": self.source.image_id(index),
+            "index": index,
+            "pad_id": self.pad_id,
+            "request_ids": [request.request_id for request in requests],
+            "request_prefixes": [prefix_ids(self.tokenizer, one.prefix, self.max_tokens) for one in requests],
+        }
 
-    def _chosen(self, payloads: list[list[int]], number: int) -> list[list[int]]:
+    def _cropped(self, pixels: np.ndarray, scale: tuple[float, float], number: int) -> np.ndarray:
+        """Cut the crop of a sample number out of an image, or the same one out of every frame of a film."""
+
+        def cut(image: np.ndarray) -> np.ndarray:
+            return random_crop(image, self.data_spec.image_size, scale, Stream("crop", self.seed, number))
+
+        return cut(pixels) if pixels.ndim == 3 else np.stack([cut(frame) for frame in pixels])
+
+    def _chosen(self, texts: list[tuple[list[int], int]], number: int) -> list[tuple[list[int], int]]:
         wanted = self.captions_per_image
-        if wanted is None or len(payloads) == wanted:
-            return payloads
-        if len(payloads) < wanted:
-            return [payloads[place % len(payloads)] for place in range(wanted)]
+        if wanted is None or len(texts) == wanted:
+            return texts
+        if len(texts) < wanted:
+            return [texts[place % len(texts)] for place in range(wanted)]
         if self.train:
-            payloads = Stream("captions", self.seed, number).shuffled(payloads)
-        return payloads[:wanted]
+            texts = Stream("captions", self.seed, number).shuffled(texts)
+        return texts[:wanted]
 
 
 def collate(batch: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Stack items: images uint8 (N, 3, S, S), tokens int64 (N, k, T) padded right, need_predict bool (N, k, T).
 
-    T is the longest caption of the batch. `need_predict` is False on [CLS] and on padding and True on the payload and
-    [SEP], as the official code marks what counts in the loss. Images with fewer captions than the batch's most get
-    rows of padding, which predict nothing.
+    T is the longest text of the batch; films give images (N, F, 3, S, S). `need_predict` is False on [CLS], the prefix
+    and padding and True on the target and [SEP], as the official code marks what counts in the loss. prefix_lengths
+    int64 (N, k) counts [CLS] and the prefix. Images with fewer texts than the batch's most get rows of padding, which
+    predict nothing and have a prefix length of 0. request_ids and request_prefixes are lists, one of each image.
     """
     most = max(len(item["tokens"]) for item in batch)
     longest = max(len(tokens) for item in batch for tokens in item["tokens"])
     tokens = np.full((len(batch), most, longest), batch[0]["pad_id"], dtype=np.int64)
     need_predict = np.zeros(tokens.shape, dtype=bool)
+    prefix_lengths = np.zeros((len(batch), most), dtype=np.int64)
     for row, item in enumerate(batch):
-        for column, ids in enumerate(item["tokens"]):
+        for column, (ids, given) in enumerate(zip(item["tokens"], item["prefix_lengths"], strict=True)):
             tokens[row, column, : len(ids)] = ids
-            need_predict[row, column, 1 : len(ids)] = True
+            need_predict[row, column, given : len(ids)] = True
+            prefix_lengths[row, column] = given
     return {
         "images": torch.stack([item["image"] for item in batch]).contiguous(),
         "tokens": torch.from_numpy(tokens),
         "need_predict": torch.from_numpy(need_predict),
+        "prefix_lengths": torch.from_numpy(prefix_lengths),
         "image_ids": [item["image_id"] for item in batch],
         "indices": [item["index"] for item in batch],
+        "request_ids": [item["request_ids"] for item in batch],
+        "request_prefixes": [item["request_prefixes"] for item in batch],
     }

@@ -6,9 +6,11 @@ of the data becomes one line that names file and row and the fix.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gitbench.data.base import Example, clean_caption, content_hash, used_length
+from gitbench.data.base import SPLITS, Example, clean_caption, content_hash, used_length
 from gitbench.errors import GitbenchError
 from gitbench.files import cache_dir, read_json, write_json
 
@@ -26,7 +28,7 @@ FINGERPRINT_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """An image's id and its captions as they stand in the file."""
+    """An image's id and its captions (or its one label) as they stand in the file."""
 
     image_id: str
     captions: tuple[object, ...]
@@ -34,7 +36,9 @@ class Row:
 
 
 class PhotoSource(ABC):
-    """One split of a folder of photographs with captions."""
+    """One split of a folder of photographs with captions, or with other texts in the classes built on this one."""
+
+    holds = "captions"
 
     def __init__(self, folder: Path, split: str, limit: int | None):
         self.folder, self.split, self.limit = folder, split, limit
@@ -57,7 +61,7 @@ class PhotoSource(ABC):
         rows = self.load_rows()
         what = f"{self.folder} ({self.split})"
         if not rows:
-            raise GitbenchError(f"{what} holds no images with captions: fill the split or pass other data")
+            raise GitbenchError(f"{what} holds no images with {self.holds}: fill the split or pass other data")
         return rows[: used_length(len(rows), self.limit, what)]
 
     def __len__(self) -> int:
@@ -72,6 +76,10 @@ class PhotoSource(ABC):
         if not row.captions:
             raise GitbenchError(f"{row.where}: the image has no caption: add one or remove the row")
         return Example(image_id=row.image_id, captions=tuple(clean_caption(text, row.where) for text in row.captions))
+
+    def texts_to_hash(self, index: int) -> Iterable[str]:
+        """Return the cleaned texts of an item that enter the fingerprint."""
+        return self.example(index).captions
 
     def image(self, index: int) -> np.ndarray:
         """Decode an image: uint8 (H, W, 3), RGB."""
@@ -100,6 +108,7 @@ class PhotoSource(ABC):
 
     def _memory(self) -> Path:
         parts = [str(FINGERPRINT_VERSION), self.split, str(self.limit), str(self.folder.resolve())]
+        parts += [] if self.holds == "captions" else [self.holds]  # one file can hold captions and labels
         for file in sorted(self.files()):
             status = file.stat()
             parts += [str(file.resolve()), str(status.st_size), str(status.st_mtime_ns)]
@@ -119,9 +128,8 @@ class PhotoSource(ABC):
         def parts() -> Iterable[str | bytes]:
             yield str(FINGERPRINT_VERSION)
             for index in range(len(self)):
-                example = self.example(index)
-                yield example.image_id
-                yield from example.captions
+                yield self.image_id(index)
+                yield from self.texts_to_hash(index)
                 yield self.raw_image(index)
 
         fingerprint = content_hash(parts())
@@ -157,6 +165,32 @@ def read_image_file(path: Path, where: str) -> bytes:
         raise GitbenchError(f"{where}: image {path} is missing: add it or remove its row") from None
     except OSError as error:
         raise GitbenchError(f"{where}: image {path} cannot be read ({error.strerror}): check the file") from None
+
+
+def image_folders(folder: Path) -> list[Path]:
+    """Return where images are looked for: `images/`, its subfolders by name, and the folder itself."""
+    images = folder / "images"
+    below = sorted(path for path in images.iterdir() if path.is_dir()) if images.is_dir() else []
+    return [images, *below, folder]
+
+
+def split_by_hash(key: bytes) -> str:
+    """Return the split of an image by its name or bytes: about 80 % train, 10 % val, 10 % test; adding moves none."""
+    share = hashlib.sha256(key).digest()[0] / 256
+    return "train" if share < 0.8 else "val" if share < 0.9 else "test"
+
+
+def divided(keys: Iterable[bytes], where: str) -> dict[bytes, str]:
+    """Divide images by `split_by_hash`, whatever their order; where a split is empty the largest one gives it an image."""
+    ordered = sorted(set(keys), key=lambda key: hashlib.sha256(key).digest())
+    if len(ordered) < len(SPLITS):
+        raise GitbenchError(f"{where}: {len(ordered)} images cannot be divided into train, val and test: add images")
+    splits = {key: split_by_hash(key) for key in ordered}
+    for split in SPLITS:
+        if split not in splits.values():
+            largest = Counter(splits.values()).most_common(1)[0][0]
+            splits[[key for key in ordered if splits[key] == largest][-1]] = split
+    return splits
 
 
 def files_below(folder: Path) -> list[Path]:

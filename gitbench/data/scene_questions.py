@@ -27,6 +27,10 @@ def _name(item: SceneObject) -> str:
     return f"{item.colour} {item.shape if item.count == 1 else _plural(item.shape)}"
 
 
+def _article(word: str) -> str:
+    return "an" if word[0] in "aeiou" else "a"
+
+
 def _unique(graph: SceneGraph, attribute: str) -> list[SceneObject]:
     """Return the objects whose shape (or colour) no other object shares."""
     values = [getattr(item, attribute) for item in graph.objects]
@@ -70,10 +74,10 @@ def _yes_no(graph: SceneGraph, stream: Stream) -> Question:
     """Ask for a thing that is there, or for one of the same shape in a colour that is not."""
     item = stream.choice(graph.objects)
     if stream.chance(0.5):
-        return f"is there a {item.colour} {item.shape}?", "yes"
+        return f"is there {_article(item.colour or '')} {item.colour} {item.shape}?", "yes"
     present = {other.colour for other in graph.objects if other.shape == item.shape}
     colour = stream.choice([name for name in words.COLOURS if name not in present])
-    return f"is there a {colour} {item.shape}?", "no"
+    return f"is there {_article(colour)} {colour} {item.shape}?", "no"
 
 
 def _relation(graph: SceneGraph, stream: Stream) -> Question | None:

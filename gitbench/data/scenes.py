@@ -35,6 +35,7 @@ class Scenes:
         check_split(split)
         self.name, self.split = name, split
         self.length = DEFAULT_IMAGES[split] if limit is None else limit
+        self.moving = name == "scenes-motion"
         if self.length < 1:
             raise GitbenchError(f"{name} {split}: a limit of {limit} images leaves nothing: use at least 1")
 
@@ -46,7 +47,7 @@ class Scenes:
 
     def scene(self, index: int) -> Scene:
         """Return the vector description with its graph."""
-        return sample_scene(self.name, VERSION, self.split, self._checked(index), moving=self.name == "scenes-motion")
+        return sample_scene(self.name, VERSION, self.split, self._checked(index), moving=self.moving)
 
     def example(self, index: int) -> Example:
         """Return five captions, questions with answers, and the exact graph."""

@@ -1,5 +1,7 @@
 """Text to tokens and back: WordPiece trained on the captions at hand, or BERT's own (the paper's tokenizer).
 
+BERT's own may be cut down to the pieces in those captions: see `tokenizer_subset`.
+
 Both lower-case and split as `bert-base-uncased`. Captions are encoded without [CLS] and [SEP]; the data set adds them.
 Training is deterministic: the trainer of `tokenizers` numbers the pieces "##x" in the order of a hash map, which
 differs between processes and then decides ties; so the whole alphabet is handed to it beforehand, sorted.
@@ -9,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -184,22 +186,39 @@ def _from_hub(name: str) -> CaptionTokenizer:
 
 
 def tokenizer_for(text: TextSpec, source: Source) -> CaptionTokenizer:
-    """Return the tokenizer of a study: BERT's, or WordPiece trained on `source` (the training split).
+    """Return the tokenizer of a study: WordPiece trained on `source` (the training split), or BERT's, whole or cut down.
 
-    A trained one is cached by content: captions, vocabulary size, version of the trainer and of the library.
+    What is made from the captions is cached by content: captions, what decides the making, version of the library.
     """
-    if text.tokenizer != "wordpiece":
-        return from_bert(text.tokenizer)
+    if text.tokenizer == "wordpiece":
+        if text.subset:
+            raise GitbenchError("only a BERT tokenizer can be cut down: name one, or leave out `subset`")
+        made_by = [str(text.vocab_size), str(TRAINER_VERSION)]
+        return _made(
+            f"wordpiece-{text.vocab_size}", source, made_by, lambda captions: train_wordpiece(captions, text.vocab_size)
+        )
+    whole = from_bert(text.tokenizer)
+    if not text.subset:
+        return whole
+    from gitbench.data.tokenizer_subset import SUBSET_VERSION, subset_for
+
+    made_by = [whole.fingerprint(), str(SUBSET_VERSION)]
+    return _made("subset", source, made_by, lambda captions: subset_for(whole, captions)[0])
+
+
+def _made(
+    name: str, source: Source, made_by: list[str], make: Callable[[Iterable[str]], CaptionTokenizer]
+) -> CaptionTokenizer:
+    """Make a tokenizer from the captions of `source`, once for each content of captions and `made_by`."""
     import tokenizers
 
-    key = content_hash([source.fingerprint(), str(text.vocab_size), str(TRAINER_VERSION), tokenizers.__version__])[:20]
-    path = cache_dir() / "tokenizers" / f"wordpiece-{text.vocab_size}-{key}.json"
+    key = content_hash([source.fingerprint(), *made_by, tokenizers.__version__])[:20]
+    path = cache_dir() / "tokenizers" / f"{name}-{key}.json"
     if path in _IN_MEMORY:
         return _IN_MEMORY[path]
 
     def build() -> CaptionTokenizer:
-        captions = (caption for index in range(len(source)) for caption in source.example(index).captions)
-        return train_wordpiece(captions, text.vocab_size)
+        return make(_sentences(source))
 
     def load(path: Path) -> CaptionTokenizer:
         try:
@@ -212,6 +231,16 @@ def tokenizer_for(text: TextSpec, source: Source) -> CaptionTokenizer:
     except CacheUnwritable:
         _IN_MEMORY[path] = build()
     return _IN_MEMORY[path]
+
+
+def _sentences(source: Source) -> Iterator[str]:
+    """Yield what a source has to say: its captions, or the given and said parts of its task's texts."""
+    texts = getattr(source, "texts", None)
+    for index in range(len(source)):
+        if texts is None:
+            yield from source.example(index).captions
+        else:
+            yield from (part for text in texts(index) for part in (text.prefix, text.target) if part)
 
 
 def _save_plain(tokenizer: CaptionTokenizer, path: Path) -> None:

@@ -2,7 +2,8 @@
 
 WordPiece takes the longest piece that fits, again and again. A vocabulary that keeps every piece so taken takes the
 same ones: what is gone was never the longest fit. That also holds for words that BERT cannot spell ([UNK]), as long as
-the pieces taken before the failure are kept, and they are. So the captions it was made from encode as before.
+the pieces taken before the failure are kept, and they are. So the captions it was made from encode as before. That is
+why studies keep every piece, however rare (`min_count=1`): with a higher count the text itself would change.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from gitbench.data.tokenizer import CaptionTokenizer
 from gitbench.errors import GitbenchError
 
 BATCH = 10_000  # captions encoded at a time
+SUBSET_VERSION = 1  # raise when the same captions would keep other pieces
 
 
 def subset_for(
@@ -50,6 +52,22 @@ def subset_for(
     kept |= {vocabulary[form] for letter in letters for form in (letter, inside + letter) if form in vocabulary}
     rows = [tokenizer.pad_id, *sorted(kept - {tokenizer.pad_id})]
     return _restricted(definition, {row: number for number, row in enumerate(rows)}, names), rows
+
+
+def rows_of(subset: CaptionTokenizer, whole: CaptionTokenizer) -> list[int]:
+    """Return the id in the `whole` vocabulary of each id of a tokenizer that was cut from it: what `subset_for` returned.
+
+    So the rows need no file of their own. Error: a piece that the whole vocabulary does not have.
+    """
+    numbers = {piece: number for number, piece in enumerate(whole.tokens())}
+    missing = [piece for piece in subset.tokens() if piece not in numbers]
+    if missing:
+        some = ", ".join(repr(piece) for piece in missing[:5]) + (" ..." if len(missing) > 5 else "")
+        raise GitbenchError(
+            f"{len(missing)} word pieces of the study's tokenizer are not in BERT's vocabulary ({some}): use the "
+            "tokenizer of that BERT, with text: bert or bert_subset in the ablation's `common`"
+        )
+    return [numbers[piece] for piece in subset.tokens()]
 
 
 def _count(tokenizer: CaptionTokenizer, captions: Iterable[str]) -> tuple[Counter[int], list[str]]:

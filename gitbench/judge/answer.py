@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from gitbench.judge.claims import INCOMPLETE, INCONCLUSIVE, NOT_TESTABLE, REFUTED, SUPPORTED, Verdict
 from gitbench.judge.frame import Study
 from gitbench.judge.scores import digits, display_name, signed, unit
+from gitbench.spec import Claim
 
 # What a decided claim means for the pair, by kind and verdict: "<treatment> <phrase> <reference>".
 _PHRASES = {
@@ -19,6 +20,8 @@ _PHRASES = {
     ("not_better", REFUTED): "is better than",
     ("equivalent", SUPPORTED): "is equivalent to",
     ("equivalent", REFUTED): "differs from",
+    ("interaction", SUPPORTED): "is a greater gain than",
+    ("interaction", REFUTED): "is not a greater gain than",
 }
 
 
@@ -45,7 +48,8 @@ def verdict_sentence(verdict: Verdict) -> str:
 def verdict_clause(verdict: Verdict) -> str:
     """Return one verdict as a clause: what holds, the difference with interval and n, and what decided."""
     claim = verdict.claim
-    pair = f"{claim.treatment} ({verdict.treatment}) against {claim.reference} ({verdict.reference})"
+    treatment, reference = sides(claim)
+    pair = f"{treatment} ({verdict.treatment}) against {reference} ({verdict.reference})"
     if verdict.word == INCOMPLETE:
         return f"no verdict yet on {pair}: {verdict.reason}"
     measured = measured_difference(verdict)
@@ -54,9 +58,16 @@ def verdict_clause(verdict: Verdict) -> str:
     if verdict.word == INCONCLUSIVE:
         return f"it stays open for {pair}: {measured}, {verdict.reason}; {further_seeds(verdict)}"
     phrase = _PHRASES[claim.kind, verdict.word]
+    return f"{treatment} ({verdict.treatment}) {phrase} {reference} ({verdict.reference}): {measured}; {verdict.reason}"
+
+
+def sides(claim: Claim) -> tuple[str, str]:
+    """Return what a claim compares, treatment and reference: names of arms, or of an interaction the two steps."""
+    if claim.kind != "interaction":
+        return claim.treatment, claim.reference
     return (
-        f"{claim.treatment} ({verdict.treatment}) {phrase} {claim.reference} ({verdict.reference}): "
-        f"{measured}; {verdict.reason}"
+        f"the step from {claim.treatment_from} to {claim.treatment}",
+        f"the step from {claim.reference_from} to {claim.reference}",
     )
 
 
@@ -66,7 +77,8 @@ def measured_difference(verdict: Verdict) -> str:
         return "no difference measured"
     metric, spread = verdict.claim.metric, verdict.interval or (verdict.difference,)
     places = digits((verdict.difference, verdict.margin or 0.0, *spread))
-    text = f"{display_name(metric)} difference {signed(verdict.difference, places)} {unit(metric)}"
+    what = "difference of the gains" if verdict.claim.kind == "interaction" else "difference"
+    text = f"{display_name(metric)} {what} {signed(verdict.difference, places)} {unit(metric)}"
     if verdict.interval:
         text += f", 95 % interval {signed(verdict.interval[0], places)} to {signed(verdict.interval[1], places)}"
     return f"{text}, n = {verdict.n} paired seed{'s' * (verdict.n != 1)}"

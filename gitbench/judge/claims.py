@@ -9,6 +9,9 @@ stated beforehand, and [L, U] the two one-sided 95 % Student-t bounds of d over 
 | not_better | U < m            | L > m               | otherwise    |
 | equivalent | -m < L and U < m | L > m or U < -m     | otherwise    |
 
+An "interaction" is judged as "better" is, d being a difference of two gains, replicate by replicate: (treatment -
+treatment_from) - (reference - reference_from).
+
 Each SUPPORTED and each REFUTED is a test at 5 %: "not better" is half of an equivalence test, and it is refuted only
 when the improvement is credibly above zero *and* credibly at least the margin. A p-value above 0.05 supports nothing.
 INCONCLUSIVE comes with the number of further replicates that would decide at 80 % power, if the difference and its
@@ -17,7 +20,7 @@ spread are as seen here. Before any of that a claim can fail to be testable: see
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -89,15 +92,17 @@ def judge_claim(study: Study, claim: Claim, frame: pd.DataFrame, yardstick_kind:
     """Judge one claim on the finished, un-overridden runs of its study (see the module's table of rules)."""
     basis: dict[str, Any] = {
         "claim": claim,
-        "treatment": study.arm(claim.treatment).label,
-        "reference": study.arm(claim.reference).label,
+        "treatment": _side_label(study, claim.treatment, claim.treatment_from),
+        "reference": _side_label(study, claim.reference, claim.reference_from),
     }
     rows = frame[(frame["metric"] == claim.metric) & np.isfinite(frame["value"])]
     counted = rows[~rows["overridden"]]
     notes = _exclusions(rows)
     missing = _missing(study, claim, rows)
-    values = {arm: _by_replicate(counted, arm) for arm in (claim.treatment, claim.reference)}
-    pair = paired_difference(values[claim.treatment], values[claim.reference])
+    values = {arm: _by_replicate(counted, arm) for arm in claim.arms}
+    pair = paired_difference(
+        _side(values, claim.treatment, claim.treatment_from), _side(values, claim.reference, claim.reference_from)
+    )
     if missing or pair is None:
         reason = missing or "no run counts: all were changed by --cfg-options"
         return Verdict(**basis, word=INCOMPLETE, reason=reason, notes=tuple(notes))
@@ -122,7 +127,8 @@ def judge_claim(study: Study, claim: Claim, frame: pd.DataFrame, yardstick_kind:
         "interval": None if pair.interval.low is None else (pair.interval.low, pair.interval.high),
     }
     margin = _margin(claim, floor, ceiling)
-    problem = _scale_problem(claim, pair, floor, ceiling if yardstick_kind != "leave-one-out" else None, margin)
+    means = tuple(float(series.mean()) for series in values.values())
+    problem = _scale_problem(claim, pair, means, floor, ceiling if yardstick_kind != "leave-one-out" else None, margin)
     if problem:
         return Verdict(**basis, margin=margin, word=NOT_TESTABLE, reason=problem, notes=tuple(notes))
     assert margin is not None
@@ -137,7 +143,7 @@ def decide(basis: Mapping[str, Any], claim: Claim, pair: PairedDifference, margi
     low, high = sorted(sign * bound for bound in pair.bounds)
     mean, sd, n = float(differences.mean()), float(differences.std(ddof=1)), len(differences)
     further = None
-    if claim.kind == "better":
+    if claim.kind in ("better", "interaction"):
         word = SUPPORTED if low > margin else REFUTED if high < margin else INCONCLUSIVE
         p, exact = (test(differences, margin, "greater") for test in (t_test, sign_flip))
     elif claim.kind == "not_better":
@@ -198,12 +204,18 @@ def _further_seeds(kind: str, mean: float, margin: float, sd: float, n: int) -> 
 
 
 def _scale_problem(
-    claim: Claim, pair: PairedDifference, floor: float | None, ceiling: float | None, margin: float | None
+    claim: Claim,
+    pair: PairedDifference,
+    means: Sequence[float],
+    floor: float | None,
+    ceiling: float | None,
+    margin: float | None,
 ) -> str | None:
-    """Return why these runs cannot test the claim, or None.
+    """Return why these runs cannot test the claim, or None; `means` are those of all arms that it rests on.
 
     "Better" needs the better arm off the floor and the worse one off the ceiling. "Not better" and "equivalent" need
-    both arms off the floor too: an arm that learned nothing would support them for the wrong reason. A leave-one-out
+    both arms off the floor too: an arm that learned nothing would support them for the wrong reason. An interaction
+    needs all its arms off both ends, where a gain would be cut short. A leave-one-out
     ceiling (references against each other) is passed as None here, since a captioner may honestly exceed it.
     """
     n = len(pair.replicates)
@@ -219,7 +231,7 @@ def _scale_problem(
     if float(np.std(pair.differences)) == 0.0:
         return "the paired differences do not vary at all, so the replicates are no independent draws"
     sign = -1.0 if lower_is_better(claim.metric) else 1.0
-    worse, better = sorted(sign * float(np.mean(values)) for values in (pair.treatment, pair.reference))
+    worse, *_, better = sorted(sign * mean for mean in means)
     bottom, top = sign * floor, None if ceiling is None else sign * ceiling
     if top is not None and top <= bottom:
         return "the ceiling is not above the blind floor"
@@ -233,6 +245,8 @@ def _scale_problem(
         return "an arm is at the blind floor: it has learned nothing from the images"
     if top is not None and worse >= top - edge:
         return "both arms are at the ceiling, which leaves no room for a difference"
+    if claim.kind == "interaction" and top is not None and better >= top - edge:
+        return "an arm is at the ceiling, which cuts its gain short"
     return None
 
 
@@ -252,6 +266,16 @@ def _yardsticks(study: Study, counted: pd.DataFrame) -> tuple[float | None, floa
     return tuple(float(values.mean()) if len(values) else None for values in found)  # type: ignore[return-value]
 
 
+def _side(values: Mapping[str, pd.Series], arm: str, start: str | None) -> pd.Series:
+    """Return one side of a claim by replicate: an arm's values, or its gain over `start` where both have a value."""
+    return values[arm] if start is None else (values[arm] - values[start]).dropna()
+
+
+def _side_label(study: Study, arm: str, start: str | None) -> str:
+    label = study.arm(arm).label
+    return label if start is None else f"{study.arm(start).label} to {label}"
+
+
 def _by_replicate(rows: pd.DataFrame, arm: str) -> pd.Series:
     chosen = rows[rows["arm"] == arm]
     return pd.Series(chosen["value"].to_numpy(dtype=float), index=[int(each) for each in chosen["replicate"]])
@@ -259,7 +283,7 @@ def _by_replicate(rows: pd.DataFrame, arm: str) -> pd.Series:
 
 def _missing(study: Study, claim: Claim, rows: pd.DataFrame) -> str | None:
     """Say how many of the runs that this claim rests on have no value yet; None when all are there."""
-    needed = {claim.treatment, claim.reference} | {arm.name for arm in study.arms if arm.role == "floor"}
+    needed = set(claim.arms) | {arm.name for arm in study.arms if arm.role == "floor"}
     planned = {(run.arm, run.replicate) for run in study.runs if run.arm in needed}
     own = rows[rows["arm"].isin(needed)]
     done = set(zip(own["arm"], own["replicate"].astype(int), strict=True))

@@ -91,7 +91,7 @@ def load_study(work_dir: str | Path, ablation: str, profile: str, data: str) -> 
     folder = _existing(work_dir) / "studies"
     path = folder / f"{ablation}.{profile}.{data}.json"
     if not path.is_file():
-        known = ", ".join(sorted(each.stem for each in folder.glob("*.json"))) or "(none)"
+        known = ", ".join(each.stem for each in study_files(folder)) or "(none)"
         raise GitbenchError(
             f"no study {path.stem} in {work_dir}: run `gitbench run {ablation} --profile {profile}`; found: {known}"
         )
@@ -100,7 +100,12 @@ def load_study(work_dir: str | Path, ablation: str, profile: str, data: str) -> 
 
 def load_studies(work_dir: str | Path) -> list[Study]:
     """Load every study of a work directory, sorted by file name."""
-    return [_parse_study(path) for path in sorted((_existing(work_dir) / "studies").glob("*.json"))]
+    return [_parse_study(path) for path in study_files(_existing(work_dir) / "studies")]
+
+
+def study_files(folder: Path) -> list[Path]:
+    """Return the files of the studies in a folder; beside each lies its proof, "<study>.proof.json"."""
+    return sorted(path for path in folder.glob("*.json") if not path.name.endswith(".proof.json"))
 
 
 def load_record(work_dir: str | Path, run_key: str) -> dict[str, Any] | None:

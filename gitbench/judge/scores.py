@@ -14,7 +14,10 @@ from gitbench.spec import METRICS
 SCORES = METRICS
 
 # The scores a printed table shows; the others stand in table.csv and in a folded table of the page.
-HEADLINE = ("CIDEr", "BLEU-4", "METEOR", "ROUGE-L", "SPICE", "SceneF1", "test_nll")
+HEADLINE = (
+    *("CIDEr", "BLEU-4", "METEOR", "ROUGE-L", "SPICE", "SceneF1"),
+    *("VQA", "EM", "accuracy", "accuracy-closed", "test_nll"),
+)
 
 # Cost columns of a record, with their units.
 COSTS = {
@@ -26,15 +29,22 @@ COSTS = {
     "peak_memory_bytes": "byte",
     "train_images_per_second": "image/s",
     "seconds": "s",
+    "pretrain_seconds": "s",
 }
 
 _UNITS = {"test_nll": "nat/token"}
 _LOWER_IS_BETTER = {"test_nll", "nll", "perplexity"}
-_NAMES = {"test_nll": "test NLL", "SceneF1": "scene F1"}
+_NAMES = {
+    "test_nll": "test NLL",
+    "SceneF1": "scene F1",
+    "VQA": "VQA accuracy",
+    "EM": "exact match",
+    "accuracy-closed": "accuracy, closed vocabulary",
+}
 
 
 def unit(metric: str) -> str:
-    """Return the unit of a metric; caption scores are in points, a hundred times their fraction."""
+    """Return the unit of a metric; scores of captions and answers are in points, a hundred times their fraction."""
     return COSTS.get(metric) or _UNITS.get(metric, "points")
 
 

@@ -1,10 +1,13 @@
-"""Caption metrics, each score with its signature: BLEU, METEOR, ROUGE-L, CIDEr, SPICE, and SceneF1 on `scenes`.
+"""Metrics, each score with its signature: captions by BLEU, METEOR, ROUGE-L, CIDEr, SPICE, and SceneF1 on `scenes`;
+answers by VQA accuracy and exact match.
 
 One file a metric family: `captions` (BLEU, ROUGE-L, CIDEr), `meteor`, `spice`, `scene_graph`; `scorer` runs them all,
-`aggregate` turns stored per-image values back into corpus scores without Java. No torch here.
+`aggregate` turns stored per-image values back into corpus scores without Java; `answers` (with `vqa`) scores the
+answers of the other tasks. No torch here.
 """
 
 from gitbench.metrics.aggregate import CORPUS_METRICS, aggregate, from_totals, statistics
+from gitbench.metrics.answers import answer_ceiling, score_answers
 from gitbench.metrics.base import SCALE, Score, Scores
 from gitbench.metrics.scorer import CaptionScorer, leave_one_out
 
@@ -15,7 +18,9 @@ __all__ = [
     "Score",
     "Scores",
     "aggregate",
+    "answer_ceiling",
     "from_totals",
     "leave_one_out",
+    "score_answers",
     "statistics",
 ]

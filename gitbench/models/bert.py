@@ -29,7 +29,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gitbench.data.bert_folder import BertConfig, bert_folder, decoder_spec, read_config, weight_files
+from gitbench.data.bert_folder import (
+    HEAD_BIAS,
+    BertConfig,
+    bert_folder,
+    decoder_spec,
+    plain_name,
+    read_config,
+    weight_files,
+)
 from gitbench.errors import GitbenchError
 from gitbench.models.git import GIT
 from gitbench.models.weights import read_tensors
@@ -51,7 +59,6 @@ _LAYER = {
     "down": ("output.dense",),
     "norm2": ("output.LayerNorm",),
 }
-_HEAD_BIAS = ("cls.predictions.bias", "cls.predictions.decoder.bias")  # one tensor under two names; either may be there
 _IGNORED = re.compile(r"(pooler|cls|classifier|qa_outputs)\.|embeddings\.(position_ids|token_type_ids)$")
 
 
@@ -77,18 +84,19 @@ def load_bert(source: str | Path) -> BertWeights:
     for file in weight_files(folder):
         state.update(read_tensors(file))
     state = {_plain(name): value for name, value in state.items()}
-    head_bias = next((state[name] for name in _HEAD_BIAS if name in state), None)
+    head_bias = next((state[name] for name in HEAD_BIAS if name in state), None)
     tensors = {name: value for name, value in state.items() if not _IGNORED.match(name)}
     shapes = _shapes(config)
     _check(folder, tensors, shapes)
     if head_bias is not None and tuple(head_bias.shape) != (config.vocab_size,):
-        _disagree(folder, _HEAD_BIAS[0], head_bias, (config.vocab_size,))
+        _disagree(folder, HEAD_BIAS[0], head_bias, (config.vocab_size,))
     return BertWeights(source=str(source), config=config, tensors=tensors, head_bias=head_bias)
 
 
 def _plain(name: str) -> str:
-    name = re.sub(r"^(module\.)*(bert\.)?", "", name)
-    return re.sub(r"LayerNorm\.(gamma|beta)$", lambda m: f"LayerNorm.{'weight' if m[1] == 'gamma' else 'bias'}", name)
+    """A tensor's name, its LayerNorm's parts as PyTorch calls them."""
+    kinds = {"gamma": "weight", "beta": "bias"}
+    return re.sub(r"LayerNorm\.(gamma|beta)$", lambda found: f"LayerNorm.{kinds[found[1]]}", plain_name(name))
 
 
 def _shapes(config: BertConfig) -> dict[str, tuple[int, ...]]:

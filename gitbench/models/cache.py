@@ -1,9 +1,10 @@
 """What a new text token may see while a caption is generated: keys and values in slots, and a mask over them.
 
-Slots are filled from left to right: image tokens, prefix tokens, then one slot per beam and step. Nothing is ever
-moved when beams change places: each beam carries the list of the slots that its own history wrote (`visible`), and a
-beam that takes over another's history takes over its list. The image and the prefix stand there once per image, not
-once per beam. With cross-attention the slots hold text only, and the image stands beside them, unmasked and uncopied.
+Slots are filled from left to right: image tokens, prefix tokens, then one slot per beam and step. Where prefixes differ
+in length, the slots of their pads are seen by nobody. Nothing is ever moved when beams change places: each beam carries
+the list of the slots that its own history wrote (`visible`), and a beam that takes over another's history takes over
+its list. The image and the prefix stand there once per image, not once per beam. With cross-attention the slots hold
+text only, and the image stands beside them, unmasked and uncopied.
 A decoder makes the cache that suits it (`Decoder.cache`).
 
 N images, B beams, h heads, d head width, C slots allocated.

@@ -44,14 +44,26 @@ class TextEmbedding(nn.Module):
         self.norm = nn.LayerNorm(spec.width, eps=1e-8)
         self.dropout = nn.Dropout(spec.dropout)
 
-    def forward(self, tokens: Tensor, start: int = 0) -> Tensor:
-        """Embed ids (M, T), whose first column stands at position `start`, to (M, T, D)."""
-        end, limit = start + tokens.shape[1], self.positions.num_embeddings
-        if end > limit:
+    def forward(self, tokens: Tensor, start: int | Tensor = 0) -> Tensor:
+        """Embed ids (M, T) to (M, T, D); their first column stands at position `start`, or row i at `start[i]`.
+
+        Positions given as a tensor are not checked (see `check_length`): that would wait for the device.
+        """
+        if isinstance(start, Tensor):
+            positions = self.positions(start[:, None] + torch.arange(tokens.shape[1], device=start.device))
+        else:
+            end = start + tokens.shape[1]
+            self.check_length(end)
+            positions = self.positions.weight[start:end]
+        return self.dropout(self.norm(self.words(tokens) + positions))
+
+    def check_length(self, length: int) -> None:
+        """Raise an error if a text of so many ids has no positions here."""
+        limit = self.positions.num_embeddings
+        if length > limit:
             raise GitbenchError(
-                f"a text of {end} tokens exceeds the decoder's {limit} positions: shorten it or raise max_positions"
+                f"a text of {length} tokens exceeds the decoder's {limit} positions: shorten it or raise max_positions"
             )
-        return self.dropout(self.norm(self.words(tokens) + self.positions.weight[start:end]))
 
 
 class DecoderLayer(nn.Module):

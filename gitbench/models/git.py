@@ -23,6 +23,7 @@ from gitbench.models.decoder import Decoder, SelfAttentionDecoder, TextEmbedding
 from gitbench.models.encoder import ImageEncoder
 from gitbench.models.generate import search
 from gitbench.models.init import initialise
+from gitbench.models.trie import Trie
 from gitbench.spec import DecoderSpec, EncoderSpec, VisionSpec
 
 DECODERS: dict[str, type[Decoder]] = {"self": SelfAttentionDecoder, "cross": CrossAttentionDecoder}
@@ -186,34 +187,56 @@ class GIT(nn.Module):
         self,
         images: Tensor,
         prefix: Tensor | None = None,
+        *,
+        image_index: Tensor | None = None,
         beam_size: int = 4,
         length_penalty: float = 0.6,
         max_length: int = 20,
+        vocabulary: Trie | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Caption images, without dropout: (sequences (N, L) int64, scores (N,)). See `generate.search` for the meaning
-        of the arguments; `prefix` (N, T) holds ids that start with [CLS], all of one length, unpadded.
+        """Write a text per prefix, without dropout: (sequences (M, L) int64, scores (M,)), by the search of
+        `generate.py`, where `beam_size`, `length_penalty` and `max_length` are explained.
 
-        Sequences start with [CLS] and the prefix and are filled up with [SEP]; each ends in at least one.
+        `prefix` (M, P) holds ids that start with [CLS], of any lengths, padded at the end; without it every text starts
+        with [CLS] alone. Text i belongs to image `image_index[i]`; without an index, the M = N texts stand in image
+        order. With a `vocabulary` every text is one of its entries, and length_penalty 0 makes the score log p of it.
+
+        Sequences start with [CLS] and the prefix, without pads, and are filled up with [SEP]; each ends in at least one.
         """
         was_training = self.training
         self.eval()
         try:
             return self._generate(
-                images, prefix, beam_size=beam_size, length_penalty=length_penalty, max_length=max_length
+                images,
+                prefix,
+                image_index,
+                beam_size=beam_size,
+                length_penalty=length_penalty,
+                max_length=max_length,
+                vocabulary=vocabulary,
             )
         finally:
             self.train(was_training)
 
-    def _generate(self, images: Tensor, prefix: Tensor | None, **options: Any) -> tuple[Tensor, Tensor]:
-        count = images.shape[0]
+    def _generate(
+        self, images: Tensor, prefix: Tensor | None, image_index: Tensor | None, **options: Any
+    ) -> tuple[Tensor, Tensor]:
+        count = images.shape[0] if image_index is None else image_index.numel()
+        if prefix is not None and (prefix.dim() != 2 or prefix.shape[0] != count or not prefix.shape[1]):
+            per = "image" if image_index is None else "entry of image_index"
+            raise GitbenchError(
+                f"prefix of shape {tuple(prefix.shape)}: pass one row of ids, starting with [CLS], per {per} ({count})"
+            )
+        if not count:
+            raise GitbenchError("there is nothing to generate: pass at least one image and one text to write")
+        gather = image_index is not None and not (
+            self._in_order(image_index, images.shape[0], count) and count == images.shape[0]
+        )
         if prefix is None:
             rows = 1 if self.vision.blind else count  # the blind say the same about every image
             prefix = torch.full((rows, 1), self.bos_id, device=images.device)
-        elif prefix.dim() != 2 or prefix.shape[0] != count or not prefix.shape[1]:
-            raise GitbenchError(
-                f"prefix of shape {tuple(prefix.shape)}: pass one row of ids, starting with [CLS], per image ({count})"
-            )
-        elif (prefix == self.pad_id).any():
-            raise GitbenchError("a prefix holds [PAD]: generate for prefixes of different lengths in separate calls")
-        sequences, scores = search(self, self.image_memory(images), prefix, **options)
+        memory = self.image_memory(images)
+        if gather and len(memory[0][0]) > 1:  # one row serves all
+            memory = [(k[image_index], v[image_index]) for k, v in memory]
+        sequences, scores = search(self, memory, prefix, **options)
         return sequences.expand(count, -1).clone(), scores.expand(count).clone()

@@ -1,8 +1,8 @@
 """Weights from and to the two published implementations: microsoft/GenerativeImage2Text and Hugging Face transformers.
 
 One table (`_tensors`) names every parameter in the three layouts; the four conversions only read it. Sizes are read
-off the tensors, so any checkpoint of the architecture fits. Missing and unexpected names are errors, never skipped in
-silence. What the layouts differ in (facts measured on both implementations):
+off the tensors, so any checkpoint of the architecture fits. Missing and unexpected names and other shapes are errors,
+never skipped in silence. Files are read in `checkpoint.py`. What the layouts differ in (measured on both):
 
 * official: a `module.` prefix on some checkpoints; CLIP's `image_encoder.proj`, which the model never uses; the tied
   head twice.
@@ -24,9 +24,11 @@ import torch
 from torch import Tensor
 
 from gitbench.errors import GitbenchError
-from gitbench.files import read_json
+from gitbench.models.checkpoint import huggingface_config, plain_names, read_checkpoint, read_tensors
 from gitbench.models.git import GIT
 from gitbench.spec import DecoderSpec, EncoderSpec
+
+__all__ = ["from_huggingface", "from_official", "read_tensors", "to_huggingface", "to_official"]
 
 State = Mapping[str, Tensor]
 
@@ -127,13 +129,15 @@ def _decoder_layer(ours: str, official: str, hf: str) -> Iterator[_Row]:
         yield from _pair(f"{ours}.{name}", f"{official}.{theirs}", f"{hf}.{theirs}")
 
 
-def from_official(state_dict: State, encoder_heads: int | None = None, decoder_heads: int | None = None) -> GIT:
+def from_official(
+    state_dict: State, encoder_heads: int | None = None, decoder_heads: int | None = None, **options: Any
+) -> GIT:
     """Build a model from an official state dict (the `model` entry of a released checkpoint), in eval mode.
 
-    Heads cannot be read off the tensors and default to width // 64. Ids are BERT's.
+    Heads cannot be read off the tensors and default to width // 64. Ids are BERT's unless given: `pad_id`, `bos_id`,
+    `eos_id`; so is `label_smoothing`.
     """
-    state = {re.sub(r"^(module\.)+", "", key): value for key, value in state_dict.items()}
-    return _build(state, "official", _OFFICIAL_HEAD, encoder_heads, decoder_heads)
+    return _build(plain_names(state_dict), "official", _OFFICIAL_HEAD, encoder_heads, decoder_heads, **options)
 
 
 def from_huggingface(
@@ -141,20 +145,24 @@ def from_huggingface(
 ) -> GIT:
     """Build a model from a `GitForCausalLM`: its state dict, or a folder or file that `save_pretrained` wrote.
 
-    Heads and ids are taken from the folder's config.json where there is one; arguments given here (also `pad_id`,
-    `bos_id`, `eos_id`, `label_smoothing`) come first. In eval mode.
+    Heads and ids are taken from the config.json in the folder or beside the file, where there is one; arguments given
+    here (also `pad_id`, `bos_id`, `eos_id`, `label_smoothing`) come first. In eval mode.
     """
+    state: State
     if isinstance(source, (str, Path)):
         path = Path(source)
-        config = read_json(path / "config.json") if (path / "config.json").is_file() else {}
+        state, file = read_checkpoint(path)
+        config = huggingface_config(file.parent)
         encoder_heads = encoder_heads or config.get("vision_config", {}).get("num_attention_heads")
         decoder_heads = decoder_heads or config.get("num_attention_heads")
         ids = {f"{name}_id": config.get(f"{name}_token_id") for name in ("pad", "bos", "eos")}
         options = {key: value for key, value in ids.items() if isinstance(value, int)} | options
-        state: State = _read(path)
     else:
         state = source
-    state = {key.replace("img_temperal_embedding", "img_temporal_embedding"): value for key, value in state.items()}
+    names = plain_names(state)
+    state = {name.replace("img_temperal_embedding", "img_temporal_embedding"): value for name, value in names.items()}
+    if len(state) < len(names):
+        raise GitbenchError("these weights hold the temporal embedding under both spellings: delete one of them")
     return _build(state, "huggingface", _HF_HEAD, encoder_heads, decoder_heads, **options)
 
 
@@ -200,15 +208,14 @@ def _build(
             "untied and GIT ties them; copy one over the other, or train with tie_word_embeddings=True"
         )
     model = _model_for(theirs, depths, encoder_heads, decoder_heads, options)
-    own = model.state_dict()
-    joined = {}
-    for name, parts in theirs.items():
-        value = torch.cat(parts) if len(parts) > 1 else parts[0]
-        if value.numel() != own[name].numel():
-            raise GitbenchError(
-                f"{name} has shape {tuple(value.shape)}, expected {tuple(own[name].shape)}: the checkpoint is not a GIT"
-            )
-        joined[name] = value.reshape(own[name].shape)
+    own, joined = model.state_dict(), {}
+    for row in rows:
+        names, parts = getattr(row, layout), theirs[row.ours]
+        for name, part, value in zip(names, own[row.ours].chunk(len(names)), parts, strict=True):
+            if value.shape != row.foreign(part).shape:
+                shapes = f"{tuple(value.shape)}, expected {tuple(row.foreign(part).shape)}"
+                raise GitbenchError(f"{name} has shape {shapes}: the checkpoint is not a GIT")
+        joined[row.ours] = torch.cat(parts).reshape(own[row.ours].shape)
     model.load_state_dict(joined)
     return model.to(words.dtype).eval()
 
@@ -241,6 +248,17 @@ def _heads(width: int, given: int | None, name: str) -> int:
     return given or width // 64
 
 
+# The tensors that tell a model's size, and their dimensions.
+_SIZING = {
+    "encoder.patch_embed.proj.weight": 4,
+    "encoder.pos_embed": 2,
+    "encoder.blocks.0.mlp.fc1.weight": 2,
+    "embedding.words.weight": 2,
+    "embedding.positions.weight": 2,
+    "decoder.layers.0.up.weight": 2,
+}
+
+
 def _model_for(
     tensors: Mapping[str, list[Tensor]],
     depths: tuple[int, int, int],
@@ -248,6 +266,10 @@ def _model_for(
     decoder_heads: int | None,
     options: dict[str, Any],
 ) -> GIT:
+    for name, dimensions in _SIZING.items():
+        for value in tensors.get(name, []):
+            if value.dim() != dimensions or 0 in value.shape:
+                raise GitbenchError(f"{name} has shape {tuple(value.shape)}: the checkpoint is not a GIT")
     patch = tensors["encoder.patch_embed.proj.weight"][0]
     vocab_size, width = tensors["embedding.words.weight"][0].shape
     vit_width, grid = patch.shape[0], round((tensors["encoder.pos_embed"][0].shape[0] - 1) ** 0.5)
@@ -267,29 +289,3 @@ def _model_for(
         max_positions=tensors["embedding.positions.weight"][0].shape[0],
     )
     return GIT(encoder=encoder, decoder=decoder, vocab_size=vocab_size, num_frames=depths[2], **options)
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a folder or file: safetensors (also in shards) or a PyTorch file; no pickled code is run."""
-    if path.is_dir():
-        files = sorted(path.glob("model*.safetensors")) or sorted(path.glob("pytorch_model*.bin"))
-    else:
-        files = [path] if path.is_file() else []
-    if not files:
-        raise GitbenchError(
-            f"{path} holds no weights: pass a folder with model.safetensors or pytorch_model.bin, or such a file"
-        )
-    state: dict[str, Tensor] = {}
-    for file in files:
-        state.update(read_tensors(file))
-    return state
-
-
-def read_tensors(file: Path) -> dict[str, Tensor]:
-    """Read the tensors of one safetensors or PyTorch file; no pickled code is run."""
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
-    except Exception as error:  # each format has its own family of errors
-        raise GitbenchError(f"{file} cannot be read as weights ({type(error).__name__}): download it again") from error

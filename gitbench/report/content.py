@@ -28,6 +28,7 @@ from gitbench.judge.frame import (
 )
 from gitbench.report.deviations import Deviation, deviations
 from gitbench.report.paper import paper_claims
+from gitbench.runs.proof import Proof, read_proof
 
 SAMPLES = 6  # test images whose captions a report shows
 
@@ -44,12 +45,13 @@ class SampleCaption:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One test image: its references and every arm's caption; `image` is (H, W, 3) uint8 or None."""
+    """One test image (or question): its references and every arm's text; `image` is (H, W, 3) uint8 or None."""
 
     image_id: str
     image: np.ndarray | None
     references: tuple[str, ...]
     captions: tuple[SampleCaption, ...]
+    given: str = ""  # the question
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +74,7 @@ class Content:
     provenance: Mapping[str, tuple[str, ...]]
     deviations: tuple[Deviation, ...]
     paper_claims: pd.DataFrame
+    proof: Proof | None  # that the arms differ in one thing
 
 
 def gather(
@@ -107,6 +110,7 @@ def gather(
         provenance=_provenance(work_dir, finished),
         deviations=tuple(deviations(record.get("spec") or {} for record in done.values())),
         paper_claims=paper_claims(ablation),
+        proof=read_proof(work_dir, f"{ablation}.{profile}.{data}"),
     )
 
 
@@ -155,7 +159,8 @@ def _samples(
     order = list(captions[arms[0].name])
     if images is not None:
         given = {str(identity) for identity in images}
-        order = [identity for identity in order if identity in given] or order
+        first_arm = captions[arms[0].name]
+        order = [each for each in order if str(first_arm[each].get("image", each)) in given] or order
     chosen = [order[index] for index in np.linspace(0, len(order) - 1, min(SAMPLES, len(order))).round().astype(int)]
     samples = []
     for identity in chosen:
@@ -164,7 +169,8 @@ def _samples(
         samples.append(
             Sample(
                 image_id=identity,
-                image=_image(images, entry["image_id"]),
+                image=_image(images, entry.get("image", entry["image_id"])),
+                given=entry.get("prefix", ""),
                 references=tuple(entry["references"]),
                 captions=tuple(
                     SampleCaption(

@@ -59,13 +59,14 @@ def deviations(specs: Iterable[Mapping[str, Any]], train_images: int | None = No
         ("decoder layers", here("{}", "decoder.layers"), "recipe-decoder_layers"),
         ("decoder hidden size", here("{}", "decoder.width"), "recipe-decoder_hidden_size"),
         ("decoder attention", here("{}-attention", "decoder.attention"), "recipe-decoder_attention"),
+        ("decoder start", _listed(map(_decoder_start, specs)), "recipe-decoder_start"),
         ("training images", amount, "table11-git_b-images"),
         ("passes over the data", _epochs(specs, train_images), "table11-git_b-epochs"),
         ("learning rate, encoder", here("{:g}", "train.lr_encoder"), "recipe-learning_rate_encoder"),
         ("learning rate, decoder", here("{:g}", "train.lr_decoder"), "recipe-learning_rate_decoder"),
         ("label smoothing", here("{:g}", "train.label_smoothing"), "recipe-label_smoothing"),
         ("dropout", here("{:g}", "decoder.dropout"), "recipe-dropout"),
-        ("vocabulary", here("{}, at most {} tokens", "text.tokenizer", "text.vocab_size"), "recipe-vocabulary"),
+        ("vocabulary", _listed(map(_vocabulary, specs)), "recipe-vocabulary"),
         ("beam size", here("{}", "evaluate.beam_size"), "recipe-beam_size"),
         ("length penalty", here("{:g}", "evaluate.length_penalty"), "recipe-length_penalty"),
     ]
@@ -76,6 +77,32 @@ def _start(spec: Mapping[str, Any]) -> dict[str, str]:
     """Say in words where an encoder's first values come from; a spec is silent where they are random."""
     words = {"random": "random values", "contrastive": "contrastive pre-training", "file": "weights of a file"}
     return {"source": words[spec.get("encoder_init", {}).get("source", "random")]}
+
+
+def _decoder_start(spec: Mapping[str, Any]) -> str:
+    """Say in words where a decoder's first values come from, and how much of a BERT that is."""
+    start = spec.get("decoder_init", {})
+    if start.get("source", "random") == "random":
+        return "random values"
+    words, kept = start["vocab_size"], spec["text"]
+    rows = f"{kept['vocab_size']:,} of {words:,}" if kept.get("subset") else f"all {words:,}"
+    bias = "its head bias" if start["head_bias"] else "no head bias in this checkpoint"
+    return f"BERT weights: first {spec['decoder']['layers']} of {start['layers']} layers, {rows} word rows, {bias}"
+
+
+def _vocabulary(spec: Mapping[str, Any]) -> str | None:
+    text = spec.get("text", {})
+    if not {"tokenizer", "vocab_size"} <= set(text):
+        return None
+    if text.get("subset"):
+        return f"BERT's, cut down to the {text['vocab_size']} tokens that the training captions use"
+    return f"{text['tokenizer']}, at most {text['vocab_size']} tokens"
+
+
+def _listed(found: Iterable[str | None]) -> str | None:
+    """List distinct values in order; None where one is missing."""
+    values = list(dict.fromkeys(found))
+    return None if None in values or not values else "; ".join(map(str, values))
 
 
 def _row(what: str, here: str, identity: str) -> Deviation:

@@ -23,7 +23,9 @@ from gitbench.files import atomic_path
 from gitbench.judge.claims import Verdict
 from gitbench.judge.scores import display_name, lower_is_better, unit
 from gitbench.report.content import Content, Sample, arms_in_order, counted
-from gitbench.report.tables import arm_interval, cost_text
+from gitbench.report.costs import cost_text
+from gitbench.report.tables import arm_interval
+from gitbench.spec import Claim
 
 INK, FAINT, RULE = "#1c1b19", "#6f6b63", "#dedad2"
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -155,6 +157,16 @@ def _amount_ticks(axes: Axes, sizes: dict[str, float]) -> None:
     axes.set_xlabel("training images (log scale)")
 
 
+def _sides(claim: Claim) -> tuple[str, str]:
+    """Return the two sides of a claim as an axis names them; an interaction's are differences themselves."""
+    if claim.kind != "interaction":
+        return claim.treatment, claim.reference
+    return (
+        f"({claim.treatment} \N{MINUS SIGN} {claim.treatment_from})",
+        f"({claim.reference} \N{MINUS SIGN} {claim.reference_from})",
+    )
+
+
 def difference_figure(verdicts: Sequence[Verdict]) -> Figure:
     """Draw each claim's paired differences: every seed, mean with 95 % interval, zero, and the margin as a band."""
     figure = Figure(figsize=(WIDTH, 1.15 + 0.75 * len(verdicts)), layout="constrained")
@@ -173,9 +185,7 @@ def difference_figure(verdicts: Sequence[Verdict]) -> Figure:
             half = verdict.interval[1] - verdict.difference
             axes.errorbar(verdict.difference, height - 0.08, xerr=half, fmt="o", color=colour, ms=6, capsize=4, lw=1.4)
     axes.axvline(0, color=INK, lw=0.8)
-    axes.set_yticks(
-        range(len(verdicts)), [f"{v.claim.treatment}\n\N{MINUS SIGN} {v.claim.reference}" for v in verdicts][::-1]
-    )
+    axes.set_yticks(range(len(verdicts)), ["\n\N{MINUS SIGN} ".join(_sides(v.claim)) for v in verdicts][::-1])
     axes.set_ylim(-0.5, len(verdicts) - 0.5)
     metrics = list(dict.fromkeys(display_name(verdict.claim.metric) for verdict in verdicts))
     axes.set_xlabel(f"paired difference in {', '.join(metrics)}; shaded: up to the margin")
@@ -308,6 +318,8 @@ def _binned(table: pd.DataFrame, most: int = 120) -> pd.DataFrame:
 def _caption_lines(sample: Sample) -> list[tuple[str, str, str]]:
     """Return (text, colour, weight) lines: image id, two references, then every arm's caption, wrapped."""
     lines = [(f"image {sample.image_id}", FAINT, "normal")]
+    if sample.given:
+        lines += [(part, FAINT, "normal") for part in textwrap.wrap(f"question: {sample.given}", 62, max_lines=2)]
     for reference in sample.references[:2]:
         lines += [(part, FAINT, "normal") for part in textwrap.wrap(f"reference: {reference}", 62, max_lines=2)]
     for caption in sample.captions:

@@ -18,13 +18,14 @@ from matplotlib.image import imsave
 
 import gitbench
 from gitbench.files import resource
-from gitbench.judge.answer import further_seeds, measured_difference
+from gitbench.judge.answer import further_seeds, measured_difference, sides
 from gitbench.judge.claims import INCOMPLETE, INCONCLUSIVE, REFUTED, SUPPORTED
 from gitbench.judge.scores import digits, display_name, lower_is_better, unit
-from gitbench.report import tables
+from gitbench.report import costs, tables
 from gitbench.report.content import Content
 from gitbench.report.figures import FAINT, INK, PALETTE, RULE
 from gitbench.report.paper import CONFIDENCE
+from gitbench.report.proof import proof_view
 
 _TONES = {SUPPORTED: "good", REFUTED: "bad", INCONCLUSIVE: "open", INCOMPLETE: "open"}
 
@@ -49,12 +50,13 @@ def page(content: Content, figures: Mapping[str, str]) -> str:
         rows=rows,
         scores=_headings(headline),
         more_scores=_headings([name for name in tables.score_names(frame) if name not in headline]),
-        costs=[{"name": name, "heading": tables.cost_heading(name)} for name in tables.cost_names(frame)],
+        costs=[{"name": name, "heading": costs.cost_heading(name)} for name in costs.cost_names(frame)],
         note=tables.CELL_NOTE,
         confidence=CONFIDENCE,
         verdicts=[_verdict_view(content, verdict) for verdict in content.verdicts],
         figures={name: embed_svg(text, name) for name, text in figures.items()},
         yardsticks=_yardsticks(content),
+        proof=proof_view(content.proof, study),
         counts={"planned": len(study.runs), "finished": len(content.finished), "overridden": len(content.overridden)},
         machines=sorted(set(frame["machine"].dropna()) | set(frame["device"].dropna())),
         replicates=sorted({run.replicate for run in content.finished}),
@@ -102,6 +104,7 @@ def _verdict_view(content: Content, verdict: Any) -> dict[str, Any]:
     known = content.paper_claims[content.paper_claims["quote"] == claim.quote]
     return {
         "claim": claim,
+        "compared": " against ".join(sides(claim)),
         "word": verdict.word,
         "tone": _TONES.get(verdict.word, "open"),
         "reason": verdict.reason[0].upper() + verdict.reason[1:],

@@ -20,17 +20,7 @@ from gitbench.judge.frame import Study
 from gitbench.judge.intervals import Interval, t_interval
 from gitbench.judge.scores import COSTS, HEADLINE, digits, display_name, lower_is_better, ordered, unit
 from gitbench.report.content import counted
-
-_COST_NAMES = {
-    "training_images": "training images",
-    "parameters": "parameters",
-    "encoder_parameters": "encoder parameters",
-    "decoder_parameters": "decoder parameters",
-    "flops_per_image": "FLOPs per image",
-    "peak_memory_bytes": "peak memory",
-    "train_images_per_second": "training images/s",
-    "seconds": "seconds a run",
-}
+from gitbench.report.costs import cost_heading, cost_names, cost_text
 
 
 def score_names(frame: pd.DataFrame) -> list[str]:
@@ -42,17 +32,6 @@ def headline_names(frame: pd.DataFrame) -> list[str]:
     """Return the scores that a printed table shows; all of them where a study has none of the usual ones."""
     names = score_names(frame)
     return [name for name in names if name in HEADLINE] or names
-
-
-def cost_names(frame: pd.DataFrame) -> list[str]:
-    """Return the cost columns that a study has."""
-    present = set(frame["metric"])
-    return [name for name in COSTS if name in present]
-
-
-def cost_heading(name: str) -> str:
-    """Return a cost column's name for people."""
-    return _COST_NAMES[name]
 
 
 def arm_interval(frame: pd.DataFrame, arm: str, metric: str) -> Interval | None:
@@ -142,22 +121,6 @@ def score_cells(frame: pd.DataFrame, study: Study) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def cost_text(name: str, value: float) -> str:
-    """Format one cost for people: 1.24 M, 3.1 G, 812 MB, 145, 63."""
-    kind = COSTS[name]
-    if kind in ("image/s", "s"):
-        return f"{value:.{0 if value >= 100 else 1}f}"
-    suffix = "B" if kind == "byte" else ""
-    for scale, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= scale:
-            return (
-                f"{value / scale:.3g} {letter}{suffix}"
-                if value < 999.5 * scale
-                else f"{value / scale:.0f} {letter}{suffix}"
-            )
-    return f"{value:.0f} {suffix}".strip()
 
 
 def csv_text(frame: pd.DataFrame, study: Study) -> str:

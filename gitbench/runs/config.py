@@ -15,9 +15,10 @@ from mmengine.config import Config
 from gitbench.errors import GitbenchError
 from gitbench.seeding import derive_seed
 from gitbench.spec import RunSpec
+from gitbench.tasks import TASKS
 
 # The axes whose values stand in the config's model; those of the others (the amount of data) stand where they act.
-MODEL_AXES = ("encoder", "decoder", "vision", "encoder_training", "encoder_init")
+MODEL_AXES = ("encoder", "decoder", "vision", "encoder_training", "encoder_init", "decoder_init")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,6 +76,8 @@ def make_config(spec: RunSpec, vocabulary: Vocabulary, key: str) -> Config:
             ),
             custom_hooks=[
                 dict(type="EncoderInitHook", seed=derive_seed("contrastive", spec.replicate)),
+                dict(type="DecoderInitHook"),
+                *([dict(type="ClosedVocabularyHook")] if TASKS[spec.task.name].closed else []),
                 dict(type="CurveHook", interval=max(1, train.iterations // 200)),
             ],
             log_processor=dict(type="LogProcessor", by_epoch=False, window_size=10),
@@ -117,6 +120,7 @@ def _model(spec: RunSpec, vocabulary: Vocabulary) -> dict[str, Any]:
             type=f"encoder_training/{spec.variant_names['encoder_training']}", frozen=spec.encoder_training.frozen
         ),
         encoder_init=variant("encoder_init", spec.encoder_init),
+        decoder_init=variant("decoder_init", spec.decoder_init),
         feature_cache=True,
         vocab_size=vocabulary.size,
         pad_id=vocabulary.pad_id,
@@ -130,6 +134,7 @@ def _model(spec: RunSpec, vocabulary: Vocabulary) -> dict[str, Any]:
             max_length=spec.evaluate.max_length,
         ),
         data_preprocessor=dict(type="ImagePreprocessor"),
+        num_frames=spec.task.frames,
     )
 
 
@@ -147,6 +152,7 @@ def _loader(spec: RunSpec, split: str) -> dict[str, Any]:
             split=split,
             data_spec={k: v for k, v in dataclasses.asdict(spec.data).items() if k != "workers"},
             text_spec=dataclasses.asdict(spec.text),
+            task=dataclasses.asdict(spec.task),
             seed=derive_seed("data", spec.replicate),
             captions_per_image=spec.train.captions_per_image if training else None,
         ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from gitbench.spec import Arm, RunSpec
 
 
@@ -15,9 +17,11 @@ def arm_label(spec: RunSpec, arm: Arm) -> str:
 def _label(axis: str, name: str, spec: RunSpec) -> str:
     if axis == "decoder":
         one = spec.decoder
-        size = f"{one.layers} {'layer' if one.layers == 1 else 'layers'} × {one.width}"
+        size = f"{_layers(one.layers)} × {one.width}"
         wide = f", feed-forward {one.ffn}" if one.ffn != 4 * one.width else ""
         return size + (", cross-attention" if one.attention == "cross" else "") + wide
+    if axis == "encoder":
+        return f"ViT, {_layers(spec.encoder.layers)} × {spec.encoder.width}"
     if axis == "amount":
         return "all images" if spec.data.train_images is None else f"{spec.data.train_images:,} images"
     if axis == "encoder_training":
@@ -28,4 +32,16 @@ def _label(axis: str, name: str, spec: RunSpec) -> str:
         if init.source == "contrastive" and init.recipe is not None:
             return f"contrastive pre-training, {init.recipe.iterations:,} × {init.recipe.batch_images} images"
         return "random values" if init.source == "random" else f"weights of {init.path}"
+    if axis == "decoder_init":
+        start = spec.decoder_init
+        return "random values" if start.source == "random" else f"BERT weights ({_bert_name(start.path)})"
     return name
+
+
+def _bert_name(source: str | None) -> str:
+    """A folder's own name, since where it lies is nobody's business; else the name as it was given."""
+    return Path(source).name if source and Path(source).is_absolute() else str(source)
+
+
+def _layers(count: int) -> str:
+    return f"{count} layer{'s' * (count != 1)}"

@@ -18,18 +18,20 @@ from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from gitbench.data import SPLITS, limit_of, open_source
+from gitbench.data import SPLITS, limit_of
 from gitbench.data.cache import decoded_split
+from gitbench.data.tasks import open_task
 from gitbench.data.transforms import stored_size
 from gitbench.errors import GitbenchError
-from gitbench.files import load_json
+from gitbench.files import load_json, make_dir
 from gitbench.metrics import CaptionScorer
 from gitbench.runs.machine import cpu_count, gpus
 from gitbench.runs.plan import Plan, PlannedRun, write_plan
 from gitbench.runs.progress import Display
+from gitbench.runs.prove import is_proven, prove
 from gitbench.runs.provenance import provenance
 from gitbench.runs.score import DamagedRun, StudyScorer
-from gitbench.runs.store import yardstick_file
+from gitbench.runs.store import study_file, yardstick_file
 from gitbench.runs.worker import run_worker
 
 ATTEMPTS = 2  # a failed run is tried once more
@@ -80,16 +82,21 @@ def launch(plan: Plan, command: str, jobs: int | None = None, plain: bool = Fals
     """Train, caption and score every run of a plan that is not done.
 
     SIGINT or SIGTERM stops the runs and raises KeyboardInterrupt; nothing is lost. Failed runs are in the outcome.
+    Errors: GitbenchError where an arm differs from the base in more than its axis: nothing is written, nothing trained.
     """
     free = slots(plan, jobs)
-    write_plan(plan, command)
     unique = {run.key: run for run in plan.runs}
     todo = [run for run in unique.values() if not run.done]
     found = len(unique) - len(todo)
+    make_dir(study_file(plan.work_dir, plan.study).parent)  # a place that cannot be written shows before the work does
+    proven = is_proven(plan)
+    if todo or not proven:
+        prepare_images(plan)
+    if not proven:
+        prove(plan, start_context())
+    write_plan(plan, command)
     if not todo and load_json(yardstick_file(plan.work_dir, plan.yardstick_key)) is not None:
         return Outcome(completed=0, found=found, failed=())
-    if todo:
-        prepare_images(plan)
     with CaptionScorer() as scorer, ThreadPoolExecutor(1) as pool, Display(plan, found, len(unique), plain) as display:
         study = StudyScorer(plan, scorer)
         ceiling = pool.submit(study.score_ceiling)
@@ -105,7 +112,9 @@ def prepare_images(plan: Plan) -> None:
     for sizes in dict.fromkeys(run.spec.data for run in plan.runs):
         for split in SPLITS:
             crop = sizes.crop_scale if split == "train" else None
-            decoded_split(open_source(plan.data, split, limit_of(sizes, split)), stored_size(sizes.image_size, crop))
+            decoded_split(
+                open_task(plan.data, split, limit_of(sizes, split), plan.task), stored_size(sizes.image_size, crop)
+            )
 
 
 @contextmanager
@@ -207,6 +216,8 @@ class _Pool:
                 kind, *rest = job.connection.recv()
                 if kind == "progress":
                     self.display.progress(job.run, *rest)
+                elif kind == "pretraining":
+                    self.display.pretraining(job.run, *rest)
                 elif kind == "waiting":
                     self.display.note(job.run, rest[0])
                 else:

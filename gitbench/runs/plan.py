@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gitbench.ablations import common_variants
 from gitbench.data import (
     SPLITS,
     check_source,
@@ -22,12 +23,13 @@ from gitbench.data import (
     data_label,
     data_names,
     limit_of,
-    open_source,
     study_fingerprint,
 )
+from gitbench.data.tasks import open_task
 from gitbench.data.tokenizer import tokenizer_for
 from gitbench.errors import GitbenchError, unknown_name
 from gitbench.files import write_text
+from gitbench.runs.bert_start import bert_suffix, check_shape, decoder_start, with_word_count, with_words
 from gitbench.runs.config import Vocabulary, make_config
 from gitbench.runs.labels import arm_label
 from gitbench.runs.store import completed_record, run_folder, study_file
@@ -41,9 +43,11 @@ from gitbench.spec import (
     EncoderTrainingSpec,
     Profile,
     RunSpec,
+    TaskSpec,
     TrainSpec,
     run_key,
 )
+from gitbench.tasks import claims_for, for_task, task_label, task_spec
 from gitbench.variants import resolve
 
 ENCODER_PATH = "model.encoder_init.path"  # the option that names a file of encoder weights
@@ -79,6 +83,7 @@ class Plan:
     work_dir: Path
     cfg_options: Mapping[str, Any]
     runs: tuple[PlannedRun, ...]
+    task: TaskSpec = TaskSpec()
 
     @property
     def label(self) -> str:
@@ -99,10 +104,12 @@ def make_plan(
     replicates: int | None = None,
     cfg_options: Mapping[str, Any] | None = None,
     tokenizer_path: str | None = None,
+    task_name: str = "caption",
 ) -> Plan:
     """Plan a study; `tokenizer_path` replaces the profile's tokenizer by a BERT one (hub name, folder or file).
 
-    Errors: GitbenchError for unknown profiles, data or variants, and for sizes that do not fit.
+    `task_name` is one of `gitbench.tasks`. Errors: GitbenchError for unknown profiles, data, tasks or variants, and for
+    sizes that do not fit.
     """
     if profile.name not in ablation.arms:
         raise unknown_name(f"profile of {ablation.name}", profile.name, ablation.arms)
@@ -111,49 +118,55 @@ def make_plan(
         raise GitbenchError(f"--seeds {count}: at least 1 replicate is needed")
     if data not in data_names() and Path(data).exists():
         data = str(Path(data).resolve())
+    task = task_spec(task_name, profile)
+    profile = for_task(profile, task)
     for split in SPLITS:
-        check_source(open_source(data, split, limit_of(profile.data, split)))
-    options = dict(cfg_options or {})
-    fingerprint = study_fingerprint(data, profile.data)
-    if tokenizer_path is not None:
-        profile = dataclasses.replace(profile, text=dataclasses.replace(profile.text, tokenizer=tokenizer_path))
+        check_source(open_task(data, split, limit_of(profile.data, split), task))
+    options, common = dict(cfg_options or {}), common_variants(ablation, profile.name)
+    arms = (*ablation.arms[profile.name], BLIND)
+    given, profile = profile, with_words(profile, ablation.name, arms, common, options, tokenizer_path)
+    fingerprint = study_fingerprint(data, profile.data, task)
     weights = options.get(ENCODER_PATH)
     if weights is not None and Path(weights).is_file():  # its content decides, whatever it is called
         options[ENCODER_PATH] = str(Path(weights).resolve())
         fingerprint = content_hash([fingerprint, _file_hash(Path(weights))])
-    tokenizer = tokenizer_for(profile.text, open_source(data, "train", profile.data.train_images))
+    tokenizer = tokenizer_for(profile.text, open_task(data, "train", profile.data.train_images, task))
     if profile.text.tokenizer != "wordpiece":  # one that is not made from the data: its content decides results too
         fingerprint = content_hash([fingerprint, tokenizer.fingerprint()])
+    profile = with_word_count(profile, tokenizer)
     vocabulary = Vocabulary(
         size=tokenizer.vocab_size, pad_id=tokenizer.pad_id, bos_id=tokenizer.bos_id, eos_id=tokenizer.eos_id
     )
-    arms = (*ablation.arms[profile.name], BLIND)
+    start = functools.cache(lambda init: decoder_start(init, profile, tokenizer))
 
     @functools.cache
     def fingerprints(sizes: DataSpec) -> str:
         """The data of an arm: the study's, or its own amount of it."""
         if sizes.train_images == profile.data.train_images:
             return fingerprint
-        return content_hash([study_fingerprint(data, sizes), fingerprint])
+        return content_hash([study_fingerprint(data, sizes, task), fingerprint])
 
     runs = []
     for replicate in range(count):  # replicate by replicate, so that a stopped study is balanced
         for arm in arms:
-            spec = _run_spec(arm, ablation.common, profile, data, replicate, options)
+            spec = _run_spec(arm, common, profile, data, replicate, options)
+            spec = dataclasses.replace(spec, decoder_init=start(spec.decoder_init), task=task)
             _check_lengths(arm.name, spec.decoder, spec)
             key = run_key(spec, fingerprints(spec.data))
             runs.append(PlannedRun(arm=arm, replicate=replicate, spec=spec, key=key, folder=run_folder(work_dir, key)))
-    make_config(runs[0].spec, vocabulary, runs[0].key)  # refuses options that name nothing, before anything is done
+    for run in runs[: len(arms)]:  # refuses options that name nothing, before anything is done
+        check_shape(run.arm.name, run.spec.decoder_init, make_config(run.spec, vocabulary, run.key))
     return Plan(
         ablation=ablation,
         profile=profile,
         data=data,
         data_fingerprint=fingerprint,
         vocabulary=vocabulary,
-        study=study_name(ablation, profile, data, fingerprint, options),
+        study=study_name(ablation, profile, data, fingerprint, options, task) + bert_suffix(profile, given),
         work_dir=work_dir,
         cfg_options=options,
         runs=tuple(runs),
+        task=task,
     )
 
 
@@ -163,10 +176,15 @@ def _file_hash(path: Path) -> str:
 
 
 def study_name(
-    ablation: Ablation, profile: Profile, data: str, fingerprint: str, cfg_options: Mapping[str, Any]
+    ablation: Ablation,
+    profile: Profile,
+    data: str,
+    fingerprint: str,
+    cfg_options: Mapping[str, Any],
+    task: TaskSpec = TaskSpec(),  # noqa: B008 (frozen)
 ) -> str:
     """Return the study's name: two folders of one name differ by their content, overridden options are a study apart."""
-    name = f"{ablation.name}.{profile.name}.{data_label(data)}"
+    name = f"{ablation.name}.{profile.name}.{task_label(data_label(data), task.name)}"
     if data not in data_names():
         name += f"-{fingerprint[:6]}"
     if cfg_options:
@@ -185,6 +203,7 @@ def _run_spec(
         "amount": "all",
         "encoder_training": "trained",
         "encoder_init": "random",
+        "decoder_init": "random",
         **common,
         **arm.variants,
     }
@@ -202,6 +221,7 @@ def _run_spec(
         replicate=replicate,
         encoder_training=encoder_training,
         encoder_init=_recipe_of(profile, values["encoder_init"]),
+        decoder_init=values["decoder_init"],
         variant_names=names,
         cfg_options=dict(options),
     )
@@ -259,8 +279,9 @@ def describe(plan: Plan, command: str) -> dict[str, Any]:
         "question": plan.ablation.question,
         "axis": plan.ablation.axis,
         "base": plan.ablation.base,
-        **({"common": dict(plan.ablation.common)} if plan.ablation.common else {}),
-        "claims": [dataclasses.asdict(claim) for claim in plan.ablation.claims],
+        **({"task": plan.task.name} if plan.task != TaskSpec() else {}),
+        **({"common": common_variants(plan.ablation, plan.profile.name)} if plan.ablation.common else {}),
+        "claims": [dataclasses.asdict(claim) for claim in claims_for(plan.ablation.claims, plan.task)],
         "arms": [
             {
                 "name": arm.name,

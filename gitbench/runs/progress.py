@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from gitbench.judge.scores import HEADLINE, display_name, unit
 from gitbench.runs.plan import Plan, PlannedRun
 
 QUIET_SECONDS = 30.0  # between plain lines that only say how far it is
@@ -20,7 +21,7 @@ class Display:
         self.plan, self.found, self.total = plan, found, total
         self.console = Console(highlight=False, soft_wrap=True)
         self.live = self.console.is_terminal and not plain
-        self.shares: dict[str, tuple[PlannedRun, float, float | None]] = {}  # key -> run, share done, loss
+        self.shares: dict[str, tuple[PlannedRun, float, str]] = {}  # key -> run, share done, how to say it
         self.done = 0
         self.began = self.spoken = time.monotonic()
         self.bar = Progress(
@@ -48,11 +49,16 @@ class Display:
         self.bar.stop()
 
     def started(self, run: PlannedRun) -> None:
-        self.shares[run.key] = (run, 0.0, None)
+        self.shares[run.key] = (run, 0.0, "0%")
         self._refresh()
 
     def progress(self, run: PlannedRun, done: int, total: int, loss: float) -> None:
-        self.shares[run.key] = (run, done / total, loss)
+        self.shares[run.key] = (run, done / total, f"{done / total:.0%} loss {loss:.2f}")
+        self._refresh()
+
+    def pretraining(self, run: PlannedRun, done: int, total: int) -> None:
+        """Show how far the pre-training is that comes before the run itself; it is no part of the run's share."""
+        self.shares[run.key] = (run, 0.0, f"pre-training {done / total:.0%}")
         self._refresh()
 
     def scoring(self, run: PlannedRun) -> None:
@@ -62,8 +68,8 @@ class Display:
     def finished(self, run: PlannedRun, record: dict[str, Any]) -> None:
         self.done += 1
         metrics, seconds = record["metrics"], record["cost"]["seconds"]
-        cider = metrics.get("CIDEr", {}).get("value")
-        shown = f"CIDEr {cider:.1f}, " if cider is not None else ""
+        first = next((name for name in HEADLINE if name in metrics and unit(name) == "points"), None)
+        shown = f"{display_name(first)} {metrics[first]['value']:.1f}, " if first is not None else ""
         self.console.print(
             f"  {run.arm.name} - seed {run.replicate}: {shown}{seconds:.0f} s  ({self.done + self.found}/{self.total})"
         )
@@ -80,10 +86,7 @@ class Display:
         self._refresh()
 
     def _refresh(self) -> None:
-        arms = ", ".join(
-            f"{run.arm.name}/{run.replicate} {share:.0%}" + (f" loss {loss:.2f}" if loss is not None else "")
-            for run, share, loss in self.shares.values()
-        )
+        arms = ", ".join(f"{run.arm.name}/{run.replicate} {state}" for run, _, state in self.shares.values())
         completed = self.done + sum(share for _, share, _ in self.shares.values())
         self.bar.update(self.task, completed=completed, arms=arms)
         now = time.monotonic()

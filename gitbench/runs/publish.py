@@ -5,28 +5,35 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from gitbench.data import data_label, data_names, open_source
+import numpy as np
+
+from gitbench.data import data_label, data_names
+from gitbench.data.tasks import open_task
 from gitbench.errors import GitbenchError
 from gitbench.files import ROOT, read_json
+from gitbench.judge.frame import study_files
+from gitbench.profiles import get_profile
 from gitbench.report import write_report
 from gitbench.runs.machine import machine_label
 from gitbench.runs.store import completed_record, run_folder, study_file
+from gitbench.tasks import get_task, task_label, task_spec
 
 
-def find_study(work_dir: Path, ablation: str, profile: str, data: str) -> str:
+def find_study(work_dir: Path, ablation: str, profile: str, data: str, task: str = "caption") -> str:
     """Return the name of the one study that was asked for; `data` is a name, a folder or a study's own data label.
 
     Folders carry six digits of their content in the study's name, which need not be given.
     Errors: none or several match; what is there is listed.
     """
-    label = data if data in data_names() else data_label(data)
+    get_task(task)
+    label = task_label(data if data in data_names() else data_label(data), task)
     name = f"{ablation}.{profile}.{label}"
     if study_file(work_dir, name).is_file():
         return name
     found = [path.stem for path in sorted((work_dir / "studies").glob(f"{name}-??????.json"))]
     if len(found) == 1:
         return found[0]
-    there = ", ".join(path.stem for path in sorted((work_dir / "studies").glob("*.json"))) or "(none)"
+    there = ", ".join(path.stem for path in study_files(work_dir / "studies")) or "(none)"
     if found:
         labels = ", ".join(study.split(".", 2)[2] for study in found)
         raise GitbenchError(f"several studies match {name}: pass --data with one of {labels}")
@@ -37,11 +44,19 @@ def publish(work_dir: Path, study: str, out: Path | None = None) -> Path:
     """Write the report of a study and return its folder. Only scenes, this project's own, appear as pictures."""
     described = read_json(study_file(work_dir, study))
     images = None
-    if described["data"].split("+")[0] in data_names():
-        source = open_source(described["data"].split("+")[0], "test", described["test_images"])
-        images = {source.image_id(index): source.image(index) for index in range(len(source))}
-    ablation, profile, data = study.split(".", 2)
-    return write_report(work_dir, ablation, profile, data, out or default_out(work_dir, described), images=images)
+    task = described.get("task", "caption")
+    data = described["data"].split("+")[0].removesuffix(f"-{task}")
+    if data in data_names():
+        profile = get_profile(described["profile"])
+        source = open_task(data, "test", described["test_images"], task_spec(task, profile))
+        images = {source.image_id(index): _picture(source.image(index)) for index in range(len(source))}
+    ablation, profile_name, label = study.split(".", 2)
+    return write_report(work_dir, ablation, profile_name, label, out or default_out(work_dir, described), images=images)
+
+
+def _picture(image: np.ndarray) -> np.ndarray:
+    """Return an image as it is, a film as its frames side by side."""
+    return image if image.ndim == 3 else np.concatenate(list(image), axis=1)
 
 
 def default_out(work_dir: Path, described: dict[str, Any]) -> Path:

@@ -49,7 +49,11 @@ def run_worker(
             write_json(folder / "provenance.json", provenance)
         from gitbench.training.run import execute
 
-        execute(folder, lambda done, total, loss: _send(connection, ("progress", done, total, loss)))
+        execute(
+            folder,
+            lambda done, total, loss: _send(connection, ("progress", done, total, loss)),
+            lambda done, total: _send(connection, ("pretraining", done, total)),
+        )
     except GitbenchError as error:
         _send(connection, ("error", str(error)))
         _leave(2)

@@ -3,6 +3,30 @@
 Importing this package fills the registries: every part that a `config.py` names is registered here.
 """
 
-from gitbench.training import contrastive, data, encoder_init, frozen, hooks, loop, model, optimizer, schedule
+from gitbench.training import (
+    contrastive,
+    data,
+    decoder_init,
+    encoder_init,
+    frozen,
+    hooks,
+    loop,
+    model,
+    optimizer,
+    schedule,
+    vocabulary,
+)
 
-__all__ = ["contrastive", "data", "encoder_init", "frozen", "hooks", "loop", "model", "optimizer", "schedule"]
+__all__ = [
+    "contrastive",
+    "data",
+    "decoder_init",
+    "encoder_init",
+    "frozen",
+    "hooks",
+    "loop",
+    "model",
+    "optimizer",
+    "schedule",
+    "vocabulary",
+]

@@ -1,25 +1,208 @@
-"""Caption image files with the weights of a finished run."""
+"""Caption image files with a checkpoint: a finished run's, an official one, or one of Hugging Face.
+
+What a checkpoint is, is found out from the names of its tensors (`gitbench.models.checkpoint`). Each format is given
+its photographs in its own way (`gitbench.data.image_rule`) and its own tokenizer; the search is the official one for
+all three. As in the official code, a question is cut to 40 tokens and then to its last 38, and stands between [CLS] and
+the answer; a single image shown to a video model gets no temporal embedding, frames of a video do.
+
+N images of H x W pixels, F frames.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
+from gitbench.data.bert_folder import MINILM
+from gitbench.data.dataset import prefix_ids
+from gitbench.data.image_rule import ImageRule, huggingface_rule, official_parameters, official_rule, square_rule
 from gitbench.data.photos import decode_image, read_image_file
-from gitbench.data.transforms import centre_square
+from gitbench.data.tokenizer import CaptionTokenizer, from_bert
+from gitbench.errors import GitbenchError
+from gitbench.models.checkpoint import (
+    GITBENCH,
+    HUGGINGFACE,
+    OFFICIAL,
+    checkpoint_files,
+    format_of,
+    huggingface_config,
+    plain_names,
+    read_checkpoint,
+)
+from gitbench.models.git import GIT
+from gitbench.models.weights import from_huggingface, from_official
+from gitbench.tasks import QUESTION_TOKENS
 from gitbench.training.run import load_run
 
+MOST_TOKENS = 1024  # `max_steps` of the official search
+# The sha256 of bert-base-uncased's vocab.txt: 30,522 lines, [PAD] 0, [CLS] 101, [SEP] 102.
+BERT_VOCABULARY = "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"
 
-def caption_files(paths: list[Path], weights: Path, beam_size: int) -> Iterator[tuple[Path, str]]:
-    """Yield (path, caption) of each image, in order. Errors: one line for unreadable images and weights."""
-    model, tokenizer = load_run(weights)
-    size = model.git.encoder.spec.image_size
-    for path in paths:
-        photograph = decode_image(read_image_file(path, str(path)), str(path))
-        pixels = torch.from_numpy(centre_square(photograph, size).copy()).permute(2, 0, 1)[None]
-        images = model.data_preprocessor({"images": pixels})["images"]
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Captioner:
+    """A model in eval mode with all that it takes to caption photographs."""
+
+    kind: str  # "gitbench", "official" or "huggingface"
+    git: GIT
+    tokenizer: CaptionTokenizer
+    rule: ImageRule
+    generation: dict[str, Any]  # arguments of `GIT.generate`
+
+    def caption(self, images: Tensor, beam_size: int = 4, question: str | None = None) -> str:
+        """Caption one image (1, 3, H, W) or video (1, F, 3, H, W) of normalised pixels; a question: answer it."""
+        prefix = prefix_ids(self.tokenizer, question or "", QUESTION_TOKENS)
+        options = {**self.generation, "beam_size": beam_size}
+        if options["max_length"] <= len(prefix):  # a captioner that is asked a long question
+            options["max_length"] += len(prefix)
+        options["max_length"] = min(options["max_length"], self.git.decoder.spec.max_positions)
         with torch.inference_mode():
-            sequences, _ = model.git.generate(images, **{**model.generation, "beam_size": beam_size})
-        yield path, tokenizer.decode(sequences[0].tolist())
+            sequences, _ = self.git.generate(images, prefix=torch.tensor([prefix]), **options)
+        return self.tokenizer.decode(sequences[0, len(prefix) :].tolist())
+
+    def pixels(self, path: Path) -> Tensor:
+        """Read and prepare an image file: (3, H, W)."""
+        photograph = decode_image(read_image_file(path, str(path)), str(path))
+        return torch.from_numpy(self.rule.pixels(photograph).copy())
+
+
+def load_captioner(weights: Path, tokenizer: str | None = None) -> Captioner:
+    """Load a checkpoint of any format from a folder or file, in eval mode and float32 on the CPU.
+
+    `tokenizer` (hub name, folder or file) replaces the checkpoint's own; an official one has none and gets BERT's.
+    """
+    given = from_bert(tokenizer) if tokenizer else None
+    tensors, file = read_checkpoint(weights)
+    state = plain_names(tensors)
+    try:
+        return _LOADERS[format_of(state)](file, state, given)
+    except GitbenchError as error:
+        named = f"{file.parent}/" in str(error) or str(file) in str(error)
+        raise error if named else GitbenchError(f"{file}: {error}") from None
+
+
+def _own(file: Path, state: dict[str, Tensor], tokenizer: CaptionTokenizer | None) -> Captioner:
+    model, trained_with = load_run(file)
+    tokenizer = tokenizer or trained_with
+    _check_vocabulary(state.get("embedding.words.weight"), tokenizer)
+    _check_ids(model.git, tokenizer)
+    git = model.git.float()
+    rule = square_rule(git.encoder.spec.image_size)
+    return Captioner(kind=GITBENCH, git=git, tokenizer=tokenizer, rule=rule, generation=dict(model.generation))
+
+
+def _official(file: Path, state: dict[str, Tensor], tokenizer: CaptionTokenizer | None) -> Captioner:
+    tokenizer = tokenizer or bert_base_uncased()
+    _check_vocabulary(state.get("textual.embedding.words.weight"), tokenizer)
+    git = from_official(state, **_ids(tokenizer)).float()
+    parameters = official_parameters(file)
+    frames = parameters.get("num_image_with_embedding", git.num_frames)
+    if frames != git.num_frames:
+        raise GitbenchError(
+            f"{file} has temporal embeddings for {git.num_frames} frames and its parameter.yaml says {frames}: the two "
+            "are of different models"
+        )
+    rule = official_rule(parameters, git.encoder.spec.image_size)
+    return Captioner(kind=OFFICIAL, git=git, tokenizer=tokenizer, rule=rule, generation={"max_length": MOST_TOKENS})
+
+
+def _huggingface(file: Path, state: dict[str, Tensor], tokenizer: CaptionTokenizer | None) -> Captioner:
+    folder = file.parent
+    if tokenizer is None:
+        has_own = any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt"))
+        tokenizer = from_bert(str(folder)) if has_own else bert_base_uncased()
+    _check_vocabulary(state.get("git.embeddings.word_embeddings.weight"), tokenizer)
+    config = huggingface_config(folder)
+    git = from_huggingface(
+        state,
+        encoder_heads=config.get("vision_config", {}).get("num_attention_heads"),
+        decoder_heads=config.get("num_attention_heads"),
+        **_ids(tokenizer),
+    ).float()
+    rule = huggingface_rule(folder, git.encoder.spec.image_size)
+    return Captioner(kind=HUGGINGFACE, git=git, tokenizer=tokenizer, rule=rule, generation={"max_length": MOST_TOKENS})
+
+
+_LOADERS: dict[str, Callable[[Path, dict[str, Tensor], CaptionTokenizer | None], Captioner]] = {
+    GITBENCH: _own,
+    OFFICIAL: _official,
+    HUGGINGFACE: _huggingface,
+}
+
+
+def _ids(tokenizer: CaptionTokenizer) -> dict[str, int]:
+    return {"pad_id": tokenizer.pad_id, "bos_id": tokenizer.bos_id, "eos_id": tokenizer.eos_id}
+
+
+def _check_vocabulary(words: Tensor | None, tokenizer: CaptionTokenizer) -> None:
+    """Refuse a tokenizer that numbers other words than the embedding (V, D) has rows for."""
+    if words is not None and len(words) != tokenizer.vocab_size:
+        raise GitbenchError(
+            f"the word embedding has {len(words)} rows and the tokenizer {tokenizer.vocab_size} entries: pass "
+            "--tokenizer with the one it was trained with"
+        )
+
+
+def _check_ids(git: GIT, tokenizer: CaptionTokenizer) -> None:
+    trained = {"pad_id": git.pad_id, "bos_id": git.bos_id, "eos_id": git.eos_id}
+    if trained != _ids(tokenizer):
+        raise GitbenchError(
+            f"the model was trained with the ids {trained} and the tokenizer has {_ids(tokenizer)}: leave --tokenizer out"
+        )
+
+
+def bert_base_uncased() -> CaptionTokenizer:
+    """Return the tokenizer of the official models, `bert-base-uncased`.
+
+    The package that carries MiniLM carries the same vocabulary: where it is installed and its content is BERT's to the
+    last byte, it is used, and nothing is fetched. Otherwise the Hugging Face hub is asked.
+    """
+    try:
+        carried = from_bert(MINILM)
+    except GitbenchError:
+        return from_bert("bert-base-uncased")
+    content = "".join(f"{token}\n" for token in carried.tokens())
+    same = hashlib.sha256(content.encode()).hexdigest() == BERT_VOCABULARY
+    return carried if same else from_bert("bert-base-uncased")
+
+
+def caption_files(
+    paths: Sequence[Path],
+    weights: Path,
+    beam_size: int = 4,
+    *,
+    tokenizer: str | None = None,
+    question: str | None = None,
+    frames: bool = False,
+) -> Iterator[tuple[str, str]]:
+    """Yield (path, caption or answer) of each image, in order; with `frames`, one for all: they are one video.
+
+    Errors: one line for missing and unreadable images, for weights, and for a tokenizer that does not fit.
+    """
+    checkpoint_files(weights)  # what is missing is told before the weights are read, which takes longest
+    for path in paths:
+        if not path.is_file():
+            what = "is a folder" if path.is_dir() else "does not exist"
+            raise GitbenchError(f"{path} {what}: pass image files")
+    captioner = load_captioner(weights, tokenizer)
+    if frames:
+        yield " ".join(map(str, paths)), captioner.caption(_video(captioner, paths), beam_size, question)
+        return
+    for path in paths:
+        yield str(path), captioner.caption(captioner.pixels(path)[None], beam_size, question)
+
+
+def _video(captioner: Captioner, paths: Sequence[Path]) -> Tensor:
+    """Read the frames of a video, (1, F, 3, H, W)."""
+    frames = [captioner.pixels(path) for path in paths]
+    for path, frame in zip(paths, frames, strict=True):
+        if frame.shape != frames[0].shape:
+            sizes = " and ".join(f"{frame.shape[1]} x {frame.shape[2]}" for frame in (frames[0], frame))
+            raise GitbenchError(f"{path}: the frames of a video differ in size ({sizes}): pass frames of one video")
+    return torch.stack(frames)[None]

@@ -2,13 +2,11 @@
 
 The run's own image encoder and a small causal text encoder, each with a linear projection into a common space, learn to
 find the caption of an image among those of the batch and the other way round: symmetric InfoNCE with a learned
-temperature. As in CLIP an image is its class token, a caption its [SEP]. Then all but the image encoder is thrown away.
+temperature (`models.pair_encoder`). Then all but the image encoder is thrown away.
 
 The result is a pure function of recipe, encoder, images, captions and seed. It lies in the cache under a hash of these,
 so every run that starts from it shares one file: the first one makes it, the others wait for it or find it. Killed
-half-way it is made again, which takes a fraction of a run.
-
-N images and captions, T tokens, W text width, E dimensions of the common space.
+half-way it is made again. A note beside the file keeps the seconds it took, which enter the costs of all these runs.
 """
 
 from __future__ import annotations
@@ -16,15 +14,14 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import math
 import pickle
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -34,156 +31,113 @@ from gitbench.data.cache import CacheUnwritable, cached
 from gitbench.data.dataset import collate
 from gitbench.errors import GitbenchError
 from gitbench.files import cache_dir
-from gitbench.models.encoder import ImageEncoder
-from gitbench.models.init import initial_value
-from gitbench.seeding import derive_seed
+from gitbench.models.pair_encoder import HOTTEST, PairEncoder, contrastive_loss, set_initial_values
+from gitbench.runs.pretraining import description, noted_seconds, write_note
 from gitbench.spec import ContrastiveSpec, EncoderSpec
 from gitbench.training.data import CaptionData
 from gitbench.training.schedule import warmup_cosine
 
 CONTRASTIVE_VERSION = 1  # raise when the same recipe would give other weights
-HOTTEST = math.log(100)  # CLIP's limit of the logarithm of the inverse temperature
 
 Normalise = Callable[[Tensor], Tensor]  # uint8 pixels (N,3,H,W) -> what the encoder reads, on its device
+Progress = Callable[[int, int], None]  # iterations done, of how many
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretraining:
+    """What is to be pre-trained and on what: everything that decides the result, and below the line what does not."""
+
+    encoder: EncoderSpec
+    recipe: ContrastiveSpec
+    dataset: CaptionData  # of the training split; each image with one of its captions
+    seed: int
+    device: torch.device
+    normalise: Normalise
+    # ---
+    workers: int = 0  # data-loading processes
+    progress: Progress | None = None  # called about a hundred times
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrained:
-    """A pre-trained image encoder: its state dict, and per iteration the loss and the share of captions found."""
+    """A pre-trained image encoder: its state dict, and per iteration the loss and the share of captions found.
+
+    `seconds` is what it took to make; None for a file that is older than the notes.
+    """
 
     state: dict[str, Tensor]
     losses: list[float]
     accuracies: list[float]
+    seconds: float | None = None
 
 
-class TextBlock(nn.Module):
-    """A pre-norm transformer block over earlier and own positions."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (N, h, T, d)
-        x = x + self.out(F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2))
-        return x + self.down(F.gelu(self.up(self.norm2(x))))
-
-
-class TextEncoder(nn.Module):
-    """Captions (N, T), right-padded, to vectors (N, W): the state at [SEP], which sees no padding."""
-
-    def __init__(self, spec: ContrastiveSpec, vocab_size: int, positions: int, eos_id: int) -> None:
-        super().__init__()
-        self.eos_id = eos_id
-        self.words, self.positions = nn.Embedding(vocab_size, spec.width), nn.Embedding(positions, spec.width)
-        heads = max(1, spec.width // 64)
-        self.blocks = nn.Sequential(*(TextBlock(spec.width, heads) for _ in range(spec.layers)))
-        self.norm = nn.LayerNorm(spec.width)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        x = self.blocks(self.words(tokens) + self.positions.weight[: tokens.shape[1]])
-        ends = (tokens == self.eos_id).int().argmax(1)
-        return self.norm(x[torch.arange(len(x), device=x.device), ends])
-
-
-class PairEncoder(nn.Module):
-    """Image and text encoder with their projections into the common space."""
-
-    def __init__(
-        self, encoder: EncoderSpec, recipe: ContrastiveSpec, vocab_size: int, positions: int, eos_id: int
-    ) -> None:
-        super().__init__()
-        self.encoder = ImageEncoder(encoder)
-        self.text = TextEncoder(recipe, vocab_size, positions, eos_id)
-        self.image_projection = nn.Linear(encoder.width, recipe.embedding, bias=False)
-        self.text_projection = nn.Linear(recipe.width, recipe.embedding, bias=False)
-        self.scale = nn.Parameter(torch.tensor(-math.log(recipe.temperature)))
-
-    def embed(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Unit vectors of normalised images (N,3,H,W) and captions (N,T): each (N, E) float32."""
-        image = self.image_projection(self.encoder(images)[:, 0])
-        text = self.text_projection(self.text(tokens))
-        return F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)
-
-    def similarities(self, image: Tensor, text: Tensor) -> Tensor:
-        """Compare unit vectors, each (N, E): row i of (N, N) holds image i with all captions, over the temperature."""
-        return self.scale.exp() * image @ text.T
-
-
-def contrastive_loss(similarities: Tensor) -> Tensor:
-    """Symmetric InfoNCE of similarities (N, N) whose pairs stand on the diagonal: a scalar in nats."""
-    targets = torch.arange(len(similarities), device=similarities.device)
-    return (F.cross_entropy(similarities, targets) + F.cross_entropy(similarities.T, targets)) / 2
-
-
-def set_initial_values(model: PairEncoder, seed: int) -> None:
-    """Set every parameter from (seed, name, shape): the image encoder's as a captioner's, the text's as CLIP's."""
-    residual = (2 * max(1, len(model.text.blocks))) ** -0.5
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            generator = torch.Generator().manual_seed(derive_seed("init", seed, name, *parameter.shape))
-            if name.startswith("encoder."):
-                parameter.copy_(initial_value(name, tuple(parameter.shape), generator))
-            elif parameter.ndim > 1:
-                deviation = {"words": 0.02, "positions": 0.01}.get(name.split(".")[-2], parameter.shape[-1] ** -0.5)
-                deviation *= residual if name.endswith(("out.weight", "down.weight")) else 1
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * deviation)
-            elif name.endswith("bias"):
-                parameter.zero_()  # the norms' weights and the temperature keep what they were made with
-
-
-def pretrain(
-    encoder: EncoderSpec,
-    recipe: ContrastiveSpec,
-    dataset: CaptionData,
-    seed: int,
-    device: torch.device,
-    normalise: Normalise,
-    workers: int = 0,
-) -> Pretrained:
+def pretrain(job: Pretraining) -> Pretrained:
     """Train a `PairEncoder` on the images of a training split, one caption each, and return its image encoder.
 
     Errors: fewer than two images, which leave nothing to tell apart.
     """
-    pairs = copy.copy(dataset)
-    pairs.seed, pairs.captions_per_image, pairs._order = seed, 1, None
-    batches = list(_batches(len(pairs), recipe))
-    loader: DataLoader = DataLoader(
+    recipe, began = job.recipe, time.monotonic()
+    model = _model(job)
+    optimizer = _optimizer(model, recipe)
+    every = max(1, recipe.iterations // 100)
+    losses, accuracies = [], []
+    for step, batch in enumerate(_loader(job)):
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.lr * warmup_cosine(step, recipe.warmup, recipe.iterations)
+        loss, found = _step(job, model, optimizer, batch)
+        losses.append(loss)
+        accuracies.append(found)
+        if job.progress is not None and ((step + 1) % every == 0 or step + 1 == recipe.iterations):
+            job.progress(step + 1, recipe.iterations)
+    state = {name: tensor.detach().cpu() for name, tensor in model.encoder.state_dict().items()}
+    return Pretrained(
+        state=state,
+        losses=torch.stack(losses).tolist(),
+        accuracies=torch.stack(accuracies).tolist(),
+        seconds=time.monotonic() - began,
+    )
+
+
+def _step(
+    job: Pretraining, model: PairEncoder, optimizer: torch.optim.Optimizer, batch: dict[str, Any]
+) -> tuple[Tensor, Tensor]:
+    """Take one step; return its loss and the share of captions that their images found, as scalars on the device."""
+    tokens = batch["tokens"][:, 0].to(job.device)
+    with torch.autocast(job.device.type, torch.bfloat16, enabled=job.device.type == "cuda"):
+        vectors = model.embed(job.normalise(batch["images"]), tokens)
+    similarities = model.similarities(*vectors)  # in float32: the temperature multiplies rounding a hundredfold
+    loss = contrastive_loss(similarities)
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), job.recipe.clip_grad)
+    optimizer.step()
+    with torch.no_grad():
+        model.scale.clamp_(max=HOTTEST)
+        found = similarities.argmax(1) == torch.arange(len(similarities), device=job.device)
+    return loss.detach(), found.float().mean()
+
+
+def _loader(job: Pretraining) -> DataLoader:
+    """Batches of images with one caption each, in an order of its own that the seed decides."""
+    pairs = copy.copy(job.dataset)
+    pairs.seed, pairs.captions_per_image, pairs._order = job.seed, 1, None
+    return DataLoader(
         pairs,
-        batch_sampler=batches,
-        num_workers=workers,
+        batch_sampler=list(_batches(len(pairs), job.recipe)),
+        num_workers=job.workers,
         collate_fn=collate,
         generator=torch.Generator().manual_seed(0),
     )
+
+
+def _model(job: Pretraining) -> PairEncoder:
+    """The pair of encoders with their initial values, on the device, in training mode."""
+    dataset = job.dataset
     positions = dataset.text_spec.max_tokens + 2
     with torch.random.fork_rng(devices=[]):  # torch draws values that are replaced at once
-        model = PairEncoder(encoder, recipe, dataset.tokenizer.vocab_size, positions, dataset.eos_id)
-    set_initial_values(model, seed)
-    model.to(device).train()
-    optimizer = _optimizer(model, recipe)
-    losses, accuracies = [], []
-    for step, batch in enumerate(loader):
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.lr * warmup_cosine(step, recipe.warmup, recipe.iterations)
-        tokens = batch["tokens"][:, 0].to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            vectors = model.embed(normalise(batch["images"]), tokens)
-        similarities = model.similarities(*vectors)  # in float32: the temperature multiplies rounding a hundredfold
-        loss = contrastive_loss(similarities)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_grad)
-        optimizer.step()
-        with torch.no_grad():
-            model.scale.clamp_(max=HOTTEST)
-            found = similarities.argmax(1) == torch.arange(len(similarities), device=device)
-        losses.append(loss.detach())
-        accuracies.append(found.float().mean())
-    state = {name: tensor.detach().cpu() for name, tensor in model.encoder.state_dict().items()}
-    return Pretrained(state=state, losses=torch.stack(losses).tolist(), accuracies=torch.stack(accuracies).tolist())
+        model = PairEncoder(job.encoder, job.recipe, dataset.tokenizer.vocab_size, positions, dataset.eos_id)
+    set_initial_values(model, job.seed)
+    return model.to(job.device).train()
 
 
 def _batches(count: int, recipe: ContrastiveSpec) -> Iterator[list[int]]:
@@ -206,57 +160,75 @@ def _optimizer(model: PairEncoder, recipe: ContrastiveSpec) -> torch.optim.AdamW
     return torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, fused=True)
 
 
-def pretrained_path(
-    encoder: EncoderSpec, recipe: ContrastiveSpec, dataset: CaptionData, seed: int, device: torch.device
-) -> Path:
+def pretrained_path(job: Pretraining) -> Path:
     """Return the cache file of a pre-trained encoder, named after everything that decides its bits."""
+    dataset, device = job.dataset, job.device
     processor = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     decisive = [
-        json.dumps([dataclasses.asdict(encoder), dataclasses.asdict(recipe)], sort_keys=True),
+        json.dumps([dataclasses.asdict(job.encoder), dataclasses.asdict(job.recipe)], sort_keys=True),
         json.dumps(
             [dataset.crop_scale, dataset.store_size, dataset.data_spec.image_size, dataset.text_spec.max_tokens]
         ),
         dataset.source.fingerprint(),
         dataset.tokenizer.fingerprint(),
-        f"{seed} {processor} {torch.__version__} {CONTRASTIVE_VERSION}",
+        f"{job.seed} {processor} {torch.__version__} {CONTRASTIVE_VERSION}",
     ]
     return cache_dir() / "encoders" / f"contrastive-{content_hash(decisive)[:20]}.pth"
 
 
-def pretrained_encoder(
-    encoder: EncoderSpec,
-    recipe: ContrastiveSpec,
-    dataset: CaptionData,
-    seed: int,
-    device: torch.device,
-    normalise: Normalise,
-    workers: int = 0,
-) -> Pretrained:
+def pretrained_encoder(job: Pretraining) -> Pretrained:
     """Return the encoder from the cache, pre-trained first where it is missing or damaged; the bits are the same."""
+    path = pretrained_path(job)
+    if job.progress is not None and not path.exists():
+        job.progress(0, job.recipe.iterations)  # also where another run is making it and this one waits
+    made: list[Pretrained] = []
 
-    def make() -> Pretrained:
-        print_log(f"contrastive pre-training: {recipe.iterations} x {recipe.batch_images} images", "current")
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # the order of float sums depends on it
-        try:
-            made = pretrain(encoder, recipe, dataset, seed, device, normalise, workers)
-        finally:
-            torch.set_num_threads(threads)
-        tail = max(1, recipe.iterations // 10)
-        loss, share = sum(made.losses[-tail:]) / tail, sum(made.accuracies[-tail:]) / tail
-        print_log(f"contrastive pre-training: final loss {loss:.3f}, {share:.1%} of captions found", "current")
-        return made
+    def save(temporary: Path) -> None:
+        made.append(_make(job))
+        _save(made[0], temporary)
+        write_note(path, made[0].seconds, _description(job))
 
-    path = pretrained_path(encoder, recipe, dataset, seed, device)
     try:
-        return cached(path, lambda temporary: _save(make(), temporary), _load)
+        return cached(path, save, _load)
     except CacheUnwritable as error:
         print_log(f"{error}; the pre-trained encoder is not kept", "current")
-        return make()
+        return made[0] if made else _make(job)
+
+
+def _make(job: Pretraining) -> Pretrained:
+    """Pre-train with one thread, on which the order of float sums depends, and say how it went."""
+    recipe = job.recipe
+    print_log(f"contrastive pre-training: {recipe.iterations} x {recipe.batch_images} images", "current")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        made = pretrain(job)
+    finally:
+        torch.set_num_threads(threads)
+    tail = max(1, recipe.iterations // 10)
+    loss, share = sum(made.losses[-tail:]) / tail, sum(made.accuracies[-tail:]) / tail
+    print_log(
+        f"contrastive pre-training: final loss {loss:.3f}, {share:.1%} of captions found, {made.seconds:.0f} s",
+        "current",
+    )
+    return made
+
+
+def _description(job: Pretraining) -> dict[str, Any]:
+    return description(
+        job.encoder,
+        job.recipe,
+        job.dataset.data_spec,
+        job.dataset.text_spec,
+        data=job.dataset.source.fingerprint(),
+        seed=job.seed,
+    )
 
 
 def _save(made: Pretrained, path: Path) -> None:
-    torch.save({"format": "gitbench-encoder", **dataclasses.asdict(made)}, path)
+    """Write the weights; the seconds go into a note beside them, because older versions refuse another field here."""
+    payload = {name: value for name, value in vars(made).items() if name != "seconds"}
+    torch.save({"format": "gitbench-encoder", **payload}, path)
 
 
 def _load(path: Path) -> Pretrained:
@@ -266,4 +238,4 @@ def _load(path: Path) -> Pretrained:
         raise ValueError(f"{path} is damaged") from error  # made again
     if payload.pop("format", None) != "gitbench-encoder":
         raise ValueError(f"{path} holds something else")
-    return Pretrained(**payload)
+    return Pretrained(**payload, seconds=noted_seconds(path))

@@ -8,11 +8,11 @@ from typing import Any
 from mmengine.dist import get_dist_info
 from torch.utils.data import Dataset, Sampler
 
-from gitbench.data import open_source
 from gitbench.data.dataset import CaptionDataset, collate
+from gitbench.data.tasks import open_task
 from gitbench.data.tokenizer import tokenizer_for
 from gitbench.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS
-from gitbench.spec import DataSpec, TextSpec
+from gitbench.spec import DataSpec, TaskSpec, TextSpec
 
 
 def caption_collate(batch: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -60,9 +60,11 @@ class CaptionData(CaptionDataset):
         text_spec: dict[str, Any],
         seed: int,
         captions_per_image: int | None,
+        task: dict[str, Any] | None = None,
     ) -> None:
-        sizes, text = DataSpec(**data_spec), TextSpec(**text_spec)
-        tokenizer = tokenizer_for(text, open_source(data, "train", sizes.vocabulary_images or sizes.train_images))
+        sizes, text, asked = DataSpec(**data_spec), TextSpec(**text_spec), TaskSpec(**task or {})
+        words = open_task(data, "train", sizes.vocabulary_images or sizes.train_images, asked)
+        tokenizer = tokenizer_for(text, words)
         super().__init__(
             data=data,
             split=split,
@@ -72,6 +74,7 @@ class CaptionData(CaptionDataset):
             seed=seed,
             captions_per_image=captions_per_image,
             train=split == "train",
+            task=asked,
         )
         self.tokenizer, self.text_spec = tokenizer, text
         self.image_set = split if self.crop_scale is None else None  # where a number is always the same pixels

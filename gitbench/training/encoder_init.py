@@ -7,6 +7,7 @@ CLIP: timm's own names, OpenAI's and open_clip's are understood. A position tabl
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -19,7 +20,7 @@ from gitbench.errors import GitbenchError, unknown_name
 from gitbench.models.encoder import ImageEncoder
 from gitbench.registry import HOOKS
 from gitbench.spec import EncoderSpec
-from gitbench.training.contrastive import pretrained_encoder
+from gitbench.training.contrastive import Pretraining, Progress, pretrained_encoder
 
 SOURCES = ("random", "contrastive", "file")
 NAMED = 6  # tensors that an error names
@@ -30,13 +31,15 @@ class EncoderInitHook(Hook):
     """Before the first iteration, give the image encoder the values that the model's `encoder_init` asks for.
 
     A resumed run has them in its checkpoint. `seed` decides the pre-training; it comes first, so that its time does not
-    count as the run's training.
+    count as the run's training. That time is in `seconds`: the same for all runs that share a pre-trained encoder.
     """
 
     priority = "VERY_HIGH"
+    progress: Progress | None = None  # of pre-training; set by the process that runs the runner
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
+        self.seconds: float | None = None  # None: nothing was pre-trained, or by a version that took no note
 
     def before_train(self, runner) -> None:  # type: ignore[no-untyped-def]
         model, loader = runner.model, runner.train_dataloader
@@ -51,15 +54,26 @@ class EncoderInitHook(Hook):
         if init.recipe is None:
             raise GitbenchError("encoder_init has no recipe: choose the variant encoder_init/contrastive")
         made = pretrained_encoder(
-            encoder.spec,
-            init.recipe,
-            loader.dataset,
-            self.seed,
-            next(encoder.parameters()).device,
-            lambda images: model.data_preprocessor({"images": images})["images"],
-            loader.num_workers,
+            Pretraining(
+                encoder=encoder.spec,
+                recipe=init.recipe,
+                dataset=loader.dataset,
+                seed=self.seed,
+                device=next(encoder.parameters()).device,
+                normalise=lambda images: model.data_preprocessor({"images": images})["images"],
+                workers=loader.num_workers,
+                progress=self.progress,
+            )
         )
         encoder.load_state_dict(made.state)
+        self.seconds = made.seconds
+
+    def before_save_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:  # type: ignore[no-untyped-def]
+        if self.seconds is not None:
+            checkpoint["meta"]["pretrain_seconds"] = self.seconds
+
+    def after_load_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:  # type: ignore[no-untyped-def]
+        self.seconds = checkpoint["meta"].get("pretrain_seconds")
 
 
 def encoder_weights(source: str | None, spec: EncoderSpec) -> dict[str, Tensor]:

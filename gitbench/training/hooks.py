@@ -189,8 +189,9 @@ class _PerImage(BaseMetric):
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         self.items = results
-        tokens = sum(item["tokens"] for item in results)
-        return {self.name: sum(item["nll"] for item in results) / max(1, tokens)}
+        parts = [part for item in results for part in item.get("outputs", [item])]
+        tokens = sum(part["tokens"] for part in parts)
+        return {self.name: sum(part["nll"] for part in parts) / max(1, tokens)}
 
 
 @METRICS.register_module()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -12,8 +12,9 @@ from mmengine.model import BaseDataPreprocessor, BaseModel
 from gitbench.data.transforms import CLIP_MEAN, CLIP_STD
 from gitbench.models.git import GIT
 from gitbench.models.init import initialise
+from gitbench.models.trie import Trie
 from gitbench.registry import MODELS, VARIANTS
-from gitbench.spec import ContrastiveSpec, EncoderInitSpec, EncoderTrainingSpec
+from gitbench.spec import ContrastiveSpec, DecoderInitSpec, EncoderInitSpec, EncoderTrainingSpec
 from gitbench.training.frozen import FrozenEncoder
 
 
@@ -35,9 +36,10 @@ class ImagePreprocessor(BaseDataPreprocessor):
 class CaptionModel(BaseModel):
     """The registry's model: variants named by `type`, their values in full, initial values from `init_seed` alone.
 
-    Batches are those of `caption_collate`: images (N,3,H,W) uint8, tokens (N,K,T), need_predict (N,K,T), image_ids,
-    and for a frozen encoder, which reuses features if `feature_cache`, image_set and indices. `encoder_init` is kept for
-    `EncoderInitHook`, which has the data that pre-training needs.
+    Batches are those of `caption_collate`: images (N,3,H,W) uint8, of films (N,F,3,H,W), tokens (N,K,T), need_predict
+    (N,K,T), image_ids; request_prefixes, for each image the ids given for each text to be generated; and for a frozen
+    encoder, which reuses features if `feature_cache`, image_set and indices. `encoder_init` and `decoder_init`
+    are kept for the hooks of these names, which have the data and the tokenizer that they need.
     """
 
     def __init__(
@@ -56,10 +58,13 @@ class CaptionModel(BaseModel):
         data_preprocessor: dict[str, Any],
         encoder_training: dict[str, Any] | None = None,
         encoder_init: dict[str, Any] | None = None,
+        decoder_init: dict[str, Any] | None = None,
         feature_cache: bool = True,
+        num_frames: int = 0,
     ) -> None:
         super().__init__(data_preprocessor=MODELS.build(dict(data_preprocessor)))
         self.generation = dict(generation)
+        self.vocabulary: Trie | None = None  # closed, of tasks that have one: given by ClosedVocabularyHook
         self.git = GIT(
             encoder=VARIANTS.build(dict(encoder)),
             decoder=VARIANTS.build(dict(decoder)),
@@ -69,11 +74,13 @@ class CaptionModel(BaseModel):
             bos_id=bos_id,
             eos_id=eos_id,
             label_smoothing=label_smoothing,
+            num_frames=num_frames,
         )
         training = VARIANTS.build(dict(encoder_training)) if encoder_training else EncoderTrainingSpec()
         if training.frozen:
             self.git.encoder = FrozenEncoder(self.git.encoder.spec, reuse=feature_cache)
         self.encoder_init = _encoder_init(encoder_init)
+        self.decoder_init = VARIANTS.build(dict(decoder_init)) if decoder_init else DecoderInitSpec()
         initialise(self.git, init_seed)
 
     def forward(  # type: ignore[override]
@@ -85,15 +92,22 @@ class CaptionModel(BaseModel):
         mode: str = "tensor",
         image_set: str | None = None,
         indices: Sequence[int] = (),
+        request_prefixes: Sequence[Sequence[Sequence[int]]] | None = None,
         **_: Any,
     ) -> Any:
-        with self._known(image_set, indices):
+        with self._known(images, image_set, indices):
+            if mode == "predict":
+                return self._predict(images, tokens, need_predict, image_ids, request_prefixes)
             return self._forward(images, tokens, need_predict, image_ids, mode)
 
-    def _known(self, image_set: str | None, indices: Sequence[int]) -> AbstractContextManager[None]:
-        """Tell a frozen encoder which images it is shown; the blind see none of them."""
+    def _known(
+        self, images: torch.Tensor, image_set: str | None, indices: Sequence[int]
+    ) -> AbstractContextManager[None]:
+        """Tell a frozen encoder which images it is shown, frame by frame; the blind see none of them."""
         if isinstance(self.git.encoder, FrozenEncoder) and not self.git.vision.blind:
-            return self.git.encoder.known(image_set, indices)
+            frames = images.shape[1] if images.dim() == 5 else 1
+            numbers = [index * frames + frame for index in indices for frame in range(frames)]
+            return self.git.encoder.known(image_set, numbers)
         return nullcontext()
 
     def _forward(
@@ -106,17 +120,62 @@ class CaptionModel(BaseModel):
         if mode == "tensor":
             return self.git.logits(images, tokens[:, 0])
         nll, count = self.git.token_nll(images, flat, predicted)
-        likelihood = [
+        return [
             {"image_id": image_id, "nll": a.item(), "tokens": int(b)}
             for image_id, a, b in zip(image_ids, nll.view(n, k).sum(1), count.view(n, k).sum(1), strict=True)
         ]
-        if mode == "likelihood":
-            return likelihood
-        sequences, scores = self.git.generate(images, **self.generation)
-        return [
-            {**item, "ids": ids, "score": score}
-            for item, ids, score in zip(likelihood, sequences.tolist(), scores.tolist(), strict=True)
-        ]
+
+    def _predict(
+        self,
+        images: torch.Tensor,
+        tokens: torch.Tensor,
+        need_predict: torch.Tensor,
+        image_ids: list[str],
+        request_prefixes: Sequence[Sequence[Sequence[int]]] | None,
+    ) -> list[dict[str, Any]]:
+        """Likelihood and generated ids of every request, image by image (mmengine wants one result an image).
+
+        A request's likelihood is that of its own text, and of all the image's texts where there is one request.
+        """
+        n, k, t = tokens.shape
+        nll, count = (
+            x.view(n, k) for x in self.git.token_nll(images, tokens.view(n * k, t), need_predict.view(n * k, t))
+        )
+        prefixes = request_prefixes or [[[self.git.bos_id]]] * n
+        written = self.generate(images, prefixes, **self.generation)
+        closed: Iterator[dict[str, Any]] | None = None
+        if self.vocabulary is not None:  # its score is the log-probability of the entry
+            options = {**self.generation, "length_penalty": 0.0, "vocabulary": self.vocabulary}
+            closed = self.generate(images, prefixes, **options)
+        results = []
+        for row, image_id in enumerate(image_ids):
+            outputs = []
+            for place in range(len(prefixes[row])):
+                texts = slice(None) if len(prefixes[row]) == 1 else slice(place, place + 1)
+                output = next(written) | {"nll": nll[row, texts].sum().item(), "tokens": int(count[row, texts].sum())}
+                if closed is not None:
+                    output |= {f"closed_{name}": value for name, value in next(closed).items()}
+                outputs.append(output)
+            results.append({"image_id": image_id, "outputs": outputs})
+        return results
+
+    def generate(
+        self, images: torch.Tensor, prefixes: Sequence[Sequence[Sequence[int]]], **options: Any
+    ) -> Iterator[dict[str, Any]]:
+        """Yield ids (without what was given) and score of every prefix of every image, in order."""
+        flat = [ids for of_image in prefixes for ids in of_image]
+        given: dict[str, Any] = {}
+        if max(map(len, flat)) > 1 or len(flat) != len(images):
+            longest = max(map(len, flat))
+            padded = [[*ids, *[self.git.pad_id] * (longest - len(ids))] for ids in flat]
+            owners = [row for row, of_image in enumerate(prefixes) for _ in of_image]
+            given = {
+                "prefix": torch.tensor(padded, device=images.device),
+                "image_index": torch.tensor(owners, device=images.device),
+            }
+        sequences, scores = self.git.generate(images, **given, **options)
+        for ids, sequence, score in zip(flat, sequences.tolist(), scores.tolist(), strict=True):
+            yield {"ids": sequence[len(ids) :], "score": score}
 
     def val_step(self, data: dict[str, Any]) -> list[dict[str, Any]]:
         """Likelihood of the references only: validation follows the loss, captions are generated once, at the end."""

@@ -21,18 +21,22 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from gitbench.data.tasks import Request
+from gitbench.data.tokenizer import CaptionTokenizer
 from gitbench.errors import GitbenchError
 from gitbench.files import atomic_path, explain_os_errors, write_json
 from gitbench.models import parameter_counts
 from gitbench.models.flops import forward_flops
 from gitbench.runs.config import MODEL_AXES, read_config
+from gitbench.training.encoder_init import EncoderInitHook
 from gitbench.training.hooks import CurveHook, checkpoints, latest_checkpoint, torch_write_errors
 from gitbench.training.model import CaptionModel
 from gitbench.variants import axes
 
 CPU_THREADS = 1  # a run's threads on CPU: fixed, since the order of float sums depends on it
 
-Progress = Callable[[int, int, float], None]
+Progress = Callable[[int, int, float], None]  # iterations done, of how many, loss
+PretrainingProgress = Callable[[int, int], None]
 
 
 class PlainRunner(Runner):
@@ -45,8 +49,10 @@ class PlainRunner(Runner):
         """Leave the planner's `config.py` as it is: mmengine would write this session's work_dir and resume into it."""
 
 
-def execute(folder: Path, progress: Progress | None = None) -> None:
+def execute(folder: Path, progress: Progress | None = None, pretraining: PretrainingProgress | None = None) -> None:
     """Train and caption one run folder. Returns at once where that is done already.
+
+    `progress` hears of the training, `pretraining` of the contrastive pre-training that comes first in some runs.
 
     Errors: GitbenchError with one line for what a user can mend; anything else is a fault of the program.
     """
@@ -64,6 +70,8 @@ def execute(folder: Path, progress: Progress | None = None) -> None:
     runner = PlainRunner.from_cfg(config)
     curve = next(hook for hook in runner.hooks if isinstance(hook, CurveHook))
     curve.progress = progress
+    init = next(hook for hook in runner.hooks if isinstance(hook, EncoderInitHook))
+    init.progress = pretraining
     runner.train()
     trained = time.monotonic()
     metrics = runner.test_loop.run()
@@ -83,6 +91,7 @@ def execute(folder: Path, progress: Progress | None = None) -> None:
                 "train_seconds": curve.seconds,
                 "caption_seconds": captioned,
                 "seconds": curve.seconds + captioned,
+                **({"pretrain_seconds": init.seconds} if init.seconds is not None else {}),
                 "startup_seconds": trained - started - curve.seconds if newest is None else None,
             },
         },
@@ -110,18 +119,30 @@ def _write_predictions(runner: Runner, folder: Path) -> None:
         raise GitbenchError(f"{len(items)} captions for {len(dataset)} test images: delete {folder} and run again")
     with atomic_path(folder / "predictions.jsonl") as temporary, open(temporary, "w", encoding="utf-8") as file:
         for index, item in enumerate(items):
-            example = dataset.source.example(index)
-            if example.image_id != item["image_id"]:
+            if dataset.source.image_id(index) != item["image_id"]:
                 raise GitbenchError(f"captions are out of order at {item['image_id']}: delete {folder} and run again")
-            row = {
-                "image_id": item["image_id"],
-                "caption": dataset.tokenizer.decode(item["ids"]),
-                "score": item["score"],
-                "nll": item["nll"],
-                "tokens": item["tokens"],
-                "references": list(example.captions),
-            }
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            for request, output in zip(dataset.source.requests(index), item["outputs"], strict=True):
+                row = _prediction(request, output, item["image_id"], dataset.tokenizer)
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _prediction(request: Request, output: dict[str, Any], image_id: str, tokenizer: CaptionTokenizer) -> dict[str, Any]:
+    """Return a row of `predictions.jsonl`. `image_id` names the request; an image with several has them numbered."""
+    row = {
+        "image_id": request.request_id,
+        "caption": tokenizer.decode(output["ids"]),
+        "score": output["score"],
+        "nll": output["nll"],
+        "tokens": output["tokens"],
+        "references": list(request.references),
+    }
+    if request.request_id != image_id:
+        row["image"] = image_id
+    if request.prefix:
+        row["prefix"] = request.prefix
+    if "closed_ids" in output:
+        row |= {"closed": tokenizer.decode(output["closed_ids"]), "closed_score": output["closed_score"]}
+    return row
 
 
 def _write_weights(runner: Runner, config: Config, folder: Path) -> None:
@@ -150,10 +171,8 @@ def _peak_memory() -> int:
 
 
 def load_run(folder: Path) -> tuple[CaptionModel, Any]:
-    """Load the captioner of a finished run folder: (model in eval mode, tokenizer)."""
-    from gitbench.data.tokenizer import CaptionTokenizer
-
-    path = folder / "model.pth"
+    """Load the captioner of a finished run folder, or of the `model.pth` in it: (model in eval mode, tokenizer)."""
+    path = folder / "model.pth" if not folder.is_file() else folder
     if not path.is_file():
         raise GitbenchError(f"{path} does not exist: pass the folder of a finished run")
     try:
@@ -172,4 +191,4 @@ def load_run(folder: Path) -> tuple[CaptionModel, Any]:
             model_config[axis]["type"] = f"{axis}/{known[axis][0]}"  # renamed since; the config holds all its values
     model = CaptionModel(**model_config)
     model.git.load_state_dict(payload["state_dict"])
-    return model.eval(), CaptionTokenizer.load(folder / "tokenizer.json")
+    return model.eval(), CaptionTokenizer.load(path.parent / "tokenizer.json")

@@ -6,5 +6,5 @@ from gitbench.spec import AmountSpec
 from gitbench.variants import add
 
 add("amount", "all", AmountSpec())
-for _images in (32, 300, 1500, 3000):
+for _images in (32, 64, 300, 1500, 3000, 10_000, 100_000):
     add("amount", f"n{_images}", AmountSpec(images=_images))

@@ -3,6 +3,9 @@
 Heads are 64 wide as in the official code, 32 wide below 192; the feed-forward part is four times the width. The paper's
 second decoder comes twice at every size: "cross_6x768" has as many layers and more parameters, "cross_6x768_matched"
 a feed-forward part so much narrower that its layers have as many parameters as those of "self_6x768", within 2 %.
+
+"bert_6x384" has the shape of a BERT that can be its start (axis `decoder_init`): MiniLM's heads are 32 wide at width 384,
+and BERT has 512 positions where the official decoder has 1024; else it is as the others of its size.
 """
 
 from __future__ import annotations
@@ -45,6 +48,12 @@ def matched(spec: DecoderSpec, other: DecoderSpec) -> DecoderSpec:
     return dataclasses.replace(spec, ffn=8 * max(1, round((spec.ffn - surplus / per_hidden_unit) / 8)))
 
 
+def bert_shaped(layers: int, width: int, heads: int, dropout: float, max_positions: int) -> DecoderSpec:
+    """Return the spec of a self-attention decoder with a BERT's heads and its first `max_positions`."""
+    own = decoder("self", layers, width, dropout, max_positions)
+    return dataclasses.replace(own, heads=heads)
+
+
 def add_size(layers: int, width: int, dropout: float = 0.1, max_positions: int = 1024) -> None:
     """Register the decoders of one size."""
     own, cross = (decoder(attention, layers, width, dropout, max_positions) for attention in ("self", "cross"))
@@ -65,3 +74,8 @@ for _layers, _width in MEDIUM:
     add_size(_layers, _width, max_positions=64)
 for _layers, _width in PAPER:
     add_size(_layers, _width)
+for _layers in (1, 2):  # of MiniLM's six; small, so without dropout
+    add("decoder", f"bert_{_layers}x384", bert_shaped(_layers, 384, heads=12, dropout=0.0, max_positions=64))
+add("decoder", "bert_6x384", bert_shaped(6, 384, heads=12, dropout=0.1, max_positions=64))
+for _layers in (6, 12):  # of bert-base's twelve
+    add("decoder", f"bert_{_layers}x768", bert_shaped(_layers, 768, heads=12, dropout=0.1, max_positions=512))

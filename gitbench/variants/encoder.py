@@ -13,8 +13,10 @@ def vit(width: int, layers: int, patch: int, image_size: int) -> EncoderSpec:
     )
 
 
-add("encoder", "vit_2x64_p8_64", vit(64, 2, 8, 64))
-add("encoder", "vit_4x96_p8_64", vit(96, 4, 8, 64))
-add("encoder", "vit_8x384_p16_128", vit(384, 8, 16, 128))
+for _layers, _width in ((1, 64), (2, 64), (3, 64), (4, 96), (6, 128)):
+    add("encoder", f"vit_{_layers}x{_width}_p8_64", vit(_width, _layers, 8, 64))
+for _layers, _width in ((4, 192), (8, 384), (12, 512)):
+    add("encoder", f"vit_{_layers}x{_width}_p16_128", vit(_width, _layers, 16, 128))
+add("encoder", "vit_s16", vit(384, 12, 16, 224))
 add("encoder", "vit_b16", vit(768, 12, 16, 224))
 add("encoder", "vit_l14", vit(1024, 24, 14, 224))

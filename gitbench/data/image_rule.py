@@ -1,0 +1,160 @@
+"""How a checkpoint wants its photographs: size, crop, normalisation. Three programs, three places where that stands.
+
+* gitbench and most official models: short side to `size` (bicubic), centre crop of that size, CLIP's mean and std.
+* Official VQA and TextVQA models (`test_respect_ratio_max` in parameter.yaml): short side to `size` unless the long one
+  would pass the limit, then the long side to the limit; the aspect stays and nothing is cropped.
+* Hugging Face: preprocessor_config.json, or the `image_processor` in processor_config.json. Its converted VQA models
+  crop where the official ones do not; each is followed as it stands.
+
+Pillow resizes throughout, as the official code does; Hugging Face's torchvision backend differs from it by up to 0.015
+after normalisation, its Pillow backend by nothing. H x W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from gitbench.data.transforms import CLIP_MEAN, CLIP_STD, centre_square
+from gitbench.errors import GitbenchError
+from gitbench.files import read_json
+
+BICUBIC = int(Image.Resampling.BICUBIC)
+# What is read of a parameter.yaml, and the least value that makes sense.
+_PARAMETERS = {"test_crop_size": 1, "test_respect_ratio_max": 1, "num_image_with_embedding": 0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageRule:
+    """From a photograph to the encoder's input."""
+
+    size: int | tuple[int, int] | None  # the short side, or height and width whatever the aspect; None: not resized
+    longest: int | None = None  # the long side's limit, where `size` is the short side
+    crop: tuple[int, int] | None = None  # height and width of the centre that is kept
+    resample: int = BICUBIC  # Pillow's number
+    mean: tuple[float, ...] = CLIP_MEAN
+    std: tuple[float, ...] = CLIP_STD
+
+    def pixels(self, image: np.ndarray) -> np.ndarray:
+        """Resize, crop and normalise: uint8 (H, W, 3) -> float32 (3, H', W')."""
+        scale = np.float32(255)
+        mean, std = (np.asarray(values, np.float32) * scale for values in (self.mean, self.std))
+        return ((self.resized(image).astype(np.float32) - mean) / std).transpose(2, 0, 1)
+
+    def resized(self, image: np.ndarray) -> np.ndarray:
+        """Resize and crop: uint8 (H, W, 3) -> uint8 (H', W', 3)."""
+        if isinstance(self.size, int) and self.crop == (self.size, self.size) and self._usual:
+            return centre_square(image, self.size)
+        height, width = self.target(*image.shape[:2])
+        picture = Image.fromarray(image)
+        if (height, width) != image.shape[:2]:
+            picture = picture.resize((width, height), Image.Resampling(self.resample))
+        if self.crop:
+            left, top = round((width - self.crop[1]) / 2.0), round((height - self.crop[0]) / 2.0)
+            picture = picture.crop((left, top, left + self.crop[1], top + self.crop[0]))  # black where there is nothing
+        return np.asarray(picture)
+
+    @property
+    def _usual(self) -> bool:
+        return self.longest is None and self.resample == BICUBIC
+
+    def target(self, height: int, width: int) -> tuple[int, int]:
+        """Return the height and width that a photograph is resized to, before any crop."""
+        if self.size is None:
+            return height, width
+        if isinstance(self.size, tuple):
+            return self.size
+        size, short, long = self.size, min(height, width), max(height, width)
+        if self.longest and long / short * size > self.longest:
+            size = max(1, round(self.longest * short / long))
+        scaled = int(size * long / short)  # rounded down, as the official code and torchvision do
+        return (scaled, size) if width <= height else (size, scaled)
+
+
+def square_rule(size: int) -> ImageRule:
+    """The rule of most models: the short side to `size`, then the centre square."""
+    return ImageRule(size=size, crop=(size, size))
+
+
+def official_parameters(file: Path) -> dict[str, Any]:
+    """Read the parameter.yaml beside an official checkpoint (or above its `snapshot` folder); {} where there is none."""
+    import yaml
+
+    folders = [file.parent, file.parent.parent] if file.parent.name == "snapshot" else [file.parent]
+    path = next((folder / "parameter.yaml" for folder in folders if (folder / "parameter.yaml").is_file()), None)
+    if path is None:
+        return {}
+    fix = "take it from the release again"
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise GitbenchError(f"{path} cannot be read ({type(error).__name__}): {fix}") from None
+    if not isinstance(values, dict):
+        raise GitbenchError(f"{path} holds no parameters by name: {fix}")
+    values = {name: value for name, value in values.items() if value is not None}
+    for name, least in _PARAMETERS.items():
+        value = values.get(name, least)
+        if not isinstance(value, int) or value < least:
+            raise GitbenchError(f"{path}: {name} is {value!r}, no whole number from {least} up: {fix}")
+    return values
+
+
+def official_rule(parameters: Mapping[str, Any], size: int) -> ImageRule:
+    """The rule in an official parameter.yaml; `size` where it names none."""
+    size = parameters.get("test_crop_size", size)
+    if "test_respect_ratio_max" in parameters:
+        return ImageRule(size=size, longest=parameters["test_respect_ratio_max"])
+    return square_rule(size)
+
+
+def huggingface_rule(folder: Path, size: int) -> ImageRule:
+    """The rule of the image processor that `save_pretrained` left in a folder; without one, `square_rule(size)`."""
+    for name, part in (("preprocessor_config.json", None), ("processor_config.json", "image_processor")):
+        path = folder / name
+        values = read_json(path) if path.is_file() else None
+        if part and isinstance(values, dict):
+            values = values.get(part)
+        if values is None:
+            continue
+        try:
+            return _from_processor(values)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise GitbenchError(f"{path} states no image size, crop or mean that can be followed: mend it") from None
+    return square_rule(size)
+
+
+def _from_processor(values: Mapping[str, Any]) -> ImageRule:
+    size, longest, crop = values.get("size"), None, values.get("crop_size")
+    if isinstance(size, Mapping):
+        longest = size.get("longest_edge")
+        size = size["shortest_edge"] if "shortest_edge" in size else (size["height"], size["width"])
+    if isinstance(crop, Mapping):
+        crop = crop["height"], crop["width"]
+    elif crop is not None:
+        crop = crop, crop
+    mean, std = values.get("image_mean", CLIP_MEAN), values.get("image_std", CLIP_STD)
+    if not values.get("do_normalize", True):
+        mean, std = (0.0,) * 3, (1.0,) * 3
+    if not values.get("do_resize", True):
+        size = longest = None
+    elif size is None:
+        raise KeyError("size")
+    given = [*(size if isinstance(size, tuple) else (size,)), *(crop or ()), longest]
+    if (
+        not all(value is None or isinstance(value, int) and value > 0 for value in given)
+        or not len(mean) == len(std) == 3
+    ):
+        raise ValueError
+    return ImageRule(
+        size=size,
+        longest=longest,
+        crop=crop if values.get("do_center_crop", crop is not None) else None,
+        resample=int(Image.Resampling(values.get("resample", BICUBIC))),
+        mean=tuple(float(value) for value in mean),
+        std=tuple(float(value) for value in std),
+    )

@@ -1,0 +1,213 @@
+"""Tasks: what of a data set is given to the model, what it is to say, and against what that is scored.
+
+Everything is text generation (GIT, p. 4 and 6): a task turns an item into `Text`s to learn (a prefix that is given and
+a target that is said) and `Request`s to generate and score.
+
+| task | data | a text of an item | a request of an item |
+|---|---|---|---|
+| caption | all | each caption | one: all captions are references |
+| video | scenes-motion | as caption, the image is a film | as caption |
+| vqa | scenes, folders with questions | each question (prefix) with its answer | each question |
+| read | scenes with one sign, Parquet with `text` | the word | one |
+| classify | the same scenes (24 classes), Parquet with `label` | the class | one |
+
+An image without a text for the task is no item of it: of scenes, "read" and "classify" take the first with exactly
+one sign, so that 8,000 training images are 8,000 images with a sign.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from gitbench.data import open_source
+from gitbench.data.base import SPLITS, Example, Question, Source, check_split, content_hash
+from gitbench.data.parquet import LabelSource
+from gitbench.data.scene_signs import scenes_with_a_sign, word_of
+from gitbench.data.scene_words import WORDS
+from gitbench.data.scenes import DEFAULT_IMAGES, NAMES, Scenes
+from gitbench.errors import GitbenchError
+from gitbench.spec import TaskSpec
+from gitbench.tasks import get_task
+
+TASKS_VERSION = 1  # raise when the same data would give other texts
+_PROBES = 12  # items whose texts enter the fingerprint; the source's own covers what is read from files
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """One text to learn: the given part, "" for none, and the said part."""
+
+    prefix: str
+    target: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One output to be generated and scored."""
+
+    request_id: str
+    prefix: str
+    references: tuple[str, ...]
+
+
+class TaskSource:
+    """A split seen through a task: a `Source` that also has texts and requests.
+
+    source: the data set; task: with its frames; numbers: the source's items that have a text for the task, in order
+    (None: all); data: what was opened, for the labels of the other splits.
+    """
+
+    def __init__(self, source: Source, task: TaskSpec, data: str, numbers: Sequence[int] | None = None):
+        self.source, self.task, self.data = source, task, data
+        self.name, self.split = source.name, source.split
+        self.closed = get_task(task.name).closed
+        self._numbers = numbers  # a range(len(source)) would read the data before they are needed
+
+    def __len__(self) -> int:
+        return len(self.source) if self._numbers is None else len(self._numbers)
+
+    def number(self, index: int) -> int:
+        """Return which item of the data set an item is."""
+        return index if self._numbers is None else self._numbers[index]
+
+    @property
+    def frame_count(self) -> int:
+        """How many frames an image has; 0 for still images."""
+        return self.task.frames
+
+    def image_id(self, index: int) -> str:
+        return self.source.image_id(self.number(index))
+
+    def example(self, index: int) -> Example:
+        """Return all texts that the data set has for an item, whatever the task."""
+        return self.source.example(self.number(index))
+
+    def image(self, index: int) -> np.ndarray:
+        """Return an image at its original size: uint8 (H, W, 3), of a film (F, H, W, 3)."""
+        return self.source.image(self.number(index))
+
+    def texts(self, index: int) -> tuple[Text, ...]:
+        """Return what is learned of an item: at least one text."""
+        if self.task.name == "vqa":
+            return tuple(Text(prefix=asked.text, target=asked.answer) for asked in self._questions(index))
+        said = (self._word(index),) if self.closed else self.example(index).captions
+        return tuple(Text(prefix="", target=text) for text in said)
+
+    def requests(self, index: int) -> tuple[Request, ...]:
+        """Return what is generated and scored of an item: one request, in "vqa" one a question."""
+        if self.task.name == "vqa":
+            return tuple(
+                Request(request_id=asked.question_id, prefix=asked.text, references=asked.answers)
+                for asked in self._questions(index)
+            )
+        references = tuple(text.target for text in self.texts(index))
+        return (Request(request_id=self.image_id(index), prefix="", references=references),)
+
+    def vocabulary(self) -> tuple[str, ...]:
+        """Return the closed vocabulary of "classify" and "read": the labels of all splits whole, sorted."""
+        return self._vocabulary
+
+    @cached_property
+    def _vocabulary(self) -> tuple[str, ...]:
+        if not self.closed:
+            raise ValueError(f"the task {self.task.name} has no closed vocabulary")
+        if isinstance(self.source, Scenes):
+            return tuple(sorted(WORDS))
+        sources = [open_source(self.data, split, task=self.task.name) for split in SPLITS]
+        return tuple(
+            sorted({label for source in sources if isinstance(source, LabelSource) for label in source.labels()})
+        )
+
+    def _questions(self, index: int) -> tuple[Question, ...]:
+        asked = getattr(self.source, "asked", None)
+        if asked is not None:
+            return asked(self.number(index))
+        example = self.example(index)
+        if not example.questions:
+            raise GitbenchError(f"{self.name}: {example.image_id} has no questions, which --task vqa needs: add some")
+        return tuple(
+            Question(question_id=f"{example.image_id}#{place}", text=text, answers=(answer,), answer=answer)
+            for place, (text, answer) in enumerate(example.questions)
+        )
+
+    def _word(self, index: int) -> str:
+        if isinstance(self.source, Scenes):
+            word = word_of(self.source.scene(self.number(index)).graph)
+            assert word is not None, "only scenes with one sign are items"
+            return word
+        return self.example(index).captions[0]
+
+    def image_fingerprint(self) -> str:
+        """Hash what decides the images alone, so that tasks over the same images share their cache."""
+        if self._numbers is None:
+            return self.source.fingerprint()
+        return content_hash([self.source.fingerprint(), *map(str, self._numbers)])
+
+    def fingerprint(self) -> str:
+        """Hash the content as the task uses it; captions have the data set's own fingerprint."""
+        if self.task.name == "caption":
+            return self.source.fingerprint()
+        parts = ["task", str(TASKS_VERSION), self.task.name, str(self.task.frames), self.source.fingerprint()]
+        parts.append(str(len(self)))
+        for index in range(min(_PROBES, len(self))):
+            parts += [part for text in self.texts(index) for part in (text.prefix, text.target)]
+            parts += [part for request in self.requests(index) for part in (request.request_id, *request.references)]
+        return content_hash(parts)
+
+    def check(self) -> None:
+        """Raise what is wrong with the data set, as far as that shows without decoding an image."""
+        self.source.check()
+
+
+class SceneTaskSource(TaskSource):
+    """A task over scenes, which are drawn at any size."""
+
+    source: Scenes
+
+    def image(self, index: int) -> np.ndarray:
+        """Return an image at 64 px: uint8 (64, 64, 3), of a film (F, 64, 64, 3)."""
+        number, count = self.number(index), self.frame_count
+        return self.source.frames(number, count) if count else self.source.image(number)
+
+    def render(self, index: int, size: int) -> np.ndarray:
+        """Draw the picture at any size: uint8 (size, size, 3)."""
+        return self.source.render(self.number(index), size)
+
+    def frames(self, index: int, count: int, size: int) -> np.ndarray:
+        """Draw equally spaced moments of a film: uint8 (count, size, size, 3)."""
+        return self.source.frames(self.number(index), count, size)
+
+    def ceiling_caption(self, index: int) -> str:
+        """Return a sixth caption of the same grammar."""
+        return self.source.ceiling_caption(self.number(index))
+
+
+def open_task(data: str, split: str, limit: int | None, task: TaskSpec) -> TaskSource:
+    """Open a split of a data set for a task; a limit counts items that the task can use.
+
+    Raises GitbenchError, in one line, where the data set lacks what the task needs.
+    """
+    check_split(split)
+    closed = get_task(task.name).closed
+    _check_frames(task)
+    if closed and data in NAMES:
+        count = DEFAULT_IMAGES[split] if limit is None else limit
+        open_source(data, split, count)  # checks the limit
+        numbers = scenes_with_a_sign(data, split, count)
+        return SceneTaskSource(Scenes(data, split, numbers[-1] + 1), task, data, numbers)
+    source: Any = open_source(data, split, limit, task.name)
+    if task.name == "video" and not getattr(source, "moving", False):
+        raise GitbenchError(f"--task video needs films and {data} holds still images: pass --data scenes-motion")
+    return (SceneTaskSource if isinstance(source, Scenes) else TaskSource)(source, task, data)
+
+
+def _check_frames(task: TaskSpec) -> None:
+    if task.name == "video" and task.frames < 1:
+        raise GitbenchError(f"a film of {task.frames} frames shows nothing: give --task video at least 1 frame")
+    if task.name != "video" and task.frames:
+        raise GitbenchError(f"--task {task.name} has still images and takes no frames: leave them out or use video")

@@ -1,0 +1,137 @@
+"""Checkpoint files: which one a path means, the tensors in it, and whose they are.
+
+Three programs leave GIT weights, and their files differ in name, nesting and tensor names:
+
+* gitbench: a run folder's `model.pth`, tensors under `state_dict`;
+* official: `snapshot/model.pt` in the folder of a released model, tensors under `model` or bare, some with `module.`;
+* Hugging Face: what `save_pretrained` writes, `model.safetensors` (also in shards) or `pytorch_model.bin`.
+
+File names only say where to look. How a file is read is decided by its first bytes, and whose tensors they are by their
+names (`format_of`). Pickled code is never run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gitbench.errors import GitbenchError
+from gitbench.files import read_json
+
+GITBENCH, OFFICIAL, HUGGINGFACE = "gitbench", "official", "huggingface"
+# Any one of these names tells the format; what else is missing is then named by the conversion.
+_MARKS = {
+    GITBENCH: ("encoder.cls_token", "embedding.words.weight"),
+    OFFICIAL: ("image_encoder.conv1.weight", "textual.embedding.words.weight"),
+    HUGGINGFACE: (
+        "git.embeddings.word_embeddings.weight",
+        "git.image_encoder.vision_model.embeddings.patch_embedding.weight",
+    ),
+}
+# Patterns of files in a folder, most certain first; the first that finds something decides.
+_PLACES = ("model.pth", "model*.safetensors", "pytorch_model*.bin", "snapshot/model.pt", "model.pt", "*.pt", "*.pth")
+_MANY = frozenset({"model*.safetensors", "pytorch_model*.bin"})  # shards of one model
+_SHOWN = 3  # names in an error
+# What makes a model of Hugging Face's class a GIT; a field that is missing has this value there.
+_FIXED = {"model_type": "git", "hidden_act": "gelu", "vision_config.hidden_act": "quick_gelu"}
+
+
+def plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Take `module.` (a wrapper's trace) off the front of every name."""
+    return {re.sub(r"^(module\.)+", "", name): value for name, value in state.items()}
+
+
+def format_of(state: Mapping[str, Tensor]) -> str:
+    """Tell whose tensors these are, by name: "gitbench", "official" or "huggingface"; anything else is an error."""
+    names = plain_names(state)
+    for kind, marks in _MARKS.items():
+        if any(mark in names for mark in marks):
+            return kind
+    shown = ", ".join(sorted(names)[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+    raise GitbenchError(
+        f"these {len(names)} tensors ({shown}) are no GIT of gitbench, of the official code or of Hugging Face: pass "
+        "the checkpoint of one of these"
+    )
+
+
+def checkpoint_files(path: Path) -> list[Path]:
+    """Return the files that hold a checkpoint's weights: the file itself, or those of a folder in a known layout."""
+    if path.is_file():
+        return [path]
+    if not path.exists():
+        raise GitbenchError(f"{path} does not exist: pass the folder of a finished run, or of a downloaded checkpoint")
+    for pattern in _PLACES:
+        files = [file for file in sorted(path.glob(pattern)) if file.is_file()]
+        if len(files) > 1 and pattern not in _MANY:
+            names = ", ".join(file.name for file in files[:_SHOWN])
+            raise GitbenchError(f"{path} holds {len(files)} checkpoints ({names}): pass one of these files")
+        if files:
+            return files
+    raise GitbenchError(
+        f"{path} holds no weights (no model.pth of a finished run, model.safetensors, pytorch_model.bin or .pt file): "
+        "pass a folder or file that does"
+    )
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], Path]:
+    """Read all tensors of a folder or file, and say which (first) file they are from."""
+    files = checkpoint_files(path)
+    state: dict[str, Tensor] = {}
+    for file in files:
+        state.update(read_tensors(file))
+    return state, files[0]
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """Read the tensors of one safetensors or PyTorch file, by its content; no pickled code is run.
+
+    A PyTorch file may hold them bare, or under `model` or `state_dict` beside other things, which are left out.
+    """
+    from safetensors.torch import load_file
+
+    try:
+        with open(file, "rb") as handle:
+            start = handle.read(9)
+        if start[8:] == b"{":  # 8 bytes of length, then a JSON header; neither a zip nor a pickle has a brace there
+            return load_file(file)
+        if start.startswith((b"PK", b"\x80")):  # a zip of torch.save, or the bare pickle of its early versions
+            payload = torch.load(file, "cpu", weights_only=True)
+        else:
+            raise ValueError
+    except Exception as error:  # each format has its own family of errors
+        code = re.search(r"Unsupported global: GLOBAL ([\w.]+)", str(error))
+        why = f"it holds Python objects, {code[1]}" if code else type(error).__name__
+        why = "neither a safetensors nor a PyTorch file" if type(error) is ValueError else why
+        fix = "save its tensors alone, as a dict" if code else "download it again or pass another file"
+        raise GitbenchError(f"{file} cannot be read as weights ({why}): {fix}") from error
+    for value in (payload, *(_entry(payload, name) for name in ("model", "state_dict"))):
+        if isinstance(value, Mapping):
+            tensors = {str(name): tensor for name, tensor in value.items() if isinstance(tensor, Tensor)}
+            if tensors:
+                return tensors
+    raise GitbenchError(f"{file} holds no tensors under their names: pass a checkpoint with a state dict")
+
+
+def _entry(payload: Any, name: str) -> Any:
+    return payload.get(name) if isinstance(payload, Mapping) else None
+
+
+def huggingface_config(folder: Path) -> dict[str, Any]:
+    """Read the config.json of a GIT of Hugging Face, {} where there is none; what GIT computes otherwise is an error."""
+    path = folder / "config.json"
+    if not path.is_file():
+        return {}
+    config = read_json(path)
+    if not isinstance(config, dict) or not isinstance(config.get("vision_config", {}), dict):
+        raise GitbenchError(f"{path} is not the config of a GIT: pass the whole folder of a checkpoint")
+    vision = {f"vision_config.{name}": value for name, value in config.get("vision_config", {}).items()}
+    for name, wanted in _FIXED.items():
+        found = {**config, **vision}.get(name, wanted)
+        if found != wanted:
+            raise GitbenchError(f"{path} has {name} {found!r} and GIT has {wanted!r}: choose another checkpoint")
+    return config

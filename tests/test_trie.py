@@ -1,0 +1,202 @@
+"""Generation from a closed vocabulary against the score of every entry, and the trie that it goes along."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from helpers_model import BOS, EOS, VOCAB, both_attentions, texts
+from helpers_search import captioner, check, greedy_search, norm, official_search, photos, uncached
+
+from gitbench.errors import GitbenchError
+from gitbench.models.trie import Trie
+
+ENTRIES = [[7], [7, 8], [7, 8, 9, 10], [7, 9], [20], [20, 21, 22], [33, 7], [33, 8, 8], [90, 91, 92, 93, 94]]
+
+
+def walk(trie):
+    """List the entries that lead from the root to the end, by following edges."""
+    found, open_paths, end = [], [(0, [])], len(trie.starts) - 2
+    while open_paths:
+        node, path = open_paths.pop()
+        for edge in range(trie.starts[node], trie.starts[node + 1]):
+            token, target = int(trie.tokens[edge]), int(trie.targets[edge])
+            assert (token == EOS) == (target == end)
+            if target == end:
+                found.append(path)
+            else:
+                open_paths.append((target, [*path, token]))
+    return sorted(found)
+
+
+def scores_of_all(model, image, prefix, entries):
+    """Log-probability of every entry and its [SEP] by teacher forcing."""
+    width = len(prefix) + max(map(len, entries)) + 1
+    tokens = torch.zeros(len(entries), width, dtype=torch.long)
+    need = torch.zeros_like(tokens, dtype=torch.bool)
+    for i, entry in enumerate(entries):
+        end = len(prefix) + len(entry) + 1
+        tokens[i, :end] = torch.tensor([*prefix, *entry, EOS])
+        need[i, len(prefix) : end] = True
+    nll, count = model.token_nll(image[None], tokens, need)
+    assert count.tolist() == [len(entry) + 1 for entry in entries]
+    return (-nll).tolist()
+
+
+def among_the_entries(log_probs, start):
+    """Rule out, without a trie, every token after which a text is the beginning of no entry."""
+
+    def masked(row):
+        said = row[len(start) :]
+        follow = {[*entry, EOS][len(said)] for entry in ENTRIES if entry[: len(said)] == said}
+        return [value if token in follow else -math.inf for token, value in enumerate(log_probs(row))]
+
+    return masked
+
+
+# -- the trie ---------------------------------------------------------------------------------------------------------
+
+
+def test_trie_holds_the_entries_and_nothing_else():
+    trie = Trie.of([*ENTRIES, [7, 8], ENTRIES[2]], EOS)
+    assert walk(trie) == sorted(ENTRIES)
+    assert (trie.entries, trie.longest, trie.largest_id) == (9, 5, EOS)
+    assert trie.widths == (4, 3, 2, 1, 1, 1)  # after nothing: 7 20 33 90; after 7: 8 9 [SEP]; after 7 8: 9 [SEP] ...
+
+
+def test_continuations_fill_up_with_what_is_none():
+    trie = Trie.of([[7], [7, 8]], EOS)
+    tokens, targets, exists = trie.continuations(torch.tensor([[0, 1, 3]]), 3)
+    assert exists.tolist() == [[[True, False, False], [True, True, False], [False] * 3]]
+    assert tokens[0, 0, 0] == 7 and targets[0, 0, 0] == 1 and set(tokens[0, 1, :2].tolist()) == {8, EOS}
+    assert (tokens[~exists] != EOS).all() and (targets[~exists] == 3).all()
+    other = Trie.of([[7]], eos_id=0)
+    assert (other.continuations(torch.tensor([2]), 2)[0] != 0).all()
+
+
+def test_trie_of_many_entries_is_as_large_as_their_tokens():
+    generator = torch.Generator().manual_seed(0)
+    entries = torch.randint(1000, 30_522, (5000, 4), generator=generator).tolist()
+    trie = Trie.of(entries, EOS)
+    assert trie.entries == 5000 and walk(trie) == sorted(entries)
+    assert len(trie.tokens) <= 5000 * 5 + 1 and len(trie.starts) <= 5000 * 4 + 3
+
+
+@pytest.mark.parametrize(
+    ("sequences", "message"),
+    [
+        ([], "the closed vocabulary is empty: pass at least one entry"),
+        ([[5], []], "has no tokens: drop it"),
+        ([[5, EOS]], r"holds \[SEP\] \(102\)"),
+        ([[5, -1]], r"holds a negative id: \[5, -1\]"),
+    ],
+)
+def test_entries_that_cannot_be_said_are_refused(sequences, message):
+    with pytest.raises(GitbenchError, match=message) as error:
+        Trie.of(sequences, EOS)
+    assert "\n" not in str(error.value)
+
+
+# -- generation from it -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.6, 1.5])
+@both_attentions
+def test_as_many_beams_as_entries_find_the_best_of_all(attention, penalty):
+    model, images = captioner(4, eos=0.0, attention=attention), photos(4, 3, 32, 32, seed=4)
+    entries = ENTRIES + [row[1 : 2 + i % 3].tolist() for i, row in enumerate(texts(30, 4, seed=5))]
+    prefix, index = texts(6, 4), torch.tensor([0, 3, 1, 1, 2, 0])
+    expected, best = [], set()
+    for row, length, image in zip(prefix, [1, 4, 2, 3, 1, 2], index, strict=True):
+        row[length:] = 0
+        start = row[:length].tolist()
+        totals = scores_of_all(model, images[image], start, entries)
+        values = [total / norm(length + len(e), penalty) for total, e in zip(totals, entries, strict=True)]
+        k = max(range(len(entries)), key=values.__getitem__)
+        best.add(k)
+        expected.append((start + entries[k], values[k]))
+    assert len(best) > 1
+    for beams in (len(entries), 200):
+        got = model.generate(
+            images,
+            prefix,
+            image_index=index,
+            beam_size=beams,
+            length_penalty=penalty,
+            max_length=10,
+            vocabulary=Trie.of(entries, EOS),
+        )
+        check(*got, expected)
+
+
+@pytest.mark.parametrize("penalty", [0.0, 8.0])  # 8: long entries win, after others have ended ahead of them
+@pytest.mark.parametrize("beams", [1, 2, 3, 5])
+@both_attentions
+def test_fewer_beams_search_as_the_official_search_among_the_entries(attention, beams, penalty):
+    """Every result is an entry, its sum the model's own log-probability; the beams are those of a masked search."""
+    model, images = captioner(3, attention=attention), photos(5, 3, 32, 32, seed=3)
+    trie, prefix = Trie.of(ENTRIES, EOS), texts(5, 2)
+    sequences, scores = model.generate(
+        images, prefix, beam_size=beams, length_penalty=penalty, max_length=12, vocabulary=trie
+    )
+    expected = []
+    for image, start in zip(images, prefix.tolist(), strict=True):
+        masked = among_the_entries(uncached(model, image), start)
+        if beams == 1:
+            expected.append(greedy_search(masked, start, penalty, 12))
+        else:
+            expected.append(official_search(masked, start, beams, penalty, 12)[:2])
+        text, score = expected[-1]
+        totals = scores_of_all(model, image, start, ENTRIES)
+        assert score * norm(len(text), penalty) == pytest.approx(totals[ENTRIES.index(text[2:])], abs=1e-9)
+    check(sequences, scores, expected)
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_a_single_entry_is_always_said(beams):
+    model, images = captioner(0), photos(3, 3, 32, 32)
+    widths, run = [], model.decoder.continue_text
+    model.decoder.continue_text = lambda x, cache: widths.append(x.shape[1]) or run(x, cache)
+    sequences, scores = model.generate(
+        images, beam_size=beams, length_penalty=0.0, max_length=5, vocabulary=Trie.of([[20, 21, 22]], EOS)
+    )
+    assert sequences.tolist() == [[BOS, 20, 21, 22, EOS]] * 3
+    assert widths == [1] * 4  # more beams than entries would be dead, and are not carried along
+    for image, score in zip(images, scores.tolist(), strict=True):
+        assert score == pytest.approx(scores_of_all(model, image, [BOS], ENTRIES)[5], abs=1e-9)
+
+
+@pytest.mark.parametrize("beams", [1, 2, 4])
+def test_an_entry_that_the_model_finds_impossible_is_said_all_the_same(beams):
+    model = captioner(0).float()
+    with torch.no_grad():
+        model.head_bias[7] -= 1e6
+        model.head_bias[EOS] += 1e4  # [SEP] at once is nearly certain, and no entry
+    sequences, scores = model.generate(
+        photos(2, 3, 32, 32).float(), beam_size=beams, length_penalty=0.0, vocabulary=Trie.of([[7], [7, 8]], EOS)
+    )
+    assert sequences.tolist() == [[BOS, 7, EOS]] * 2 and (scores < -9e5).all() and scores.isfinite().all()
+
+
+def test_free_search_after_closed_search_is_free():
+    model, images = captioner(0), photos(2, 3, 32, 32)
+    before = model.generate(images)
+    model.generate(images, vocabulary=Trie.of(ENTRIES, EOS))
+    for a, b in zip(model.generate(images), before, strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"beam_size": 0}, "beam_size 0 is out of range: use 1 or more"),
+        ({"max_length": 7}, "max_length 7 is too short for a prefix of 2 ids .* of 5 tokens: use 8 or more"),
+        ({"vocabulary": Trie.of([[5]], eos_id=3)}, "does not fit the model"),
+        ({"vocabulary": Trie.of([[VOCAB]], EOS)}, "make it with the model's tokenizer"),
+    ],
+)
+def test_errors_name_the_fix(options, message):
+    given = {"vocabulary": Trie.of(ENTRIES, EOS), **options}
+    with pytest.raises(GitbenchError, match=message):
+        captioner(0).generate(photos(2, 3, 32, 32), texts(2, 2), **given)
