@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="folder of a finished run, of an official model (snapshot/model.pt) or of save_pretrained, or the file in it",
     )
-    caption.add_argument("--beam", type=int, default=4, metavar="N", help="beam size (default 4; 1 is greedy)")
+    caption.add_argument("--beam", type=int, default=4, metavar="N", help="beam size (default 4)")
     caption.add_argument(
         "--tokenizer", metavar="NAME|PATH", help="instead of the checkpoint's own, or BERT's for an official one"
     )

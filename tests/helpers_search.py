@@ -52,6 +52,18 @@ def greedy_search(log_probs, prefix, penalty, max_length):
         row.append(token)
 
 
+def how(beams):
+    """The arguments of `generate` for a number of beams; 0 stands for greedy search."""
+    return {"beam_size": beams} if beams else {"greedy": True}
+
+
+def reference_search(log_probs, prefix, beams, penalty, max_length):
+    """The plain search of a number of beams, 0 for greedy: (ids, score)."""
+    if not beams:
+        return greedy_search(log_probs, prefix, penalty, max_length)
+    return official_search(log_probs, prefix, beams, penalty, max_length)[:2]
+
+
 def captioner(seed, eos=None, attention="self", **options):
     """A float64 model (no ties) whose texts depend on the image and end after 1 to 9 tokens, or not at all."""
     model = tiny(seed, scale=0.3, attention=attention, **options).double()

@@ -259,7 +259,7 @@ def test_a_killed_run_with_a_frozen_pretrained_encoder_leaves_no_trace(tmp_path)
 @pytest.mark.parametrize("name", ["encoder_training", "encoder_init"])
 def test_the_ablation_runs_whole(name, tmp_path):
     found = load_ablation(name)
-    assert set(found.arms) == {"smoke", "cpu", "gpu"} and found.claims[0].kind == "better"
+    assert set(found.arms) == {"smoke", "cpu", "gpu", "paper"} and found.claims[0].kind == "better"
     plan = make_plan(found, tiny_profile(), "scenes", tmp_path)
     outcome = launch(plan, "test", plain=True)
     assert outcome.failed == () and outcome.completed == len(found.arms["smoke"]) + 1

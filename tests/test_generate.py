@@ -7,13 +7,13 @@ import math
 import pytest
 import torch
 from helpers_model import BOS, EOS, VOCAB, both_attentions, texts
-from helpers_search import captioner, check, greedy_search, official_search, photos, uncached
+from helpers_search import captioner, check, greedy_search, how, official_search, photos, reference_search, uncached
 
 from gitbench.errors import GitbenchError
 
 
 @pytest.mark.parametrize("penalty", [0.6, 1.0])
-@pytest.mark.parametrize("beams", [1, 2, 4])
+@pytest.mark.parametrize("beams", [0, 1, 2, 4])
 @both_attentions
 def test_search_equals_the_uncached_official_one(attention, beams, penalty):
     lengths = set()
@@ -22,27 +22,21 @@ def test_search_equals_the_uncached_official_one(attention, beams, penalty):
         expected = []
         for image in images:
             log_probs = uncached(model, image)
-            if beams == 1:
-                expected.append(greedy_search(log_probs, [BOS], penalty, 10))
-            else:
-                expected.append(official_search(log_probs, [BOS], beams, penalty, 10)[:2])
-        check(*model.generate(images, beam_size=beams, length_penalty=penalty, max_length=10), expected)
+            expected.append(reference_search(log_probs, [BOS], beams, penalty, 10))
+        check(*model.generate(images, **how(beams), length_penalty=penalty, max_length=10), expected)
         lengths |= {len(row) for row, _ in expected}
     assert len(lengths) > 2  # short texts, long ones, and sentences that leave the batch at different steps
 
 
-@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("beams", [0, 1, 3])
 @pytest.mark.parametrize("max_length", [4, 5, 12])
 @both_attentions
 def test_prefix_counts_and_stays(attention, beams, max_length):
     model, images, prefix = captioner(1, attention=attention), photos(3, 3, 32, 32), texts(3, 3)
     expected = []
     for image, start in zip(images, prefix.tolist(), strict=True):
-        if beams == 1:
-            expected.append(greedy_search(uncached(model, image), start, 0.6, max_length))
-        else:
-            expected.append(official_search(uncached(model, image), start, beams, 0.6, max_length)[:2])
-    sequences, scores = model.generate(images, prefix, beam_size=beams, max_length=max_length)
+        expected.append(reference_search(uncached(model, image), start, beams, 0.6, max_length))
+    sequences, scores = model.generate(images, prefix, **how(beams), max_length=max_length)
     assert torch.equal(sequences[:, :3], prefix)
     check(sequences, scores, expected)
 
@@ -57,14 +51,9 @@ def test_video_is_captioned_from_all_frames(attention):
 @both_attentions
 def test_long_texts_outgrow_the_first_allocation(attention):
     model, images = captioner(0, eos=-100.0, attention=attention), photos(2, 3, 32, 32)
-    for beams in (1, 2):
-        expected = [
-            greedy_search(uncached(model, image), [BOS], 0.6, 60)
-            if beams == 1
-            else official_search(uncached(model, image), [BOS], beams, 0.6, 60)[:2]
-            for image in images
-        ]
-        check(*model.generate(images, beam_size=beams, max_length=60), expected)
+    for beams in (0, 1, 2):
+        expected = [reference_search(uncached(model, image), [BOS], beams, 0.6, 60) for image in images]
+        check(*model.generate(images, **how(beams), max_length=60), expected)
         assert all(len(row) == 59 for row, _ in expected)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from helpers_model import BOS, EOS, both_attentions, texts
-from helpers_search import captioner, check, greedy_search, official_search, photos, uncached
+from helpers_search import captioner, check, how, photos, reference_search, uncached
 
 from gitbench.errors import GitbenchError
 from gitbench.spec import VisionSpec
@@ -37,7 +37,7 @@ def without_end(sequence):
 
 
 @pytest.mark.parametrize("penalty", [0.0, 0.6, 1.0])
-@pytest.mark.parametrize("beams", [1, 2, 4])
+@pytest.mark.parametrize("beams", [0, 1, 2, 4])
 @both_attentions
 def test_prefixes_of_different_lengths_equal_the_uncached_search(attention, beams, penalty):
     """max_length 6 leaves the longest prefix a single token, and each length its own step to be cut at."""
@@ -48,22 +48,19 @@ def test_prefixes_of_different_lengths_equal_the_uncached_search(attention, beam
         expected = []
         for image, row in zip(images, rows, strict=True):
             log_probs = uncached(model, image)
-            if beams == 1:
-                expected.append(greedy_search(log_probs, row, penalty, max_length))
-            else:
-                expected.append(official_search(log_probs, row, beams, penalty, max_length)[:2])
-        check(*model.generate(images, padded, beam_size=beams, length_penalty=penalty, max_length=max_length), expected)
+            expected.append(reference_search(log_probs, row, beams, penalty, max_length))
+        check(*model.generate(images, padded, **how(beams), length_penalty=penalty, max_length=max_length), expected)
         steps |= {len(text) - len(row) for (text, _), row in zip(expected, rows, strict=True)}
     assert len(steps) > 2  # sentences leave the batch at different steps
 
 
-@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("beams", [0, 1, 3])
 @both_attentions
 def test_a_ragged_batch_equals_one_by_one(attention, beams):
     model, images = captioner(0, attention=attention).float(), photos(6, 3, 32, 32).float()
     padded, rows = prefixes(LENGTHS)
-    sequences, scores = model.generate(images, padded, beam_size=beams, max_length=14)
-    expected, expected_scores = alone(model, images, rows, beam_size=beams, max_length=14)
+    sequences, scores = model.generate(images, padded, **how(beams), max_length=14)
+    expected, expected_scores = alone(model, images, rows, **how(beams), max_length=14)
     assert [without_end(sequence) for sequence in sequences] == expected
     torch.testing.assert_close(scores, expected_scores, atol=1e-3, rtol=1e-4)  # float32; 1e-9 in float64 above
 
@@ -77,14 +74,14 @@ def test_more_padding_changes_nothing():
             assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("beams", [1, 2])
+@pytest.mark.parametrize("beams", [0, 1, 2])
 @both_attentions
 def test_an_image_answers_many_prefixes(attention, beams):
     model, images = captioner(1, attention=attention), photos(3, 3, 32, 32, seed=1)
     padded, rows = prefixes(LENGTHS)
     for index in ([2, 0, 0, 2, 1, 1], [0, 0, 1, 1, 2, 2], [2, 2, 2, 2, 2, 2]):
-        got, scores = model.generate(images, padded, image_index=torch.tensor(index), beam_size=beams, max_length=9)
-        expected, expected_scores = alone(model, images[index], rows, beam_size=beams, max_length=9)
+        got, scores = model.generate(images, padded, image_index=torch.tensor(index), **how(beams), max_length=9)
+        expected, expected_scores = alone(model, images[index], rows, **how(beams), max_length=9)
         assert [without_end(sequence) for sequence in got] == expected
         torch.testing.assert_close(scores, expected_scores, atol=1e-9, rtol=0)
     one, scores = model.generate(images[:1], padded, image_index=torch.zeros(6, dtype=torch.long), max_length=9)

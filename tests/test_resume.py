@@ -49,8 +49,8 @@ def kill_at(run: PlannedRun, iteration: int) -> int:
     reached = 0
     while reached < iteration:
         kind, *rest = ours.recv()
-        assert kind == "progress", rest
-        reached = rest[0]
+        assert kind in ("progress", "pretraining"), rest
+        reached = rest[0] if kind == "progress" else 0
     os.kill(process.pid, signal.SIGKILL)
     process.join(30)
     assert process.exitcode == -signal.SIGKILL

@@ -7,7 +7,15 @@ import math
 import pytest
 import torch
 from helpers_model import BOS, EOS, VOCAB, both_attentions, texts
-from helpers_search import captioner, check, greedy_search, norm, official_search, photos, uncached
+from helpers_search import (
+    captioner,
+    check,
+    how,
+    norm,
+    photos,
+    reference_search,
+    uncached,
+)
 
 from gitbench.errors import GitbenchError
 from gitbench.models.trie import Trie
@@ -122,7 +130,7 @@ def test_as_many_beams_as_entries_find_the_best_of_all(attention, penalty):
             images,
             prefix,
             image_index=index,
-            beam_size=beams,
+            **how(beams),
             length_penalty=penalty,
             max_length=10,
             vocabulary=Trie.of(entries, EOS),
@@ -131,35 +139,32 @@ def test_as_many_beams_as_entries_find_the_best_of_all(attention, penalty):
 
 
 @pytest.mark.parametrize("penalty", [0.0, 8.0])  # 8: long entries win, after others have ended ahead of them
-@pytest.mark.parametrize("beams", [1, 2, 3, 5])
+@pytest.mark.parametrize("beams", [0, 1, 2, 3, 5])
 @both_attentions
 def test_fewer_beams_search_as_the_official_search_among_the_entries(attention, beams, penalty):
     """Every result is an entry, its sum the model's own log-probability; the beams are those of a masked search."""
     model, images = captioner(3, attention=attention), photos(5, 3, 32, 32, seed=3)
     trie, prefix = Trie.of(ENTRIES, EOS), texts(5, 2)
     sequences, scores = model.generate(
-        images, prefix, beam_size=beams, length_penalty=penalty, max_length=12, vocabulary=trie
+        images, prefix, **how(beams), length_penalty=penalty, max_length=12, vocabulary=trie
     )
     expected = []
     for image, start in zip(images, prefix.tolist(), strict=True):
         masked = among_the_entries(uncached(model, image), start)
-        if beams == 1:
-            expected.append(greedy_search(masked, start, penalty, 12))
-        else:
-            expected.append(official_search(masked, start, beams, penalty, 12)[:2])
+        expected.append(reference_search(masked, start, beams, penalty, 12))
         text, score = expected[-1]
         totals = scores_of_all(model, image, start, ENTRIES)
         assert score * norm(len(text), penalty) == pytest.approx(totals[ENTRIES.index(text[2:])], abs=1e-9)
     check(sequences, scores, expected)
 
 
-@pytest.mark.parametrize("beams", [1, 4])
+@pytest.mark.parametrize("beams", [0, 1, 4])
 def test_a_single_entry_is_always_said(beams):
     model, images = captioner(0), photos(3, 3, 32, 32)
     widths, run = [], model.decoder.continue_text
     model.decoder.continue_text = lambda x, cache: widths.append(x.shape[1]) or run(x, cache)
     sequences, scores = model.generate(
-        images, beam_size=beams, length_penalty=0.0, max_length=5, vocabulary=Trie.of([[20, 21, 22]], EOS)
+        images, **how(beams), length_penalty=0.0, max_length=5, vocabulary=Trie.of([[20, 21, 22]], EOS)
     )
     assert sequences.tolist() == [[BOS, 20, 21, 22, EOS]] * 3
     assert widths == [1] * 4  # more beams than entries would be dead, and are not carried along
@@ -167,14 +172,14 @@ def test_a_single_entry_is_always_said(beams):
         assert score == pytest.approx(scores_of_all(model, image, [BOS], ENTRIES)[5], abs=1e-9)
 
 
-@pytest.mark.parametrize("beams", [1, 2, 4])
+@pytest.mark.parametrize("beams", [0, 1, 2, 4])
 def test_an_entry_that_the_model_finds_impossible_is_said_all_the_same(beams):
     model = captioner(0).float()
     with torch.no_grad():
         model.head_bias[7] -= 1e6
         model.head_bias[EOS] += 1e4  # [SEP] at once is nearly certain, and no entry
     sequences, scores = model.generate(
-        photos(2, 3, 32, 32).float(), beam_size=beams, length_penalty=0.0, vocabulary=Trie.of([[7], [7, 8]], EOS)
+        photos(2, 3, 32, 32).float(), **how(beams), length_penalty=0.0, vocabulary=Trie.of([[7], [7, 8]], EOS)
     )
     assert sequences.tolist() == [[BOS, 7, EOS]] * 2 and (scores < -9e5).all() and scores.isfinite().all()
 

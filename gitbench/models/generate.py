@@ -13,9 +13,8 @@ one, and scores depend on it:
   norm.
 
 What is left out changes no result: the official code looks at that bound one step late, carries finished sentences
-along until all are finished, and recomputes image and text at every step. `beam_size` 1 is plain greedy search: the
-best token at each step until [SEP]. The official search with one beam is not: after [SEP] it goes on with the
-second-best token, and may return that longer text.
+along until all are finished, and recomputes image and text at every step. With one beam it is not greedy search: after
+[SEP] it goes on with the second-best token, and may return that longer text. `greedy` is: the best token until [SEP].
 
 **trie**, with a `vocabulary`. The same search, but a beam goes on only with tokens that lead to an entry, and every
 result is one. The sum is the model's own log p(entry and [SEP] | image, prefix), not renormalised over the entries: use
@@ -55,15 +54,18 @@ def search(
     beam_size: int,
     length_penalty: float,
     max_length: int,
+    greedy: bool = False,
     vocabulary: Trie | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Generate a text per row of `prefix` (N, P): (sequences (N, L), scores (N,)); L: the longest text and one [SEP].
 
     Rows of `prefix` start with [CLS] and are right-padded. `memory` (N rows or 1) comes from `GIT.image_memory`.
-    `length_penalty` >= 0 favours longer texts as it grows. With a `vocabulary` every text is one of its entries.
+    `length_penalty` >= 0 favours longer texts as it grows; `greedy` leaves `beam_size` aside. With a `vocabulary` every
+    text is one of its entries.
     """
     if length_penalty < 0:
         raise GitbenchError(f"length_penalty {length_penalty} is negative: use 0 or more")
+    beam_size = 1 if greedy else beam_size
     given = _read(prefix, model)
     if max_length <= given.longest:
         raise GitbenchError(f"max_length {max_length} leaves no room after a prefix of {given.longest} ids: raise it")
@@ -78,7 +80,7 @@ def search(
         vocabulary.check(model.eos_id, model.vocab_size, given.longest, max_length)
         beam_size = min(beam_size, vocabulary.entries)  # that many find the best entry; more would all be dead
         vocabulary = vocabulary.to(prefix.device)
-    state = _Search(model, memory, given, beam_size, length_penalty, max_length, vocabulary)
+    state = _Search(model, memory, given, beam_size, length_penalty, max_length, vocabulary, greedy)
     log_probs = state.read_prefix()
     while state.choose(log_probs):
         log_probs = state.step()
@@ -125,9 +127,10 @@ class _Search:
         penalty: float,
         max_length: int,
         vocabulary: Trie | None,
+        greedy: bool,
     ) -> None:
         rows, device = len(prefix.ids), prefix.ids.device
-        self.model, self.prefix, self.vocabulary = model, prefix, vocabulary
+        self.model, self.prefix, self.vocabulary, self.greedy = model, prefix, vocabulary, greedy
         self.beams, self.penalty, self.max_length = beams, penalty, max_length
         self.final = max_length - 1 - prefix.shortest  # T at which the last sentence is cut, or has run out of entry
         if vocabulary is not None:
@@ -206,7 +209,7 @@ class _Search:
         self._record(score, parent, allowed, length)
         if self.text.shape[2] == self.final:
             return False
-        if self.beams == 1:
+        if self.greedy:
             self.done |= closes[:, 0]
         else:
             following = (~closes).byte().argsort(dim=1, descending=True, stable=True)[:, : self.beams]
@@ -233,7 +236,7 @@ class _Search:
             tokens, targets, exists = self.vocabulary.continuations(self.nodes, width)
             total = (self.sums[:, :, None] + log_probs.gather(2, tokens)).masked_fill(~exists, -torch.inf)
         total = total.flatten(1)
-        score, place = total.max(1, keepdim=True) if self.beams == 1 else total.topk(2 * self.beams)
+        score, place = total.max(1, keepdim=True) if self.greedy else total.topk(2 * self.beams)
         if self.nodes is None:
             return score, place // width, place % width, None
         return score, place // width, tokens.flatten(1).gather(1, place), targets.flatten(1).gather(1, place)

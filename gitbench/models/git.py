@@ -192,10 +192,11 @@ class GIT(nn.Module):
         beam_size: int = 4,
         length_penalty: float = 0.6,
         max_length: int = 20,
+        greedy: bool = False,
         vocabulary: Trie | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Write a text per prefix, without dropout: (sequences (M, L) int64, scores (M,)), by the search of
-        `generate.py`, where `beam_size`, `length_penalty` and `max_length` are explained.
+        `generate.py`, where `beam_size`, `length_penalty`, `max_length` and `greedy` are explained.
 
         `prefix` (M, P) holds ids that start with [CLS], of any lengths, padded at the end; without it every text starts
         with [CLS] alone. Text i belongs to image `image_index[i]`; without an index, the M = N texts stand in image
@@ -213,6 +214,7 @@ class GIT(nn.Module):
                 beam_size=beam_size,
                 length_penalty=length_penalty,
                 max_length=max_length,
+                greedy=greedy,
                 vocabulary=vocabulary,
             )
         finally:
