@@ -1,0 +1,143 @@
+"""Every task trains, is scored and reported through the same runner and record as captioning."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import TINY, tiny_profile
+from PIL import Image
+
+from gitbench.data.tokenizer import CaptionTokenizer
+from gitbench.errors import GitbenchError
+from gitbench.judge.frame import load_study
+from gitbench.runs.launch import launch
+from gitbench.runs.plan import describe, make_plan
+from gitbench.runs.publish import find_study, publish
+from gitbench.spec import Claim, TaskSpec, canonical
+from gitbench.tasks import TASKS, claims_for, for_task, task_spec
+
+CLAIM = Claim(
+    name="small-no-worse",
+    kind="equivalent",
+    metric="CIDEr",
+    treatment="small",
+    reference="base",
+    margin=0.05,
+    margin_unit="range",
+    margin_reason="a test",
+    says="",
+    quote="",
+    where="",
+    confidence="S",
+)
+ASKED = dataclasses.replace(TINY, claims=(CLAIM, dataclasses.replace(CLAIM, name="in-points", margin_unit="metric")))
+SCORES = {"vqa": {"VQA", "EM"}, "read": {"accuracy", "accuracy-closed"}, "classify": {"accuracy", "accuracy-closed"}}
+
+
+def run(task, work_dir, data=None, **options):
+    plan = make_plan(ASKED, tiny_profile(), data or TASKS[task].data, work_dir, task_name=task, **options)
+    outcome = launch(plan, "test", plain=True)
+    assert outcome.failed == () and outcome.completed == 3
+    return plan
+
+
+def rows(plan, arm):
+    folder = next(run.folder for run in plan.runs if run.arm.name == arm)
+    lines = (folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines], json.loads((folder / "record.json").read_text()), folder
+
+
+@pytest.mark.parametrize("task", ["vqa", "video", "classify", "read"])
+def test_a_task_trains_and_is_scored_and_reported(task, tmp_path):
+    plan = run(task, tmp_path / "work")
+    predictions, record, folder = rows(plan, "base")
+    wanted = SCORES.get(task, {"CIDEr", "BLEU-4", "METEOR", "ROUGE-L", "SceneF1"}) | {"test_nll"}
+    assert wanted <= set(record["metrics"]) and record["spec"]["task"]["name"] == task
+    per_image = pd.read_parquet(folder / "per_image.parquet")
+    assert list(per_image["image_id"]) == [row["image_id"] for row in predictions]
+    nll = sum(row["nll"] for row in predictions) / sum(row["tokens"] for row in predictions)
+    assert record["metrics"]["test_nll"]["value"] == pytest.approx(nll)
+    study = find_study(tmp_path / "work", "tiny", "smoke", TASKS[task].data, task)
+    assert study == f"tiny.smoke.{TASKS[task].data}-{task}"
+    page = (publish(tmp_path / "work", study, tmp_path / "out") / "report.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64") >= 6
+    assert ("<dt>question</dt>" in page) == (task == "vqa")
+    assert load_study(tmp_path / "work", *study.split(".", 2)).claims[0].metric == TASKS[task].metric
+
+
+def test_questions_are_answered_one_by_one(tmp_path):
+    """A row a question; its likelihood is that of its own answer, and the images of a batch have several each."""
+    plan = run("vqa", tmp_path / "work")
+    predictions, _, folder = rows(plan, "base")
+    assert all(row["prefix"].endswith("?") and row["image_id"].startswith(row["image"]) for row in predictions)
+    images = {row["image"] for row in predictions}
+    assert len(images) == 6 < len(predictions) and len({row["image_id"] for row in predictions}) == len(predictions)
+    assert not any(row["caption"].startswith(row["prefix"][:8]) for row in predictions)  # the answer alone
+    assert set(pd.read_parquet(folder / "per_image.parquet")["image"]) == images
+    tokenizer = CaptionTokenizer.load(folder / "tokenizer.json")
+    for row in predictions:  # answer and [SEP] count, nothing of the question
+        assert row["tokens"] == len(tokenizer.encode(row["references"][0], 40)) + 1
+
+
+def test_a_folder_of_questions_is_trained_on_and_the_blind_model_answers_too(tmp_path):
+    data, rng = tmp_path / "rooms", np.random.default_rng(0)
+    (data / "images").mkdir(parents=True)
+    asked = []
+    for number in range(30):
+        picture = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
+        Image.fromarray(picture).save(data / "images" / f"{number}.png")
+        asked.append(
+            {"question_id": number, "image": f"{number}.png", "question": "what is it ?", "answers": ["a cup"]}
+        )
+    (data / "questions.json").write_text(json.dumps(asked))
+    plan = run("vqa", tmp_path / "work", data=str(data))
+    for arm in ("base", "blind"):
+        predictions, record, _ = rows(plan, arm)
+        assert {row["references"][0] for row in predictions} == {"a cup"} and "VQA" in record["metrics"]
+    assert "rooms-vqa-" in plan.study
+
+
+def test_closed_vocabulary_writes_labels_only(tmp_path):
+    from gitbench.data.scene_words import WORDS
+
+    plan = run("read", tmp_path / "work")
+    for arm in ("base", "blind"):
+        predictions, record, _ = rows(plan, arm)
+        assert {row["closed"] for row in predictions} <= set(WORDS)
+        assert all(-1e4 < row["closed_score"] <= 0 for row in predictions)  # a log-probability
+    assert record["metrics"]["accuracy"]["signature"] != record["metrics"]["accuracy-closed"]["signature"]
+
+
+def test_captions_keep_their_keys_and_tasks_have_their_own(tmp_path):
+    plans = {task: make_plan(TINY, tiny_profile(), TASKS[task].data, tmp_path, task_name=task) for task in TASKS}
+    keys = {task: plan.runs[0].key for task, plan in plans.items()}
+    assert len(set(keys.values())) == len(TASKS)
+    assert "task" not in canonical(plans["caption"].runs[0].spec) and "task" not in describe(plans["caption"], "")
+
+
+def test_room_for_questions_and_frames():
+    profile = tiny_profile()
+    larger = for_task(profile, task_spec("vqa", profile))
+    assert larger.text.max_tokens == 40 and larger.evaluate.max_length == 42
+    assert for_task(profile, TaskSpec()) is profile
+    assert task_spec("video", profile).frames == profile.frames > 1 and task_spec("read", profile).frames == 0
+    with pytest.raises(GitbenchError, match="unknown task 'vqq': did you mean 'vqa'"):
+        task_spec("vqq", profile)
+
+
+def test_claims_go_over_to_a_task_unless_their_margin_is_in_points():
+    assert [claim.name for claim in claims_for(ASKED.claims, TaskSpec(name="vqa"))] == ["small-no-worse"]
+    assert claims_for(ASKED.claims, TaskSpec(name="video", frames=2)) == ASKED.claims
+
+
+@pytest.mark.parametrize("task, data", [("video", "scenes"), ("vqa", "folder"), ("read", "folder")])
+def test_data_without_what_a_task_needs_is_one_line(task, data, tmp_path):
+    if data == "folder":
+        (tmp_path / "images").mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / "images" / "a.png")
+        data = str(tmp_path)
+    with pytest.raises(GitbenchError) as error:
+        make_plan(TINY, tiny_profile(), data, tmp_path / "work", task_name=task)
+    assert "\n" not in str(error.value) and ":" in str(error.value)
