@@ -52,7 +52,9 @@ def task_spec(name: str, profile: Profile) -> TaskSpec:
 
 
 def for_task(profile: Profile, task: TaskSpec) -> Profile:
-    """Return the profile with room for what the task's texts need: a question stands before its answer."""
+    """Return the profile as the task's texts need it: room for a question before its answer; a label is one text."""
+    if TASKS[task.name].closed:
+        return dataclasses.replace(profile, train=dataclasses.replace(profile.train, captions_per_image=1))
     if task.name != "vqa":
         return profile
     tokens = max(profile.text.max_tokens, QUESTION_TOKENS)

@@ -122,6 +122,7 @@ def test_room_for_questions_and_frames():
     larger = for_task(profile, task_spec("vqa", profile))
     assert larger.text.max_tokens == 40 and larger.evaluate.max_length == 42
     assert for_task(profile, TaskSpec()) is profile
+    assert for_task(profile, TaskSpec(name="read")).train.captions_per_image == 1
     assert task_spec("video", profile).frames == profile.frames > 1 and task_spec("read", profile).frames == 0
     with pytest.raises(GitbenchError, match="unknown task 'vqq': did you mean 'vqa'"):
         task_spec("vqq", profile)
