@@ -88,6 +88,27 @@ def lint(session: nox.Session) -> None:
     session.run("mypy")
 
 
+@nox.session(venv_backend="none")
+def noise_floor(session: nox.Session) -> None:
+    """Spread between replicates of one arm and the judge's error rate on it; arguments after -- go to `gitbench noise-floor`."""
+    session.run(str(shared_environment(session) / "gitbench"), "noise-floor", *session.posargs, external=True)
+
+
+@nox.session(venv_backend="none")
+def report(session: nox.Session) -> None:
+    """The claims board over all committed reports, or over the studies of -- --work-dir DIR."""
+    session.run(str(shared_environment(session) / "gitbench"), "report", "--all", *session.posargs, external=True)
+
+
+@nox.session(venv_backend="none")
+def truth(session: nox.Session) -> None:
+    """Planted effects on scenes, from runs to report: each verdict must be the true one (20 minutes on 2 cores)."""
+    programs, out = shared_environment(session), HERE / "work_dirs" / "truth"
+    run = (str(programs / "gitbench"), "run", "ablations/_truth.py", "--profile", "cpu", "--out", str(out))
+    session.run(*run, *session.posargs, external=True)
+    session.run(str(programs / "python"), "-m", "gitbench.judge.truth", "ablations/_truth.py", str(out), external=True)
+
+
 def add_ablation(path: Path) -> None:
     """Make the session of one ablation file, documented by the file's docstring."""
 

@@ -2,7 +2,7 @@
 
 The file's name is the ablation's name and the name of its nox session; nothing else has to be registered.
 Files that start with an underscore are not found. `axis` names a file of `gitbench/variants/`; every arm differs from
-the base in that axis alone. State a claim's margin, and why, before the first run.
+the base in that axis alone, and the base has the profile's own variant. State a claim's margin, and why, before the first run.
 """
 
 from gitbench.spec import Ablation, Arm, Claim
@@ -14,7 +14,7 @@ ABLATION = Ablation(
     axis="decoder",
     arms={
         "cpu": (
-            Arm(name="base", variants={"decoder": "self_2x128"}),
+            Arm(name="base", variants={"decoder": "self_2x96"}),
             Arm(name="changed", variants={"decoder": "self_4x128"}),
         ),
     },

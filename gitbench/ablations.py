@@ -5,11 +5,13 @@ from __future__ import annotations
 import ast
 import importlib.util
 import traceback
+from itertools import pairwise
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 from gitbench.errors import GitbenchError, unknown_name
 from gitbench.files import resource
-from gitbench.spec import METRICS, Ablation
+from gitbench.spec import METRICS, Ablation, Claim
 from gitbench.variants import resolve
 
 
@@ -101,15 +103,52 @@ def check_ablation(ablation: Ablation) -> None:
             for side in claim.arms:
                 if side not in names:
                     raise unknown_name(f"arm in claim '{claim.name}' of {where}", side, names)
+    check_claims(ablation)
+
+
+def check_claims(ablation: Ablation) -> None:
+    """Raise GitbenchError for claims that could not be judged: a part that their kind needs, or does not have."""
+    names = [claim.name for claim in ablation.claims]
+    if len(set(names)) < len(names):
+        raise GitbenchError(f"ablation {ablation.name}: two claims have one name: {', '.join(names)}")
     for claim in ablation.claims:
-        starts = (claim.treatment_from, claim.reference_from)
-        if (None in starts) == (claim.kind == "interaction") or starts.count(None) == 1:
-            raise GitbenchError(
-                f"claim '{claim.name}' of {ablation.name}: an interaction, and nothing else, names treatment_from and "
-                "reference_from: give both or neither"
-            )
+        where = f"claim '{claim.name}' of {ablation.name}"
+        kinds = get_args(get_type_hints(Claim)["kind"])
+        if claim.kind not in kinds:
+            raise unknown_name(f"kind of {where}", claim.kind, kinds)
         if claim.metric not in METRICS:
             raise unknown_name(f"metric of claim '{claim.name}'", claim.metric, METRICS)
+        if problem := _claim_problem(claim):
+            raise GitbenchError(f"{where}: {problem}")
+
+
+def _claim_problem(claim: Claim) -> str | None:
+    """Return what is wrong with a claim and how to mend it, or None."""
+    starts = (claim.treatment_from, claim.reference_from)
+    if (None in starts) == (claim.kind == "interaction") or starts.count(None) == 1:
+        return "an interaction, and nothing else, names treatment_from and reference_from: give both or neither"
+    if (claim.kind == "threshold") != (claim.level is not None) or (claim.kind == "threshold") == bool(claim.reference):
+        return "a threshold, and nothing else, has a level in place of a reference: give one of the two"
+    if (claim.kind == "trend") != bool(claim.along):
+        return (
+            "a trend, and nothing else, names the arms that it runs along: give along=((arm, x), ...) or another kind"
+        )
+    if claim.along:
+        arms, places = zip(*claim.along, strict=True)
+        if len(set(arms)) < 3 or len(set(arms)) < len(arms):
+            return "a trend needs at least 3 different arms: name them, or compare two arms as 'better'"
+        if any(second <= first for first, second in pairwise(places)):
+            return f"the places of its arms must rise, and are {', '.join(f'{place:g}' for place in places)}: sort them"
+        if (arms[0], arms[-1]) != (claim.reference, claim.treatment):
+            return f"a trend runs from reference to treatment: use reference='{arms[0]}', treatment='{arms[-1]}'"
+    if claim.direction != "up" and claim.kind not in ("trend", "threshold"):
+        return "only a trend or a threshold has a direction: swap treatment and reference instead"
+    for name in ("direction", "test", "margin_unit", "level_unit"):
+        if (value := getattr(claim, name)) not in (known := get_args(get_type_hints(Claim)[name])):
+            return f"{name} '{value}' is unknown: use {' or '.join(known)}"
+    if claim.margin < 0:
+        return f"its margin of {claim.margin:g} is negative: use 0 or more"
+    return None
 
 
 def _line_in(error: Exception, path: Path) -> int | str:

@@ -14,9 +14,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from gitbench import cli_bundle, cli_lock, cli_noise, cli_report
 from gitbench.errors import GitbenchError
 
 if TYPE_CHECKING:
+    from gitbench.runs.launch import Outcome
     from gitbench.runs.plan import Plan
 
 
@@ -74,16 +76,31 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--tokenizer", metavar="NAME|PATH", help="a BERT tokenizer instead of the profile's: hub name, folder or file"
     )
+    run.add_argument(
+        "--until-decided",
+        action="store_true",
+        help="add seeds where they help most until every claim is decided, with a test that is valid under looking",
+    )
+    run.add_argument("--budget", metavar="TIME", help="of --until-decided: 45s, 90m, 2h (default: no limit)")
+    run.add_argument("--max-seeds", type=int, metavar="N", help="of --until-decided: per arm, at most (default: 30)")
     run.add_argument("--dry-run", action="store_true", help="print the plan and the estimated time, train nothing")
     run.add_argument("--no-report", action="store_true", help="train and score only")
     run.add_argument("--plain", action="store_true", help="plain progress lines, no bar")
     run.set_defaults(run=_run)
 
     report = commands.add_parser("report", help="rebuild a report from the run folders (needs no torch)")
-    report.add_argument("ablation", metavar="ABLATION")
+    report.add_argument("ablation", nargs="?", metavar="ABLATION|BUNDLE")
     _study_options(report)
     report.add_argument("--out", type=Path, metavar="DIR")
+    report.add_argument("--bundle", type=Path, metavar="FILE", help="an archive that `gitbench bundle` wrote")
+    cli_report.add_board(report)
     report.set_defaults(run=_report)
+    cli_report.add(commands, _study_options)
+
+    cli_bundle.add(commands, _study_options)
+
+    cli_noise.add(commands, _study_options)
+    cli_lock.add(commands)
 
     scenes = commands.add_parser("scenes", help="draw scenes of the embedded world with their captions")
     scenes.add_argument("--show", type=int, default=16, metavar="N", help="how many (default 16)")
@@ -132,7 +149,7 @@ def _study_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--work-dir", type=Path, metavar="DIR", help="where runs are kept (default: work_dirs)")
 
 
-def _plan(arguments: argparse.Namespace) -> Plan:
+def _plan(arguments: argparse.Namespace, replicates: int | None = None) -> Plan:
     from gitbench.ablations import load_ablation
     from gitbench.profiles import get_profile
     from gitbench.runs.plan import make_plan
@@ -145,7 +162,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         profile,
         _data(arguments),
         arguments.work_dir or DEFAULT_WORK_DIR,
-        replicates=getattr(arguments, "seeds", None),
+        replicates=replicates or getattr(arguments, "seeds", None),
         cfg_options=_cfg_options(arguments.cfg_options),
         tokenizer_path=arguments.tokenizer,
         task_name=arguments.task,
@@ -191,6 +208,12 @@ def _command(arguments: argparse.Namespace, plan: Plan) -> str:
         words += ["--seeds", str(arguments.seeds)]
     if arguments.cfg_options:
         words += ["--cfg-options", *arguments.cfg_options]
+    if arguments.until_decided:
+        words += ["--until-decided"]
+    if arguments.budget is not None:
+        words += ["--budget", arguments.budget]
+    if arguments.max_seeds is not None:
+        words += ["--max-seeds", str(arguments.max_seeds)]
     return shlex.join(words)
 
 
@@ -230,20 +253,51 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.until_decided:
+        return _run_until_decided(arguments)
+    for option, value in (("--budget", arguments.budget), ("--max-seeds", arguments.max_seeds)):
+        if value is not None:
+            raise GitbenchError(f"{option} belongs to --until-decided: add that, or leave {option} out")
     plan = _plan(arguments)
     if arguments.dry_run:
         _print_plan(plan, arguments.jobs)
         return 0
     from gitbench.runs.launch import launch
-    from gitbench.runs.publish import publish
 
-    outcome = launch(plan, _command(arguments, plan), arguments.jobs, arguments.plain)
+    return _finish(arguments, plan, launch(plan, _command(arguments, plan), arguments.jobs, arguments.plain))
+
+
+def _run_until_decided(arguments: argparse.Namespace) -> int:
+    from gitbench.runs.decide import MAX_SEEDS, check, parse_budget, run_until_decided, seeds_now, start_seeds
+    from gitbench.runs.plan import with_seeds
+    from gitbench.runs.progress import duration
+
+    budget = None if arguments.budget is None else parse_budget(arguments.budget)
+    most = MAX_SEEDS if arguments.max_seeds is None else arguments.max_seeds
+    first = _plan(arguments)
+    start = start_seeds(first, arguments.seeds)
+    check(first, start, most)
+    full = _plan(arguments, most)
+    if arguments.dry_run:
+        _print_plan(with_seeds(full, seeds_now(full, start)), arguments.jobs)
+        within = "" if budget is None else f" within {duration(budget)}"
+        print(f"  then seeds are added to the arms of open claims{within}, up to {most} an arm")
+        return 0
+    decision = run_until_decided(full, start, _command(arguments, full), budget, arguments.jobs, arguments.plain)
+    print(f"{full.study}: {decision.said}")
+    return _finish(arguments, full, decision.outcome, judged=decision.looks > 0)
+
+
+def _finish(arguments: argparse.Namespace, plan: Plan, outcome: Outcome, judged: bool = True) -> int:
+    """Sum up, write the report and name what failed; returns the exit status."""
     print(f"{plan.study}: {outcome.completed} runs trained, {outcome.found} found done, {len(outcome.failed)} failed")
-    if not arguments.no_report and outcome.completed + outcome.found:
+    if not arguments.no_report and outcome.completed + outcome.found and judged:
+        from gitbench.runs.publish import publish
+
         print(f"report: {publish(plan.work_dir, plan.study, arguments.out) / 'report.html'}")
     for arm, replicate, reason in outcome.failed:
         print(f"gitbench: {arm} seed {replicate} failed twice: {reason}", file=sys.stderr)
-    return 1 if outcome.failed else 0
+    return 0 if judged and not outcome.failed else 1
 
 
 def _print_plan(plan: Plan, jobs: int | None) -> None:
@@ -268,6 +322,12 @@ def _report(arguments: argparse.Namespace) -> int:
     from gitbench.runs.publish import find_study, publish
     from gitbench.runs.store import DEFAULT_WORK_DIR
 
+    if arguments.all:
+        return cli_report.board(arguments)
+    bundle = cli_bundle.asked_for(arguments)
+    if bundle is not None:
+        print(f"report: {cli_bundle.report_bundle(bundle, arguments.work_dir, arguments.out) / 'report.html'}")
+        return 0
     work_dir = arguments.work_dir or DEFAULT_WORK_DIR
     profile = arguments.profile or _default_profile()
     study = find_study(work_dir, arguments.ablation, profile, _data(arguments), arguments.task)

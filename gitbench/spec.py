@@ -51,9 +51,10 @@ class DecoderSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class VisionSpec:
-    """What the model sees: the image, or nothing (the blind floor, every pixel at the mean)."""
+    """What the model sees: the image, a blurred one, or nothing (the blind floor, every pixel at the mean)."""
 
     blind: bool = False
+    blur: float = 0.0  # sigma of a Gaussian in pixels of the model's image; 0: as it is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,16 +222,18 @@ class Claim:
     `margin` is stated beforehand: in the metric's unit, or (`margin_unit="range"`) as a share of the distance from
     the blind floor to the ceiling. For "not_better", `treatment` must not exceed `reference` by more than the margin.
     An "interaction" compares two gains: from `treatment_from` to `treatment`, and from `reference_from` to `reference`;
-    the first must exceed the second.
+    the first must exceed the second. A "trend" is the slope of the metric over `along`, arms with their place x in rising
+    order, from `reference` to `treatment`; it must exceed the margin in its `direction`. A "threshold" is about one arm,
+    `treatment`, whose mean must lie beyond `level` (by the margin) in its `direction`.
     """
 
     name: str
-    kind: Literal["better", "not_better", "equivalent", "interaction"]
+    kind: Literal["better", "not_better", "equivalent", "interaction", "trend", "threshold"]
     metric: str
     treatment: str
-    reference: str
+    reference: str = ""  # a threshold has none
     margin: float
-    margin_unit: Literal["metric", "range"]
+    margin_unit: Literal["metric", "range"]  # of a trend: for each 1 of x
     margin_reason: str
     says: str  # what the paper says, in one sentence of ours
     quote: str  # a short quotation
@@ -238,12 +241,20 @@ class Claim:
     confidence: str  # code of facts: S seen, SQ seen as quotation, D digitised, H second-hand
     treatment_from: str | None = None  # of an interaction only: where each of the two gains starts
     reference_from: str | None = None
+    along: tuple[tuple[str, float], ...] = ()  # of a trend only: (arm, x), the same x in every profile
+    along_unit: str = "step"  # what 1 of x is: "step", "doubling of the images"
+    level: float | None = None  # of a threshold only
+    level_unit: Literal["metric", "range"] = "metric"  # a range is a share of the way from floor to ceiling
+    direction: Literal["up", "down"] = "up"  # of a trend or threshold, in the metric's own numbers
+    test: Literal["t", "sign_flip"] = "t"  # which test decides; the exact one needs at least 5 seeds
+    family: str | None = None  # claims that are corrected together; None: those of the ablation
 
     @property
     def arms(self) -> tuple[str, ...]:
         """The arms that the claim rests on."""
-        sides = (self.treatment, self.reference, self.treatment_from, self.reference_from)
-        return tuple(side for side in sides if side is not None)
+        between = tuple(arm for arm, _ in self.along[1:-1])
+        sides = (self.treatment, self.reference, self.treatment_from, self.reference_from, *between)
+        return tuple(side for side in sides if side)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,6 +317,8 @@ def canonical(spec: RunSpec) -> dict[str, Any]:
     del values["decoder_init"]["path"]  # its content stands in for it
     if not values["cfg_options"]:
         del values["cfg_options"]
+    if not values["vision"]["blur"]:  # the field is younger than some results
+        del values["vision"]["blur"]
     if values["data"]["vocabulary_images"] is None:  # the field is younger than some results
         del values["data"]["vocabulary_images"]
     for part in _YOUNGER:

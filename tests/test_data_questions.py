@@ -123,9 +123,9 @@ def test_the_two_files_of_vqa_v2(tmp_path: Path) -> None:
     assert [source.image_id(k) for k in range(len(source))] == ["42", "7"]
     assert source.requests(1)[1] == Request(request_id="71", prefix="What 1?", references=("x", "y", "y"))
     assert source.texts(0) == (Text(prefix="Is it?", target="y"),)
-    first = source.fingerprint()
+    first = source.source.fingerprint()
     annotations.write_text(json.dumps({"annotations": [{**note, "answers": [{"answer": "z"}]} for note in notes]}))
-    assert open_task(str(tmp_path), "train", None, VQA).fingerprint() != first
+    assert open_task(str(tmp_path), "train", None, VQA).source.fingerprint() != first  # not the one remembered
     annotations.write_text(json.dumps({"annotations": notes[:1]}))
     with pytest.raises(GitbenchError, match=r"question 420: there are no answers: add them or remove the question"):
         check_source(open_task(str(tmp_path), "train", None, VQA))

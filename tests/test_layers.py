@@ -41,6 +41,8 @@ PLAN = [
     "gitbench.runs.plan",
     "gitbench.runs.launch",
     "gitbench.runs.publish",
+    "gitbench.runs.bundle",
+    "gitbench.runs.replicate",
     "gitbench.metrics",
     "gitbench.data",
 ]

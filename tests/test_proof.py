@@ -425,6 +425,9 @@ def test_the_report_prints_the_proof(tmp_path):
     ):
         assert said in text, said
     assert "/home/somebody" not in text and "…/weights.pth" in text
+    assert "Before anything was trained" not in text  # two runs were older than the proof
+    fresh = dataclasses.replace(a_proof(work_dir), found=0)
+    assert proof_view(fresh, load_studies(work_dir)[0])["said"].startswith("Before anything was trained, every arm")
 
 
 def test_a_report_without_a_proof_or_with_that_of_other_runs_says_so(tmp_path):

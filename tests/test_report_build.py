@@ -18,6 +18,7 @@ from gitbench.report import write_report
 ROOT = Path(__file__).resolve().parent.parent
 FILES = {
     "report.html", "manifest.json", "verdicts.json", "runs.csv", "table.csv", "table.md", "table.tex",
+    "numbers.tex",
     *(f"{name}.{kind}" for name in ("score", "difference", "curves") for kind in ("svg", "pdf", "png")),
 }  # fmt: skip
 PICTURES = {f"predictions.{kind}" for kind in ("svg", "pdf", "png")}

@@ -1,4 +1,4 @@
-"""Tables: what is in a cell, what is bold, plain CSV numbers, sound Markdown and LaTeX."""
+"""Tables: what is in a cell, what is bold, plain CSV numbers, sound Markdown."""
 
 import io
 import re
@@ -11,6 +11,7 @@ from helpers_runs import make_work_dir
 from gitbench.judge import judge_study
 from gitbench.judge.frame import build_frame, load_study
 from gitbench.report import tables
+from gitbench.report.latex import table_text
 
 
 def load(tmp_path, **options):
@@ -42,7 +43,7 @@ def test_components_of_a_score_stand_in_the_csv_only(tmp_path):
     assert tables.headline_names(frame) == ["CIDEr", "BLEU-4", "test_nll"]
     assert "SceneF1-objects_low" in tables.csv_text(frame, study)
     assert "SceneF1-objects" not in tables.markdown_text(frame, study, verdicts)
-    assert "SceneF1-objects" not in tables.latex_text(frame, study, verdicts)
+    assert "SceneF1-objects" not in table_text(frame, study, verdicts)
 
 
 def test_bold_only_above_the_noise(tmp_path):
@@ -77,32 +78,6 @@ def test_markdown_tables_are_rectangular(tmp_path):
         lines = [line for line in block.splitlines() if line.startswith("|")]
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) <= 1
     assert "a larger decoder shows no improvement" in text and "**SUPPORTED**" in text and "95 % interval" in text
-
-
-def test_latex_has_booktabs_structure_and_full_rows(tmp_path):
-    frame, study, verdicts = load(tmp_path)
-    text = tables.latex_text(frame, study, verdicts)
-    for part in (
-        "\\begin{table}",
-        "\\toprule",
-        "\\midrule",
-        "\\bottomrule",
-        "\\end{tabular}",
-        "\\label{tab:decoder-size-cpu-scenes}",
-    ):
-        assert part in text
-    columns = len(re.search(r"\\begin{tabular}{(\w+)}", text).group(1))
-    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
-    assert len(rows) == 1 + 5
-    assert {len(re.findall(r"(?<!\\)&", row)) + 1 for row in rows} == {columns}
-    assert text.count("{") == text.count("}") and text.isascii()
-
-
-def test_latex_escapes_every_special_character():
-    text = tables.latex_escape(r"5 % a_b & {c} #1 $x$ ~ ^ \ < >")
-    assert text == (
-        r"5 \% a\_b \& \{c\} \#1 \$x\$ \textasciitilde{} \textasciicircum{} \textbackslash{} \textless{} \textgreater{}"
-    )
 
 
 @pytest.mark.parametrize(

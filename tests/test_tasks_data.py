@@ -110,6 +110,7 @@ def test_a_limit_counts_scenes_that_can_be_read() -> None:
     assert task.vocabulary() == tuple(sorted(WORDS)) == open_task("scenes", "val", 2, CLASSIFY).vocabulary()
     fewer = open_task("scenes", "test", 7, READ)
     assert [fewer.image_id(k) for k in range(7)] == [task.image_id(k) for k in range(7)]
+    assert task.image_fingerprint() != Scenes("scenes", "test", with_sign[-1] + 1).fingerprint()
     stored = decoded_split(task, 24)
     assert stored.shape == (20, 24, 24, 3) and np.array_equal(stored[9], world.render(with_sign[9], 24))
     with pytest.raises(ValueError, match="no closed vocabulary"):

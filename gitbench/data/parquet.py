@@ -162,9 +162,8 @@ class LabelSource(ParquetSource):
         return (clean_caption(value, where, self.columns[0]),)
 
     def labels(self) -> set[str]:
-        """Return the labels of the split: all names of a ClassLabel, else those that occur, whatever the limit."""
-        everything = self if self.limit is None else LabelSource(self.folder, self.split, None, self.columns[0])
-        return set(self.class_names or (str(row.captions[0]) for row in everything.rows))
+        """Return the labels of the split: all names of a ClassLabel, else those that occur."""
+        return set(self.class_names or (str(row.captions[0]) for row in self.rows))
 
 
 def _image_key(value: Any) -> bytes:

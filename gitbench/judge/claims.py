@@ -1,61 +1,68 @@
-"""Judge one claim of the paper on the runs of one study.
+"""Judge the claims of one study on its runs.
 
-Let d be the true mean of treatment - reference, turned so that larger is better, m >= 0 the margin the ablation
-stated beforehand, and [L, U] the two one-sided 95 % Student-t bounds of d over paired replicates (L < U).
+Let d be the true mean, over replicates, of what the claim is about, turned so that more is what it claims: treatment -
+reference; of an "interaction" the difference of two gains; of a "trend" the slope over its arms; of a "threshold" the
+distance from its level (`gitbench.judge.sample`). m >= 0 is the margin stated beforehand.
 
-| kind       | SUPPORTED        | REFUTED             | INCONCLUSIVE |
-|------------|------------------|---------------------|--------------|
-| better     | L > m            | U < m               | otherwise    |
-| not_better | U < m            | L > m               | otherwise    |
-| equivalent | -m < L and U < m | L > m or U < -m     | otherwise    |
+| kind                                  | SUPPORTED: it is shown that | REFUTED: it is shown that |
+|---------------------------------------|-----------------------------|---------------------------|
+| better, interaction, trend, threshold | d > m                       | d < m                     |
+| not_better                            | d < m                       | d > m                     |
+| equivalent                            | -m < d < m                  | d > m or d < -m           |
 
-An "interaction" is judged as "better" is, d being a difference of two gains, replicate by replicate: (treatment -
-treatment_from) - (reference - reference_from).
+Each is a test at 5 % (`gitbench.judge.rules` says which; one-sided 95 % bounds show the same), so "not better" is half of
+an equivalence test, and it is refuted only when the improvement is credibly above zero *and* credibly at least the
+margin. A p-value above 0.05 supports nothing: what neither test shows is INCONCLUSIVE.
 
-Each SUPPORTED and each REFUTED is a test at 5 %: "not better" is half of an equivalence test, and it is refuted only
-when the improvement is credibly above zero *and* credibly at least the margin. A p-value above 0.05 supports nothing.
+Several claims (Holm). The p-values of the support tests of all claims of a family are adjusted by Holm's method, and
+those of the refute tests likewise, apart from them. A word is given where the *adjusted* p-value of its side is below
+5 %. So in a whole family the probability of any false SUPPORTED is at most 5 %, and that of any false REFUTED too. The
+family is the ablation, unless a claim names another; a claim that cannot be judged counts in it with p = 1; a family of
+one is not adjusted (`gitbench.judge.family`). Bounds and intervals are each claim's own, unadjusted.
+
 INCONCLUSIVE comes with the number of further replicates that would decide at 80 % power, if the difference and its
-spread are as seen here. Before any of that a claim can fail to be testable: see `_scale_problem`.
+spread are as seen, and the time that these take (`gitbench.judge.further`). Before any of that a claim can fail to be
+testable: arms at the yardsticks' ends (`gitbench.judge.testable`), or, where the exact test decides, too few replicates
+for it to reach 5 % at all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from gitbench.judge.compare import (
-    MOST_SEEDS,
-    PairedDifference,
-    paired_difference,
-    power_one_sided,
-    power_tost,
-    sign_flip,
-    smallest_n,
-    smallest_n_sign_flip,
-    t_test,
-    tost,
-)
+from gitbench.judge.case import INCOMPLETE, NOT_TESTABLE, Case, gather_case
+from gitbench.judge.compare import PairedDifference, smallest_n_sign_flip
+from gitbench.judge.family import Place, family_of, holm, members, places
 from gitbench.judge.frame import Study
-from gitbench.judge.scores import digits, lower_is_better, signed, unit
+from gitbench.judge.further import further_seeds as _further_seeds
+from gitbench.judge.further import heads_to_support
+from gitbench.judge.reason import reason_for, too_few
+from gitbench.judge.rules import ALPHA, INCONCLUSIVE, REFUTED, SUPPORTED, Method, least_p, p_values, words
+from gitbench.judge.scores import orientation
+from gitbench.judge.sequential import sequential_bounds
 from gitbench.spec import Claim
 
-SUPPORTED, REFUTED, INCONCLUSIVE = "SUPPORTED", "REFUTED", "INCONCLUSIVE"
-NOT_TESTABLE, INCOMPLETE = "NOT TESTABLE AT THIS SCALE", "INCOMPLETE"
-
-ALPHA = 0.05
-POWER = 0.8
-MIN_REPLICATES = 3  # two pairs give one degree of freedom: valid on paper, and a t multiplier of 6.3 to 12.7
-BEST_OVER_FLOOR = 1.5  # the better arm must reach this multiple of the blind floor (or half the range, if that is less)
-EDGE = 0.05  # an arm within this share of the floor-to-ceiling range from either end counts as being at that end
+__all__ = [
+    "ALPHA",
+    "INCOMPLETE",
+    "INCONCLUSIVE",
+    "NOT_TESTABLE",
+    "REFUTED",
+    "SUPPORTED",
+    "Verdict",
+    "decide",
+    "judge_claim",
+    "judge_study",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What the runs say about one claim. Differences are treatment - reference in the metric's own unit and sign."""
+    """What the runs say about one claim. Differences are in the metric's own unit and sign (`gitbench.judge.sample`)."""
 
     claim: Claim
     word: str
@@ -72,234 +79,115 @@ class Verdict:
     floor: float | None = None
     ceiling: float | None = None
     n: int = 0
-    p: float | None = None  # of the test that would support the claim
+    p: float | None = None  # of the test that would support the claim, unadjusted
+    p_holm: float | None = None  # the same, adjusted within the family; below 5 %: SUPPORTED
+    p_refute: float | None = None  # of the test that would refute it, unadjusted
+    p_refute_holm: float | None = None
+    family: str = ""  # whose claims were corrected together
+    family_size: int = 1
     p_sign_flip: float | None = None  # exact check of the same hypothesis (one-sided), without normality
     sign_flip_needs: int | None = None  # replicates below which the exact test cannot reach 5 %
     further_seeds: int | None = None  # INCONCLUSIVE only; None there means more than 1000
+    further_seconds: float | None = None  # what they take on the machine of the runs, as many at a time as it runs
     notes: tuple[str, ...] = ()
+    sequential: bool = False  # bounds, interval and p are those that stay valid when seeds are added after looking
+    looks: int = 0  # how often the study was looked at while seeds were added
 
     def as_json(self) -> dict[str, Any]:
         """Return plain JSON values (no NaN)."""
         return asdict(self)
 
 
-def judge_study(study: Study, frame: pd.DataFrame, yardstick_kind: str | None = None) -> list[Verdict]:
-    """Judge every claim of a study; `yardstick_kind` is "grammar" or "leave-one-out"."""
-    return [judge_claim(study, claim, frame, yardstick_kind) for claim in study.claims]
+def judge_study(
+    study: Study, frame: pd.DataFrame, yardstick_kind: str | None = None, *, looks: int = 0, at_once: int | None = None
+) -> list[Verdict]:
+    """Judge every claim of a study; `yardstick_kind` is "grammar" or "leave-one-out".
+
+    `looks` (`gitbench.judge.sequential.looks_of`) says how often seeds were added after looking: where that is not 0,
+    the words, bounds and p-values are those of the sequential test. `at_once` is how many runs the machine runs at a
+    time, for the cost of further seeds; None: as many as the machine the runs come from.
+    """
+    families = list(dict.fromkeys(family_of(claim, study.ablation) for claim in study.claims))
+    found: dict[int, Verdict] = {}
+    for family in families:
+        own = [at for at, claim in enumerate(study.claims) if family_of(claim, study.ablation) == family]
+        cases = [gather_case(study, study.claims[at], frame, yardstick_kind, looks, at_once) for at in own]
+        found |= dict(zip(own, _judge_family(family, cases), strict=True))
+    return [found[at] for at in range(len(study.claims))]
 
 
-def judge_claim(study: Study, claim: Claim, frame: pd.DataFrame, yardstick_kind: str | None = None) -> Verdict:
-    """Judge one claim on the finished, un-overridden runs of its study (see the module's table of rules)."""
-    basis: dict[str, Any] = {
-        "claim": claim,
-        "treatment": _side_label(study, claim.treatment, claim.treatment_from),
-        "reference": _side_label(study, claim.reference, claim.reference_from),
-    }
-    rows = frame[(frame["metric"] == claim.metric) & np.isfinite(frame["value"])]
-    counted = rows[~rows["overridden"]]
-    notes = _exclusions(rows)
-    missing = _missing(study, claim, rows)
-    values = {arm: _by_replicate(counted, arm) for arm in claim.arms}
-    pair = paired_difference(
-        _side(values, claim.treatment, claim.treatment_from), _side(values, claim.reference, claim.reference_from)
-    )
-    if missing or pair is None:
-        reason = missing or "no run counts: all were changed by --cfg-options"
-        return Verdict(**basis, word=INCOMPLETE, reason=reason, notes=tuple(notes))
-    arms = counted[counted["arm"].isin(values)]
-    if (count := arms["signature"].nunique(dropna=False)) > 1:
-        reason = f"the runs carry {count} different signatures of {claim.metric}, which cannot be compared: run again"
-        return Verdict(**basis, word=INCOMPLETE, reason=reason, notes=tuple(notes))
-    if arms["machine"].nunique() > 1:
-        kinds = ", ".join(sorted(arms["machine"].dropna().unique()))
-        notes.append(f"runs come from different kinds of machine ({kinds})")
-
-    floor, ceiling = _yardsticks(study, counted)
-    basis |= {
-        "treatment_mean": float(np.mean(pair.treatment)),
-        "reference_mean": float(np.mean(pair.reference)),
-        "difference": pair.interval.mean,
-        "differences": pair.differences,
-        "bounds": pair.bounds,
-        "n": len(pair.replicates),
-        "floor": floor,
-        "ceiling": ceiling,
-        "interval": None if pair.interval.low is None else (pair.interval.low, pair.interval.high),
-    }
-    margin = _margin(claim, floor, ceiling)
-    means = tuple(float(series.mean()) for series in values.values())
-    problem = _scale_problem(claim, pair, means, floor, ceiling if yardstick_kind != "leave-one-out" else None, margin)
-    if problem:
-        return Verdict(**basis, margin=margin, word=NOT_TESTABLE, reason=problem, notes=tuple(notes))
-    assert margin is not None
-    return decide(basis, claim, pair, margin, notes)
+def judge_claim(
+    study: Study, claim: Claim, frame: pd.DataFrame, yardstick_kind: str | None = None, *, looks: int = 0
+) -> Verdict:
+    """Judge one claim, among those of its family, on the finished, un-overridden runs of its study."""
+    own = members(claim, study.claims, study.ablation)
+    cases = [gather_case(study, each, frame, yardstick_kind, looks, None) for each in own]
+    return _judge_family(family_of(claim, study.ablation), cases)[own.index(claim)]
 
 
-def decide(basis: Mapping[str, Any], claim: Claim, pair: PairedDifference, margin: float, notes: list[str]) -> Verdict:
-    """Apply the module's table of rules to a pair that is testable; `margin` is in the metric's unit."""
-    sign = -1.0 if lower_is_better(claim.metric) else 1.0
-    differences = sign * np.array(pair.differences)
-    assert pair.bounds is not None
-    low, high = sorted(sign * bound for bound in pair.bounds)
-    mean, sd, n = float(differences.mean()), float(differences.std(ddof=1)), len(differences)
+def _judge_family(family: str, cases: list[Case]) -> list[Verdict]:
+    """Correct the p-values of a whole family, and decide each of its claims."""
+    least = holm([1.0 if case.pair is None else least_p(case.method, len(case.pair.replicates)) for case in cases])
+    numbers = [case.p_values() for case in cases]
+    found = places(family, {str(at): each for at, each in enumerate(numbers)})
+    verdicts = []
+    for at, case in enumerate(cases):
+        place = found[str(at)]
+        basis = {**case.basis, "family": family, "family_size": place.size}
+        word, reason = case.word, case.reason
+        if case.pair is not None and case.method == "sign_flip" and least[at] >= ALPHA:
+            word, reason = NOT_TESTABLE, too_few(len(case.pair.replicates), place.size)
+        if word or case.pair is None or case.margin is None:
+            verdicts.append(Verdict(**basis, margin=case.margin, word=word, reason=reason, notes=tuple(case.notes)))
+        else:
+            verdicts.append(decide(basis, case.claim, case.pair, case.margin, case.notes, place, case.seconds))
+    return verdicts
+
+
+def decide(
+    basis: Mapping[str, Any],
+    claim: Claim,
+    pair: PairedDifference,
+    margin: float,
+    notes: list[str],
+    place: Place | None = None,
+    seconds: float | None = None,
+) -> Verdict:
+    """Apply the module's table of rules to a pair that is testable; `margin` is in the metric's unit.
+
+    `place` holds the p-values as the claim's family adjusts them (None: it is the only one); `seconds` are those of one
+    more replicate.
+    """
+    looked = bool(basis.get("sequential"))
+    method: Method = "sequential" if looked else claim.test
+    sign = orientation(claim)
+    case = Case(claim=claim, basis=basis, notes=notes, pair=pair, margin=margin, method=method)
+    p, p_refute = case.p_values() or (1.0, 1.0)
+    place = place or Place(family=str(basis.get("family", "")), support=p, refute=p_refute)
+    word = str(words(place.support, place.refute))
+    turned = case.turned
+    mean, sd, n = float(turned.mean()), float(turned.std(ddof=1)), len(turned)
+    bounds = sequential_bounds(pair.differences) if looked else pair.bounds
+    assert bounds is not None
+    low, high = sorted(sign * bound for bound in bounds)
     further = None
-    if claim.kind in ("better", "interaction"):
-        word = SUPPORTED if low > margin else REFUTED if high < margin else INCONCLUSIVE
-        p, exact = (test(differences, margin, "greater") for test in (t_test, sign_flip))
-    elif claim.kind == "not_better":
-        word = SUPPORTED if high < margin else REFUTED if low > margin else INCONCLUSIVE
-        p, exact = (test(differences, margin, "less") for test in (t_test, sign_flip))
-    else:
-        p = tost(pair.treatment, pair.reference, margin)
-        exact = max(sign_flip(differences, margin, "less"), sign_flip(differences, -margin, "greater"))
-        word = SUPPORTED if p < ALPHA else REFUTED if low > margin or high < -margin else INCONCLUSIVE
     if word == INCONCLUSIVE:
-        further = _further_seeds(claim.kind, mean, margin, sd, n)
+        left = place.open_support if heads_to_support(claim.kind, mean, margin) else place.open_refute
+        further = _further_seeds(claim.kind, mean, margin, sd, n, method, left)
+    # the exact test does not stay valid under looking: nothing stands in for it there
+    exact = None if looked else float(p_values(claim.kind, turned, margin, "sign_flip")[0])
     return Verdict(
         **basis,
         margin=margin,
         word=word,
-        reason=_reason(claim, word, low, high, margin),
+        reason=reason_for(claim, word, (low, high), margin, (p, p_refute), place, method),
         p=p,
+        p_holm=place.support,
+        p_refute=p_refute,
+        p_refute_holm=place.refute,
         p_sign_flip=exact,
         sign_flip_needs=smallest_n_sign_flip(ALPHA, "one-sided"),
         further_seeds=further,
+        further_seconds=None if further is None or seconds is None else further * seconds,
         notes=tuple(notes),
     )
-
-
-def _reason(claim: Claim, word: str, low: float, high: float, margin: float) -> str:
-    """Say which bound decided, in the metric's own sign; `low` and `high` are turned so that larger is better."""
-    places, name = (
-        digits((low, high, margin)),
-        f"the margin of {margin:.{digits((low, high, margin))}f} {unit(claim.metric)}",
-    )
-    if word == INCONCLUSIVE:
-        if claim.kind == "not_better" and low > 0:
-            return f"there is an improvement, but it may be smaller or larger than {name}"
-        return f"the one-sided 95 % bounds leave both answers open (margin {margin:.{places}f})"
-    if claim.kind == "equivalent" and word == SUPPORTED:
-        return f"both one-sided 95 % bounds lie within {name} (two one-sided tests)"
-    if claim.kind == "equivalent":
-        upper, edge = (False, margin) if low > margin else (True, -margin)
-    else:
-        upper, edge = (claim.kind == "better") != (word == SUPPORTED), margin
-    sign = -1.0 if lower_is_better(claim.metric) else 1.0
-    bound = sign * (high if upper else low)
-    side, where = ("upper" if upper == (sign > 0) else "lower"), ("above" if bound > sign * edge else "below")
-    text = f"the {side} one-sided 95 % bound, {signed(bound, places)}, lies {where} {name if margin else 'zero'}"
-    if claim.kind == "not_better" and word == SUPPORTED and low > 0:
-        text += "; a small improvement is there, but it is credibly less than the margin"
-    return text
-
-
-def _further_seeds(kind: str, mean: float, margin: float, sd: float, n: int) -> int | None:
-    """Return how many replicates beyond n would decide with 80 % power if mean and sd are as seen; None: over 1000."""
-    if kind == "equivalent" and abs(mean) < margin:
-        needed = smallest_n(lambda size: power_tost(mean, margin, sd, size, ALPHA), POWER)
-    else:
-        distance = abs(mean) - margin if kind == "equivalent" else abs(mean - margin)
-        needed = smallest_n(lambda size: power_one_sided(distance, sd, size, ALPHA), POWER)
-    return None if needed is None or needed - n > MOST_SEEDS else max(1, needed - n)
-
-
-def _scale_problem(
-    claim: Claim,
-    pair: PairedDifference,
-    means: Sequence[float],
-    floor: float | None,
-    ceiling: float | None,
-    margin: float | None,
-) -> str | None:
-    """Return why these runs cannot test the claim, or None; `means` are those of all arms that it rests on.
-
-    "Better" needs the better arm off the floor and the worse one off the ceiling. "Not better" and "equivalent" need
-    both arms off the floor too: an arm that learned nothing would support them for the wrong reason. An interaction
-    needs all its arms off both ends, where a gain would be cut short. A leave-one-out
-    ceiling (references against each other) is passed as None here, since a captioner may honestly exceed it.
-    """
-    n = len(pair.replicates)
-    if n < MIN_REPLICATES:
-        found = "is only 1 paired replicate" if n == 1 else f"are only {n} paired replicates"
-        return f"there {found} of the {MIN_REPLICATES} that a verdict needs"
-    if floor is None:
-        return "no blind floor was run, so nothing shows that the model looks at the image"
-    if margin is None:
-        return "the margin is a share of the floor-to-ceiling range, and that range is unknown or empty"
-    if margin < 0:
-        return "the claim states a negative margin"
-    if float(np.std(pair.differences)) == 0.0:
-        return "the paired differences do not vary at all, so the replicates are no independent draws"
-    sign = -1.0 if lower_is_better(claim.metric) else 1.0
-    worse, *_, better = sorted(sign * mean for mean in means)
-    bottom, top = sign * floor, None if ceiling is None else sign * ceiling
-    if top is not None and top <= bottom:
-        return "the ceiling is not above the blind floor"
-    if sign > 0:
-        needed = BEST_OVER_FLOOR * bottom if bottom > 0 else bottom
-        needed = needed if top is None else min(needed, bottom + (top - bottom) / 2)
-        if better <= needed:
-            return f"the better arm does not reach {BEST_OVER_FLOOR:g} times the blind floor"
-    edge = EDGE * (top - bottom) if top is not None else 0.0
-    if (better if claim.kind == "better" else worse) <= bottom + edge:
-        return "an arm is at the blind floor: it has learned nothing from the images"
-    if top is not None and worse >= top - edge:
-        return "both arms are at the ceiling, which leaves no room for a difference"
-    if claim.kind == "interaction" and top is not None and better >= top - edge:
-        return "an arm is at the ceiling, which cuts its gain short"
-    return None
-
-
-def _margin(claim: Claim, floor: float | None, ceiling: float | None) -> float | None:
-    """Return the margin in the metric's unit; None when it is a share of a range that is unknown or empty."""
-    if claim.margin_unit == "metric":
-        return claim.margin
-    if floor is None or ceiling is None:
-        return None
-    span = floor - ceiling if lower_is_better(claim.metric) else ceiling - floor
-    return claim.margin * span if span > 0 else None
-
-
-def _yardsticks(study: Study, counted: pd.DataFrame) -> tuple[float | None, float | None]:
-    """Return floor (mean over its replicates) and ceiling for the metric of `counted`."""
-    found = [counted.loc[counted["role"] == role, "value"] for role in ("floor", "ceiling")]
-    return tuple(float(values.mean()) if len(values) else None for values in found)  # type: ignore[return-value]
-
-
-def _side(values: Mapping[str, pd.Series], arm: str, start: str | None) -> pd.Series:
-    """Return one side of a claim by replicate: an arm's values, or its gain over `start` where both have a value."""
-    return values[arm] if start is None else (values[arm] - values[start]).dropna()
-
-
-def _side_label(study: Study, arm: str, start: str | None) -> str:
-    label = study.arm(arm).label
-    return label if start is None else f"{study.arm(start).label} to {label}"
-
-
-def _by_replicate(rows: pd.DataFrame, arm: str) -> pd.Series:
-    chosen = rows[rows["arm"] == arm]
-    return pd.Series(chosen["value"].to_numpy(dtype=float), index=[int(each) for each in chosen["replicate"]])
-
-
-def _missing(study: Study, claim: Claim, rows: pd.DataFrame) -> str | None:
-    """Say how many of the runs that this claim rests on have no value yet; None when all are there."""
-    needed = set(claim.arms) | {arm.name for arm in study.arms if arm.role == "floor"}
-    planned = {(run.arm, run.replicate) for run in study.runs if run.arm in needed}
-    own = rows[rows["arm"].isin(needed)]
-    done = set(zip(own["arm"], own["replicate"].astype(int), strict=True))
-    left = planned - done
-    if not planned or not left:
-        return None
-    return f"{len(left)} of {len(planned)} runs that this claim rests on have no {claim.metric} yet ({_names(left)})"
-
-
-def _names(runs: Iterable[tuple[str, int]]) -> str:
-    listed = [f"{arm} #{replicate}" for arm, replicate in sorted(runs)]
-    return ", ".join(listed[:4]) + (f" and {len(listed) - 4} more" if len(listed) > 4 else "")
-
-
-def _exclusions(rows: pd.DataFrame) -> list[str]:
-    overridden = rows[rows["overridden"]]
-    if overridden.empty:
-        return []
-    return [f"{len(overridden)} run(s) changed by --cfg-options are left out of this verdict"]

@@ -7,6 +7,7 @@ test needs before it can reach its threshold at all, and before it would, with 8
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -69,11 +70,7 @@ def sign_flip(differences: Sequence[float] | np.ndarray, margin: float = 0.0, al
     """
     shifted = np.asarray(differences, dtype=float) - margin
     n = len(shifted)
-    if n <= 16:
-        signs = 1 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
-    else:
-        signs = np.random.default_rng(0).choice((-1, 1), size=(2**16, n))
-        signs[0] = 1
+    signs = _signs(n)
     means, observed = signs @ shifted / n, shifted.mean()
     slack = 1e-12 * max(1.0, float(np.abs(shifted).max()))  # equal sums must count as equal
     if alternative == "greater":
@@ -81,6 +78,16 @@ def sign_flip(differences: Sequence[float] | np.ndarray, margin: float = 0.0, al
     if alternative == "less":
         return float((means <= observed + slack).mean())
     return float((np.abs(means) >= abs(observed) - slack).mean())
+
+
+@functools.lru_cache(maxsize=4)
+def _signs(n: int) -> np.ndarray:
+    """Return the sign patterns of n differences, (patterns, n)."""
+    if n <= 16:
+        return 1.0 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
+    signs = np.random.default_rng(0).choice((-1.0, 1.0), size=(2**16, n))
+    signs[0] = 1
+    return signs
 
 
 def smallest_n_sign_flip(alpha: float = 0.05, alternative: str = "two-sided") -> int:

@@ -77,6 +77,7 @@ class Study:
     arms: tuple[StudyArm, ...]
     runs: tuple[PlannedRun, ...]
     yardstick_key: str | None
+    task: str = "caption"
 
     def arm(self, name: str) -> StudyArm:
         """Return the arm called `name`; an unknown name offers the nearest."""
@@ -104,8 +105,8 @@ def load_studies(work_dir: str | Path) -> list[Study]:
 
 
 def study_files(folder: Path) -> list[Path]:
-    """Return the files of the studies in a folder; beside each lies its proof, "<study>.proof.json"."""
-    return sorted(path for path in folder.glob("*.json") if not path.name.endswith(".proof.json"))
+    """Return the files of the studies in a folder; beside each lie its proof, "<study>.proof.json", and its looks."""
+    return sorted(path for path in folder.glob("*.json") if not path.name.endswith((".proof.json", ".looks.json")))
 
 
 def load_record(work_dir: str | Path, run_key: str) -> dict[str, Any] | None:
@@ -218,10 +219,9 @@ def _damaged(path: Path) -> GitbenchError:
 
 def _parse_study(path: Path) -> Study:
     values = read_json(path)
-    known = {each.name for each in fields(Claim)}
     try:
         return Study(
-            claims=tuple(Claim(**{key: claim[key] for key in claim if key in known}) for claim in values["claims"]),
+            claims=tuple(map(_claim, values["claims"])),
             arms=tuple(
                 StudyArm(
                     name=arm["name"], role=arm["role"], variants=arm["variants"], label=arm.get("label") or arm["name"]
@@ -233,10 +233,19 @@ def _parse_study(path: Path) -> Study:
                 for run in values["runs"]
             ),
             yardstick_key=values.get("yardstick_key"),
+            task=values.get("task", "caption"),
             **{key: values[key] for key in _PLAIN_FIELDS},
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         raise GitbenchError(f"{path} is damaged: delete it and run the ablation again") from None
+
+
+def _claim(values: Mapping[str, Any]) -> Claim:
+    """Return a claim of any age: fields that are no more are dropped, those that are younger take their defaults."""
+    known = {each.name for each in fields(Claim)}
+    kept = {key: value for key, value in values.items() if key in known}
+    along = tuple((str(arm), float(place)) for arm, place in kept.pop("along", ()))
+    return Claim(**kept, along=along)
 
 
 def _study_rows(work_dir: str | Path, study: Study) -> Iterator[dict[str, Any]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from gitbench.spec import METRICS
+from gitbench.spec import METRICS, Claim
 
 # Order of columns in tables; a metric that is not named here follows, in alphabetical order.
 SCORES = METRICS
@@ -53,6 +53,16 @@ def lower_is_better(metric: str) -> bool:
     return metric in _LOWER_IS_BETTER
 
 
+def orientation(claim: Claim) -> int:
+    """Return the sign that turns the claim's differences so that more is what it claims (for "not_better": better).
+
+    A trend or threshold states its direction in the metric's own numbers; the others mean better and worse.
+    """
+    if claim.kind in ("trend", "threshold"):
+        return 1 if claim.direction == "up" else -1
+    return -1 if lower_is_better(claim.metric) else 1
+
+
 def display_name(metric: str) -> str:
     """Return the name of a metric as a reader writes it."""
     return _NAMES.get(metric, metric)
@@ -74,3 +84,17 @@ def signed(value: float, places: int) -> str:
     """Format with an explicit sign, a true minus, and no sign on zero."""
     text = f"{value:+.{places}f}"
     return (text[1:] if float(text) == 0 else text).replace("-", "\N{MINUS SIGN}")
+
+
+def claim_unit(claim: Claim) -> str:
+    """Return the unit of a claim's differences, margin and bounds: that of its metric, of a trend for each 1 of x."""
+    return f"{unit(claim.metric)} per {claim.along_unit}" if claim.kind == "trend" else unit(claim.metric)
+
+
+def level_text(claim: Claim) -> str:
+    """Return the level of a threshold for people: "60 points", "50 % of the range from floor to ceiling"."""
+    if claim.level is None:
+        return ""
+    if claim.level_unit == "range":
+        return f"{100 * claim.level:g} % of the range from floor to ceiling"
+    return f"{claim.level:g} {unit(claim.metric)}"

@@ -1,8 +1,9 @@
 """From per-image values back to a corpus score, for any selection of images and without Java.
 
 CIDEr, ROUGE-L, SPICE and SceneF1 are means over images. BLEU and METEOR are not: they are functions of sums, so the
-sums' summands are stored and added up again. A bootstrap resamples rows of `statistics` and calls `from_totals`.
-(A resampled CIDEr keeps the document frequencies of the full set.)
+sums' summands are stored and added up again; the loss per token is a ratio of sums. A bootstrap resamples rows of
+`statistics` and calls `from_totals`, or `scores_from_totals` for many sums at once. (A resampled CIDEr keeps the
+document frequencies of the full set.)
 """
 
 from __future__ import annotations
@@ -15,16 +16,17 @@ import pandas as pd
 from gitbench.errors import GitbenchError, unknown_name
 from gitbench.metrics import meteor
 from gitbench.metrics.base import SCALE
-from gitbench.metrics.captions import BLEU_COLUMNS, ORDERS, bleu_from_totals
+from gitbench.metrics.captions import BLEU_COLUMNS, ORDERS, bleu_from_many_totals, bleu_from_totals
 
 BLEUS = tuple(f"BLEU-{order}" for order in range(1, ORDERS + 1))
-CORPUS_METRICS = (*BLEUS, "METEOR")  # every other metric is a mean over images
+CORPUS_METRICS = (*BLEUS, "METEOR")  # every other metric is a mean over images, or over tokens
+LOSS = "test_nll"  # nats per token
 
 
 def statistics(per_image: pd.DataFrame, metric: str) -> np.ndarray:
     """Return additive statistics of a metric, (images, k) float64: sum any rows, then call `from_totals`.
 
-    A mean over images is (sum, count), with (0, 0) for an image where the metric is undefined.
+    A mean over images is (sum, count), with (0, 0) for an image where the metric is undefined; the loss is (nats, tokens).
     Raises GitbenchError if the table lacks what the metric needs.
     """
     if metric in BLEUS:
@@ -33,6 +35,9 @@ def statistics(per_image: pd.DataFrame, metric: str) -> np.ndarray:
     if metric == "METEOR":
         _require(per_image, metric, ("meteor_stats",))
         return meteor.statistics_matrix(per_image["meteor_stats"].tolist())
+    if metric == LOSS:
+        _require(per_image, metric, ("nll", "tokens"))
+        return per_image[["nll", "tokens"]].to_numpy(dtype=float)
     if metric not in per_image.columns:
         known = [name for name in per_image.columns if pd.api.types.is_float_dtype(per_image[name].dtype)]
         raise unknown_name("metric", metric, known)
@@ -42,13 +47,27 @@ def statistics(per_image: pd.DataFrame, metric: str) -> np.ndarray:
 
 
 def from_totals(totals: Sequence[float] | np.ndarray, metric: str) -> float:
-    """Return the corpus score, times 100, from summed rows of `statistics`; NaN for a mean over no image."""
+    """Return the corpus score, times 100, from summed rows of `statistics`; NaN for a mean over no image.
+
+    The loss is in nats per token, as it is recorded.
+    """
     if metric in BLEUS:
         return SCALE * bleu_from_totals(list(map(float, totals)), BLEUS.index(metric) + 1)
     if metric == "METEOR":
         return SCALE * meteor.from_totals(list(map(float, totals)))
     total, count = totals
     return float(total) / float(count) if count else float("nan")
+
+
+def scores_from_totals(totals: np.ndarray, metric: str) -> np.ndarray:
+    """Return `from_totals` of every vector along the last axis: (..., k) -> (...)."""
+    totals = np.asarray(totals, dtype=float)
+    if metric in BLEUS:
+        return SCALE * bleu_from_many_totals(totals, BLEUS.index(metric) + 1)
+    if metric == "METEOR":
+        return SCALE * meteor.from_many_totals(totals)
+    total, count = totals[..., 0], totals[..., 1]
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count != 0)
 
 
 def aggregate(per_image: pd.DataFrame, metric: str) -> float:

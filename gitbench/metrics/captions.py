@@ -61,6 +61,15 @@ def bleu_from_totals(totals: Sequence[float], order: int) -> float:
     return product ** (1 / order) * brevity
 
 
+def bleu_from_many_totals(totals: np.ndarray, order: int) -> np.ndarray:
+    """Return `bleu_from_totals` of every vector along the last axis: (..., len(BLEU_COLUMNS)) -> (...)."""
+    guess, match = totals[..., :order], totals[..., ORDERS : ORDERS + order]
+    tiny, small = 1e-15, 1e-9
+    product = ((match + tiny) / (guess + small)).prod(axis=-1)
+    ratio = (totals[..., 2 * ORDERS] + tiny) / (totals[..., 2 * ORDERS + 1] + small)
+    return product ** (1 / order) * np.exp(np.minimum(0.0, 1 - 1 / ratio))
+
+
 def rouge_l(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
     """Return ROUGE-L an image, (images,). An empty prediction scores 0, also against an empty reference."""
     from pycocoevalcap.rouge.rouge import Rouge

@@ -205,25 +205,30 @@ def statistics_matrix(lines: Sequence[str]) -> np.ndarray:
 
 
 def from_totals(totals: Sequence[float]) -> float:
-    """Return METEOR (a fraction) from summed statistics.
+    """Return METEOR (a fraction) from summed statistics."""
+    return float(from_many_totals(np.asarray(totals, dtype=float)))
+
+
+def from_many_totals(totals: np.ndarray) -> np.ndarray:
+    """Return METEOR (a fraction) of every vector of summed statistics along the last axis: (..., 23) -> (...).
 
     Precision and recall weigh content words `delta` and function words `1 - delta`, and each stage by its weight;
     the score is their alpha-mean times one minus the fragmentation penalty.
     """
-    sums = np.asarray(totals, dtype=float)
-    length, reference_length, function, reference_function = sums[:4]
-    stages = sums[4:_CHUNKS].reshape(4, 4)
-    chunks, matches, reference_matches = sums[_CHUNKS:]
+    length, reference_length, function, reference_function = np.moveaxis(totals[..., :4], -1, 0)
+    stages = totals[..., 4:_CHUNKS].reshape(*totals.shape[:-1], 4, 4)
+    chunks, matches, reference_matches = np.moveaxis(totals[..., _CHUNKS:], -1, 0)
 
-    def weighted(content: float, function_words: float) -> float:
+    def weighted(content: np.ndarray, function_words: np.ndarray) -> np.ndarray:
         return _DELTA * content + (1 - _DELTA) * function_words
 
-    matched = weighted(_STAGE_WEIGHTS @ stages[:, 0], _STAGE_WEIGHTS @ stages[:, 2])
-    reference_matched = weighted(_STAGE_WEIGHTS @ stages[:, 1], _STAGE_WEIGHTS @ stages[:, 3])
-    if matched == 0 or reference_matched == 0:
-        return 0.0
-    precision = matched / weighted(length - function, function)
-    recall = reference_matched / weighted(reference_length - reference_function, reference_function)
-    mean = 1 / ((1 - _ALPHA) / precision + _ALPHA / recall)
-    fragmentation = chunks / ((matches + reference_matches) / 2)
-    return max(0.0, mean * (1 - _GAMMA * fragmentation**_BETA))
+    matched = weighted(stages[..., 0] @ _STAGE_WEIGHTS, stages[..., 2] @ _STAGE_WEIGHTS)
+    reference_matched = weighted(stages[..., 1] @ _STAGE_WEIGHTS, stages[..., 3] @ _STAGE_WEIGHTS)
+    some = (matched != 0) & (reference_matched != 0)
+    with np.errstate(divide="ignore", invalid="ignore"):  # where nothing matches, the score is 0 all the same
+        precision = matched / weighted(length - function, function)
+        recall = reference_matched / weighted(reference_length - reference_function, reference_function)
+        mean = 1 / ((1 - _ALPHA) / precision + _ALPHA / recall)
+        fragmentation = chunks / ((matches + reference_matches) / 2)
+        score = np.maximum(0.0, mean * (1 - _GAMMA * fragmentation**_BETA))
+    return np.where(some, score, 0.0)

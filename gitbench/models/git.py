@@ -42,11 +42,24 @@ def build_decoder(spec: DecoderSpec) -> Decoder:
     return DECODERS[spec.attention](spec)
 
 
+def blurred(images: Tensor, sigma: float) -> Tensor:
+    """Return images (..., H, W) blurred by a Gaussian of `sigma` > 0 pixels, which at the edges is cut off and rescaled."""
+
+    def spread(size: int) -> Tensor:
+        place = torch.arange(size, device=images.device, dtype=torch.float64)
+        weights = torch.exp(-((place[:, None] - place) ** 2) / (2 * sigma**2))
+        return (weights / weights.sum(1, keepdim=True)).to(images.dtype)
+
+    height, width = images.shape[-2:]
+    return spread(height) @ images @ spread(width).T
+
+
 class GIT(nn.Module):
     """The model. Its parameters start at `initialise(self, 0)`; call `initialise` again for another seed.
 
     `num_frames` > 0 adds a temporal embedding (zero at the start) to all tokens of each frame of a video, after the
-    encoder's final norm. Ids default to BERT's. With `vision.blind` the pixels are replaced by zeros (the mean pixel).
+    encoder's final norm. Ids default to BERT's. With `vision.blind` the pixels are replaced by zeros (the mean pixel),
+    with `vision.blur` each image by its `blurred`.
     """
 
     def __init__(
@@ -65,6 +78,8 @@ class GIT(nn.Module):
         super().__init__()
         if not 0 <= label_smoothing < 1:
             raise GitbenchError(f"label_smoothing {label_smoothing} is out of range: use a value from 0 to below 1")
+        if not 0 <= vision.blur < math.inf:
+            raise GitbenchError(f"a blur of {vision.blur} pixels is no width of a Gaussian: use 0 or more")
         if not all(0 <= i < vocab_size for i in (pad_id, bos_id, eos_id)):
             raise GitbenchError(
                 f"pad_id {pad_id}, bos_id {bos_id} or eos_id {eos_id} lies outside the vocabulary of {vocab_size}: "
@@ -92,6 +107,8 @@ class GIT(nn.Module):
             raise GitbenchError(f"images of shape {tuple(images.shape)}: pass (N,3,H,W), or (N,F,3,H,W) for video")
         if self.vision.blind:
             images = torch.zeros_like(images[:1])  # all blind images are equal: one pass serves them all
+        elif self.vision.blur:
+            images = blurred(images, self.vision.blur)
         if images.dim() == 4:
             return self.projection(self.encoder(images))
         frames = images.shape[1]

@@ -14,9 +14,14 @@ import numpy as np
 
 from gitbench.errors import GitbenchError
 from gitbench.files import explain_os_errors, make_dir, read_json, write_json, write_text
-from gitbench.report import figures, tables
+from gitbench.report import figures, latex, tables
+from gitbench.report.beside import beside_markdown, beside_tables
 from gitbench.report.content import Content, gather
 from gitbench.report.html import main_metric, page
+from gitbench.report.origins import check_numbers
+from gitbench.report.pictures import prediction_figure
+from gitbench.report.scale import scale_figure
+from gitbench.report.style import COLUMN, PAGE, TEXT, save, style, svg_text
 
 MANIFEST = "manifest.json"
 
@@ -32,11 +37,13 @@ def write_report(
     """Write the report of one study into the folder `out` and return that folder.
 
     `images` maps image_id to (H, W, 3) uint8 (or floats in [0, 1]); None for data whose pictures may not be passed on,
-    and then no file of the report holds any. The folder holds table.{csv,md,tex}, runs.csv, figures as SVG, PDF and
-    PNG, verdicts.json, report.html, and manifest.json (SHA-256 of every file). The same work directory gives the same
-    bytes. An earlier report in `out` is replaced; a folder with anything else in it is refused (GitbenchError).
+    and then no file of the report holds any. The folder holds table.{csv,md,tex}, numbers.tex, runs.csv, figures as SVG,
+    PDF and PNG in the width of a paper's column, verdicts.json, report.html, and manifest.json (SHA-256 of every file).
+    The same work directory gives the same bytes. An earlier report in `out` is replaced; a folder with anything else in
+    it is refused, and so is a number that no finished run stands behind (GitbenchError).
     """
     content = gather(work_dir, ablation, profile, data, images)
+    check_numbers(work_dir, content.study, tables.summarise(content.frame, content.study), content.verdicts)
     out = Path(os.path.abspath(out))
     _refuse_foreign(out)
     make_dir(out.parent)
@@ -54,27 +61,45 @@ def write_report(
 
 
 def _write_files(content: Content, folder: Path) -> None:
-    frame, study, verdicts = content.frame, content.study, content.verdicts
+    frame, study, verdicts, floors = content.frame, content.study, content.verdicts, content.floors
+    crossed = {name: found.crossed for name, found in content.evidence.items()}
+    beside = beside_markdown(beside_tables(study, frame, verdicts))
     write_text(folder / "table.csv", tables.csv_text(frame, study))
-    write_text(folder / "table.md", tables.markdown_text(frame, study, verdicts))
-    write_text(folder / "table.tex", tables.latex_text(frame, study, verdicts))
+    write_text(folder / "table.md", f"{tables.markdown_text(frame, study, verdicts, floors)}\n{beside}")
+    write_text(folder / "table.tex", latex.table_text(frame, study, verdicts, floors))
+    write_text(folder / "numbers.tex", latex.numbers_text(frame, study, verdicts, crossed))
     write_text(folder / "runs.csv", frame.to_csv(index=False, lineterminator="\n"))
     write_json(
         folder / "verdicts.json",
         {"schema": 1, "answer": content.answer, "verdicts": [verdict.as_json() for verdict in verdicts]},
     )
+    write_text(folder / "report.html", page(content, _draw(content, folder)))
+
+
+def _draw(content: Content, folder: Path) -> dict[str, str]:
+    """Write the figures in the width of a paper's column (or its text), and return SVG in the page's width by name."""
+    metric, judged = main_metric(content), [verdict for verdict in content.verdicts if verdict.differences]
+    drawers: dict[str, tuple[float, Any]] = {
+        "score": (COLUMN, lambda width: figures.score_figure(content, metric, width)),
+        "scale": (TEXT, lambda width: scale_figure(content, metric, width)),
+        "curves": (COLUMN, lambda width: figures.curve_figure(content, width)),
+        "difference": (COLUMN, lambda width: figures.difference_figure(judged, width) if judged else None),
+    }
     drawn = {}
-    with figures.style():
-        plots = {"score": figures.score_figure(content, main_metric(content)), "curves": figures.curve_figure(content)}
-        if judged := [verdict for verdict in verdicts if verdict.differences]:
-            plots["difference"] = figures.difference_figure(judged)
-        for name, figure in plots.items():
-            figures.save(figure, folder, name)
-            drawn[name] = figures.svg_text(figure, name)
-        pictured = [sample for sample in content.samples if sample.image is not None]
-        if pictured:
-            figures.save(figures.prediction_figure(pictured), folder, "predictions")
-    write_text(folder / "report.html", page(content, drawn))
+    for name, (narrow, draw) in drawers.items():
+        with style(narrow):
+            figure = draw(narrow)
+        if figure is not None:
+            save(figure, folder, name)
+            with style(PAGE):
+                drawn[name] = svg_text(draw(PAGE), name)
+    if "scale" in drawn:  # its first panel is the same figure
+        del drawn["score"]
+    pictured = [sample for sample in content.samples if sample.image is not None]
+    if pictured:
+        with style():
+            save(prediction_figure(pictured), folder, "predictions")
+    return drawn
 
 
 def _write_manifest(content: Content, folder: Path) -> None:
@@ -89,6 +114,8 @@ def _write_manifest(content: Content, folder: Path) -> None:
             "data": study.data,
             "data_fingerprint": study.data_fingerprint,
             "command": study.command,
+            "title": study.title,
+            "environment": {name: list(values) for name, values in content.provenance.items()},
             "runs": [run.run_key for run in content.finished],
             "missing_runs": [run.run_key for run in content.missing],
             "files": hashes,

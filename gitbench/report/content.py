@@ -26,7 +26,10 @@ from gitbench.judge.frame import (
     load_study,
     load_yardstick,
 )
+from gitbench.judge.looks import looks_of
+from gitbench.judge.noise import NoiseFloor, load_noise_floor
 from gitbench.report.deviations import Deviation, deviations
+from gitbench.report.evidence import Evidence, gather_evidence
 from gitbench.report.paper import paper_claims
 from gitbench.runs.proof import Proof, read_proof
 
@@ -75,6 +78,9 @@ class Content:
     deviations: tuple[Deviation, ...]
     paper_claims: pd.DataFrame
     proof: Proof | None  # that the arms differ in one thing
+    floors: Mapping[str, NoiseFloor]  # metric -> noise floor; empty: not measured
+    evidence: Mapping[str, Evidence]  # claim -> what stands behind it beside its verdict
+    amounts: Mapping[str, int]  # arm -> its training images; without an arm that takes the whole split
 
 
 def gather(
@@ -89,8 +95,9 @@ def gather(
         raise GitbenchError(f"no run of {ablation} ({profile}, {data}) is finished: run `{study.command}` first")
     done = {key: record for key, record in records.items() if record is not None}
     kind = (load_yardstick(work_dir, study) or {}).get("kind")
-    verdicts = tuple(judge_study(study, frame, kind))
+    verdicts = tuple(judge_study(study, frame, kind, looks=looks_of(work_dir, study)))
     samples, metric = _samples(work_dir, study, finished, images)
+    floors = load_noise_floor(work_dir, profile, data)
     return Content(
         study=study,
         frame=frame,
@@ -111,6 +118,9 @@ def gather(
         deviations=tuple(deviations(record.get("spec") or {} for record in done.values())),
         paper_claims=paper_claims(ablation),
         proof=read_proof(work_dir, f"{ablation}.{profile}.{data}"),
+        floors=floors,
+        evidence=gather_evidence(study, work_dir, verdicts, floors),
+        amounts=_amounts(finished, done),
     )
 
 
@@ -124,6 +134,12 @@ def counted(frame: pd.DataFrame) -> pd.DataFrame:
     """Leave overridden runs out of every arm that has others; an arm of nothing else keeps them (and is marked)."""
     clean = frame[~frame["overridden"]]
     return frame[~frame["overridden"] | ~frame["arm"].isin(clean["arm"])]
+
+
+def _amounts(runs: tuple[PlannedRun, ...], records: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+    """Return arm -> training images, as the records' specs say."""
+    found = {run.arm: (records[run.run_key].get("spec") or {}).get("data", {}).get("train_images") for run in runs}
+    return {arm: int(amount) for arm, amount in found.items() if amount is not None}
 
 
 def _signatures(frame: pd.DataFrame) -> dict[str, tuple[str, ...]]:

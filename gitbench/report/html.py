@@ -20,18 +20,32 @@ import gitbench
 from gitbench.files import resource
 from gitbench.judge.answer import further_seeds, measured_difference, sides
 from gitbench.judge.claims import INCOMPLETE, INCONCLUSIVE, REFUTED, SUPPORTED
-from gitbench.judge.scores import digits, display_name, lower_is_better, unit
+from gitbench.judge.scores import claim_unit, digits, display_name, lower_is_better, unit
 from gitbench.report import costs, tables
+from gitbench.report.beside import beside_tables
 from gitbench.report.content import Content
-from gitbench.report.figures import FAINT, INK, PALETTE, RULE
+from gitbench.report.evidence import Evidence, evidence_lines, p_text
 from gitbench.report.paper import CONFIDENCE
 from gitbench.report.proof import proof_view
+from gitbench.report.style import FAINT, INK, PALETTE, RULE
 
-_TONES = {SUPPORTED: "good", REFUTED: "bad", INCONCLUSIVE: "open", INCOMPLETE: "open"}
+# Never by colour alone: each word has a tone (colour) and a symbol.
+TONES = {SUPPORTED: "good", REFUTED: "bad", INCONCLUSIVE: "open", INCOMPLETE: "open"}
+SYMBOLS = {
+    SUPPORTED: "\N{CHECK MARK}",
+    REFUTED: "\N{MULTIPLICATION SIGN}",
+    INCONCLUSIVE: "?",
+    INCOMPLETE: "\N{HORIZONTAL ELLIPSIS}",
+}
 
 
-def page(content: Content, figures: Mapping[str, str]) -> str:
-    """Return the whole page; `figures` holds SVG text by name ("score", "difference", "curves")."""
+def symbol(word: str) -> str:
+    """Return the mark of a verdict; a circle with nothing in it where a claim cannot be tested."""
+    return SYMBOLS.get(word, "\N{WHITE CIRCLE}")
+
+
+def template(name: str) -> jinja2.Template:
+    """Return a template of `reports/templates` with the filters that pages use."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(resource("reports/templates")),
         autoescape=True,
@@ -39,11 +53,15 @@ def page(content: Content, figures: Mapping[str, str]) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["png"] = png_uri
-    environment.filters["tie"] = tie
+    environment.filters |= {"png": png_uri, "tie": tie, "symbol": symbol}
+    return environment.get_template(name)
+
+
+def page(content: Content, figures: Mapping[str, str]) -> str:
+    """Return the whole page; `figures` holds SVG text by name ("score", "scale", "difference", "curves")."""
     frame, study = content.frame, content.study
-    rows, headline = tables.score_cells(frame, study), tables.headline_names(frame)
-    return environment.get_template("report.html.j2").render(
+    rows, headline = tables.score_cells(frame, study, content.floors), tables.headline_names(frame)
+    return template("report.html.j2").render(
         content=content,
         study=study,
         version=gitbench.__version__,
@@ -54,6 +72,8 @@ def page(content: Content, figures: Mapping[str, str]) -> str:
         note=tables.CELL_NOTE,
         confidence=CONFIDENCE,
         verdicts=[_verdict_view(content, verdict) for verdict in content.verdicts],
+        beside=beside_tables(study, frame, content.verdicts),
+        floors=_floor_views(content, headline),
         figures={name: embed_svg(text, name) for name, text in figures.items()},
         yardsticks=_yardsticks(content),
         proof=proof_view(content.proof, study),
@@ -67,7 +87,9 @@ def page(content: Content, figures: Mapping[str, str]) -> str:
 
 
 def _headings(names: list[str]) -> list[dict[str, Any]]:
-    return [{"name": name, "heading": tables.heading(name), "lower": lower_is_better(name)} for name in names]
+    """Return column heads; "ROUGE-L" must not break at its hyphen."""
+    heads = {name: tables.heading(name).replace("-", "\N{NON-BREAKING HYPHEN}") for name in names}
+    return [{"name": name, "heading": head, "lower": lower_is_better(name)} for name, head in heads.items()]
 
 
 def embed_svg(text: str, name: str) -> str:
@@ -106,21 +128,40 @@ def _verdict_view(content: Content, verdict: Any) -> dict[str, Any]:
         "claim": claim,
         "compared": " against ".join(sides(claim)),
         "word": verdict.word,
-        "tone": _TONES.get(verdict.word, "open"),
+        "tone": TONES.get(verdict.word, "open"),
         "reason": verdict.reason[0].upper() + verdict.reason[1:],
         "further": further_seeds(verdict) if verdict.word == INCONCLUSIVE else "",
         "measured": measured_difference(verdict),
-        "margin": "unknown" if margin is None else f"{margin:.{digits((margin,))}f} {unit(claim.metric)}{share}",
-        "test": "two one-sided paired t-tests," if claim.kind == "equivalent" else "one-sided paired t-test",
-        "p": verdict.p,
-        "p_sign_flip": verdict.p_sign_flip,
-        "sign_flip_needs": verdict.sign_flip_needs,
-        "n": verdict.n,
+        "margin": "unknown" if margin is None else f"{margin:.{digits((margin,))}f} {claim_unit(claim)}{share}",
+        "evidence": evidence_lines(verdict, content.evidence.get(claim.name, Evidence())),
+        "p": "" if verdict.p is None else p_text(verdict.p),
         "notes": verdict.notes,
         "confidence": CONFIDENCE.get(claim.confidence, "unknown"),
         "numbers_missing": bool((known["numbers"] == "not obtained").any()),
         "paper_note": next(iter(known["note"]), ""),
     }
+
+
+def _floor_views(content: Content, metrics: list[str]) -> list[dict[str, Any]]:
+    """Return the noise floor of each printed metric: sd between replicates of one arm and what that can detect."""
+    views = []
+    for metric in metrics:
+        floor = content.floors.get(metric)
+        if floor is not None:
+            places = digits((floor.sd, floor.mde))
+            views.append(
+                {
+                    "metric": display_name(metric),
+                    "sd": f"{floor.sd:.{places}f} {unit(metric)}",
+                    "n": floor.n,
+                    "mde": f"{floor.mde:.{places}f} {unit(metric)}",
+                    "seeds": floor.seeds,
+                    "rate": "not judged"
+                    if floor.false_positive_rate is None
+                    else f"{100 * floor.false_positive_rate:.1f} %",
+                }
+            )
+    return views
 
 
 def _yardsticks(content: Content) -> list[dict[str, Any]]:

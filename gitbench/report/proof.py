@@ -32,8 +32,9 @@ def _said(proof: Proof) -> str:
     replicates = " and ".join(map(str, proof.replicates))
     plural = "s" if len(proof.replicates) > 1 else ""
     training = sum(name.startswith("training") for name in proof.batches)
+    start = "Every" if proof.found else "Before anything was trained, every"
     return (
-        f"Before anything was trained, every arm was built and compared with {proof.base} in replicate{plural} "
+        f"{start} arm was built and compared with {proof.base} in replicate{plural} "
         f"{replicates}: the config key by key, the parameters and how each is trained, the initial value of every tensor "
         f"that both have, the vocabulary, the dropout seed, the first {training} training batches and the first test "
         "batch. All that differs is listed here and belongs to the axis of its arm; any other difference would have "

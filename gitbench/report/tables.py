@@ -1,23 +1,23 @@
-"""The result table of a study as CSV (full precision), Markdown and LaTeX (booktabs), from one summary frame.
+"""The result table of a study as CSV (full precision) and Markdown, from one summary frame (`latex` makes it LaTeX).
 
 A cell is the mean over replicates with the half-width of its 95 % Student-t interval. The best value of a column is
-bold only where its paired difference from every other arm has an interval that excludes zero, so nothing below the
-noise is ever bold.
+bold only where its paired difference from every other arm has an interval that excludes zero and reaches the minimum
+detectable effect, so nothing below the noise is ever bold.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from gitbench.judge.answer import measured_difference, verdict_sentence
 from gitbench.judge.claims import Verdict
-from gitbench.judge.compare import paired_difference
+from gitbench.judge.compare import PairedDifference, paired_difference
 from gitbench.judge.frame import Study
 from gitbench.judge.intervals import Interval, t_interval
+from gitbench.judge.noise import NoiseFloor, detectable
 from gitbench.judge.scores import COSTS, HEADLINE, digits, display_name, lower_is_better, ordered, unit
 from gitbench.report.content import counted
 from gitbench.report.costs import cost_heading, cost_names, cost_text
@@ -72,8 +72,12 @@ def summarise(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
     return table.astype({"n": "Int64"})
 
 
-def best_arms(frame: pd.DataFrame, study: Study) -> dict[str, str]:
-    """Return metric -> the arm whose lead over every other arm exceeds the noise, where there is one."""
+def best_arms(frame: pd.DataFrame, study: Study, floors: Mapping[str, NoiseFloor] | None = None) -> dict[str, str]:
+    """Return metric -> the arm whose lead over every other arm exceeds the noise, where there is one.
+
+    Its interval excludes zero, and it reaches the minimum detectable effect (`gitbench.judge.noise.detectable`; `floors`
+    are those of the study's profile and data, where they were measured).
+    """
     arms = [arm.name for arm in study.arms if arm.role == "arm" and arm.name in set(frame["arm"])]
     found: dict[str, str] = {}
     for metric in score_names(frame):
@@ -88,14 +92,21 @@ def best_arms(frame: pd.DataFrame, study: Study) -> dict[str, str]:
         best = max(by_arm, key=lambda arm: sign * by_arm[arm].mean())
         pairs = [paired_difference(by_arm[best], by_arm[other]) for other in by_arm if other != best]
         leads = [None if pair is None else pair.interval.low if sign > 0 else pair.interval.high for pair in pairs]
-        if all(lead is not None and sign * lead > 0 for lead in leads):
+        clear = all(lead is not None and sign * lead > 0 for lead in leads)
+        if clear and all(pair is not None and _detectable(pair, metric, floors) for pair in pairs):
             found[metric] = str(best)
     return found
 
 
-def score_cells(frame: pd.DataFrame, study: Study) -> list[dict[str, Any]]:
+def _detectable(pair: PairedDifference, metric: str, floors: Mapping[str, NoiseFloor] | None) -> bool:
+    return detectable(pair.interval.mean, metric, floors, pair.interval.n, pair.interval.sd)
+
+
+def score_cells(
+    frame: pd.DataFrame, study: Study, floors: Mapping[str, NoiseFloor] | None = None
+) -> list[dict[str, Any]]:
     """Return the printed rows: arm, label, role, n, overridden, costs, and `cells` (text, half, bold) by metric."""
-    table, best = summarise(frame, study), best_arms(frame, study)
+    table, best = summarise(frame, study), best_arms(frame, study, floors)
     places = {name: digits(table[name].dropna()) for name in score_names(frame)}
     rows = []
     for _, line in table.iterrows():
@@ -128,16 +139,18 @@ def csv_text(frame: pd.DataFrame, study: Study) -> str:
     return summarise(frame, study).to_csv(index=False, lineterminator="\n")
 
 
-def markdown_text(frame: pd.DataFrame, study: Study, verdicts: Sequence[Verdict]) -> str:
+def markdown_text(
+    frame: pd.DataFrame, study: Study, verdicts: Sequence[Verdict], floors: Mapping[str, NoiseFloor] | None = None
+) -> str:
     """Return scores, claims and costs as Markdown tables."""
-    rows, scores, costs = score_cells(frame, study), headline_names(frame), cost_names(frame)
+    rows, scores, costs = score_cells(frame, study, floors), headline_names(frame), cost_names(frame)
     lines = [f"**{study.title}** ({study.data}, {study.profile} profile). {CELL_NOTE}", ""]
-    lines += _markdown_rows(
+    lines += markdown_rows(
         ["arm", "", "seeds", *map(heading, scores)],
         [
             [
-                _pipe(row["arm"]) + DAGGER * row["overridden"],
-                _pipe(row["label"]) * (row["role"] != "ceiling"),
+                pipe(row["arm"]) + DAGGER * row["overridden"],
+                pipe(row["label"]) * (row["role"] != "ceiling"),
                 str(row["n"] or ""),
                 *(_markdown_cell(row["cells"][name]) for name in scores),
             ]
@@ -149,13 +162,13 @@ def markdown_text(frame: pd.DataFrame, study: Study, verdicts: Sequence[Verdict]
     if verdicts:
         lines += [
             "",
-            *_markdown_rows(
+            *markdown_rows(
                 ["claim of the paper", "measured here", "verdict"],
                 [
                     [
-                        _pipe(f'{each.claim.says} ("{each.claim.quote}", {each.claim.where}, {each.claim.confidence})'),
-                        _pipe(measured_difference(each)),
-                        f"**{each.word}**: {_pipe(verdict_sentence(each))}",
+                        pipe(f'{each.claim.says} ("{each.claim.quote}", {each.claim.where}, {each.claim.confidence})'),
+                        pipe(measured_difference(each)),
+                        f"**{each.word}**: {pipe(verdict_sentence(each))}",
                     ]
                     for each in verdicts
                 ],
@@ -164,47 +177,12 @@ def markdown_text(frame: pd.DataFrame, study: Study, verdicts: Sequence[Verdict]
     own = [row for row in rows if row["role"] != "ceiling"]
     lines += [
         "",
-        *_markdown_rows(
+        *markdown_rows(
             ["arm", *map(cost_heading, costs)],
-            [[_pipe(row["arm"]), *(row["costs"][name] for name in costs)] for row in own],
+            [[pipe(row["arm"]), *(row["costs"][name] for name in costs)] for row in own],
         ),
     ]
     return "\n".join(lines) + "\n"
-
-
-def latex_text(frame: pd.DataFrame, study: Study, verdicts: Sequence[Verdict]) -> str:
-    """Return the score table as a LaTeX `table` for the booktabs package; the verdicts stand in its caption."""
-    rows, scores = score_cells(frame, study), headline_names(frame)
-    sized = "decoder_parameters" in cost_names(frame)
-    head = ["Arm", *(["Dec.\\ params"] if sized else []), "$n$", *(latex_escape(heading(name)) for name in scores)]
-    body: list[str] = []
-    for index, row in enumerate(rows):
-        if index and (row["role"] == "ceiling" or rows[index - 1]["role"] == "floor"):
-            body.append("\\midrule")
-        name = latex_escape(str(row["arm"])) + "$^\\dagger$" * bool(row["overridden"])
-        cells = [name, *([_latex_plain(row["costs"]["decoder_parameters"])] if sized else []), str(row["n"] or "--")]
-        cells += [_latex_cell(row["cells"][each]) for each in scores]
-        body.append(" & ".join(cells) + r" \\")
-    said = " ".join(latex_escape(f"{each.word.capitalize()}: {verdict_sentence(each)}") for each in verdicts)
-    caption = f"{latex_escape(f'{study.title} ({study.data}, {study.profile} profile). {CELL_NOTE}')} {said}".strip()
-    return "\n".join(
-        [
-            "% needs \\usepackage{booktabs}",
-            "\\begin{table}[t]",
-            "\\centering",
-            f"\\caption{{{caption}}}",
-            f"\\label{{tab:{re.sub('[^a-z0-9]+', '-', f'{study.ablation} {study.profile} {study.data}'.lower())}}}",
-            f"\\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
-            "\\toprule",
-            " & ".join(head) + r" \\",
-            "\\midrule",
-            *body,
-            "\\bottomrule",
-            "\\end{tabular}",
-            "\\end{table}",
-            "",
-        ]
-    )
 
 
 DAGGER = "\N{DAGGER}"
@@ -213,30 +191,6 @@ CELL_NOTE = (
     "bold only where the lead over every other arm exceeds the noise."
 )
 
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "\N{MINUS SIGN}": "$-$",
-    "\N{EN DASH}": "--",
-    "\N{MULTIPLICATION SIGN}": "$\\times$",
-    "\N{DOWNWARDS ARROW}": "$\\downarrow$",
-}
-
-
-def latex_escape(text: str) -> str:
-    """Escape text for LaTeX, one character at a time (a replacement is never escaped again)."""
-    return "".join(_LATEX.get(letter, letter) for letter in text)
-
 
 def heading(metric: str) -> str:
     """Return a score column's heading: its unit where it is not points, a down arrow where less is better."""
@@ -244,24 +198,17 @@ def heading(metric: str) -> str:
     return text if unit(metric) == "points" else f"{text} ({unit(metric)})"
 
 
-def _latex_cell(cell: dict[str, Any]) -> str:
-    number = f"\\textbf{{{cell['text']}}}" if cell["bold"] else latex_escape(cell["text"])
-    return number if cell["half"] is None else f"{number} $\\pm$ {cell['half']}"
-
-
-def _latex_plain(text: str) -> str:
-    return latex_escape(text).replace(" ", "\\,")
-
-
 def _markdown_cell(cell: dict[str, Any]) -> str:
     number = f"**{cell['text']}**" if cell["bold"] else cell["text"]
     return number if cell["half"] is None else f"{number} \N{PLUS-MINUS SIGN} {cell['half']}"
 
 
-def _markdown_rows(head: list[str], rows: list[list[str]]) -> list[str]:
+def markdown_rows(head: list[str], rows: list[list[str]]) -> list[str]:
+    """Return the lines of a Markdown table; numbers stand right where it has more than three columns."""
     rule = ["---"] + ["---:"] * (len(head) - 1) if len(head) > 3 else ["---"] * len(head)
     return [f"| {' | '.join(line)} |" for line in (head, rule, *rows)]
 
 
-def _pipe(text: object) -> str:
+def pipe(text: object) -> str:
+    """Return text that cannot break a cell of a Markdown table."""
     return " ".join(str(text).replace("\\", "\\\\").replace("|", "\\|").split())

@@ -52,11 +52,12 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a launch did: runs completed now, runs found done, and (arm, replicate, reason) of those that failed."""
+    """What a launch did: runs completed now, found done, failed (arm, replicate, reason), and not begun for want of time."""
 
     completed: int
     found: int
     failed: tuple[tuple[str, int, str], ...]
+    left: int = 0
 
 
 def slots(plan: Plan, jobs: int | None = None) -> list[dict[str, str]]:
@@ -78,16 +79,16 @@ def slots(plan: Plan, jobs: int | None = None) -> list[dict[str, str]]:
     return ordered[:jobs] if jobs else ordered
 
 
-def launch(plan: Plan, command: str, jobs: int | None = None, plain: bool = False) -> Outcome:
-    """Train, caption and score every run of a plan that is not done.
+def launch(
+    plan: Plan, command: str, jobs: int | None = None, plain: bool = False, until: float | None = None
+) -> Outcome:
+    """Train, caption and score every run of a plan that is not done; none is begun after `until` (`time.monotonic`).
 
     SIGINT or SIGTERM stops the runs and raises KeyboardInterrupt; nothing is lost. Failed runs are in the outcome.
     Errors: GitbenchError where an arm differs from the base in more than its axis: nothing is written, nothing trained.
     """
     free = slots(plan, jobs)
-    unique = {run.key: run for run in plan.runs}
-    todo = [run for run in unique.values() if not run.done]
-    found = len(unique) - len(todo)
+    todo = [run for run in plan.runs if not run.done]
     make_dir(study_file(plan.work_dir, plan.study).parent)  # a place that cannot be written shows before the work does
     proven = is_proven(plan)
     if todo or not proven:
@@ -95,6 +96,16 @@ def launch(plan: Plan, command: str, jobs: int | None = None, plain: bool = Fals
     if not proven:
         prove(plan, start_context())
     write_plan(plan, command)
+    return train(plan, command, free, plain, until)
+
+
+def train(
+    plan: Plan, command: str, free: list[dict[str, str]], plain: bool = False, until: float | None = None
+) -> Outcome:
+    """Train, caption and score the runs of a plan whose `config.py` is written, in the slots `free`; see `launch`."""
+    unique = {run.key: run for run in plan.runs}
+    todo = [run for run in unique.values() if not run.done]
+    found = len(unique) - len(todo)
     if not todo and load_json(yardstick_file(plan.work_dir, plan.yardstick_key)) is not None:
         return Outcome(completed=0, found=found, failed=())
     with CaptionScorer() as scorer, ThreadPoolExecutor(1) as pool, Display(plan, found, len(unique), plain) as display:
@@ -102,9 +113,10 @@ def launch(plan: Plan, command: str, jobs: int | None = None, plain: bool = Fals
         ceiling = pool.submit(study.score_ceiling)
         pool_of_runs = _Pool(plan, free, study, pool, display, command)
         with _terminable():
-            failed = pool_of_runs.work(todo)
+            failed = pool_of_runs.work(todo, until)
         ceiling.result()
-    return Outcome(completed=len(todo) - len(failed), found=found, failed=tuple(failed))
+    left = pool_of_runs.left
+    return Outcome(completed=len(todo) - len(failed) - left, found=found, failed=tuple(failed), left=left)
 
 
 def prepare_images(plan: Plan) -> None:
@@ -166,11 +178,15 @@ class _Pool:
         self.running: list[Job] = []
         self.scores: dict[Future, Job] = {}
         self.failed: list[tuple[str, int, str]] = []
+        self.left = 0  # runs that were not begun for want of time
 
-    def work(self, todo: list[PlannedRun]) -> list[tuple[str, int, str]]:
+    def work(self, todo: list[PlannedRun], until: float | None = None) -> list[tuple[str, int, str]]:
         queue = deque(Job(run=run) for run in todo)
         try:
             while queue or self.running or self.scores:
+                if until is not None and time.monotonic() >= until:
+                    self.left += len(queue)
+                    queue.clear()
                 while queue and self.free:
                     job = queue.popleft()
                     if (job.run.folder / "trained.json").is_file() and (job.run.folder / "predictions.jsonl").is_file():
@@ -189,7 +205,7 @@ class _Pool:
     def _start(self, job: Job) -> None:
         job.slot = self.free.pop(0)
         job.attempts += 1
-        origin = provenance(self.plan.data_fingerprint, self.command)
+        origin = provenance(self.plan.data_fingerprint, self.command, self.plan.ablation)
         job.connection, theirs = self.context.Pipe()
         job.process = self.context.Process(target=run_worker, args=(job.run.folder, theirs, job.slot, origin))
         job.process.start()

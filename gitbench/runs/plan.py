@@ -263,6 +263,11 @@ def _check_lengths(arm: str, decoder: DecoderSpec, spec: RunSpec) -> None:
         )
 
 
+def with_seeds(plan: Plan, seeds: Mapping[str, int]) -> Plan:
+    """Return the plan with the first `seeds[arm]` replicates of every arm alone."""
+    return dataclasses.replace(plan, runs=tuple(run for run in plan.runs if run.replicate < seeds[run.arm.name]))
+
+
 def describe(plan: Plan, command: str) -> dict[str, Any]:
     """Return the study as JSON values: what the judge and the report read."""
     first = {run.arm.name: run for run in reversed(plan.runs)}

@@ -6,6 +6,7 @@ configs compared are those that planning writes into the folders of the runs. A 
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import sys
@@ -53,15 +54,39 @@ def _base(plan: Plan) -> PlannedRun:
 
 def is_proven(plan: Plan) -> bool:
     """Tell whether the proof of exactly these runs and axes is on file."""
+    proof = load_proof(plan)
+    return proof is not None and _same_arms(plan, proof) and list(proof.runs) == _runs(plan)
+
+
+def load_proof(plan: Plan) -> Proof | None:
+    """Return the proof on file; None where there is none, or a damaged one, which is made again."""
     try:
-        proof = read_proof(plan.work_dir, plan.study)
+        return read_proof(plan.work_dir, plan.study)
     except GitbenchError:
-        return False  # damaged: made again
-    if proof is None or proof.version != PROOF_VERSION or proof.base != plan.ablation.base:
+        return None
+
+
+def _same_arms(plan: Plan, proof: Proof) -> bool:
+    """Tell whether a proof compared these arms with this base in these axes, in the way it is done now."""
+    if proof.version != PROOF_VERSION or proof.base != plan.ablation.base:
         return False
     proven = {arm.arm: arm.axes for arm in proof.arms}
-    asked = {arm.name: axes_of(plan, arm) for arm in _other_arms(plan)}
-    return proven == asked and list(proof.runs) == _runs(plan)
+    return proven == {arm.name: axes_of(plan, arm) for arm in _other_arms(plan)}
+
+
+def _known(plan: Plan) -> Proof | None:
+    """Return the proof on file if it is of these arms and axes, and of the same runs in the replicates it compared.
+
+    Then more replicates add no more than configs to compare: tensors and batches are compared in the first two.
+    """
+    proof = load_proof(plan)
+    if proof is None or not _same_arms(plan, proof):
+        return None
+    compared = [run for run in _runs(plan) if run["replicate"] < REPLICATES]
+    known = [run for run in proof.runs if run["replicate"] < REPLICATES]
+    return (
+        proof if compared == known and list(proof.replicates) == sorted({run["replicate"] for run in known}) else None
+    )
 
 
 def _other_arms(plan: Plan) -> list[Arm]:
@@ -76,18 +101,22 @@ def _runs(plan: Plan) -> list[dict[str, Any]]:
 def prove(plan: Plan, context: Any) -> Proof:
     """Compare every arm with the base and write the proof; `context` starts the child process.
 
-    Configs are compared in all replicates, tensors and batches in the first two.
+    Configs are compared in all replicates, tensors and batches in the first two: where these are proven already, no
+    arm is built. A replicate that the base itself does not run is compared with the base as it would be.
     Errors: GitbenchError naming ablation, arm and what differs; nothing is written then.
     """
     base, others = _base(plan).arm, _other_arms(plan)
-    configs: Configs = {
-        (run.arm.name, run.replicate): make_config(run.spec, plan.vocabulary, run.key).to_dict() for run in plan.runs
-    }
+    configs = _configs(plan)
     for name, replicate in configs:
         arm = next((arm for arm in others if arm.name == name), None)
         if arm is not None:
             with _Named(plan, arm, replicate):
                 compare_configs(configs[base.name, replicate], configs[name, replicate], axes_of(plan, arm))
+    known = _known(plan)
+    if known is not None:
+        extended = dataclasses.replace(known, runs=tuple(_runs(plan)))
+        write_proof(plan.work_dir, extended)
+        return extended
     replicates = sorted({replicate for _, replicate in configs})[:REPLICATES]
     order = [(arm.name, replicate) for replicate in replicates for arm in (base, *others)]
     amounts = sorted({run.spec.data.train_images for run in plan.runs if run.spec.data.train_images is not None})
@@ -114,6 +143,16 @@ def prove(plan: Plan, context: Any) -> Proof:
     )
     write_proof(plan.work_dir, proof)
     return proof
+
+
+def _configs(plan: Plan) -> Configs:
+    """Return the config of every run, and of the base in every replicate that any arm runs."""
+    first = _base(plan)
+    planned = {(run.arm.name, run.replicate): run for run in plan.runs}
+    for replicate in sorted({run.replicate for run in plan.runs}):
+        spec = dataclasses.replace(first.spec, replicate=replicate)
+        planned.setdefault((first.arm.name, replicate), dataclasses.replace(first, replicate=replicate, spec=spec))
+    return {each: make_config(run.spec, plan.vocabulary, run.key).to_dict() for each, run in planned.items()}
 
 
 class _Named:

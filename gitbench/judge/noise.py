@@ -1,0 +1,143 @@
+"""The noise floor: how far apart replicates of one and the same arm are, and what the judge makes of that (A/A).
+
+Measured once per profile and data by `gitbench noise-floor` and kept in `<work_dir>/noise/<profile>.<data>.json`:
+
+* the standard deviation between replicates of the base arm, per metric, with its 95 % chi-square interval;
+* the minimum detectable effect (MDE): the true difference that a two-sided paired t-test at 5 % finds with 80 % power
+  at the profile's number of seeds. Its spread is sqrt(2) times the A/A standard deviation (two arms, pairing of no
+  help), or the standard deviation of the paired differences themselves where pairs of real arms exist: the replicate
+  they share takes away a part, large for arms alike, none for arms that are not. Both are given, and said which;
+* the judge's false-positive rate: the replicates split into two pseudo-arms that differ in nothing, judged by the
+  real rules. Splits share replicates, so this checks the rules on noise of this shape and not their last percent.
+
+`gitbench.judge.splits` measures it; `detectable` here is the rule that nothing below the MDE is set in bold.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import optimize, stats
+
+from gitbench.errors import GitbenchError
+from gitbench.files import read_json, write_json
+
+ALPHA, POWER = 0.05, 0.8
+SCHEMA = 1
+NOISE_ABLATION = "noise_floor"  # the name of the study that the A/A runs form; it has no claim and no second arm
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairSpread:
+    """Two real arms, paired by replicate: the sd of their differences (metric's unit) and the MDE that it gives."""
+
+    study: str
+    treatment: str
+    reference: str
+    sd: float
+    n: int
+    mde: float  # at the seeds of the noise floor
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseFloor:
+    """The noise of one metric in one profile on one data set; values in the metric's unit, rates as fractions."""
+
+    metric: str
+    sd: float  # between replicates of the base arm
+    sd_low: float  # its 95 % chi-square interval
+    sd_high: float
+    n: int  # replicates measured
+    seeds: int  # of a comparison: the profile's number
+    mde: float  # at `seeds`, from the A/A sd: two arms, pairing of no help
+    false_positive_rate: float | None  # SUPPORTED "better" among the splits that were judged; None: none was
+    judged: int  # how many were: some hundred of those scores that a claim may be about
+    better_rate: float  # of all splits, those whose one-sided 95 % bound is above zero (no yardstick asked)
+    different_rate: float  # of all splits, those whose two-sided 95 % interval excludes zero
+    splits: int
+    mean: float
+    values: tuple[float, ...]
+    signature: str | None = None
+    pairs: tuple[PairSpread, ...] = ()
+    note: str | None = None  # why the judge would not judge, where it would not
+
+    def mde_at(self, n: int) -> float:
+        """Return the MDE of a comparison with `n` seeds an arm; infinite below 2."""
+        return minimum_detectable(math.sqrt(2) * self.sd, n)
+
+
+def noise_file(work_dir: str | Path, profile: str, data: str) -> Path:
+    """Return the file of a noise floor; `data` is the data label of a study ("scenes", "flickr8k-38212c")."""
+    return Path(work_dir) / "noise" / f"{profile}.{data}.json"
+
+
+def load_noise_floor(work_dir: str | Path, profile: str, data: str) -> dict[str, NoiseFloor]:
+    """Return metric -> noise floor; empty where none was measured. Errors: GitbenchError for a damaged file."""
+    path = noise_file(work_dir, profile, data)
+    if not path.is_file():
+        return {}
+    try:
+        return {each["metric"]: _parse(each) for each in read_json(path)["floors"]}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise GitbenchError(f"{path} is damaged: delete it and run `gitbench noise-floor` again") from None
+
+
+def write_noise_floor(
+    work_dir: str | Path, profile: str, data: str, floors: Mapping[str, NoiseFloor], about: Mapping[str, Any]
+) -> Path:
+    """Write the noise floors of a profile and data set, with what they rest on; returns the file."""
+    path = noise_file(work_dir, profile, data)
+    write_json(path, {"schema": SCHEMA, **about, "floors": [asdict(floor) for floor in floors.values()]})
+    return path
+
+
+def _parse(values: Mapping[str, Any]) -> NoiseFloor:
+    pairs = tuple(PairSpread(**pair) for pair in values["pairs"])
+    return NoiseFloor(**{**values, "pairs": pairs, "values": tuple(map(float, values["values"]))})
+
+
+def detectable(
+    difference: float,
+    metric: str,
+    floors: Mapping[str, NoiseFloor] | None,
+    n: int,
+    paired_sd: float | None = None,
+) -> bool:
+    """Say whether a difference of two arms with `n` seeds reaches the minimum detectable effect, so may be bold.
+
+    `paired_sd`, that of the very differences by replicate, is the spread where 3 pairs or more gave it; else the A/A sd
+    of `floors` is, with pairing of no help. Where neither is measured nothing but no difference at all is refused.
+    """
+    if difference == 0:
+        return False
+    if paired_sd is not None and n >= 3:
+        return abs(difference) >= minimum_detectable(paired_sd, n)
+    floor = (floors or {}).get(metric)
+    return floor is None or abs(difference) >= floor.mde_at(n)
+
+
+def minimum_detectable(sd: float, n: int, power: float = POWER, alpha: float = ALPHA) -> float:
+    """Return the true difference that a two-sided paired t-test on `n` pairs finds with `power`; `sd` is the pairs'."""
+    if n < 2:
+        return math.inf
+    if sd == 0:
+        return 0.0
+    edge = stats.t.isf(alpha / 2, n - 1)
+
+    def lacks(shift: float) -> float:
+        wrong_side = np.nan_to_num(stats.nct.cdf(-edge, n - 1, shift))  # scipy gives NaN where it is far below 1e-10
+        return float(stats.nct.sf(edge, n - 1, shift) + wrong_side) - power
+
+    return float(optimize.brentq(lacks, 0.0, 30.0)) * sd / math.sqrt(n)
+
+
+def sd_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
+    """Return (sd, low, high) of at least 2 replicate values, the interval by the chi-square distribution."""
+    n, sd = len(values), float(np.std(values, ddof=1))
+    low, high = (sd * math.sqrt((n - 1) / float(stats.chi2.ppf(0.5 + side * level / 2, n - 1))) for side in (1, -1))
+    return sd, low, high

@@ -1,0 +1,100 @@
+"""How every figure of a report looks: colours, markers, line styles, sizes in inches, and how it is written to files.
+
+Colours are Okabe and Ito's colour-blind-safe set. Three of them are of nearly the same grey, so an arm is never told by
+colour alone: each has its own marker and its own line style too, and stays itself on a grey printer. Text is kept as text
+(SVG `fonttype` none, TrueType in PDF), and the output is deterministic: fixed salt for SVG ids, no dates.
+"""
+
+from __future__ import annotations
+
+import io
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from gitbench.files import atomic_path
+
+INK, FAINT, RULE = "#1c1b19", "#6f6b63", "#dedad2"
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+MARKERS = ("o", "s", "D", "^", "v", "P")
+DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (1.2, 1.3)), (0, (6, 1.4, 1.2, 1.4)), (0, (3, 1)), (0, (8, 2)))
+
+COLUMN, TEXT, PAGE = 3.15, 6.45, 6.4  # inches: one column of a two-column paper, its whole width, the HTML page
+
+STYLE: Any = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "text.color": INK,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "legend.handlelength": 2.6,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "svg.fonttype": "none",
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "gitbench",
+    "text.parse_math": False,
+    "axes.unicode_minus": True,
+}
+_PRINT = {  # a column of a paper is set in about 9 points, its figures in 7
+    "font.size": 7.5,
+    "axes.titlesize": 7.5,
+    "axes.labelsize": 7.5,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+}
+
+
+def style(width: float = PAGE) -> AbstractContextManager[None]:
+    """Return the context in which figures of this width (inches) are drawn: print sizes for a column or a text width."""
+    return matplotlib.rc_context(STYLE | (_PRINT if width != PAGE else {}))
+
+
+def nth_style(index: int) -> tuple[str, str, Any]:
+    """Return (colour, marker, line style) of the arm or line at this place."""
+    return PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)], DASHES[index % len(DASHES)]
+
+
+def save(figure: Figure, folder: Path, name: str) -> list[str]:
+    """Write `<name>.svg`, `.pdf` and `.png` into `folder` and return the three file names."""
+    blank = {
+        "svg": {"Date": None, "Creator": None},
+        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+        "png": {"Software": None},
+    }
+    written = []
+    for kind, metadata in blank.items():
+        with matplotlib.rc_context(STYLE), atomic_path(folder / f"{name}.{kind}") as temporary:
+            figure.savefig(temporary, format=kind, metadata=metadata, dpi=300 if figure.get_figwidth() < PAGE else 200)
+        written.append(f"{name}.{kind}")
+    return written
+
+
+def svg_text(figure: Figure, salt: str) -> str:
+    """Return a figure as SVG for embedding; `salt` keeps the ids of two figures on one page apart."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context(STYLE | {"svg.hashsalt": f"gitbench {salt}", "savefig.transparent": True}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
