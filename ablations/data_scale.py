@@ -41,6 +41,7 @@ ABLATION = Ablation(
     title="Data scale × model size",
     question="Does a larger model gain more from more training data?",
     axis="encoder",
+    varies=("layers", "width", "heads", "patch"),
     crossed_with="amount",
     arms={profile: arms(*scale) for profile, scale in SCALES.items()},
     claims=(

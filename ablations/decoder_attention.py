@@ -29,6 +29,7 @@ ABLATION = Ablation(
     title="Decoder attention",
     question="Does self-attention over image and text tokens caption better than cross-attention, and does data decide?",
     axis="decoder",
+    varies=("attention", "ffn"),
     crossed_with="amount",
     arms={profile: arms(*scale) for profile, scale in SCALES.items()},
     claims=(

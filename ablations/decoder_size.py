@@ -28,6 +28,7 @@ ABLATION = Ablation(
     title="Decoder size",
     question="Does a larger text decoder give better captions, with everything else the same?",
     axis="decoder",
+    varies=("layers", "width", "heads", "ffn"),
     arms={
         profile: tuple(Arm(name=name, variants={"decoder": variant}) for name, variant in sizes.items())
         for profile, sizes in SIZES.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib.util
 import traceback
 from itertools import pairwise
@@ -11,7 +12,7 @@ from typing import get_args, get_type_hints
 
 from gitbench.errors import GitbenchError, unknown_name
 from gitbench.files import resource
-from gitbench.spec import METRICS, Ablation, Claim
+from gitbench.spec import METRICS, Ablation, Arm, Claim
 from gitbench.variants import resolve
 
 
@@ -99,6 +100,7 @@ def check_ablation(ablation: Ablation) -> None:
                 )
             for axis, name in arm.variants.items():
                 resolve(axis, name)
+        _check_fields(ablation, arms, where)
         for claim in ablation.claims:
             for side in claim.arms:
                 if side not in names:
@@ -149,6 +151,20 @@ def _claim_problem(claim: Claim) -> str | None:
     if claim.margin < 0:
         return f"its margin of {claim.margin:g} is negative: use 0 or more"
     return None
+
+
+def _check_fields(ablation: Ablation, arms: tuple[Arm, ...], where: str) -> None:
+    """Refuse an arm that differs from the base in more of the axis than `varies` names: size and dropout at once, say."""
+    base = next(arm for arm in arms if arm.name == ablation.base)
+    ours = dataclasses.asdict(resolve(ablation.axis, base.variants[ablation.axis]))
+    for arm in arms:
+        theirs = dataclasses.asdict(resolve(ablation.axis, arm.variants[ablation.axis]))
+        for field in ours if ablation.varies else ():
+            if theirs[field] != ours[field] and field not in ablation.varies:
+                raise GitbenchError(
+                    f"{where}: arm '{arm.name}' has {ablation.axis}.{field} {theirs[field]!r} and the base "
+                    f"{ours[field]!r}; it may differ in {', '.join(ablation.varies)}: choose another variant"
+                )
 
 
 def _line_in(error: Exception, path: Path) -> int | str:

@@ -206,6 +206,11 @@ def _command(arguments: argparse.Namespace, plan: Plan) -> str:
         words += ["--data", Path(arguments.data).name if Path(arguments.data).is_dir() else arguments.data]
     if arguments.seeds is not None:
         words += ["--seeds", str(arguments.seeds)]
+    if arguments.tokenizer is not None:
+        words += [
+            "--tokenizer",
+            Path(arguments.tokenizer).name if Path(arguments.tokenizer).exists() else arguments.tokenizer,
+        ]
     if arguments.cfg_options:
         words += ["--cfg-options", *arguments.cfg_options]
     if arguments.until_decided:

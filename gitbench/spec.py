@@ -275,6 +275,7 @@ class Ablation:
     base: str = "base"
     crossed_with: str | None = None
     common: Mapping[str, str | Mapping[str, str]] = field(default_factory=dict)  # axis -> variant
+    varies: tuple[str, ...] = ()  # fields of the axis in which arms may differ from the base; none named: all of them
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,12 +1,15 @@
 """All ablations of the repository run whole in the smoke profile, sharing the runs that they have in common."""
 
+import dataclasses
 import json
 
 import pytest
 from test_study import call
 
-from gitbench.ablations import ablation_files, load_ablation
+from gitbench.ablations import ablation_files, check_ablation, load_ablation
+from gitbench.errors import GitbenchError
 from gitbench.profiles import PROFILES
+from gitbench.spec import Arm
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +41,23 @@ def test_an_ablation_runs_whole(name, work_dir, tmp_path):
     assert all((work_dir / "runs" / key / "record.json").is_file() for key in runs)
     assert 0 < len(list(work_dir.glob("runs/*/record.json"))) - done <= len(runs)
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "differ in one thing" in page
+    assert "No proof was recorded" not in page and (work_dir / "studies" / f"{name}.smoke.scenes.proof.json").is_file()
     if name not in ("data_scale", "decoder_init"):  # the first to run, and one with a tokenizer of its own
         assert len(list(work_dir.glob("runs/*/record.json"))) - done < len(runs)  # base and floor are shared
+
+
+def test_an_arm_may_not_differ_in_more_than_the_ablation_varies():
+    """Two registry entries of different families differ in dropout too: a second difference within the axis."""
+    sizes = load_ablation("decoder_size")
+    mixed = (*sizes.arms["smoke"][:-1], Arm(name="large", variants={"decoder": "self_1x192"}))
+    with pytest.raises(GitbenchError, match=r"arm 'large' has decoder.dropout 0.1 and the base 0.0; it may differ in"):
+        check_ablation(dataclasses.replace(sizes, arms={"smoke": mixed}))
+    attention = load_ablation("decoder_attention")
+    deeper = tuple(
+        dataclasses.replace(arm, variants={**arm.variants, "decoder": "self_4x128"})
+        if arm.name == "self_least"
+        else arm
+        for arm in attention.arms["smoke"]
+    )
+    with pytest.raises(GitbenchError, match="arm 'self_least' has decoder.layers 4 and the base 2"):
+        check_ablation(dataclasses.replace(attention, arms={"smoke": deeper}))

@@ -258,6 +258,16 @@ def spoil(folder: Path) -> dict[str, Path]:
     paths["vocabulary"] = folder / "git"
     paths["frames"] = official(folder / "frames", 0, "num_image_with_embedding: 6\n")
     paths["yaml"] = official(folder / "yaml", 0, "test_crop_size: large\n")
+    for what in ("lacking", "foreign", "shapeless"):
+        paths[what] = run_folder(folder / what)
+        held = torch.load(paths[what] / "model.pth", weights_only=True)
+        if what == "lacking":
+            del held["state_dict"]["head_bias"]
+        elif what == "foreign":
+            held["state_dict"]["foo"] = torch.zeros(2)
+        else:
+            held["model"] = "{}"
+        torch.save(held, paths[what] / "model.pth")
     paths["relu"] = huggingface(folder / "relu")
     (paths["relu"] / "config.json").write_text(json.dumps({**CONFIG, "hidden_act": "relu"}))
     return paths
@@ -275,6 +285,9 @@ SPOILT = {
     "vocabulary": r"word embedding has \d+ rows and the tokenizer \d+ entries: pass --tokenizer",
     "frames": "temporal embeddings for 0 frames and its parameter.yaml says 6",
     "yaml": "parameter.yaml: test_crop_size is 'large', no whole number",
+    "lacking": "does not hold its model's tensors .*head_bias",
+    "foreign": "does not hold its model's tensors .*foo",
+    "shapeless": "does not say which model it holds",
     "relu": "config.json has hidden_act 'relu' and GIT has 'gelu'",
 }
 

@@ -18,7 +18,7 @@ from gitbench.report.evidence import Evidence, evidence_lines, gather_evidence, 
 from gitbench.report.figures import difference_figure, score_figure, yardstick_lines
 from gitbench.report.paper import paper_rows
 from gitbench.report.scale import figure_4, scale_figure
-from gitbench.report.style import COLUMN, PAGE, TEXT, nth_style, style
+from gitbench.report.style import COLUMN, PAGE, TEXT, legend_columns, nth_style, style
 
 
 def load(folder, **options):
@@ -130,6 +130,7 @@ def test_arms_with_an_amount_are_drawn_over_it_one_line_an_encoder(tmp_path, gri
 
 def test_no_two_of_six_arms_look_alike_without_colour():
     looks = [nth_style(index)[1:] for index in range(6)]
+    assert len({str(nth_style(index)) for index in range(36)}) == 36
     assert len({marker for marker, _ in looks}) == 6 and len({str(dashes) for _, dashes in looks}) == 6
 
 
@@ -227,3 +228,20 @@ def test_gains_that_table_1_prints_follow_from_its_values():
         value = float(rows.loc[identity.removesuffix("-gain"), "value"])
         prior = float(rows.loc[identity.rsplit("-", 2)[0] + "-prior_sota", "value"])
         assert value - prior == pytest.approx(float(row["value"]), abs=0.051), identity
+
+
+@pytest.mark.parametrize("width", [COLUMN, PAGE])
+@pytest.mark.parametrize("labels", [["self_2x96", "cross_2x96", "cross_2x96_matched"], ["matched_least"] * 10])
+def test_legends_stay_within_their_figure(width, labels):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with style(width):
+        figure = Figure(figsize=(width, 2), layout="constrained")
+        axes = figure.add_subplot()
+        for label in labels:
+            axes.plot([0, 1], marker="o", label=label)
+        legend = figure.legend(loc="outside upper center", ncols=legend_columns(labels, width))
+        FigureCanvasAgg(figure).draw()
+        box = legend.get_window_extent().transformed(figure.dpi_scale_trans.inverted())
+    assert box.x0 >= 0 and box.x1 <= width

@@ -154,6 +154,8 @@ class TaskSource:
             return self.source.fingerprint()
         parts = ["task", str(TASKS_VERSION), self.task.name, str(self.task.frames), self.source.fingerprint()]
         parts.append(str(len(self)))
+        if get_task(self.task.name).closed:  # made of all splits whole, whatever the limit
+            parts += self.vocabulary()
         for index in range(min(_PROBES, len(self))):
             parts += [part for text in self.texts(index) for part in (text.prefix, text.target)]
             parts += [part for request in self.requests(index) for part in (request.request_id, *request.references)]

@@ -92,7 +92,7 @@ def error(
     """
     edges = (1.0, -1.0) if setting.kind == "equivalent" else (1.0,)
     turns = (1,) if noise in ("normal", "t, 3 df") else (1, -1)
-    rates = []
+    rates: list[float] = []
     for edge in edges:
         for turn in turns:
             rng = np.random.default_rng([seed, n, len(rates)])

@@ -56,7 +56,9 @@ def scale_problem(
     if margin < 0:
         return "the claim states a negative margin"
     if not any(pair.differences):
-        return "both sides are equal in every replicate, as arms are that share their runs: nothing is compared"
+        return (
+            "both sides are equal in every replicate: arms that share their runs, or say the same, cannot be compared"
+        )
     if float(np.std(pair.differences)) == 0.0:
         return "the paired differences do not vary at all, so the replicates are no independent draws"
     sign = -1.0 if lower_is_better(claim.metric) else 1.0

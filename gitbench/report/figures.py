@@ -19,7 +19,7 @@ from gitbench.judge.claims import Verdict
 from gitbench.judge.scores import display_name, level_text, lower_is_better, orientation, unit
 from gitbench.report.content import Content, arms_in_order, counted
 from gitbench.report.costs import cost_text
-from gitbench.report.style import COLUMN, FAINT, INK, PAGE, RULE, nth_style
+from gitbench.report.style import COLUMN, FAINT, INK, PAGE, RULE, legend_columns, nth_style
 from gitbench.report.tables import arm_interval
 from gitbench.spec import Claim
 
@@ -37,7 +37,7 @@ def score_figure(content: Content, metric: str, width: float = PAGE) -> Figure:
     axes = figure.add_subplot()
     lines = draw_scores(axes, content, metric)
     if lines > 1:
-        columns = min(4, lines) if width == PAGE else min(3, lines)
+        columns = legend_columns(axes.get_legend_handles_labels()[1], width)
         figure.legend(loc="outside upper center", ncols=columns)
     return figure
 
@@ -208,8 +208,7 @@ def curve_figure(content: Content, width: float = PAGE) -> Figure:
     for axes in panels if tall else panels[:1]:
         axes.set_ylabel("loss (nat/token)")
     handles, labels = panels[0].get_legend_handles_labels()
-    columns = min(3 if tall else 4 if len(labels) > 6 else 6, max(1, len(labels)))
-    figure.legend(handles, labels, loc="outside upper center", ncols=columns)
+    figure.legend(handles, labels, loc="outside upper center", ncols=legend_columns(labels, width))
     return figure
 
 

@@ -8,6 +8,7 @@ colour alone: each has its own marker and its own line style too, and stays itse
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -73,8 +74,16 @@ def style(width: float = PAGE) -> AbstractContextManager[None]:
 
 
 def nth_style(index: int) -> tuple[str, str, Any]:
-    """Return (colour, marker, line style) of the arm or line at this place."""
-    return PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)], DASHES[index % len(DASHES)]
+    """Return (colour, marker, line style) of the arm or line at this place; no two of the first 36 are alike."""
+    turn = index // len(PALETTE)  # the seventh takes the first colour again, with the second marker and line style
+    return PALETTE[index % len(PALETTE)], MARKERS[(index + turn) % len(MARKERS)], DASHES[(index + turn) % len(DASHES)]
+
+
+def legend_columns(labels: Sequence[str], width: float) -> int:
+    """Return how many columns a legend may have so that it stays within a figure of this width (inches)."""
+    letter, rest = (0.067, 0.55) if width == PAGE else (0.058, 0.5)  # inches: a letter; the line's sample and the gaps
+    widest = rest + letter * max(map(len, labels), default=0)
+    return max(1, min(len(labels), int(width / widest)))
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[str]:

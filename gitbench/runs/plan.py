@@ -25,8 +25,8 @@ from gitbench.data import (
     limit_of,
     study_fingerprint,
 )
-from gitbench.data.tasks import open_task
-from gitbench.data.tokenizer import tokenizer_for
+from gitbench.data.tasks import TaskSource, open_task
+from gitbench.data.tokenizer import CaptionTokenizer, tokenizer_for
 from gitbench.errors import GitbenchError, unknown_name
 from gitbench.files import write_text
 from gitbench.runs.bert_start import bert_suffix, check_shape, decoder_start, with_word_count, with_words
@@ -44,12 +44,14 @@ from gitbench.spec import (
     Profile,
     RunSpec,
     TaskSpec,
+    TextSpec,
     TrainSpec,
     run_key,
 )
-from gitbench.tasks import claims_for, for_task, task_label, task_spec
+from gitbench.tasks import TASKS, claims_for, for_task, task_label, task_spec
 from gitbench.variants import resolve
 
+LENGTH = "model.generation.max_length"  # the option for the longest text
 ENCODER_PATH = "model.encoder_init.path"  # the option that names a file of encoder weights
 BLIND = Arm(name="blind", variants={"vision": "blind"}, role="floor")
 
@@ -130,7 +132,9 @@ def make_plan(
     if weights is not None and Path(weights).is_file():  # its content decides, whatever it is called
         options[ENCODER_PATH] = str(Path(weights).resolve())
         fingerprint = content_hash([fingerprint, _file_hash(Path(weights))])
-    tokenizer = tokenizer_for(profile.text, open_task(data, "train", profile.data.train_images, task))
+    source = open_task(data, "train", profile.data.train_images, task)
+    tokenizer = tokenizer_for(profile.text, source)
+    _check_labels(profile.text, int(options.get(LENGTH, profile.evaluate.max_length)), source, tokenizer)
     if profile.text.tokenizer != "wordpiece":  # one that is not made from the data: its content decides results too
         fingerprint = content_hash([fingerprint, tokenizer.fingerprint()])
     profile = with_word_count(profile, tokenizer)
@@ -253,6 +257,20 @@ def _recipe_of(profile: Profile, init: EncoderInitSpec) -> EncoderInitSpec:
     if init.source == "contrastive" and init.recipe is None:
         return dataclasses.replace(init, recipe=profile.contrastive)
     return init
+
+
+def _check_labels(text: TextSpec, room: int, source: TaskSource, tokenizer: CaptionTokenizer) -> None:
+    """Refuse labels longer than a text of `room` ids, [CLS] and [SEP] included, before anything is trained."""
+    if not TASKS[source.task.name].closed:
+        return
+    labels = source.vocabulary()
+    lengths = [len(ids) for ids in tokenizer.encode_all(list(labels), text.max_tokens)]
+    longest = max(lengths)
+    if longest + 2 > room:
+        raise GitbenchError(
+            f"the label '{labels[lengths.index(longest)]}' has {longest} tokens and a text at most {room - 2}: pass "
+            f"--cfg-options {LENGTH}={longest + 2}"
+        )
 
 
 def _check_lengths(arm: str, decoder: DecoderSpec, spec: RunSpec) -> None:

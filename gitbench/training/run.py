@@ -181,14 +181,24 @@ def load_run(folder: Path) -> tuple[CaptionModel, Any]:
         raise GitbenchError(f"{path} is damaged ({type(error).__name__}): delete its folder and run again") from None
     if not isinstance(payload, dict) or payload.get("format") != "gitbench":
         raise GitbenchError(f"{path} is not a gitbench checkpoint: pass the folder of a finished run")
-    model_config = json.loads(payload["model"])
-    model_config.pop("type")
+    try:
+        model = _model_of(json.loads(payload["model"]))
+        model.git.load_state_dict(payload["state_dict"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise GitbenchError(f"{path} does not say which model it holds ({error}): run again") from None
+    except RuntimeError as error:  # torch lists the tensors, one a line
+        wrong = " ".join(str(error).split())
+        raise GitbenchError(f"{path} does not hold its model's tensors ({wrong}): run again") from None
+    return model.eval(), CaptionTokenizer.load(path.parent / "tokenizer.json")
+
+
+def _model_of(config: dict[str, Any]) -> CaptionModel:
+    """Build the model that a checkpoint describes."""
+    config.pop("type")
     known = axes()
     for axis in MODEL_AXES:
-        if axis not in model_config:
+        if axis not in config:
             continue  # younger than the run
-        if model_config[axis]["type"].removeprefix(f"{axis}/") not in known[axis]:
-            model_config[axis]["type"] = f"{axis}/{known[axis][0]}"  # renamed since; the config holds all its values
-    model = CaptionModel(**model_config)
-    model.git.load_state_dict(payload["state_dict"])
-    return model.eval(), CaptionTokenizer.load(path.parent / "tokenizer.json")
+        if config[axis]["type"].removeprefix(f"{axis}/") not in known[axis]:
+            config[axis]["type"] = f"{axis}/{known[axis][0]}"  # renamed since; the config holds all its values
+    return CaptionModel(**config)
