@@ -97,7 +97,7 @@ def test_error_rates_at_the_margin(kind):
     """At the very edge of a claim, neither SUPPORTED nor REFUTED comes up more often than 5 % of the time."""
     claim = Claim(**CLAIM | IN_POINTS | {"kind": kind})
     basis = {"claim": claim, "treatment": "", "reference": ""}
-    rng, trials, words = np.random.default_rng(5), 1000, []
+    rng, trials, words = np.random.default_rng(5), 400, []  # many more: test_judge_simulation.py
     for _ in range(trials):
         base = pd.Series(rng.normal(90.0, 3.0, 5))
         pair = paired_difference(base + rng.normal(2.0, 1.5, 5), base)
