@@ -7,11 +7,9 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from helpers_runs import make_work_dir
 from statsmodels.stats.multitest import multipletests
 
 from gitbench.ablations import check_claims
-from gitbench.cli import main
 from gitbench.errors import GitbenchError
 from gitbench.judge import judge_claim, judge_study
 from gitbench.judge.answer import answer, measured_difference, verdict_sentence
@@ -380,30 +378,6 @@ def test_every_kind_is_written_read_and_drawn(tmp_path, kind):
     json.dumps(verdict.as_json(), allow_nan=False)
     assert all(claim_sides(verdict.claim)) and difference_figure([verdict]).axes
     assert answer(study, [verdict]).endswith(".")
-
-
-def test_a_whole_report_of_a_trend_and_a_threshold(tmp_path):
-    """Every number of it is computed again from the records before it is written."""
-    along = (("small", 0.0), ("base", 2.0), ("large", 5.0))
-    trend = claim_of("trend", treatment="large", reference="small", along=along)
-    level = claim_of("threshold", treatment="large", reference="", level=0.3, level_unit="range")
-    claims = tuple(map(dataclasses.asdict, (trend, level)))
-    work_dir = make_work_dir(tmp_path / "work", claims=claims)
-    command = [
-        "report",
-        "decoder_size",
-        "--profile",
-        "cpu",
-        "--work-dir",
-        str(work_dir),
-        "--out",
-        str(tmp_path / "out"),
-    ]
-    assert main(command) == 0
-    words = [each["word"] for each in json.loads((tmp_path / "out" / "verdicts.json").read_text())["verdicts"]]
-    assert words == [SUPPORTED, SUPPORTED]
-    page = (tmp_path / "out" / "report.html").read_text()
-    assert "per step" in page and "30 % of the range from floor to ceiling" in page
 
 
 def test_a_study_from_before_these_fields_reads_as_it_was(tmp_path):
