@@ -7,12 +7,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from gitbench.cli_study import study_of, study_options, work_dir_of
 from gitbench.errors import GitbenchError
 from gitbench.files import make_dir
 
 
-def add(commands: Any, study_options: Any) -> None:
-    """Add the parsers of the two commands; `study_options` adds the options that name a study."""
+def add(commands: Any) -> None:
+    """Add the parsers of the two commands."""
     bundle = commands.add_parser("bundle", help="pack a study into one archive: specs, scores, predictions; no images")
     bundle.add_argument("ablation", metavar="ABLATION")
     study_options(bundle)
@@ -65,14 +66,9 @@ def report_bundle(path: Path, work_dir: Path | None, out: Path | None) -> Path:
 
 
 def _bundle(arguments: argparse.Namespace) -> int:
-    from gitbench.cli import _data, _default_profile
     from gitbench.runs.bundle import write_bundle
-    from gitbench.runs.publish import find_study
-    from gitbench.runs.store import DEFAULT_WORK_DIR
 
-    work_dir, profile = arguments.work_dir or DEFAULT_WORK_DIR, arguments.profile or _default_profile()
-    study = find_study(work_dir, arguments.ablation, profile, _data(arguments), arguments.task)
-    bundle = write_bundle(work_dir, study, arguments.out)
+    bundle = write_bundle(*study_of(arguments), arguments.out)
     finished, planned = bundle.manifest["finished"], bundle.manifest["runs"]
     print(f"bundle: {bundle.path} ({bundle.path.stat().st_size / 1e6:.2f} MB, SHA-256 {bundle.digest})")
     print(f"{bundle.study}: {finished} of {planned} runs, {len(bundle.files)} files")
@@ -84,14 +80,13 @@ def _replicate(arguments: argparse.Namespace) -> int:
     from gitbench.runs.agreement import AGREE, DISAGREE, markdown, verdict
     from gitbench.runs.bundle import open_bundle
     from gitbench.runs.replicate import replicate
-    from gitbench.runs.store import DEFAULT_WORK_DIR
 
     if arguments.out is not None and arguments.out.is_file():
         raise GitbenchError(f"--out {arguments.out} is a file: pass a folder")
     bundle = open_bundle(arguments.bundle)
     runs = replicate(
         bundle,
-        arguments.work_dir or DEFAULT_WORK_DIR,
+        work_dir_of(arguments),
         sample=arguments.sample,
         seed=arguments.seed,
         data=arguments.data,

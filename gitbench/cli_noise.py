@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
+from gitbench.cli_study import (
+    data_of,
+    print_failures,
+    print_outcome,
+    print_plan,
+    profile_of,
+    study_options,
+    study_words,
+    work_dir_of,
+)
 
-def add(commands: Any, study_options: Any) -> None:
-    """Add the parser of the command; `study_options` adds the options that name a study."""
+
+def add(commands: Any) -> None:
+    """Add the parser of the command."""
     noise = commands.add_parser(
         "noise-floor", help="how far apart replicates of one arm are (A/A), and what the judge makes of it"
     )
@@ -29,28 +39,26 @@ def add(commands: Any, study_options: Any) -> None:
 
 def _noise_floor(arguments: argparse.Namespace) -> int:
     """0: measured; 1: a run failed, nothing was measured."""
-    from gitbench.cli import _data, _default_profile, _print_plan
     from gitbench.judge.noise import noise_file
     from gitbench.profiles import get_profile
     from gitbench.runs.launch import launch
     from gitbench.runs.noise_floor import measure_plan, noise_plan, publish_noise_floor
-    from gitbench.runs.store import DEFAULT_WORK_DIR
 
     plan, seeds = noise_plan(
-        get_profile(arguments.profile or _default_profile()),
-        _data(arguments),
-        arguments.work_dir or DEFAULT_WORK_DIR,
+        get_profile(profile_of(arguments)),
+        data_of(arguments),
+        work_dir_of(arguments),
         arguments.seeds,
         tokenizer_path=arguments.tokenizer,
         task_name=arguments.task,
     )
     if arguments.dry_run:
-        _print_plan(plan, arguments.jobs)
+        print_plan(plan, arguments.jobs)
         return 0
-    outcome = launch(plan, _command(arguments, plan.profile.name), arguments.jobs, arguments.plain)
-    print(f"{plan.study}: {outcome.completed} runs trained, {outcome.found} found done, {len(outcome.failed)} failed")
-    for arm, replicate, reason in outcome.failed:
-        print(f"gitbench: {arm} seed {replicate} failed twice: {reason}", file=sys.stderr)
+    command = shlex.join(["gitbench", "noise-floor", *study_words(arguments, plan.profile.name)])
+    outcome = launch(plan, command, arguments.jobs, arguments.plain)
+    print_outcome(plan, outcome)
+    print_failures(outcome)
     if outcome.failed:
         return 1
     floors = measure_plan(plan, seeds)
@@ -58,15 +66,3 @@ def _noise_floor(arguments: argparse.Namespace) -> int:
     if not arguments.no_report:
         print(f"report: {publish_noise_floor(plan, floors, arguments.out) / 'noise_floor.md'}")
     return 0
-
-
-def _command(arguments: argparse.Namespace, profile: str) -> str:
-    """Return the command that measures this again, with the profile written out."""
-    words = ["gitbench", "noise-floor", "--profile", profile]
-    if arguments.task != "caption":
-        words += ["--task", arguments.task]
-    if arguments.data is not None:
-        words += ["--data", Path(arguments.data).name if Path(arguments.data).is_dir() else arguments.data]
-    if arguments.seeds is not None:
-        words += ["--seeds", str(arguments.seeds)]
-    return shlex.join(words)

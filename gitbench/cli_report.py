@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+from gitbench.cli_study import data_of, profile_of, study_options, work_dir_of
 from gitbench.errors import GitbenchError
-from gitbench.files import ROOT
+from gitbench.files import results_folder
 
 
-def add(commands: Any, study_options: Callable[..., None]) -> None:
+def add(commands: Any) -> None:
     """Add `explain` to the command line."""
     explain = commands.add_parser("explain", help="walk from a number of a report to its runs, commands and versions")
     explain.add_argument(
@@ -28,11 +27,6 @@ def add_board(report: argparse.ArgumentParser) -> None:
         action="store_true",
         help="the claims board: of all studies of --work-dir, or else of all reports under reports/results",
     )
-
-
-def results_folder() -> Path:
-    """Return where reports are kept: `reports/results` of the clone, or of the current folder."""
-    return (ROOT if (ROOT / "pyproject.toml").is_file() else Path.cwd()) / "reports" / "results"
 
 
 def board(arguments: argparse.Namespace) -> int:
@@ -58,15 +52,10 @@ def board(arguments: argparse.Namespace) -> int:
 def _explain(arguments: argparse.Namespace) -> int:
     from gitbench.report.explain import explain_result, explain_runs, parse_target
     from gitbench.report.results import find_result
-    from gitbench.runs.machine import gpus
     from gitbench.runs.publish import find_study
-    from gitbench.runs.store import DEFAULT_WORK_DIR
-    from gitbench.tasks import get_task
 
     target = parse_target(arguments.number)
-    profile = arguments.profile or ("gpu" if gpus() else "cpu")
-    data = arguments.data or get_task(arguments.task).data
-    work_dir = arguments.work_dir or DEFAULT_WORK_DIR
+    profile, data, work_dir = profile_of(arguments), data_of(arguments), work_dir_of(arguments)
     try:
         label = find_study(work_dir, target.ablation, profile, data, arguments.task).split(".", 2)[2]
     except GitbenchError:

@@ -31,6 +31,11 @@ def resource(name: str) -> Path:
     raise GitbenchError(f"{name} is missing from this installation: reinstall gitbench or run it from a clone")
 
 
+def results_folder() -> Path:
+    """Return where reports are kept: `reports/results` of the clone, or of the current folder."""
+    return (ROOT if (ROOT / "pyproject.toml").is_file() else Path.cwd()) / "reports" / "results"
+
+
 def cache_dir() -> Path:
     """Return the folder for what can be made again (rendered scenes, tokenizers): $GITBENCH_CACHE or the user's cache."""
     base = (

@@ -10,7 +10,7 @@ import numpy as np
 from gitbench.data import data_label, data_names
 from gitbench.data.tasks import open_task
 from gitbench.errors import GitbenchError
-from gitbench.files import ROOT, read_json
+from gitbench.files import read_json, results_folder
 from gitbench.judge.frame import study_files
 from gitbench.profiles import get_profile
 from gitbench.report import write_report
@@ -61,9 +61,8 @@ def _picture(image: np.ndarray) -> np.ndarray:
 
 def default_out(work_dir: Path, described: dict[str, Any]) -> Path:
     """Return `reports/results/<ablation>/<profile>-<data>-<machine>` of the clone, or of the current folder."""
-    base = ROOT if (ROOT / "pyproject.toml").is_file() else Path.cwd()
     name = f"{described['profile']}-{described['data']}-{_machine(work_dir, described)}"
-    return base / "reports" / "results" / described["ablation"] / name
+    return results_folder() / described["ablation"] / name
 
 
 def _machine(work_dir: Path, described: dict[str, Any]) -> str:
