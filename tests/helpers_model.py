@@ -53,6 +53,11 @@ def ragged(count: int, length: int, seed: int = 3) -> tuple[Tensor, Tensor]:
     return tokens, need
 
 
+def causal(length: int) -> Tensor:
+    """What the tokens of a text see of it: (1, T, T)."""
+    return torch.ones(1, length, length, dtype=torch.bool).tril()
+
+
 def gradients(model: GIT) -> dict[str, Tensor]:
     """Gradients by name; a parameter that got none counts as zero."""
     return {n: torch.zeros_like(p) if p.grad is None else p.grad.clone() for n, p in model.named_parameters()}

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers_bert import ENCODER, bidirectional_hidden, git_for, hf_bert, saved, widest_gap
+from helpers_model import causal
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -82,8 +83,8 @@ def test_the_loaded_decoder_reproduces_berts_hidden_states(tmp_path: Path, sizes
     assert len(theirs) == 4 and theirs[-1].std() > 0.5
     assert widest_gap(bidirectional_hidden(git, tokens, valid), theirs, valid) < 1e-5
     # causal, as GIT runs, they must differ: the mask is the difference between the two models
-    causal = git.decoder.text(git.embedding(tokens), no_image(git), 1)
-    assert (causal - theirs[-1])[0, :-1].abs().max() > 0.1
+    masked = git.decoder.text(git.embedding(tokens), no_image(git), causal(tokens.shape[1]))
+    assert (masked - theirs[-1])[0, :-1].abs().max() > 0.1
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ import dataclasses
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers_model import DECODER, ENCODER, VOCAB, both_attentions, pictures, texts, tiny
+from helpers_model import DECODER, ENCODER, VOCAB, both_attentions, causal, pictures, texts, tiny
 from torch import nn
 
 from gitbench.errors import GitbenchError
@@ -60,11 +60,11 @@ def test_layers_equal_torchs():
     model, images, tokens = tiny(attention="cross").double(), pictures(2, 3, 32, 32).double(), texts(2, 7)
     image = model.encode(images).detach().requires_grad_()
     text = model.embedding(tokens).detach().requires_grad_()
-    ours = model.decoder.text(text, model.decoder.image_memory(image), captions=1)
+    ours = model.decoder.text(text, model.decoder.image_memory(image), causal(7))
     expected = text
-    causal = nn.Transformer.generate_square_subsequent_mask(7, dtype=torch.float64)
+    mask = nn.Transformer.generate_square_subsequent_mask(7, dtype=torch.float64)
     for layer in model.decoder.layers:
-        expected = torch_layer(layer)(expected, image, tgt_mask=causal)
+        expected = torch_layer(layer)(expected, image, tgt_mask=mask)
     torch.testing.assert_close(ours, expected, atol=1e-10, rtol=0)
     probe = torch.randn(ours.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     for a, b in zip(
@@ -111,7 +111,7 @@ def test_dropout_stands_in_both_attentions_and_after_all_three_parts(monkeypatch
     for layer in model.decoder.layers:
         layer.dropout.register_forward_hook(lambda module, *_: parts.append(module))
     for training, rate in ((False, 0.0), (True, DECODER.dropout)):
-        model.train(training).decoder.text(text, memory, captions=1)
+        model.train(training).decoder.text(text, memory, causal(5))
         assert rates == [rate] * 2 * DECODER.layers
         assert len(parts) == 3 * DECODER.layers  # hidden states, after each of the three parts
         rates.clear(), parts.clear()
@@ -131,7 +131,7 @@ def test_search_neither_copies_nor_masks_the_image(rows):
             cache.begin(seen)
             hidden[step] = model.decoder.continue_text(model.embedding(texts(3, 2)[:, step : step + 1], step), cache)
             cache.end(seen)
-        expected = model.decoder.text(model.embedding(texts(3, 2)), memory, captions=1)
+        expected = model.decoder.text(model.embedding(texts(3, 2)), memory, causal(2))
         torch.testing.assert_close(torch.cat([hidden[0], hidden[1]], dim=1), expected, atol=1e-5, rtol=0)
         cache.keep(torch.tensor([2, 0]))
     kept = 1 if rows == 1 else 2

@@ -12,6 +12,7 @@ from helpers_model import (
     EOS,
     VOCAB,
     both_attentions,
+    causal,
     gradients,
     pictures,
     ragged,
@@ -69,7 +70,7 @@ def test_image_stream_takes_no_text(attention):
     assert [tuple(k.shape) for k, _ in memory] == [
         (1, DECODER.heads, 17, DECODER.width // DECODER.heads)
     ] * DECODER.layers
-    hidden = model.decoder.text(model.embedding(tokens), memory, captions=1)
+    hidden = model.decoder.text(model.embedding(tokens), memory, causal(6))
     torch.testing.assert_close(model.head(hidden), model.logits(images, tokens), atol=0, rtol=0)
 
 
@@ -342,15 +343,13 @@ def test_errors_name_the_fix(make, message):
 @pytest.mark.parametrize(("captions", "frames"), [(1, 1), (3, 1), (2, 2)])
 @both_attentions
 def test_flops_equal_what_torch_counts(attention, captions, frames):
-    """All but text attention, of which torch counts the masked half too, and with self-attention the other captions of
-    the image. So cross-attention makes an image's keys and values once, and its captions do not pay for each other.
-    """
+    """All but text attention, of which torch counts what is masked too: the future, and the image's other captions."""
     model, tokens = tiny(attention=attention), texts(captions, 5)
     images = pictures(1, frames, 3, 32, 32)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         model.logits(images, tokens)
     image = frames * 17
-    executed = image + (captions if attention == "self" else 1) * 5
+    executed = image + captions * 5
     needed = image + (5 + 1) / 2
     excess = DECODER.layers * captions * 5 * 4 * (executed - needed) * DECODER.width
     parts = flops_by_part(model, captions=captions, tokens=5, frames=frames)

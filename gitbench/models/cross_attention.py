@@ -9,8 +9,7 @@ What is the same in both decoders (qkv, out, norm1, up, down, norm2) has the sam
 replicate start with the same values there. qkv serves the text alone here; the image has `cross_kv`. A layer has
 4 D^2 + 6 D parameters more than a self-attention layer.
 
-N images (rows), S image tokens, k captions an image, T tokens a caption, Q = k*T queries a row, h heads, d head
-width, D = h*d.
+N images (rows), S image tokens, Q text tokens a row, h heads, d head width, D = h*d.
 """
 
 from __future__ import annotations
@@ -61,13 +60,12 @@ class CrossAttentionDecoder(Decoder):
         """Project image tokens (N, S, D) to every layer's keys and values; nothing else happens to an image."""
         return [(k, v) for k, v in (layer.cross_keys_values(image) for layer in self.layers)]
 
-    def text(self, x: Tensor, memory: Memory, captions: int) -> Tensor:
-        """Run text tokens; see `Decoder.text`. Captions attend to themselves one by one, to their image together."""
+    def text(self, x: Tensor, memory: Memory, visible: Tensor) -> Tensor:
+        """Run text tokens; see `Decoder.text`."""
+        mask = visible[:, None]
 
         def attend(_: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            q, k, v = (t.unflatten(2, (captions, -1)).transpose(1, 2).flatten(0, 1) for t in (q, k, v))
-            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=self.attention_dropout)
-            return mixed.unflatten(0, (-1, captions)).transpose(1, 2).flatten(2, 3)
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=self.attention_dropout)
 
         return self.run(x, attend, self._look_at(memory))
 

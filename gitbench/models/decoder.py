@@ -7,14 +7,13 @@ text. So an image token never depends on text, and this file computes two stream
 * the image stream, once per image: `image_memory` gives the keys and values of every layer (the last layer's image
   hidden states, which nothing reads, are skipped);
 * the text stream: `text` lets all captions of an image look at the same memory, without copying it per caption. The
-  captions of an image are laid end to end as one row of queries; a block-causal mask keeps them apart.
+  captions of an image are laid end to end as one row of queries (`packed.py`); a mask keeps them apart.
 
 Results and gradients equal those of one sequence per caption. In training an image's captions share its dropout.
 Numbers that matter: text embedding LayerNorm eps 1e-8, projection 1e-5, layers 1e-12; erf GELU; dropout on hidden
 states and on attention probabilities.
 
-N images (rows), S image tokens, k captions an image, T tokens a caption, Q = k*T queries a row, h heads, d head
-width, D = h*d.
+N images (rows), S image tokens, Q text tokens a row, h heads, d head width, D = h*d.
 """
 
 from __future__ import annotations
@@ -45,12 +44,12 @@ class TextEmbedding(nn.Module):
         self.dropout = nn.Dropout(spec.dropout)
 
     def forward(self, tokens: Tensor, start: int | Tensor = 0) -> Tensor:
-        """Embed ids (M, T) to (M, T, D); their first column stands at position `start`, or row i at `start[i]`.
+        """Embed ids (M, T) to (M, T, D); their first column stands at position `start`, or each id at `start` (M, T).
 
         Positions given as a tensor are not checked (see `check_length`): that would wait for the device.
         """
         if isinstance(start, Tensor):
-            positions = self.positions(start[:, None] + torch.arange(tokens.shape[1], device=start.device))
+            positions = self.positions(start)
         else:
             end = start + tokens.shape[1]
             self.check_length(end)
@@ -125,8 +124,8 @@ class Decoder(nn.Module, ABC):
         """Every layer's keys and values of projected image tokens (N, S, D): all that texts need of an image."""
 
     @abstractmethod
-    def text(self, x: Tensor, memory: Memory, captions: int) -> Tensor:
-        """Run text tokens (N, Q, D), each row holding `captions` captions end to end, to (N, Q, D).
+    def text(self, x: Tensor, memory: Memory, visible: Tensor) -> Tensor:
+        """Run text tokens (N, Q, D), each seeing its image and the tokens `visible` (N or 1, Q, Q), to (N, Q, D).
 
         A memory of one row serves all N rows.
         """
@@ -154,14 +153,13 @@ class SelfAttentionDecoder(Decoder):
         memory.append((k, v))
         return memory
 
-    def text(self, x: Tensor, memory: Memory, captions: int) -> Tensor:
+    def text(self, x: Tensor, memory: Memory, visible: Tensor) -> Tensor:
         """Run the text stream; see `Decoder.text`."""
-        rows, queries = x.shape[:2]
-        mask = block_causal_mask(memory[0][0].shape[2], queries // captions, captions, x.device)
+        mask = F.pad(visible, (memory[0][0].shape[2], 0), value=True)[:, None]
 
         def attend(i: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             seen_k, seen_v = (
-                torch.cat([m.expand(rows, -1, -1, -1), t], dim=2) for m, t in zip(memory[i], (k, v), strict=True)
+                torch.cat([m.expand(len(x), -1, -1, -1), t], dim=2) for m, t in zip(memory[i], (k, v), strict=True)
             )
             return F.scaled_dot_product_attention(q, seen_k, seen_v, attn_mask=mask, dropout_p=self.attention_dropout)
 
@@ -180,10 +178,3 @@ class SelfAttentionDecoder(Decoder):
         for i, layer in enumerate(self.layers):
             x = layer.finish(x, attend(i, *layer.project(x)))
         return x
-
-
-def block_causal_mask(image_tokens: int, length: int, captions: int, device: torch.device) -> Tensor:
-    """Who sees whom, True = seen, (k*T, S + k*T): every query the image and its own caption's past, itself included."""
-    causal = torch.ones(length, length, dtype=torch.bool, device=device).tril()
-    own = torch.kron(torch.eye(captions, dtype=torch.bool, device=device), causal)
-    return torch.cat([own.new_ones(len(own), image_tokens), own], dim=1)

@@ -10,6 +10,8 @@ N images, F frames, M texts of T tokens (M = N*k), S image tokens, D decoder wid
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -23,6 +25,7 @@ from gitbench.models.decoder import Decoder, SelfAttentionDecoder, TextEmbedding
 from gitbench.models.encoder import ImageEncoder
 from gitbench.models.generate import search
 from gitbench.models.init import initialise
+from gitbench.models.packed import PackedTexts, end_to_end, pack
 from gitbench.models.trie import Trie
 from gitbench.spec import DecoderSpec, EncoderSpec, VisionSpec
 
@@ -127,22 +130,40 @@ class GIT(nn.Module):
 
     # -- text --------------------------------------------------------------------------------------------------------
 
-    def hidden(self, images: Tensor, tokens: Tensor, image_index: Tensor | None = None) -> Tensor:
-        """Run the decoder over M texts (M, T) to (M, T, D).
+    def head(self, hidden: Tensor) -> Tensor:
+        """Vocabulary logits of hidden states (..., D) -> (..., V): the word embedding, transposed, and a bias."""
+        return F.linear(hidden, self.embedding.words.weight, self.head_bias)
+
+    def logits(self, images: Tensor, tokens: Tensor, image_index: Tensor | None = None) -> Tensor:
+        """Next-token logits (M, T, V) at every position of `tokens` (M, T) int64.
 
         Text i belongs to image `image_index[i]`; without an index, the M = N*k texts stand in image order, k each.
         """
-        (count, length), images_n = tokens.shape, images.shape[0]
+        return self.head(self.hidden(images, tokens, image_index))
+
+    def hidden(self, images: Tensor, tokens: Tensor, image_index: Tensor | None = None) -> Tensor:
+        """Run the decoder over M texts (M, T) to (M, T, D); M and `image_index` as in `logits`."""
+        count, length = tokens.shape
+        memory, rows = self._rows(images, count, image_index)
+        positions, visible = end_to_end(length, count // rows, tokens.device)
+        self.embedding.check_length(length)
+        text = self.embedding(tokens.reshape(rows, -1), positions)
+        return self.decoder.text(text, memory, visible).reshape(count, length, -1)
+
+    def _rows(self, images: Tensor, texts: int, image_index: Tensor | None) -> tuple[Memory, int]:
+        """Return the image memory, a row for each image or, where texts are in another order, for each text; and N."""
         memory = self.image_memory(images)
-        rows, captions = images_n, count // max(images_n, 1)
-        if image_index is not None and not self._in_order(image_index, images_n, count):
-            rows, captions = count, 1
-            if not self.vision.blind:
-                memory = [(k[image_index], v[image_index]) for k, v in memory]
-        elif rows * captions != count or not count:
-            raise GitbenchError(f"{count} texts cannot be shared out to {images_n} images: pass image_index")
-        text = self.embedding(tokens).reshape(rows, captions * length, -1)
-        return self.decoder.text(text, memory, captions).reshape(count, length, -1)
+        count = images.shape[0]
+        if image_index is not None and not self._in_order(image_index, count, texts):
+            return self._chosen(memory, image_index), texts
+        if not texts or not count or texts % count:
+            raise GitbenchError(f"{texts} texts cannot be shared out to {count} images: pass image_index")
+        return memory, count
+
+    @staticmethod
+    def _chosen(memory: Memory, index: Tensor) -> Memory:
+        """Give each text its image's keys and values; one row serves all."""
+        return [(k[index], v[index]) if len(k) > 1 else (k, v) for k, v in memory]
 
     @staticmethod
     def _in_order(index: Tensor, images: int, texts: int) -> bool:
@@ -153,51 +174,55 @@ class GIT(nn.Module):
         in_order = torch.arange(images, device=index.device).repeat_interleave(max(texts // images, 1))
         return torch.equal(index, in_order)
 
-    def head(self, hidden: Tensor) -> Tensor:
-        """Vocabulary logits of hidden states (..., D) -> (..., V): the word embedding, transposed, and a bias."""
-        return F.linear(hidden, self.embedding.words.weight, self.head_bias)
-
-    def logits(self, images: Tensor, tokens: Tensor, image_index: Tensor | None = None) -> Tensor:
-        """Next-token logits (M, T, V) at every position of `tokens` (M, T) int64; M as in `hidden`."""
-        return self.head(self.hidden(images, tokens, image_index))
-
-    def _predicted(
-        self, images: Tensor, tokens: Tensor, need_predict: Tensor, image_index: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (P, V), at least float32, targets (P,) of the P predicted positions, and where these are (M, T-1)."""
-        if need_predict.shape != tokens.shape or tokens.shape[1] < 2:
-            raise GitbenchError(
-                f"tokens {tuple(tokens.shape)} and need_predict {tuple(need_predict.shape)} must agree, with T >= 2"
-            )
-        targets = tokens[:, 1:]
-        where = need_predict[:, 1:].bool() & (targets != self.pad_id)  # the official loss drops pad targets too
-        logits = self.head(self.hidden(images, tokens[:, :-1], image_index)[where])
-        return logits.to(torch.promote_types(logits.dtype, torch.float32)), targets[where], where
-
     def loss(self, images: Tensor, tokens: Tensor, need_predict: Tensor, image_index: Tensor | None = None) -> Tensor:
         """Return the official loss, a scalar: KL(smoothed target || model) in nats, mean over predicted tokens.
 
-        tokens (M, T), right-padded; need_predict (M, T) marks the tokens to be predicted (not [CLS], not a prefix).
-        The smoothed target gives 1 - eps to the token and eps / (V - 1) to every other one. No target is an error.
+        tokens (M, T), right-padded; need_predict (M, T) marks the tokens to be predicted (not [CLS], not a prefix); M
+        and `image_index` as in `logits`. The smoothed target gives 1 - eps to the token and eps / (V - 1) to every other
+        one. No target is an error.
         """
-        logits, targets, _ = self._predicted(images, tokens, need_predict, image_index)
-        if not len(targets):
-            raise GitbenchError(
-                "no token of the batch is to be predicted: need_predict is all false, or true only on [PAD]"
-            )
-        eps, others = self.label_smoothing, self.vocab_size - 1
-        # torch spreads its smoothing over all V classes, the target included; this factor makes both alike
-        loss = F.cross_entropy(logits, targets, label_smoothing=eps * self.vocab_size / others)
-        return loss - (-(1 - eps) * math.log(1 - eps) - eps * math.log(eps / others) if eps else 0.0)
+        memory, rows = self._rows(images, len(tokens), image_index)
+        return self.packed_loss(memory, self.packed(tokens, need_predict, rows))
 
     def token_nll(
         self, images: Tensor, tokens: Tensor, need_predict: Tensor, image_index: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return each text's negative log-likelihood (M,) in nats, over its predicted tokens, and their count (M,)."""
-        logits, targets, where = self._predicted(images, tokens, need_predict, image_index)
-        nll = torch.zeros(where.shape, dtype=logits.dtype, device=logits.device)
-        nll[where] = F.cross_entropy(logits, targets, reduction="none")
-        return nll.sum(1), where.sum(1)
+        memory, rows = self._rows(images, len(tokens), image_index)
+        return self.packed_nll(memory, self.packed(tokens, need_predict, rows), len(tokens))
+
+    def packed(self, tokens: Tensor, need_predict: Tensor, rows: int) -> PackedTexts:
+        """Pack texts (M, T) of `rows` images, k = M / rows each, without those parts that predict nothing."""
+        self.embedding.check_length(tokens.shape[1] - 1)
+        return pack(tokens, need_predict, rows, self.pad_id)
+
+    def packed_loss(self, memory: Memory, texts: PackedTexts) -> Tensor:
+        """Return `loss` of packed texts and their images' memory."""
+        if not len(texts.targets):
+            raise GitbenchError(
+                "no token of the batch is to be predicted: need_predict is all false, or true only on [PAD]"
+            )
+        eps, others = self.label_smoothing, self.vocab_size - 1
+        # torch spreads its smoothing over all V classes, the target included; this factor makes both alike
+        smoothing = eps * self.vocab_size / others
+        loss = F.cross_entropy(self._predictions(memory, texts), texts.targets, label_smoothing=smoothing)
+        return loss - (-(1 - eps) * math.log(1 - eps) - eps * math.log(eps / others) if eps else 0.0)
+
+    def packed_nll(self, memory: Memory, texts: PackedTexts, count: int) -> tuple[Tensor, Tensor]:
+        """Return `token_nll` of `count` packed texts and their images' memory."""
+        nll = F.cross_entropy(self._predictions(memory, texts), texts.targets, reduction="none")
+        tokens = torch.zeros(count, dtype=torch.long, device=nll.device)
+        return (
+            nll.new_zeros(count).index_add_(0, texts.owners, nll),
+            tokens.index_add_(0, texts.owners, torch.ones_like(texts.owners)),
+        )
+
+    def _predictions(self, memory: Memory, texts: PackedTexts) -> Tensor:
+        """Logits (P, V), at least float32, of the tokens to be predicted; the vocabulary is looked at nowhere else."""
+        text = self.embedding(texts.tokens, texts.positions)
+        hidden = self.decoder.text(text, memory, texts.visible).flatten(0, 1)
+        logits = self.head(hidden.index_select(0, texts.places))
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
     @torch.no_grad()
     def generate(
@@ -221,41 +246,52 @@ class GIT(nn.Module):
 
         Sequences start with [CLS] and the prefix, without pads, and are filled up with [SEP]; each ends in at least one.
         """
-        was_training = self.training
-        self.eval()
-        try:
-            return self._generate(
-                images,
+        if images.shape[0] == 0 or (image_index is not None and not image_index.numel()):
+            raise GitbenchError("there is nothing to generate: pass at least one image and one text to write")
+        with self._evaluating():
+            return self.write(
+                self.image_memory(images),
+                images.shape[0],
                 prefix,
-                image_index,
+                image_index=image_index,
                 beam_size=beam_size,
                 length_penalty=length_penalty,
                 max_length=max_length,
                 greedy=greedy,
                 vocabulary=vocabulary,
             )
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        was_training = self.training
+        self.eval()
+        try:
+            yield
         finally:
             self.train(was_training)
 
-    def _generate(
-        self, images: Tensor, prefix: Tensor | None, image_index: Tensor | None, **options: Any
+    @torch.no_grad()
+    def write(
+        self,
+        memory: Memory,
+        images: int,
+        prefix: Tensor | None = None,
+        *,
+        image_index: Tensor | None = None,
+        **options: Any,
     ) -> tuple[Tensor, Tensor]:
-        count = images.shape[0] if image_index is None else image_index.numel()
+        """Do what `generate` does, with the memory of so many images, made in eval mode; the model must be in it too."""
+        count = images if image_index is None else image_index.numel()
+        device = memory[0][0].device
         if prefix is not None and (prefix.dim() != 2 or prefix.shape[0] != count or not prefix.shape[1]):
             per = "image" if image_index is None else "entry of image_index"
             raise GitbenchError(
                 f"prefix of shape {tuple(prefix.shape)}: pass one row of ids, starting with [CLS], per {per} ({count})"
             )
-        if not count:
-            raise GitbenchError("there is nothing to generate: pass at least one image and one text to write")
-        gather = image_index is not None and not (
-            self._in_order(image_index, images.shape[0], count) and count == images.shape[0]
-        )
+        if image_index is not None and not (self._in_order(image_index, images, count) and count == images):
+            memory = self._chosen(memory, image_index)
         if prefix is None:
             rows = 1 if self.vision.blind else count  # the blind say the same about every image
-            prefix = torch.full((rows, 1), self.bos_id, device=images.device)
-        memory = self.image_memory(images)
-        if gather and len(memory[0][0]) > 1:  # one row serves all
-            memory = [(k[image_index], v[image_index]) for k, v in memory]
+            prefix = torch.full((rows, 1), self.bos_id, device=device)
         sequences, scores = search(self, memory, prefix, **options)
         return sequences.expand(count, -1).clone(), scores.expand(count).clone()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -10,8 +11,10 @@ import torch
 from mmengine.model import BaseDataPreprocessor, BaseModel
 
 from gitbench.data.transforms import CLIP_MEAN, CLIP_STD
+from gitbench.models.cache import Memory
 from gitbench.models.git import GIT
 from gitbench.models.init import initialise
+from gitbench.models.packed import PackedTexts, pack
 from gitbench.models.trie import Trie
 from gitbench.registry import MODELS, VARIANTS
 from gitbench.spec import ContrastiveSpec, DecoderInitSpec, EncoderInitSpec, EncoderTrainingSpec
@@ -20,15 +23,18 @@ from gitbench.training.frozen import FrozenEncoder
 
 @MODELS.register_module()
 class ImagePreprocessor(BaseDataPreprocessor):
-    """Move a batch to the device and turn uint8 pixels (N,3,H,W) into CLIP-normalised floats."""
+    """Pack a batch's texts, move it to the device and turn uint8 pixels (N,3,H,W) into CLIP-normalised floats."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, pad_id: int = 0) -> None:
+        super().__init__(non_blocking=True)
+        self.pad_id = pad_id
         self.register_buffer("mean", torch.tensor(CLIP_MEAN).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(CLIP_STD).view(1, 3, 1, 1) * 255, persistent=False)
 
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
-        data = self.cast_data(data)
+        n, k, t = data["tokens"].shape
+        texts = pack(data["tokens"].view(n * k, t), data["need_predict"].view(n * k, t), n, self.pad_id)
+        data = self.cast_data({**data, "texts": texts})
         return {**data, "images": (data["images"].float() - self.mean) / self.std}
 
 
@@ -62,7 +68,7 @@ class CaptionModel(BaseModel):
         feature_cache: bool = True,
         num_frames: int = 0,
     ) -> None:
-        super().__init__(data_preprocessor=MODELS.build(dict(data_preprocessor)))
+        super().__init__(data_preprocessor=MODELS.build({**data_preprocessor, "pad_id": pad_id}))
         self.generation = dict(generation)
         self.vocabulary: Trie | None = None  # closed, of tasks that have one: given by ClosedVocabularyHook
         self.git = GIT(
@@ -93,12 +99,26 @@ class CaptionModel(BaseModel):
         image_set: str | None = None,
         indices: Sequence[int] = (),
         request_prefixes: Sequence[Sequence[Sequence[int]]] | None = None,
+        texts: PackedTexts | None = None,
         **_: Any,
     ) -> Any:
+        n, k, t = tokens.shape
         with self._known(images, image_set, indices):
-            if mode == "predict":
-                return self._predict(images, tokens, need_predict, image_ids, request_prefixes)
-            return self._forward(images, tokens, need_predict, image_ids, mode)
+            if mode == "tensor":
+                return self.git.logits(images, tokens[:, 0])
+            memory = self.git.image_memory(images)
+        self.git.embedding.check_length(t - 1)
+        if texts is None:  # a batch that did not come through the preprocessor
+            texts = self.git.packed(tokens.view(n * k, t), need_predict.view(n * k, t), n)
+        if mode == "loss":
+            return {"loss": self.git.packed_loss(memory, texts)}
+        nll, count = (x.view(n, k).tolist() for x in self.git.packed_nll(memory, texts, n * k))
+        if mode == "likelihood":
+            return [
+                {"image_id": image_id, "nll": math.fsum(a), "tokens": sum(b)}
+                for image_id, a, b in zip(image_ids, nll, count, strict=True)
+            ]
+        return self._predict(memory, image_ids, nll, count, request_prefixes)
 
     def _known(
         self, images: torch.Tensor, image_set: str | None, indices: Sequence[int]
@@ -110,70 +130,51 @@ class CaptionModel(BaseModel):
             return self.git.encoder.known(image_set, numbers)
         return nullcontext()
 
-    def _forward(
-        self, images: torch.Tensor, tokens: torch.Tensor, need_predict: torch.Tensor, image_ids: list[str], mode: str
-    ) -> Any:
-        n, k, t = tokens.shape
-        flat, predicted = tokens.view(n * k, t), need_predict.view(n * k, t)
-        if mode == "loss":
-            return {"loss": self.git.loss(images, flat, predicted)}
-        if mode == "tensor":
-            return self.git.logits(images, tokens[:, 0])
-        nll, count = self.git.token_nll(images, flat, predicted)
-        return [
-            {"image_id": image_id, "nll": a.item(), "tokens": int(b)}
-            for image_id, a, b in zip(image_ids, nll.view(n, k).sum(1), count.view(n, k).sum(1), strict=True)
-        ]
-
     def _predict(
         self,
-        images: torch.Tensor,
-        tokens: torch.Tensor,
-        need_predict: torch.Tensor,
+        memory: Memory,
         image_ids: list[str],
+        nll: list[list[float]],
+        count: list[list[int]],
         request_prefixes: Sequence[Sequence[Sequence[int]]] | None,
     ) -> list[dict[str, Any]]:
         """Likelihood and generated ids of every request, image by image (mmengine wants one result an image).
 
         A request's likelihood is that of its own text, and of all the image's texts where there is one request.
         """
-        n, k, t = tokens.shape
-        nll, count = (
-            x.view(n, k) for x in self.git.token_nll(images, tokens.view(n * k, t), need_predict.view(n * k, t))
-        )
-        prefixes = request_prefixes or [[[self.git.bos_id]]] * n
-        written = self.generate(images, prefixes, **self.generation)
+        prefixes = request_prefixes or [[[self.git.bos_id]]] * len(image_ids)
+        written = self._write(memory, prefixes, **self.generation)
         closed: Iterator[dict[str, Any]] | None = None
         if self.vocabulary is not None:  # its score is the log-probability of the entry
             options = {**self.generation, "length_penalty": 0.0, "vocabulary": self.vocabulary}
-            closed = self.generate(images, prefixes, **options)
+            closed = self._write(memory, prefixes, **options)
         results = []
         for row, image_id in enumerate(image_ids):
             outputs = []
             for place in range(len(prefixes[row])):
                 texts = slice(None) if len(prefixes[row]) == 1 else slice(place, place + 1)
-                output = next(written) | {"nll": nll[row, texts].sum().item(), "tokens": int(count[row, texts].sum())}
+                output = next(written) | {"nll": math.fsum(nll[row][texts]), "tokens": sum(count[row][texts])}
                 if closed is not None:
                     output |= {f"closed_{name}": value for name, value in next(closed).items()}
                 outputs.append(output)
             results.append({"image_id": image_id, "outputs": outputs})
         return results
 
-    def generate(
-        self, images: torch.Tensor, prefixes: Sequence[Sequence[Sequence[int]]], **options: Any
+    def _write(
+        self, memory: Memory, prefixes: Sequence[Sequence[Sequence[int]]], **options: Any
     ) -> Iterator[dict[str, Any]]:
         """Yield ids (without what was given) and score of every prefix of every image, in order."""
         flat = [ids for of_image in prefixes for ids in of_image]
         given: dict[str, Any] = {}
-        if max(map(len, flat)) > 1 or len(flat) != len(images):
-            longest = max(map(len, flat))
+        if max(map(len, flat)) > 1 or len(flat) != len(prefixes):
+            longest, device = max(map(len, flat)), memory[0][0].device
             padded = [[*ids, *[self.git.pad_id] * (longest - len(ids))] for ids in flat]
             owners = [row for row, of_image in enumerate(prefixes) for _ in of_image]
             given = {
-                "prefix": torch.tensor(padded, device=images.device),
-                "image_index": torch.tensor(owners, device=images.device),
+                "prefix": torch.tensor(padded, device=device),
+                "image_index": torch.tensor(owners, device=device),
             }
-        sequences, scores = self.git.generate(images, **given, **options)
+        sequences, scores = self.git.write(memory, len(prefixes), **given, **options)
         for ids, sequence, score in zip(flat, sequences.tolist(), scores.tolist(), strict=True):
             yield {"ids": sequence[len(ids) :], "score": score}
 

@@ -1,0 +1,79 @@
+"""Texts without padding: the texts of an image laid end to end in one row, each only as far as it predicts.
+
+A batch of captions padded to its longest one is a third padding, and the decoder would compute all of it. Here an image's
+texts follow each other directly, so that a row is as long as their sum, and sums differ little between images. What
+comes after the last token that predicts something is left out: nothing earlier sees it. Made before a batch goes to its
+device, whose shapes then depend on nothing that the host would have to wait for.
+
+N rows, k texts a row, M = N*k texts of T tokens, Q the longest row, P predicted tokens.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gitbench.errors import GitbenchError
+
+
+class PackedTexts(NamedTuple):
+    """Texts in rows, and what they predict. (A tuple, so that mmengine moves it to a device like any other data.)"""
+
+    tokens: Tensor  # (N, Q) ids, padded at the end of a row
+    positions: Tensor  # (N, Q) where each stands in its own text
+    visible: Tensor  # (N or 1, Q, Q) which tokens of its row each one sees: its own text's past, itself included
+    places: Tensor  # (P,) which of the N*Q tokens predict something
+    targets: Tensor  # (P,) the ids to be predicted
+    owners: Tensor  # (P,) the texts, 0 to M-1, that they belong to
+
+
+def pack(tokens: Tensor, need_predict: Tensor, rows: int, pad_id: int) -> PackedTexts:
+    """Pack M texts (M, T), of which row i holds k = M / rows, from i * k on.
+
+    `need_predict` (M, T) marks the tokens to be predicted; a marked `pad_id` is not, as in the official loss.
+    """
+    count, width = tokens.shape
+    if need_predict.shape != tokens.shape or width < 2:
+        raise GitbenchError(
+            f"tokens {tuple(tokens.shape)} and need_predict {tuple(need_predict.shape)} must agree, with T >= 2"
+        )
+    if not count or not rows or count % rows:
+        raise GitbenchError(f"{count} texts cannot be shared out to {rows} images: pass image_index")
+    given, targets = tokens[:, :-1], tokens[:, 1:]
+    predicted = need_predict[:, 1:].bool() & (targets != pad_id)
+    position = torch.arange(width - 1, device=tokens.device)
+    lengths = (predicted * (position + 1)).amax(1).view(rows, -1)
+    ends = lengths.cumsum(1)
+    longest = max(1, int(ends[:, -1].max()))
+    first = (ends - lengths + longest * torch.arange(rows, device=tokens.device)[:, None]).view(-1, 1)
+    place = first + position  # of every token, (M, T - 1), if it is kept
+    kept = position < lengths.view(-1, 1)
+    owner = torch.arange(count, device=tokens.device)[:, None].expand_as(given)
+
+    def laid_out(values: Tensor, filler: int) -> Tensor:
+        row = values.new_full((rows * longest,), filler)
+        row[place[kept]] = values[kept]
+        return row.view(rows, longest)
+
+    causal = torch.ones(1, longest, longest, dtype=torch.bool, device=tokens.device).tril()
+    if count > rows:
+        owners = laid_out(owner, -1)  # pads see pads, and nobody sees them
+        causal = causal & (owners[:, :, None] == owners[:, None])
+    return PackedTexts(
+        tokens=laid_out(given, pad_id),
+        positions=laid_out(position.expand_as(given), 0),
+        visible=causal,
+        places=place[predicted],
+        targets=targets[predicted],
+        owners=owner[predicted],
+    )
+
+
+def end_to_end(length: int, texts: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Positions (1, Q) and `visible` (1, Q, Q) of rows with `texts` texts of `length` tokens each, Q = texts * length."""
+    position = torch.arange(length, device=device).repeat(texts)
+    owner = torch.arange(texts, device=device).repeat_interleave(length)
+    causal = torch.ones(len(owner), len(owner), dtype=torch.bool, device=device).tril()
+    return position[None], (causal & (owner[:, None] == owner))[None]
