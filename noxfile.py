@@ -88,6 +88,13 @@ def lint(session: nox.Session) -> None:
     session.run("mypy")
 
 
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Speed against Hugging Face and others, about 15 minutes on 2 cores; arguments after -- go to `gitbench bench`."""
+    install(session, "bench")
+    session.run("gitbench", "bench", *session.posargs)
+
+
 @nox.session(venv_backend="none")
 def noise_floor(session: nox.Session) -> None:
     """Spread between replicates of one arm and the judge's error rate on it; arguments after -- go to `gitbench noise-floor`."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import dataclasses
 import importlib.util
+import math
+import re
 import traceback
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +16,8 @@ from gitbench.errors import GitbenchError, unknown_name
 from gitbench.files import resource
 from gitbench.spec import METRICS, Ablation, Arm, Claim
 from gitbench.variants import resolve
+
+CONFIDENCE_CODES = ("S", "SQ", "D", "H")  # how a claim is known: seen, as a quotation, digitised, second-hand
 
 
 def ablation_files() -> dict[str, Path]:
@@ -88,6 +92,7 @@ def check_ablation(ablation: Ablation) -> None:
         where = f"ablation {ablation.name}, profile {profile}"
         if len(set(names)) < len(names):
             raise GitbenchError(f"{where}: two arms have one name: {', '.join(names)}")
+        _check_letters(names, f"{where}: arms")
         if ablation.base not in names:
             raise unknown_name(f"base arm of {where}", ablation.base, names)
         for arm in arms:
@@ -113,6 +118,7 @@ def check_claims(ablation: Ablation) -> None:
     names = [claim.name for claim in ablation.claims]
     if len(set(names)) < len(names):
         raise GitbenchError(f"ablation {ablation.name}: two claims have one name: {', '.join(names)}")
+    _check_letters(names, f"ablation {ablation.name}: claims")
     for claim in ablation.claims:
         where = f"claim '{claim.name}' of {ablation.name}"
         kinds = get_args(get_type_hints(Claim)["kind"])
@@ -148,9 +154,39 @@ def _claim_problem(claim: Claim) -> str | None:
     for name in ("direction", "test", "margin_unit", "level_unit"):
         if (value := getattr(claim, name)) not in (known := get_args(get_type_hints(Claim)[name])):
             return f"{name} '{value}' is unknown: use {' or '.join(known)}"
+    return _number_problem(claim)
+
+
+def _number_problem(claim: Claim) -> str | None:
+    """Return what is wrong with a claim's numbers, or with what must be said of them beforehand."""
+    if not all(map(math.isfinite, (claim.margin, claim.level or 0.0, *(place for _, place in claim.along)))):
+        return "its margin, level and places must be finite numbers: correct them"
     if claim.margin < 0:
         return f"its margin of {claim.margin:g} is negative: use 0 or more"
+    if claim.margin_unit == "range" and claim.margin >= 1:
+        return f"its margin of {claim.margin:g} is the whole range from floor to ceiling or more: use a share, as 0.05"
+    if claim.kind == "equivalent" and claim.margin == 0:
+        return "nothing can be shown to be equivalent within a margin of 0: state one above 0"
+    if not claim.margin_reason.strip():
+        return "it gives no margin_reason: say why this margin, before the first run"
+    if claim.confidence not in CONFIDENCE_CODES:
+        codes = ", ".join(CONFIDENCE_CODES)
+        return f"its confidence '{claim.confidence}' is none of {codes}: what is known from memory alone is no claim"
     return None
+
+
+def _check_letters(names: list[str], where: str) -> None:
+    """Refuse names that LaTeX, whose commands are letters, could not tell apart, before anything is run."""
+    seen: dict[str, str] = {}
+    for name in names:
+        letters = re.sub(r"[^A-Za-z0-9]", "", name).lower()
+        if not letters:
+            raise GitbenchError(
+                f"{where}: '{name}' has no letter of a to z: name it so that a command can hold its numbers"
+            )
+        if letters in seen:
+            raise GitbenchError(f"{where}: '{seen[letters]}' and '{name}' differ in no letter: rename one of them")
+        seen[letters] = name
 
 
 def _check_fields(ablation: Ablation, arms: tuple[Arm, ...], where: str) -> None:

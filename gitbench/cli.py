@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from gitbench import cli_bundle, cli_lock, cli_noise, cli_report, cli_run
+from gitbench import cli_bench, cli_bundle, cli_lock, cli_noise, cli_report, cli_run
 from gitbench.cli_study import study_of, study_options
 from gitbench.errors import GitbenchError
 
@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_report.add(commands)
     cli_bundle.add(commands)
     cli_noise.add(commands)
+    cli_bench.add(commands)
     cli_lock.add(commands)
 
     scenes = commands.add_parser("scenes", help="draw scenes of the embedded world with their captions")

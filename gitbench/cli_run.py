@@ -33,6 +33,11 @@ def add(commands: Any) -> None:
     study_options(run)
     run.add_argument("--seeds", type=int, metavar="N", help="replicates per arm (default: the profile's)")
     run.add_argument("--jobs", type=int, metavar="N", help="runs at a time (default: one per CPU core or GPU share)")
+    run.add_argument(
+        "--pack",
+        choices=("auto", "processes", "stacked", "off"),
+        help="how runs share a GPU: measured (auto, the default there), several processes, seeds stacked in one, not at all",
+    )
     run.add_argument("--out", type=Path, metavar="DIR", help="where the report goes (default: reports/results/...)")
     run.add_argument(
         "--cfg-options",
@@ -69,7 +74,8 @@ def _run(arguments: argparse.Namespace) -> int:
         return 0
     from gitbench.runs.launch import launch
 
-    return _finish(arguments, plan, launch(plan, _command(arguments, plan), arguments.jobs, arguments.plain))
+    outcome = launch(plan, _command(arguments, plan), arguments.jobs, arguments.plain, pack=arguments.pack)
+    return _finish(arguments, plan, outcome)
 
 
 def _run_until_decided(arguments: argparse.Namespace) -> int:
@@ -77,6 +83,8 @@ def _run_until_decided(arguments: argparse.Namespace) -> int:
     from gitbench.runs.plan import with_seeds
     from gitbench.runs.progress import duration
 
+    if arguments.pack is not None:
+        raise GitbenchError("--pack does not go with --until-decided, which measures by itself: leave one of them out")
     budget = None if arguments.budget is None else parse_budget(arguments.budget)
     most = MAX_SEEDS if arguments.max_seeds is None else arguments.max_seeds
     first = _plan(arguments)

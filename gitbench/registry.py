@@ -8,9 +8,20 @@ from __future__ import annotations
 
 from mmengine.registry import Registry, root
 
+from gitbench.variants import BUILDERS
+
 SCOPE = "gitbench"
 
-VARIANTS = Registry("variant", scope=SCOPE, locations=["gitbench.variants"])
+
+class _Variants(Registry):
+    """Reads `gitbench.variants`, which can be listed without mmengine; what is added there later is here as well."""
+
+    def __init__(self) -> None:
+        super().__init__("variant", scope=SCOPE, locations=["gitbench.variants"])
+        self._module_dict = BUILDERS
+
+
+VARIANTS = _Variants()
 
 _CHILDREN = {
     name: Registry(parent.name, parent=parent, scope=SCOPE, locations=["gitbench.training"])

@@ -22,7 +22,8 @@ from gitbench.files import load_json, write_json
 from gitbench.models.encoder import ImageEncoder
 from gitbench.models.pair_encoder import PairEncoder, contrastive_loss, set_initial_values
 from gitbench.report.costs import cost_heading, cost_names, cost_text
-from gitbench.runs import launch, pretraining
+from gitbench.runs import pool as pool_module
+from gitbench.runs import pretraining
 from gitbench.runs.estimate import IMAGE_SHARE, estimate_seconds, pretraining_to_do
 from gitbench.runs.plan import Plan, make_plan, write_plan
 from gitbench.runs.progress import Display
@@ -428,9 +429,9 @@ def test_tables_have_the_shared_seconds_only_where_a_run_has_them():
 def test_the_launcher_hands_pretraining_to_the_display(tiny_plan):
     ours, theirs = multiprocessing.Pipe()
     heard = []
-    pool = object.__new__(launch._Pool)
+    pool = object.__new__(pool_module.Pool)
     pool.display = SimpleNamespace(pretraining=lambda *said: heard.append(said))  # type: ignore[assignment]
-    run_of = launch.Job(run=tiny_plan.runs[0], connection=ours)
+    run_of = pool_module.Job(run=tiny_plan.runs[0], connection=ours)
     theirs.send(("pretraining", 2, 5))
     pool._read(run_of)
     assert heard == [(tiny_plan.runs[0], 2, 5)] and run_of.message == ""

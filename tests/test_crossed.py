@@ -19,11 +19,14 @@ from gitbench.judge.crossed import crossed_interval, mean_squares
 from gitbench.judge.frame import PlannedRun, Study, StudyArm
 from gitbench.judge.intervals import t_interval
 from gitbench.judge.resample import Comparison, Side
+from gitbench.judge.sample import sample
 from gitbench.metrics.aggregate import CORPUS_METRICS, from_totals, scores_from_totals, statistics
 from gitbench.metrics.captions import BLEU_COLUMNS, bleu, cider_d
+from gitbench.spec import Claim
 
 WORDS = ["a", "red", "blue", "small", "large", "circle", "square", "left", "of", "the", "green", "star", "above", "two"]
 SEEDS, COUNT = 4, 60
+PAIR = {"large": 1.0, "base": -1.0}
 
 
 def test_mean_squares_by_hand():
@@ -167,7 +170,7 @@ def _recorded(folder: Path, arm: str, metric: str) -> np.ndarray:
 @pytest.mark.parametrize("metric", [*CORPUS_METRICS, "CIDEr", "test_nll"])
 def test_reaggregation_gives_the_recorded_scores(captions, metric):
     folder, study = captions
-    found = resample.load_comparison(study, folder, "large", "base", metric)
+    found = resample.load_comparison(study, folder, metric, PAIR)
     expected = _recorded(folder, "large", metric) - _recorded(folder, "base", metric)
     assert found.by_replicate() == pytest.approx(expected, abs=1e-9)
     assert found.table().mean(axis=1).to_numpy() == pytest.approx(expected, abs=1e-9)
@@ -176,17 +179,17 @@ def test_reaggregation_gives_the_recorded_scores(captions, metric):
 
 def test_averaging_bleu_per_image_would_give_another_number(captions):
     folder, study = captions
-    found = resample.load_comparison(study, folder, "large", "base", "BLEU-4")
+    found = resample.load_comparison(study, folder, "BLEU-4", PAIR)
     averaged = [scores_from_totals(side.parts, "BLEU-4").mean(axis=1) for side in found.sides]
     assert abs((averaged[0] - averaged[1]).mean() - found.by_replicate().mean()) > 1.0
-    loss = resample.load_comparison(study, folder, "large", "base", "test_nll")
+    loss = resample.load_comparison(study, folder, "test_nll", PAIR)
     ratios = [(side.parts[..., 0] / side.parts[..., 1]).mean(axis=1) for side in loss.sides]
     assert abs((ratios[0] - ratios[1]).mean() - loss.by_replicate().mean()) > 1e-4
 
 
 def test_a_mean_over_images_is_its_own_jackknife(captions):
     folder, study = captions
-    table = resample.load_comparison(study, folder, "large", "base", "CIDEr").table()
+    table = resample.load_comparison(study, folder, "CIDEr", PAIR).table()
     stored = [pd.read_parquet(folder / "runs" / f"{arm}2" / "per_image.parquet")["CIDEr"] for arm in ("large", "base")]
     assert table.loc[2].to_numpy() == pytest.approx((stored[0] - stored[1]).to_numpy(), abs=1e-8)
 
@@ -194,8 +197,8 @@ def test_a_mean_over_images_is_its_own_jackknife(captions):
 @pytest.mark.parametrize("metric", [*CORPUS_METRICS, "CIDEr", "test_nll"])
 def test_bootstrap_and_jackknife_agree(captions, metric):
     folder, study = captions
-    jackknife = resample.crossed_difference(study, folder, "large", "base", metric)
-    bootstrap = resample.paired_bootstrap(study, folder, "large", "base", metric, resamples=4000)
+    found = resample.load_comparison(study, folder, metric, PAIR)
+    jackknife, bootstrap = crossed_interval(found.table()), resample.bootstrap_interval(found, 4000)
     assert bootstrap.mean == pytest.approx(jackknife.mean, abs=1e-9)
     assert bootstrap.se == pytest.approx(jackknife.se, rel=0.1)
     assert bootstrap.rest_sd == pytest.approx(jackknife.rest_sd, rel=0.12)
@@ -215,21 +218,65 @@ def test_scores_of_many_totals_are_those_of_each(captions):
 
 def test_images_are_drawn_together_for_both_arms(captions):
     folder, study = captions
-    found = resample.load_comparison(study, folder, "large", "large", "BLEU-4")
+    twin = tuple(PlannedRun(arm="twin", replicate=r, run_key=f"large{r}") for r in range(SEEDS))
+    arms = (*study.arms, dataclasses.replace(study.arms[0], name="twin"))
+    both = dataclasses.replace(study, arms=arms, runs=(*study.runs, *twin))
+    found = resample.load_comparison(both, folder, "BLEU-4", {"large": 1.0, "twin": -1.0})
     assert not resample.image_draws(found, 50).any()  # an arm against itself never differs, whichever images are drawn
-    real = resample.load_comparison(study, folder, "large", "base", "BLEU-4")
+    real = resample.load_comparison(study, folder, "BLEU-4", PAIR)
     draws = resample.image_draws(real, 300, seed=3)
     assert draws.shape == (300, SEEDS) and draws.std() > 0
     assert (draws == resample.image_draws(real, 300, seed=3)).all()
 
 
-def test_an_interaction_is_a_difference_of_gains(captions):
+WORDS_OF_A_CLAIM = dict.fromkeys(("margin_reason", "says", "quote", "where", "confidence"), "x")
+KINDS = {
+    "better": {"reference": "base"},
+    "interaction": {"reference": "base", "treatment_from": "small", "reference_from": "tiny"},
+    "one start": {"reference": "base", "treatment_from": "tiny", "reference_from": "tiny"},
+    "trend": {"reference": "tiny", "along": (("tiny", 0.0), ("base", 1.0), ("large", 4.0))},
+    "threshold": {"level": 20.0},
+    "share": {"level": 0.25, "level_unit": "range"},
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("metric", ["BLEU-4", "CIDEr"])
+def test_every_kind_of_claim_has_its_interval_over_seeds_and_images(captions, name, metric):
     folder, study = captions
-    steps = {"treatment_from": "small", "reference_from": "tiny"}
-    found = resample.crossed_difference(study, folder, "large", "base", "BLEU-4", **steps)
-    scores = {arm: _recorded(folder, arm, "BLEU-4") for arm in ("large", "small", "base", "tiny")}
-    gains = scores["large"] - scores["small"] - (scores["base"] - scores["tiny"])
-    assert found.mean == pytest.approx(gains.mean(), abs=1e-9)
+    kind = {"one start": "interaction", "share": "threshold"}.get(name, name)
+    claim = Claim(
+        name=name, kind=kind, metric=metric, treatment="large", margin=0, margin_unit="metric", **KINDS[name],
+        **WORDS_OF_A_CLAIM,
+    )  # fmt: skip
+    study = dataclasses.replace(
+        study,
+        arms=tuple(dataclasses.replace(arm, role="floor" if arm.name == "small" else "arm") for arm in study.arms),
+        yardstick_key="0",
+    )
+    (folder / "yardsticks").mkdir(exist_ok=True)
+    ceiling = {"kind": "grammar", "ceiling": {metric: {"value": 90.0}}}
+    (folder / "yardsticks" / "0.json").write_text(json.dumps(ceiling), encoding="utf-8")
+    values = {arm.name: pd.Series(_recorded(folder, arm.name, metric)) for arm in study.arms}
+    judged = sample(claim, values, values["small"], 90.0)
+    found = resample.crossed_claim(study, folder, claim)
+    assert judged.replicates == tuple(range(SEEDS))
+    assert found.mean == pytest.approx(np.mean(judged.differences), abs=1e-9)
+    assert found.low < found.mean < found.high and (found.replicates, found.images) == (SEEDS, COUNT)
+    seeds = found.seed_sd**2 + found.rest_sd**2 / COUNT  # what one seed varies by, on these images
+    assert seeds == pytest.approx(np.var(judged.differences, ddof=1)) or found.seed_sd == 0
+
+
+def test_a_level_of_an_unknown_range_has_no_interval(captions):
+    folder, study = captions
+    own = {**KINDS["share"], **WORDS_OF_A_CLAIM, "treatment": "large", "metric": "BLEU-4"}
+    claim = Claim(name="share", kind="threshold", margin=0, margin_unit="metric", **own)
+    assert resample.crossed_claim(study, folder, claim) is None
+
+
+def crossed(study: Study, folder: Path, metric: str, weights=PAIR):
+    found = resample.load_comparison(study, folder, metric, weights)
+    return None if found is None else crossed_interval(found.table())
 
 
 def test_questions_about_one_image_are_one_cluster(tmp_path):
@@ -244,10 +291,7 @@ def test_questions_about_one_image_are_one_cluster(tmp_path):
                 _write(tmp_path / name, f"{arm}{replicate}", table, {"VQA": float(table["VQA"].mean())})
                 _write(tmp_path / f"{name}-loose", f"{arm}{replicate}", table.drop(columns="image"), {"VQA": 1.0})
     study = _study(("base", "large"), 4)
-    once, five, loose = (
-        resample.crossed_difference(study, tmp_path / name, "large", "base", "VQA")
-        for name in ("one", "five", "five-loose")
-    )
+    once, five, loose = (crossed(study, tmp_path / name, "VQA") for name in ("one", "five", "five-loose"))
     assert five.images == 50 and five.high == pytest.approx(once.high) and five.low == pytest.approx(once.low)
     assert loose.images == 250 and loose.high - loose.low < five.high - five.low
 
@@ -259,7 +303,7 @@ def test_images_without_a_value_take_no_part(tmp_path):
             values = np.where(np.arange(40) % 4 == 0, np.nan, rng.normal(30, 5, 40))
             table = pd.DataFrame({"image_id": [f"i{i}" for i in range(40)], "SceneF1": values})
             _write(tmp_path, f"{arm}{replicate}", table, {"SceneF1": float(np.nanmean(values))})
-    found = resample.crossed_difference(_study(("base", "large"), 3), tmp_path, "large", "base", "SceneF1")
+    found = crossed(_study(("base", "large"), 3), tmp_path, "SceneF1")
     expected = [_scene(tmp_path, "large", r) - _scene(tmp_path, "base", r) for r in range(3)]
     assert found.mean == pytest.approx(np.mean(expected), abs=1e-9) and found.high > found.mean
 
@@ -272,16 +316,16 @@ def _scene(folder: Path, arm: str, replicate: int) -> float:
 
 def test_what_cannot_be_compared_gives_none(captions, tmp_path):
     folder, study = captions
-    assert resample.crossed_difference(study, folder, "large", "base", "SPICE") is None
+    assert crossed(study, folder, "SPICE") is None
     one = dataclasses.replace(study, runs=tuple(run for run in study.runs if run.replicate == 0))
-    assert resample.crossed_difference(one, folder, "large", "base", "CIDEr") is None
+    assert crossed(one, folder, "CIDEr") is None
     table = pd.DataFrame({"image_id": ["a", "b"], "CIDEr": [1.0, 2.0]})
     for arm in ("base", "large"):
         for replicate in range(2):
             _write(tmp_path, f"{arm}{replicate}", table, {"CIDEr": 1.5}, overridden=(arm, replicate) == ("large", 1))
-    assert resample.crossed_difference(_study(("base", "large"), 2), tmp_path, "large", "base", "CIDEr") is None
+    assert crossed(_study(("base", "large"), 2), tmp_path, "CIDEr") is None
     with pytest.raises(GitbenchError, match="unknown arm 'lage': did you mean 'large'"):
-        resample.crossed_difference(study, folder, "lage", "base", "CIDEr")
+        crossed(study, folder, "CIDEr", {"lage": 1.0, "base": -1.0})
 
 
 def test_runs_on_other_images_are_refused(tmp_path):
@@ -290,12 +334,12 @@ def test_runs_on_other_images_are_refused(tmp_path):
             table = pd.DataFrame({"image_id": [f"i{first + i}" for i in range(5)], "CIDEr": np.arange(5.0)})
             _write(tmp_path, f"{arm}{replicate}", table, {"CIDEr": 2.0})
     with pytest.raises(GitbenchError, match="other images"):
-        resample.crossed_difference(_study(("base", "large"), 2), tmp_path, "large", "base", "CIDEr")
+        crossed(_study(("base", "large"), 2), tmp_path, "CIDEr")
 
 
 def test_a_thousand_resamples_take_about_a_second():
     rng = np.random.default_rng(0)
-    sides = tuple(Side(sign=sign, parts=rng.integers(1, 20, (5, 500, 23)).astype(float)) for sign in (1, -1))
+    sides = tuple(Side(weight=sign, parts=rng.integers(1, 20, (5, 500, 23)).astype(float)) for sign in (1.0, -1.0))
     found = Comparison(metric="METEOR", replicates=tuple(range(5)), images=tuple(map(str, range(500))), sides=sides)
     began = time.process_time()
     interval = resample.bootstrap_interval(found, 1000)

@@ -9,6 +9,7 @@ from helpers_runs import CLAIM, make_work_dir, run_key
 
 from gitbench.files import write_json
 from gitbench.judge import answer, judge_study
+from gitbench.judge.answer import verdict_sentence
 from gitbench.judge.claims import INCOMPLETE, INCONCLUSIVE, NOT_TESTABLE, REFUTED, SUPPORTED, decide
 from gitbench.judge.compare import paired_difference, smallest_n_sign_flip
 from gitbench.judge.frame import build_frame, load_study
@@ -68,6 +69,13 @@ def test_word_by_where_the_bounds_lie(tmp_path, kind, shift, word):
 def test_improvement_below_the_margin_is_said(tmp_path):
     study, verdict = judge(tmp_path, NOISE + 1.2, change=IN_POINTS)
     assert "small improvement is there, but it is credibly less than the margin" in answer(study, [verdict])
+
+
+def test_a_sentence_begins_with_a_capital_unless_it_begins_with_an_arm(tmp_path):
+    _, decided = judge(tmp_path / "a", NOISE - 3, change=IN_POINTS)
+    assert verdict_sentence(decided).startswith("large (4 x 256) brings no improvement")
+    _, left = judge(tmp_path / "b", NOISE + 1.5, change=IN_POINTS)
+    assert verdict_sentence(left).startswith("It stays open for large (4 x 256)")
 
 
 def test_improvement_of_unclear_size_is_said(tmp_path):

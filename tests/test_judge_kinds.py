@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from statsmodels.stats.multitest import multipletests
 
-from gitbench.ablations import check_claims
+from gitbench.ablations import check_ablation, check_claims
 from gitbench.errors import GitbenchError
 from gitbench.judge import judge_claim, judge_study
 from gitbench.judge.answer import answer, measured_difference, verdict_sentence
@@ -20,7 +20,8 @@ from gitbench.judge.rules import least_p, p_values
 from gitbench.judge.sample import slopes
 from gitbench.judge.sequential import sequential_p
 from gitbench.report.figures import claim_sides, difference_figure
-from gitbench.spec import Ablation, Claim
+from gitbench.spec import Ablation, Arm, Claim, TaskSpec
+from gitbench.tasks import claims_for
 
 FLOOR, CEILING = 20.0, 180.0
 
@@ -167,7 +168,7 @@ def test_threshold_by_where_the_mean_lies(level, direction, margin, word):
     said = verdict_sentence(verdict)
     if word == SUPPORTED:
         assert said.startswith(
-            f"D (arm d) lies {'above' if direction == 'up' else 'below'} the level of {level:g} points"
+            f"d (arm d) lies {'above' if direction == 'up' else 'below'} the level of {level:g} points"
         )
     assert "distance from the level" in said and "n = 5 seeds" in said
 
@@ -350,6 +351,13 @@ def test_a_claim_among_others_needs_more_seeds_than_alone():
         (claim_of("better", margin=-1.0), "margin of -1 is negative"),
         (claim_of("worse"), "unknown kind of claim 'worse' of ab"),
         (claim_of("interaction"), "names treatment_from and reference_from"),
+        (claim_of("better", margin=math.nan), "must be finite numbers"),
+        (claim_of("threshold", reference="", level=math.inf), "must be finite numbers"),
+        (claim_of("trend", along=(("a", 0.0), ("b", math.nan), ("d", 1.0))), "must be finite numbers"),
+        (claim_of("better", margin=5.0, margin_unit="range"), "margin of 5 is the whole range .* use a share"),
+        (claim_of("equivalent"), "within a margin of 0: state one above 0"),
+        (claim_of("better", margin_reason=" "), "gives no margin_reason"),
+        (claim_of("better", confidence="U"), "confidence 'U' is none of S, SQ, D, H"),
     ],
 )
 def test_claims_that_cannot_be_judged_are_refused(claim, problem):
@@ -364,6 +372,77 @@ def test_good_claims_are_accepted_and_names_must_differ():
     assert CLAIMS["trend"].arms == ("d", "a", "b") and CLAIMS["threshold"].arms == ("d",)
     with pytest.raises(GitbenchError, match="two claims have one name"):
         check_claims(dataclasses.replace(ablation, claims=(CLAIMS["better"], CLAIMS["better"])))
+
+
+def test_names_that_latex_could_not_tell_apart_are_refused_before_anything_runs():
+    def with_claims(*names: str) -> Ablation:
+        claims = tuple(claim_of("better", name=name) for name in names)
+        return Ablation(name="ab", title="", question="", axis="decoder", arms={}, claims=claims)
+
+    check_claims(with_claims("a-b", "a-c", "ab2"))
+    for names, said in (
+        (("a-b", "aB"), "'a-b' and 'aB' differ in no letter"),
+        (("a", "\N{GREEK SMALL LETTER BETA}"), "has no letter of a to z"),
+    ):
+        with pytest.raises(GitbenchError, match=said):
+            check_claims(with_claims(*names))
+    arms = tuple(Arm(name=name, variants={"decoder": "self_1x64"}) for name in ("base", "Large", "large"))
+    with pytest.raises(GitbenchError, match="'Large' and 'large' differ in no letter: rename one"):
+        check_ablation(Ablation(name="ab", title="", question="", axis="decoder", arms={"smoke": arms}))
+
+
+def test_another_task_drops_what_is_in_points_of_captions():
+    level = claim_of("threshold", reference="", level=0.5, level_unit="range")
+    claims = (*CLAIMS.values(), level)
+    kept = claims_for(claims, TaskSpec(name="vqa"))
+    assert [claim.name for claim in kept] == ["better", "interaction", "trend", "threshold"]
+    assert kept[-1].level_unit == "range" and {claim.metric for claim in kept} == {"VQA"}
+    assert claims_for(claims, TaskSpec()) == claims
+
+
+# ---- what a reader is told of skewed noise, and what is no draw at all ----------------------------------------------
+
+
+def test_noise_of_one_arm_alone_is_said():
+    even = judged(CLAIMS["better"], scores=steps(2.0))[0]
+    assert not even.notes
+    (note,) = judged(CLAIMS["threshold"], scores=steps(2.0))[0].notes
+    assert "rests on the noise of one arm, d" in note and "up to 17 % of studies" in note
+    wide = pd.DataFrame({"a": 90 + NOISE[::-1] / 30, "d": 95 + 4 * NOISE})
+    (note,) = judged(CLAIMS["better"], scores=wide)[0].notes
+    assert note.startswith("arm d varies 120 times as much as any other")
+    still = pd.DataFrame({"a": 90 + 0 * NOISE, "d": 95 + 4 * NOISE})
+    assert "arm d varies alone" in judged(CLAIMS["better"], scores=still)[0].notes[0]
+
+
+def test_differences_that_vary_by_rounding_alone_are_no_draws():
+    scores = pd.DataFrame({"a": 96 + 40 * NOISE})
+    scores["d"] = scores["a"] + 1 / 3
+    assert scores["d"].sub(scores["a"]).std() > 0  # by rounding
+    verdict = judged(CLAIMS["better"], scores=scores)[0]
+    assert verdict.word == NOT_TESTABLE and "do not vary at all" in verdict.reason
+
+
+DAMAGE = {
+    "twice": ("runs", {"replicate": 0}),
+    "no arm": ("runs", {"arm": "z"}),
+    "a way out": ("runs", {"run_key": "../../b"}),
+    "kind": ("claims", {"kind": "sure"}),
+    "margin": ("claims", {"margin": math.nan}),
+    "text": ("claims", {"margin": "wide"}),
+}
+
+
+@pytest.mark.parametrize("change", DAMAGE)
+def test_a_study_that_does_not_fit_together_is_damaged(tmp_path, change):
+    runs = tuple(PlannedRun(arm="a", replicate=each, run_key=str(each)) for each in (0, 1))
+    values = dataclasses.asdict(study_of(CLAIMS["better"], runs=runs))
+    part, update = DAMAGE[change]
+    values[part] = [*values[part][:-1], values[part][-1] | update]
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / "ab.x.x.json").write_text(json.dumps(values))
+    with pytest.raises(GitbenchError, match="damaged: delete it and run the ablation again"):
+        load_study(tmp_path, "ab", "x", "x")
 
 
 @pytest.mark.parametrize("kind", list(CLAIMS))

@@ -11,7 +11,16 @@ from gitbench.cli import main
 from gitbench.errors import GitbenchError
 from gitbench.judge import lock
 from gitbench.judge.frame import load_study
-from gitbench.judge.lock import FIX, claim_hash, differences, lock_deviations, read_lock, stated_claims, write_lock
+from gitbench.judge.lock import (
+    FIX,
+    claim_hash,
+    differences,
+    lock_deviations,
+    read_lock,
+    read_since,
+    stated_claims,
+    write_lock,
+)
 from gitbench.runs.provenance import provenance
 from gitbench.spec import Claim
 
@@ -127,6 +136,36 @@ def test_runs_older_than_the_lock_are_said_to_be(tmp_path):
     assert (found.runs, found.of) == (1, 6)
     (work_dir / "runs" / run_key("large", 0) / "provenance.json").unlink()  # nothing is known of it
     assert lock_deviations(study, work_dir) == ()
+
+
+def test_the_lock_says_since_when_a_claim_stands(tmp_path):
+    path = tmp_path / "claims.lock"
+    write_lock(path, {"a/first": "1", "a/other": "2"})
+    assert read_since(path) == {}  # nobody knows when these were stated
+    write_lock(path, {"a/first": "1", "a/other": "3", "a/new": "4"})
+    since = read_since(path)
+    assert set(since) == {"a/other", "a/new"} and all(each.endswith("Z") and each > "2026" for each in since.values())
+    write_lock(path, {"a/first": "1", "a/other": "3"})
+    assert read_since(path) == {"a/other": since["a/other"]}
+    path.write_text(json.dumps({"claims": {}, "since": [1]}))
+    with pytest.raises(GitbenchError, match="claims.lock is damaged"):
+        read_since(path)
+
+
+def test_a_claim_younger_than_unlocked_runs_was_added_after_them(tmp_path, monkeypatch):
+    claim = Claim(**CLAIM)
+    path = tmp_path / "claims.lock"
+    monkeypatch.setattr("gitbench.judge.lock.lock_path", lambda: path)
+    where = study_with(tmp_path, None)  # three replicates, started on the first, second and third of January
+    for since, hashed, expected in (
+        ("2026-01-02T12:00:00Z", claim_hash(claim), {"added": 4, "unlocked": 2}),
+        ("2025-12-31T00:00:00Z", claim_hash(claim), {"unlocked": 6}),
+        ("2026-02-01T00:00:00Z", "another claim", {"unlocked": 6}),
+        ("", claim_hash(claim), {"unlocked": 6}),
+    ):
+        path.write_text(json.dumps({"claims": {NAME: hashed}, "since": {NAME: since}}))
+        found = lock_deviations(*where)
+        assert {each.kind: each.runs for each in found} == expected
 
 
 def test_another_task_judges_the_same_claim_by_its_own_score(tmp_path):

@@ -230,13 +230,13 @@ def test_ceiling_of_candidates_is_an_ordinary_score(scorer):
 
 def test_references_are_tokenized_once(scorer, monkeypatch):
     calls = []
-    real = tokenize_module.tokenize
+    real = scorer.tokenizer.tokenize
 
-    def counting(texts, timeout):
+    def counting(texts):
         calls.append(len(texts))
-        return real(texts, timeout)
+        return real(texts)
 
-    monkeypatch.setattr("gitbench.metrics.scorer.tokenize", counting)
+    monkeypatch.setattr(scorer.tokenizer, "tokenize", counting)
     references = dict(REFERENCES, e=["a new set of references"])
     predictions = dict(PREDICTIONS, e="a set")
     first = scorer.score(predictions, references)

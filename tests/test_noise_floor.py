@@ -131,7 +131,7 @@ def test_measured_values_and_the_file_they_are_kept_in(tmp_path):
         load_noise_floor(tmp_path, "cpu", "scenes")
 
 
-def test_detectable_uses_the_pairs_where_there_are_and_the_floor_where_not():
+def test_detectable_asks_the_floor_and_the_pairs():
     floors = _floor(2.0)
     edge = floors["CIDEr"].mde
     assert detectable(-1.01 * edge, "CIDEr", floors, 3) and not detectable(0.99 * edge, "CIDEr", floors, 3)
@@ -139,11 +139,14 @@ def test_detectable_uses_the_pairs_where_there_are_and_the_floor_where_not():
     assert not detectable(1.01 * edge, "CIDEr", floors, 2)
     assert not detectable(100.0, "CIDEr", floors, 1)
     paired = minimum_detectable(0.5, 3)
-    assert paired < edge and detectable(1.01 * paired, "CIDEr", floors, 3, paired_sd=0.5)
-    assert not detectable(0.99 * paired, "CIDEr", floors, 3, paired_sd=0.5)
-    assert not detectable(1.01 * paired, "CIDEr", floors, 2, paired_sd=0.5)  # two pairs give no spread to rely on
+    assert paired < edge and not detectable(1.01 * paired, "CIDEr", floors, 3, paired_sd=0.5)  # a small sd may be luck
+    assert detectable(1.01 * edge, "CIDEr", floors, 3, paired_sd=0.5)
+    wide = minimum_detectable(9.0, 3)
+    assert wide > edge and not detectable(0.99 * wide, "CIDEr", floors, 3, paired_sd=9.0)
+    assert detectable(1.01 * paired, "CIDEr", {}, 3, paired_sd=0.5)
+    assert not detectable(0.99 * paired, "CIDEr", {}, 3, paired_sd=0.5)
     assert detectable(0.1, "CIDEr", {}, 3) and detectable(0.1, "BLEU-4", floors, 3)  # not measured
-    assert not detectable(0.0, "CIDEr", {}, 3)
+    assert not detectable(0.0, "CIDEr", {}, 3) and not detectable(math.nan, "CIDEr", {}, 3)
 
 
 def test_nothing_below_the_minimum_detectable_effect_is_bold(tmp_path):
@@ -169,7 +172,7 @@ def test_nothing_below_the_minimum_detectable_effect_is_bold(tmp_path):
     two.loc[two["arm"] == "large", "value"] = [90.0, 90.1]
     two.loc[two["arm"] == "base", "value"] = [80.0, 80.1]
     assert tables.best_arms(two, study) == {"CIDEr": "large"}
-    assert tables.best_arms(two, study, _floor(2.0)) == {}  # of two pairs the sd is not relied on: the floor's is
+    assert tables.best_arms(two, study, _floor(2.0)) == {}  # two lucky pairs: the floor knows better
 
 
 def test_real_pairs_are_found_beside_the_noise_floor(tmp_path):

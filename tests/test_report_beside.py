@@ -12,7 +12,7 @@ from gitbench.judge.crossed import crossed_interval
 from gitbench.judge.frame import PlannedRun, StudyArm, build_frame, load_study
 from gitbench.judge.lock import LockDeviation
 from gitbench.judge.noise import NoiseFloor
-from gitbench.report.beside import NOT_OBTAINED, beside_markdown, beside_tables, paper_numbers
+from gitbench.report.beside import NO_NUMBERS, NOT_OBTAINED, beside_markdown, beside_tables, paper_numbers
 from gitbench.report.content import gather
 from gitbench.report.evidence import Evidence, evidence_lines, gather_evidence, noise_line
 from gitbench.report.figures import difference_figure, score_figure, yardstick_lines
@@ -72,9 +72,24 @@ def test_grid_is_matched_by_rank_and_differences_are_those_of_the_figure(grid):
     places = {row[5]: row[:2] for row in figure.rows}
     assert places["small_least"] == ("Base", "4M") and places["large_some"] == ("Huge", "14M")
     assert places["base"] == ("Large", "0.8B")
-    saturates, gains = study.claims
+    saturates, gains = study.claims[:2]
     assert paper_numbers(study, saturates)[0].startswith("\N{MINUS SIGN}1.6 points CIDEr on COCO")  # 132.0 - 133.6
     assert paper_numbers(study, gains)[0].startswith("+4.2 points CIDEr on COCO")  # (144.8 - 142.2) - (132.0 - 133.6)
+
+
+def test_a_trend_has_the_figures_slope_and_a_level_is_not_the_figures(grid):
+    study, _ = grid
+    base = study.claims[0]
+    along = (("large_least", 0.0), ("large_some", 1.0), ("large_all", 2.0))
+    trend = dataclasses.replace(base, kind="trend", treatment="large_all", reference="large_least", along=along)
+    values = figure_4().query("benchmark == 'COCO' and size == 'Huge'")["value"].to_numpy()
+    theirs, code = paper_numbers(study, trend)
+    assert code == "D" and theirs.startswith(
+        f"{np.polyfit([0, 1, 2], values, 1)[0]:+.1f} points CIDEr on COCO per step ("
+    )
+    assert all(f"{value:.1f}" in theirs for value in values)
+    level = dataclasses.replace(base, kind="threshold", treatment="large_all", reference="", level=60.0)
+    assert paper_numbers(study, level) == (NO_NUMBERS, level.confidence)
 
 
 def test_what_was_not_obtained_is_said_to_be_so(tmp_path):
@@ -104,6 +119,9 @@ def test_figure_4_is_27_numbers_and_stands_on_axes_of_its_own(tmp_path, grid):
     content = dataclasses.replace(
         content, study=study, frame=frame, paper_claims=claims, amounts={arm.name: 300 for arm in study.arms}
     )
+    with style(COLUMN):  # a phone's: one panel below the other
+        tall = scale_figure(content, "CIDEr", COLUMN)
+    assert tall is not None and len(tall.axes) == 4 and tall.get_figheight() > 2 * tall.get_figwidth() == 2 * COLUMN
     with style(TEXT):
         figure = scale_figure(content, "CIDEr", TEXT)
     assert figure is not None and len(figure.axes) == 4 and figure.get_figwidth() == TEXT
@@ -163,7 +181,7 @@ def test_evidence_holds_both_intervals_with_shares(tmp_path):
         "Student-t interval" in lines["seeds, on these test images"] and "n = 5" in lines["seeds, on these test images"]
     )
     assert f"{100 * crossed.image_share:.0f} % images" in lines["seeds and test images"]
-    assert lines["looks"] == "the number of seeds was fixed beforehand"
+    assert lines["looks"] == "no earlier report of this study had another number of seeds"
     assert lines["noise floor"].startswith("not measured")
     assert lines["exact sign-flip test"].startswith("p ")
 
@@ -174,6 +192,17 @@ def test_evidence_without_images_or_with_few_seeds_says_so(tmp_path):
     lines = dict(evidence_lines(verdicts[0], found))
     assert found.crossed is None and lines["seeds and test images"].startswith("not measured")
     assert "cannot reach 0.05 with fewer than 5 seeds" in lines["exact sign-flip test"]
+
+
+@pytest.mark.parametrize("kind", ["trend", "threshold"])
+def test_every_kind_of_claim_has_its_interval_over_seeds_and_images(tmp_path, kind):
+    along = (("small", 0.0), ("base", 1.0), ("large", 2.0))
+    shape = {"along": along, "reference": "small"} if kind == "trend" else {"reference": "", "level": 60.0}
+    claim = CLAIM | {"kind": kind, "margin": 0.0, "margin_unit": "metric"} | shape
+    study, _, verdicts = load(tmp_path, claims=(claim,))
+    found = gather_evidence(study, tmp_path, verdicts, {})["larger-no-better"]
+    assert found.crossed is not None and found.crossed.images == 12
+    assert dict(evidence_lines(verdicts[0], found))["seeds and test images"].startswith("95 % interval")
 
 
 def test_evidence_lists_looks_changes_and_the_family(tmp_path):

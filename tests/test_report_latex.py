@@ -111,3 +111,55 @@ def test_a_real_latex_takes_both_files(tmp_path):
     )
     assert told.returncode == 0, told.stdout[-800:]
     assert (tmp_path / "paper.pdf").stat().st_size > 5000 and "Overfull" not in told.stdout
+
+
+def test_any_letter_of_a_name_ends_in_something_that_latex_takes():
+    text = latex_escape("flickr\u21928k caf\u00e9 \u03b2 \u2265 5\n\\input \u2032 \u2026 \u732b")
+    assert text == "flickr$\\rightarrow$8k cafe ? $\\geq$ 5 \\textbackslash{}input ' \\dots{} ?"
+    assert command_name("caf\u00e9", "\u03b2") == "\\gbCafeGreekSmallLetterBeta"
+    assert command_name("a", "\u03b2") != command_name("a", "\u03b3")
+
+
+def test_a_title_of_two_lines_cannot_leave_its_comment(tmp_path):
+    import dataclasses
+
+    frame, study, verdicts = load(tmp_path)
+    text = numbers_text(frame, dataclasses.replace(study, title="one\n\\input{two}", data="d\u00e9\u21928"), verdicts)
+    assert all(line.startswith(("%", "\\newcommand{\\gb")) for line in text.splitlines())
+    assert "".join(line for line in text.splitlines() if not line.startswith("%")).isascii()
+
+
+def test_refuting_p_looks_and_the_noise_floor_are_commands(tmp_path):
+    from gitbench.judge.noise import NoiseFloor
+
+    frame, study, verdicts = load(tmp_path)
+    floor = NoiseFloor(
+        metric="CIDEr",
+        sd=5.5,
+        sd_low=3.8,
+        sd_high=10.1,
+        n=10,
+        seeds=5,
+        mde=13.1,
+        false_positive_rate=0.05,
+        judged=100,
+        better_rate=0.05,
+        different_rate=0.05,
+        splits=126,
+        mean=90.0,
+        values=(89.0, 91.0),
+    )
+    found = commands(numbers_text(frame, study, verdicts, floors={"CIDEr": floor}))
+    claim = "\\gbDecoderSizeClaimLargerNoBetter"
+    assert found[f"{claim}Looks"] == "0"
+    assert float(found[f"{claim}PRefute"]) == pytest.approx(verdicts[0].p_refute, rel=0.06)
+    assert found["\\gbDecoderSizeNoiseFloorCIDErSd"] == "5.5" and found["\\gbDecoderSizeNoiseFloorCIDErMde"] == "13.1"
+    assert found["\\gbDecoderSizeNoiseFloorCIDErReplicates"] == "10"
+
+
+def test_a_dagger_is_explained_where_it_stands(tmp_path):
+    frame, study, verdicts = load(tmp_path / "a", overridden=tuple(("large", each) for each in range(5)))
+    assert "large$^\\dagger$" in table_text(frame, study, verdicts)
+    assert "$^\\dagger$ changed by --cfg-options" in table_text(frame, study, verdicts)
+    frame, study, verdicts = load(tmp_path / "b")
+    assert "dagger" not in table_text(frame, study, verdicts)

@@ -77,7 +77,9 @@ def test_markdown_tables_are_rectangular(tmp_path):
     for block in text.split("\n\n"):
         lines = [line for line in block.splitlines() if line.startswith("|")]
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) <= 1
-    assert "a larger decoder shows no improvement" in text and "**SUPPORTED**" in text and "95 % interval" in text
+    assert (
+        "a larger decoder shows no improvement" in text and "| SUPPORTED: large (" in text and "95 % interval" in text
+    )
 
 
 @pytest.mark.parametrize(

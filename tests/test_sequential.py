@@ -22,6 +22,7 @@ from gitbench.judge.claims import INCONCLUSIVE, NOT_TESTABLE, REFUTED, SUPPORTED
 from gitbench.judge.compare import paired_difference
 from gitbench.judge.frame import build_frame, load_studies, load_study
 from gitbench.judge.looks import ClaimLook, Look, Looks, looks_file, looks_of, read_looks, write_looks
+from gitbench.judge.seen import note_report
 from gitbench.judge.sequential import (
     EARLY,
     FIRST,
@@ -575,3 +576,32 @@ def test_a_proof_grows_with_the_seeds_without_building_an_arm(tmp_path, monkeypa
     )
     with pytest.raises(GitbenchError, match="differs from 'base' in more than"):
         module.prove(dataclasses.replace(grown, runs=(*grown.runs[:-1], wrong)), None)
+
+
+def test_claims_that_no_seeds_decide_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(decide, "launch", Trainer(MEANS))
+    unscored = dataclasses.replace(CLAIM, name="unscored", metric="SPICE")  # no run has one
+    decision = decide.run_until_decided(planned(tmp_path, CLAIM, unscored), 3, "test", jobs=1)
+    assert decision.stopped == decide.DECIDED
+    assert ", but not judged: unscored: " in decision.said and "have no SPICE yet" in decision.said
+    looks = read_looks(tmp_path, "tiny.smoke.scenes").looks
+    lines = [{each.claim: each for each in look.claims} for look in looks]
+    assert all(line["unscored"].p_holm is None for line in lines)
+    for (
+        line
+    ) in lines:  # the claim that cannot be judged counts in the family: the p-value that decides is twice its own
+        own = line[CLAIM.name]
+        assert own.p_holm == pytest.approx(min(1.0, 2 * own.p)) and (own.p_holm < 0.05) == (own.word == SUPPORTED)
+
+
+def test_a_study_with_a_report_starts_from_what_it_has_finished_not_from_what_it_planned(tmp_path, monkeypatch):
+    monkeypatch.setattr(decide, "launch", Trainer(MEANS))
+    full = planned(tmp_path, CLAIM)
+    decide.launch(with_seeds(full, dict.fromkeys(MEANS, 4)), "test")
+    note_report(tmp_path, load_study(tmp_path, "tiny", "smoke", "scenes"))
+    write_plan(full, "test")  # twelve seeds are planned, and none of the new ones is there
+    assert set(decide.seeds_now(full, 3).values()) == {4}
+    decision = decide.run_until_decided(full, 3, "test", jobs=1)
+    looks = read_looks(tmp_path, full.study)
+    assert looks.until_decided and decision.looks == len(looks.looks) == looks_of(tmp_path, full.study)
+    assert set(looks.looks[0].seeds.values()) == {4}  # the report's look is the first one

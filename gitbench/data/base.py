@@ -10,12 +10,13 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
-
-import numpy as np
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from gitbench.data.scene_graph import SceneGraph
 from gitbench.errors import GitbenchError
+
+if TYPE_CHECKING:  # a fifth of the start of `gitbench list`
+    import numpy as np
 
 SPLITS = ("train", "val", "test")
 # Everything that str.splitlines or a Java reader takes for the end of a line, and tabs: one such character inside a

@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -183,7 +184,9 @@ class EncodedCaptions:
         """Return the token lists of one image's texts: given and said tokens together."""
         first, last = int(self.images[index]), int(self.images[index + 1])
         bounds = self.captions[first : last + 1].tolist()
-        return [self.ids[a:b].tolist() for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+        start = bounds[0]
+        ids = self.ids[start : bounds[-1]].tolist()  # one slice of an array costs as much as many of a list
+        return [ids[a - start : b - start] for a, b in pairwise(bounds)]
 
 
 def encoded_split(source: Source, tokenizer: Encoder, max_tokens: int) -> EncodedCaptions:

@@ -76,7 +76,7 @@ class CaptionDataset(Dataset):
         self.crop_scale = data_spec.crop_scale if train else None
         self.store_size = stored_size(data_spec.image_size, self.crop_scale)
         self.encoded: EncodedCaptions = encoded_split(self.source, tokenizer, text_spec.max_tokens)
-        self._images: np.ndarray | None = decoded_split(self.source, self.store_size)
+        self._images: np.ndarray | None = np.asarray(decoded_split(self.source, self.store_size))
         self._order: tuple[int, np.ndarray] | None = None
 
     def __len__(self) -> int:
@@ -91,7 +91,8 @@ class CaptionDataset(Dataset):
     def images(self) -> np.ndarray:
         """All stored images: uint8 (n, store_size, store_size, 3), of films (n, F, store_size, store_size, 3)."""
         if self._images is None:
-            self._images = decoded_split(self.source, self.store_size)
+            # as a plain array on the memory map: numpy takes five times as long to index its own kind
+            self._images = np.asarray(decoded_split(self.source, self.store_size))
         return self._images
 
     def index_of(self, number: int) -> int:

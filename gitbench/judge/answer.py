@@ -44,9 +44,10 @@ def answer(study: Study, verdicts: Sequence[Verdict]) -> str:
 
 
 def verdict_sentence(verdict: Verdict) -> str:
-    """Return one verdict as a sentence of its own."""
+    """Return one verdict as a sentence of its own; the name of an arm that begins it stays as it is."""
     clause = verdict_clause(verdict)
-    return clause[0].upper() + clause[1:] + "."
+    named = clause.startswith(f"{verdict.claim.treatment} (")
+    return (clause if named else clause[0].upper() + clause[1:]) + "."
 
 
 def verdict_clause(verdict: Verdict) -> str:

@@ -7,10 +7,12 @@ A study (`studies/<ablation>.<profile>.<data>.json`) names its arms, runs and cl
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pandas as pd
 
@@ -37,7 +39,7 @@ COLUMNS = (
     "machine",
 )
 
-
+_KINDS = get_args(get_type_hints(Claim)["kind"])
 _PLAIN_FIELDS = ("ablation", "profile", "data", "data_fingerprint", "command", "title", "question", "axis", "base")
 
 
@@ -128,10 +130,8 @@ def load_record(work_dir: str | Path, run_key: str) -> dict[str, Any] | None:
 
 def load_yardstick(work_dir: str | Path, study: Study) -> dict[str, Any] | None:
     """Return the study's yardstick {"ceiling": {metric: {value, signature}}, "kind"}, or None when there is none."""
-    if not study.yardstick_key:
-        return None
     path = Path(work_dir) / "yardsticks" / f"{study.yardstick_key}.json"
-    if not path.is_file():
+    if not study.yardstick_key or not path.is_file():
         return None
     found = read_json(path)
     if not isinstance(found, dict) or not isinstance(found.get("ceiling"), dict):
@@ -220,6 +220,12 @@ def _damaged(path: Path) -> GitbenchError:
 def _parse_study(path: Path) -> Study:
     values = read_json(path)
     try:
+        pairs = [(run["arm"], int(run["replicate"])) for run in values["runs"]]
+        if len(set(pairs)) < len(pairs) or not {arm for arm, _ in pairs} <= {arm["name"] for arm in values["arms"]}:
+            raise ValueError("a run that is listed twice, or of an arm that is not listed")
+        for key in (values.get("yardstick_key") or "none", *(run["run_key"] for run in values["runs"])):
+            if not re.fullmatch(r"[\w-]+", key):  # the study of a bundle is a stranger's
+                raise ValueError("a key that is no file name")
         return Study(
             claims=tuple(map(_claim, values["claims"])),
             arms=tuple(
@@ -245,7 +251,10 @@ def _claim(values: Mapping[str, Any]) -> Claim:
     known = {each.name for each in fields(Claim)}
     kept = {key: value for key, value in values.items() if key in known}
     along = tuple((str(arm), float(place)) for arm, place in kept.pop("along", ()))
-    return Claim(**kept, along=along)
+    claim = Claim(**kept, along=along)
+    if claim.kind not in _KINDS or not all(map(math.isfinite, (claim.margin, claim.level or 0.0))):
+        raise ValueError("a claim of no known kind, or without a margin")
+    return claim
 
 
 def _study_rows(work_dir: str | Path, study: Study) -> Iterator[dict[str, Any]]:
@@ -279,16 +288,12 @@ def _study_rows(work_dir: str | Path, study: Study) -> Iterator[dict[str, Any]]:
     ceiling = (load_yardstick(work_dir, study) or {"ceiling": {}})["ceiling"]
     for name, entry in ceiling.items():
         yield shared | {
-            "arm": "ceiling",
-            "label": "ceiling",
-            "role": "ceiling",
-            "replicate": None,
-            "run_key": None,
+            **dict.fromkeys(("arm", "label", "role"), "ceiling"),
+            **dict.fromkeys(("replicate", "run_key")),
             "overridden": False,
             "metric": name,
             "value": entry["value"],
             "unit": unit(name),
             "signature": entry.get("signature"),
-            "device": None,
-            "machine": None,
+            **dict.fromkeys(("device", "machine")),
         }

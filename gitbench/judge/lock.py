@@ -2,7 +2,9 @@
 
 `claims.lock` at the top of the repository holds "ablation/claim" -> hash, and is written by `gitbench lock`; a test fails
 where an ablation says something else. A run records the lock it ran under and the hashes of all claims at that moment
-(`provenance.json`), so its claims can be compared with today's wherever the run goes: `lock_deviations`.
+(`provenance.json`), so its claims can be compared with today's wherever the run goes: `lock_deviations`. The lock also
+says since when a claim stands as it is ("since"; absent of those that stood there first), for runs that are older than
+the lock and recorded nothing.
 
 A hash covers all that a claim says, its margin and its reason too. Fields that stand at their defaults are left out, so
 that a new field changes no hash.
@@ -13,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,12 +100,26 @@ def read_lock(path: str | Path | None = None) -> dict[str, str]:
     return claims
 
 
-def write_lock(path: str | Path | None = None, claims: Mapping[str, str] | None = None) -> Path:
-    """Write the hashes (default: of every claim there is) and return the file."""
+def read_since(path: str | Path | None = None) -> dict[str, str]:
+    """Return "ablation/claim" -> since when it stands as it is locked (UTC); claims that stood there first have no entry."""
     path = Path(path) if path is not None else lock_path()
-    write_json(
-        path, {"schema": SCHEMA, "claims": dict(sorted((stated_claims() if claims is None else claims).items()))}
-    )
+    values = read_json(path) if path.is_file() else {}
+    since = values.get("since", {}) if isinstance(values, dict) else None
+    if not isinstance(since, dict) or not all(isinstance(each, str) for each in since.values()):
+        raise GitbenchError(f"{path} is damaged: {FIX}")
+    return since
+
+
+def write_lock(path: str | Path | None = None, claims: Mapping[str, str] | None = None) -> Path:
+    """Write the hashes (default: of every claim there is) and since when they are new, and return the file."""
+    path = Path(path) if path is not None else lock_path()
+    stated = dict(sorted((stated_claims() if claims is None else claims).items()))
+    before, since = read_lock(path), read_since(path)
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    if before:  # a first lock says nothing of when its claims were stated
+        since |= {name: now for name, digest in stated.items() if before.get(name) != digest}
+    kept = {name: since[name] for name in stated if name in since}
+    write_json(path, {"schema": SCHEMA, "claims": stated, **({"since": kept} if kept else {})})
     return path
 
 
@@ -133,14 +150,16 @@ def under_lock(ablation: Ablation) -> dict[str, Any]:
 def lock_deviations(study: Study, work_dir: str | Path) -> tuple[LockDeviation, ...]:
     """Return every claim of a study that differs from what a run it rests on was made under, or was dropped since.
 
-    Compares the study's claims with those in the provenance of its finished runs. Of runs that are older than the lock
-    nobody can tell, and it says so.
+    Compares the study's claims with those in the provenance of its finished runs. Runs that are older than the lock
+    recorded none: there the lock says whether the claim is younger than they are, and else nobody can tell, which is said.
     """
     records = _recorded(study, work_dir)
+    locked, since = read_lock(), read_since()
     found: list[LockDeviation] = []
     for claim in study.claims:
         own = [record for arm, record in records if arm in claim.arms]
-        found += _of_claim(claim, f"{study.ablation}/{claim.name}", _forms(claim, study.task), own)
+        key, forms = f"{study.ablation}/{claim.name}", _forms(claim, study.task)
+        found += _of_claim(claim, key, forms, own, since.get(key, "") if locked.get(key) in forms else "")
     if study.task == "caption":  # other tasks leave claims out: those whose margin is in captions' points
         found += _removed(study, [record for _, record in records])
     return tuple(found)
@@ -163,15 +182,22 @@ def _forms(claim: Claim, task: str) -> set[str]:
     return {claim_hash(dataclasses.replace(claim, metric=metric)) for metric in METRICS}
 
 
-def _of_claim(claim: Claim, key: str, forms: set[str], records: Sequence[Mapping[str, Any]]) -> list[LockDeviation]:
-    """Sort a claim's runs into those made under another claim, before there was one, and before any lock."""
-    unlocked = [record for record in records if "claims" not in record]
+def _of_claim(
+    claim: Claim, key: str, forms: set[str], records: Sequence[Mapping[str, Any]], since: str
+) -> list[LockDeviation]:
+    """Sort a claim's runs into those made under another claim, before there was one, and before any lock.
+
+    `since`: from when the lock has it as it is; "" where it does not say.
+    """
+    older = [record for record in records if "claims" not in record]
     locked = [record for record in records if "claims" in record]
     added = [record for record in locked if key not in record["claims"]]
+    before = [record for record in older if "" < str(record.get("started") or "") < since]
+    unlocked, added = [record for record in older if record not in before], [*before, *added]
     changed = [record for record in locked if key in record["claims"] and record["claims"][key] not in forms]
     kinds = (
         ("changed", changed, "changed after results existed: {} rest on another form of it"),
-        ("added", added, "added after results existed: {} were made before it was stated"),
+        ("added", added, "added or changed after results existed: {} were made before it was stated like this"),
         ("unlocked", unlocked, "{} ran before claims were locked"),
     )
     return [

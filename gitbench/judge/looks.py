@@ -1,8 +1,10 @@
-"""How often a study was looked at: the record that `gitbench run --until-decided` keeps beside the study.
+"""How often a study was looked at: the record that `gitbench run --until-decided` and every report keep beside the study.
 
 `studies/<study>.looks.json` holds one entry a look: the seeds of every arm at that moment, and what the judge said of
-every claim. A study with such a file is judged with bounds that hold under looking (`gitbench.judge.sequential`),
-however it is run or reported afterwards: what was seen cannot be unseen.
+every claim. A look is a judge call between two batches of `--until-decided`, or a report of the study with another number
+of seeds than the one before it (`gitbench.judge.seen`). A study that was looked at more than once is judged with bounds
+that hold under looking (`gitbench.judge.sequential`), however it is run or reported afterwards: what was seen cannot be
+unseen. One report alone changes nothing: the test at a fixed number of seeds is made for it.
 """
 
 from __future__ import annotations
@@ -21,17 +23,22 @@ SCHEMA = 1
 
 @dataclass(frozen=True, kw_only=True)
 class ClaimLook:
-    """What one look said of one claim: its word, the paired seeds it rests on, and the p-value that is valid under looking."""
+    """What one look said of one claim: its word, the paired seeds it rests on, and the p-values of the test of that look.
+
+    `p` is that to support it by itself; the other two are adjusted within its family (Holm) and decide.
+    """
 
     claim: str
     word: str
     n: int
     p: float | None = None
+    p_holm: float | None = None  # None too in records that are older than the field
+    p_refute_holm: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """One judge call between two batches of seeds: seeds by arm, and a line a claim."""
+    """One look: seeds by arm, and a line a claim."""
 
     seeds: Mapping[str, int]
     claims: tuple[ClaimLook, ...]
@@ -44,6 +51,12 @@ class Looks:
     study: str
     looks: tuple[Look, ...] = ()
     stopped: str = ""
+    until_decided: bool = True  # False: reports alone have looked
+
+    @property
+    def counted(self) -> int:
+        """How many looks the test must allow for: 0 where the only one is a report, as planned."""
+        return len(self.looks) if self.until_decided or len(self.looks) > 1 else 0
 
 
 def looks_file(work_dir: str | Path, study: str) -> Path:
@@ -52,7 +65,7 @@ def looks_file(work_dir: str | Path, study: str) -> Path:
 
 
 def read_looks(work_dir: str | Path, study: str) -> Looks | None:
-    """Return the looks of a study; None where it never ran with `--until-decided`. Errors: GitbenchError for a damaged file."""
+    """Return the looks of a study; None where nobody looked yet. Errors: GitbenchError for a damaged file."""
     path = looks_file(work_dir, study)
     if not path.is_file():
         return None
@@ -65,7 +78,8 @@ def read_looks(work_dir: str | Path, study: str) -> Looks | None:
             )
             for look in values["looks"]
         )
-        return Looks(study=values["study"], looks=looks, stopped=values["stopped"])
+        until_decided = bool(values.get("until_decided", True))
+        return Looks(study=values["study"], looks=looks, stopped=values["stopped"], until_decided=until_decided)
     except (KeyError, TypeError, ValueError, AttributeError):
         raise GitbenchError(
             f"{path} is damaged: delete it only if nobody has seen a verdict of this study, then run again"
@@ -79,10 +93,10 @@ def write_looks(work_dir: str | Path, looks: Looks) -> None:
 
 
 def looks_of(work_dir: str | Path, study: Any) -> int:
-    """Return how often a study was looked at while seeds were added; 0: never, its test is the one at fixed n.
+    """Return how often a study was looked at while its seeds changed; 0: its test is the one at fixed n.
 
     `study` is a `Study` or its name.
     """
     name = study if isinstance(study, str) else f"{study.ablation}.{study.profile}.{study.data}"
     found = read_looks(work_dir, name)
-    return 0 if found is None else len(found.looks)
+    return 0 if found is None else found.counted

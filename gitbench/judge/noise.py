@@ -110,15 +110,17 @@ def detectable(
 ) -> bool:
     """Say whether a difference of two arms with `n` seeds reaches the minimum detectable effect, so may be bold.
 
-    `paired_sd`, that of the very differences by replicate, is the spread where 3 pairs or more gave it; else the A/A sd
-    of `floors` is, with pairing of no help. Where neither is measured nothing but no difference at all is refused.
+    It must reach the one that the A/A sd of `floors` gives, where that was measured, and the one of `paired_sd`, the
+    spread of the very differences by replicate: a spread of few pairs is small by luck as often as by pairing. Where
+    neither is known nothing but no difference at all is refused.
     """
-    if difference == 0:
+    if difference == 0 or not math.isfinite(difference):
         return False
-    if paired_sd is not None and n >= 3:
-        return abs(difference) >= minimum_detectable(paired_sd, n)
     floor = (floors or {}).get(metric)
-    return floor is None or abs(difference) >= floor.mde_at(n)
+    needed = [] if floor is None else [floor.mde_at(n)]
+    if paired_sd is not None:
+        needed.append(minimum_detectable(paired_sd, n))
+    return abs(difference) >= max(needed, default=0.0)
 
 
 def minimum_detectable(sd: float, n: int, power: float = POWER, alpha: float = ALPHA) -> float:

@@ -6,8 +6,10 @@ functions of sums of sufficient statistics (`gitbench.metrics.aggregate`), so he
 
 * `image_values`: the delete-one jackknife's pseudo-values of each replicate's score, one an image. Their mean is the
   replicate's score itself, and a table of their paired differences goes into `crossed_interval`.
-* `paired_bootstrap`: images drawn with replacement, the same ones for both arms and all replicates (paired), and every
+* `bootstrap_interval`: images drawn with replacement, the same ones for all arms and replicates (paired), and every
   score re-aggregated. Its variances give the same mean squares, hence the same interval, without linearisation.
+
+Whatever a claim is about is a weighted sum of its arms' scores, so all kinds are judged alike (`claim_weights`).
 
 Replicates are never bootstrapped: with 3 to 10 of them that covers 75 to 90 % (`gitbench.judge.intervals`); they enter as
 in `gitbench.judge.crossed`. Several requests about one image (VQA, column `image`) are one cluster, drawn together.
@@ -16,7 +18,7 @@ in `gitbench.judge.crossed`. Several requests about one image (VQA, column `imag
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +27,10 @@ import pandas as pd
 
 from gitbench.errors import GitbenchError
 from gitbench.judge.crossed import Crossed, MeanSquares, crossed_interval, interval_of
-from gitbench.judge.frame import Study, load_per_image, load_record
+from gitbench.judge.frame import Study, load_per_image, load_record, load_yardstick
+from gitbench.judge.sample import slopes
 from gitbench.metrics.aggregate import scores_from_totals, statistics
+from gitbench.spec import Claim
 
 RESAMPLES = 1000
 _CHUNK = 2_000_000  # image counts held at a time
@@ -34,116 +38,96 @@ _CHUNK = 2_000_000  # image counts held at a time
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """One arm of a comparison: its sign in it, and its additive statistics, (replicates, images, k)."""
+    """One arm of a comparison: its weight in it, and its additive statistics, (replicates, images, k)."""
 
-    sign: int
+    weight: float
     parts: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A paired difference (two arms) or a difference of two gains (four), on the replicates and images all share."""
+    """A weighted sum of arms minus a fixed number, on the replicates and images that all of them share."""
 
     metric: str
     replicates: tuple[int, ...]
     images: tuple[str, ...]
     sides: tuple[Side, ...]
+    less: float = 0.0  # the fixed number: what a level has beside the scores of arms
 
     def by_replicate(self) -> np.ndarray:
-        """Return the difference of the re-aggregated scores, (replicates,)."""
-        return _signed(self, lambda parts: scores_from_totals(parts.sum(axis=1), self.metric))
+        """Return the comparison of the re-aggregated scores, (replicates,)."""
+        return _summed(self, lambda parts: scores_from_totals(parts.sum(axis=1), self.metric))
 
     def table(self) -> pd.DataFrame:
-        """Return the paired per-image values, replicate x image; a row's mean is the replicate's difference."""
-        values = _signed(self, lambda parts: image_values(parts, self.metric))
+        """Return the paired per-image values, replicate x image; a row's mean is the replicate's comparison."""
+        values = _summed(self, lambda parts: image_values(parts, self.metric))
         return pd.DataFrame(values, index=list(self.replicates), columns=list(self.images))
 
 
+def claim_weights(study: Study, claim: Claim, ceiling: float | None) -> tuple[dict[str, float], float] | None:
+    """Return (arm -> weight, fixed number to take away) of what a claim is about, in the metric's own sign.
+
+    As `gitbench.judge.sample` has it: differences, differences of gains, slopes, distances from a level. None where the
+    level is a share of a range that is unknown.
+    """
+    if claim.kind == "trend":
+        arms, places = zip(*claim.along, strict=True)
+        return dict(zip(arms, slopes(np.eye(len(arms)), places).tolist(), strict=True)), 0.0
+    if claim.kind == "threshold":
+        assert claim.level is not None
+        if claim.level_unit == "metric":
+            return {claim.treatment: 1.0}, claim.level
+        floors = [arm.name for arm in study.arms if arm.role == "floor"]
+        if ceiling is None or not floors:
+            return None
+        return {claim.treatment: 1.0, floors[0]: claim.level - 1.0}, claim.level * ceiling
+    found: dict[str, float] = {}
+    named = ((1.0, claim.treatment), (-1.0, claim.reference), (-1.0, claim.treatment_from), (1.0, claim.reference_from))
+    for weight, arm in named:
+        if arm is not None:  # two gains may start from one arm, which then has no part in their difference
+            found[arm] = found.get(arm, 0.0) + weight
+    return {arm: weight for arm, weight in found.items() if weight}, 0.0
+
+
 def load_comparison(
-    study: Study,
-    work_dir: str | Path,
-    treatment: str,
-    reference: str,
-    metric: str,
-    *,
-    treatment_from: str | None = None,
-    reference_from: str | None = None,
+    study: Study, work_dir: str | Path, metric: str, weights: Mapping[str, float], less: float = 0.0
 ) -> Comparison | None:
-    """Read what two arms (of an interaction: four) stored per image; None where it is not there to be compared.
+    """Read what arms (name -> weight) stored per image; None where it is not there to be compared.
 
     That is: fewer than 2 replicates finished in all arms and not overridden, a metric that a run lacks, fewer than 2
     images. Errors: GitbenchError for a damaged file, an unknown arm, or runs that were tested on different images.
     """
-    named = ((1, treatment), (-1, reference), (-1, treatment_from), (1, reference_from))
-    arms = [(sign, study.arm(arm).name) for sign, arm in named if arm is not None]
-    keys = {(run.arm, run.replicate): run.run_key for run in study.runs}
-    found: dict[str, dict[int, pd.DataFrame]] = {arm: {} for _, arm in arms}
-    for (arm, replicate), key in sorted(keys.items()):
-        if arm in found:
-            parts = _parts(work_dir, key, metric)
-            if parts is not None:
-                found[arm][replicate] = parts
+    found: dict[str, dict[int, pd.DataFrame]] = {study.arm(arm).name: {} for arm in weights}
+    for run in study.runs:
+        parts = _parts(work_dir, run.run_key, metric) if run.arm in found else None
+        if parts is not None:
+            found[run.arm][run.replicate] = parts
     shared = sorted(set.intersection(*(set(own) for own in found.values())))
     if len(shared) < 2:
         return None
-    images = found[arms[0][1]][shared[0]].index
+    images = next(iter(found.values()))[shared[0]].index
     for arm, own in found.items():
         if any(not own[replicate].index.equals(images) for replicate in shared):
             raise GitbenchError(f"the runs of arm '{arm}' were tested on other images: delete their folders, run again")
     if len(images) < 2:
         return None
-    sides = (Side(sign=sign, parts=np.stack([found[arm][each].to_numpy() for each in shared])) for sign, arm in arms)
-    return Comparison(metric=metric, replicates=tuple(shared), images=tuple(map(str, images)), sides=tuple(sides))
-
-
-def crossed_difference(
-    study: Study,
-    work_dir: str | Path,
-    treatment: str,
-    reference: str,
-    metric: str,
-    *,
-    treatment_from: str | None = None,
-    reference_from: str | None = None,
-    level: float = 0.95,
-) -> Crossed | None:
-    """Return the interval of a difference over future seeds and images, for any metric; None: see `load_comparison`."""
-    found = load_comparison(
-        study,
-        work_dir,
-        treatment,
-        reference,
-        metric,
-        treatment_from=treatment_from,
-        reference_from=reference_from,
+    sides = tuple(
+        Side(weight=weight, parts=np.stack([found[arm][each].to_numpy() for each in shared]))
+        for arm, weight in weights.items()
     )
+    return Comparison(metric=metric, replicates=tuple(shared), images=tuple(map(str, images)), sides=sides, less=less)
+
+
+def crossed_claim(study: Study, work_dir: str | Path, claim: Claim, level: float = 0.95) -> Crossed | None:
+    """Return the interval of what a claim is about over future seeds and images, in the metric's own sign.
+
+    For every kind of claim and any metric. None: see `load_comparison`. The ceiling, where a level is measured from it,
+    counts as known.
+    """
+    ceiling = (load_yardstick(work_dir, study) or {"ceiling": {}})["ceiling"].get(claim.metric)
+    parts = claim_weights(study, claim, None if ceiling is None else float(ceiling["value"]))
+    found = None if parts is None else load_comparison(study, work_dir, claim.metric, *parts)
     return None if found is None else crossed_interval(found.table(), level)
-
-
-def paired_bootstrap(
-    study: Study,
-    work_dir: str | Path,
-    treatment: str,
-    reference: str,
-    metric: str,
-    *,
-    treatment_from: str | None = None,
-    reference_from: str | None = None,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-    level: float = 0.95,
-) -> Crossed | None:
-    """Return the same interval by resampling images and re-aggregating the scores; None: see `load_comparison`."""
-    found = load_comparison(
-        study,
-        work_dir,
-        treatment,
-        reference,
-        metric,
-        treatment_from=treatment_from,
-        reference_from=reference_from,
-    )
-    return None if found is None else bootstrap_interval(found, resamples, seed, level)
 
 
 def bootstrap_interval(found: Comparison, resamples: int = RESAMPLES, seed: int = 0, level: float = 0.95) -> Crossed:
@@ -173,7 +157,7 @@ def image_draws(found: Comparison, resamples: int = RESAMPLES, seed: int = 0) ->
     """Return the re-aggregated paired differences of resampled image sets, (resamples, replicates)."""
     return np.concatenate(
         [
-            _signed(found, functools.partial(_drawn, found.metric, counts))
+            _summed(found, functools.partial(_drawn, found.metric, counts))
             for counts in _counts(len(found.images), resamples, seed)
         ]
     )
@@ -193,9 +177,9 @@ def image_values(parts: np.ndarray, metric: str) -> np.ndarray:
     return values - values.mean(axis=1, keepdims=True) + score
 
 
-def _signed(found: Comparison, score: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Add up `score(parts)` of every side with its sign."""
-    return np.sum([side.sign * score(side.parts) for side in found.sides], axis=0)
+def _summed(found: Comparison, score: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Add up `score(parts)` of every side with its weight, less the fixed number."""
+    return np.sum([side.weight * score(side.parts) for side in found.sides], axis=0) - found.less
 
 
 def _counts(images: int, resamples: int, seed: int) -> Iterator[np.ndarray]:

@@ -29,6 +29,8 @@ COSTS = {
     "peak_memory_bytes": "byte",
     "train_images_per_second": "image/s",
     "seconds": "s",
+    "data_wait_seconds": "s",
+    "compile_seconds": "s",
     "pretrain_seconds": "s",
 }
 

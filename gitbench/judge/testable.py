@@ -16,6 +16,7 @@ from gitbench.spec import Claim
 
 MIN_REPLICATES = 3  # two pairs give one degree of freedom: valid on paper, and a t multiplier of 6.3 to 12.7
 BEST_OVER_FLOOR = 1.5  # the better arm must reach this multiple of the blind floor (or half the range, if that is less)
+ROUNDING = 1e-12  # of the scores: what differences that are all the same may differ by
 EDGE = 0.05  # an arm within this share of the floor-to-ceiling range from either end counts as being at that end
 
 
@@ -59,7 +60,7 @@ def scale_problem(
         return (
             "both sides are equal in every replicate: arms that share their runs, or say the same, cannot be compared"
         )
-    if float(np.std(pair.differences)) == 0.0:
+    if float(np.ptp(pair.differences)) <= ROUNDING * max(1.0, *map(abs, pair.treatment), *map(abs, pair.reference)):
         return "the paired differences do not vary at all, so the replicates are no independent draws"
     sign = -1.0 if lower_is_better(claim.metric) else 1.0
     bottom, top = sign * floor, None if ceiling is None else sign * ceiling

@@ -1,9 +1,9 @@
 """Metrics, each score with its signature: captions by BLEU, METEOR, ROUGE-L, CIDEr, SPICE, and SceneF1 on `scenes`;
 answers by VQA accuracy and exact match.
 
-One file a metric family: `captions` (BLEU, ROUGE-L, CIDEr), `meteor`, `spice`, `scene_graph`; `scorer` runs them all,
-`aggregate` turns stored per-image values back into corpus scores without Java; `answers` (with `vqa`) scores the
-answers of the other tasks. No torch here.
+One file a metric family: `bleu`, `rouge` and `cider` (on one preparation, `compare` and `ngrams`; `captions` is their
+front door), `meteor`, `spice`, `scene_graph`; `scorer` runs them all, `aggregate` turns stored per-image values back
+into corpus scores without Java; `answers` (with `vqa`) scores the answers of the other tasks. No torch here.
 """
 
 from gitbench.metrics.aggregate import CORPUS_METRICS, aggregate, from_totals, statistics

@@ -19,7 +19,8 @@ nor references state a fact of a kind has no value (NaN) for that kind and is le
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,18 +31,14 @@ if TYPE_CHECKING:
 KINDS = ("objects", "attributes", "relations")
 METRICS = ("SceneF1", *(f"SceneF1-{kind}" for kind in KINDS), "SceneF1-precision", "SceneF1-recall", "SceneF1-truth")
 
-Facts = dict[str, set[tuple[str, ...]]]
+Facts = dict[str, frozenset[tuple[str, ...]]]
+_REMEMBERED = 2**14  # captions whose facts are kept: the references of a study's test set, parsed once for all its runs
 
 
 def scene_scores(caption: str, references: Sequence[str], graph: SceneGraph) -> dict[str, float]:
     """Score one raw (not tokenized) caption; returns a fraction, or NaN where undefined, for each of METRICS."""
-    from gitbench.data.scene_language import parse_caption
-
-    said = parse_caption(caption).facts()
-    target: Facts = {kind: set() for kind in KINDS}
-    for reference in references:
-        for kind, facts in parse_caption(reference).facts().items():
-            target[kind] |= facts
+    said, stated = _facts(caption), [_facts(reference) for reference in references]
+    target = {kind: frozenset[tuple[str, ...]]().union(*(facts[kind] for facts in stated)) for kind in KINDS}
     said_all, target_all, true_all = _all(said), _all(target), _all(graph.facts())
     common = len(said_all & target_all)
     return {
@@ -61,12 +58,20 @@ def scene_table(
     return {name: np.array([row[name] for row in rows], dtype=float) for name in METRICS}
 
 
-def _all(facts: Facts) -> set[tuple[str, ...]]:
+@lru_cache(maxsize=_REMEMBERED)
+def _facts(caption: str) -> Facts:
+    """Return what a caption states, by kind."""
+    from gitbench.data.scene_language import parse_caption
+
+    return {kind: frozenset(facts) for kind, facts in parse_caption(caption).facts().items()}
+
+
+def _all(facts: Mapping[str, Set[tuple[str, ...]]]) -> set[tuple[str, ...]]:
     """Join the kinds: a tuple's kind goes first, so that facts of different kinds never coincide."""
     return {(kind, *fact) for kind in KINDS for fact in facts[kind]}
 
 
-def _f1(said: set[tuple[str, ...]], target: set[tuple[str, ...]], *, empty: float) -> float:
+def _f1(said: Set[tuple[str, ...]], target: Set[tuple[str, ...]], *, empty: float) -> float:
     total = len(said) + len(target)
     return 2 * len(said & target) / total if total else empty
 

@@ -13,25 +13,26 @@ import pandas as pd
 from gitbench.errors import GitbenchError
 from gitbench.metrics.aggregate import BLEUS
 from gitbench.metrics.base import SCALE, MetricUnavailable, Scores
-from gitbench.metrics.captions import BLEU_COLUMNS, bleu, cider_d, rouge_l
+from gitbench.metrics.captions import BLEU_COLUMNS, CiderD, Comparison, bleu_of
 from gitbench.metrics.java import java_home
 from gitbench.metrics.meteor import VERSION as METEOR_VERSION
 from gitbench.metrics.meteor import Meteor
+from gitbench.metrics.rouge import BETA, rouge_l
 from gitbench.metrics.scene_graph import scene_table
 from gitbench.metrics.sheet import Job, Sheet
 from gitbench.metrics.spice import PARSER as SPICE_PARSER
 from gitbench.metrics.spice import VERSION as SPICE_VERSION
 from gitbench.metrics.spice import missing_files, spice_scores
-from gitbench.metrics.tokenize import tokenize
+from gitbench.metrics.tokenize import Tokenizer
 
 if TYPE_CHECKING:
     from gitbench.data.scene_graph import SceneGraph
 
-_REMEMBERED = 4  # tokenized reference sets kept: validation and test, each whole and with one left out
+_REMEMBERED = 4  # reference sets kept, tokenized and counted: validation and test, each whole and with one left out
 
 
 class CaptionScorer:
-    """Scores captions; METEOR's process is started once and shared by all calls. Use it in a `with` block.
+    """Scores captions; METEOR's and the tokenizer's processes are started once and shared by all calls of a `with` block.
 
     `meteor`: compute METEOR. `spice`: None computes it where its files are, True insists on them, False leaves it out.
     `timeout`: seconds that each Java program may take for one call. Raises GitbenchError if there is no Java, or if
@@ -44,9 +45,10 @@ class CaptionScorer:
         if lacking:
             raise GitbenchError(lacking)
         self.timeout = timeout
+        self.tokenizer = Tokenizer(timeout)
         self.meteor = Meteor(timeout) if meteor else None
         self.spice = spice is not False
-        self._tokenized: dict[str, list[str]] = {}
+        self._known: dict[str, tuple[list[list[str]], CiderD]] = {}  # the latest last
 
     def __enter__(self) -> CaptionScorer:
         return self
@@ -57,7 +59,8 @@ class CaptionScorer:
         self.close()
 
     def close(self) -> None:
-        """End the child process; a later `score` would start another. It also ends with the interpreter."""
+        """End the child processes; a later `score` would start others. They also end with the interpreter."""
+        self.tokenizer.close()
         if self.meteor:
             self.meteor.close()
 
@@ -101,10 +104,10 @@ class CaptionScorer:
     ) -> Scores:
         _check(predictions, references, graphs)
         trouble = self._start_meteor()  # first, because it reads its table while the rest goes on
-        job = self._prepare(predictions, references, graphs, ceiling)
+        job, known = self._prepare(predictions, references, graphs, ceiling)
         trouble = trouble or self._submit_meteor(job)
         sheet = Sheet(job=job, columns={"image_id": job.ids})
-        _add_library(sheet)
+        _add_library(sheet, known)
         _add_scene(sheet)
         if trouble:
             sheet.absent["METEOR"] = trouble
@@ -119,33 +122,40 @@ class CaptionScorer:
         references: Mapping[str, Sequence[str]],
         graphs: Mapping[str, SceneGraph] | None,
         ceiling: str | None,
-    ) -> Job:
+    ) -> tuple[Job, CiderD]:
         ids = list(references)
         raw = [predictions[image] for image in ids]
         raw_references = [list(references[image]) for image in ids]
-        flat = iter(self._tokenize_references([text for refs in raw_references for text in refs]))
-        return Job(
+        tokenized, known = self._prepare_references(raw_references)
+        job = Job(
             ids=ids,
             raw=raw,
             raw_references=raw_references,
-            predictions=tokenize(raw, self.timeout),
-            references=[[next(flat) for _ in refs] for refs in raw_references],
+            predictions=self.tokenizer.tokenize(raw),
+            references=tokenized,
             graphs=None if graphs is None else [graphs[image] for image in ids],
             ceiling=ceiling,
         )
+        return job, known
 
-    def _tokenize_references(self, texts: list[str]) -> list[str]:
-        """Tokenize references, remembering the last few sets: every checkpoint is scored against the same ones."""
+    def _prepare_references(self, references: list[list[str]]) -> tuple[list[list[str]], CiderD]:
+        """Tokenize and count references, remembering the last few sets: every checkpoint is scored against the same."""
         digest = hashlib.sha256()
-        for text in texts:
-            data = text.encode("utf-8", "surrogatepass")
-            digest.update(len(data).to_bytes(8, "little") + data)
+        for refs in references:
+            digest.update(len(refs).to_bytes(8, "little"))
+            for text in refs:
+                data = text.encode("utf-8", "surrogatepass")
+                digest.update(len(data).to_bytes(8, "little") + data)
         key = digest.hexdigest()
-        if key not in self._tokenized:
-            self._tokenized[key] = tokenize(texts, self.timeout)
-        while len(self._tokenized) > _REMEMBERED:
-            del self._tokenized[next(iter(self._tokenized))]
-        return self._tokenized[key]
+        known = self._known.pop(key, None)
+        if known is None:
+            flat = iter(self.tokenizer.tokenize([text for refs in references for text in refs]))
+            tokenized = [[next(flat) for _ in refs] for refs in references]
+            known = tokenized, CiderD(tokenized)
+        self._known[key] = known
+        while len(self._known) > _REMEMBERED:
+            del self._known[next(iter(self._known))]
+        return known
 
     def _start_meteor(self) -> str | None:
         """Start METEOR's process; return why there will be no METEOR, or None."""
@@ -232,15 +242,15 @@ def _check(
             raise GitbenchError(f"image {image} needs a list of at least one reference caption: add it or leave it out")
 
 
-def _add_library(sheet: Sheet) -> None:
-    """Add BLEU, ROUGE-L and CIDEr."""
-    job = sheet.job
-    sheet.add_mean("CIDEr", cider_d(job.predictions, job.references), "CIDEr-D")
-    corpus, table = bleu(job.predictions, job.references)
+def _add_library(sheet: Sheet, known: CiderD) -> None:
+    """Add BLEU, ROUGE-L and CIDEr, from one comparison of captions and references."""
+    comparison = Comparison(sheet.job.predictions, known.references)
+    sheet.add_mean("CIDEr", known.of(comparison), "CIDEr-D")
+    corpus, table = bleu_of(comparison)
     for name, value in zip(BLEUS, corpus, strict=True):
         sheet.add(name, value, name, eff="closest")
     sheet.columns.update({name: table[:, place] for place, name in enumerate(BLEU_COLUMNS)})
-    sheet.add_mean("ROUGE-L", rouge_l(job.predictions, job.references), "ROUGE-L", beta=1.2)
+    sheet.add_mean("ROUGE-L", rouge_l(comparison), "ROUGE-L", beta=BETA)
 
 
 def _add_scene(sheet: Sheet) -> None:

@@ -39,7 +39,11 @@ class Sheet:
     absent: dict[str, str] = field(default_factory=dict)
 
     def add(self, name: str, fraction: float, head: str, *, undefined: int = 0, ptb: bool = True, **said: Any) -> None:
-        """Add a score under `name`; `head` opens its signature, `ptb` says whether it is made of tokenized captions."""
+        """Add a score under `name`; `head` opens its signature, `ptb` says whether it is made of tokenized captions.
+
+        The library in the signature is the one that defines the score; ours equals it (`metrics.captions`), so that a
+        score keeps its signature whichever of the two computes it.
+        """
         library = {"lib": f"gitbench-{__version__}"}
         if ptb:
             library = {"lib": library_version(), "tok": TOKENIZER, "java": java_version()}

@@ -12,10 +12,17 @@ references and predictions go through it apart and in the order of the images, a
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
+import os
 import re
+import shutil
 import subprocess
+import tempfile
+import threading
+import time
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +30,9 @@ from gitbench.errors import GitbenchError
 from gitbench.metrics.java import java_command, java_environment, last_line
 
 TOKENIZER = "ptb-stanford-3.4.1"
+FILES = 64  # calls that one process serves
+_PAUSE = 0.002  # seconds between looks at whether an answer is there
+_DESCRIPTORS = Path("/dev/fd")  # where a POSIX system lets a program open its pipes by number
 
 # What the jar takes for a line end (\n \v \f \r U+2028 U+2029, found by trying all of U+0001..U+FFFF) or Python does.
 _LINE_SEPARATORS = re.compile("[\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")
@@ -59,27 +69,159 @@ def tokenize(captions: Sequence[str], timeout: float = 600) -> list[str]:
     """
     if not captions:
         return []
+    try:
+        done = subprocess.run(
+            _command(),
+            input=_input(captions),
+            capture_output=True,
+            env=java_environment(),
+            timeout=timeout,
+            start_new_session=True,
+        )
+    except subprocess.TimeoutExpired:
+        raise _late(timeout) from None
+    except OSError as error:
+        raise _not_started(error) from error
+    if done.returncode:
+        raise _failed(done.stderr)
+    return _captions(done.stdout, len(captions))
+
+
+class Tokenizer:
+    """`tokenize` by one process for many calls: starting one takes longer than it takes to cut 1,000 captions.
+
+    The program reads a list of files when it starts, and then cuts one file after another, each as if it were alone.
+    So it is given files that do not hold anything yet: pipes, which it opens by their numbers and waits for. Each
+    call fills the next pipe and closes it, and its answer is whole when the program has begun the next answer. When
+    we die, the system closes all pipes, and the program finds every other file empty and ends. After `FILES` calls,
+    and after any error, the next call starts another process.
+    """
+
+    def __init__(self, timeout: float = 600) -> None:
+        """`timeout`: seconds that a call may take."""
+        self.timeout = timeout
+        self.process: subprocess.Popen[bytes] | None = None
+        self._pipes: list[int] = []  # still to be filled
+        self._folder = Path()
+        self._end: weakref.finalize | None = None
+
+    def tokenize(self, captions: Sequence[str]) -> list[str]:
+        """Tokenize captions; what is returned and raised is that of `tokenize`."""
+        if not captions:
+            return []
+        if not _DESCRIPTORS.is_dir():  # not a POSIX system
+            return tokenize(captions, self.timeout)
+        try:
+            if self.process is None or not self._pipes:
+                self._start()
+            return _captions(self._answer(_input(captions)), len(captions))
+        except BaseException:  # an interrupt, too, leaves a half-filled pipe behind
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the process; nothing happens if none is running. It also ends with the interpreter."""
+        if self._end is not None:
+            self._end()
+        self.process = self._end = None
+        self._pipes = []
+
+    def _start(self) -> None:
+        self.close()
+        try:
+            self._folder = Path(tempfile.mkdtemp(prefix="gitbench-tokenizer-"))
+            ends = [os.pipe() for _ in range(FILES)]
+        except OSError as error:
+            raise _not_started(error) from error
+        self._pipes = [writing for _, writing in ends]
+        reading = [reading for reading, _ in ends]
+        try:
+            listed = "".join(f"{_DESCRIPTORS}/{pipe} {number}\n" for number, pipe in enumerate(reading))
+            (self._folder / "files").write_text(listed, encoding="utf-8")
+            with open(self._folder / "errors", "wb") as errors:
+                self.process = subprocess.Popen(
+                    [*_command(), "-ioFileList", "files"],
+                    cwd=self._folder,
+                    env=java_environment(),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=errors,
+                    pass_fds=reading,
+                    start_new_session=True,  # Ctrl-C is for us, as in `meteor`
+                )
+        except OSError as error:
+            raise _not_started(error) from error
+        finally:
+            for pipe in reading:
+                os.close(pipe)
+            self._end = weakref.finalize(self, _end, self.process, self._pipes, self._folder)
+
+    def _answer(self, text: bytes) -> bytes:
+        assert self.process is not None
+        number = FILES - len(self._pipes)
+        sender = threading.Thread(target=_send, args=(os.dup(self._pipes[0]), text), daemon=True)
+        os.close(self._pipes.pop(0))
+        sender.start()  # a thread of its own: a pipe takes 64 KiB, and the deadline holds while it is full
+        deadline = time.monotonic() + self.timeout
+        while not (self._folder / str(number + 1)).exists():
+            if self.process.poll() is not None:
+                if number == FILES - 1 and not self.process.returncode:
+                    break  # the last file has no next one
+                raise _failed((self._folder / "errors").read_bytes())
+            if time.monotonic() > deadline:
+                raise _late(self.timeout)
+            time.sleep(_PAUSE)
+        made = self._folder / str(number)
+        answer = made.read_bytes()
+        made.unlink()
+        return answer
+
+
+def _command() -> list[str]:
     jar = library_folder() / "tokenizer" / "stanford-corenlp-3.4.1.jar"
     if not jar.is_file():
         raise GitbenchError(f"{jar} is missing: run `python -m pip install --force-reinstall pycocoevalcap`")
-    command = java_command("-cp", jar, "edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase")
-    text = "\n".join(map(fold_lines, captions)).encode("utf-8", "replace")  # a lone surrogate becomes "?"
-    try:
-        done = subprocess.run(
-            command, input=text, capture_output=True, env=java_environment(), timeout=timeout, start_new_session=True
-        )
-    except subprocess.TimeoutExpired:
+    return java_command("-cp", jar, "edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase")
+
+
+def _input(captions: Sequence[str]) -> bytes:
+    return "\n".join(map(fold_lines, captions)).encode("utf-8", "replace")  # a lone surrogate becomes "?"
+
+
+def _captions(answer: bytes, count: int) -> list[str]:
+    """Return the captions of an answer, without punctuation; GitbenchError unless it has `count` lines."""
+    lines = answer.decode("utf-8", "replace").split("\n")
+    if len(lines) != count:
         raise GitbenchError(
-            f"the caption tokenizer took longer than {timeout:g} s: free the machine or allow it more time"
-        ) from None
-    except OSError as error:
-        raise GitbenchError(f"Java cannot be started ({error}): run `gitbench doctor`") from error
-    if done.returncode:
-        raise GitbenchError(f"the caption tokenizer failed ({last_line(done.stderr)}): run `gitbench doctor`")
-    lines = done.stdout.decode("utf-8", "replace").split("\n")
-    if len(lines) != len(captions):
-        raise GitbenchError(
-            f"the caption tokenizer made {len(lines)} lines of {len(captions)} captions, so no score can be trusted: "
+            f"the caption tokenizer made {len(lines)} lines of {count} captions, so no score can be trusted: "
             "please report the captions as a bug of gitbench"
         )
     return [" ".join(word for word in line.rstrip().split(" ") if word not in _PUNCTUATION) for line in lines]
+
+
+def _send(pipe: int, text: bytes) -> None:
+    with contextlib.suppress(OSError), open(pipe, "wb") as file:  # where the program has died, `_answer` says so
+        file.write(text)
+
+
+def _end(process: subprocess.Popen[bytes] | None, pipes: list[int], folder: Path) -> None:
+    if process is not None:
+        process.kill()
+        process.wait()
+    for pipe in pipes:
+        os.close(pipe)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _late(timeout: float) -> GitbenchError:
+    return GitbenchError(
+        f"the caption tokenizer took longer than {timeout:g} s: free the machine or allow it more time"
+    )
+
+
+def _not_started(error: OSError) -> GitbenchError:
+    return GitbenchError(f"Java cannot be started ({error}): run `gitbench doctor`")
+
+
+def _failed(said: bytes) -> GitbenchError:
+    return GitbenchError(f"the caption tokenizer failed ({last_line(said)}): run `gitbench doctor`")

@@ -10,10 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from gitbench.judge.claims import Verdict
 from gitbench.judge.frame import Study
+from gitbench.judge.sample import slopes
 from gitbench.judge.scores import claim_unit, digits, display_name, signed
 from gitbench.report.paper import paper_claims, paper_rows
 from gitbench.report.scale import figure_4
@@ -97,7 +99,7 @@ def paper_numbers(study: Study, claim: Claim) -> tuple[str, str]:
     known = set(rows.loc[rows["quote"] == claim.quote, "numbers"])
     if "figure_4" in known:
         place = _places(study)
-        if place and set(claim.arms) <= set(place):
+        if place and set(claim.arms) <= set(place) and claim.kind != "threshold":  # a level is ours, not the figure's
             return _figure_difference(claim, place), "D"
     if "not obtained" in known:
         return NOT_OBTAINED, claim.confidence
@@ -119,6 +121,11 @@ def _figure_difference(claim: Claim, place: dict[str, tuple[str, str]]) -> str:
             float(theirs[size, amount] - theirs[first]),
         )
 
+    if claim.kind == "trend":
+        arms, places = zip(*claim.along, strict=True)
+        values = [step(arm, None)[1] for arm in arms]
+        models = "; ".join(step(arm, None)[0] for arm in arms)
+        return f"{signed(float(slopes(np.array(values), places)), 1)} points CIDEr on COCO per {claim.along_unit} ({models})"
     (first, one), (second, two) = (
         step(claim.treatment, claim.treatment_from),
         step(claim.reference, claim.reference_from),

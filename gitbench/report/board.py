@@ -25,6 +25,7 @@ from gitbench.files import resource, write_text
 from gitbench.judge.answer import further_seeds
 from gitbench.judge.claims import INCONCLUSIVE, REFUTED, SUPPORTED, Verdict, judge_study
 from gitbench.judge.frame import build_frame, load_studies, load_yardstick
+from gitbench.judge.lock import lock_deviations
 from gitbench.judge.looks import looks_of
 from gitbench.judge.scores import claim_unit, digits, display_name, signed
 from gitbench.report.figures import claim_sides, draw_evidence
@@ -48,6 +49,7 @@ class BoardRow:
     title: str
     verdict: Verdict
     report: str | None = None
+    dropped: tuple[str, ...] = ()  # what became of claims that the study's runs were made under, a clause each
 
     @property
     def where(self) -> str:
@@ -58,18 +60,30 @@ class BoardRow:
 def rows_of_work_dir(work_dir: str | Path) -> list[BoardRow]:
     """Judge every study of a work directory that has a claim and a finished run; sorted by ablation, profile, data.
 
+    A study whose name starts with an underscore tests the judge, not the paper: it has no row.
+
     Errors: GitbenchError where there is none, or where a number has no run behind it.
     """
     rows = []
     for study in load_studies(work_dir):
         frame = build_frame(work_dir, [study])
-        if not study.claims or frame["run_key"].isna().all():
+        if study.ablation.startswith("_") or not study.claims or frame["run_key"].isna().all():
             continue
         kind = (load_yardstick(work_dir, study) or {}).get("kind")
         verdicts = judge_study(study, frame, kind, looks=looks_of(work_dir, study))
         check_numbers(work_dir, study, summarise(frame, study), verdicts)
+        dropped = tuple(
+            f"{each.name}: {each.what}" for each in lock_deviations(study, Path(work_dir)) if each.kind == "removed"
+        )
         rows += [
-            BoardRow(ablation=study.ablation, profile=study.profile, data=study.data, title=study.title, verdict=each)
+            BoardRow(
+                ablation=study.ablation,
+                profile=study.profile,
+                data=study.data,
+                title=study.title,
+                verdict=each,
+                dropped=dropped,
+            )
             for each in verdicts
         ]
     if not rows:
@@ -90,6 +104,7 @@ def rows_of_results(folder: str | Path, out: str | Path | None = None) -> list[B
             title=str(result.manifest.get("title") or result.ablation.replace("_", " ").capitalize()),
             verdict=verdict,
             report=Path(os.path.relpath(result.folder, out or folder)).as_posix(),
+            dropped=result.dropped,
         )
         for result in load_results(folder)
         for verdict in result.verdicts
@@ -143,14 +158,15 @@ def markdown_text(rows: Sequence[BoardRow]) -> str:
             f"`{row.ablation}`<br>{pipe(row.where)}",
             pipe(f"{row.verdict.claim.says} {_quoted(row.verdict)}"),
             pipe(f"{_compared(row.verdict)}: {found_text(row.verdict)}"),
-            f"{symbol(row.verdict.word)} **{row.verdict.word}**",
+            f"{symbol(row.verdict.word)} {row.verdict.word}",
         ]
         for row in rows
     ]
     head = ["ablation", "the paper", "here: difference (95 % interval), seeds", "verdict"]
     table = [line.replace("---:", "---") for line in markdown_rows(head, body)]
     left = [f"Not run yet: {', '.join(unjudged(rows))}.", ""] if unjudged(rows) else []
-    return "\n".join([*table, "", *left, _legend(), ""])
+    gone = dict.fromkeys(f"Dropped from `{row.ablation}`, {each}." for row in rows for each in row.dropped)
+    return "\n".join([*table, "", *(line for each in gone for line in (each, "")), *left, _legend(), ""])
 
 
 def _legend() -> str:
@@ -225,7 +241,7 @@ def _plot(verdict: Verdict, name: str) -> str:
     with style():
         figure = Figure(figsize=(2.9, 0.72))
         _evidence_axes(figure.add_axes((0.02, 0.36, 0.96, 0.62)), verdict, 7.5)
-        return embed_svg(svg_text(figure, name), name)
+        return embed_svg(svg_text(figure, name), name, f"{_compared(verdict)}: {found_text(verdict)}")
 
 
 def _evidence_axes(axes: Axes, verdict: Verdict, size: float) -> None:

@@ -17,7 +17,7 @@ from gitbench.files import explain_os_errors, make_dir, read_json, write_json, w
 from gitbench.report import figures, latex, tables
 from gitbench.report.beside import beside_markdown, beside_tables
 from gitbench.report.content import Content, gather
-from gitbench.report.html import main_metric, page
+from gitbench.report.html import Drawing, main_metric, page
 from gitbench.report.origins import check_numbers
 from gitbench.report.pictures import prediction_figure
 from gitbench.report.scale import scale_figure
@@ -65,19 +65,26 @@ def _write_files(content: Content, folder: Path) -> None:
     crossed = {name: found.crossed for name, found in content.evidence.items()}
     beside = beside_markdown(beside_tables(study, frame, verdicts))
     write_text(folder / "table.csv", tables.csv_text(frame, study))
-    write_text(folder / "table.md", f"{tables.markdown_text(frame, study, verdicts, floors)}\n{beside}")
+    write_text(
+        folder / "table.md", f"{tables.markdown_text(frame, study, verdicts, floors, content.dropped)}\n{beside}"
+    )
     write_text(folder / "table.tex", latex.table_text(frame, study, verdicts, floors))
-    write_text(folder / "numbers.tex", latex.numbers_text(frame, study, verdicts, crossed))
+    write_text(folder / "numbers.tex", latex.numbers_text(frame, study, verdicts, crossed, floors))
     write_text(folder / "runs.csv", frame.to_csv(index=False, lineterminator="\n"))
     write_json(
         folder / "verdicts.json",
-        {"schema": 1, "answer": content.answer, "verdicts": [verdict.as_json() for verdict in verdicts]},
+        {
+            "schema": 1,
+            "answer": content.answer,
+            "verdicts": [verdict.as_json() for verdict in verdicts],
+            "dropped": [{"name": each.name, "what": each.what, "when": each.when} for each in content.dropped],
+        },
     )
     write_text(folder / "report.html", page(content, _draw(content, folder)))
 
 
-def _draw(content: Content, folder: Path) -> dict[str, str]:
-    """Write the figures in the width of a paper's column (or its text), and return SVG in the page's width by name."""
+def _draw(content: Content, folder: Path) -> dict[str, Drawing]:
+    """Write the figures in the width of a paper's column (or its text); return those of the page by name."""
     metric, judged = main_metric(content), [verdict for verdict in content.verdicts if verdict.differences]
     drawers: dict[str, tuple[float, Any]] = {
         "score": (COLUMN, lambda width: figures.score_figure(content, metric, width)),
@@ -85,14 +92,16 @@ def _draw(content: Content, folder: Path) -> dict[str, str]:
         "curves": (COLUMN, lambda width: figures.curve_figure(content, width)),
         "difference": (COLUMN, lambda width: figures.difference_figure(judged, width) if judged else None),
     }
-    drawn = {}
+    drawn: dict[str, Drawing] = {}
     for name, (narrow, draw) in drawers.items():
         with style(narrow):
             figure = draw(narrow)
         if figure is not None:
             save(figure, folder, name)
             with style(PAGE):
-                drawn[name] = svg_text(draw(PAGE), name)
+                wide = svg_text(draw(PAGE), name)
+            with style(COLUMN):
+                drawn[name] = Drawing(wide=wide, narrow=svg_text(draw(COLUMN), f"{name} narrow"))
     if "scale" in drawn:  # its first panel is the same figure
         del drawn["score"]
     pictured = [sample for sample in content.samples if sample.image is not None]

@@ -26,6 +26,7 @@ from gitbench.judge.frame import (
     load_study,
     load_yardstick,
 )
+from gitbench.judge.lock import LockDeviation, lock_deviations
 from gitbench.judge.looks import looks_of
 from gitbench.judge.noise import NoiseFloor, load_noise_floor
 from gitbench.report.deviations import Deviation, deviations
@@ -80,6 +81,7 @@ class Content:
     proof: Proof | None  # that the arms differ in one thing
     floors: Mapping[str, NoiseFloor]  # metric -> noise floor; empty: not measured
     evidence: Mapping[str, Evidence]  # claim -> what stands behind it beside its verdict
+    dropped: tuple[LockDeviation, ...]  # claims that runs were made under and that nobody states any more
     amounts: Mapping[str, int]  # arm -> its training images; without an arm that takes the whole split
 
 
@@ -120,6 +122,7 @@ def gather(
         proof=read_proof(work_dir, f"{ablation}.{profile}.{data}"),
         floors=floors,
         evidence=gather_evidence(study, work_dir, verdicts, floors),
+        dropped=tuple(each for each in lock_deviations(study, Path(work_dir)) if each.kind == "removed"),
         amounts=_amounts(finished, done),
     )
 

@@ -18,7 +18,7 @@ from gitbench.judge.crossed import Crossed
 from gitbench.judge.frame import Study
 from gitbench.judge.lock import LockDeviation, lock_deviations
 from gitbench.judge.noise import NoiseFloor
-from gitbench.judge.resample import crossed_difference
+from gitbench.judge.resample import crossed_claim
 from gitbench.judge.scores import claim_unit, digits, signed, unit
 
 
@@ -48,19 +48,8 @@ def gather_evidence(
 
 
 def _crossed(study: Study, work_dir: str | Path, verdict: Verdict) -> Crossed | None:
-    claim = verdict.claim
-    if claim.kind in ("trend", "threshold"):  # no difference of two arms or gains
-        return None
     try:
-        return crossed_difference(
-            study,
-            work_dir,
-            claim.treatment,
-            claim.reference,
-            claim.metric,
-            treatment_from=claim.treatment_from,
-            reference_from=claim.reference_from,
-        )
+        return crossed_claim(study, work_dir, verdict.claim)
     except (ValueError, GitbenchError):  # per-image scores that do not fit together: said as "not measured"
         return None
 
@@ -147,7 +136,7 @@ def _holm_line(verdict: Verdict) -> str:
 
 def _looks_line(verdict: Verdict) -> str:
     if not verdict.looks:
-        return "the number of seeds was fixed beforehand"
+        return "no earlier report of this study had another number of seeds"
     return (
         f"looked {verdict.looks} time{'s' * (verdict.looks != 1)} while seeds were added; the bounds hold under looking"
     )

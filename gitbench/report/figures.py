@@ -28,7 +28,7 @@ def arm_style(content: Content) -> dict[str, tuple[str, str, Any]]:
     """Return arm -> (colour, marker, line style); the blind floor is grey, others take theirs in study order."""
     arms = [arm.name for arm in content.study.arms if arm.role != "floor"]
     styles = {name: nth_style(index) for index, name in enumerate(arms)}
-    return styles | {arm.name: (FAINT, "x", ":") for arm in content.study.arms if arm.role == "floor"}
+    return styles | {arm.name: (FAINT, "x", (0, (1, 3))) for arm in content.study.arms if arm.role == "floor"}
 
 
 def score_figure(content: Content, metric: str, width: float = PAGE) -> Figure:
@@ -71,7 +71,7 @@ def draw_scores(axes: Axes, content: Content, metric: str) -> int:
         assert found is not None
         half = [[found.half_width], [found.half_width]] if found.half_width is not None else None
         axes.errorbar(sizes[arm], found.mean, yerr=half, fmt=marker, ms=5.5, color=colour, capsize=4, lw=1.3, zorder=3)
-    for name, line in series.items():
+    for name, line in series.items() if by_size else ():  # between arms that are only names there is nothing
         means = [arm_interval(frame, arm, metric).mean for arm in line]  # type: ignore[union-attr]
         colour, marker, dashes = styles[line[0]] if len(series) > 1 else (FAINT, "", "-")
         across_line = [sizes[arm] for arm in line]
@@ -159,7 +159,8 @@ def difference_figure(verdicts: Sequence[Verdict], width: float = PAGE) -> Figur
     axes.set_yticks([])
     axes.set_ylim(-0.45, len(verdicts) - 0.35)
     metrics = list(dict.fromkeys(display_name(verdict.claim.metric) for verdict in verdicts))
-    axes.set_xlabel(textwrap.fill(f"paired difference in {', '.join(metrics)} (shaded: up to the margin)", 60))
+    shaded = " (shaded: up to the margin)" * any(verdict.margin for verdict in verdicts)
+    axes.set_xlabel(textwrap.fill(f"paired difference in {', '.join(metrics)}{shaded}", 60 if width == PAGE else 44))
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x")
     return figure
@@ -253,7 +254,8 @@ def _arm_ticks(axes: Axes, arms: Sequence[str], sizes: dict[str, float], by_size
         dropped = near and not dropped
         labels.append("\n\n" * dropped + (f"{arm}\n{cost_text('decoder_parameters', sizes[arm])}" if by_size else arm))
     axes.set_xticks([sizes[arm] for arm in order], labels)
-    axes.set_xlabel("decoder parameters (log scale)" if by_size else "arm")
+    if by_size:
+        axes.set_xlabel("decoder parameters (log scale)")
 
 
 def _binned(table: pd.DataFrame, most: int = 120) -> pd.DataFrame:

@@ -7,18 +7,21 @@ drawing reads on light paper and in dark mode.
 from __future__ import annotations
 
 import base64
+import html
 import io
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import jinja2
 import numpy as np
+from markupsafe import Markup
 from matplotlib.image import imsave
 
 import gitbench
 from gitbench.files import resource
-from gitbench.judge.answer import further_seeds, measured_difference, sides
+from gitbench.judge.answer import further_seeds, measured_difference, sides, verdict_clause
 from gitbench.judge.claims import INCOMPLETE, INCONCLUSIVE, REFUTED, SUPPORTED
 from gitbench.judge.scores import claim_unit, digits, display_name, lower_is_better, unit
 from gitbench.report import costs, tables
@@ -39,6 +42,14 @@ SYMBOLS = {
 }
 
 
+_FIGURES = {  # what is read out for each; the caption below says the rest
+    "score": "Plot of the score of each arm and seed; the same numbers stand in the table of results",
+    "scale": "Plots of scores over the amount of data, ours and the paper's; the numbers stand in the tables",
+    "difference": "Plot of the paired differences of each claim; the same numbers stand in the tables of evidence",
+    "curves": "Plots of training and validation loss of each arm over iterations",
+}
+
+
 def symbol(word: str) -> str:
     """Return the mark of a verdict; a circle with nothing in it where a claim cannot be tested."""
     return SYMBOLS.get(word, "\N{WHITE CIRCLE}")
@@ -53,12 +64,20 @@ def template(name: str) -> jinja2.Template:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"png": png_uri, "tie": tie, "symbol": symbol}
+    environment.filters |= {"png": png_uri, "tie": tie, "symbol": symbol, "code": code}
     return environment.get_template(name)
 
 
-def page(content: Content, figures: Mapping[str, str]) -> str:
-    """Return the whole page; `figures` holds SVG text by name ("score", "scale", "difference", "curves")."""
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """One figure of a page as SVG text, drawn twice: a wide one shrunk to a phone's width could not be read."""
+
+    wide: str
+    narrow: str
+
+
+def page(content: Content, figures: Mapping[str, Drawing]) -> str:
+    """Return the whole page; `figures` holds drawings by name ("score", "scale", "difference", "curves")."""
     frame, study = content.frame, content.study
     rows, headline = tables.score_cells(frame, study, content.floors), tables.headline_names(frame)
     return template("report.html.j2").render(
@@ -74,7 +93,15 @@ def page(content: Content, figures: Mapping[str, str]) -> str:
         verdicts=[_verdict_view(content, verdict) for verdict in content.verdicts],
         beside=beside_tables(study, frame, content.verdicts),
         floors=_floor_views(content, headline),
-        figures={name: embed_svg(text, name) for name, text in figures.items()},
+        figures={
+            name: {
+                "wide": embed_svg(drawing.wide, name, _FIGURES[name]),
+                "narrow": embed_svg(drawing.narrow, f"{name}-narrow", _FIGURES[name]),
+            }
+            for name, drawing in figures.items()
+        },
+        lead=_lead(content),
+        shaded=any(verdict.margin for verdict in content.verdicts),
         yardsticks=_yardsticks(content),
         proof=proof_view(content.proof, study),
         counts={"planned": len(study.runs), "finished": len(content.finished), "overridden": len(content.overridden)},
@@ -86,18 +113,27 @@ def page(content: Content, figures: Mapping[str, str]) -> str:
     )
 
 
+def _lead(content: Content) -> str:
+    """Return what stands above the verdicts of several claims: "On scenes at the cpu profile, of 3 claims 1 supported:"."""
+    return content.answer.partition(":")[0] + ":"
+
+
 def _headings(names: list[str]) -> list[dict[str, Any]]:
     """Return column heads; "ROUGE-L" must not break at its hyphen."""
     heads = {name: tables.heading(name).replace("-", "\N{NON-BREAKING HYPHEN}") for name in names}
     return [{"name": name, "heading": head, "lower": lower_is_better(name)} for name, head in heads.items()]
 
 
-def embed_svg(text: str, name: str) -> str:
-    """Return a matplotlib SVG for embedding: no prologue or metadata, ids made unique, colours as CSS variables."""
+def embed_svg(text: str, name: str, label: str) -> str:
+    """Return a matplotlib SVG for embedding: no prologue or metadata, ids made unique, colours as CSS variables.
+
+    `label` is read out in place of the loose words of its axes.
+    """
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'(<svg[^>]*?) (?:width|height)="[^"]*"', r"\1", text, count=1)
     text = re.sub(r'(<svg[^>]*?) (?:width|height)="[^"]*"', r"\1", text, count=1)
+    text = text.replace("<svg", f'<svg role="img" aria-label="{html.escape(label)}"', 1)
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = text.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
     colours = {INK: "--ink", FAINT: "--faint", RULE: "--rule"} | {colour: f"--c{i}" for i, colour in enumerate(PALETTE)}
@@ -109,6 +145,12 @@ def embed_svg(text: str, name: str) -> str:
 def tie(text: str) -> str:
     """Keep "n = 5", "95 %" and "p = 0.03" on one line, with no-break spaces."""
     return re.sub(r"\b([np]) = ", "\\1\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}", text).replace(" %", "\N{NO-BREAK SPACE}%")
+
+
+def code(text: str) -> Markup:
+    """Turn `words` in backticks into code elements; all else is escaped."""
+    parts = re.split(r"`([^`]+)`", text)
+    return Markup("").join(Markup("<code>{}</code>").format(part) if at % 2 else part for at, part in enumerate(parts))
 
 
 def png_uri(image: np.ndarray) -> str:
@@ -132,7 +174,8 @@ def _verdict_view(content: Content, verdict: Any) -> dict[str, Any]:
         "reason": verdict.reason[0].upper() + verdict.reason[1:],
         "further": further_seeds(verdict) if verdict.word == INCONCLUSIVE else "",
         "measured": measured_difference(verdict),
-        "margin": "unknown" if margin is None else f"{margin:.{digits((margin,))}f} {claim_unit(claim)}{share}",
+        "clause": f"{verdict_clause(verdict)}.",
+        "margin": "unknown" if margin is None else f"{_plain(margin)} {claim_unit(claim)}{share}",
         "evidence": evidence_lines(verdict, content.evidence.get(claim.name, Evidence())),
         "p": "" if verdict.p is None else p_text(verdict.p),
         "notes": verdict.notes,
@@ -140,6 +183,11 @@ def _verdict_view(content: Content, verdict: Any) -> dict[str, Any]:
         "numbers_missing": bool((known["numbers"] == "not obtained").any()),
         "paper_note": next(iter(known["note"]), ""),
     }
+
+
+def _plain(value: float) -> str:
+    """Return a number at three significant digits; a margin of nothing is 0, not 0.000."""
+    return f"{value:.{digits((value,))}f}" if value else "0"
 
 
 def _floor_views(content: Content, metrics: list[str]) -> list[dict[str, Any]]:
@@ -172,7 +220,7 @@ def _yardsticks(content: Content) -> list[dict[str, Any]]:
         for role in ("floor", "ceiling")
     }
     floor, ceiling = (float(found[role].mean()) if len(found[role]) else None for role in ("floor", "ceiling"))
-    rows = []
+    rows, places = [], digits(frame.loc[frame["metric"] == metric, "value"].dropna())  # as in the table of results
     for arm in content.study.arms:
         interval = tables.arm_interval(frame, arm.name, metric)
         if arm.role == "floor" or interval is None:
@@ -180,13 +228,13 @@ def _yardsticks(content: Content) -> list[dict[str, Any]]:
         rows.append(
             {
                 "arm": arm.name,
-                "value": interval.mean,
+                "value": f"{interval.mean:.{places}f}",
                 "times": interval.mean / floor if floor and floor > 0 else None,
                 "share": None
                 if None in (floor, ceiling) or ceiling == floor
                 else (interval.mean - floor) / (ceiling - floor),  # type: ignore[operator]
-                "floor": floor,
-                "ceiling": ceiling,
+                "floor": None if floor is None else f"{floor:.{places}f}",
+                "ceiling": None if ceiling is None else f"{ceiling:.{places}f}",
             }
         )
     return rows

@@ -1,13 +1,15 @@
 """A study for a paper in LaTeX: `table.tex` (booktabs) and `numbers.tex`, a command for every number so that prose can cite it.
 
 A command's name is made from what it holds: `\\gb` + ablation + arm + metric + part, `\\gbDecoderSizeLargeCIDErMean`. TeX
-names take letters only, so digits are spelled (`BLEU-4` is `BLEUFour`). Studies other than scenes at the cpu profile carry
-profile and data after the ablation's name, so that one paper can hold several. A number is printed as in the tables.
+names take letters only, so digits are spelled (`BLEU-4` is `BLEUFour`), and so are letters beyond ASCII. Studies other
+than scenes at the cpu profile carry profile and data after the ablation's name, so that one paper can hold several. A
+number is printed as in the tables.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +23,7 @@ from gitbench.judge.frame import Study
 from gitbench.judge.noise import NoiseFloor
 from gitbench.judge.scores import claim_unit, digits, display_name, signed
 from gitbench.report import tables
+from gitbench.report.content import counted
 from gitbench.report.costs import cost_names, cost_text
 
 _DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
@@ -47,18 +50,35 @@ _LATEX = {
     "\N{LEFT DOUBLE QUOTATION MARK}": "``",
     "\N{RIGHT DOUBLE QUOTATION MARK}": "''",
     "\N{RIGHT SINGLE QUOTATION MARK}": "'",
+    "\N{PRIME}": "'",
+    "\N{EM DASH}": "---",
+    "\N{HORIZONTAL ELLIPSIS}": "\\dots{}",
+    "\N{RIGHTWARDS ARROW}": "$\\rightarrow$",
+    "\N{GREATER-THAN OR EQUAL TO}": "$\\geq$",
+    "\N{LESS-THAN OR EQUAL TO}": "$\\leq$",
 }
 _HEADINGS = {"test NLL": "NLL"}  # narrow columns
 
 
 def latex_escape(text: str) -> str:
-    """Escape text for LaTeX, one character at a time (a replacement is never escaped again)."""
-    return "".join(_LATEX.get(letter, letter) for letter in text)
+    """Escape text for LaTeX, one character at a time (a replacement is never escaped again).
+
+    Line breaks become spaces; a letter that every LaTeX cannot take loses its accent, or becomes a question mark.
+    """
+    return "".join(_LATEX.get(letter) or _ascii(letter, "?") for letter in text)
+
+
+def _ascii(letter: str, other: str) -> str:
+    """Return one letter without its accents, a space for every kind of break, `other` where ASCII has nothing."""
+    if letter.isspace():
+        return " "
+    return unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode() or other
 
 
 def command_name(*parts: str) -> str:
     """Return the TeX command that holds a number: "\\gb" and the parts in camel case, digits spelled, letters only."""
-    words = [word for part in parts for word in re.findall(r"[A-Za-z]+|\d", part)]
+    spelled = ("".join(_ascii(each, f" {unicodedata.name(each, '').title()} ") for each in part) for part in parts)
+    words = [word for part in spelled for word in re.findall(r"[A-Za-z]+|[0-9]", part)]
     return "\\gb" + "".join(_DIGITS[int(word)] if word.isdigit() else word[0].upper() + word[1:] for word in words)
 
 
@@ -67,11 +87,14 @@ def table_text(
 ) -> str:
     """Return a LaTeX `table*` for the booktabs package: scores with intervals and seeds, and below it claim by claim."""
     label = re.sub("[^a-z0-9]+", "-", f"{study.ablation} {study.profile} {study.data}".lower())
+    about = f"{study.title} ({study.data}, {study.profile} profile). {tables.CELL_NOTE}"
+    if counted(frame)["overridden"].any():
+        about += f" {tables.DAGGER} changed by --cfg-options; enters no claim."
     lines = [
         "% needs \\usepackage{booktabs}; every number is a command in numbers.tex too",
         "\\begin{table*}[t]",
         "\\centering\\footnotesize\\setlength{\\tabcolsep}{4pt}",
-        f"\\caption{{{latex_escape(f'{study.title} ({study.data}, {study.profile} profile). {tables.CELL_NOTE}')}}}",
+        f"\\caption{{{latex_escape(about)}}}",
         f"\\label{{tab:{label}}}",
         *_score_rows(frame, study, floors),
     ]
@@ -126,15 +149,22 @@ def numbers_text(
     study: Study,
     verdicts: Sequence[Verdict],
     crossed: Mapping[str, Crossed | None] | None = None,
+    floors: Mapping[str, NoiseFloor] | None = None,
 ) -> str:
     """Return one `\\newcommand` a number of the study. Errors: GitbenchError where two things would get one name."""
     commands: dict[str, str] = {}
+    about = latex_escape(f"{study.title}: {study.data}")
     lines = [
-        f"% Numbers of {study.title}: {study.data}, {study.profile} profile. In prose: \\input this file, then write",
+        f"% Numbers of {about}, {study.profile} profile. In prose: \\input this file, then write",
         f"% {command_name(*_scope(study), study.base, _first_metric(frame), 'Mean')}{{}}. Where a number comes from:",
         f"% gitbench explain {study.ablation}:{study.base}:{_first_metric(frame)} --profile {study.profile} --data {study.data}",
     ]
-    for parts, text in (*_arm_numbers(frame, study), *_claim_numbers(study, verdicts, crossed or {})):
+    numbers = (
+        *_arm_numbers(frame, study),
+        *_claim_numbers(study, verdicts, crossed or {}),
+        *_noise_numbers(floors or {}),
+    )
+    for parts, text in numbers:
         name = command_name(*_scope(study), *parts)
         if name in commands:
             raise GitbenchError(f"two numbers of {study.ablation} would be {name} in LaTeX: rename an arm or a claim")
@@ -189,21 +219,38 @@ def _claim_numbers(
             ("P", verdict.p),
             ("PSignFlip", verdict.p_sign_flip),
             ("PHolm", verdict.p_holm),
+            ("PRefute", verdict.p_refute),
+            ("PRefuteHolm", verdict.p_refute_holm),
         ):
             if p is not None:
                 numbers[part] = _p(p)
         if both is not None:
-            numbers |= {"SeedShare": f"{100 * both.seed_share:.0f}", "ImageShare": f"{100 * both.image_share:.0f}"}
+            shares = {"SeedShare": both.seed_share, "ImageShare": both.image_share, "RestShare": both.rest_share}
+            numbers |= {part: f"{100 * share:.0f}" for part, share in shares.items()}
+            numbers["CrossedDf"] = f"{both.df:.1f}"
         if verdict.further_seeds is not None:
             numbers["FurtherSeeds"] = str(verdict.further_seeds)
+        if verdict.further_seconds is not None:
+            numbers["FurtherSeconds"] = f"{verdict.further_seconds:.0f}"
         numbers |= {
             "Seeds": str(verdict.n),
+            "Looks": str(verdict.looks),
             "Unit": latex_escape(claim_unit(verdict.claim)),
             "Verdict": latex_escape(verdict.word.lower()),
             "Sentence": latex_escape(verdict_sentence(verdict)),
         }
         for part, text in numbers.items():
             yield ("Claim", verdict.claim.name, part), text
+
+
+def _noise_numbers(floors: Mapping[str, NoiseFloor]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield (name parts, text) of the noise floor: sd between seeds, smallest detectable effect, replicates."""
+    for metric, floor in floors.items():
+        places = digits((floor.sd, floor.mde))
+        values = {"Sd": floor.sd, "SdLow": floor.sd_low, "SdHigh": floor.sd_high, "Mde": floor.mde}
+        for part, value in values.items():
+            yield ("NoiseFloor", metric, part), _number(value, places)
+        yield ("NoiseFloor", metric, "Replicates"), str(floor.n)
 
 
 def _number(value: float, places: int) -> str:

@@ -34,6 +34,7 @@ class Result:
     manifest: Mapping[str, Any]
     verdicts: tuple[Verdict, ...]
     frame: pd.DataFrame
+    dropped: tuple[str, ...] = ()  # claims that its runs were made under and that it does not state, a clause each
 
 
 def load_results(folder: str | Path) -> list[Result]:
@@ -75,7 +76,8 @@ def load_result(folder: Path) -> Result:
                 raise GitbenchError(
                     f"{folder / name} is not as it was built (its hash differs from the manifest's): {fix}"
                 )
-        verdicts = tuple(verdict_from_json(each) for each in read_json(folder / "verdicts.json")["verdicts"])
+        said = read_json(folder / "verdicts.json")
+        verdicts = tuple(verdict_from_json(each) for each in said["verdicts"])
         frame = pd.read_csv(folder / "runs.csv", dtype={"run_key": str, "signature": str})
         result = Result(
             folder=folder,
@@ -85,6 +87,7 @@ def load_result(folder: Path) -> Result:
             manifest=manifest,
             verdicts=verdicts,
             frame=frame[list(COLUMNS)],
+            dropped=tuple(f"{each['name']}: {each['what']}" for each in said.get("dropped", ())),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OSError):
         raise GitbenchError(f"{folder} is no whole report: {fix}") from None

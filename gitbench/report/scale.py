@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from gitbench.report.content import Content
 from gitbench.report.figures import draw_scores
 from gitbench.report.paper import paper_rows
-from gitbench.report.style import FAINT, PAGE, TEXT, nth_style
+from gitbench.report.style import COLUMN, FAINT, PAGE, TEXT, nth_style
 
 _MODEL = re.compile(r"(?P<model>\w+) \((?P<amount>[\d.]+)(?P<unit>[MB]) images\)")
 _UNITS = {"M": 1e6, "B": 1e9}
@@ -44,8 +44,10 @@ def scale_figure(content: Content, metric: str, width: float = PAGE) -> Figure |
     """Draw our scores over the amount of data and the three panels of Figure 4; None where the paper has no such figure."""
     if "figure_4" not in set(content.paper_claims["numbers"]):
         return None
-    figure = Figure(figsize=(width, 5.6 if width == PAGE else 0.72 * TEXT), layout="constrained")
-    panels = figure.subplots(2, 2).ravel()
+    tall = width == COLUMN  # one panel below the other
+    height = 2.35 * 4 if tall else 5.6 if width == PAGE else 0.72 * TEXT
+    figure = Figure(figsize=(width, height), layout="constrained")
+    panels = figure.subplots(*((4, 1) if tall else (2, 2))).ravel()
     draw_scores(panels[0], content, metric)
     panels[0].set_title(f"here: {content.study.data}, {content.study.profile}", weight="bold", pad=12)
     if panels[0].get_legend_handles_labels()[0]:

@@ -1,7 +1,8 @@
 """How every figure of a report looks: colours, markers, line styles, sizes in inches, and how it is written to files.
 
-Colours are Okabe and Ito's colour-blind-safe set. Three of them are of nearly the same grey, so an arm is never told by
-colour alone: each has its own marker and its own line style too, and stays itself on a grey printer. Text is kept as text
+Colours are Okabe and Ito's colour-blind-safe set, its three light ones darkened until every mark has a contrast of 3:1 on
+white and on the page. Some are of nearly the same grey, so an arm is never told by colour alone: each has its own marker
+and its own line style too, and stays itself on a grey printer. Text is kept as text
 (SVG `fonttype` none, TrueType in PDF), and the output is deterministic: fixed salt for SVG ids, no dates.
 """
 
@@ -19,7 +20,7 @@ from matplotlib.figure import Figure
 from gitbench.files import atomic_path
 
 INK, FAINT, RULE = "#1c1b19", "#6f6b63", "#dedad2"
-PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#b8578f", "#b87e00", "#2f8fc4")
 MARKERS = ("o", "s", "D", "^", "v", "P")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (1.2, 1.3)), (0, (6, 1.4, 1.2, 1.4)), (0, (3, 1)), (0, (8, 2)))
 

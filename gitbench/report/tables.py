@@ -12,11 +12,12 @@ from typing import Any
 
 import pandas as pd
 
-from gitbench.judge.answer import measured_difference, verdict_sentence
+from gitbench.judge.answer import measured_difference, verdict_clause
 from gitbench.judge.claims import Verdict
 from gitbench.judge.compare import PairedDifference, paired_difference
 from gitbench.judge.frame import Study
 from gitbench.judge.intervals import Interval, t_interval
+from gitbench.judge.lock import LockDeviation
 from gitbench.judge.noise import NoiseFloor, detectable
 from gitbench.judge.scores import COSTS, HEADLINE, digits, display_name, lower_is_better, ordered, unit
 from gitbench.report.content import counted
@@ -140,9 +141,13 @@ def csv_text(frame: pd.DataFrame, study: Study) -> str:
 
 
 def markdown_text(
-    frame: pd.DataFrame, study: Study, verdicts: Sequence[Verdict], floors: Mapping[str, NoiseFloor] | None = None
+    frame: pd.DataFrame,
+    study: Study,
+    verdicts: Sequence[Verdict],
+    floors: Mapping[str, NoiseFloor] | None = None,
+    dropped: Sequence[LockDeviation] = (),
 ) -> str:
-    """Return scores, claims and costs as Markdown tables."""
+    """Return scores, claims (those dropped since are named) and costs as Markdown tables."""
     rows, scores, costs = score_cells(frame, study, floors), headline_names(frame), cost_names(frame)
     lines = [f"**{study.title}** ({study.data}, {study.profile} profile). {CELL_NOTE}", ""]
     lines += markdown_rows(
@@ -168,12 +173,13 @@ def markdown_text(
                     [
                         pipe(f'{each.claim.says} ("{each.claim.quote}", {each.claim.where}, {each.claim.confidence})'),
                         pipe(measured_difference(each)),
-                        f"**{each.word}**: {pipe(verdict_sentence(each))}",
+                        f"{each.word}: {pipe(verdict_clause(each))}.",
                     ]
                     for each in verdicts
                 ],
             ),
         ]
+    lines += [line for each in dropped for line in ("", f"Claim `{each.name}`: {each.what}.")]
     own = [row for row in rows if row["role"] != "ceiling"]
     lines += [
         "",
@@ -188,7 +194,7 @@ def markdown_text(
 DAGGER = "\N{DAGGER}"
 CELL_NOTE = (
     "Mean over seeds, plus or minus the half-width of the 95 % Student-t interval; "
-    "bold only where the lead over every other arm exceeds the noise."
+    "bold only where the lead over every other arm reaches the smallest detectable effect."
 )
 
 

@@ -18,14 +18,15 @@ import math
 import re
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gitbench.errors import GitbenchError
 from gitbench.files import load_json
-from gitbench.judge.claims import INCONCLUSIVE, Verdict, judge_study
+from gitbench.judge.claims import INCOMPLETE, INCONCLUSIVE, NOT_TESTABLE, Verdict, judge_study
 from gitbench.judge.frame import build_frame, load_study, load_yardstick
-from gitbench.judge.looks import ClaimLook, Look, Looks, read_looks, write_looks
+from gitbench.judge.looks import Looks, read_looks, write_looks
+from gitbench.judge.seen import look_of
 from gitbench.judge.sequential import FIRST
 from gitbench.runs.batch import next_seeds, seconds_by_arm
 from gitbench.runs.estimate import estimate_seconds
@@ -82,12 +83,12 @@ def check(plan: Plan, start: int, most: int) -> None:
 def seeds_now(full: Plan, start: int) -> Seeds:
     """Return the seeds of every arm to begin with: `start`, or what the study on file has, the batch it was at included.
 
-    Where the study was never looked at, seeds that it planned but did not finish are not taken over.
+    Of a study that was no such one yet, seeds that it planned but did not finish are not taken over.
     """
     listed, looked = _listed(full), read_looks(full.work_dir, full.study)
     done = _finished(full)
     seeds = {arm: max(start, min(listed.get(arm, 0), count)) for arm, count in done.items()}
-    for look in (looked.looks if looked else ())[-1:]:
+    for look in (looked.looks if looked and looked.until_decided else ())[-1:]:
         seeds = {arm: max(count, listed.get(arm, 0), look.seeds.get(arm, 0)) for arm, count in seeds.items()}
     most = max(run.replicate for run in full.runs) + 1
     return {arm: min(count, most) for arm, count in seeds.items()}
@@ -146,7 +147,9 @@ class _Study:
             verdicts = self._look()
             open_ones = [verdict for verdict in verdicts if verdict.word == INCONCLUSIVE]
             if not open_ones:
-                return self._stop(DECIDED, f"no claim is open after {_plural(self._count(), 'look')}")
+                return self._stop(
+                    DECIDED, f"no claim is open after {_plural(self._count(), 'look')}{_unjudged(verdicts)}"
+                )
             if fits is not None:
                 return self._stop(BUDGET, f"{fits}; {_plural(len(open_ones), 'claim')} still open")
             grown = next_seeds(open_ones, self.seeds, seconds_by_arm(self.full), self.most, self.at_once)
@@ -195,13 +198,11 @@ class _Study:
         count = len(before.looks) + (not again)
         verdicts = judge_plan(self.full, count)
         if not again:
-            lines = tuple(ClaimLook(claim=each.claim.name, word=each.word, n=each.n, p=each.p) for each in verdicts)
-            look = Look(seeds=dict(self.seeds), claims=lines)
-            before = dataclasses.replace(before, looks=(*before.looks, look))
-        write_looks(self.full.work_dir, dataclasses.replace(before, stopped=""))
+            before = dataclasses.replace(before, looks=(*before.looks, look_of(dict(self.seeds), verdicts)))
+        write_looks(self.full.work_dir, dataclasses.replace(before, stopped="", until_decided=True))
         print(f"{self.full.study}: look {count}, seeds {_seeds_text(self.seeds)}", flush=True)
         for each in verdicts:
-            p = f", p {each.p:.2g}" if each.p is not None else ""
+            p = f", p {each.p_holm:.2g}" if each.p_holm is not None else ""  # as it decides, within the family
             print(f"  {each.claim.name}: {each.word} (n = {each.n}{p})", flush=True)
         return verdicts
 
@@ -228,6 +229,12 @@ def judge_plan(plan: Plan, looks: int) -> list[Verdict]:
     study = load_study(plan.work_dir, plan.ablation.name, plan.profile.name, plan.label)
     kind = (load_yardstick(plan.work_dir, study) or {}).get("kind")
     return judge_study(study, build_frame(plan.work_dir, [study]), kind, looks=looks)
+
+
+def _unjudged(verdicts: Sequence[Verdict]) -> str:
+    """Name the claims that no seeds decide: those that cannot be judged, or not at this scale."""
+    named = [f"{each.claim.name}: {each.reason}" for each in verdicts if each.word in (INCOMPLETE, NOT_TESTABLE)]
+    return f", but not judged: {'; '.join(named)}" if named else ""
 
 
 def _seeds_text(seeds: Mapping[str, int]) -> str:

@@ -1,12 +1,16 @@
-"""The data parts that a config names: the data set, its counted sampler, the collate function."""
+"""The data parts that a config names: the data set, its counted sampler, the collate function; and batches made ahead."""
 
 from __future__ import annotations
 
+import contextlib
+import queue
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mmengine.dist import get_dist_info
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from gitbench.data.dataset import CaptionDataset, collate
 from gitbench.data.tasks import open_task
@@ -82,3 +86,59 @@ class CaptionData(CaptionDataset):
     def __getitem__(self, number: int) -> dict[str, Any]:
         """Return an item of `CaptionDataset`, and the set of images that it is from."""
         return {**super().__getitem__(number), "image_set": self.image_set}
+
+
+class Batches:
+    """The batches of a loader, in order; `waited` counts the seconds that `next` has waited for them.
+
+    Where a loader has no processes of its own and cuts random crops, a thread makes them `ahead` of the training: crops
+    are resized outside Python, beside the model. What is in a batch depends on its number alone, so this changes when,
+    and never what. Without crops a batch is a few slices, 1 % of a step, and a thread would only get in the way.
+    Errors of the data set are raised by the `next` that reaches them. Use it as a context: its end stops the thread.
+    """
+
+    def __init__(self, loader: DataLoader, ahead: int = 2) -> None:
+        self.waited = 0.0
+        self._made: Iterator[Any] = iter(loader)
+        self._ready: queue.Queue[tuple[Any, BaseException | None]] | None = None
+        self._stopped = threading.Event()
+        if loader.num_workers == 0 and getattr(loader.dataset, "crop_scale", None) is not None:
+            self._ready = queue.Queue(ahead)
+            self._thread = threading.Thread(target=self._make, args=(self._ready,), name="batches", daemon=True)
+            self._thread.start()
+
+    def __enter__(self) -> Batches:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        if self._ready is not None:
+            while self._thread.is_alive():
+                with contextlib.suppress(queue.Empty):  # it may be waiting for a place
+                    self._ready.get_nowait()
+                self._thread.join(0.01)
+        self._made = iter(())  # a loader's processes end with it
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return self
+
+    def __next__(self) -> dict[str, Any]:
+        started = time.perf_counter()
+        if self._ready is None:
+            batch, error = next(self._made), None
+        else:
+            batch, error = self._ready.get()
+        self.waited += time.perf_counter() - started
+        if error is not None:
+            self._stopped.set()
+            raise error
+        return batch
+
+    def _make(self, ready: queue.Queue[tuple[Any, BaseException | None]]) -> None:
+        """Fill the queue until the end, which is passed on as the error that it is (StopIteration)."""
+        while not self._stopped.is_set():
+            try:
+                ready.put((next(self._made), None))
+            except BaseException as error:
+                ready.put((None, error))
+                return

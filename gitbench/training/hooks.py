@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from mmengine.evaluator import BaseMetric
-from mmengine.hooks import Hook
+from mmengine.hooks import Hook, LoggerHook, RuntimeInfoHook
 from mmengine.logging import print_log
 
 from gitbench.files import atomic_path, explain_os_errors, write_text
@@ -88,6 +88,35 @@ def latest_checkpoint(folder: Path) -> Path | None:
     return None
 
 
+@HOOKS.register_module(name="RuntimeInfoHook")  # found before mmengine's own in this package's scope
+class LazyInfoHook(RuntimeInfoHook):
+    """mmengine's hook, except that losses and gradient norms stay on their device until the log wants them.
+
+    Read in every step, as mmengine does, they make the host wait for a GPU twice a step.
+    """
+
+    def __init__(self) -> None:
+        self._pending: list[tuple[str, torch.Tensor]] = []
+        self._interval = 1
+
+    def before_train(self, runner) -> None:  # type: ignore[no-untyped-def]
+        super().before_train(runner)
+        self._interval = next((hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), 1)
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:  # type: ignore[no-untyped-def]
+        self._pending += [(name, value.detach()) for name, value in (outputs or {}).items()]
+        norms = getattr(runner.optim_wrapper, "norms", None)
+        if norms:
+            self._pending.append((runner.optim_wrapper.grad_name, norms.pop()))
+            norms.clear()
+        done = batch_idx + 1
+        if done % self._interval == 0 or done == runner.max_iters:
+            values = torch.stack([value.float() for _, value in self._pending]).tolist() if self._pending else []
+            for (name, _), value in zip(self._pending, values, strict=True):
+                runner.message_hub.update_scalar(f"train/{name}", value)
+            self._pending.clear()
+
+
 @HOOKS.register_module()
 class CurveHook(Hook):
     """Keep the loss curve (`curve.csv`: iteration, split, loss, lr), the seconds spent and the images seen.
@@ -101,10 +130,12 @@ class CurveHook(Hook):
     def __init__(self, interval: int) -> None:
         self.interval = interval
         self.rows: list[tuple[int, str, float, float]] = []
-        self.seconds = 0.0  # in all sessions of this run
+        self.seconds = 0.0  # in all sessions of this run, and how many of them the training waited for data
+        self.data_wait_seconds = 0.0
         self.images = 0  # this session's, and the seconds they took
         self.image_seconds = 0.0
-        self._mark = self._step_mark = 0.0
+        self._mark = self._step_mark = self._waited = 0.0
+        self.first_step: float | None = None  # when it began in this session (`time.monotonic`)
 
     def before_train(self, runner) -> None:  # type: ignore[no-untyped-def]
         path = Path(runner.work_dir) / "curve.csv"
@@ -114,6 +145,7 @@ class CurveHook(Hook):
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:  # type: ignore[no-untyped-def]
         self._step_mark = self._step_mark or time.monotonic()
+        self.first_step = self.first_step or self._step_mark
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:  # type: ignore[no-untyped-def]
         done = batch_idx + 1
@@ -137,21 +169,23 @@ class CurveHook(Hook):
             self.rows.append((runner.train_loop.iter, "val", float(metrics["val_nll"]), 0.0))
 
     def before_save_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:  # type: ignore[no-untyped-def]
-        self._tick()
-        checkpoint["meta"]["seconds"] = self.seconds
+        self._tick(runner)
+        checkpoint["meta"] |= {"seconds": self.seconds, "data_wait_seconds": self.data_wait_seconds}
         self.write(Path(runner.work_dir))
 
     def after_load_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:  # type: ignore[no-untyped-def]
         self.seconds = checkpoint["meta"].get("seconds", 0.0)
+        self.data_wait_seconds = checkpoint["meta"].get("data_wait_seconds", 0.0)
 
     def after_train(self, runner) -> None:  # type: ignore[no-untyped-def]
-        self._tick()
+        self._tick(runner)
         self.write(Path(runner.work_dir))
 
-    def _tick(self) -> None:
-        now = time.monotonic()
+    def _tick(self, runner) -> None:  # type: ignore[no-untyped-def]
+        now, waited = time.monotonic(), runner.train_loop.batches.waited
         self.seconds += now - self._mark
-        self._mark = now
+        self.data_wait_seconds += waited - self._waited
+        self._mark, self._waited = now, waited
 
     def write(self, folder: Path) -> None:
         """Write `curve.csv`, rows in order of iteration."""

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from gitbench.registry import LOOPS
 from gitbench.seeding import derive_seed
+from gitbench.training.data import Batches
 
 
 @LOOPS.register_module()
@@ -29,6 +30,7 @@ class CountedTrainLoop(BaseLoop):
         self.max_epochs = 1  # mmengine's hooks ask for these
         self._epoch = 0
         self._iter = 0
+        self.batches: Batches | None = None  # of the session: `run` opens them
 
     @property
     def iter(self) -> int:
@@ -45,18 +47,18 @@ class CountedTrainLoop(BaseLoop):
         self.runner.call_hook("before_train")
         self.runner.call_hook("before_train_epoch")
         self.dataloader.sampler.start = self._iter * self.dataloader.batch_size
-        batches = iter(self.dataloader)
         self.runner.model.train()
-        while self._iter < self.max_iters:
-            self.run_iter(next(batches))
-            if self.runner.val_loop is not None and (
-                self._iter % self.val_interval == 0 or self._iter == self.max_iters
-            ):
-                self.runner.val_loop.run()
-                self.runner.model.train()
-            self.runner.call_hook(
-                "after_step", done=self._iter
-            )  # with validation behind it: a checkpoint loses nothing
+        with Batches(self.dataloader) as self.batches:
+            while self._iter < self.max_iters:
+                self.run_iter(next(self.batches))
+                if self.runner.val_loop is not None and (
+                    self._iter % self.val_interval == 0 or self._iter == self.max_iters
+                ):
+                    self.runner.val_loop.run()
+                    self.runner.model.train()
+                self.runner.call_hook(
+                    "after_step", done=self._iter
+                )  # with validation behind it: a checkpoint loses nothing
         self.runner.call_hook("after_train_epoch")
         self.runner.call_hook("after_train")
         return self.runner.model

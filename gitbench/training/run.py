@@ -28,6 +28,7 @@ from gitbench.files import atomic_path, explain_os_errors, write_json
 from gitbench.models import parameter_counts
 from gitbench.models.flops import forward_flops
 from gitbench.runs.config import MODEL_AXES, read_config
+from gitbench.training.compile import CompileHook
 from gitbench.training.encoder_init import EncoderInitHook
 from gitbench.training.hooks import CurveHook, checkpoints, latest_checkpoint, torch_write_errors
 from gitbench.training.model import CaptionModel
@@ -39,11 +40,30 @@ Progress = Callable[[int, int, float], None]  # iterations done, of how many, lo
 PretrainingProgress = Callable[[int, int], None]
 
 
+class NoPictures:
+    """Stands where mmengine has a visualizer, whose matplotlib takes 0.4 s to import: curves are the report's task."""
+
+    dataset_meta: Any = None
+
+    def add_config(self, config: Config, **_: Any) -> None:
+        """Write nothing: the config lies in the run's folder."""
+
+    def add_scalars(self, scalar_dict: dict, **_: Any) -> None:
+        """Write nothing: see `CurveHook`."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
 class PlainRunner(Runner):
     """mmengine's Runner without its survey of the machine, which starts processes and costs 2 s; see provenance.json."""
 
     def _log_env(self, env_cfg: dict) -> None:
-        self.logger.info("Config:\n" + self.cfg.pretty_text)
+        self.logger.info(f"Config: {self.work_dir}/config.py")
+
+    def build_visualizer(self, visualizer: Any = None) -> NoPictures:  # type: ignore[override]
+        """Return what draws nothing."""
+        return NoPictures()
 
     def dump_config(self) -> None:
         """Leave the planner's `config.py` as it is: mmengine would write this session's work_dir and resume into it."""
@@ -60,24 +80,31 @@ def execute(folder: Path, progress: Progress | None = None, pretraining: Pretrai
         return
     for leftover in folder.glob(".*.tmp*"):  # of a killed session
         leftover.unlink(missing_ok=True)
+    started = time.monotonic()
     _prepare_torch()
     config = read_config(folder / "config.py")
     config.work_dir = str(folder)
     newest = latest_checkpoint(folder)
     if newest is not None:
         config.resume, config.load_from = True, str(newest)
-    started = time.monotonic()
+    if torch.cuda.is_available():  # copies of pinned batches run beside the computation
+        for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
+            loader.setdefault("pin_memory", True)
     runner = PlainRunner.from_cfg(config)
     curve = next(hook for hook in runner.hooks if isinstance(hook, CurveHook))
     curve.progress = progress
     init = next(hook for hook in runner.hooks if isinstance(hook, EncoderInitHook))
     init.progress = pretraining
+    compiling = next((hook for hook in runner.hooks if isinstance(hook, CompileHook)), None)
     runner.train()
     trained = time.monotonic()
     metrics = runner.test_loop.run()
     _write_predictions(runner, folder)
     _write_weights(runner, config, folder)
     captioned = time.monotonic() - trained
+    # with a checkpoint, pre-training or compilation before its first step, a run does more than start
+    fresh = newest is None and init.seconds is None and compiling is None
+    startup = curve.first_step - started if fresh and curve.first_step is not None else None
     write_json(
         folder / "trained.json",
         {
@@ -89,10 +116,12 @@ def execute(folder: Path, progress: Progress | None = None, pretraining: Pretrai
                 "peak_memory_bytes": _peak_memory(),
                 "train_images_per_second": curve.images / curve.image_seconds if curve.image_seconds else None,
                 "train_seconds": curve.seconds,
+                "data_wait_seconds": curve.data_wait_seconds,
                 "caption_seconds": captioned,
                 "seconds": curve.seconds + captioned,
                 **({"pretrain_seconds": init.seconds} if init.seconds is not None else {}),
-                "startup_seconds": trained - started - curve.seconds if newest is None else None,
+                **({"compiled": compiling.used, "compile_seconds": compiling.seconds} if compiling else {}),
+                "startup_seconds": startup,
             },
         },
     )

@@ -1,0 +1,171 @@
+"""One of the programs that are compared: what it must be able to do, its inputs, and the weights that all of them share.
+
+N images, k captions an image, M = N*k texts of T ids, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gitbench.bench.shapes import Shape, text_lengths
+from gitbench.models.git import GIT
+
+BOS, EOS, PAD = 101, 102, 0
+LR = 1e-5
+NEVER = -1e4  # bias of [SEP] where texts are generated: all programs write the same number of tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """A training batch: images (N,3,H,W) normalised, tokens (N,k,T) padded right, need_predict (N,k,T) bool."""
+
+    images: Tensor
+    tokens: Tensor
+    need_predict: Tensor
+
+    @property
+    def captions(self) -> int:
+        """How many texts each image has."""
+        return self.tokens.shape[1]
+
+    @property
+    def lengths(self) -> list[int]:
+        """The ids of each text, without padding."""
+        return (self.tokens != PAD).sum(-1).flatten().tolist()
+
+    @property
+    def texts(self) -> Tensor:
+        """The texts in image order: (M, T)."""
+        return self.tokens.flatten(0, 1)
+
+    @property
+    def predicted(self) -> Tensor:
+        """Which of their ids are to be predicted: (M, T)."""
+        return self.need_predict.flatten(0, 1)
+
+    @property
+    def repeated_images(self) -> Tensor:
+        """An image for each text, (M, 3, H, W): what a program wants that knows pairs of image and text only."""
+        return self.images.repeat_interleave(self.captions, 0) if self.captions > 1 else self.images
+
+
+class Contestant(ABC):
+    """A model of one implementation, on one device. What prepares inputs is never timed, `step` and `generate` are."""
+
+    name: str
+    smoothing: float  # label smoothing of the loss it is trained with
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    bf16 = False
+
+    @abstractmethod
+    def inputs(self, batch: Batch) -> dict[str, Any]:
+        """A training batch as this program takes it."""
+
+    @abstractmethod
+    def loss(self, inputs: dict[str, Any]) -> Tensor:
+        """The scalar that it minimises."""
+
+    @abstractmethod
+    def logits(self, batch: Batch) -> Tensor:
+        """Next-token logits at all text positions, (M, T, V)."""
+
+    @abstractmethod
+    def witness(self, frozen: bool) -> Tensor:
+        """The parameter whose gradient is compared: the first one that is trained, behind all others."""
+
+    @abstractmethod
+    def start_training(self, frozen: bool = False) -> None:
+        """Go into training mode, the encoder frozen or not, and make the optimizer."""
+
+    @abstractmethod
+    def generate(self, images: Tensor, beams: int) -> Tensor:
+        """Write texts by beam search, or greedily with one beam: ids after [CLS], (N, at least STEPS - 1)."""
+
+    def compile(self) -> None:
+        """Compile with torch.compile as this program's users do."""
+        self.model.compile()
+
+    def step(self, inputs: dict[str, Any]) -> None:
+        """Take one optimizer step: forward, backward, update."""
+        with self.autocast():
+            loss = self.loss(inputs)
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    @contextlib.contextmanager
+    def autocast(self) -> Iterator[None]:
+        """bf16 autocast where this contestant trains in bf16."""
+        device = next(self.model.parameters()).device.type
+        with torch.autocast(device, torch.bfloat16, enabled=self.bf16):
+            yield
+
+    def held_bytes(self) -> int:
+        """Bytes of parameters, and in training of their gradients and the optimizer's state."""
+        parameters = list(self.model.parameters())
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        tensors = [*parameters, *self.model.buffers()]
+        if hasattr(self, "optimizer"):
+            states = [value for state in self.optimizer.state.values() for value in state.values()]
+            tensors += [*trained, *(value for value in states if isinstance(value, Tensor))]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def shared_model(shape: Shape, device: torch.device, *, endless: bool = False, seed: int = 0) -> GIT:
+    """Return the model whose weights every contestant gets, in eval mode.
+
+    Its values are random, but so large that every part shows in the output and the next token depends on the picture:
+    with small ones a wrong weight might stay hidden. With `endless`, [SEP] is never written.
+    """
+    model = GIT(
+        encoder=shape.encoder,
+        decoder=shape.decoder,
+        vocab_size=shape.vocab_size,
+        pad_id=PAD,
+        bos_id=BOS,
+        eos_id=EOS,
+    )
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            fan_in = value.shape[-1] if value.dim() == 2 else value[0].numel() if value.dim() == 4 else 100
+            scale = 0.5 if name.startswith("embedding.") and value.dim() == 2 else fan_in**-0.5
+            value.copy_(torch.randn(value.shape, generator=generator) * scale)
+            if "norm" in name and name.endswith("weight") or name == "projection.1.weight":
+                value.add_(1)
+        model.embedding.words.weight.mul_(4 * shape.decoder.width**-0.5)  # logits that tell tokens apart
+        model.embedding.positions.weight.mul_(3)
+        model.get_parameter("projection.1.weight").mul_(2)
+        if endless:
+            model.head_bias[EOS] = NEVER
+    return model.to(device).eval()
+
+
+def pictures(shape: Shape, count: int, device: torch.device, seed: int = 1) -> Tensor:
+    """Random normalised images (count, 3, H, W)."""
+    size = shape.encoder.image_size
+    return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(seed)).to(device)
+
+
+def training_batch(shape: Shape, texts: str, captions: int, device: torch.device, seed: int = 2) -> Batch:
+    """Random images with random texts, of the lengths that `texts` names."""
+    lengths = torch.tensor(text_lengths(shape, texts, captions))
+    longest = int(lengths.max())
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(EOS + 1, shape.vocab_size, (*lengths.shape, longest), generator=generator)
+    places = torch.arange(longest)
+    tokens[..., 0] = BOS
+    tokens[places == lengths[..., None] - 1] = EOS
+    tokens[places >= lengths[..., None]] = PAD
+    need = (places > 0) & (places < lengths[..., None])
+    return Batch(
+        images=pictures(shape, shape.train_images, device), tokens=tokens.to(device), need_predict=need.to(device)
+    )

@@ -1,0 +1,82 @@
+"""gitbench as it trains and captions: one image stream for all captions of an image, packed texts, its own optimizer."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gitbench.bench.contestant import LR, PAD, Batch, Contestant
+from gitbench.bench.shapes import STEPS
+from gitbench.models.git import GIT
+from gitbench.models.packed import PackedTexts, pack
+from gitbench.training.compile import compile_hot
+from gitbench.training.frozen import FrozenEncoder
+from gitbench.training.optimizer import parameter_groups
+
+IMAGE_SET = "bench"  # to a frozen encoder all images of a batch are of one set
+
+
+class _Trained(nn.Module):
+    """Names the parameters as a run does, for the optimizer's groups."""
+
+    def __init__(self, git: GIT) -> None:
+        super().__init__()
+        self.git = git
+
+
+class Gitbench(Contestant):
+    """The model of this package; a frozen encoder keeps its features, as in a run."""
+
+    name = "gitbench"
+
+    def __init__(self, model: GIT) -> None:
+        self.git = copy.deepcopy(model)
+        self.model = _Trained(self.git)
+        self.smoothing = self.git.label_smoothing
+        self.frozen: FrozenEncoder | None = None
+
+    def inputs(self, batch: Batch) -> dict[str, Any]:
+        """The texts stay on the host: packing and moving them is part of our step, as it is in a run."""
+        return {"images": batch.images, "tokens": batch.texts.cpu(), "need_predict": batch.predicted.cpu()}
+
+    def loss(self, inputs: dict[str, Any]) -> Tensor:
+        images = inputs["images"]
+        packed = pack(inputs["tokens"], inputs["need_predict"], len(images), PAD)
+        texts = PackedTexts(*(part.to(images.device, non_blocking=True) for part in packed))
+        known = self.frozen.known(IMAGE_SET, range(len(images))) if self.frozen else contextlib.nullcontext()
+        with known:
+            memory = self.git.image_memory(images)
+        return self.git.packed_loss(memory, texts)
+
+    def logits(self, batch: Batch) -> Tensor:
+        return self.git.logits(batch.images, batch.texts)
+
+    def witness(self, frozen: bool) -> Tensor:
+        return self.git.projection[0].weight if frozen else self.git.encoder.patch_embed.proj.weight  # type: ignore[return-value]
+
+    def start_training(self, frozen: bool = False) -> None:
+        if frozen and self.frozen is None:
+            self.frozen = FrozenEncoder(self.git.encoder.spec).to(self.git.head_bias.device)
+            self.frozen.load_state_dict(self.git.encoder.state_dict())
+            self.git.encoder = self.frozen
+        self.model.train()
+        self.optimizer = torch.optim.AdamW(parameter_groups(self.model, LR, LR, 0.01), fused=True)
+
+    def forget_features(self) -> None:
+        """Let the next step encode its images again."""
+        assert self.frozen is not None
+        self.frozen.features.clear()
+        self.frozen.held = 0
+
+    def generate(self, images: Tensor, beams: int) -> Tensor:
+        # max_length counts [CLS] and the last token, which is weighed but not written (the official rule)
+        sequences, _ = self.git.generate(images, beam_size=beams, greedy=beams == 1, max_length=STEPS + 1)
+        return sequences[:, 1:]
+
+    def compile(self) -> None:
+        """Compile what a run with `compile=True` compiles, which is for training alone."""
+        compile_hot(self.git)

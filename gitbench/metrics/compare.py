@@ -1,0 +1,141 @@
+"""Predictions beside their references: what they share, found once for all metrics.
+
+`References` are cut and numbered once and may be kept: every checkpoint is scored against the same ones. `Comparison`
+sets captions beside them. The n-grams of each caption form a tree of its own: the word sequences that begin in it.
+All words of the references are walked along the trees of their images at once; most fall off at the first word or
+the second, so that what remains to be counted is short.
+
+    P  pairs of a caption and a reference of its image, in the order of the captions, then of the references
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+
+from gitbench.errors import GitbenchError
+from gitbench.metrics.ngrams import Order, changes, count, cut, find, sort_stable, spread
+
+
+@dataclass(frozen=True, kw_only=True)
+class Walk:
+    """Where references say an n-gram of the caption that they are compared with; sorted by pair, then by place."""
+
+    pair: np.ndarray
+    place: np.ndarray  # where it begins, among the words of all references
+    row: np.ndarray  # which one it is, among the captions' rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """N-grams of one length that a caption and a reference have in common; sorted by the captions' row, then by pair."""
+
+    row: np.ndarray
+    pair: np.ndarray
+    count: np.ndarray  # how often the reference says it
+    place: np.ndarray  # where first, among the words of all references
+
+
+class References:
+    """References of a set of images: tokenized strings, one list an image.
+
+    `sizes` (N,): references of each image; `first` (N,): its first one; `image` (C,): the image of each reference.
+    Raises GitbenchError if there is no image, or an image without reference.
+    """
+
+    def __init__(self, references: Sequence[Sequence[str]], separator: str | None = None) -> None:
+        self.sizes = np.array(list(map(len, references)), dtype=np.int64)
+        if not len(self.sizes) or not self.sizes.all():
+            raise GitbenchError("each image needs at least one reference caption: add it or leave the image out")
+        self.words = cut(list(chain.from_iterable(references)), separator)
+        self.image = np.repeat(np.arange(len(self.sizes)), self.sizes)
+        self.first = np.cumsum(self.sizes) - self.sizes
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def cut_at(self, separator: str) -> References:
+        """Return the same references cut into words at `separator`."""
+        texts = iter(self.words.texts)
+        return References([[next(texts) for _ in range(size)] for size in self.sizes], separator)
+
+
+class Comparison:
+    """Captions beside the references of their images.
+
+    `captions`: tokenized strings. `images`: the number of the image that each is of, (captions,); by default one
+    caption of every image, in order. An image may have several captions, or none. `sizes` (captions,) is how many
+    pairs a caption has, `first` where they begin, `pairs` (P,) the reference of each.
+
+    Raises GitbenchError if there is no caption, or not one number for each.
+    """
+
+    def __init__(
+        self,
+        captions: Sequence[str],
+        references: References,
+        images: np.ndarray | None = None,
+        separator: str | None = None,
+    ) -> None:
+        self.images = np.arange(len(references)) if images is None else images
+        if not len(captions) or len(captions) != len(self.images):
+            raise GitbenchError(f"{len(captions)} captions of {len(self.images)} images: pass one for each")
+        self.words = cut(captions, separator, references.words)
+        self.references = references
+        self.sizes = references.sizes[self.images]
+        self.first = np.cumsum(self.sizes) - self.sizes
+        self.pairs = spread(references.first[self.images], self.sizes)
+        self._counting = count(self.words, apart=True)
+        self._orders: list[Order] = []
+        self._walks: list[Walk] = []
+        self._shared: dict[int, Shared] = {}
+
+    def order(self, n: int) -> Order:
+        """Return the n-grams of `n` words of the captions, each caption's apart."""
+        while len(self._orders) < n:
+            self._orders.append(next(self._counting))
+        return self._orders[n - 1]
+
+    def walk(self, n: int) -> Walk:
+        """Return where references say an n-gram of `n` words of the caption that they are compared with."""
+        while len(self._walks) < n:
+            self._walks.append(self._further(len(self._walks) + 1))
+        return self._walks[n - 1]
+
+    def shared(self, n: int) -> Shared:
+        """Return which n-grams of `n` words captions and references have in common, and how often."""
+        if n not in self._shared:
+            walk, rows = self.walk(n), len(self.order(n).codes)
+            codes, steps = sort_stable(walk.row * len(self.pairs) + walk.pair, rows * len(self.pairs))
+            firsts = np.flatnonzero(changes(codes))
+            row, pair = np.divmod(codes[firsts], len(self.pairs))
+            times = np.diff(firsts, append=len(codes))
+            self._shared[n] = Shared(row=row, pair=pair, count=times, place=walk.place[steps[firsts]])
+        return self._shared[n]
+
+    def over_references(self, reduce: np.ufunc, values: np.ndarray) -> np.ndarray:
+        """Reduce values of pairs, (P,), to one a caption: the minimum, maximum or sum over its references."""
+        return reduce.reduceat(values, self.first)
+
+    def cut_at(self, separator: str) -> Comparison:
+        """Return the same comparison with all captions cut into words at `separator`."""
+        return Comparison(self.words.texts, self.references.cut_at(separator), self.images, separator)
+
+    def _further(self, n: int) -> Walk:
+        """Walk on by one word: of the places where the first n - 1 words are the caption's, those where n are."""
+        words = self.references.words
+        if n == 1:
+            lengths = words.lengths[self.pairs]
+            place = spread(words.starts[self.pairs], lengths)
+            pair = np.repeat(np.arange(len(self.pairs)), lengths)
+            row = np.repeat(np.repeat(np.arange(len(self.sizes)), self.sizes), lengths)  # a tree's root: its caption
+        else:
+            before = self.walk(n - 1)
+            on = np.flatnonzero(words.left[before.place] >= n)
+            place, pair, row = before.place[on], before.pair[on], before.row[on]
+        row, found = find(self.order(n).codes, row * self.words.limit + words.ids[place + n - 1])
+        on = np.flatnonzero(found)
+        return Walk(pair=pair[on], place=place[on], row=row[on])
