@@ -7,7 +7,12 @@ Gradients are clipped for each replicate by its own norm, and weight decay follo
 
 Each replicate keeps its own model and optimizer, whose tensors are views of the stacks: what validates, captions, saves
 or resumes a run alone does the same here. Each sees its own batches and draws its own dropout masks (`stacked_ops.py`),
-so its numbers are those of its run alone within float rounding: products of other shapes add in another order.
+so its numbers are those of its run alone within float rounding: products of other shapes add in another order. Over 20
+steps losses agree to 1e-12 in float64 and to 2e-6 (relatively) in float32. Parameters agree as well, but for the biases
+of keys: their true gradient is 0, and AdamW divides the rounding noise in its place by that noise's own size.
+
+The host's work for a stack of any size is about twice that for one model (vmap's), so that two replicates gain nothing
+where the host is the limit, and more do. Nothing here has been run on a GPU yet.
 
 R replicates, N images, M texts of T tokens, Q tokens in the longest row of texts, P predicted tokens.
 """
