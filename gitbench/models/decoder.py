@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from gitbench.errors import GitbenchError
 from gitbench.models.cache import Cache, Memory
+from gitbench.models.linear import linear
 from gitbench.spec import DecoderSpec
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]  # layer number, q, k, v (N, h, Q, d) -> (N, h, Q, d)
@@ -86,7 +87,7 @@ class DecoderLayer(nn.Module):
     def keys_values(self, x: Tensor) -> tuple[Tensor, ...]:
         """Keys and values only: all that the last layer needs from the image."""
         width = x.shape[-1]
-        return self._split(F.linear(x, self.qkv.weight[width:], self.qkv.bias[width:]), 2)
+        return self._split(linear(x, self.qkv.weight[width:], self.qkv.bias[width:]), 2)
 
     def _split(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
         return x.unflatten(-1, (parts, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)

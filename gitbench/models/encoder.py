@@ -22,6 +22,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from gitbench.errors import GitbenchError
+from gitbench.models.linear import speed_up
 from gitbench.spec import EncoderSpec
 
 
@@ -65,6 +66,7 @@ class ImageEncoder(VisionTransformer):
             weight_init="skip",  # `gitbench.models.init` sets every value
         )
         self.spec = spec
+        speed_up(self)
 
     def forward(self, images: Tensor) -> Tensor:  # type: ignore[override]
         """Encode (N, 3, H, W) to (N, 1 + h*w, D); an image smaller than a patch is an error."""

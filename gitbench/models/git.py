@@ -25,6 +25,7 @@ from gitbench.models.decoder import Decoder, SelfAttentionDecoder, TextEmbedding
 from gitbench.models.encoder import ImageEncoder
 from gitbench.models.generate import search
 from gitbench.models.init import initialise
+from gitbench.models.linear import linear, speed_up
 from gitbench.models.packed import PackedTexts, end_to_end, pack
 from gitbench.models.trie import Trie
 from gitbench.spec import DecoderSpec, EncoderSpec, VisionSpec
@@ -96,6 +97,7 @@ class GIT(nn.Module):
         self.embedding = TextEmbedding(decoder, vocab_size)
         self.decoder = build_decoder(decoder)
         self.head_bias = nn.Parameter(torch.zeros(vocab_size))  # the head's weight is the word embedding
+        speed_up(self)
         initialise(self, 0)
 
     # -- image -------------------------------------------------------------------------------------------------------
@@ -132,7 +134,7 @@ class GIT(nn.Module):
 
     def head(self, hidden: Tensor) -> Tensor:
         """Vocabulary logits of hidden states (..., D) -> (..., V): the word embedding, transposed, and a bias."""
-        return F.linear(hidden, self.embedding.words.weight, self.head_bias)
+        return linear(hidden, self.embedding.words.weight, self.head_bias)
 
     def logits(self, images: Tensor, tokens: Tensor, image_index: Tensor | None = None) -> Tensor:
         """Next-token logits (M, T, V) at every position of `tokens` (M, T) int64.
