@@ -26,6 +26,10 @@ def main(order: dict[str, Any]) -> None:
         from gitbench.bench.scoring import scoring_rows
 
         rows = scoring_rows(order["repeats"], images=order["images"])
+    elif order["work"] == "packing":
+        from gitbench.bench.packing import packing_rows
+
+        rows = packing_rows(order["repeats"], (order["shape"],))
     else:
         import torch
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gitbench.training.stepper import Stepper
 
 PEER = "one after another"
-REPEATS = 7
+REPEATS = 6
 TURN = 0.5  # seconds, about, of one timing of a way; longer on slow machines, since it is one step at least
 CPU_WAYS = (Way(stack=2), Way(stack=4), Way(processes=2), Way(stack=2, processes=2))
 GPU_WAYS = (
@@ -37,7 +37,7 @@ CLOSE = 2e-5  # relative difference of losses in float32 that is rounding
 CLOSE_BF16 = 2e-2
 
 
-def packing_rows(repeats: int | None = None, shapes: Sequence[str] = ("quick", "small")) -> list[Row]:
+def packing_rows(repeats: int | None, shapes: Sequence[str]) -> list[Row]:
     """Time the ways of this kind of machine for each shape; a way that does not fit the memory has no row."""
     cards = gpus()
     rows = []

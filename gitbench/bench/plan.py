@@ -12,7 +12,7 @@ PEERS = ("hf", "hf-fused", "official")
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """A training step with so many captions an image (the encoder frozen or not), captioning, or scoring."""
+    """A training step with so many captions an image (the encoder frozen or not), captioning, or what needs no peer."""
 
     name: str
     doc: str
@@ -42,6 +42,7 @@ WORKS = {
         Work(name="greedy", doc="greedy captioning, 20 tokens", beams=1),
         Work(name="beam-4", doc="beam-4 captioning, 20 tokens", beams=4),
         Work(name="scoring", doc="scores of tokenised captions", peers=()),
+        Work(name="packing", doc="replicates trained at once, against one after another", peers=()),
     )
 }
 
@@ -64,6 +65,9 @@ def make_tasks(works: Sequence[str], shapes: Sequence[str], peers: Sequence[str]
     for name in works:
         if name == "scoring":
             tasks.append(Task(work=name, shape="", peers=()))
+            continue
+        if name == "packing":  # of models that leave a device room; the base shape fills any
+            tasks += [Task(work=name, shape=shape, peers=()) for shape in shapes if shape != "base"]
             continue
         chosen = tuple(peer for peer in WORKS[name].peers if peer in peers)
         if chosen:
