@@ -14,7 +14,9 @@ def add(commands: Any) -> None:
         "bench", help="speed against Hugging Face, the official code and pycocoevalcap, results checked equal first"
     )
     bench.add_argument(
-        "--works", metavar="NAME,...", help="default: all (train-1, train-5, frozen-5, greedy, beam-4, scoring, packing)"
+        "--works",
+        metavar="NAME,...",
+        help="default: all (train-1, train-5, frozen-5, greedy, beam-4, scoring, packing)",
     )
     bench.add_argument("--shapes", metavar="NAME,...", help="small, base (default: both), quick")
     bench.add_argument("--peers", metavar="NAME,...", help="hf, hf-fused, official (default: all that are here)")
@@ -24,12 +26,16 @@ def add(commands: Any) -> None:
         metavar="PATH",
         help="a checkout of microsoft/GenerativeImage2Text (default: $GITBENCH_OFFICIAL; without it: not compared)",
     )
+    bench.add_argument("--captions", metavar="NAME|PATH", help="data whose captions are scored (default: made ones)")
     bench.add_argument("--repeats", type=int, metavar="N", help="pairs of every row (default: what fits a row's time)")
     bench.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
     bench.add_argument("--quick", action="store_true", help="a tiny shape, in seconds: for tests and regression checks")
     bench.add_argument("--out", type=Path, metavar="DIR", help="default: reports/results/speed/MACHINE")
     bench.add_argument(
-        "--against", type=Path, metavar="FILE", help="a bench.json: status 1 where a ratio fell below 90 %% of it"
+        "--against",
+        type=Path,
+        metavar="FILE",
+        help="a bench.json: status 1 where a ratio fell, with its whole interval, below 90 %% of it",
     )
     bench.set_defaults(run=_bench)
 
@@ -57,7 +63,14 @@ def _bench(arguments: argparse.Namespace) -> int:
     tasks = make_tasks(_words(arguments.works) or works, shapes, _peers(arguments.peers, official))
     threads = arguments.threads or cpu_count()
     print(f"{len(tasks)} works on {threads} CPU thread{'s' if threads > 1 else ''}")
-    result = run_tasks(tasks, official=official, repeats=arguments.repeats, threads=threads, quick=arguments.quick)
+    result = run_tasks(
+        tasks,
+        official=official,
+        repeats=arguments.repeats,
+        threads=threads,
+        quick=arguments.quick,
+        captions=arguments.captions,
+    )
     where = results_folder() / "speed" / machine_label() / ("quick" if arguments.quick else "")
     folder = write_report(result, arguments.out or where)
     print(f"report: {folder / 'bench.md'}")

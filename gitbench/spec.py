@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 # Enters every run key: raise it when a change alters the numbers a run produces.
-NUMERICS_VERSION = 3
+NUMERICS_VERSION = 4
 
 # The scores a claim may be about, as `gitbench.metrics` names them; all but the likelihood are on the papers' scale (x 100).
 _CAPTION_METRICS = ("CIDEr", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "SPICE", "SceneF1")
@@ -238,7 +238,7 @@ class Claim:
     says: str  # what the paper says, in one sentence of ours
     quote: str  # a short quotation
     where: str  # page or table
-    confidence: str  # code of facts: S seen, SQ seen as quotation, D digitised, H second-hand
+    confidence: str  # S seen, SQ seen as quotation, D digitised, H second-hand
     treatment_from: str | None = None  # of an interaction only: where each of the two gains starts
     reference_from: str | None = None
     along: tuple[tuple[str, float], ...] = ()  # of a trend only: (arm, x), the same x in every profile

@@ -156,6 +156,17 @@ def test_report_of_a_gpu_shows_memory_and_the_share_asked_for():
     assert text.count("the matrix rate |") == 1  # float32 is not asked
 
 
+def test_a_gpu_must_reach_its_ratio_with_the_best_way_to_pack_replicates():
+    slow, fast = (
+        row((1.0,), (ratio,), work=f"replicates: {n} processes", shape="small", device="cuda")
+        for n, ratio in ((2, 1.5), (4, 3.5))
+    )
+    text = markdown(result(slow, fast))
+    assert "| 3 | 3.50 (one pair) | reached |" in text and "1.50 (one pair) | reached" not in text
+    assert "**not reached**" in markdown(result(slow))
+    assert "## Must reach" not in markdown(result(dataclasses.replace(fast, device="cpu")))
+
+
 def test_lengths_are_those_of_real_captions_cut_and_seeded():
     assert sum(CAPTION_LENGTHS.values()) == 40_000
     mean = sum(length * count for length, count in CAPTION_LENGTHS.items()) / 40_000
@@ -190,6 +201,9 @@ def test_tasks_are_one_process_a_work_and_shape_with_the_peers_it_knows():
         make_tasks(["train5"], ["small"], ["hf"])
     with pytest.raises(GitbenchError, match="none of official"):
         make_tasks(["frozen-5"], ["small"], ["official"])
+    assert [(task.work, task.shape) for task in make_tasks(["packing"], ["small", "base"], [])] == [("packing", "small")]
+    with pytest.raises(GitbenchError, match="leave a device room"):
+        make_tasks(["packing"], ["base"], ["hf"])
 
 
 def test_planning_reporting_and_comparing_need_no_torch():

@@ -132,7 +132,7 @@ def test_power_matches_simulation():
         low, high = one_sided_bounds(sample)
         inside.append(low > -1 and high < 1)
     assert power_tost(0.0, 1.0, 1.0, 8) == pytest.approx(np.mean(inside), abs=simulation_slack(0.5, trials))
-    assert power_tost(0.0, 1.0, 1.0, 10) == pytest.approx(0.80, abs=0.02)  # facts: 0.80 at n = 10
+    assert power_tost(0.0, 1.0, 1.0, 10) == pytest.approx(0.80, abs=0.02)  # 0.80 at n = 10
 
 
 def test_smallest_n_is_the_first_that_reaches_the_power():

@@ -241,8 +241,9 @@ class Broken(torch.utils.data.Dataset):
 def test_an_error_of_the_data_comes_where_it_belongs() -> None:
     with Batches(DataLoader(Broken(), batch_size=None, shuffle=False)) as batches:
         assert [next(batches) for _ in range(3)] == [0, 1, 2]
-        with pytest.raises(GitbenchError, match="image 3 is damaged"):
-            next(batches)
+        for _ in range(2):  # whoever asks again waits for nothing
+            with pytest.raises(GitbenchError, match="image 3 is damaged"):
+                next(batches)
     assert threads() == []
 
 

@@ -19,13 +19,13 @@ from gitbench.files import write_json
 
 
 def main(order: dict[str, Any]) -> None:
-    """Measure what the order says: work, shape, peers, official, repeats, threads, out."""
+    """Measure what the order says: work, shape, peers, official, repeats, threads, out; of scoring: images, captions."""
     rates: dict[str, float] = {}
     rows: list[Row]
     if order["work"] == "scoring":
         from gitbench.bench.scoring import scoring_rows
 
-        rows = scoring_rows(order["repeats"], images=order["images"])
+        rows = scoring_rows(order["repeats"], images=order["images"], data=order["captions"])
     elif order["work"] == "packing":
         from gitbench.bench.packing import packing_rows
 

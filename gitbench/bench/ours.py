@@ -1,4 +1,7 @@
-"""gitbench as it trains and captions: one image stream for all captions of an image, packed texts, its own optimizer."""
+"""gitbench's model as it trains and captions: one image stream for all captions of an image, packed texts, its optimizer.
+
+A run does more in a step (it normalises pixels, clips gradients, calls hooks); of the peers neither is timed.
+"""
 
 from __future__ import annotations
 
@@ -78,5 +81,5 @@ class Gitbench(Contestant):
         return sequences[:, 1:]
 
     def compile(self) -> None:
-        """Compile what a run with `compile=True` compiles, which is for training alone."""
+        """Compile what a run with `compile_layers=True` compiles, which is for training alone."""
         compile_hot(self.git)

@@ -1,7 +1,8 @@
 """Replicates at once against one after another: stacked in one process, in several processes, or both.
 
 The same replicates, steps and batches on both sides; "one after another" is one process that trains them as runs do.
-On a GPU all processes share the card, on a CPU each has a core. Processes are started and warmed up before anything is
+On a GPU all processes share the card, on a CPU each has a core, as runs have: what several of them gain over one is the
+other cores' work. Processes are started and warmed up before anything is
 timed. What a stack computes is compared with each replicate alone first.
 """
 
@@ -71,6 +72,7 @@ def _row(
             else:
                 theirs.append(_seconds([alone], turns * together))
     ask(packed, "prepare", 0)
+    cores = "" if gpus() else f"; each process has one thread, so that one after another leaves {cpu_count() - 1} idle"
     return Row(
         work=f"replicates: {way}",
         shape=shape,
@@ -79,7 +81,7 @@ def _row(
         peer_seconds=tuple(seconds / turns for seconds in theirs),
         checked=checked,
         device="cuda" if gpus() else "cpu",
-        notes=f"a step of each of {together} replicates, 1 caption an image, optimizer included",
+        notes=f"a step of each of {together} replicates, 1 caption an image, optimizer included{cores}",
         texts="captions",
         precision="bfloat16" if gpus() else "float32",
     )

@@ -72,6 +72,8 @@ def make_tasks(works: Sequence[str], shapes: Sequence[str], peers: Sequence[str]
         chosen = tuple(peer for peer in WORKS[name].peers if peer in peers)
         if chosen:
             tasks += [Task(work=name, shape=shape, peers=chosen) for shape in shapes]
+    if not tasks and "packing" in works:
+        raise GitbenchError("replicates at once are measured on models that leave a device room: add --shapes small")
     if not tasks:
         raise GitbenchError(f"none of {', '.join(peers)} does any of {', '.join(works)}: name other --works or --peers")
     return tasks

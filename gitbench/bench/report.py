@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from gitbench.bench.plan import WORKS
 from gitbench.bench.rows import Row
 from gitbench.bench.run import Result, result_json
-from gitbench.bench.targets import GPU_SHARE, reached, target_of
+from gitbench.bench.targets import GPU_PACKING, GPU_SHARE, reached, target_of
 from gitbench.files import make_dir, write_json, write_text
 from gitbench.report.style import FAINT, INK, PAGE, PALETTE, save, style
 
@@ -55,12 +55,14 @@ def markdown(result: Result) -> str:
         "# Speed",
         "",
         "How many times as fast gitbench is as what a user would pick instead: the same weights, the same inputs, results",
-        "found equal before anything was timed; both programs in one process, in turns. Made by `gitbench bench`.",
+        "found equal before anything was timed; both programs in one process, in turns. (Replicates at once are compared",
+        "with gitbench itself, which trains them one after another.) A training step is the model's, with its gradients",
+        "and its optimizer: neither side reads data, clips or logs. Made by `gitbench bench`.",
         "",
-        f"* {device}, {made['cpu_count']} cores, {result.threads} threads; {made['started']}; revision {revision}",
+        f"* {device}, {made['cpu_count']} cores, {result.threads} threads (scores, and each process of "
+        f"replicates: 1); {made['started']}; revision {revision}",
         f"* {versions}, Python {made['python']}",
-        *([f"* a large matrix product here reaches {rates}"] if rates else []),
-        *(f"* {note}" for note in result.notes),
+        *([f"* a large matrix product reached {rates} in the first process; each measures its own"] if rates else []),
         "",
         "![ratios](bench.png)",
         "",
@@ -70,7 +72,8 @@ def markdown(result: Result) -> str:
         "Ratio: median of the paired ratios (peer's time / ours). Interval: exact, of that median, from order statistics;",
         "95 % or more from six pairs on, with fewer the whole range and the coverage it has. Share: necessary operations",
         "(each image once per layer, text positions only, backward twice the forward) at the median time, of the matrix",
-        "rate above. Texts: `filled` all of full length; `captions` of the lengths of real captions (Flickr8k).",
+        "rate that the same process measured. Reached: the median, whatever the interval. Texts: `filled` all of full",
+        "length; `captions` of the lengths of real captions (Flickr8k).",
         "",
         "## What was checked, and how it was run",
         "",
@@ -82,7 +85,7 @@ def markdown(result: Result) -> str:
 
 def _targets(rows: Sequence[Row]) -> list[str]:
     asked = [row for row in rows if target_of(row) is not None]
-    if not asked:
+    if not asked and not any(row.device == "cuda" for row in rows):
         return []
     lines = ["## Must reach", "", "| work | against | must reach | reached | |", "|---|---|---|---|---|"]
     for row in asked:
@@ -94,6 +97,11 @@ def _targets(rows: Sequence[Row]) -> list[str]:
             answer = "reached" if row.ours_share >= GPU_SHARE else "**not reached**"
             share = f"{100 * row.ours_share:.0f} %"
             lines.append(f"| {work_label(row)} | the matrix rate | {100 * GPU_SHARE:.0f} % | {share} | {answer} |")
+    ways = [row for row in rows if (row.device, row.shape) == ("cuda", "small") and row.work.startswith("replicates")]
+    if ways:
+        best = max(ways, key=lambda row: row.ratio)
+        answer = "reached" if best.ratio >= GPU_PACKING else "**not reached**"
+        lines.append(f"| {work_label(best)} | {peer_label(best)} | {GPU_PACKING:g} | {_ratio(best)} | {answer} |")
     return [*lines, ""]
 
 

@@ -2,7 +2,7 @@
 
 The i-th times of a row were measured next to each other, the order alternating, so that a busy moment of the machine
 strikes both; only their ratio is judged. The ratio's interval is that of its median, exact and without an assumption
-about the noise: the order statistics of the paired ratios, whose coverage is binomial (facts: a bootstrap over few
+about the noise: the order statistics of the paired ratios, whose coverage is binomial (a bootstrap over few
 samples covers far less than it says, and times are skewed, which a t interval does not allow for). Fewer than six
 pairs cannot give 95 %: then the interval is the whole range, and `level` says how much it covers (five pairs 0.94,
 three 0.75, one 0).

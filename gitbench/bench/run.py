@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,6 @@ class Result:
     threads: int
     made: dict[str, Any]
     versions: dict[str, str]
-    notes: tuple[str, ...] = field(default=())
 
 
 def run_tasks(
@@ -45,21 +43,18 @@ def run_tasks(
     repeats: int | None,
     threads: int,
     quick: bool,
+    captions: str | None = None,
     say: Callable[[str], None] = print,
 ) -> Result:
     """Measure all tasks, one child process each; the first that fails ends the run with its own error, and no result."""
     made = provenance("none")
     rows: list[Row] = []
     rates: dict[str, float] = {}
-    notes: list[str] = []
     with tempfile.TemporaryDirectory(prefix="gitbench-bench-") as folder:
         for number, task in enumerate(tasks):
-            if task.work == "scoring" and importlib.util.find_spec("gitbench.bench.scoring") is None:
-                notes.append("scoring was left out: this installation has no gitbench.bench.scoring")
-                continue
             say(f"{number + 1} of {len(tasks)}: {task.work} {task.shape}".rstrip())
             out = Path(folder) / f"{number}.json"
-            _measure(task, out, official, repeats, threads, quick)
+            _measure(task, out, official, repeats, threads, quick, captions)
             answer = read_json(out)
             found = [from_json(values) for values in answer["rows"]]
             for row in found:
@@ -73,7 +68,6 @@ def run_tasks(
         threads=threads,
         made={key: made[key] for key in _KEPT},
         versions=versions,
-        notes=tuple(notes),
     )
 
 
@@ -86,7 +80,15 @@ def line(row: Row) -> str:
     )
 
 
-def _measure(task: Task, out: Path, official: Path | None, repeats: int | None, threads: int, quick: bool) -> None:
+def _measure(
+    task: Task,
+    out: Path,
+    official: Path | None,
+    repeats: int | None,
+    threads: int,
+    quick: bool,
+    captions: str | None,
+) -> None:
     scoring = task.work == "scoring"
     order = {
         **asdict(task),
@@ -95,6 +97,7 @@ def _measure(task: Task, out: Path, official: Path | None, repeats: int | None, 
         "repeats": (repeats or (3 if quick else SCORING_REPEATS)) if scoring else repeats,
         "threads": threads,
         "images": QUICK_IMAGES if quick else SCORING_IMAGES,
+        "captions": captions,
     }
     environment = {**os.environ, "OMP_NUM_THREADS": "1" if scoring else str(threads), "HF_HUB_OFFLINE": "1"}
     path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -127,6 +130,5 @@ def result_json(result: Result) -> dict[str, Any]:
         "threads": result.threads,
         "versions": result.versions,
         "matrix_rate": result.rates,
-        "notes": list(result.notes),
         "rows": [to_json(row) for row in result.rows],
     }

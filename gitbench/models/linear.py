@@ -4,7 +4,8 @@ torch's own float32 product on CPUs is MKL's. oneDNN, which torch carries along 
 product of a large weight with activations that was measured (AMD EPYC with AVX-512, 2 threads): by a tenth with
 hundreds of rows, by a third with 150, twice as fast with 30 rows and less, as in a step of beam search, and for the
 vocabulary. It was slower for weights' gradients and for small weights, which stay with torch. The rule is fixed, not
-timed at run time: a run's numbers must not depend on how busy a machine is.
+timed at run time: a run's numbers must not depend on how busy a machine is. Other CPUs have not been measured;
+`torch.backends.mkldnn.set_flags(False)` switches it off.
 """
 
 from __future__ import annotations
@@ -19,10 +20,15 @@ LARGE = 512 * 512  # elements of a weight from which on oneDNN is used
 
 
 def _product() -> Any:
-    """oneDNN's linear operation (x, weight, bias, no fused function), or None where torch was built without it."""
+    """oneDNN's linear operation (x, weight, bias, no fused function), or None where this torch has none that works."""
     if not torch.backends.mkldnn.is_available():
         return None
-    return getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+    try:
+        operation = torch.ops.mkldnn._linear_pointwise
+        one = torch.ones(1, 1)
+        return operation if operation(one, one, one[0], "none", [], "").item() == 2 else None
+    except (AttributeError, RuntimeError, TypeError):  # torch may change what its compiler uses
+        return None
 
 
 _ONEDNN = _product()
@@ -49,7 +55,7 @@ class _LargeLinear(torch.autograd.Function):
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Do what `torch.nn.functional.linear` does: (..., K), (V, K), (V,) -> (..., V)."""
+    """Do what `torch.nn.functional.linear` does: (..., K), (V, K), (V,) -> (..., V). By oneDNN it has no second derivative."""
     if (
         weight.numel() >= LARGE
         and x.device.type == "cpu"
@@ -59,7 +65,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         and torch.backends.mkldnn.enabled
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
-        and not torch._C._functorch.is_functorch_wrapped_tensor(weight)
+        and not any(torch._C._functorch.is_functorch_wrapped_tensor(part) for part in (x, weight))
     ):
         return _LargeLinear.apply(x, weight, bias)
     return F.linear(x, weight, bias)

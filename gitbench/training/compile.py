@@ -4,7 +4,7 @@ Compiled are an encoder block, and of a decoder layer the parts before and after
 in the decoder, for texts of any length. Only training uses them: validation and captions run as they do without, so that
 a score never depends on the compiler. Dropout is drawn as without, and losses differ by rounding alone.
 
-Off by default. On CPUs the gain is a few per cent (performance notes: 3 %); for GPUs it has not been measured here.
+Off by default. On CPUs the gain is a few per cent (docs/speed.md); for GPUs it has not been measured here.
 A run too short to earn back the compilation goes on without, as does one that compilation would make slower. Whether a
 run was compiled depends on these timings; it stands in its checkpoints, which a resumed run follows, and in trained.json.
 (mmengine's own option `compile` is another: it compiles the whole step, validation and captions as well.)

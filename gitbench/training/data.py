@@ -131,6 +131,8 @@ class Batches:
         self.waited += time.perf_counter() - started
         if error is not None:
             self._stopped.set()
+            if self._ready is not None:
+                self._ready.put((None, error))  # for whoever asks again: the thread has ended
             raise error
         return batch
 
