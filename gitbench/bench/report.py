@@ -180,7 +180,7 @@ def chart(rows: Sequence[Row]) -> Figure:
         axes.tick_params(axis="y", length=0)
         axes.invert_yaxis()
         axes.grid(axis="x")
-        axes.set_xlabel("times as fast as the peer, log scale; interval of the median")
+        axes.set_xlabel("times as fast as the peer (log scale)")
         handles, labels = axes.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=min(3, len(labels)))
     return figure
