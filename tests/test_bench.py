@@ -201,7 +201,9 @@ def test_tasks_are_one_process_a_work_and_shape_with_the_peers_it_knows():
         make_tasks(["train5"], ["small"], ["hf"])
     with pytest.raises(GitbenchError, match="none of official"):
         make_tasks(["frozen-5"], ["small"], ["official"])
-    assert [(task.work, task.shape) for task in make_tasks(["packing"], ["small", "base"], [])] == [("packing", "small")]
+    assert [(task.work, task.shape) for task in make_tasks(["packing"], ["small", "base"], [])] == [
+        ("packing", "small")
+    ]
     with pytest.raises(GitbenchError, match="leave a device room"):
         make_tasks(["packing"], ["base"], ["hf"])
 
