@@ -152,6 +152,17 @@ def test_pairs_alternate_and_are_as_many_as_asked_for(monkeypatch):
     assert [pairs_within(30.0, pair) for pair in (0.1, 3.0, 15.0, 25.0, 40.0, 200.0)] == [15, 10, 3, 2, 1, 1]
 
 
+def test_captions_that_are_named_are_the_ones_scored(tmp_path):
+    order = {"work": "scoring", "repeats": 1, "images": 64, "captions": "scenes", "out": str(tmp_path / "rows.json")}
+    child.main(order)
+    rows = read_json(tmp_path / "rows.json")["rows"]
+    assert len(rows) == 5 and all(
+        row["shape"].endswith("captions, scenes") or "images, scenes" in row["shape"] for row in rows
+    )
+    with pytest.raises(GitbenchError, match="unknown data set 'scense'"):
+        child.main({**order, "captions": "scense"})
+
+
 def test_a_failing_check_leaves_no_file(tmp_path, monkeypatch):
     """In one process, so that a wrong weight can be planted; the second work fails after the first was measured."""
     right, spoiled = works.make_peer, []
@@ -163,7 +174,7 @@ def test_a_failing_check_leaves_no_file(tmp_path, monkeypatch):
                 peer.model.git.encoder.layer[0].output.dense.weight[0] += 1.0
         return peer
 
-    def measure(task, out, official, repeats, threads, quick):
+    def measure(task, out, official, repeats, threads, quick, captions):
         order = dict(dataclasses.asdict(task), out=str(out), official=None, repeats=1, threads=1, images=64)
         child.main(order)
         assert out.is_file()
@@ -177,7 +188,7 @@ def test_a_failing_check_leaves_no_file(tmp_path, monkeypatch):
     assert main(words) == 2
     assert spoiled == ["greedy"] and not out.exists()
     with pytest.raises(GitbenchError, match="nothing is timed"):
-        measure(Task(work="train-5", shape="quick", peers=("hf",)), tmp_path / "rows.json", None, 1, 1, True)
+        measure(Task(work="train-5", shape="quick", peers=("hf",)), tmp_path / "rows.json", None, 1, 1, True, None)
     assert list(tmp_path.iterdir()) == []
 
 
