@@ -138,6 +138,7 @@ def trained_counting(
     """Train with the log and the curve read every 10 steps; return the reads of every step as well."""
     config = read_config(run.folder / "config.py")
     config.work_dir = str(run.folder)
+    config.experiment_name = f"counting-{hook.__name__}"  # mmengine gives runs of one name and second one message hub
     runner = PlainRunner.from_cfg(config)
     assert [type(one) for one in runner.hooks if isinstance(one, RuntimeInfoHook)] == [LazyInfoHook]
     runner._hooks = [hook() if isinstance(one, RuntimeInfoHook) else one for one in runner.hooks]
