@@ -8,7 +8,6 @@ timed. What a stack computes is compared with each replicate alone first.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from gitbench.bench.rows import Row
 from gitbench.bench.shapes import SHAPES, Shape
+from gitbench.bench.timing import once, paired
 from gitbench.errors import GitbenchError
 from gitbench.runs.machine import cpu_count, gpus
 from gitbench.runs.packing import Way
@@ -62,23 +62,17 @@ def _row(
     if None in ask(packed, "prepare", way.stack):
         return None
     together = way.stack * way.processes
-    turns = max(1, round(TURN / max(1e-6, _seconds([alone], 1) * together)))
-    ours: list[float] = []
-    theirs: list[float] = []
-    for number in range(repeats):
-        for first in (True, False) if number % 2 == 0 else (False, True):
-            if first:
-                ours.append(_seconds(packed, turns))
-            else:
-                theirs.append(_seconds([alone], turns * together))
+    single, _ = once(partial(_train, [alone], 1), None)
+    turns = max(1, round(TURN / max(1e-6, single * together)))
+    times = paired(partial(_train, packed, turns), partial(_train, [alone], turns * together), repeats=repeats)
     ask(packed, "prepare", 0)
     cores = "" if gpus() else f"; each process has one thread, so that one after another leaves {cpu_count() - 1} idle"
     return Row(
         work=f"replicates: {way}",
         shape=shape,
         peer=PEER,
-        ours_seconds=tuple(seconds / turns for seconds in ours),
-        peer_seconds=tuple(seconds / turns for seconds in theirs),
+        ours_seconds=tuple(seconds / turns for seconds in times.ours),
+        peer_seconds=tuple(seconds / turns for seconds in times.theirs),
         checked=checked,
         device="cuda" if gpus() else "cpu",
         notes=f"a step of each of {together} replicates, 1 caption an image, optimizer included{cores}",
@@ -92,12 +86,10 @@ def _prepare(connections: Sequence[Connection], replicates: int) -> None:
         raise GitbenchError("a process that trains one replicate did not start: see whether memory is free")
 
 
-def _seconds(connections: Sequence[Connection], steps: int) -> float:
-    """Seconds until all of them have taken so many steps."""
-    began = time.perf_counter()
+def _train(connections: Sequence[Connection], steps: int) -> None:
+    """Return when all of them have taken so many steps."""
     if None in ask(connections, "steps", steps):
         raise GitbenchError("a process of the benchmark ended: see whether memory is free, and run it again")
-    return time.perf_counter() - began
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,10 +103,10 @@ class _Replicate:
 
 def stepper_of(shape: str, count: int) -> Stepper:
     """Return the stepper of `count` replicates of a shape; called in a process of its own."""
-    from gitbench.training.run import _prepare_torch
+    from gitbench.training.run import prepare_torch
     from gitbench.training.stepper import Stepper
 
-    _prepare_torch()
+    prepare_torch()
     made = [_replicate(SHAPES[shape], number) for number in range(count)]
     return Stepper([one.model for one in made], [one.wrapper for one in made], [one.batches for one in made])
 
@@ -175,10 +167,10 @@ def _check(shape: Shape, count: int) -> str:
     """Compare the first loss of stacked replicates with each one's own; returns what was found."""
     import torch
 
-    from gitbench.training.run import _prepare_torch
+    from gitbench.training.run import prepare_torch
     from gitbench.training.stacked import Stack
 
-    _prepare_torch()
+    prepare_torch()
     made = [_replicate(shape, number) for number in range(count)]
     alone = []
     for one in made:

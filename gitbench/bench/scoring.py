@@ -11,7 +11,6 @@ One process, one thread: run it with OMP_NUM_THREADS=1. No torch here.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +19,7 @@ import numpy as np
 
 from gitbench.bench.corpus import Corpus, drawn, real, scenes
 from gitbench.bench.rows import Row
+from gitbench.bench.timing import paired
 from gitbench.errors import GitbenchError
 from gitbench.metrics.captions import CiderD, Comparison, bleu, bleu_of, cider_d, rouge_l
 from gitbench.metrics.rouge import rouge_l as rouge_l_of
@@ -174,18 +174,13 @@ def _reward(corpus: Corpus) -> Contest:
 
 def _measure(contest: Contest, repeats: int) -> Row:
     checked = check(contest)  # which also warms both up
-    times: tuple[list[float], list[float]] = ([], [])
-    for repeat in range(repeats):
-        for side in (0, 1) if repeat % 2 == 0 else (1, 0):
-            start = time.perf_counter()
-            (contest.ours, contest.theirs)[side]()
-            times[side].append(time.perf_counter() - start)
+    times = paired(contest.ours, contest.theirs, repeats=repeats)
     return Row(
         work=contest.work,
         shape=contest.shape,
         peer=PEER,
-        ours_seconds=tuple(times[0]),
-        peer_seconds=tuple(times[1]),
+        ours_seconds=times.ours,
+        peer_seconds=times.theirs,
         checked=checked,
         device="cpu",
     )

@@ -1,7 +1,8 @@
 """Two programs timed next to each other, and the device's own matrix rate to set the times beside.
 
 Pairs are measured in alternating order (ours first, theirs first, ...). On the CPU the clock is the wall's; on a GPU
-CUDA events on the stream, so that the host's clock has no part in it (not yet measured on a GPU).
+CUDA events on the stream, so that the host's clock has no part in it (not yet measured on a GPU). What is timed by the
+wall's clock needs no torch here.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 MOST_PAIRS = 15  # more would narrow the interval of a median little
 RATE_SIZES = {"cpu": 2048, "cuda": 8192}  # of the square matrices whose product is timed
@@ -30,12 +33,15 @@ class Paired:
 def paired(
     ours: Callable[[], object],
     theirs: Callable[[], object],
-    device: torch.device,
+    device: torch.device | None = None,
     *,
-    seconds: float,
+    seconds: float = 0.0,
     repeats: int | None = None,
 ) -> Paired:
-    """Time two warmed-up programs: `repeats` pairs, or as many as fit into about `seconds`, judged by the first pair."""
+    """Time two warmed-up programs: `repeats` pairs, or as many as fit into about `seconds`, judged by the first pair.
+
+    Without a `device` the clock is the wall's.
+    """
     times: tuple[list[float], list[float]] = ([], [])
     peaks = [0, 0]
     wanted = repeats or 1
@@ -56,12 +62,14 @@ def pairs_within(seconds: float, pair: float) -> int:
     return max(1, few, min(MOST_PAIRS, int(seconds / pair)))
 
 
-def once(work: Callable[[], object], device: torch.device) -> tuple[float, int]:
+def once(work: Callable[[], object], device: torch.device | None) -> tuple[float, int]:
     """Run once: seconds, and on a GPU the peak bytes beyond what was held before."""
-    if device.type != "cuda":
+    if device is None or device.type != "cuda":
         start = time.perf_counter()
         work()
         return time.perf_counter() - start, 0
+    import torch
+
     torch.cuda.synchronize(device)
     held = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
@@ -75,6 +83,8 @@ def once(work: Callable[[], object], device: torch.device) -> tuple[float, int]:
 
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
     """Measure the rate of one large matrix product, in operations a second (two per multiply-add): the best of 5."""
+    import torch
+
     size = RATE_SIZES[device.type]
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     out = torch.empty_like(a)

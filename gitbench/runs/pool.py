@@ -22,6 +22,7 @@ from gitbench.runs.plan import Plan, PlannedRun
 from gitbench.runs.progress import Display
 from gitbench.runs.provenance import provenance
 from gitbench.runs.score import DamagedRun, StudyScorer
+from gitbench.runs.store import captioned
 from gitbench.runs.worker import run_worker
 
 ATTEMPTS = 2  # a failed run is tried once more
@@ -40,7 +41,7 @@ class Job:
     @property
     def captioned(self) -> bool:
         """True where only its scores are missing."""
-        return all((self.run.folder / name).is_file() for name in ("trained.json", "predictions.jsonl"))
+        return captioned(self.run.folder)
 
 
 @dataclass(kw_only=True)

@@ -26,6 +26,11 @@ def yardstick_file(work_dir: Path, key: str) -> Path:
     return work_dir / "yardsticks" / f"{key}.json"
 
 
+def captioned(folder: Path) -> bool:
+    """Return whether only the scores of a run are missing."""
+    return all((folder / name).is_file() for name in ("trained.json", "predictions.jsonl"))
+
+
 def completed_record(folder: Path) -> dict[str, Any] | None:
     """Return the record of a complete run; None where it is missing, damaged or another run's."""
     path = folder / "record.json"

@@ -14,7 +14,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO, Any
@@ -33,6 +34,28 @@ def run_worker(
 
     Where another launch works on the folder, wait until it is through; a run it has finished is not trained again.
     """
+    with worker_process(folder, connection, environment):
+        lock = open(folder / ".lock", "w")  # noqa: SIM115 - held until the process ends
+        take_lock(lock, connection)
+        if completed_record(folder) is not None:
+            return
+        if provenance is not None:
+            write_json(folder / "provenance.json", provenance)
+        from gitbench.training.run import execute
+
+        execute(
+            folder,
+            lambda done, total, loss: send(connection, ("progress", done, total, loss)),
+            lambda done, total: send(connection, ("pretraining", done, total)),
+        )
+
+
+@contextmanager
+def worker_process(folder: Path, connection: Connection, environment: Mapping[str, str]) -> Iterator[None]:
+    """Make this process a worker whose output goes to the log of `folder`, and end it after the block.
+
+    Exit status 0, or, told to the launcher first, 2 for an error of the user and 1 for a fault.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher decides: it gets the same Ctrl-C
     os.environ.update(environment)
     threading.Thread(target=_die_with_launcher, args=(connection,), daemon=True).start()
@@ -41,28 +64,22 @@ def run_worker(
             log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        lock = open(folder / ".lock", "w")  # noqa: SIM115 - held until the process ends
-        _take_lock(lock, lambda: _send(connection, ("waiting", "another gitbench is working on it")))
-        if completed_record(folder) is not None:
-            _leave(0)
-        if provenance is not None:
-            write_json(folder / "provenance.json", provenance)
-        from gitbench.training.run import execute
-
-        execute(
-            folder,
-            lambda done, total, loss: _send(connection, ("progress", done, total, loss)),
-            lambda done, total: _send(connection, ("pretraining", done, total)),
-        )
+        yield
     except GitbenchError as error:
-        _send(connection, ("error", str(error)))
+        send(connection, ("error", str(error)))
         _leave(2)
     except BaseException as error:
         traceback.print_exc()
         text = str(error).strip().splitlines()
-        _send(connection, ("fault", f"{type(error).__name__}: {text[0] if text else ''} (see {folder / 'log.txt'})"))
+        send(connection, ("fault", f"{type(error).__name__}: {text[0] if text else ''} (see {folder / 'log.txt'})"))
         _leave(1)
-    _leave(0)
+    finally:
+        _leave(0)
+
+
+def take_lock(lock: IO[str], connection: Connection) -> None:
+    """Take the lock of a run folder; the launcher hears of it where another launch keeps it long."""
+    _take_lock(lock, lambda: send(connection, ("waiting", "another gitbench is working on it")))
 
 
 def _take_lock(lock: IO[str], waiting: Callable[[], None]) -> None:
@@ -79,7 +96,8 @@ def _take_lock(lock: IO[str], waiting: Callable[[], None]) -> None:
             time.sleep(0.2)
 
 
-def _send(connection: Connection, message: tuple) -> None:
+def send(connection: Connection, message: tuple) -> None:
+    """Tell the launcher; without it the process ends."""
     try:
         connection.send(message)
     except OSError:  # the launcher is gone

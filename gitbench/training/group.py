@@ -20,13 +20,12 @@ from mmengine.hooks import Hook
 from gitbench.errors import GitbenchError
 from gitbench.files import write_json
 from gitbench.registry import LOOPS
-from gitbench.runs.config import read_config
 from gitbench.runs.grouping import GROUP_FILE
 from gitbench.seeding import derive_seed
 from gitbench.training.data import Batches
 from gitbench.training.hooks import AtomicCheckpointHook, CurveHook, checkpoints, latest_checkpoint
 from gitbench.training.loop import CountedTrainLoop
-from gitbench.training.run import PlainRunner, _peak_memory, _prepare_torch
+from gitbench.training.run import PlainRunner, clear_leftovers, peak_memory, prepare_torch, session_config
 from gitbench.training.stacked import Stack
 
 GroupProgress = Callable[[int, int, int, float], None]  # which of the runs, iterations done, of how many, loss
@@ -88,9 +87,8 @@ def train_group(folders: Sequence[Path], progress: GroupProgress | None = None) 
     Errors: GitbenchError where they cannot be trained together (other sizes, a frozen encoder, different iterations).
     """
     for folder in folders:
-        for leftover in folder.glob(".*.tmp*"):  # of a killed session
-            leftover.unlink(missing_ok=True)
-    _prepare_torch()
+        clear_leftovers(folder)
+    prepare_torch()
     start = common_iteration(folders)
     loops = [_ready(folder, start, place, progress) for place, folder in enumerate(folders)]
     if len({(loop.max_iters, loop.val_interval) for loop in loops}) > 1:
@@ -136,23 +134,18 @@ def _note(folders: Sequence[Path], loops: Sequence[SharedTrainLoop]) -> None:
             {
                 "trained_with": [other.name for other in folders if other != folder],
                 "train_images_per_second": rate,
-                "peak_memory_bytes": _peak_memory() // len(folders),
+                "peak_memory_bytes": peak_memory() // len(folders),
             },
         )
 
 
 def _ready(folder: Path, start: int, place: int, progress: GroupProgress | None) -> SharedTrainLoop:
     """Build the runner of a folder, resumed at iteration `start`; return its loop."""
-    config = read_config(folder / "config.py")
-    config.work_dir = str(folder)
+    config = session_config(folder, folder / f"iter_{start}.pth" if start else None)
     config.train_cfg.type = "SharedTrainLoop"
-    if start:
-        config.resume, config.load_from = True, str(folder / f"iter_{start}.pth")
     for newer in checkpoints(folder):  # of a group that was killed while it saved: they are made again
         if int(newer.stem.removeprefix("iter_")) > start:
             newer.unlink()
-    if torch.cuda.is_available():
-        config.train_dataloader.setdefault("pin_memory", True)
     runner = PlainRunner.from_cfg(config)
     runner.register_hook(OwnTensorsHook())
     for hook in runner.hooks:

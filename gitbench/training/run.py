@@ -28,6 +28,7 @@ from gitbench.files import atomic_path, explain_os_errors, write_json
 from gitbench.models import parameter_counts
 from gitbench.models.flops import forward_flops
 from gitbench.runs.config import MODEL_AXES, read_config
+from gitbench.runs.store import captioned as is_captioned
 from gitbench.training.compile import CompileHook
 from gitbench.training.encoder_init import EncoderInitHook
 from gitbench.training.hooks import CurveHook, checkpoints, latest_checkpoint, torch_write_errors
@@ -76,20 +77,13 @@ def execute(folder: Path, progress: Progress | None = None, pretraining: Pretrai
 
     Errors: GitbenchError with one line for what a user can mend; anything else is a fault of the program.
     """
-    if (folder / "trained.json").is_file() and (folder / "predictions.jsonl").is_file():
+    if is_captioned(folder):
         return
-    for leftover in folder.glob(".*.tmp*"):  # of a killed session
-        leftover.unlink(missing_ok=True)
+    clear_leftovers(folder)
     started = time.monotonic()
-    _prepare_torch()
-    config = read_config(folder / "config.py")
-    config.work_dir = str(folder)
+    prepare_torch()
     newest = latest_checkpoint(folder)
-    if newest is not None:
-        config.resume, config.load_from = True, str(newest)
-    if torch.cuda.is_available():  # copies of pinned batches run beside the computation
-        for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
-            loader.setdefault("pin_memory", True)
+    config = session_config(folder, newest)
     runner = PlainRunner.from_cfg(config)
     curve = next(hook for hook in runner.hooks if isinstance(hook, CurveHook))
     curve.progress = progress
@@ -113,7 +107,7 @@ def execute(folder: Path, progress: Progress | None = None, pretraining: Pretrai
             "cost": {
                 **_size(runner.model),
                 "training_images": len(runner.train_dataloader.dataset),
-                "peak_memory_bytes": _peak_memory(),
+                "peak_memory_bytes": peak_memory(),
                 "train_images_per_second": curve.images / curve.image_seconds if curve.image_seconds else None,
                 "train_seconds": curve.seconds,
                 "data_wait_seconds": curve.data_wait_seconds,
@@ -129,7 +123,26 @@ def execute(folder: Path, progress: Progress | None = None, pretraining: Pretrai
         path.unlink(missing_ok=True)
 
 
-def _prepare_torch() -> None:
+def clear_leftovers(folder: Path) -> None:
+    """Remove the half-written files of a killed session."""
+    for leftover in folder.glob(".*.tmp*"):
+        leftover.unlink(missing_ok=True)
+
+
+def session_config(folder: Path, checkpoint: Path | None) -> Config:
+    """Return the config of a run folder as this session runs it: in the folder, from a checkpoint, on this device."""
+    config = read_config(folder / "config.py")
+    config.work_dir = str(folder)
+    if checkpoint is not None:
+        config.resume, config.load_from = True, str(checkpoint)
+    if torch.cuda.is_available():  # copies of pinned batches run beside the computation
+        for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
+            loader.setdefault("pin_memory", True)
+    return config
+
+
+def prepare_torch() -> None:
+    """Make results independent of how many runs there are at once: deterministic on GPUs, one thread on CPUs."""
     if torch.cuda.is_available():
         torch.use_deterministic_algorithms(True, warn_only=True)
     else:
@@ -193,7 +206,8 @@ def _size(model: CaptionModel) -> dict[str, Any]:
     }
 
 
-def _peak_memory() -> int:
+def peak_memory() -> int:
+    """Return the most bytes that this process has held, on the GPU where there is one."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -20,7 +20,7 @@ from gitbench.registry import DATASETS, MODELS
 from gitbench.training.data import caption_collate
 from gitbench.training.model import CaptionModel
 from gitbench.training.optimizer import DeviceOptimWrapper
-from gitbench.training.run import _prepare_torch
+from gitbench.training.run import prepare_torch
 from gitbench.training.stacked import Stack
 
 BATCHES = 4  # different ones, taken in turns
@@ -91,7 +91,7 @@ def free_memory() -> None:
 
 def from_configs(configs: Sequence[dict[str, Any]], count: int) -> Stepper:
     """Return the stepper of the first `count` replicates that `configs` (of `make_config`, as plain values) describe."""
-    _prepare_torch()
+    prepare_torch()
     DefaultScope.get_instance("gitbench", scope_name="gitbench")
     read = [Config(config) for config in configs[:count]]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
