@@ -6,14 +6,16 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from helpers_runs import CLAIM, make_work_dir
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from gitbench.cli import main
 from gitbench.errors import GitbenchError
 from gitbench.report import write_report
-from gitbench.report.board import markdown_text, page, rows_of_results, rows_of_work_dir, write_board
+from gitbench.report.board import board_figure, markdown_text, page, rows_of_results, rows_of_work_dir, write_board
 from gitbench.report.results import load_result
 
 BETTER = CLAIM | {
@@ -106,6 +108,20 @@ def copy(made, tmp_path):
     import shutil
 
     return shutil.copytree(made[1], tmp_path / "results") / "decoder_size" / "cpu-scenes-cpu2"
+
+
+def test_no_line_of_the_picture_is_cut_and_what_was_not_measured_has_one(made):
+    row = rows_of_work_dir(made[0])[0]
+    trend = replace(row.verdict.claim, kind="trend", along_unit="step of the model", margin_unit="metric")
+    long = replace(row, verdict=replace(row.verdict, claim=trend))
+    empty = replace(row, verdict=replace(row.verdict, difference=None, interval=None, differences=()))
+    figure = board_figure([long, empty])
+    FigureCanvasAgg(figure)
+    lines = [line for text in figure.texts for line in text.get_text().splitlines()]
+    assert "no difference measured" in lines and f"n = {row.verdict.n}" in lines
+    width = figure.get_size_inches()[0] * figure.dpi
+    renderer = figure.canvas.get_renderer()
+    assert all(text.get_window_extent(renderer).x1 <= width for text in figure.texts)
 
 
 def test_an_edited_verdict_is_refused(copy):

@@ -283,7 +283,8 @@ def board_figure(rows: Sequence[BoardRow]) -> Figure:
                 figure.add_axes((4.55 / width, (top - 0.78) / total, 2.95 / width, 0.54 / total)), verdict, 7
             )
         text(7.85, top - 0.05, f"{symbol(verdict.word)} {verdict.word}", size=9.2, weight="bold", color=colour)
-        text(7.85, top - 0.26, found_text(verdict).replace(", n = ", "\nn = "), size=7.8)
+        found = found_text(verdict).replace(", n = ", "\nn = ").splitlines()
+        text(7.85, top - 0.26, "\n".join(textwrap.fill(line, 40) for line in found), size=7.8)
     figure.add_artist(_rule(foot / total))
     left = f" Not run yet: {', '.join(unjudged(rows))}." if unjudged(rows) else ""
     said = f"Shaded: up to the margin that was stated beforehand. Each row has its own axis.{left}"
