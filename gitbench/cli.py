@@ -13,8 +13,13 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from gitbench import cli_bench, cli_bundle, cli_lock, cli_noise, cli_report, cli_run
-from gitbench.cli_study import study_of, study_options
+from gitbench.commands import bench as cli_bench
+from gitbench.commands import bundle as cli_bundle
+from gitbench.commands import explain as cli_report
+from gitbench.commands import lock as cli_lock
+from gitbench.commands import noise_floor as cli_noise
+from gitbench.commands import run as cli_run
+from gitbench.commands.options import study_of, study_options
 from gitbench.errors import GitbenchError
 
 
@@ -134,7 +139,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from gitbench.runs.publish import publish
+    from gitbench.commands.publish import publish
 
     if arguments.all:
         return cli_report.board(arguments)
@@ -148,7 +153,7 @@ def _report(arguments: argparse.Namespace) -> int:
 
 
 def _scenes(arguments: argparse.Namespace) -> int:
-    from gitbench.data.scene_sheet import draw_contact_sheet
+    from gitbench.data.scenes.sheet import draw_contact_sheet
 
     draw_contact_sheet(arguments.show, arguments.split, arguments.out, arguments.size)
     print(f"{arguments.show} scenes: {arguments.out}")
@@ -172,7 +177,7 @@ def _caption(arguments: argparse.Namespace) -> int:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from gitbench.doctor import main as diagnose
+    from gitbench.commands.diagnose import main as diagnose
 
     return diagnose()
 

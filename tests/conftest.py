@@ -16,8 +16,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import pytest
 
 from gitbench.profiles import SMOKE
-from gitbench.runs.plan import Plan, make_plan
 from gitbench.spec import Ablation, Arm, Profile
+from gitbench.study.plan import Plan, make_plan
 
 
 def tiny_profile(**train: Any) -> Profile:

@@ -21,13 +21,13 @@ from PIL import Image
 from gitbench import files
 from gitbench.ablations import ablation_files, check_ablation, load_ablation
 from gitbench.cli import main
+from gitbench.commands.publish import find_study, publish
 from gitbench.errors import GitbenchError
 from gitbench.files import atomic_path, write_json
-from gitbench.runs.launch import launch
-from gitbench.runs.plan import make_plan
-from gitbench.runs.publish import find_study, publish
-from gitbench.runs.score import StudyScorer
+from gitbench.launch.scheduling import launch
+from gitbench.launch.scoring import StudyScorer
 from gitbench.spec import Ablation, Arm, Claim
+from gitbench.study.plan import make_plan
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_a_really_full_disk_fails_the_run_with_one_line_and_no_record(tmp_path):
         "from pathlib import Path\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "from conftest import TINY, tiny_profile\n"
-        "from gitbench.runs.plan import make_plan, write_plan\n"
+        "from gitbench.study.plan import make_plan, write_plan\n"
         "plan = make_plan(TINY, tiny_profile(), 'scenes', Path(sys.argv[1])); write_plan(plan, 'x')\n"
         "from gitbench.training.run import execute\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
@@ -127,7 +127,7 @@ def test_a_file_in_the_place_of_the_work_dir(tmp_path, capsys):
 def test_a_run_that_fails_twice_is_reported_and_the_others_go_on(tmp_path, monkeypatch, capsys):
     plan = make_plan(TINY, tiny_profile(), "scenes", tmp_path / "w")
     victim = plan.runs[0]
-    from gitbench.runs import launch as module
+    from gitbench.launch import scheduling as module
 
     real = module.write_plan
 

@@ -38,11 +38,11 @@ DEFINE = [
 JUDGE, SHOW = submodules(gitbench.judge), submodules(gitbench.report)
 PLAN = [
     "gitbench.cli",
-    "gitbench.runs.plan",
-    "gitbench.runs.launch",
-    "gitbench.runs.publish",
-    "gitbench.runs.bundle",
-    "gitbench.runs.replicate",
+    "gitbench.study.plan",
+    "gitbench.launch.scheduling",
+    "gitbench.commands.publish",
+    "gitbench.study.bundle",
+    "gitbench.commands.rerun",
     "gitbench.metrics",
     "gitbench.data",
 ]

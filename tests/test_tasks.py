@@ -9,13 +9,13 @@ import pytest
 from conftest import TINY, tiny_profile
 from PIL import Image
 
+from gitbench.commands.publish import find_study, publish
 from gitbench.data.tokenizer import CaptionTokenizer
 from gitbench.errors import GitbenchError
-from gitbench.judge.frame import load_study
-from gitbench.runs.launch import launch
-from gitbench.runs.plan import describe, make_plan
-from gitbench.runs.publish import find_study, publish
+from gitbench.launch.scheduling import launch
 from gitbench.spec import Claim, TaskSpec, canonical
+from gitbench.study.plan import describe, make_plan
+from gitbench.study.records import load_study
 from gitbench.tasks import TASKS, claims_for, for_task, task_spec
 
 CLAIM = Claim(
@@ -100,7 +100,7 @@ def test_a_folder_of_questions_is_trained_on_and_the_blind_model_answers_too(tmp
 
 
 def test_closed_vocabulary_writes_labels_only(tmp_path):
-    from gitbench.data.scene_words import WORDS
+    from gitbench.data.scenes.words import WORDS
 
     plan = run("read", tmp_path / "work")
     for arm in ("base", "blind"):

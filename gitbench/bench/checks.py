@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gitbench.bench.contestant import BOS, Batch, Contestant
 from gitbench.bench.ours import Gitbench
+from gitbench.bench.program import BOS, Batch, Contestant
 from gitbench.bench.shapes import STEPS
 from gitbench.errors import GitbenchError
 

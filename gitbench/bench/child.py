@@ -26,14 +26,10 @@ def main(order: dict[str, Any]) -> None:
         from gitbench.bench.scoring import scoring_rows
 
         rows = scoring_rows(order["repeats"], images=order["images"], data=order["captions"])
-    elif order["work"] == "packing":
-        from gitbench.bench.packing import packing_rows
-
-        rows = packing_rows(order["repeats"], (order["shape"],))
     else:
         import torch
 
-        from gitbench.bench.works import make_setting, measure
+        from gitbench.bench.workloads import make_setting, measure
 
         torch.set_num_threads(order["threads"])
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

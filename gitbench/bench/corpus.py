@@ -45,7 +45,7 @@ class Corpus:
 
 def scenes(images: int) -> Corpus:
     """Return captions of the embedded world: five references, and a sixth caption as the prediction."""
-    from gitbench.data.scenes import Scenes
+    from gitbench.data.scenes.world import Scenes
 
     source = Scenes("scenes", "train", images)
     return Corpus(

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gitbench.bench.contestant import LR, PAD, Batch, Contestant
+from gitbench.bench.program import LR, PAD, Batch, Contestant
 from gitbench.bench.shapes import STEPS
 from gitbench.models.git import GIT
 from gitbench.models.packed import PackedTexts, pack

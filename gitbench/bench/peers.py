@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gitbench.bench.contestant import BOS, EOS, LR, PAD, Batch, Contestant
 from gitbench.bench.plan import PEERS
+from gitbench.bench.program import BOS, EOS, LR, PAD, Batch, Contestant
 from gitbench.bench.shapes import STEPS
 from gitbench.errors import GitbenchError, unknown_name
 from gitbench.models.git import GIT

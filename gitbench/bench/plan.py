@@ -42,7 +42,6 @@ WORKS = {
         Work(name="greedy", doc="greedy captioning, 20 tokens", beams=1),
         Work(name="beam-4", doc="beam-4 captioning, 20 tokens", beams=4),
         Work(name="scoring", doc="scores of tokenised captions", peers=()),
-        Work(name="packing", doc="replicates trained at once, against one after another", peers=()),
     )
 }
 
@@ -66,14 +65,9 @@ def make_tasks(works: Sequence[str], shapes: Sequence[str], peers: Sequence[str]
         if name == "scoring":
             tasks.append(Task(work=name, shape="", peers=()))
             continue
-        if name == "packing":  # of models that leave a device room; the base shape fills any
-            tasks += [Task(work=name, shape=shape, peers=()) for shape in shapes if shape != "base"]
-            continue
         chosen = tuple(peer for peer in WORKS[name].peers if peer in peers)
         if chosen:
             tasks += [Task(work=name, shape=shape, peers=chosen) for shape in shapes]
-    if not tasks and "packing" in works:
-        raise GitbenchError("replicates at once are measured on models that leave a device room: add --shapes small")
     if not tasks:
         raise GitbenchError(f"none of {', '.join(peers)} does any of {', '.join(works)}: name other --works or --peers")
     return tasks

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from gitbench.bench.plan import WORKS
 from gitbench.bench.rows import Row
 from gitbench.bench.run import Result, result_json
-from gitbench.bench.targets import GPU_PACKING, GPU_SHARE, reached, target_of
+from gitbench.bench.targets import GPU_SHARE, reached, target_of
 from gitbench.files import make_dir, write_json, write_text
 from gitbench.report.style import FAINT, INK, PAGE, PALETTE, save, style
 
@@ -97,11 +97,6 @@ def _targets(rows: Sequence[Row]) -> list[str]:
             answer = "reached" if row.ours_share >= GPU_SHARE else "**not reached**"
             share = f"{100 * row.ours_share:.0f} %"
             lines.append(f"| {work_label(row)} | the matrix rate | {100 * GPU_SHARE:.0f} % | {share} | {answer} |")
-    ways = [row for row in rows if (row.device, row.shape) == ("cuda", "small") and row.work.startswith("replicates")]
-    if ways:
-        best = max(ways, key=lambda row: row.ratio)
-        answer = "reached" if best.ratio >= GPU_PACKING else "**not reached**"
-        lines.append(f"| {work_label(best)} | {peer_label(best)} | {GPU_PACKING:g} | {_ratio(best)} | {answer} |")
     return [*lines, ""]
 
 

@@ -17,7 +17,7 @@ from gitbench.bench.plan import Task
 from gitbench.bench.rows import Row, from_json, to_json
 from gitbench.errors import GitbenchError
 from gitbench.files import ROOT, read_json
-from gitbench.runs.provenance import provenance
+from gitbench.study.provenance import provenance
 
 SCORING_IMAGES = 5000
 QUICK_IMAGES = 200

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from gitbench.bench.rows import Row
 
 SCORES = {"score-cider": 9.0, "score-bleu": 5.0, "score-rouge": 5.0}  # 5,000 images, against pycocoevalcap
-GPU_PACKING = 3.0  # the best way to train replicates of the small shape at once, on a GPU
 GPU_SHARE = 0.45  # of the measured matrix rate: GIT-base, bf16, 5 captions an image, necessary operations only
 
 

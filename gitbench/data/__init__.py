@@ -30,13 +30,13 @@ CAPTIONS = TaskSpec()  # the task where none is named
 def _registry() -> dict[str, str]:
     """Map each registered name to its module, read from the files' text so that none is imported."""
     found: dict[str, str] = {}
-    for file in sorted(Path(__file__).parent.glob("*.py")):
+    for file in sorted((Path(__file__).parent / "scenes").glob("*.py")):
         text = file.read_text(encoding="utf-8")
         if "NAMES = " not in text:
             continue  # parsing all of them takes 0.1 s
         for node in ast.parse(text).body:
             if isinstance(node, ast.Assign) and [getattr(target, "id", None) for target in node.targets] == ["NAMES"]:
-                found |= {name: f"{__name__}.{file.stem}" for name in ast.literal_eval(node.value)}
+                found |= {name: f"{__name__}.scenes.{file.stem}" for name in ast.literal_eval(node.value)}
     return found
 
 
@@ -57,7 +57,7 @@ def open_source(data: str, split: str, limit: int | None = None, task: str = "ca
         return importlib.import_module(module).open_split(data, split, limit)
     path = Path(data).expanduser()
     if path.exists():
-        from gitbench.data.folder import open_folder
+        from gitbench.data.readers.folder import open_folder
 
         return open_folder(path, split, limit, task)
     if "/" in data or "\\" in data:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from gitbench.data.scene_graph import SceneGraph
+from gitbench.data.scenes.graph import SceneGraph
 from gitbench.errors import GitbenchError
 
 if TYPE_CHECKING:  # a fifth of the start of `gitbench list`

@@ -26,10 +26,10 @@ import numpy as np
 
 from gitbench.data import open_source
 from gitbench.data.base import SPLITS, Example, Question, Source, check_split, content_hash
-from gitbench.data.parquet import LabelSource
-from gitbench.data.scene_signs import scenes_with_a_sign, word_of
-from gitbench.data.scene_words import WORDS
-from gitbench.data.scenes import DEFAULT_IMAGES, NAMES, Scenes
+from gitbench.data.readers.parquet import LabelSource
+from gitbench.data.scenes.signs import scenes_with_a_sign, word_of
+from gitbench.data.scenes.words import WORDS
+from gitbench.data.scenes.world import DEFAULT_IMAGES, NAMES, Scenes
 from gitbench.errors import GitbenchError
 from gitbench.spec import TaskSpec
 from gitbench.tasks import get_task

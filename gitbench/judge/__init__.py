@@ -6,8 +6,8 @@ tested here, `rules` tests, `family` corrects, `further` says what is missing, `
 `sequential` is the test under looking, `lock` holds claims to what they were, `simulate` puts the judge to the test.
 """
 
-from gitbench.judge.answer import answer
 from gitbench.judge.claims import Verdict, judge_claim, judge_study
-from gitbench.judge.frame import load_frame, load_study
+from gitbench.judge.words import answer
+from gitbench.study.records import load_frame, load_study
 
 __all__ = ["Verdict", "answer", "judge_claim", "judge_study", "load_frame", "load_study"]

@@ -21,8 +21,8 @@ family is the ablation, unless a claim names another; a claim that cannot be jud
 one is not adjusted (`gitbench.judge.family`). Bounds and intervals are each claim's own, unadjusted.
 
 INCONCLUSIVE comes with the number of further replicates that would decide at 80 % power, if the difference and its
-spread are as seen, and the time that these take (`gitbench.judge.further`). Before any of that a claim can fail to be
-testable: arms at the yardsticks' ends (`gitbench.judge.testable`), or, where the exact test decides, too few replicates
+spread are as seen, and the time that these take (`gitbench.judge.power`). Before any of that a claim can fail to be
+testable: arms at the yardsticks' ends (`gitbench.judge.preconditions`), or, where the exact test decides, too few replicates
 for it to reach 5 % at all.
 """
 
@@ -34,17 +34,17 @@ from typing import Any
 
 import pandas as pd
 
-from gitbench.judge.case import INCOMPLETE, NOT_TESTABLE, Case, gather_case
+from gitbench.judge.claim_data import INCOMPLETE, NOT_TESTABLE, Case, gather_case
 from gitbench.judge.compare import PairedDifference, smallest_n_sign_flip
 from gitbench.judge.family import Place, family_of, holm, members, places
-from gitbench.judge.frame import Study
-from gitbench.judge.further import further_seeds as _further_seeds
-from gitbench.judge.further import heads_to_support
+from gitbench.judge.power import further_seeds as _further_seeds
+from gitbench.judge.power import heads_to_support
 from gitbench.judge.reason import reason_for, too_few
 from gitbench.judge.rules import ALPHA, INCONCLUSIVE, REFUTED, SUPPORTED, Method, least_p, p_values, words
-from gitbench.judge.scores import orientation
 from gitbench.judge.sequential import sequential_bounds
+from gitbench.scores import orientation
 from gitbench.spec import Claim
+from gitbench.study.records import Study
 
 __all__ = [
     "ALPHA",

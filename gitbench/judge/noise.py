@@ -10,7 +10,7 @@ Measured once per profile and data by `gitbench noise-floor` and kept in `<work_
 * the judge's false-positive rate: the replicates split into two pseudo-arms that differ in nothing, judged by the
   real rules. Splits share replicates, so this checks the rules on noise of this shape and not their last percent.
 
-`gitbench.judge.splits` measures it; `detectable` here is the rule that nothing below the MDE is set in bold.
+`gitbench.judge.aa` measures it; `detectable` here is the rule that nothing below the MDE is set in bold.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gitbench.judge.family import Place
 from gitbench.judge.rules import ALPHA, INCONCLUSIVE, SUPPORTED, Method, least_p, words
-from gitbench.judge.scores import claim_unit, digits, orientation, signed
+from gitbench.scores import claim_unit, digits, orientation, signed
 from gitbench.spec import Claim
 
 

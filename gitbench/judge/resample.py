@@ -27,10 +27,10 @@ import pandas as pd
 
 from gitbench.errors import GitbenchError
 from gitbench.judge.crossed import Crossed, MeanSquares, crossed_interval, interval_of
-from gitbench.judge.frame import Study, load_per_image, load_record, load_yardstick
 from gitbench.judge.sample import slopes
 from gitbench.metrics.aggregate import scores_from_totals, statistics
 from gitbench.spec import Claim
+from gitbench.study.records import Study, load_per_image, load_record, load_yardstick
 
 RESAMPLES = 1000
 _CHUNK = 2_000_000  # image counts held at a time

@@ -34,7 +34,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize, stats
 
-from gitbench.judge.looks import looks_of
+from gitbench.study.interim import looks_of
 
 __all__ = [
     "FIRST",

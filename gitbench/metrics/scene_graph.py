@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from gitbench.data.scene_graph import SceneGraph
+    from gitbench.data.scenes.graph import SceneGraph
 
 KINDS = ("objects", "attributes", "relations")
 METRICS = ("SceneF1", *(f"SceneF1-{kind}" for kind in KINDS), "SceneF1-precision", "SceneF1-recall", "SceneF1-truth")
@@ -61,7 +61,7 @@ def scene_table(
 @lru_cache(maxsize=_REMEMBERED)
 def _facts(caption: str) -> Facts:
     """Return what a caption states, by kind."""
-    from gitbench.data.scene_language import parse_caption
+    from gitbench.data.scenes.language import parse_caption
 
     return {kind: frozenset(facts) for kind, facts in parse_caption(caption).facts().items()}
 

@@ -26,7 +26,7 @@ from gitbench.metrics.spice import missing_files, spice_scores
 from gitbench.metrics.tokenize import Tokenizer
 
 if TYPE_CHECKING:
-    from gitbench.data.scene_graph import SceneGraph
+    from gitbench.data.scenes.graph import SceneGraph
 
 _REMEMBERED = 4  # reference sets kept, tokenized and counted: validation and test, each whole and with one left out
 

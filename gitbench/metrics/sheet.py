@@ -13,7 +13,7 @@ from gitbench.metrics.java import java_version
 from gitbench.metrics.tokenize import TOKENIZER, library_version
 
 if TYPE_CHECKING:
-    from gitbench.data.scene_graph import SceneGraph
+    from gitbench.data.scenes.graph import SceneGraph
 
 
 @dataclass(frozen=True, kw_only=True)

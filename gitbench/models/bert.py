@@ -2,7 +2,7 @@
 
 The paper compares a random decoder with one that starts from BERT (p. 5: "similar performance"). GIT's decoder layer
 is BERT's encoder layer with another mask, so a decoder shaped by `decoder_spec` takes the weights as they are: run on
-text alone with BERT's bidirectional mask it reproduces BERT's hidden states (tests/test_bert.py, 1e-5).
+text alone with BERT's bidirectional mask it reproduces BERT's hidden states (tests/models/test_bert.py, 1e-5).
 
 What has no exact counterpart, and what is done about it:
 

@@ -22,19 +22,19 @@ from matplotlib.lines import Line2D
 import gitbench
 from gitbench.errors import GitbenchError
 from gitbench.files import resource, write_text
-from gitbench.judge.answer import further_seeds
 from gitbench.judge.claims import INCONCLUSIVE, REFUTED, SUPPORTED, Verdict, judge_study
-from gitbench.judge.frame import build_frame, load_studies, load_yardstick
-from gitbench.judge.lock import lock_deviations
-from gitbench.judge.looks import looks_of
-from gitbench.judge.scores import claim_unit, digits, display_name, signed
+from gitbench.judge.words import further_seeds
+from gitbench.report.audit import check_numbers
 from gitbench.report.figures import claim_sides, draw_evidence
 from gitbench.report.html import TONES, embed_svg, symbol, template
-from gitbench.report.origins import check_numbers
 from gitbench.report.paper import CONFIDENCE
 from gitbench.report.results import load_results
 from gitbench.report.style import FAINT, INK, PAGE, PALETTE, RULE, save, style, svg_text
 from gitbench.report.tables import markdown_rows, pipe, summarise
+from gitbench.scores import claim_unit, digits, display_name, signed
+from gitbench.study.interim import looks_of
+from gitbench.study.lock import lock_deviations
+from gitbench.study.records import build_frame, load_studies, load_yardstick
 
 WORD_COLOURS = {"good": "#00694d", "bad": "#a33c00", "open": "#6a5300"}  # those of the pages, on white
 

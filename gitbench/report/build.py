@@ -15,13 +15,13 @@ import numpy as np
 from gitbench.errors import GitbenchError
 from gitbench.files import explain_os_errors, make_dir, read_json, write_json, write_text
 from gitbench.report import figures, latex, tables
-from gitbench.report.beside import beside_markdown, beside_tables
-from gitbench.report.content import Content, gather
+from gitbench.report.audit import check_numbers
 from gitbench.report.html import Drawing, main_metric, page
-from gitbench.report.origins import check_numbers
+from gitbench.report.paper_table import beside_markdown, beside_tables
 from gitbench.report.pictures import prediction_figure
 from gitbench.report.scale import scale_figure
 from gitbench.report.style import COLUMN, PAGE, TEXT, save, style, svg_text
+from gitbench.report.view import Content, gather
 
 MANIFEST = "manifest.json"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from gitbench.judge.scores import COSTS
+from gitbench.scores import COSTS
 
 _COST_NAMES = {
     "training_images": "training images",

@@ -15,18 +15,18 @@ from typing import Any
 import pandas as pd
 
 from gitbench.errors import GitbenchError, unknown_name
-from gitbench.judge.answer import verdict_sentence
 from gitbench.judge.claims import judge_claim
-from gitbench.judge.frame import Study, build_frame, load_per_image, load_provenance, load_study, load_yardstick
 from gitbench.judge.intervals import t_interval
-from gitbench.judge.looks import looks_of
 from gitbench.judge.noise import load_noise_floor
-from gitbench.judge.scores import COSTS, digits, unit
+from gitbench.judge.words import verdict_sentence
 from gitbench.metrics.aggregate import BLEUS, CORPUS_METRICS, LOSS, from_totals, statistics
-from gitbench.report.evidence import evidence_lines, gather_evidence
-from gitbench.report.origins import Replicate, differences_of, replicates_of
+from gitbench.report.audit import Replicate, differences_of, replicates_of
 from gitbench.report.results import Result
+from gitbench.report.verdict_details import evidence_lines, gather_evidence
+from gitbench.scores import COSTS, digits, unit
 from gitbench.spec import Claim
+from gitbench.study.interim import looks_of
+from gitbench.study.records import Study, build_frame, load_per_image, load_provenance, load_study, load_yardstick
 
 _FACTS = ("git_revision", "git_dirty", "python", "platform", "cpu", "gpus", "machine", "device", "driver")
 

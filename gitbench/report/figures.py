@@ -16,11 +16,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gitbench.judge.claims import Verdict
-from gitbench.judge.scores import display_name, level_text, lower_is_better, orientation, unit
-from gitbench.report.content import Content, arms_in_order, counted
 from gitbench.report.costs import cost_text
 from gitbench.report.style import COLUMN, FAINT, INK, PAGE, RULE, legend_columns, nth_style
 from gitbench.report.tables import arm_interval
+from gitbench.report.view import Content, arms_in_order, counted
+from gitbench.scores import display_name, level_text, lower_is_better, orientation, unit
 from gitbench.spec import Claim
 
 

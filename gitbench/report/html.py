@@ -21,16 +21,16 @@ from matplotlib.image import imsave
 
 import gitbench
 from gitbench.files import resource
-from gitbench.judge.answer import further_seeds, measured_difference, sides, verdict_clause
 from gitbench.judge.claims import INCOMPLETE, INCONCLUSIVE, REFUTED, SUPPORTED
-from gitbench.judge.scores import claim_unit, digits, display_name, lower_is_better, unit
+from gitbench.judge.words import further_seeds, measured_difference, sides, verdict_clause
 from gitbench.report import costs, tables
-from gitbench.report.beside import beside_tables
-from gitbench.report.content import Content
-from gitbench.report.evidence import Evidence, evidence_lines, p_text
 from gitbench.report.paper import CONFIDENCE
+from gitbench.report.paper_table import beside_tables
 from gitbench.report.proof import proof_view
 from gitbench.report.style import FAINT, INK, PALETTE, RULE
+from gitbench.report.verdict_details import Evidence, evidence_lines, p_text
+from gitbench.report.view import Content
+from gitbench.scores import claim_unit, digits, display_name, lower_is_better, unit
 
 # Never by colour alone: each word has a tone (colour) and a symbol.
 TONES = {SUPPORTED: "good", REFUTED: "bad", INCONCLUSIVE: "open", INCOMPLETE: "open"}

@@ -16,15 +16,15 @@ from typing import Any
 import pandas as pd
 
 from gitbench.errors import GitbenchError
-from gitbench.judge.answer import verdict_sentence
 from gitbench.judge.claims import Verdict
 from gitbench.judge.crossed import Crossed
-from gitbench.judge.frame import Study
 from gitbench.judge.noise import NoiseFloor
-from gitbench.judge.scores import claim_unit, digits, display_name, signed
+from gitbench.judge.words import verdict_sentence
 from gitbench.report import tables
-from gitbench.report.content import counted
 from gitbench.report.costs import cost_names, cost_text
+from gitbench.report.view import counted
+from gitbench.scores import claim_unit, digits, display_name, signed
+from gitbench.study.records import Study
 
 _DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
 _LATEX = {

@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gitbench.files import write_text
+from gitbench.judge.aa import splits
 from gitbench.judge.noise import NoiseFloor
-from gitbench.judge.scores import HEADLINE, SCORES, digits, display_name, unit
-from gitbench.judge.splits import splits
 from gitbench.report.style import INK, PAGE, PALETTE, save, style
+from gitbench.scores import HEADLINE, SCORES, digits, display_name, unit
 
 COLUMNS = 3  # panels in a row of the figure
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from gitbench.report.content import Sample
 from gitbench.report.style import FAINT, INK
+from gitbench.report.view import Sample
 
 
 def prediction_figure(samples: Sequence[Sample]) -> Figure:

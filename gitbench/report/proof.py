@@ -1,6 +1,6 @@
 """The proof that the arms differ in one thing, as the report shows it: a row an arm, and everything in full below.
 
-The proof itself is made and checked by the Run layer before training (`gitbench.runs.proof`); nothing is judged here.
+The proof itself is made and checked by the Run layer before training (`gitbench.study.proof`); nothing is judged here.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from gitbench.judge.frame import Study
-from gitbench.runs.proof import ABSENT, ArmProof, Change, Proof, numbers_in
+from gitbench.study.proof import ABSENT, ArmProof, Change, Proof, numbers_in
+from gitbench.study.records import Study
 
 MOST_KEYS = 3  # config keys that a row of the table shows
 _PARTS = ("model.", "optim_wrapper.paramwise_cfg.", "data_spec.")

@@ -18,9 +18,9 @@ import pandas as pd
 from gitbench.errors import GitbenchError
 from gitbench.files import read_json
 from gitbench.judge.claims import Verdict
-from gitbench.judge.frame import COLUMNS
 from gitbench.judge.sample import sample
 from gitbench.spec import Claim
+from gitbench.study.records import COLUMNS
 
 
 @dataclass(frozen=True, kw_only=True)

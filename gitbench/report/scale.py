@@ -13,10 +13,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gitbench.report.content import Content
 from gitbench.report.figures import draw_scores
 from gitbench.report.paper import paper_rows
 from gitbench.report.style import COLUMN, FAINT, PAGE, TEXT, nth_style
+from gitbench.report.view import Content
 
 _MODEL = re.compile(r"(?P<model>\w+) \((?P<amount>[\d.]+)(?P<unit>[MB]) images\)")
 _UNITS = {"M": 1e6, "B": 1e9}

@@ -12,16 +12,16 @@ from typing import Any
 
 import pandas as pd
 
-from gitbench.judge.answer import measured_difference, verdict_clause
 from gitbench.judge.claims import Verdict
 from gitbench.judge.compare import PairedDifference, paired_difference
-from gitbench.judge.frame import Study
 from gitbench.judge.intervals import Interval, t_interval
-from gitbench.judge.lock import LockDeviation
 from gitbench.judge.noise import NoiseFloor, detectable
-from gitbench.judge.scores import COSTS, HEADLINE, digits, display_name, lower_is_better, ordered, unit
-from gitbench.report.content import counted
+from gitbench.judge.words import measured_difference, verdict_clause
 from gitbench.report.costs import cost_heading, cost_names, cost_text
+from gitbench.report.view import counted
+from gitbench.scores import COSTS, HEADLINE, digits, display_name, lower_is_better, ordered, unit
+from gitbench.study.lock import LockDeviation
+from gitbench.study.records import Study
 
 
 def score_names(frame: pd.DataFrame) -> list[str]:

@@ -29,10 +29,10 @@ from torch.utils.data import DataLoader
 from gitbench.data.base import content_hash
 from gitbench.data.cache import CacheUnwritable, cached
 from gitbench.data.dataset import collate
+from gitbench.data.pretrained import description, noted_seconds, write_note
 from gitbench.errors import GitbenchError
 from gitbench.files import cache_dir
 from gitbench.models.pair_encoder import HOTTEST, PairEncoder, contrastive_loss, set_initial_values
-from gitbench.runs.pretraining import description, noted_seconds, write_note
 from gitbench.spec import ContrastiveSpec, EncoderSpec
 from gitbench.training.data import CaptionData
 from gitbench.training.schedule import warmup_cosine

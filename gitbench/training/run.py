@@ -27,8 +27,8 @@ from gitbench.errors import GitbenchError
 from gitbench.files import atomic_path, explain_os_errors, write_json
 from gitbench.models import parameter_counts
 from gitbench.models.flops import forward_flops
-from gitbench.runs.config import MODEL_AXES, read_config
-from gitbench.runs.store import captioned as is_captioned
+from gitbench.study.config import MODEL_AXES, read_config
+from gitbench.study.store import captioned as is_captioned
 from gitbench.training.compile import CompileHook
 from gitbench.training.encoder_init import EncoderInitHook
 from gitbench.training.hooks import CurveHook, checkpoints, latest_checkpoint, torch_write_errors

@@ -1,0 +1,33 @@
+"""The command `gitbench lock`: write the hashes of all claims to claims.lock, or check that they are those in it."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from gitbench.errors import GitbenchError
+
+
+def add(commands: Any) -> None:
+    """Add the parser of the command."""
+    lock = commands.add_parser("lock", help="write claims.lock, the hash of every claim that the ablations state")
+    lock.add_argument("--check", action="store_true", help="write nothing; fail where a claim is not as it is locked")
+    lock.set_defaults(run=_lock)
+
+
+def _lock(arguments: argparse.Namespace) -> int:
+    from gitbench.study.lock import FIX, differences, lock_path, read_lock, stated_claims, write_lock
+
+    stated, path = stated_claims(), lock_path()
+    found = differences(stated, read_lock(path))
+    if arguments.check:
+        if found:
+            raise GitbenchError(f"{'; '.join(found)}: {FIX}")
+        print(f"{path}: {len(stated)} claims, all as they are locked")
+        return 0
+    for line in found:
+        print(f"  {line}")
+    if found:
+        write_lock(path, stated)
+    print(f"{path}: {len(stated)} claims{'' if found else ', all as they were locked'}")
+    return 0

@@ -1,0 +1,161 @@
+"""The command `gitbench run`: train, evaluate and report an ablation, once or until its claims are decided."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gitbench.commands.options import (
+    data_of,
+    print_failures,
+    print_outcome,
+    print_plan,
+    profile_of,
+    study_options,
+    study_words,
+    work_dir_of,
+)
+from gitbench.errors import GitbenchError
+
+if TYPE_CHECKING:
+    from gitbench.launch.scheduling import Outcome
+    from gitbench.study.plan import Plan
+
+
+def add(commands: Any) -> None:
+    """Add the parser of the command."""
+    run = commands.add_parser("run", help="train, evaluate and report an ablation")
+    run.add_argument(
+        "ablation", metavar="ABLATION", help="a name from `gitbench list`, or the path of an ablation file"
+    )
+    study_options(run)
+    run.add_argument("--seeds", type=int, metavar="N", help="replicates per arm (default: the profile's)")
+    run.add_argument("--jobs", type=int, metavar="N", help="runs at a time (default: one per CPU core or GPU share)")
+    run.add_argument("--out", type=Path, metavar="DIR", help="where the report goes (default: reports/results/...)")
+    run.add_argument(
+        "--cfg-options",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override config values, as in mmengine; such runs enter no claim",
+    )
+    run.add_argument(
+        "--tokenizer", metavar="NAME|PATH", help="a BERT tokenizer instead of the profile's: hub name, folder or file"
+    )
+    run.add_argument(
+        "--until-decided",
+        action="store_true",
+        help="add seeds where they help most until every claim is decided, with a test that is valid under looking",
+    )
+    run.add_argument("--budget", metavar="TIME", help="of --until-decided: 45s, 90m, 2h (default: no limit)")
+    run.add_argument("--max-seeds", type=int, metavar="N", help="of --until-decided: per arm, at most (default: 30)")
+    run.add_argument("--dry-run", action="store_true", help="print the plan and the estimated time, train nothing")
+    run.add_argument("--no-report", action="store_true", help="train and score only")
+    run.add_argument("--plain", action="store_true", help="plain progress lines, no bar")
+    run.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    if arguments.until_decided:
+        return _run_until_decided(arguments)
+    for option, value in (("--budget", arguments.budget), ("--max-seeds", arguments.max_seeds)):
+        if value is not None:
+            raise GitbenchError(f"{option} belongs to --until-decided: add that, or leave {option} out")
+    plan = _plan(arguments)
+    if arguments.dry_run:
+        print_plan(plan, arguments.jobs)
+        return 0
+    from gitbench.launch.scheduling import launch
+
+    outcome = launch(plan, _command(arguments, plan), arguments.jobs, arguments.plain)
+    return _finish(arguments, plan, outcome)
+
+
+def _run_until_decided(arguments: argparse.Namespace) -> int:
+    from gitbench.commands.until_decided import (
+        MAX_SEEDS,
+        check,
+        parse_budget,
+        run_until_decided,
+        seeds_now,
+        start_seeds,
+    )
+    from gitbench.launch.progress import duration
+    from gitbench.study.plan import with_seeds
+
+    budget = None if arguments.budget is None else parse_budget(arguments.budget)
+    most = MAX_SEEDS if arguments.max_seeds is None else arguments.max_seeds
+    first = _plan(arguments)
+    start = start_seeds(first, arguments.seeds)
+    check(first, start, most)
+    full = _plan(arguments, most)
+    if arguments.dry_run:
+        print_plan(with_seeds(full, seeds_now(full, start)), arguments.jobs)
+        within = "" if budget is None else f" within {duration(budget)}"
+        print(f"  then seeds are added to the arms of open claims{within}, up to {most} an arm")
+        return 0
+    decision = run_until_decided(full, start, _command(arguments, full), budget, arguments.jobs, arguments.plain)
+    print(f"{full.study}: {decision.said}")
+    return _finish(arguments, full, decision.outcome, judged=decision.looks > 0)
+
+
+def _finish(arguments: argparse.Namespace, plan: Plan, outcome: Outcome, judged: bool = True) -> int:
+    """Sum up, write the report and name what failed; returns the exit status."""
+    print_outcome(plan, outcome)
+    if not arguments.no_report and outcome.completed + outcome.found and judged:
+        from gitbench.commands.publish import publish
+
+        print(f"report: {publish(plan.work_dir, plan.study, arguments.out) / 'report.html'}")
+    print_failures(outcome)
+    return 0 if judged and not outcome.failed else 1
+
+
+def _plan(arguments: argparse.Namespace, replicates: int | None = None) -> Plan:
+    from gitbench.ablations import load_ablation
+    from gitbench.profiles import get_profile
+    from gitbench.study.plan import make_plan
+
+    ablation = load_ablation(arguments.ablation)
+    profile = get_profile(profile_of(arguments))
+    return make_plan(
+        ablation,
+        profile,
+        data_of(arguments),
+        work_dir_of(arguments),
+        replicates=replicates or arguments.seeds,
+        cfg_options=_cfg_options(arguments.cfg_options),
+        tokenizer_path=arguments.tokenizer,
+        task_name=arguments.task,
+    )
+
+
+def _cfg_options(items: list[str]) -> dict[str, Any]:
+    """Parse KEY=VALUE the way mmengine does: numbers, booleans, None, lists as [a,b] or a,b, else text."""
+    from mmengine.config import DictAction
+
+    options = {}
+    for item in items:
+        key, equals, value = item.partition("=")
+        if not equals or not key:
+            raise GitbenchError(f"--cfg-options {item}: write KEY=VALUE, for example train_cfg.max_iters=100")
+        try:
+            options[key] = DictAction._parse_iterable(value)
+        except AssertionError:
+            raise GitbenchError(f"--cfg-options {item}: the brackets of the value do not match: close them") from None
+    return options
+
+
+def _command(arguments: argparse.Namespace, plan: Plan) -> str:
+    """Return the command that gives this study again, with defaults that depend on the machine written out."""
+    words = ["gitbench", "run", arguments.ablation, *study_words(arguments, plan.profile.name)]
+    if arguments.cfg_options:
+        words += ["--cfg-options", *arguments.cfg_options]
+    if arguments.until_decided:
+        words += ["--until-decided"]
+    if arguments.budget is not None:
+        words += ["--budget", arguments.budget]
+    if arguments.max_seeds is not None:
+        words += ["--max-seeds", str(arguments.max_seeds)]
+    return shlex.join(words)

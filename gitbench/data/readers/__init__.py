@@ -1,0 +1,1 @@
+"""Readers of data folders, one file a layout."""

@@ -1,0 +1,178 @@
+"""Parquet shards as Hugging Face `datasets` writes them: `train*.parquet`, `val*.parquet`, `test*.parquet`.
+
+Columns: `image` (struct of bytes and path), `captions` (list of text; or `caption`, text or list), optionally
+`image_id`. Read through the `datasets` library without the hub; images are decoded here, so that the same Pillow
+decodes every kind of data.
+
+Where the folder's only Parquet file has no split in its name (`words.parquet`), its rows are divided 80/10/10 by a
+hash of the image's bytes: the order of rows does not matter, equal images stay together, no split is left empty.
+Classes and words to be read come in the same files, as a column `label` or `text` in place of the captions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from gitbench.data.base import clean_caption
+from gitbench.data.readers.photos import PhotoSource, Row, divided, read_image_file
+from gitbench.errors import GitbenchError
+from gitbench.files import cache_dir, make_dir
+
+TASK_OF_COLUMN = {"captions": "caption", "caption": "caption", "text": "read", "label": "classify"}
+ALIASES = {"train": ("train", "training"), "val": ("val", "validation", "valid", "dev"), "test": ("test",)}
+
+
+def shards(folder: Path, split: str) -> list[Path]:
+    """Return a split's Parquet files, also from a `data/` folder below, sorted by name."""
+    names = "|".join(ALIASES[split])
+    pattern = re.compile(rf"(?:{names})(?:[-_.].*)?\.parquet", re.IGNORECASE)
+    for place in (folder, folder / "data"):
+        found = sorted(file for file in place.glob("*.parquet") if pattern.fullmatch(file.name))
+        if found:
+            return found
+    return []
+
+
+def single_shard(folder: Path) -> Path | None:
+    """Return the only Parquet file of a folder whose files name no split."""
+    if any(shards(folder, split) for split in ALIASES):
+        return None
+    for place in (folder, folder / "data"):
+        found = list(place.glob("*.parquet"))
+        if found:
+            return found[0] if len(found) == 1 else None
+    return None
+
+
+class ParquetSource(PhotoSource):
+    """One split of Parquet shards."""
+
+    columns: tuple[str, ...] = ("captions", "caption")  # of the texts: the first that is there
+
+    def files(self) -> Iterable[Path]:
+        single = single_shard(self.folder)
+        return [single] if single else shards(self.folder, self.split)
+
+    @cached_property
+    def _table(self) -> Any:
+        """Load the shards as a `datasets.Dataset` with undecoded images."""
+        import datasets
+
+        paths = [str(path) for path in self.files()]
+        where = f"{self.folder} ({self.split})"
+        shown = datasets.is_progress_bar_enabled()
+        datasets.disable_progress_bars()
+        cache = make_dir(cache_dir() / "datasets")
+        try:
+            table = datasets.load_dataset("parquet", data_files={"train": paths}, split="train", cache_dir=str(cache))
+        except OSError as error:
+            if error.errno is not None:  # of the file system: cache full or read-only
+                text = f"{where}: {error.strerror} while reading into {cache}: set GITBENCH_CACHE to another folder"
+                raise GitbenchError(text) from None
+            raise GitbenchError(f"{where}: not readable as Parquet: write the shards again") from None
+        except Exception as error:  # the library wraps what the reader says in its own errors
+            fix = f"check that {_names(paths)} are whole and have the same columns"
+            raise GitbenchError(f"{where}: not readable as Parquet ({type(error).__name__}): {fix}") from None
+        finally:
+            if shown:
+                datasets.enable_progress_bars()
+        self._check_columns(table.column_names, where)
+        if type(table.features["image"]).__name__ == "Image":
+            table = table.cast_column("image", datasets.Image(decode=False))
+        return table
+
+    def _check_columns(self, columns: list[str], where: str) -> None:
+        if "image" not in columns or not set(self.columns) & set(columns):
+            needed = f"columns 'image' and '{self.columns[0]}' are needed"
+            raise GitbenchError(f"{where}: {needed}, found: {', '.join(columns)}{self._other_task(columns)}")
+
+    def _other_task(self, columns: list[str]) -> str:
+        """Name the task that the columns found are for, as a hint."""
+        fitting = [task for column, task in TASK_OF_COLUMN.items() if {"image", column} <= set(columns)]
+        return f"; for these pass --task {fitting[0]}" if fitting else ""
+
+    @cached_property
+    def _numbers(self) -> list[int]:
+        """The table's row numbers that belong to the split."""
+        if not single_shard(self.folder):
+            return list(range(len(self._table)))
+        keys = [_image_key(value) for value in self._table["image"]]
+        splits = divided(keys, str(self.folder))
+        return [number for number, key in enumerate(keys) if splits[key] == self.split]
+
+    def load_rows(self) -> list[Row]:
+        table = self._table
+        column = next(name for name in self.columns if name in table.column_names)
+        texts, ids = table[column][:], table["image_id"][:] if "image_id" in table.column_names else None
+        rows = []
+        for number in self._numbers:
+            where = f"{self.folder} ({self.split}), row {number}"
+            name = f"{self.split}-{number}" if ids is None or ids[number] is None else str(ids[number])
+            rows.append(Row(image_id=name, captions=self.read_texts(texts[number], where), where=where))
+        return rows
+
+    def read_texts(self, value: Any, where: str) -> tuple[object, ...]:
+        """Return the texts of a cell of the text column."""
+        return tuple(value) if isinstance(value, (list, tuple)) else () if value is None else (value,)
+
+    def raw_image(self, index: int) -> bytes:
+        value, where = self._table[self._numbers[index]]["image"], self.rows[index].where
+        if isinstance(value, bytes):
+            return value
+        if isinstance(value, dict) and value.get("bytes") is not None:
+            return value["bytes"]
+        path = value.get("path") if isinstance(value, dict) else value
+        if not isinstance(path, str) or not path:
+            raise GitbenchError(f"{where}: there is no image: add it or remove the row")
+        return read_image_file(self.folder / path, where)
+
+
+class LabelSource(ParquetSource):
+    """Images with one text each: the name of a class (column `label`) or the words to be read (column `text`).
+
+    A label is text, or a number with names as `datasets.ClassLabel` stores it. Items have it as their only caption.
+    """
+
+    def __init__(self, folder: Path, split: str, limit: int | None, column: str):
+        super().__init__(folder, split, limit)
+        self.columns = (column,)
+        self.holds = f"{column}s"
+
+    @cached_property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The cleaned names of a ClassLabel column, in the order of its numbers; None for a column of text."""
+        names = getattr(self._table.features[self.columns[0]], "names", None)
+        where = f"{self.folder} ({self.split})"
+        return None if names is None else tuple(clean_caption(name, where, "class name") for name in names)
+
+    def read_texts(self, value: Any, where: str) -> tuple[object, ...]:
+        """Return the one text, cleaned; a number without a name is an error."""
+        names = self.class_names
+        if names is not None:
+            if value is None or not 0 <= value < len(names):
+                raise GitbenchError(f"{where}: label {value} names none of the {len(names)} classes: correct the row")
+            return (names[value],)
+        if isinstance(value, int):
+            text = f"{where}: {self.columns[0]} {value} is a number without a name"
+            raise GitbenchError(f"{text}: store the column as text or as datasets.ClassLabel with names")
+        return (clean_caption(value, where, self.columns[0]),)
+
+    def labels(self) -> set[str]:
+        """Return the labels of the split: all names of a ClassLabel, else those that occur."""
+        return set(self.class_names or (str(row.captions[0]) for row in self.rows))
+
+
+def _image_key(value: Any) -> bytes:
+    """Return what an image of a table is told apart by: its bytes, or its path."""
+    if isinstance(value, dict):
+        value = value.get("bytes") or value.get("path")
+    return value if isinstance(value, bytes) else str(value or "").encode()
+
+
+def _names(paths: list[str]) -> str:
+    names = [Path(path).name for path in paths]
+    return ", ".join(names) if len(names) <= 3 else f"{names[0]} ... {names[-1]}"

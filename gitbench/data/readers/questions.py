@@ -1,0 +1,225 @@
+"""Folders of questions about photographs (VQA): `images/` and JSON files of questions with answers.
+
+Files: `questions.json` for all splits, divided 80/10/10 by a hash of the image's file name (see `photos.divided`), or
+one file a split: `train_questions.json`, `train.json`, or VQAv2's own names (`v2_..._train2014_questions.json`), also
+in `annotations/`. In two forms:
+
+1. A list of {question_id, image, question, answers}; `image` is a file name.
+2. VQAv2's pair: {"questions": [{question_id, image_id, question}]}, and beside it, with `annotations` for `questions`
+   in its name, {"annotations": [{question_id, answers: [{answer}]}]}. An image is found by the number at the end of
+   its file's name (`COCO_train2014_000000000042.jpg` is image 42).
+
+Answers that are objects with `answer`, or exactly ten texts, are those of ten annotators: all of them are references,
+the most frequent is learned (of equals the first). Fewer plain texts are the parts of ONE answer, as in DAQUAR (a set
+of things): joined by ", " in the file's order, with spaces for DAQUAR's underscores. One item is one image with all
+its questions, in the order in which the file first names the images.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from gitbench.data.base import Example, Question, clean_caption
+from gitbench.data.readers.parquet import ALIASES
+from gitbench.data.readers.photos import PhotoSource, Row, divided, files_below, image_folders, read_image_file
+from gitbench.errors import GitbenchError
+
+ANNOTATORS = 10  # of a question in VQAv2, VizWiz, TextVQA
+_FORMS = "a list of {question_id, image, question, answers}, or VQAv2's 'questions'"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A question as it stands in the file; `image` is a file name, or VQAv2's number."""
+
+    question_id: str
+    image: str | int
+    text: object
+    answers: object
+    where: str
+
+
+def question_file(folder: Path, split: str) -> Path | None:
+    """Return the file with the questions of a split: its own, or the one of all splits."""
+    named = ("{}_questions.json", "*_{}[0-9]*_questions.json")
+    if any(_split_file(folder, name, named) for name in ALIASES):
+        return _split_file(folder, split, named)
+    shared = [place / "questions.json" for place in (folder, folder / "annotations")]
+    return next((path for path in shared if path.is_file()), None) or _split_file(folder, split, ("{}.json",))
+
+
+def _split_file(folder: Path, split: str, patterns: tuple[str, ...]) -> Path | None:
+    for place in (folder, folder / "annotations"):
+        for name in ALIASES[split]:
+            for pattern in patterns:
+                found = sorted(place.glob(pattern.format(name)))
+                if found:
+                    return found[-1]  # the newest year
+    return None
+
+
+class QuestionSource(PhotoSource):
+    """One split of a folder of questions."""
+
+    holds = "questions"
+
+    @property
+    def _json(self) -> Path:
+        path = question_file(self.folder, self.split)
+        if path is None:
+            raise GitbenchError(f"{self.folder} has no questions for {self.split}: add {self.split}_questions.json")
+        return path
+
+    def files(self) -> Iterable[Path]:
+        images = self.folder / "images"
+        answers = _answer_file(self._json)
+        notes = [answers] if answers is not None and answers.is_file() else []
+        return [self._json, *notes, *files_below(images if images.is_dir() else self.folder)]
+
+    @cached_property
+    def _groups(self) -> list[list[Entry]]:
+        """The questions of the split, by image."""
+        path = self._json
+        groups: dict[str | int, list[Entry]] = {}
+        for entry in _read(path):
+            groups.setdefault(entry.image, []).append(entry)
+        if path.name == "questions.json":
+            splits = divided((_key(image) for image in groups), str(path))
+            groups = {image: group for image, group in groups.items() if splits[_key(image)] == self.split}
+        return list(groups.values())
+
+    def load_rows(self) -> list[Row]:
+        path = self._json
+        images = [group[0].image for group in self._groups]
+        return [Row(image_id=str(image), captions=(), where=f"{path}, image {image}") for image in images]
+
+    def asked(self, index: int) -> tuple[Question, ...]:
+        """Return the cleaned questions about an item."""
+        self.image_id(index)  # the limit holds
+        return tuple(_question(entry) for entry in self._groups[index])
+
+    def example(self, index: int) -> Example:
+        """Return an item's questions, each with the answer that is learned; there are no captions."""
+        pairs = tuple((question.text, question.answer) for question in self.asked(index))
+        return Example(image_id=self.image_id(index), captions=(), questions=pairs)
+
+    def texts_to_hash(self, index: int) -> Iterable[str]:
+        for question in self.asked(index):
+            yield from (question.question_id, question.text, question.answer, *question.answers)
+
+    def raw_image(self, index: int) -> bytes:
+        return read_image_file(self._find(index), self.rows[index].where)
+
+    def _find(self, index: int) -> Path:
+        """Return where an image lies; the first candidate if it lies nowhere."""
+        image = self._groups[index][0].image
+        if isinstance(image, int):
+            return self._by_number.get(image, self.folder / "images" / f"{image:012d}.jpg")
+        candidates = [place / image for place in image_folders(self.folder)]
+        return next((path for path in candidates if path.is_file()), candidates[0])
+
+    @cached_property
+    def _by_number(self) -> dict[int, Path]:
+        """Image files by the number that their names end in."""
+        found: dict[int, Path] = {}
+        for place in image_folders(self.folder):
+            for path in sorted(place.iterdir()) if place.is_dir() else ():
+                number = re.search(r"([0-9]+)\.[A-Za-z]+$", path.name)
+                if number and path.suffix != ".json":
+                    found.setdefault(int(number[1]), path)
+        return found
+
+    def check(self) -> None:
+        """Check questions, answers and ids, and that every image file is there."""
+        super().check()
+        seen: dict[str, str] = {}
+        for index, row in enumerate(self.rows):
+            for entry in self._groups[index]:
+                if entry.question_id in seen:
+                    raise GitbenchError(f"{entry.where}: question id already used for image {seen[entry.question_id]}: "
+                                        "give every question its own")  # fmt: skip
+                seen[entry.question_id] = str(entry.image)
+            path = self._find(index)
+            if not path.is_file():
+                raise GitbenchError(f"{row.where}: image {path} is missing: add it or remove its questions")
+
+
+def _key(image: str | int) -> bytes:
+    return Path(str(image)).name.encode()
+
+
+def _answer_file(path: Path) -> Path | None:
+    """Return where VQAv2 keeps the answers to a file of questions."""
+    if "questions" not in path.name:
+        return None
+    name = path.name.replace("questions", "annotations")
+    plain = name.replace("OpenEnded_", "")  # v2_OpenEnded_mscoco_x_questions, v2_mscoco_x_annotations
+    return path.with_name(plain if path.with_name(plain).is_file() else name)
+
+
+def _load(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise GitbenchError(f"{path} is missing: it holds the answers to the questions beside it") from None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise GitbenchError(f"{path} is not whole JSON: write it again") from None
+
+
+def _read(path: Path) -> list[Entry]:
+    """Read a file of questions in either form, with the answers."""
+    content = _load(path)
+    try:
+        items = content if isinstance(content, list) else content["questions"]
+        if isinstance(content, list) or all("answers" in item for item in items):
+            answers = {str(item["question_id"]): item["answers"] for item in items}
+        else:
+            beside = _answer_file(path)
+            if beside is None:
+                raise GitbenchError(f"{path} holds no answers: add 'answers' to its questions")
+            answers = {str(note["question_id"]): note["answers"] for note in _load(beside)["annotations"]}
+        return [_entry(item, answers, path) for item in items]
+    except (KeyError, TypeError, AttributeError) as error:
+        text = f"{path} is not a file of questions ({type(error).__name__}: {error}), which --task vqa needs"
+        raise GitbenchError(f"{text}: {_FORMS}") from None
+
+
+def _entry(item: dict[str, Any], answers: dict[str, Any], path: Path) -> Entry:
+    own = str(item["question_id"])
+    image = item["image"] if "image" in item else item["image_id"]
+    return Entry(
+        question_id=own,
+        image=image if isinstance(image, int) else str(image),
+        text=item["question"],
+        answers=item.get("answers", answers.get(own)),
+        where=f"{path}, question {own}",
+    )
+
+
+def _question(entry: Entry) -> Question:
+    answers, answer = _references(entry.answers, entry.where)
+    text = clean_caption(entry.text, entry.where, "question")
+    return Question(question_id=entry.question_id, text=text, answers=answers, answer=answer)
+
+
+def _references(given: object, where: str) -> tuple[tuple[str, ...], str]:
+    """Return all references of a question and the answer that is learned."""
+    if isinstance(given, str):
+        given = [given]
+    if not isinstance(given, list) or not given:
+        raise GitbenchError(f"{where}: there are no answers: add them or remove the question")
+    objects = [item.get("answer") if isinstance(item, dict) else None for item in given]
+    if isinstance(given[0], dict) or len(given) == ANNOTATORS:
+        said = objects if isinstance(given[0], dict) else given
+        texts = tuple(clean_caption(text, where, "answer") for text in said)
+        return texts, Counter(texts).most_common(1)[0][0]
+    parts = [clean_caption(part, where, "answer") for part in given]
+    joined = clean_caption(", ".join(parts).replace("_", " "), where, "answer")
+    return (joined,), joined

@@ -1,0 +1,1 @@
+"""The embedded world `scenes`: rendered scenes with captions, questions and exact graphs."""

@@ -1,0 +1,190 @@
+"""What is said about a scene: reference captions, as five people might write them, from one grammar.
+
+Each caption picks a viewpoint (what is mentioned, in which order, with which words), as human references do: all name
+shapes and colours, about half a size, most a texture, a third the background. So references disagree as real ones
+do, and a fresh sixth caption (`ceiling_caption` in `scenes`) marks the best score a captioner can expect.
+`parse_caption` (in `scene_parse`, offered here too) understands every caption that this grammar can produce.
+"""
+
+from __future__ import annotations
+
+from gitbench.data.scenes import words as words
+from gitbench.data.scenes.graph import Relation, SceneGraph, SceneObject
+from gitbench.data.scenes.parse import parse_caption
+from gitbench.data.scenes.stream import Stream
+
+__all__ = ["caption", "parse_caption"]
+
+
+LENGTHS = range(6, 19)  # words; people rarely write longer ones
+TURNED = 0.25  # how often a relation is told from its other side
+
+
+def caption(graph: SceneGraph, stream: Stream) -> str:
+    """Say something true about a scene, nearly always in 6 to 18 words, lower case, without a full stop."""
+    for _ in range(4):
+        said = _say(graph, stream)
+        if said.count(" ") + 1 in LENGTHS:
+            break
+    return said
+
+
+def _say(graph: SceneGraph, stream: Stream) -> str:
+    if any(item.motion for item in graph.objects):
+        return _say_motion(graph, stream)
+    if len(graph.objects) == 1:
+        return _say_one(graph, stream)
+    links = list(graph.relations)
+    if len(graph.objects) == 3 and stream.chance(0.5):
+        return _say_three(graph, stream)
+    if links and stream.chance(0.85):
+        return _say_pair(graph, stream.choice(links), stream)
+    return _say_list(graph, stream)
+
+
+# ---- noun phrases -----------------------------------------------------------------------------------------------
+
+
+def _pick(stream: Stream, wordings: tuple[str, ...], usual: float = 0.72) -> str:
+    """Return the usual wording most of the time, else one of the others."""
+    return wordings[0] if len(wordings) == 1 or stream.chance(usual) else stream.choice(wordings[1:])
+
+
+def _noun(item: SceneObject, stream: Stream) -> str:
+    wordings = words.SIGN if item.shape == "sign" else words.SHAPES[item.shape]
+    pair = wordings[0] if len(wordings) == 1 or stream.chance(0.85) else stream.choice(wordings[1:])
+    return pair[0] if item.count == 1 else pair[1]
+
+
+def _phrase(item: SceneObject, stream: Stream) -> str:
+    """Say an object: determiner or count, adjectives, noun, and what follows the noun."""
+    adjectives, after = [], ""
+    if item.size in ("small", "large") and stream.chance(0.5):
+        adjectives.append(_pick(stream, words.SIZES[item.size]))
+    colour = _pick(stream, words.COLOURS[item.colour or ""], 0.8) if stream.chance(0.95) else None
+    texture = None
+    if item.texture not in (None, "plain") and stream.chance(0.7):
+        if stream.chance(0.25):
+            after = " " + words.WITH_TEXTURE[item.texture]
+        else:
+            texture = _pick(stream, words.TEXTURES[item.texture], 0.75)
+    pair = [colour, texture] if stream.chance(0.5) else [texture, colour]
+    adjectives += [word for word in pair if word]
+    if item.word and stream.chance(0.85):
+        after = f" {_pick(stream, words.SAYS, 0.5)} {item.word}"
+    rest = " ".join([*adjectives, _noun(item, stream)]) + after
+    return f"{_determiner(item.count or 1, rest, stream)} {rest}"
+
+
+def _determiner(count: int, rest: str, stream: Stream) -> str:
+    if count == 1:
+        return "an" if rest[0] in "aeiou" else "a"
+    if count == 2:
+        return "two" if stream.chance(0.75) else "a pair of"
+    number = words.NUMBERS[count]
+    draw = stream.random()
+    return number if draw < 0.8 else f"a group of {number}" if draw < 0.92 else "some"
+
+
+def _be(item: SceneObject) -> str:
+    return "is" if item.count == 1 else "are"
+
+
+# ---- sentences --------------------------------------------------------------------------------------------------
+
+
+def _ground(graph: SceneGraph, stream: Stream, probability: float) -> str:
+    """Say where the scene is, sometimes; with a leading space."""
+    if graph.background is None or not stream.chance(probability):
+        return ""
+    return " " + _pick(stream, words.BACKGROUNDS[graph.background])
+
+
+def _place(item: SceneObject, stream: Stream) -> str:
+    return _pick(stream, words.PLACES[item.place or "middle"])
+
+
+def _say_one(graph: SceneGraph, stream: Stream) -> str:
+    item = graph.objects[0]
+    said, place = _phrase(item, stream), _place(item, stream)
+    form = stream.integer(6)
+    if form == 0:
+        return f"{said} {place}{_ground(graph, stream, 0.4)}"
+    if form == 1:
+        return f"{said}{_ground(graph, stream, 1)}"
+    if form == 2:
+        return f"there {_be(item)} {said} {place}{_ground(graph, stream, 0.3)}"
+    if form == 3:
+        return f"{place} there {_be(item)} {said}"
+    if form == 4:
+        return f"{stream.choice(words.OPENINGS)} {said}{_ground(graph, stream, 0.8)}"
+    return f"there {_be(item)} {said}{_ground(graph, stream, 1)}"
+
+
+def _say_pair(graph: SceneGraph, link: Relation, stream: Stream) -> str:
+    """Say how two things lie to each other, from either side."""
+    straight, turned = words.RELATIONS[link.predicate]
+    first, second, wordings = graph.objects[link.subject], graph.objects[link.object], straight
+    if stream.chance(TURNED):
+        first, second, wordings = second, first, turned
+    how = _pick(stream, wordings)
+    a, b = _phrase(first, stream), _phrase(second, stream)
+    form = stream.weighted({"plain": 0.52, "verb": 0.12, "there": 0.12, "with": 0.14, "lead": 0.1})
+    ground = _ground(graph, stream, 0.25)
+    if form == "plain":
+        return f"{a} {how} {b}{ground}"
+    if form == "verb":
+        return f"{a} {_be(first)} {how} {b}{ground}"
+    if form == "there":
+        return f"there {_be(first)} {a} {how} {b}{ground}"
+    if form == "with":
+        return f"{b} with {a} {how} {'it' if second.count == 1 else 'them'}"
+    return f"{how} {b} there {_be(first)} {a}"
+
+
+def _say_list(graph: SceneGraph, stream: Stream) -> str:
+    items = stream.shuffled(graph.objects)
+    if len(items) == 2 and stream.chance(0.35):
+        return " and ".join(f"{_phrase(item, stream)} {_place(item, stream)}" for item in items)
+    said = [_phrase(item, stream) for item in items]
+    opening = f"there {_be(items[0])} " if stream.chance(0.2) else ""
+    return f"{opening}{', '.join(said[:-1])} and {said[-1]}{_ground(graph, stream, 0.5)}"
+
+
+def _say_three(graph: SceneGraph, stream: Stream) -> str:
+    """List three things, or tell how two lie and where the third is."""
+    if not graph.relations or stream.chance(0.4):
+        return _say_list(graph, stream)
+    link = stream.choice(graph.relations)
+    third = next(place for place in range(3) if place not in (link.subject, link.object))
+    straight, turned = words.RELATIONS[link.predicate]
+    first, second, wordings = graph.objects[link.subject], graph.objects[link.object], straight
+    if stream.chance(TURNED):
+        first, second, wordings = second, first, turned
+    pair = f"{_phrase(first, stream)} {_pick(stream, wordings)} {_phrase(second, stream)}"
+    last = graph.objects[third]
+    tail = _anchored(graph, third, stream) if stream.chance(0.6) else ""
+    return f"{pair} and {_phrase(last, stream)} {tail or _place(last, stream)}"
+
+
+def _anchored(graph: SceneGraph, third: int, stream: Stream) -> str:
+    """Say how the third thing lies to one already named ("above the square"); empty if that would be ambiguous."""
+    for link in stream.shuffled(graph.relations):
+        if third not in (link.subject, link.object):
+            continue
+        other = graph.objects[link.object if link.subject == third else link.subject]
+        if sum(item.shape == other.shape for item in graph.objects) > 1:
+            continue
+        straight, turned = words.RELATIONS[link.predicate]
+        how = _pick(stream, straight if link.subject == third else turned)
+        return f"{how} the {_noun(other, stream)}"
+    return ""
+
+
+def _say_motion(graph: SceneGraph, stream: Stream) -> str:
+    items = stream.shuffled(graph.objects)
+    said = [f"{_phrase(item, stream)} {_pick(stream, words.MOTIONS[item.motion or 'still'])}" for item in items]
+    said = [text.replace("that moves", "that move").replace("that does", "that do") if item.count != 1 else text
+            for text, item in zip(said, items, strict=True)]  # fmt: skip
+    opening = f"there {_be(items[0])} " if stream.chance(0.2) else ""
+    return f"{opening}{' and '.join(said)}{_ground(graph, stream, 0.4)}"

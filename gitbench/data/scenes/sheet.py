@@ -1,0 +1,57 @@
+"""A contact sheet of scenes with what is said about them: `gitbench scenes --show 16 --out scenes.png`."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from pathlib import Path
+
+from gitbench.data.scenes.world import Scenes
+from gitbench.errors import GitbenchError
+from gitbench.files import atomic_path
+
+SHOWN = 3  # captions beneath a picture
+FORMATS = (".png", ".jpg", ".jpeg", ".pdf", ".svg", ".webp")
+
+
+def draw_contact_sheet(count: int, split: str, out: str | Path, size: int = 64, name: str = "scenes") -> Path:
+    """Draw the first `count` scenes of a split, at `size` pixels each as a model sees them, with three captions.
+
+    Writes `out` atomically (the suffix decides the format) and returns its path.
+    """
+    import matplotlib
+
+    if count < 1:
+        raise GitbenchError(f"--show {count}: show at least 1 scene")
+    if not 16 <= size <= 1024:
+        raise GitbenchError(f"--size {size}: scenes are drawn at 16 to 1024 pixels")
+    out = Path(out)
+    if out.suffix.lower() not in FORMATS:
+        raise GitbenchError(f"{out}: unknown picture format: end the name with one of {', '.join(FORMATS)}")
+    from matplotlib.figure import Figure
+
+    source = Scenes(name, split, count)
+    columns = min(4, count)
+    rows = math.ceil(count / columns)
+    with matplotlib.rc_context({"font.family": "DejaVu Sans", "svg.fonttype": "none"}):
+        figure = Figure(figsize=(3.0 * columns, 4.05 * rows + 0.1), dpi=110)
+        figure.subplots_adjust(left=0.02, right=0.98, top=1 - 0.1 / (4.05 * rows), bottom=0.0, wspace=0.08, hspace=0.0)
+        grid = figure.subplots(2 * rows, columns, squeeze=False, gridspec_kw={"height_ratios": [2.75, 1.3] * rows})
+        for place in range(rows * columns):
+            picture, text = (
+                grid[2 * (place // columns)][place % columns],
+                grid[2 * (place // columns) + 1][place % columns],
+            )
+            picture.axis("off")
+            text.axis("off")
+            if place >= count:
+                continue
+            # blocks stay sharp when the picture is scaled: what is shown is what the model gets
+            picture.imshow(source.render(place, size), interpolation="nearest", aspect="equal")
+            captions = source.example(place).captions[:SHOWN]
+            lines = ["\n".join(textwrap.wrap(said, 46, subsequent_indent="   ")) for said in captions]
+            text.text(0.0, 1.0, "\n".join("\u2022 " + line for line in lines), fontsize=7.6, va="top", linespacing=1.3,
+                      color="#222222", transform=text.transAxes)  # fmt: skip
+        with atomic_path(out) as temporary:
+            figure.savefig(temporary, format=out.suffix[1:].lower(), facecolor="white")
+    return out

@@ -1,0 +1,159 @@
+"""A/A comparisons: split the replicates of one arm into two pseudo-arms, and see what the judge says of them.
+
+The two differ in nothing, so every SUPPORTED is a false one. All splits are taken where there are few enough; the
+t rules of `gitbench.judge.claims` go over every one of them at once, and the judge itself over a few hundred.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from gitbench.judge.claims import NOT_TESTABLE, SUPPORTED, judge_claim
+from gitbench.judge.noise import ALPHA, NOISE_ABLATION, NoiseFloor, PairSpread, minimum_detectable, sd_interval
+from gitbench.scores import lower_is_better
+from gitbench.spec import METRICS, Claim
+from gitbench.study.records import Study, StudyArm
+
+MOST_SPLITS = 40_000  # all splits up to here, that many random ones beyond
+JUDGED = 100  # splits a metric that go through the judge itself, 30 ms each
+
+
+def splits(count: int, seeds: int, most: int = MOST_SPLITS, seed: int = 0) -> np.ndarray:
+    """Return ways to split `count` replicates into two pseudo-arms of `seeds` pairs: (splits, seeds, 2) indices.
+
+    All of them where there are at most `most` (a pair matches one replicate of each arm; the order of pairs does not
+    count, which of the two arms gets which does), else `most` random ones. Errors: ValueError where count < 2 seeds.
+    """
+    if count < 2 * seeds or seeds < 1:
+        raise ValueError(f"{count} replicates cannot be split into two arms of {seeds}")
+    total = math.comb(count, 2 * seeds) * math.factorial(2 * seeds) // math.factorial(seeds)
+    if total > most:
+        rng = np.random.default_rng(seed)
+        order = np.argsort(rng.random((most, count)), axis=1)[:, : 2 * seeds]
+        return order.reshape(most, seeds, 2)
+    matched = np.array(
+        [pairs for chosen in itertools.combinations(range(count), 2 * seeds) for pairs in _match(chosen)]
+    )
+    turned = np.array(list(itertools.product((False, True), repeat=seeds)))
+    both = np.where(turned[None, :, :, None], matched[:, None, :, ::-1], matched[:, None])
+    return both.reshape(-1, seeds, 2)
+
+
+def _match(items: tuple[int, ...]) -> Iterator[list[tuple[int, int]]]:
+    """Yield every way to pair items off."""
+    if not items:
+        yield []
+        return
+    for place in range(1, len(items)):
+        for rest in _match(items[1:place] + items[place + 1 :]):
+            yield [(items[0], items[place]), *rest]
+
+
+def split_rates(differences: np.ndarray, sign: int = 1) -> tuple[float, float]:
+    """Return the shares of (splits, seeds) differences that are "better" (one-sided 5 %) and different (two-sided)."""
+    n = differences.shape[1]
+    mean, half = differences.mean(axis=1), differences.std(axis=1, ddof=1) / math.sqrt(n)
+    better = sign * mean - stats.t.isf(ALPHA, n - 1) * half > 0
+    return float(better.mean()), float((np.abs(mean) > stats.t.isf(ALPHA / 2, n - 1) * half).mean())
+
+
+def judged_rate(
+    metric: str, values: np.ndarray, chosen: np.ndarray, yardsticks: pd.DataFrame, kind: str | None
+) -> tuple[float, str | None]:
+    """Judge pseudo-arms by `judge_claim`; returns the rate of SUPPORTED, and why the judge refused, where it did.
+
+    `chosen` is (splits, seeds, 2); `yardsticks` holds the frame's rows of the metric with role floor and ceiling.
+    """
+    study = _pseudo_study(metric)
+    seeds = chosen.shape[1]
+    own = pd.DataFrame({"arm": ["first"] * seeds + ["second"] * seeds, "replicate": [*range(seeds)] * 2})
+    own = own.assign(metric=metric, role="arm", overridden=False, signature="a-a", machine="a-a", value=0.0)
+    frame = pd.concat([own, yardsticks[[*own.columns]]], ignore_index=True) if len(yardsticks) else own
+    supported, refused = 0, None
+    for pairs in chosen:
+        frame.loc[: 2 * seeds - 1, "value"] = values[pairs.T.reshape(-1)]
+        verdict = judge_claim(study, study.claims[0], frame, kind)
+        supported += verdict.word == SUPPORTED
+        refused = verdict.reason if verdict.word == NOT_TESTABLE else refused
+    return supported / len(chosen), refused
+
+
+def _pseudo_study(metric: str) -> Study:
+    """Return the study of two pseudo-arms, whose one claim is that the first is better by any lead."""
+    claim = Claim(
+        name="a-a",
+        kind="better",
+        metric=metric,
+        treatment="first",
+        reference="second",
+        margin=0.0,
+        margin_unit="metric",
+        margin_reason="any lead counts",
+        says="One half of the replicates is better than the other.",
+        quote="",
+        where="",
+        confidence="",
+    )
+    return Study(
+        ablation=NOISE_ABLATION,
+        profile="",
+        data="",
+        data_fingerprint="",
+        command="",
+        title="",
+        question="",
+        axis="",
+        base="second",
+        claims=(claim,),
+        arms=tuple(StudyArm(name=name, role="arm", variants={}, label=name) for name in ("first", "second")),
+        runs=(),
+        yardstick_key=None,
+    )
+
+
+def measure(
+    metric: str,
+    values: Sequence[float],
+    seeds: int,
+    yardsticks: pd.DataFrame,
+    *,
+    kind: str | None = None,
+    signature: str | None = None,
+    pairs: Sequence[PairSpread] = (),
+    judged: int = JUDGED,
+) -> NoiseFloor:
+    """Measure one metric's noise floor from the base arm's replicate values (at least 2 x `seeds` of them).
+
+    `yardsticks` and `kind` as in `judged_rate`, which goes over at most `judged` random splits.
+    """
+    data = np.asarray(values, dtype=float)
+    chosen = splits(len(data), seeds)
+    sd, low, high = sd_interval(values)
+    better, different = split_rates(data[chosen[:, :, 0]] - data[chosen[:, :, 1]], -1 if lower_is_better(metric) else 1)
+    few = chosen[np.random.default_rng(0).permutation(len(chosen))[: judged * (metric in METRICS)]]
+    rate, refused = judged_rate(metric, data, few, yardsticks, kind) if len(few) else (None, None)
+    return NoiseFloor(
+        metric=metric,
+        sd=sd,
+        sd_low=low,
+        sd_high=high,
+        n=len(data),
+        seeds=seeds,
+        mde=minimum_detectable(math.sqrt(2) * sd, seeds),
+        false_positive_rate=rate,
+        judged=len(few),
+        better_rate=better,
+        different_rate=different,
+        splits=len(chosen),
+        mean=float(data.mean()),
+        values=tuple(data.tolist()),
+        signature=signature,
+        pairs=tuple(pairs),
+        note=refused,
+    )

@@ -1,0 +1,193 @@
+"""Does a run that was made again agree with the one in the bundle? Bit for bit, or else within the noise of seeds.
+
+Where predictions are equal byte for byte, so must the scores be. Where they are not (another machine, other versions)
+the new run counts as one more draw: two draws of spread s differ with sd s * sqrt(2), so a difference is allowed up to
+t * s * sqrt(2), t being Student's quantile at 5 % over all comparisons made (Bonferroni). s is the measured noise floor
+of profile and data where the bundle has one, else the spread between the bundle's own replicates of that arm. A bound
+from few replicates is wide, and the table says how wide. Needs no torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from gitbench.judge.noise import NoiseFloor
+from gitbench.scores import digits, ordered, signed
+
+LEVEL = 0.05  # for at least one false alarm in a whole replication
+_ROUNDING = 1e-9  # relative, of scores that are computed from the same texts
+AGREE, DISAGREE, OPEN = "agree", "disagree", "not judged"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """How far draws of one arm lie apart in a metric: their standard deviation, its degrees of freedom, and from what."""
+
+    sd: float
+    df: int
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One metric of one run: the bundle's value and the new one; `allowed` is the largest difference that agrees."""
+
+    metric: str
+    bundle: float
+    here: float
+    difference: float
+    allowed: float | None
+    basis: str
+    word: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rerun:
+    """A run that was made again; `failed` says why it could not be, and then nothing is compared."""
+
+    arm: str
+    replicate: int
+    run_key: str
+    identical: bool = False  # the predictions, byte for byte
+    comparisons: tuple[Comparison, ...] = ()
+    only_in_one: tuple[str, ...] = ()  # metrics that one of the two lacks
+    environment: tuple[str, ...] = ()  # what differs: packages, machine
+    failed: str = ""
+
+    @property
+    def word(self) -> str:
+        """The verdict on this run."""
+        words = {each.word for each in self.comparisons}
+        return DISAGREE if DISAGREE in words else AGREE if words == {AGREE} and not self.failed else OPEN
+
+
+def spread_of(records: Sequence[Mapping[str, Any]], metric: str, floor: NoiseFloor | None = None) -> Spread | None:
+    """Return the spread of a metric: the measured noise floor (`sd`, `n`), else that of the records of one arm's replicates."""
+    if floor is not None and floor.n >= 2:
+        return Spread(sd=floor.sd, df=floor.n - 1, source=f"noise floor, {floor.n} replicates")
+    values = [record["metrics"][metric]["value"] for record in records if metric in record["metrics"]]
+    if len(values) < 2:
+        return None
+    return Spread(
+        sd=float(np.std(values, ddof=1)), df=len(values) - 1, source=f"spread of the arm's {len(values)} replicates"
+    )
+
+
+def allowed_difference(spread: Spread, comparisons: int) -> float:
+    """Return the largest difference of two draws that is no disagreement, `comparisons` being made in all."""
+    return float(stats.t.isf(LEVEL / (2 * comparisons), spread.df)) * spread.sd * math.sqrt(2)
+
+
+def compare(
+    bundle: Mapping[str, Any],
+    here: Mapping[str, Any],
+    identical: bool,
+    spreads: Mapping[str, Spread | None],
+    comparisons: int,
+) -> tuple[Comparison, ...]:
+    """Compare two records metric by metric, those that both have; `spreads` holds the noise of each metric."""
+    found = []
+    for metric in ordered(set(bundle["metrics"]) & set(here["metrics"])):
+        theirs, ours = bundle["metrics"][metric], here["metrics"][metric]
+        difference, spread = ours["value"] - theirs["value"], spreads.get(metric)
+        allowed: float | None
+        if identical and ours["signature"] == theirs["signature"]:
+            allowed, basis = _ROUNDING * max(1.0, abs(theirs["value"])), "the same predictions"
+        elif spread is None:
+            allowed, basis = None, "the bundle has one replicate of this arm and no noise floor"
+        else:
+            allowed, basis = allowed_difference(spread, comparisons), spread.source
+        word = OPEN if allowed is None else AGREE if abs(difference) <= allowed else DISAGREE
+        if allowed is None and difference == 0:
+            word = AGREE
+        found.append(
+            Comparison(
+                metric=metric,
+                bundle=theirs["value"],
+                here=ours["value"],
+                difference=difference,
+                allowed=allowed,
+                basis=basis,
+                word=word,
+            )
+        )
+    return tuple(found)
+
+
+def changes(bundle: Mapping[str, Any], here: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what differs between the provenance of two runs: "torch 2.4.0, here 2.5.1"."""
+    found = [
+        f"{name} {bundle.get(name)}, here {here.get(name)}"
+        for name in ("git_revision", "python", "platform", "cpu", "machine")
+        if bundle.get(name) != here.get(name)
+    ]
+    theirs, ours = bundle.get("packages") or {}, here.get("packages") or {}
+    found += [
+        f"{name} {theirs.get(name, 'absent')}, here {ours.get(name, 'absent')}"
+        for name in sorted({*theirs, *ours})
+        if theirs.get(name) != ours.get(name)
+    ]
+    return tuple(found)
+
+
+def verdict(runs: Sequence[Rerun]) -> str:
+    """Return the word for a whole replication: one disagreement decides; agreement needs every run."""
+    words = {run.word for run in runs}
+    return DISAGREE if DISAGREE in words else AGREE if words == {AGREE} else OPEN
+
+
+def sentence(study: str, runs: Sequence[Rerun]) -> str:
+    """Return the outcome in one sentence."""
+    count, identical = len(runs), sum(run.identical for run in runs)
+    made = f"{count} run{'s' * (count != 1)} of {study} made again"
+    by = {word: sum(run.word == word for run in runs) for word in (AGREE, DISAGREE, OPEN)}
+    if by[DISAGREE]:
+        return f"{made}: {by[DISAGREE]} disagree{'s' * (by[DISAGREE] == 1)} with the bundle"
+    if by[OPEN]:
+        return f"{made}: {by[AGREE]} agree, {by[OPEN]} could not be run or judged"
+    return f"{made}: all agree with the bundle, {identical} of them bit for bit"
+
+
+def markdown(study: str, digest: str, runs: Sequence[Rerun]) -> str:
+    """Return the replication as a Markdown text: a sentence, a table of metrics, and what differed around the runs."""
+    lines = [f"# Replication of {study}", "", f"{sentence(study, runs)}.", "", f"Bundle: SHA-256 `{digest}`.", ""]
+    lines += ["| arm | seed | predictions | metric | bundle | here | difference | allowed | by | verdict |"]
+    lines += ["|---|--:|---|---|--:|--:|--:|--:|---|---|"]
+    for run in runs:
+        first = f"| {run.arm} | {run.replicate} |"
+        said = "bit-identical" if run.identical else "differ"
+        if run.failed:
+            lines.append(f"{first} none |  |  |  |  |  | {run.failed.replace('|', '/')} | {OPEN} |")
+        for each in run.comparisons:
+            places = digits((each.bundle, each.here))
+            allowed = "" if each.allowed is None else f"{each.allowed:.{places}f}"
+            lines.append(
+                f"{first} {said} | {each.metric} | {each.bundle:.{places}f} | {each.here:.{places}f} | "
+                f"{signed(each.difference, places)} | {allowed} | {each.basis} | {each.word} |"
+            )
+    notes = [f"- {run.arm} seed {run.replicate}: {change}" for run in runs for change in run.environment]
+    notes += [
+        f"- {run.arm} seed {run.replicate}: {metric} was computed on one side only"
+        for run in runs
+        for metric in run.only_in_one
+    ]
+    return "\n".join([*lines, *(["", "What differed around the runs:", "", *notes] if notes else []), ""])
+
+
+def as_json(study: str, digest: str, seed: int, runs: Sequence[Rerun]) -> dict[str, Any]:
+    """Return the replication as plain JSON values."""
+    return {
+        "schema": 1,
+        "study": study,
+        "bundle_sha256": digest,
+        "seed": seed,
+        "verdict": verdict(runs),
+        "answer": sentence(study, runs),
+        "runs": [{**asdict(run), "verdict": run.word} for run in runs],
+    }

@@ -1,0 +1,106 @@
+"""Progress on the terminal: a bar for the ablation with the time left, the running arms with their loss; else plain lines."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from gitbench.scores import HEADLINE, display_name, unit
+from gitbench.study.plan import Plan, PlannedRun
+
+QUIET_SECONDS = 30.0  # between plain lines that only say how far it is
+
+
+class Display:
+    """Context manager; every method is called from the launcher's thread."""
+
+    def __init__(self, plan: Plan, found: int, total: int, plain: bool = False) -> None:
+        self.plan, self.found, self.total = plan, found, total
+        self.console = Console(highlight=False, soft_wrap=True)
+        self.live = self.console.is_terminal and not plain
+        self.shares: dict[str, tuple[PlannedRun, float, str]] = {}  # key -> run, share done, how to say it
+        self.done = 0
+        self.began = self.spoken = time.monotonic()
+        self.bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[arms]}"),
+            console=self.console,
+            disable=not self.live,
+        )
+
+    def __enter__(self) -> Display:
+        self.bar.start()
+        self.task = self.bar.add_task(self.plan.study, total=self.total - self.found, arms="starting")
+        if not self.live:
+            self.console.print(
+                f"{self.plan.study}: {self.total} runs, {self.found} done, {self.total - self.found} to do"
+            )
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.bar.stop()
+
+    def started(self, run: PlannedRun) -> None:
+        self.shares[run.key] = (run, 0.0, "0%")
+        self._refresh()
+
+    def progress(self, run: PlannedRun, done: int, total: int, loss: float) -> None:
+        self.shares[run.key] = (run, done / total, f"{done / total:.0%} loss {loss:.2f}")
+        self._refresh()
+
+    def pretraining(self, run: PlannedRun, done: int, total: int) -> None:
+        """Show how far the pre-training is that comes before the run itself; it is no part of the run's share."""
+        self.shares[run.key] = (run, 0.0, f"pre-training {done / total:.0%}")
+        self._refresh()
+
+    def scoring(self, run: PlannedRun) -> None:
+        self.shares.pop(run.key, None)
+        self._refresh()
+
+    def finished(self, run: PlannedRun, record: dict[str, Any]) -> None:
+        self.done += 1
+        metrics, seconds = record["metrics"], record["cost"]["seconds"]
+        first = next((name for name in HEADLINE if name in metrics and unit(name) == "points"), None)
+        shown = f"{display_name(first)} {metrics[first]['value']:.1f}, " if first is not None else ""
+        self.console.print(
+            f"  {run.arm.name} - seed {run.replicate}: {shown}{seconds:.0f} s  ({self.done + self.found}/{self.total})"
+        )
+        self._refresh()
+
+    def note(self, run: PlannedRun, text: str) -> None:
+        self.console.print(f"  {run.arm.name} - seed {run.replicate}: {text}", markup=False)
+
+    def failed(self, run: PlannedRun, message: str, last: bool) -> None:
+        self.shares.pop(run.key, None)
+        self.console.print(
+            f"  {run.arm.name} - seed {run.replicate} failed{'' if last else ', trying again'}: {message}", markup=False
+        )
+        self._refresh()
+
+    def _refresh(self) -> None:
+        arms = ", ".join(f"{run.arm.name}/{run.replicate} {state}" for run, _, state in self.shares.values())
+        completed = self.done + sum(share for _, share, _ in self.shares.values())
+        self.bar.update(self.task, completed=completed, arms=arms)
+        now = time.monotonic()
+        if not self.live and now - self.spoken > QUIET_SECONDS:
+            self.spoken = now
+            left = (now - self.began) / completed * (self.total - self.found - completed) if completed > 0.2 else None
+            ending = f"; about {duration(left)} left" if left is not None else ""
+            self.console.print(
+                f"  {self.done + self.found}/{self.total} runs; {arms or 'scoring'}{ending}", markup=False
+            )
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time for people: "45 s", "12 min", "3.1 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

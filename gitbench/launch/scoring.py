@@ -1,0 +1,130 @@
+"""From outputs to a record: score a trained run's predictions, then write `record.json`, last and atomically.
+
+Runs leave `predictions.jsonl` and `trained.json`; one scorer with its JVMs started once serves all runs of a launch,
+beside the training of the next ones. The study's ceiling is scored by the same hand.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gitbench.data import limit_of
+from gitbench.data.tasks import open_task
+from gitbench.errors import GitbenchError
+from gitbench.files import atomic_path, explain_os_errors, load_json, read_json, write_json
+from gitbench.metrics import CaptionScorer, answer_ceiling, score_answers
+from gitbench.metrics.base import Score, Scores
+from gitbench.spec import canonical
+from gitbench.study.plan import Plan, PlannedRun
+from gitbench.study.provenance import now
+from gitbench.study.provenance import provenance as provenance_now
+from gitbench.study.store import yardstick_file
+
+
+class DamagedRun(GitbenchError):
+    """What a run left behind is not whole: it has to caption again."""
+
+
+class StudyScorer:
+    """Scores the runs of one study by its task: captions by `CaptionScorer`, answers and labels by `score_answers`."""
+
+    def __init__(self, plan: Plan, scorer: CaptionScorer) -> None:
+        self.plan = plan
+        self.scorer = scorer
+        tested = plan.cfg_options.get(
+            "test_dataloader.dataset.data_spec.test_images", limit_of(plan.profile.data, "test")
+        )
+        self.source = source = open_task(plan.data, "test", tested, plan.task)
+        requests = [request for index in range(len(source)) for request in source.requests(index)]
+        self.references = {request.request_id: request.references for request in requests}
+        self.captions = plan.task.name in ("caption", "video")
+        graphs = {source.image_id(index): source.example(index).graph for index in range(len(source) * self.captions)}
+        known = {image_id: graph for image_id, graph in graphs.items() if graph is not None}
+        self.graphs = known or None
+
+    def score_run(self, run: PlannedRun) -> dict[str, Any]:
+        """Score one run and write `per_image.parquet`, then `record.json`. Returns the record."""
+        if run.done:  # another launch was first
+            return read_json(run.folder / "record.json")
+        trained = load_json(run.folder / "trained.json")
+        rows = read_predictions(run.folder / "predictions.jsonl")
+        if trained is None or [row["image_id"] for row in rows] != list(self.references):
+            raise DamagedRun(
+                f"{run.folder} does not hold one text for each of the {len(self.references)} test requests"
+            )
+        scores = self._scores(rows)
+        per_image = scores.per_image.copy()
+        by_id = {row["image_id"]: row for row in rows}
+        per_image["nll"] = [by_id[image_id]["nll"] for image_id in per_image["image_id"]]
+        per_image["tokens"] = [by_id[image_id]["tokens"] for image_id in per_image["image_id"]]
+        if any("image" in row for row in rows):  # an image with several requests
+            per_image["image"] = [by_id[image_id].get("image", image_id) for image_id in per_image["image_id"]]
+        with atomic_path(run.folder / "per_image.parquet") as temporary, explain_os_errors(temporary):
+            per_image.to_parquet(temporary)
+        provenance = load_json(run.folder / "provenance.json") or provenance_now(self.plan.data_fingerprint)
+        write_json(run.folder / "provenance.json", {**provenance, "finished": now()})
+        record = {
+            "schema": 1,
+            "run_key": run.key,
+            "spec": canonical(run.spec),
+            "variant_names": dict(run.spec.variant_names),
+            "overridden": sorted(run.spec.cfg_options),
+            "metrics": {
+                **_metrics(scores.values),
+                "test_nll": {
+                    "value": trained["test_nll"],
+                    "signature": f"nll-per-token|unit:nats|smoothing:none|vocab:{self.plan.vocabulary.size}|n:{len(rows)}",
+                },
+            },
+            "absent": dict(scores.absent),
+            "cost": {**trained["cost"], "device": _device(provenance), "machine": provenance["machine"]},
+            "train": trained["train"],
+        }
+        write_json(run.folder / "record.json", record)
+        return record
+
+    def _scores(self, rows: list[dict[str, Any]]) -> Scores:
+        said = {row["image_id"]: row["caption"] for row in rows}
+        if self.captions:
+            return self.scorer.score(said, self.references, self.graphs)
+        closed = {row["image_id"]: row["closed"] for row in rows if "closed" in row}
+        return score_answers(self.plan.task.name, said, self.references, closed or None)
+
+    def score_ceiling(self) -> None:
+        """Write the study's ceiling: a fresh caption of the generator's own grammar, or one reference against the others."""
+        path = yardstick_file(self.plan.work_dir, self.plan.yardstick_key)
+        if load_json(path) is not None:
+            return
+        if not self.captions:
+            perfect = answer_ceiling(self.plan.task.name, self.references)
+            kind = "leave-one-out" if any("leave-one-out" in one.signature for one in perfect.values()) else "perfect"
+            write_json(path, {"kind": kind, "ceiling": _metrics(perfect)})
+            return
+        grammar: Mapping[str, str] | None = None
+        fresh = getattr(self.source, "ceiling_caption", None)
+        if fresh is not None:
+            grammar = {self.source.image_id(index): fresh(index) for index in range(len(self.source))}
+        if grammar is None and all(len(captions) < 2 for captions in self.references.values()):
+            write_json(path, {"kind": "none", "ceiling": {}, "absent": "every image has a single reference caption"})
+            return
+        scores = self.scorer.ceiling(self.references, grammar, self.graphs)
+        write_json(path, {"kind": "grammar" if grammar else "leave-one-out", "ceiling": _metrics(scores.values)})
+
+
+def read_predictions(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a `predictions.jsonl`; a damaged file gives a one-line error."""
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+        raise DamagedRun(f"{path} is missing or damaged: delete the run's folder and run again") from None
+
+
+def _metrics(scores: Mapping[str, Score]) -> dict[str, dict[str, Any]]:
+    return {name: {"value": score.value, "signature": score.signature} for name, score in scores.items()}
+
+
+def _device(provenance: Mapping[str, Any]) -> str:
+    return provenance["gpus"][0] if provenance["gpus"] else "cpu"

@@ -1,1 +1,0 @@
-"""Planning, launching and storing runs. No torch: a run's own process imports it."""

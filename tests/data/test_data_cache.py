@@ -1,0 +1,175 @@
+"""What is cached: decoded images and encoded captions; transforms; full disks and damaged files."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gitbench.data import cache, open_source
+from gitbench.data.base import Example
+from gitbench.data.cache import decoded_split, encoded_split
+from gitbench.data.dataset import CaptionDataset
+from gitbench.data.scenes.stream import Stream
+from gitbench.data.scenes.world import Scenes
+from gitbench.data.tokenizer import CaptionTokenizer, tokenizer_for
+from gitbench.data.transforms import centre_square, random_crop, stored_size
+from gitbench.errors import GitbenchError
+from gitbench.spec import DataSpec, TextSpec
+
+ROOT = Path(__file__).parents[2]
+TEXT = TextSpec(vocab_size=300, max_tokens=16)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> CaptionTokenizer:
+    return tokenizer_for(TEXT, open_source("scenes", "train", 24))
+
+
+class Words:
+    """A source of two photographs, one with a caption of 10,000 words."""
+
+    name, split = "words", "train"
+
+    def __len__(self) -> int:
+        return 2
+
+    def image_id(self, index: int) -> str:
+        return str(index)
+
+    def example(self, index: int) -> Example:
+        return Example(image_id=str(index), captions=("red circle " * 5000, "a dog") if index else ("a cat",))
+
+    def image(self, index: int) -> np.ndarray:
+        return np.random.default_rng(index).integers(0, 256, (30 + index, 41, 3), dtype=np.uint8)
+
+    def fingerprint(self) -> str:
+        return "words-and-two-images"
+
+    def check(self) -> None:
+        return None
+
+
+def test_ten_thousand_words_are_cut_to_the_limit(tokenizer: CaptionTokenizer) -> None:
+    encoded = encoded_split(Words(), tokenizer, 16)
+    assert [[len(ids) for ids in encoded.of(index)] for index in (0, 1)] == [
+        [len(tokenizer.encode("a cat"))],
+        [16, len(tokenizer.encode("a dog"))],
+    ]
+    assert encoded.of(1)[0] == tokenizer.encode("red circle " * 8, 16)
+
+
+def test_photographs_are_stored_as_the_test_transform_makes_them() -> None:
+    stored = decoded_split(Words(), 20)
+    assert stored.shape == (2, 20, 20, 3) and stored.dtype == np.uint8
+    for index in (0, 1):
+        assert np.array_equal(stored[index], centre_square(Words().image(index), 20))
+
+
+@pytest.mark.parametrize("shape", [(30, 41), (41, 30), (20, 20), (7, 99), (33, 32), (64, 20)])
+def test_the_test_transform_is_torchvisions(shape: tuple[int, int]) -> None:
+    from torchvision.transforms import CenterCrop, InterpolationMode, Resize
+
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    expected = CenterCrop(20)(Resize(20, InterpolationMode.BICUBIC)(Image.fromarray(image)))
+    assert np.array_equal(centre_square(image, 20), np.asarray(expected))
+
+
+def test_a_crop_is_cut_before_it_is_resized() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    stream = Stream("crop", 1)
+    stream.random = iter([0.5, 0.25, 0.99]).__next__  # area 0.75, then left and top
+    side = round(40 * 0.75**0.5)
+    left, top = int(0.25 * (40 - side + 1)), int(0.99 * (40 - side + 1))
+    cut = Image.fromarray(image[top : top + side, left : left + side])
+    expected = np.asarray(cut.resize((24, 24), Image.Resampling.BICUBIC))
+    assert np.array_equal(random_crop(image, 24, (0.5, 1.0), stream), expected)
+
+
+def test_crops_cover_the_area_asked_for() -> None:
+    marked = np.arange(50, dtype=np.uint8)[:, None, None] * np.ones((1, 50, 3), dtype=np.uint8)
+    sides = []
+    for number in range(200):
+        cut = random_crop(marked, 50, (0.64, 1.0), Stream("crop", number))
+        sides.append(int(cut.max()) - int(cut.min()) + 1)
+    assert 39 <= min(sides) <= 42 and max(sides) == 50
+
+
+@pytest.mark.parametrize(
+    ("size", "scale", "expected"), [(224, None, 224), (224, (0.8, 1.0), 251), (224, (0.08, 1.0), 258)]
+)
+def test_stored_size(size: int, scale: tuple[float, float] | None, expected: int) -> None:
+    assert stored_size(size, scale) == expected
+
+
+def test_the_image_cache_is_made_once_and_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITBENCH_CACHE", str(tmp_path))
+    first = np.array(decoded_split(Scenes("scenes", "val", 5), 16))
+    (file,) = (tmp_path / "images").glob("*.npy")
+    made = file.stat().st_mtime_ns
+    assert np.array_equal(decoded_split(Scenes("scenes", "val", 5), 16), first) and file.stat().st_mtime_ns == made
+    decoded_split(Scenes("scenes", "val", 6), 16)
+    decoded_split(Scenes("scenes", "val", 5), 17)
+    assert len(list((tmp_path / "images").glob("*.npy"))) == 3
+    file.write_bytes(file.read_bytes()[:500])  # cut short by a crash of the machine
+    assert np.array_equal(decoded_split(Scenes("scenes", "val", 5), 16), first)
+    with pytest.raises(ValueError, match="read-only"):
+        decoded_split(Scenes("scenes", "val", 5), 16)[0] = 0
+
+
+def test_processes_that_start_together_build_one_file(tmp_path: Path) -> None:
+    code = (
+        "from gitbench.data.cache import decoded_split; from gitbench.data.scenes.world import Scenes; import hashlib\n"
+        "print(hashlib.sha256(decoded_split(Scenes('scenes', 'test', 60), 32).tobytes()).hexdigest())"
+    )
+    env = {**os.environ, "GITBENCH_CACHE": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    runs = [
+        subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, text=True) for _ in range(3)
+    ]
+    assert len({run.communicate()[0] for run in runs}) == 1 and all(run.returncode == 0 for run in runs)
+    left = [path.name for path in (tmp_path / "images").iterdir() if not path.name.endswith(".lock")]
+    assert len(left) == 1 and left[0].endswith(".npy")
+
+
+def test_a_full_disk_falls_back_to_memory_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("GITBENCH_CACHE", str(tmp_path))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("gitbench.files.os.fsync", full)
+    images = decoded_split(Scenes("scenes", "val", 5), 16)
+    assert np.array_equal(images[4], Scenes("scenes", "val", 5).render(4, 16))
+    assert "No space left" in caplog.text and "GITBENCH_CACHE" in caplog.text and "held in memory" in caplog.text
+    assert not list((tmp_path / "images").glob("*.npy"))
+    monkeypatch.setattr(cache, "MEMORY_LIMIT", 100)
+    with pytest.raises(GitbenchError, match="No space left on device: set GITBENCH_CACHE"):
+        decoded_split(Scenes("scenes", "val", 5), 16)
+
+
+def test_a_cache_that_is_a_file_still_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokenizer: CaptionTokenizer
+) -> None:
+    (tmp_path / "blocked").write_text("")
+    monkeypatch.setenv("GITBENCH_CACHE", str(tmp_path / "blocked"))
+    data = CaptionDataset("scenes", "train", DataSpec(image_size=32, train_images=6), TEXT, tokenizer, 0, 2, True)
+    assert data[3]["image"].shape == (3, 32, 32)
+
+
+def test_a_fault_of_the_data_is_not_taken_for_one_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITBENCH_CACHE", str(tmp_path))
+
+    class Broken(Words):
+        def image(self, index: int) -> np.ndarray:
+            raise GitbenchError("row 0: the image is unreadable: replace or remove it")
+
+    with pytest.raises(GitbenchError, match="row 0"):
+        decoded_split(Broken(), 8)

