@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import importlib.util
 import math
 import re
 import traceback
@@ -12,12 +11,24 @@ from itertools import pairwise
 from pathlib import Path
 from typing import get_args, get_type_hints
 
+from gitbench import plugins
 from gitbench.errors import GitbenchError, unknown_name
 from gitbench.files import resource
 from gitbench.spec import METRICS, Ablation, Arm, Claim
-from gitbench.variants import resolve
+from gitbench.variants import get_axis, resolve
 
 CONFIDENCE_CODES = ("S", "SQ", "D", "H")  # how a claim is known: seen, as a quotation, digitised, second-hand
+
+
+REGISTERED: dict[str, Ablation] = {}  # by plugins
+
+
+def register(ablation: Ablation) -> None:
+    """Register an ablation of a plugin. Errors: GitbenchError for a name that is taken, or what cannot be judged."""
+    if ablation.name in ablation_files() or REGISTERED.get(ablation.name, ablation) != ablation:
+        raise GitbenchError(f"there are two ablations {ablation.name}: give one of them another name")
+    check_ablation(ablation)
+    REGISTERED[ablation.name] = ablation
 
 
 def ablation_files() -> dict[str, Path]:
@@ -25,27 +36,34 @@ def ablation_files() -> dict[str, Path]:
     return {path.stem: path for path in sorted(resource("ablations").glob("[!_]*.py"))}
 
 
-def summary(path: Path) -> str:
-    """Return the first line of an ablation file's docstring without running the file."""
-    doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "(no docstring)"
+def ablation_names() -> list[str]:
+    """Return the names of all ablations: those with a file, then those of plugins."""
+    return [*ablation_files(), *REGISTERED]
+
+
+def summary(name: str) -> str:
+    """Return an ablation in one line: the first of its file's docstring, read without running it, or its question."""
+    if name in REGISTERED:
+        return REGISTERED[name].question
+    doc = ast.get_docstring(ast.parse(ablation_files()[name].read_text(encoding="utf-8"))) or "(no docstring)"
     return doc.splitlines()[0]
 
 
 def load_ablation(name: str) -> Ablation:
-    """Load an ablation by its name or by the path of its file."""
+    """Load an ablation by its name or by the path of its file, which may register variants or axes of its own."""
     path = Path(name)
-    if path.suffix != ".py":
-        files = ablation_files()
-        if name not in files:
-            raise unknown_name("ablation", name, files)
+    if path.suffix == ".py":
+        if not path.is_file():
+            raise GitbenchError(f"ablation file {path} does not exist: pass the path of an existing file or a name")
+        plugins.hand_on(str(path.resolve()))  # the processes of its runs need what it registers
+    elif name in REGISTERED:
+        return REGISTERED[name]
+    elif name not in (files := ablation_files()):
+        raise unknown_name("ablation", name, [*files, *REGISTERED])
+    else:
         path = files[name]
-    elif not path.is_file():
-        raise GitbenchError(f"ablation file {path} does not exist: pass the path of an existing file or a name")
-    spec = importlib.util.spec_from_file_location(f"gitbench_ablation_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        module = plugins.load_file(path)
     except GitbenchError:
         raise
     except Exception as error:
@@ -60,23 +78,13 @@ def load_ablation(name: str) -> Ablation:
     return ablation
 
 
-def common_variants(ablation: Ablation, profile: str) -> dict[str, str]:
-    """Return axis -> variant that all arms share in a profile."""
-    found = {}
-    for axis, name in ablation.common.items():
-        if isinstance(name, str):
-            found[axis] = name
-        elif profile in name:
-            found[axis] = name[profile]
-    return found
-
-
 def check_ablation(ablation: Ablation) -> None:
     """Raise GitbenchError for an ablation that could not be judged: every arm must differ in the axis alone."""
-    if "text" in (ablation.axis, ablation.crossed_with):
-        raise GitbenchError(
-            f"ablation {ablation.name}: 'text' cannot be varied, a study has one tokenizer: make it common"
-        )
+    for axis in (ablation.axis, ablation.crossed_with):
+        if axis is not None and get_axis(axis).for_study is not None:
+            raise GitbenchError(
+                f"ablation {ablation.name}: '{axis}' cannot be varied, it concerns a whole study: make it common"
+            )
     for axis, name in ablation.common.items():
         if axis in (ablation.axis, ablation.crossed_with):
             raise GitbenchError(
@@ -135,8 +143,6 @@ def _claim_problem(claim: Claim) -> str | None:
     starts = (claim.treatment_from, claim.reference_from)
     if (None in starts) == (claim.kind == "interaction") or starts.count(None) == 1:
         return "an interaction, and nothing else, names treatment_from and reference_from: give both or neither"
-    if (claim.kind == "threshold") != (claim.level is not None) or (claim.kind == "threshold") == bool(claim.reference):
-        return "a threshold, and nothing else, has a level in place of a reference: give one of the two"
     if (claim.kind == "trend") != bool(claim.along):
         return (
             "a trend, and nothing else, names the arms that it runs along: give along=((arm, x), ...) or another kind"
@@ -149,9 +155,9 @@ def _claim_problem(claim: Claim) -> str | None:
             return f"the places of its arms must rise, and are {', '.join(f'{place:g}' for place in places)}: sort them"
         if (arms[0], arms[-1]) != (claim.reference, claim.treatment):
             return f"a trend runs from reference to treatment: use reference='{arms[0]}', treatment='{arms[-1]}'"
-    if claim.direction != "up" and claim.kind not in ("trend", "threshold"):
-        return "only a trend or a threshold has a direction: swap treatment and reference instead"
-    for name in ("direction", "test", "margin_unit", "level_unit"):
+    if claim.direction != "up" and claim.kind != "trend":
+        return "only a trend has a direction: swap treatment and reference instead"
+    for name in ("direction", "margin_unit"):
         if (value := getattr(claim, name)) not in (known := get_args(get_type_hints(Claim)[name])):
             return f"{name} '{value}' is unknown: use {' or '.join(known)}"
     return _number_problem(claim)
@@ -159,8 +165,8 @@ def _claim_problem(claim: Claim) -> str | None:
 
 def _number_problem(claim: Claim) -> str | None:
     """Return what is wrong with a claim's numbers, or with what must be said of them beforehand."""
-    if not all(map(math.isfinite, (claim.margin, claim.level or 0.0, *(place for _, place in claim.along)))):
-        return "its margin, level and places must be finite numbers: correct them"
+    if not all(map(math.isfinite, (claim.margin, *(place for _, place in claim.along)))):
+        return "its margin and places must be finite numbers: correct them"
     if claim.margin < 0:
         return f"its margin of {claim.margin:g} is negative: use 0 or more"
     if claim.margin_unit == "range" and claim.margin >= 1:

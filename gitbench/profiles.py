@@ -13,8 +13,7 @@ from gitbench.spec import ContrastiveSpec, DataSpec, EvaluateSpec, Profile, Text
 SMOKE = Profile(
     name="smoke",
     doc="the whole ablation in under 2 minutes on 2 CPU cores: proves that it runs, shows nothing",
-    encoder="vit_2x64_p8_64",
-    decoder="self_2x64",
+    variants={"encoder": "vit_2x64_p8_64", "decoder": "self_2x64"},
     data=DataSpec(image_size=64, train_images=128, val_images=16, test_images=32),
     text=TextSpec(vocab_size=400, max_tokens=24),
     train=TrainSpec(iterations=24, batch_images=8, lr_encoder=4e-4, lr_decoder=2e-3, warmup=4, checkpoint_every=10),
@@ -30,8 +29,7 @@ SMOKE = Profile(
 CPU = Profile(
     name="cpu",
     doc="five seeds of three decoder sizes in at most 15 minutes on 2 CPU cores: small, but means something",
-    encoder="vit_4x96_p8_64",
-    decoder="self_2x96",
+    variants={"encoder": "vit_4x96_p8_64", "decoder": "self_2x96"},
     data=DataSpec(image_size=64, train_images=8000, val_images=100, test_images=500),
     text=TextSpec(vocab_size=2000, max_tokens=24),
     train=TrainSpec(
@@ -56,8 +54,7 @@ CPU = Profile(
 GPU = Profile(
     name="gpu",
     doc="the same questions at a size that needs a GPU: at most 30 minutes on one, 8 GB of its memory are enough",
-    encoder="vit_8x384_p16_128",
-    decoder="self_6x384",
+    variants={"encoder": "vit_8x384_p16_128", "decoder": "self_6x384"},
     data=DataSpec(image_size=128, train_images=30000, val_images=500, test_images=2000, workers=4),
     text=TextSpec(vocab_size=4000, max_tokens=30),
     train=TrainSpec(
@@ -82,8 +79,7 @@ GPU = Profile(
 PAPER = Profile(
     name="paper",
     doc="the paper's own sizes and recipe (ViT-B/16 at 224, learning rates 1e-5 and 5e-5), for those with data and GPUs",
-    encoder="vit_b16",
-    decoder="self_6x768",
+    variants={"encoder": "vit_b16", "decoder": "self_6x768"},
     data=DataSpec(image_size=224, crop_scale=(0.8, 1.0), workers=8),
     text=TextSpec(tokenizer="bert-base-uncased", vocab_size=30522, max_tokens=40),
     train=TrainSpec(

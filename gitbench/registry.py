@@ -6,9 +6,13 @@ children of mmengine's roots: one for every root, since a scope with gaps makes 
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 from mmengine.registry import Registry, root
 
-from gitbench.variants import BUILDERS
+from gitbench.errors import unknown_name
+from gitbench.variants import AXES
 
 SCOPE = "gitbench"
 
@@ -16,12 +20,21 @@ SCOPE = "gitbench"
 class _Variants(Registry):
     """Reads `gitbench.variants`, which can be listed without mmengine; what is added there later is here as well."""
 
-    def __init__(self) -> None:
-        super().__init__("variant", scope=SCOPE, locations=["gitbench.variants"])
-        self._module_dict = BUILDERS
+    def build(self, cfg: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Return the spec that a config describes; see `Axis.build`."""
+        values = dict(cfg)
+        axis, _, name = values.pop("type").partition("/")
+        if axis not in AXES:
+            raise unknown_name("axis", axis, AXES)
+        return AXES[axis].build(name, **values)
+
+    def get(self, key: str) -> Any:
+        """Return the function that builds a variant; None where there is none."""
+        axis, _, name = key.partition("/")
+        return functools.partial(AXES[axis].build, name) if name in getattr(AXES.get(axis), "variants", ()) else None
 
 
-VARIANTS = _Variants()
+VARIANTS = _Variants("variant", scope=SCOPE, locations=["gitbench.variants"])
 
 _CHILDREN = {
     name: Registry(parent.name, parent=parent, scope=SCOPE, locations=["gitbench.training"])

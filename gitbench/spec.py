@@ -1,75 +1,26 @@
 """The values of the Define layer: what is to be trained, on what, and what is claimed about it.
 
-Frozen keyword-only dataclasses and nothing else: no behaviour, no torch. An `Ablation` (one file in
-`ablations/`) is a base, an axis, arms and claims; planning crosses its arms with a `Profile` (how large),
-a data set and replicates into `RunSpec`s, and one `RunSpec` is one training run in one folder.
-Names of variants are resolved to their values before a run key is computed, so a display name can change
-without invalidating a result.
+Frozen keyword-only dataclasses; no torch. An `Ablation` (one file in `ablations/`) is a base, an axis, arms and claims.
+Planning crosses its arms with a `Profile` (how large), a data set and replicates into a `Plan`, whose runs have a
+`RunSpec` each: one training run in one folder. The specs of the axes stand beside their variants, in `gitbench.variants`.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-# Enters every run key: raise it when a change alters the numbers a run produces.
-NUMERICS_VERSION = 4
+from gitbench.errors import unknown_name
 
 # The scores a claim may be about, as `gitbench.metrics` names them; all but the likelihood are on the papers' scale (x 100).
 _CAPTION_METRICS = ("CIDEr", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "SPICE", "SceneF1")
 METRICS = (*_CAPTION_METRICS, "VQA", "EM", "accuracy", "accuracy-closed", "test_nll")
 
 
-@dataclass(frozen=True, kw_only=True)
-class EncoderSpec:
-    """A CLIP-shaped ViT (official `CLIP/model.py`): norm before the blocks, QuickGELU, all tokens kept."""
-
-    width: int
-    layers: int
-    heads: int
-    patch: int
-    image_size: int  # pixels; the grid that the position embedding is made for
-    mlp_ratio: float = 4.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class DecoderSpec:
-    """A text decoder over image and text tokens (official `layers/decoder.py`)."""
-
-    attention: Literal["self", "cross"] = "self"
-    layers: int
-    width: int
-    heads: int
-    ffn: int  # hidden units of the feed-forward part
-    dropout: float = 0.1
-    max_positions: int = 1024
-
-
-@dataclass(frozen=True, kw_only=True)
-class VisionSpec:
-    """What the model sees: the image, a blurred one, or nothing (the blind floor, every pixel at the mean)."""
-
-    blind: bool = False
-    blur: float = 0.0  # sigma of a Gaussian in pixels of the model's image; 0: as it is
-
-
-@dataclass(frozen=True, kw_only=True)
-class AmountSpec:
-    """How many training images: None is the profile's own number. Smaller amounts are the first images of larger ones."""
-
-    images: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class EncoderTrainingSpec:
-    """What captioning does to the image encoder: trains it, at which share of the decoder's rate, or leaves it alone."""
-
-    frozen: bool = False  # no gradient, eval mode, features computed once per image
-    lr_ratio: float | None = None  # encoder rate / decoder rate; None: the profile's own rates (1:5)
+def unkeyed(default: Any) -> Any:
+    """Return a dataclass field that never enters a run key: it changes no result, or something else stands in for it."""
+    return field(default=default, metadata={"keyed": False})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,32 +41,6 @@ class ContrastiveSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncoderInitSpec:
-    """Where the image encoder's first values come from; a contrastive recipe of None is the profile's.
-
-    `path`, for "file", is a file of weights or a name of timm's with its tag, which stands for one content.
-    """
-
-    source: Literal["random", "contrastive", "file"] = "random"
-    recipe: ContrastiveSpec | None = None
-    path: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class DecoderInitSpec:
-    """Where the text decoder's first values come from. `path` of "bert" is a folder, "minilm" or a hub name; None: the
-    profile's BERT. The other fields are what planning finds there: facts of the checkpoint, which stand in for its path.
-    """
-
-    source: Literal["random", "bert"] = "random"
-    path: str | None = None
-    content: str | None = None  # hash of its config and weights
-    layers: int = 0  # of the BERT; a decoder takes the first ones
-    vocab_size: int = 0  # of the BERT; a tokenizer that was cut down takes some of its word rows
-    head_bias: bool = False  # whether it has the bias of the masked-language head, which becomes GIT's
-
-
-@dataclass(frozen=True, kw_only=True)
 class DataSpec:
     """How much of a data set, at what size. A limit of None takes the whole split."""
 
@@ -125,25 +50,20 @@ class DataSpec:
     test_images: int | None = None
     vocabulary_images: int | None = None  # images whose captions train the tokenizer; None: the training images
     crop_scale: tuple[float, float] | None = None  # RandomResizedCrop area range; None: no augmentation
-    workers: int = 0  # data-loading processes; never enters a run key
+    workers: int = unkeyed(0)  # data-loading processes
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextSpec:
-    """Tokenizer and lengths. `tokenizer` is "wordpiece" (trained on the training captions) or a BERT name or path."""
+    """Tokenizer and lengths. `tokenizer` is "wordpiece" (trained on the training captions) or a BERT name or path.
 
-    tokenizer: str = "wordpiece"
+    The content of a BERT's tokenizer is part of the study's data fingerprint, which stands in for its name in run keys.
+    """
+
+    tokenizer: str = unkeyed("wordpiece")
     vocab_size: int = 512
     max_tokens: int = 40  # payload tokens, without [CLS] and [SEP] (official `max_text_len`)
     subset: bool = False  # of a BERT tokenizer keep only the pieces that the training captions use
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextChoiceSpec:
-    """Whose word pieces all runs of a study use: the profile's own, or those of its BERT, all or as far as they are used."""
-
-    tokenizer: Literal["own", "bert"] = "own"
-    subset: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +93,7 @@ class TrainSpec:
     clip_grad: float = 1.0
     label_smoothing: float = 0.1
     val_every: int = 0  # iterations between validations; 0: only at the end
-    checkpoint_every: int = 200  # iterations; enters no run key: a resumed run is bit-identical
+    checkpoint_every: int = unkeyed(200)  # iterations; a resumed run is bit-identical
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,8 +112,7 @@ class Profile:
 
     name: str
     doc: str
-    encoder: str  # names of variants
-    decoder: str
+    variants: Mapping[str, str]  # axis -> name of its variant here; other axes have their own default
     data: DataSpec
     text: TextSpec
     train: TrainSpec
@@ -223,15 +142,14 @@ class Claim:
     the blind floor to the ceiling. For "not_better", `treatment` must not exceed `reference` by more than the margin.
     An "interaction" compares two gains: from `treatment_from` to `treatment`, and from `reference_from` to `reference`;
     the first must exceed the second. A "trend" is the slope of the metric over `along`, arms with their place x in rising
-    order, from `reference` to `treatment`; it must exceed the margin in its `direction`. A "threshold" is about one arm,
-    `treatment`, whose mean must lie beyond `level` (by the margin) in its `direction`.
+    order, from `reference` to `treatment`; it must exceed the margin in its `direction`.
     """
 
     name: str
-    kind: Literal["better", "not_better", "equivalent", "interaction", "trend", "threshold"]
+    kind: Literal["better", "not_better", "equivalent", "interaction", "trend"]
     metric: str
     treatment: str
-    reference: str = ""  # a threshold has none
+    reference: str
     margin: float
     margin_unit: Literal["metric", "range"]  # of a trend: for each 1 of x
     margin_reason: str
@@ -243,11 +161,7 @@ class Claim:
     reference_from: str | None = None
     along: tuple[tuple[str, float], ...] = ()  # of a trend only: (arm, x), the same x in every profile
     along_unit: str = "step"  # what 1 of x is: "step", "doubling of the images"
-    level: float | None = None  # of a threshold only
-    level_unit: Literal["metric", "range"] = "metric"  # a range is a share of the way from floor to ceiling
-    direction: Literal["up", "down"] = "up"  # of a trend or threshold, in the metric's own numbers
-    test: Literal["t", "sign_flip"] = "t"  # which test decides; the exact one needs at least 5 seeds
-    family: str | None = None  # claims that are corrected together; None: those of the ablation
+    direction: Literal["up", "down"] = "up"  # of a trend, in the metric's own numbers
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -277,58 +191,96 @@ class Ablation:
     common: Mapping[str, str | Mapping[str, str]] = field(default_factory=dict)  # axis -> variant
     varies: tuple[str, ...] = ()  # fields of the axis in which arms may differ from the base; none named: all of them
 
+    def common_variants(self, profile: str) -> dict[str, str]:
+        """Return axis -> variant that all arms share in a profile."""
+        found = {axis: name if isinstance(name, str) else name.get(profile) for axis, name in self.common.items()}
+        return {axis: name for axis, name in found.items() if name is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """What the model must know of the tokenizer: its true size and the ids of its special tokens."""
+
+    size: int
+    pad_id: int
+    bos_id: int
+    eos_id: int
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunSpec:
-    """One training run: variant values already resolved, names kept for the config file only."""
+    """One training run, every value resolved."""
 
-    encoder: EncoderSpec
-    decoder: DecoderSpec
-    vision: VisionSpec
-    data_name: str
+    variants: Mapping[str, Any]  # axis -> its spec (`gitbench.variants`)
+    data_name: str = unkeyed("scenes")  # a registered name or a folder; the data's fingerprint stands in for it
     data: DataSpec
     text: TextSpec
     train: TrainSpec
     evaluate: EvaluateSpec
     replicate: int
-    encoder_training: EncoderTrainingSpec = EncoderTrainingSpec()  # its ratio is resolved into the rates of `train`
-    encoder_init: EncoderInitSpec = EncoderInitSpec()
-    decoder_init: DecoderInitSpec = DecoderInitSpec()
     task: TaskSpec = TaskSpec()
-    variant_names: Mapping[str, str] = field(default_factory=dict)  # axis -> name, for config.py; not in the key
-    cfg_options: Mapping[str, Any] = field(default_factory=dict)  # --cfg-options; in the key when not empty
+    variant_names: Mapping[str, str] = field(default_factory=dict, metadata={"keyed": False})  # axis -> name
+    cfg_options: Mapping[str, Any] = field(default_factory=dict)  # --cfg-options
 
 
-# Younger than some results: they enter a run's key where they are not the default.
-_YOUNGER = ("encoder_training", "encoder_init", "decoder_init", "task")
+@dataclass(frozen=True, kw_only=True)
+class PlannedArm:
+    """An arm of a plan, with a label for people computed from what it varies."""
+
+    name: str
+    role: str  # "arm", or "floor": never sees the image
+    variants: Mapping[str, str]
+    label: str
 
 
-def canonical(spec: RunSpec) -> dict[str, Any]:
-    """Return the part of a spec that decides its result, as plain JSON values.
+@dataclass(frozen=True, kw_only=True)
+class PlannedRun:
+    """One arm and replicate of a study; `run_key` names its folder.
 
-    Worker counts, checkpoint intervals, paths and display names are left out.
+    `spec` is there in a plan that was just made; of a plan read from its file it is None, and the run's record holds it.
     """
-    values = dataclasses.asdict(spec)
-    del values["variant_names"], values["data"]["workers"], values["train"]["checkpoint_every"]
-    del values["data_name"]  # the data's fingerprint stands in for its name, and a tokenizer's content for its path
-    if values["text"]["tokenizer"] != "wordpiece":
-        values["text"]["tokenizer"] = "given"
-    if not values["text"]["subset"]:  # the field is younger than some results
-        del values["text"]["subset"]
-    del values["decoder_init"]["path"]  # its content stands in for it
-    if not values["cfg_options"]:
-        del values["cfg_options"]
-    if not values["vision"]["blur"]:  # the field is younger than some results
-        del values["vision"]["blur"]
-    if values["data"]["vocabulary_images"] is None:  # the field is younger than some results
-        del values["data"]["vocabulary_images"]
-    for part in _YOUNGER:
-        if getattr(spec, part) == RunSpec.__dataclass_fields__[part].default:
-            del values[part]
-    return json.loads(json.dumps(values, sort_keys=True))
+
+    arm: str
+    replicate: int
+    run_key: str
+    spec: RunSpec | None = None
 
 
-def run_key(spec: RunSpec, data_fingerprint: str) -> str:
-    """Hash what decides a run's result: canonical spec, data content and numerics version. 16 hex digits."""
-    payload = {"spec": canonical(spec), "data": data_fingerprint, "numerics": NUMERICS_VERSION}
-    return hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()[:16]
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A study as a value: an ablation crossed with a profile and a data set, and the runs it consists of."""
+
+    ablation: str
+    profile: str
+    data: str  # label of the data set, with marks for its content and for overridden options
+    data_fingerprint: str
+    command: str
+    title: str
+    question: str
+    axis: str
+    crossed_with: str | None = None
+    base: str
+    task: str = "caption"
+    claims: tuple[Claim, ...]
+    arms: tuple[PlannedArm, ...]
+    runs: tuple[PlannedRun, ...]
+    common: Mapping[str, str] = field(default_factory=dict)  # axis -> variant that all arms share
+    cfg_options: Mapping[str, str] = field(default_factory=dict)  # key -> repr of its value
+    vocabulary: Vocabulary
+    test_images: int | None = None
+    yardstick_key: str | None
+    claim_hashes: Mapping[str, str] = field(default_factory=dict)  # "ablation/claim" -> hash, as its file states them
+    run_seconds: float = 0.0  # one run, as the profile guesses
+    gpu_gib: float = 0.0  # memory of one run on a GPU
+
+    @property
+    def name(self) -> str:
+        """The study's name, which is its file's."""
+        return f"{self.ablation}.{self.profile}.{self.data}"
+
+    def arm(self, name: str) -> PlannedArm:
+        """Return the arm called `name`; an unknown name offers the nearest."""
+        for arm in self.arms:
+            if arm.name == name:
+                return arm
+        raise unknown_name("arm", name, (arm.name for arm in self.arms))

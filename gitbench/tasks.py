@@ -68,18 +68,13 @@ def for_task(profile: Profile, task: TaskSpec) -> Profile:
 def claims_for(claims: Sequence[Claim], task: TaskSpec) -> tuple[Claim, ...]:
     """Return the claims as they stand under a task: judged by its main score.
 
-    A margin or a level in points of another score means nothing there, so only margins of 0 and shares of the range go
-    over.
+    A margin in points of another score means nothing there, so only margins of 0 and shares of the range go over.
     """
     metric = TASKS[task.name].metric
     if metric == TASKS["caption"].metric:
         return tuple(claims)
-    return tuple(dataclasses.replace(claim, metric=metric) for claim in claims if _portable(claim))
-
-
-def _portable(claim: Claim) -> bool:
-    level = claim.level is None or claim.level_unit == "range"
-    return level and (claim.margin_unit == "range" or claim.margin == 0)
+    kept = (claim for claim in claims if claim.margin_unit == "range" or claim.margin == 0)
+    return tuple(dataclasses.replace(claim, metric=metric) for claim in kept)
 
 
 def task_label(data: str, task: str) -> str:

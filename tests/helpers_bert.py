@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from gitbench.data.bert_folder import decoder_spec
 from gitbench.models.bert import BertWeights
 from gitbench.models.git import GIT
-from gitbench.spec import EncoderSpec
+from gitbench.variants.encoder import EncoderSpec
 
 SIZES = {
     "vocab_size": 60,

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from gitbench.models.git import GIT
-from gitbench.spec import DecoderSpec, EncoderSpec
+from gitbench.variants.decoder import DecoderSpec
+from gitbench.variants.encoder import EncoderSpec
 
 BOS, EOS, VOCAB = 101, 102, 128
 ENCODER = EncoderSpec(width=32, layers=2, heads=4, patch=8, image_size=32)

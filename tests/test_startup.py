@@ -24,7 +24,7 @@ from gitbench.data.cache import EncodedCaptions, decoded_split
 from gitbench.data.tasks import open_task
 from gitbench.errors import GitbenchError
 from gitbench.registry import HOOKS, VARIANTS
-from gitbench.spec import VisionSpec
+from gitbench.variants.vision import VisionSpec
 from gitbench.study.config import make_config, read_config
 from gitbench.study.plan import PlannedRun, make_plan, write_plan
 from gitbench.training import model as model_module

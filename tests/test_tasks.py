@@ -13,7 +13,8 @@ from gitbench.commands.publish import find_study, publish
 from gitbench.data.tokenizer import CaptionTokenizer
 from gitbench.errors import GitbenchError
 from gitbench.launch.scheduling import launch
-from gitbench.spec import Claim, TaskSpec, canonical
+from gitbench.spec import Claim, TaskSpec
+from gitbench.run_key import canonical
 from gitbench.study.plan import describe, make_plan
 from gitbench.study.records import load_study
 from gitbench.tasks import TASKS, claims_for, for_task, task_spec

@@ -15,7 +15,8 @@ import random
 from dataclasses import dataclass
 
 from gitbench.errors import unknown_name
-from gitbench.spec import DecoderSpec, EncoderSpec
+from gitbench.variants.decoder import DecoderSpec
+from gitbench.variants.encoder import EncoderSpec
 
 TEXTS = ("filled", "captions")
 STEPS = 20  # decoder steps of every caption that is generated

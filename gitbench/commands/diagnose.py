@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from gitbench.errors import GitbenchError
 from gitbench.files import cache_dir, make_dir
@@ -37,6 +37,12 @@ class Check:
     status: Status
     found: str
     fix: str = ""
+
+
+def add(commands: Any) -> None:
+    """Add the parser of the command."""
+    doctor = commands.add_parser("doctor", help="check this machine: torch, GPUs, Java, disk, packages")
+    doctor.set_defaults(run=lambda arguments: main())
 
 
 def diagnose() -> list[Check]:

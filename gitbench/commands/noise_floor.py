@@ -9,7 +9,6 @@ from typing import Any
 
 from gitbench.commands.options import (
     data_of,
-    print_failures,
     print_outcome,
     print_plan,
     profile_of,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gitbench.launch.scheduling import Outcome
-    from gitbench.study.plan import Plan
+    from gitbench.study.store import Study
 
 
 def study_options(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +29,20 @@ def study_options(parser: argparse.ArgumentParser) -> None:
         help="scenes (default; scenes-motion for video), or a folder: Parquet shards, COCO layout, questions",
     )
     parser.add_argument("--work-dir", type=Path, metavar="DIR", help="where runs are kept (default: work_dirs)")
+
+
+def run_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of commands that train runs."""
+    parser.add_argument("--jobs", type=int, metavar="N", help="runs at a time (default: one per CPU core or GPU share)")
+    parser.add_argument("--plain", action="store_true", help="plain progress lines, no bar")
+
+
+def report_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where a report goes."""
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="where the report goes (default: in the work directory)"
+    )
+    parser.add_argument("--publish", action="store_true", help="put the report under reports/results, to be committed")
 
 
 def data_of(arguments: argparse.Namespace) -> str:
@@ -52,17 +66,17 @@ def work_dir_of(arguments: argparse.Namespace) -> Path:
     return arguments.work_dir or DEFAULT_WORK_DIR
 
 
-def study_of(arguments: argparse.Namespace) -> tuple[Path, str]:
-    """Return the work directory, and the name of the one study in it that `ablation` and the options name."""
-    from gitbench.commands.publish import find_study
+def study_of(arguments: argparse.Namespace, ablation: str | None = None) -> Study:
+    """Open the one study that `ablation` (default: the argument of that name) and the options name."""
+    from gitbench.study.find import find_study
 
-    work_dir = work_dir_of(arguments)
-    return work_dir, find_study(work_dir, arguments.ablation, profile_of(arguments), data_of(arguments), arguments.task)
+    name = ablation or arguments.ablation
+    return find_study(work_dir_of(arguments), name, arguments.profile, arguments.data, arguments.task)
 
 
-def study_words(arguments: argparse.Namespace, profile: str) -> list[str]:
+def study_words(arguments: argparse.Namespace) -> list[str]:
     """Return the options that name this study again: defaults of this machine written out, folders by name alone."""
-    words = ["--profile", profile]
+    words = ["--profile", profile_of(arguments)]
     if arguments.task != "caption":
         words += ["--task", arguments.task]
     if arguments.data is not None:
@@ -75,31 +89,28 @@ def study_words(arguments: argparse.Namespace, profile: str) -> list[str]:
     return words
 
 
-def print_outcome(plan: Plan, outcome: Outcome) -> None:
-    """Sum up what a launch did."""
-    print(f"{plan.study}: {outcome.completed} runs trained, {outcome.found} found done, {len(outcome.failed)} failed")
-
-
-def print_failures(outcome: Outcome) -> None:
-    """Name the runs that failed, on stderr."""
+def print_outcome(study: Study, outcome: Outcome) -> None:
+    """Sum up what a launch did; runs that failed are named on stderr."""
+    print(f"{study.name}: {outcome.completed} runs trained, {outcome.found} found done, {len(outcome.failed)} failed")
     for arm, replicate, reason in outcome.failed:
         print(f"gitbench: {arm} seed {replicate} failed twice: {reason}", file=sys.stderr)
 
 
-def print_plan(plan: Plan, jobs: int | None) -> None:
+def print_plan(study: Study, jobs: int | None) -> None:
     """Print the plan, what of it is done, and how long the rest takes."""
     from gitbench.launch.estimate import estimate_seconds
     from gitbench.launch.progress import duration
     from gitbench.launch.scheduling import slots
 
-    runs = {run.key: run for run in plan.runs}.values()
-    done = [run for run in runs if run.done]
-    print(f"{plan.study}: {len(runs)} runs, {len(done)} done, {len(runs) - len(done)} to do")
-    for arm in dict.fromkeys(run.arm.name for run in plan.runs):
-        states = "".join("x" if run.done else "." for run in plan.runs if run.arm.name == arm)
-        first = next(run for run in plan.runs if run.arm.name == arm)
-        print(f"  {arm:<12} {first.spec.variant_names[plan.ablation.axis]:<16} [{states}]")
-    at_once = len(slots(plan, jobs))
-    seconds, measured = estimate_seconds(plan, at_once)
+    plan, runs = study.plan, study.unique_runs
+    done = [run for run in runs if study.done(run)]
+    print(f"{study.name}: {len(runs)} runs, {len(done)} done, {len(runs) - len(done)} to do")
+    for arm in dict.fromkeys(run.arm for run in plan.runs):
+        own = [run for run in plan.runs if run.arm == arm]
+        states = "".join("x" if study.done(run) else "." for run in own)
+        names = own[0].spec.variant_names if own[0].spec else {}
+        print(f"  {arm:<12} {names.get(plan.axis, ''):<16} [{states}]")
+    at_once = len(slots(plan.gpu_gib, jobs))
+    seconds, measured = estimate_seconds(study, at_once)
     source = "from finished runs" if measured else "a first guess; no run is finished here yet"
     print(f"  about {duration(seconds)} with {at_once} at a time ({source})")

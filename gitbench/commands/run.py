@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gitbench.commands.options import (
     data_of,
-    print_failures,
     print_outcome,
     print_plan,
     profile_of,
+    report_options,
+    run_options,
     study_options,
     study_words,
     work_dir_of,
@@ -21,7 +21,7 @@ from gitbench.errors import GitbenchError
 
 if TYPE_CHECKING:
     from gitbench.launch.scheduling import Outcome
-    from gitbench.study.plan import Plan
+    from gitbench.study.store import Study
 
 
 def add(commands: Any) -> None:
@@ -32,8 +32,8 @@ def add(commands: Any) -> None:
     )
     study_options(run)
     run.add_argument("--seeds", type=int, metavar="N", help="replicates per arm (default: the profile's)")
-    run.add_argument("--jobs", type=int, metavar="N", help="runs at a time (default: one per CPU core or GPU share)")
-    run.add_argument("--out", type=Path, metavar="DIR", help="where the report goes (default: reports/results/...)")
+    run_options(run)
+    report_options(run)
     run.add_argument(
         "--cfg-options",
         nargs="+",
@@ -53,7 +53,6 @@ def add(commands: Any) -> None:
     run.add_argument("--max-seeds", type=int, metavar="N", help="of --until-decided: per arm, at most (default: 30)")
     run.add_argument("--dry-run", action="store_true", help="print the plan and the estimated time, train nothing")
     run.add_argument("--no-report", action="store_true", help="train and score only")
-    run.add_argument("--plain", action="store_true", help="plain progress lines, no bar")
     run.set_defaults(run=_run)
 
 
@@ -63,14 +62,14 @@ def _run(arguments: argparse.Namespace) -> int:
     for option, value in (("--budget", arguments.budget), ("--max-seeds", arguments.max_seeds)):
         if value is not None:
             raise GitbenchError(f"{option} belongs to --until-decided: add that, or leave {option} out")
-    plan = _plan(arguments)
+    study = _plan(arguments)
     if arguments.dry_run:
-        print_plan(plan, arguments.jobs)
+        print_plan(study, arguments.jobs)
         return 0
     from gitbench.launch.scheduling import launch
 
-    outcome = launch(plan, _command(arguments, plan), arguments.jobs, arguments.plain)
-    return _finish(arguments, plan, outcome)
+    outcome = launch(study, arguments.jobs, arguments.plain)
+    return _finish(arguments, study, outcome)
 
 
 def _run_until_decided(arguments: argparse.Namespace) -> int:
@@ -84,51 +83,52 @@ def _run_until_decided(arguments: argparse.Namespace) -> int:
     )
     from gitbench.launch.progress import duration
     from gitbench.study.plan import with_seeds
+    from gitbench.study.store import Study
 
     budget = None if arguments.budget is None else parse_budget(arguments.budget)
     most = MAX_SEEDS if arguments.max_seeds is None else arguments.max_seeds
-    first = _plan(arguments)
-    start = start_seeds(first, arguments.seeds)
-    check(first, start, most)
+    start = start_seeds(profile_of(arguments), arguments.seeds)
+    check(_plan(arguments, start).plan, start, most)
     full = _plan(arguments, most)
     if arguments.dry_run:
-        print_plan(with_seeds(full, seeds_now(full, start)), arguments.jobs)
+        print_plan(Study(full.work_dir, with_seeds(full.plan, seeds_now(full, start))), arguments.jobs)
         within = "" if budget is None else f" within {duration(budget)}"
         print(f"  then seeds are added to the arms of open claims{within}, up to {most} an arm")
         return 0
-    decision = run_until_decided(full, start, _command(arguments, full), budget, arguments.jobs, arguments.plain)
-    print(f"{full.study}: {decision.said}")
+    decision = run_until_decided(full, start, budget, arguments.jobs, arguments.plain)
+    print(f"{full.name}: {decision.said}")
     return _finish(arguments, full, decision.outcome, judged=decision.looks > 0)
 
 
-def _finish(arguments: argparse.Namespace, plan: Plan, outcome: Outcome, judged: bool = True) -> int:
-    """Sum up, write the report and name what failed; returns the exit status."""
-    print_outcome(plan, outcome)
+def _finish(arguments: argparse.Namespace, study: Study, outcome: Outcome, judged: bool = True) -> int:
+    """Sum up, name what failed, and write the report; returns the exit status."""
+    print_outcome(study, outcome)
     if not arguments.no_report and outcome.completed + outcome.found and judged:
-        from gitbench.commands.publish import publish
+        from gitbench.commands.report import make_report
+        from gitbench.study.store import Study
 
-        print(f"report: {publish(plan.work_dir, plan.study, arguments.out) / 'report.html'}")
-    print_failures(outcome)
+        fresh = Study.open(study.work_dir, study.name)
+        print(f"report: {make_report(fresh, arguments.out, arguments.publish) / 'report.html'}")
     return 0 if judged and not outcome.failed else 1
 
 
-def _plan(arguments: argparse.Namespace, replicates: int | None = None) -> Plan:
+def _plan(arguments: argparse.Namespace, replicates: int | None = None) -> Study:
     from gitbench.ablations import load_ablation
     from gitbench.profiles import get_profile
     from gitbench.study.plan import make_plan
+    from gitbench.study.store import Study
 
-    ablation = load_ablation(arguments.ablation)
-    profile = get_profile(profile_of(arguments))
-    return make_plan(
-        ablation,
-        profile,
+    plan = make_plan(
+        load_ablation(arguments.ablation),
+        get_profile(profile_of(arguments)),
         data_of(arguments),
-        work_dir_of(arguments),
         replicates=replicates or arguments.seeds,
         cfg_options=_cfg_options(arguments.cfg_options),
         tokenizer_path=arguments.tokenizer,
         task_name=arguments.task,
+        command=_command(arguments),
     )
+    return Study(work_dir_of(arguments), plan)
 
 
 def _cfg_options(items: list[str]) -> dict[str, Any]:
@@ -147,11 +147,13 @@ def _cfg_options(items: list[str]) -> dict[str, Any]:
     return options
 
 
-def _command(arguments: argparse.Namespace, plan: Plan) -> str:
+def _command(arguments: argparse.Namespace) -> str:
     """Return the command that gives this study again, with defaults that depend on the machine written out."""
-    words = ["gitbench", "run", arguments.ablation, *study_words(arguments, plan.profile.name)]
+    words = ["gitbench", "run", arguments.ablation, *study_words(arguments)]
     if arguments.cfg_options:
         words += ["--cfg-options", *arguments.cfg_options]
+    for plugin in arguments.plugin or ():
+        words += ["--plugin", plugin]
     if arguments.until_decided:
         words += ["--until-decided"]
     if arguments.budget is not None:

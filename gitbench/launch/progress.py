@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from gitbench.scores import HEADLINE, display_name, unit
-from gitbench.study.plan import Plan, PlannedRun
+from gitbench.spec import PlannedRun
 
 QUIET_SECONDS = 30.0  # between plain lines that only say how far it is
 
@@ -17,8 +17,8 @@ QUIET_SECONDS = 30.0  # between plain lines that only say how far it is
 class Display:
     """Context manager; every method is called from the launcher's thread."""
 
-    def __init__(self, plan: Plan, found: int, total: int, plain: bool = False) -> None:
-        self.plan, self.found, self.total = plan, found, total
+    def __init__(self, study: str, found: int, total: int, plain: bool = False) -> None:
+        self.study, self.found, self.total = study, found, total
         self.console = Console(highlight=False, soft_wrap=True)
         self.live = self.console.is_terminal and not plain
         self.shares: dict[str, tuple[PlannedRun, float, str]] = {}  # key -> run, share done, how to say it
@@ -38,31 +38,29 @@ class Display:
 
     def __enter__(self) -> Display:
         self.bar.start()
-        self.task = self.bar.add_task(self.plan.study, total=self.total - self.found, arms="starting")
+        self.task = self.bar.add_task(self.study, total=self.total - self.found, arms="starting")
         if not self.live:
-            self.console.print(
-                f"{self.plan.study}: {self.total} runs, {self.found} done, {self.total - self.found} to do"
-            )
+            self.console.print(f"{self.study}: {self.total} runs, {self.found} done, {self.total - self.found} to do")
         return self
 
     def __exit__(self, *_: Any) -> None:
         self.bar.stop()
 
     def started(self, run: PlannedRun) -> None:
-        self.shares[run.key] = (run, 0.0, "0%")
+        self.shares[run.run_key] = (run, 0.0, "0%")
         self._refresh()
 
     def progress(self, run: PlannedRun, done: int, total: int, loss: float) -> None:
-        self.shares[run.key] = (run, done / total, f"{done / total:.0%} loss {loss:.2f}")
+        self.shares[run.run_key] = (run, done / total, f"{done / total:.0%} loss {loss:.2f}")
         self._refresh()
 
     def pretraining(self, run: PlannedRun, done: int, total: int) -> None:
         """Show how far the pre-training is that comes before the run itself; it is no part of the run's share."""
-        self.shares[run.key] = (run, 0.0, f"pre-training {done / total:.0%}")
+        self.shares[run.run_key] = (run, 0.0, f"pre-training {done / total:.0%}")
         self._refresh()
 
     def scoring(self, run: PlannedRun) -> None:
-        self.shares.pop(run.key, None)
+        self.shares.pop(run.run_key, None)
         self._refresh()
 
     def finished(self, run: PlannedRun, record: dict[str, Any]) -> None:
@@ -71,22 +69,22 @@ class Display:
         first = next((name for name in HEADLINE if name in metrics and unit(name) == "points"), None)
         shown = f"{display_name(first)} {metrics[first]['value']:.1f}, " if first is not None else ""
         self.console.print(
-            f"  {run.arm.name} - seed {run.replicate}: {shown}{seconds:.0f} s  ({self.done + self.found}/{self.total})"
+            f"  {run.arm} - seed {run.replicate}: {shown}{seconds:.0f} s  ({self.done + self.found}/{self.total})"
         )
         self._refresh()
 
     def note(self, run: PlannedRun, text: str) -> None:
-        self.console.print(f"  {run.arm.name} - seed {run.replicate}: {text}", markup=False)
+        self.console.print(f"  {run.arm} - seed {run.replicate}: {text}", markup=False)
 
     def failed(self, run: PlannedRun, message: str, last: bool) -> None:
-        self.shares.pop(run.key, None)
+        self.shares.pop(run.run_key, None)
         self.console.print(
-            f"  {run.arm.name} - seed {run.replicate} failed{'' if last else ', trying again'}: {message}", markup=False
+            f"  {run.arm} - seed {run.replicate} failed{'' if last else ', trying again'}: {message}", markup=False
         )
         self._refresh()
 
     def _refresh(self) -> None:
-        arms = ", ".join(f"{run.arm.name}/{run.replicate} {state}" for run, _, state in self.shares.values())
+        arms = ", ".join(f"{run.arm}/{run.replicate} {state}" for run, _, state in self.shares.values())
         completed = self.done + sum(share for _, share, _ in self.shares.values())
         self.bar.update(self.task, completed=completed, arms=arms)
         now = time.monotonic()

@@ -1,34 +1,41 @@
-"""Run a plan: a small pool of slots (`pool.py`), a retry for what fails, scoring beside training.
+"""Run a plan: every run through an executor, once more where it fails, scored beside the training of the next ones.
 
-A slot is a CPU core (one thread a run, so that results do not depend on how many run at once) or a share of a GPU.
-Whatever ends a launch, a second one goes on where it stopped.
+Here the executor is this machine: a slot is a CPU core (one thread a run, so that results do not depend on how many run
+at once) or a share of a GPU. Whatever ends a launch, a second one goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import forkserver
+from pathlib import Path
 from typing import Any
 
+from gitbench import plugins
 from gitbench.data import SPLITS, limit_of
 from gitbench.data.cache import decoded_split
 from gitbench.data.tasks import open_task
 from gitbench.data.transforms import stored_size
 from gitbench.errors import GitbenchError
-from gitbench.files import load_json, make_dir
-from gitbench.launch.pool import Pool
+from gitbench.files import make_dir
+from gitbench.launch.executor import Event, Executor, LocalExecutor
 from gitbench.launch.progress import Display
 from gitbench.launch.prove import is_proven, prove
-from gitbench.launch.scoring import StudyScorer
+from gitbench.launch.scoring import DamagedRun, StudyScorer
 from gitbench.machine import cpu_count, gpus
 from gitbench.metrics import CaptionScorer
-from gitbench.study.plan import Plan, write_plan
-from gitbench.study.store import study_file, yardstick_file
+from gitbench.spec import Plan, PlannedRun
+from gitbench.study.config import make_config
+from gitbench.study.provenance import provenance
+from gitbench.study.store import Study, write_if_changed
+
+ATTEMPTS = 2  # a failed run is tried once more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,14 +48,14 @@ class Outcome:
     left: int = 0
 
 
-def slots(plan: Plan, jobs: int | None = None) -> list[dict[str, str]]:
-    """Return the environment of each slot: one per CPU core, or as many on a GPU as its free memory allows."""
+def slots(gpu_gib: float, jobs: int | None = None) -> list[dict[str, str]]:
+    """Return the environment of each slot: one per CPU core, or as many on a GPU as runs of `gpu_gib` fit its free memory."""
     if jobs is not None and jobs < 1:
         raise GitbenchError(f"--jobs {jobs}: at least 1 run at a time is needed")
     cards = gpus()
     if not cards:
         return [{"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"} for _ in range(jobs or cpu_count())]
-    room = {card.uuid: max(1, int(card.free_gib // plan.profile.gpu_gib)) for card in cards}
+    room = {card.uuid: max(1, int(card.free_gib // gpu_gib)) for card in cards}
     ordered = [
         {"CUDA_VISIBLE_DEVICES": uuid}
         for share in range(max(room.values()))
@@ -58,62 +65,142 @@ def slots(plan: Plan, jobs: int | None = None) -> list[dict[str, str]]:
     return ordered[:jobs] if jobs else ordered
 
 
-def launch(
-    plan: Plan,
-    command: str,
-    jobs: int | None = None,
-    plain: bool = False,
-    until: float | None = None,
-) -> Outcome:
-    """Train, caption and score every run of a plan that is not done; none is begun after `until` (`time.monotonic`).
+def launch(study: Study, jobs: int | None = None, plain: bool = False, until: float | None = None) -> Outcome:
+    """Train, caption and score every run of a study that is not done; none is begun after `until` (`time.monotonic`).
 
-    SIGINT or SIGTERM stops the runs and raises KeyboardInterrupt; nothing is lost. Failed runs are in the outcome.
-    Errors: GitbenchError where an arm differs from the base in more than its axis: nothing is written, nothing trained.
+    The plan must be one that was just made. SIGINT or SIGTERM stops the runs and raises KeyboardInterrupt; nothing is
+    lost. Failed runs are in the outcome. Errors: GitbenchError where an arm differs from the base in more than its
+    axis: nothing is written, nothing trained.
     """
-    free = slots(plan, jobs)  # refuses what cannot be
-    todo = [run for run in plan.runs if not run.done]
-    make_dir(study_file(plan.work_dir, plan.study).parent)  # a place that cannot be written shows before the work does
-    proven = is_proven(plan)
-    if todo or not proven:
-        prepare_images(plan)
+    places = slots(study.plan.gpu_gib, jobs)  # refuses what cannot be
+    make_dir(study.plan_path.parent)  # a place that cannot be written shows before the work does
+    proven = is_proven(study)
+    if not proven or any(not study.done(run) for run in study.unique_runs):
+        prepare_images(study.plan)
     if not proven:
-        prove(plan, start_context())
-    write_plan(plan, command)
-    return train(plan, command, free, plain, until)
+        prove(study, start_context())
+    study.write_plan()
+    return execute_runs(study, places, plain, until)
 
 
-def train(
-    plan: Plan,
-    command: str,
-    free: list[dict[str, str]],
-    plain: bool = False,
-    until: float | None = None,
+def execute_runs(
+    study: Study, places: Sequence[dict[str, str]], plain: bool = False, until: float | None = None
 ) -> Outcome:
-    """Train, caption and score the runs of a plan whose `config.py` is written, in the slots `free`; see `launch`."""
-    unique = {run.key: run for run in plan.runs}
-    todo = [run for run in unique.values() if not run.done]
-    found = len(unique) - len(todo)
-    if not todo and load_json(yardstick_file(plan.work_dir, plan.yardstick_key)) is not None:
+    """Write the configs of the runs that are not done, and train, caption and score them; see `launch`."""
+    runs = study.unique_runs
+    todo = [run for run in runs if not study.done(run)]
+    for run in todo:
+        assert run.spec is not None
+        config = make_config(run.spec, study.plan.vocabulary, run.run_key).pretty_text
+        write_if_changed(study.folder(run.run_key).config, config)
+    found = len(runs) - len(todo)
+    if not todo and study.yardstick.kind is not None:
         return Outcome(completed=0, found=found, failed=())
-    with CaptionScorer() as scorer, ThreadPoolExecutor(1) as pool, Display(plan, found, len(unique), plain) as display:
-        study = StudyScorer(plan, scorer)
-        ceiling = pool.submit(study.score_ceiling)
-        pool_of_runs = Pool(plan, free, study, pool, display, command, start_context())
+    handed_on = plugins.environment()
+    executor = LocalExecutor([{**place, **handed_on} for place in places], start_context())
+    with CaptionScorer() as scorer, Display(study.name, found, len(runs), plain) as display:
+        work = _Launch(study, executor, StudyScorer(study, scorer), display)
         with _terminable():
-            failed = pool_of_runs.work(todo, until)
-        ceiling.result()
-    left = pool_of_runs.left
-    return Outcome(completed=len(todo) - len(failed) - left, found=found, failed=tuple(failed), left=left)
+            work.run(todo, until)
+    failed = tuple(work.failed)
+    return Outcome(completed=len(todo) - len(failed) - work.left, found=found, failed=failed, left=work.left)
+
+
+class _Launch:
+    """Runs on their way: queued or training in the executor, then being scored in a thread of this process."""
+
+    def __init__(self, study: Study, executor: Executor, scorer: StudyScorer, display: Display) -> None:
+        self.study, self.executor, self.scorer, self.display = study, executor, scorer, display
+        self.origin = provenance(study.plan)
+        self.attempts: dict[str, int] = {}
+        self.waiting: dict[Path, PlannedRun] = {}  # in the executor
+        self.scores: dict[Future, PlannedRun] = {}
+        self.failed: list[tuple[str, int, str]] = []
+        self.left = 0  # runs that were not begun for want of time
+
+    def run(self, todo: Sequence[PlannedRun], until: float | None) -> None:
+        """Bring every run to its end."""
+        with ThreadPoolExecutor(1) as self.pool:
+            ceiling = self.pool.submit(self.scorer.score_ceiling)
+            try:
+                for run in todo:
+                    self._begin(run)
+                while self.waiting or self.scores:
+                    if until is not None and time.monotonic() >= until:
+                        for folder in self.executor.cancel(running=False):
+                            del self.waiting[folder]
+                            self.left += 1
+                    for event in self.executor.poll(0.5 if self.waiting else 0.05):
+                        self._hear(event)
+                    self._collect_scores()
+            except BaseException:
+                self.executor.cancel()
+                for future in self.scores:
+                    future.cancel()
+                raise
+            ceiling.result()
+
+    def _begin(self, run: PlannedRun) -> None:
+        """Score a run that has its captions, submit any other."""
+        self.attempts[run.run_key] = self.attempts.get(run.run_key, 0) + 1
+        folder = self.study.folder(run.run_key)
+        if folder.captioned:
+            self._score(run)
+        else:
+            self.waiting[folder.path] = run
+            self.executor.submit(folder.path, self.origin)
+
+    def _hear(self, event: Event) -> None:
+        run = self.waiting[event.folder]
+        if event.kind == "started":
+            self.display.started(run)
+        elif event.kind == "progress":
+            self.display.progress(run, *event.values)
+        elif event.kind == "pretraining":
+            self.display.pretraining(run, *event.values)
+        elif event.kind == "waiting":
+            self.display.note(run, event.values[0])
+        else:
+            del self.waiting[event.folder]
+            if event.values[0]:
+                self._fail(run, event.values[0])
+            else:
+                self._score(run)
+
+    def _score(self, run: PlannedRun) -> None:
+        self.display.scoring(run)
+        self.scores[self.pool.submit(self.scorer.score_run, run)] = run
+
+    def _collect_scores(self) -> None:
+        for future in [future for future in self.scores if future.done()]:
+            run = self.scores.pop(future)
+            error = future.exception()
+            if error is None:
+                self.display.finished(run, future.result())
+                continue
+            if isinstance(error, DamagedRun):  # its captions cannot be read: they are made again
+                folder = self.study.folder(run.run_key)
+                for path in (folder.trained, folder.predictions):
+                    path.unlink(missing_ok=True)
+            self._fail(run, str(error) if isinstance(error, GitbenchError) else f"{type(error).__name__}: {error}")
+
+    def _fail(self, run: PlannedRun, message: str) -> None:
+        last = self.attempts[run.run_key] >= ATTEMPTS
+        self.display.failed(run, message, last)
+        if last:
+            self.failed.append((run.arm, run.replicate, message))
+        else:
+            self._begin(run)
 
 
 def prepare_images(plan: Plan) -> None:
     """Decode every image once, so that a bad one is reported before anything is trained, and runs share the result."""
-    for sizes in dict.fromkeys(run.spec.data for run in plan.runs):
+    specs = [run.spec for run in plan.runs if run.spec is not None]
+    for data_name, sizes, task in dict.fromkeys((spec.data_name, spec.data, spec.task) for spec in specs):
         for split in SPLITS:
             crop = sizes.crop_scale if split == "train" else None
-            decoded_split(
-                open_task(plan.data, split, limit_of(sizes, split), plan.task), stored_size(sizes.image_size, crop)
-            )
+            source = open_task(data_name, split, limit_of(sizes, split), task)
+            decoded_split(source, stored_size(sizes.image_size, crop))
 
 
 @contextmanager

@@ -6,22 +6,21 @@ beside the training of the next ones. The study's ceiling is scored by the same 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from gitbench.data import limit_of
 from gitbench.data.tasks import open_task
 from gitbench.errors import GitbenchError
-from gitbench.files import atomic_path, explain_os_errors, load_json, read_json, write_json
+from gitbench.files import atomic_path, explain_os_errors, load_json, write_json
 from gitbench.metrics import CaptionScorer, answer_ceiling, score_answers
 from gitbench.metrics.base import Score, Scores
-from gitbench.spec import canonical
-from gitbench.study.plan import Plan, PlannedRun
+from gitbench.run_folder import RECORD_SCHEMA
+from gitbench.run_key import to_json
+from gitbench.spec import PlannedRun
 from gitbench.study.provenance import now
 from gitbench.study.provenance import provenance as provenance_now
-from gitbench.study.store import yardstick_file
+from gitbench.study.store import Study, Yardstick, read_predictions
 
 
 class DamagedRun(GitbenchError):
@@ -31,29 +30,34 @@ class DamagedRun(GitbenchError):
 class StudyScorer:
     """Scores the runs of one study by its task: captions by `CaptionScorer`, answers and labels by `score_answers`."""
 
-    def __init__(self, plan: Plan, scorer: CaptionScorer) -> None:
-        self.plan = plan
-        self.scorer = scorer
-        tested = plan.cfg_options.get(
-            "test_dataloader.dataset.data_spec.test_images", limit_of(plan.profile.data, "test")
-        )
-        self.source = source = open_task(plan.data, "test", tested, plan.task)
+    def __init__(self, study: Study, scorer: CaptionScorer) -> None:
+        self.study, self.scorer = study, scorer
+        spec = study.plan.runs[0].spec
+        assert spec is not None  # of a plan that was just made
+        self.task = spec.task.name
+        tested = spec.cfg_options.get("test_dataloader.dataset.data_spec.test_images", limit_of(spec.data, "test"))
+        self.source = source = open_task(spec.data_name, "test", tested, spec.task)
         requests = [request for index in range(len(source)) for request in source.requests(index)]
         self.references = {request.request_id: request.references for request in requests}
-        self.captions = plan.task.name in ("caption", "video")
+        self.captions = self.task in ("caption", "video")
         graphs = {source.image_id(index): source.example(index).graph for index in range(len(source) * self.captions)}
         known = {image_id: graph for image_id, graph in graphs.items() if graph is not None}
         self.graphs = known or None
 
     def score_run(self, run: PlannedRun) -> dict[str, Any]:
         """Score one run and write `per_image.parquet`, then `record.json`. Returns the record."""
-        if run.done:  # another launch was first
-            return read_json(run.folder / "record.json")
-        trained = load_json(run.folder / "trained.json")
-        rows = read_predictions(run.folder / "predictions.jsonl")
+        folder = self.study.folder(run.run_key)
+        if (record := folder.completed_record()) is not None:  # another launch was first
+            return record
+        assert run.spec is not None
+        trained = load_json(folder.trained)
+        try:
+            rows = read_predictions(folder.predictions)
+        except (OSError, ValueError):
+            rows = []
         if trained is None or [row["image_id"] for row in rows] != list(self.references):
             raise DamagedRun(
-                f"{run.folder} does not hold one text for each of the {len(self.references)} test requests"
+                f"{folder.path} does not hold one text for each of the {len(self.references)} test requests"
             )
         scores = self._scores(rows)
         per_image = scores.per_image.copy()
@@ -62,28 +66,28 @@ class StudyScorer:
         per_image["tokens"] = [by_id[image_id]["tokens"] for image_id in per_image["image_id"]]
         if any("image" in row for row in rows):  # an image with several requests
             per_image["image"] = [by_id[image_id].get("image", image_id) for image_id in per_image["image_id"]]
-        with atomic_path(run.folder / "per_image.parquet") as temporary, explain_os_errors(temporary):
+        with atomic_path(folder.per_image) as temporary, explain_os_errors(temporary):
             per_image.to_parquet(temporary)
-        provenance = load_json(run.folder / "provenance.json") or provenance_now(self.plan.data_fingerprint)
-        write_json(run.folder / "provenance.json", {**provenance, "finished": now()})
+        provenance = load_json(folder.provenance) or provenance_now(self.study.plan)
+        write_json(folder.provenance, {**provenance, "finished": now()})
         record = {
-            "schema": 1,
-            "run_key": run.key,
-            "spec": canonical(run.spec),
+            "schema": RECORD_SCHEMA,
+            "run_key": run.run_key,
+            "spec": to_json(run.spec),
             "variant_names": dict(run.spec.variant_names),
             "overridden": sorted(run.spec.cfg_options),
             "metrics": {
                 **_metrics(scores.values),
                 "test_nll": {
                     "value": trained["test_nll"],
-                    "signature": f"nll-per-token|unit:nats|smoothing:none|vocab:{self.plan.vocabulary.size}|n:{len(rows)}",
+                    "signature": f"nll-per-token|unit:nats|smoothing:none|vocab:{self.study.plan.vocabulary.size}|n:{len(rows)}",
                 },
             },
             "absent": dict(scores.absent),
             "cost": {**trained["cost"], "device": _device(provenance), "machine": provenance["machine"]},
             "train": trained["train"],
         }
-        write_json(run.folder / "record.json", record)
+        write_json(folder.record, record)
         return record
 
     def _scores(self, rows: list[dict[str, Any]]) -> Scores:
@@ -91,35 +95,26 @@ class StudyScorer:
         if self.captions:
             return self.scorer.score(said, self.references, self.graphs)
         closed = {row["image_id"]: row["closed"] for row in rows if "closed" in row}
-        return score_answers(self.plan.task.name, said, self.references, closed or None)
+        return score_answers(self.task, said, self.references, closed or None)
 
     def score_ceiling(self) -> None:
         """Write the study's ceiling: a fresh caption of the generator's own grammar, or one reference against the others."""
-        path = yardstick_file(self.plan.work_dir, self.plan.yardstick_key)
-        if load_json(path) is not None:
-            return
+        if self.study.yardstick.kind is None:
+            self.study.write_yardstick(self._ceiling())
+
+    def _ceiling(self) -> Yardstick:
         if not self.captions:
-            perfect = answer_ceiling(self.plan.task.name, self.references)
+            perfect = answer_ceiling(self.task, self.references)
             kind = "leave-one-out" if any("leave-one-out" in one.signature for one in perfect.values()) else "perfect"
-            write_json(path, {"kind": kind, "ceiling": _metrics(perfect)})
-            return
+            return Yardstick(kind=kind, ceiling=_metrics(perfect))
         grammar: Mapping[str, str] | None = None
         fresh = getattr(self.source, "ceiling_caption", None)
         if fresh is not None:
             grammar = {self.source.image_id(index): fresh(index) for index in range(len(self.source))}
         if grammar is None and all(len(captions) < 2 for captions in self.references.values()):
-            write_json(path, {"kind": "none", "ceiling": {}, "absent": "every image has a single reference caption"})
-            return
+            return Yardstick(kind="none", absent="every image has a single reference caption")
         scores = self.scorer.ceiling(self.references, grammar, self.graphs)
-        write_json(path, {"kind": "grammar" if grammar else "leave-one-out", "ceiling": _metrics(scores.values)})
-
-
-def read_predictions(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a `predictions.jsonl`; a damaged file gives a one-line error."""
-    try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
-        raise DamagedRun(f"{path} is missing or damaged: delete the run's folder and run again") from None
+        return Yardstick(kind="grammar" if grammar else "leave-one-out", ceiling=_metrics(scores.values))
 
 
 def _metrics(scores: Mapping[str, Score]) -> dict[str, dict[str, Any]]:

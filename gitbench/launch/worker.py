@@ -14,75 +14,67 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO, Any
 
+from gitbench import plugins
 from gitbench.errors import GitbenchError
 from gitbench.files import explain_os_errors, write_json
-from gitbench.study.store import completed_record
+from gitbench.run_folder import RunFolder
+from gitbench.study.provenance import now
 
 LOCK_PATIENCE = 20.0  # seconds before saying so: loader processes of a killed run hold its lock a moment longer
 
 
 def run_worker(
-    folder: Path, connection: Connection, environment: Mapping[str, str], provenance: Mapping[str, Any] | None = None
+    path: Path, connection: Connection, environment: Mapping[str, str], provenance: Mapping[str, Any] | None = None
 ) -> None:
-    """Execute `folder` and exit: 0 done, 2 an error for the user, 1 a fault. Messages: (kind, ...) tuples.
+    """Execute the run folder `path` and exit: 0 done, 2 an error for the user, 1 a fault; messages go to `connection`.
 
     Where another launch works on the folder, wait until it is through; a run it has finished is not trained again.
-    """
-    with worker_process(folder, connection, environment):
-        lock = open(folder / ".lock", "w")  # noqa: SIM115 - held until the process ends
-        take_lock(lock, connection)
-        if completed_record(folder) is not None:
-            return
-        if provenance is not None:
-            write_json(folder / "provenance.json", provenance)
-        from gitbench.training.run import execute
-
-        execute(
-            folder,
-            lambda done, total, loss: send(connection, ("progress", done, total, loss)),
-            lambda done, total: send(connection, ("pretraining", done, total)),
-        )
-
-
-@contextmanager
-def worker_process(folder: Path, connection: Connection, environment: Mapping[str, str]) -> Iterator[None]:
-    """Make this process a worker whose output goes to the log of `folder`, and end it after the block.
-
-    Exit status 0, or, told to the launcher first, 2 for an error of the user and 1 for a fault.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher decides: it gets the same Ctrl-C
     os.environ.update(environment)
     threading.Thread(target=_die_with_launcher, args=(connection,), daemon=True).start()
+    folder = RunFolder(path)
     try:
-        with explain_os_errors(folder):
-            log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        with explain_os_errors(path):
+            log = os.open(folder.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        yield
+        plugins.load()
+        _execute(folder, connection, provenance)
     except GitbenchError as error:
         send(connection, ("error", str(error)))
         _leave(2)
     except BaseException as error:
         traceback.print_exc()
         text = str(error).strip().splitlines()
-        send(connection, ("fault", f"{type(error).__name__}: {text[0] if text else ''} (see {folder / 'log.txt'})"))
+        send(connection, ("error", f"{type(error).__name__}: {text[0] if text else ''} (see {folder.log})"))
         _leave(1)
     finally:
         _leave(0)
 
 
-def take_lock(lock: IO[str], connection: Connection) -> None:
-    """Take the lock of a run folder; the launcher hears of it where another launch keeps it long."""
-    _take_lock(lock, lambda: send(connection, ("waiting", "another gitbench is working on it")))
+def _execute(folder: RunFolder, connection: Connection, provenance: Mapping[str, Any] | None) -> None:
+    lock = open(folder.lock, "w")  # noqa: SIM115 - held until the process ends
+    take_lock(lock, lambda: send(connection, ("waiting", "another gitbench is working on it")))
+    if folder.completed_record() is not None:
+        return
+    if provenance is not None:
+        write_json(folder.provenance, {**provenance, "started": now()})
+    from gitbench.training.run import execute
+
+    execute(
+        folder.path,
+        lambda done, total, loss: send(connection, ("progress", done, total, loss)),
+        lambda done, total: send(connection, ("pretraining", done, total)),
+    )
 
 
-def _take_lock(lock: IO[str], waiting: Callable[[], None]) -> None:
+def take_lock(lock: IO[str], waiting: Callable[[], None]) -> None:
     """Take the lock; call `waiting` once where another launch keeps it longer than `LOCK_PATIENCE`."""
     patience = time.monotonic() + LOCK_PATIENCE
     while True:

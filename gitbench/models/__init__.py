@@ -9,7 +9,8 @@ from torch import nn
 
 from gitbench.errors import GitbenchError, unknown_name
 from gitbench.models.git import GIT
-from gitbench.spec import DecoderSpec, EncoderSpec
+from gitbench.variants.decoder import DecoderSpec
+from gitbench.variants.encoder import EncoderSpec
 
 __all__ = ["GIT", "build_model", "parameter_counts"]
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from gitbench.models.cache import Cache, Memory
 from gitbench.models.decoder import Attend, Decoder, DecoderLayer
-from gitbench.spec import DecoderSpec
+from gitbench.variants.decoder import DecoderSpec
 
 Look = Callable[[int, Tensor], Tensor]  # layer number, q (N, h, Q, d) -> what the image answers (N, h, Q, d)
 

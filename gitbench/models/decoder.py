@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from gitbench.errors import GitbenchError
 from gitbench.models.cache import Cache, Memory
 from gitbench.models.linear import linear
-from gitbench.spec import DecoderSpec
+from gitbench.variants.decoder import DecoderSpec
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]  # layer number, q, k, v (N, h, Q, d) -> (N, h, Q, d)
 

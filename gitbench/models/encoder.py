@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from gitbench.errors import GitbenchError
 from gitbench.models.linear import speed_up
-from gitbench.spec import EncoderSpec
+from gitbench.variants.encoder import EncoderSpec
 
 
 class QuickGELU(nn.Module):

@@ -13,7 +13,7 @@ s tokens an image and frame, S = F*s image tokens, k captions of T tokens, V voc
 from __future__ import annotations
 
 from gitbench.models.git import GIT
-from gitbench.spec import DecoderSpec
+from gitbench.variants.decoder import DecoderSpec
 
 
 def flops_by_part(

@@ -28,7 +28,9 @@ from gitbench.models.init import initialise
 from gitbench.models.linear import linear, speed_up
 from gitbench.models.packed import PackedTexts, end_to_end, pack
 from gitbench.models.trie import Trie
-from gitbench.spec import DecoderSpec, EncoderSpec, VisionSpec
+from gitbench.variants.decoder import DecoderSpec
+from gitbench.variants.encoder import EncoderSpec
+from gitbench.variants.vision import VisionSpec
 
 DECODERS: dict[str, type[Decoder]] = {"self": SelfAttentionDecoder, "cross": CrossAttentionDecoder}
 

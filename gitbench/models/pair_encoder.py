@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from gitbench.models.encoder import ImageEncoder
 from gitbench.models.init import initial_value
 from gitbench.seeding import derive_seed
-from gitbench.spec import ContrastiveSpec, EncoderSpec
+from gitbench.spec import ContrastiveSpec
+from gitbench.variants.encoder import EncoderSpec
 
 HOTTEST = math.log(100)  # CLIP's limit of the logarithm of the inverse temperature
 

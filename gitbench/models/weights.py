@@ -26,7 +26,8 @@ from torch import Tensor
 from gitbench.errors import GitbenchError
 from gitbench.models.checkpoint import huggingface_config, plain_names, read_checkpoint, read_tensors
 from gitbench.models.git import GIT
-from gitbench.spec import DecoderSpec, EncoderSpec
+from gitbench.variants.decoder import DecoderSpec
+from gitbench.variants.encoder import EncoderSpec
 
 __all__ = ["from_huggingface", "from_official", "read_tensors", "to_huggingface", "to_official"]
 

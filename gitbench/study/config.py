@@ -7,28 +7,16 @@ lazy_import=False)).train()` trains the same run again, into a work_dir of its o
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
+from gitbench import plugins
 from gitbench.errors import GitbenchError
 from gitbench.seeding import derive_seed
-from gitbench.spec import RunSpec
+from gitbench.spec import RunSpec, Vocabulary
 from gitbench.tasks import TASKS
-
-# The axes whose values stand in the config's model; those of the others (the amount of data) stand where they act.
-MODEL_AXES = ("encoder", "decoder", "vision", "encoder_training", "encoder_init", "decoder_init")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Vocabulary:
-    """What the model must know of the tokenizer: its true size and the ids of its special tokens."""
-
-    size: int
-    pad_id: int
-    bos_id: int
-    eos_id: int
+from gitbench.variants import AXES
 
 
 def make_config(spec: RunSpec, vocabulary: Vocabulary, key: str) -> Config:
@@ -40,9 +28,9 @@ def make_config(spec: RunSpec, vocabulary: Vocabulary, key: str) -> Config:
     config = Config(
         dict(
             default_scope="gitbench",
-            custom_imports=dict(imports=["gitbench.training"], allow_failed_imports=False),
+            custom_imports=dict(imports=["gitbench.training", *plugins.modules()], allow_failed_imports=False),
             experiment_name=key,
-            variants={axis: name for axis, name in spec.variant_names.items() if axis not in MODEL_AXES},
+            variants={axis: name for axis, name in spec.variant_names.items() if not AXES[axis].in_model},
             work_dir=f"work_dirs/again/{key}",
             model=_model(spec, vocabulary),
             train_dataloader=_loader(spec, "train"),
@@ -96,8 +84,11 @@ def make_config(spec: RunSpec, vocabulary: Vocabulary, key: str) -> Config:
 
 
 def apply_options(config: Config, options: dict[str, Any]) -> None:
-    """Apply `--cfg-options` to a config in place; a key that does not exist is refused (a typing error, most likely)."""
-    for dotted in options:
+    """Apply `--cfg-options` to a config in place.
+
+    Errors: GitbenchError for a key that does not exist (a typing error, most likely), or a value of another kind.
+    """
+    for dotted, value in options.items():
         node: Any = config._cfg_dict
         for part in dotted.split("."):
             if isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
@@ -107,23 +98,37 @@ def apply_options(config: Config, options: dict[str, Any]) -> None:
             else:
                 there = ", ".join(sorted(node)) if isinstance(node, dict) else f"a {type(node).__name__}"
                 raise GitbenchError(f"--cfg-options {dotted}: '{part}' is not there; there is: {there}")
+        if wanted := _wanted(node, value):
+            raise GitbenchError(f"--cfg-options {dotted}={value}: its value is {wanted} ({node!r} now): pass one")
     config.merge_from_dict(options)
 
 
-def _model(spec: RunSpec, vocabulary: Vocabulary) -> dict[str, Any]:
-    def variant(axis: str, value: Any) -> dict[str, Any]:
-        return dict(type=f"{axis}/{spec.variant_names[axis]}", **dataclasses.asdict(value))
+def _wanted(now: Any, value: Any) -> str | None:
+    """Say what kind of value a key wants, where `value` is of another; None where it may stand there."""
+    kinds = (
+        (bool, (bool,), "True or False"),
+        (int, (int,), "a whole number"),
+        (float, (int, float), "a number"),
+        (str, (str,), "a text"),
+        ((list, tuple), (list, tuple), "a list"),
+        (dict, (dict,), "a part of the config, of which keys can be set"),
+    )
+    for kind, allowed, wanted in kinds:
+        if isinstance(now, kind):  # type: ignore[arg-type]
+            fits = value is None or (isinstance(value, allowed) and not (isinstance(value, bool) and kind is not bool))
+            return None if fits else wanted
+    return None
 
+
+def _model(spec: RunSpec, vocabulary: Vocabulary) -> dict[str, Any]:
+    axes = {
+        axis: dict(type=f"{axis}/{spec.variant_names[axis]}", **dataclasses.asdict(value))
+        for axis, value in spec.variants.items()
+        if AXES[axis].in_model
+    }
     return dict(
         type="CaptionModel",
-        encoder=variant("encoder", spec.encoder),
-        decoder=variant("decoder", spec.decoder),
-        vision=variant("vision", spec.vision),
-        encoder_training=dict(  # a ratio of rates has become a rate: see optim_wrapper
-            type=f"encoder_training/{spec.variant_names['encoder_training']}", frozen=spec.encoder_training.frozen
-        ),
-        encoder_init=variant("encoder_init", spec.encoder_init),
-        decoder_init=variant("decoder_init", spec.decoder_init),
+        **axes,
         feature_cache=True,
         vocab_size=vocabulary.size,
         pad_id=vocabulary.pad_id,
@@ -161,15 +166,3 @@ def _loader(spec: RunSpec, split: str) -> dict[str, Any]:
         ),
         collate_fn=dict(type="gitbench.caption_collate"),
     )
-
-
-def read_config(path: Path) -> Config:
-    """Read a `config.py`; a damaged file gives a one-line error."""
-    try:
-        read = Config.fromfile(path, lazy_import=False)
-    except FileNotFoundError:
-        raise GitbenchError(f"{path} does not exist: pass the folder of a run") from None
-    except (SyntaxError, ValueError) as error:
-        raise GitbenchError(f"{path} is not a readable config ({error}): delete the run folder and run again") from None
-    # mmengine puts a config's text into every checkpoint, and laying it out takes 0.15 s each time
-    return Config(read.to_dict(), filename=path, format_python_code=False)

@@ -23,8 +23,7 @@ from typing import Any
 
 from gitbench.errors import GitbenchError
 from gitbench.files import ROOT, read_json, resource, write_json
-from gitbench.spec import METRICS, Ablation, Claim
-from gitbench.study.records import Study, load_provenance
+from gitbench.spec import METRICS, Ablation, Claim, Plan
 
 FILE = "claims.lock"
 SCHEMA = 1
@@ -69,10 +68,10 @@ def claim_hashes(ablation: Ablation) -> dict[str, str]:
 
 def stated_claims() -> dict[str, str]:
     """Return "ablation/claim" -> hash of every ablation in `ablations/`, sorted."""
-    from gitbench.ablations import ablation_files, load_ablation  # needs mmengine, which judging does not
+    from gitbench.ablations import ablation_names, load_ablation
 
     found: dict[str, str] = {}
-    for name in ablation_files():
+    for name in ablation_names():
         found |= claim_hashes(load_ablation(name))
     return dict(sorted(found.items()))
 
@@ -136,43 +135,33 @@ def differences(stated: Mapping[str, str], locked: Mapping[str, str]) -> list[st
     return lines
 
 
-def under_lock(ablation: Ablation) -> dict[str, Any]:
+def under_lock(stated: Mapping[str, str]) -> dict[str, Any]:
     """Return what a run records: the hash of the lock it runs under, and of every claim as it stands now.
 
     `claims_lock` is None where there is no lock. `claims` holds those of the lock, since a run may serve other
-    ablations too, and those of its own ablation as they are in its file.
+    ablations too, and `stated`, those of its own ablation as they are in its file.
     """
     locked = read_lock()
     digest = hashlib.sha256(json.dumps(locked, sort_keys=True).encode()).hexdigest()[:16] if locked else None
-    return {"claims_lock": digest, "claims": {**locked, **claim_hashes(ablation)}}
+    return {"claims_lock": digest, "claims": {**locked, **stated}}
 
 
-def lock_deviations(study: Study, work_dir: str | Path) -> tuple[LockDeviation, ...]:
+def lock_deviations(plan: Plan, provenance: Mapping[str, Mapping[str, Any]]) -> tuple[LockDeviation, ...]:
     """Return every claim of a study that differs from what a run it rests on was made under, or was dropped since.
 
-    Compares the study's claims with those in the provenance of its finished runs. Runs that are older than the lock
-    recorded none: there the lock says whether the claim is younger than they are, and else nobody can tell, which is said.
+    `provenance` maps the run keys of finished runs to what they recorded. Runs that are older than the lock recorded no
+    claims: there the lock says whether the claim is younger than they are, and else nobody can tell, which is said.
     """
-    records = _recorded(study, work_dir)
+    records = [(run.arm, provenance[run.run_key]) for run in plan.runs if run.run_key in provenance]
     locked, since = read_lock(), read_since()
     found: list[LockDeviation] = []
-    for claim in study.claims:
+    for claim in plan.claims:
         own = [record for arm, record in records if arm in claim.arms]
-        key, forms = f"{study.ablation}/{claim.name}", _forms(claim, study.task)
+        key, forms = f"{plan.ablation}/{claim.name}", _forms(claim, plan.task)
         found += _of_claim(claim, key, forms, own, since.get(key, "") if locked.get(key) in forms else "")
-    if study.task == "caption":  # other tasks leave claims out: those whose margin is in captions' points
-        found += _removed(study, [record for _, record in records])
+    if plan.task == "caption":  # other tasks leave claims out: those whose margin is in captions' points
+        found += _removed(plan, [record for _, record in records])
     return tuple(found)
-
-
-def _recorded(study: Study, work_dir: str | Path) -> list[tuple[str, Mapping[str, Any]]]:
-    """Return (arm, provenance) of every finished run of a study that has one."""
-    folder = Path(work_dir) / "runs"
-    return [
-        (run.arm, load_provenance(work_dir, run.run_key))
-        for run in study.runs
-        if (folder / run.run_key / "record.json").is_file() and (folder / run.run_key / "provenance.json").is_file()
-    ]
 
 
 def _forms(claim: Claim, task: str) -> set[str]:
@@ -214,10 +203,10 @@ def _of_claim(
     ]
 
 
-def _removed(study: Study, records: Sequence[Mapping[str, Any]]) -> list[LockDeviation]:
+def _removed(plan: Plan, records: Sequence[Mapping[str, Any]]) -> list[LockDeviation]:
     """Return the claims of the ablation that runs were made under and that the study does not state any more."""
-    stated = {f"{study.ablation}/{claim.name}" for claim in study.claims}
-    prefix = f"{study.ablation}/"
+    stated = {f"{plan.ablation}/{claim.name}" for claim in plan.claims}
+    prefix = f"{plan.ablation}/"
     gone = {key for record in records for key in record.get("claims", {}) if key.startswith(prefix)} - stated
     found = []
     for key in sorted(gone):

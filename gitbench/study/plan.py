@@ -1,4 +1,4 @@
-"""Ablation x profile x data x replicates -> the runs of a study, each with its key and its folder.
+"""Ablation x profile x data x replicates -> the plan of a study: its runs, each with its resolved spec and its key.
 
 Every study gets the blind floor: the base arm trained without ever seeing an image. A run's key hashes its resolved
 values and its data, so arms of different ablations that are the same run share one folder, and nothing is trained twice.
@@ -11,328 +11,257 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gitbench.ablations import common_variants
-from gitbench.data import (
-    SPLITS,
-    check_source,
-    content_hash,
-    data_label,
-    data_names,
-    limit_of,
-    study_fingerprint,
-)
+from gitbench.data import SPLITS, check_source, content_hash, data_label, data_names, limit_of, study_fingerprint
+from gitbench.data.bert_folder import described
 from gitbench.data.tasks import TaskSource, open_task
-from gitbench.data.tokenizer import CaptionTokenizer, tokenizer_for
+from gitbench.data.tokenizer import CaptionTokenizer, from_bert, tokenizer_for
+from gitbench.data.tokenizer_subset import rows_of
 from gitbench.errors import GitbenchError, unknown_name
-from gitbench.files import write_text
-from gitbench.spec import (
-    Ablation,
-    AmountSpec,
-    Arm,
-    DataSpec,
-    DecoderSpec,
-    EncoderInitSpec,
-    EncoderTrainingSpec,
-    Profile,
-    RunSpec,
-    TaskSpec,
-    TextSpec,
-    TrainSpec,
-    run_key,
-)
-from gitbench.study.bert import bert_suffix, check_shape, decoder_start, with_word_count, with_words
-from gitbench.study.config import Vocabulary, make_config
-from gitbench.study.labels import arm_label
-from gitbench.study.store import completed_record, run_folder, study_file
+from gitbench.run_key import run_key
+from gitbench.spec import Ablation, Arm, DataSpec, Plan, PlannedArm, PlannedRun, Profile, RunSpec, Vocabulary
+from gitbench.study.config import make_config
+from gitbench.study.lock import claim_hashes
 from gitbench.tasks import TASKS, claims_for, for_task, task_label, task_spec
-from gitbench.variants import resolve
+from gitbench.variants import AXES
+from gitbench.variants.decoder_init import DecoderInitSpec
 
 LENGTH = "model.generation.max_length"  # the option for the longest text
-ENCODER_PATH = "model.encoder_init.path"  # the option that names a file of encoder weights
 BLIND = Arm(name="blind", variants={"vision": "blind"}, role="floor")
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlannedRun:
-    """One arm and replicate of a study."""
-
-    arm: Arm
-    replicate: int
-    spec: RunSpec
-    key: str
-    folder: Path
-
-    @property
-    def done(self) -> bool:
-        """True once a whole record is there."""
-        return completed_record(self.folder) is not None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """A study: everything needed to run it, and to describe it to the judge."""
-
-    ablation: Ablation
-    profile: Profile
-    data: str
-    data_fingerprint: str
-    vocabulary: Vocabulary
-    study: str
-    work_dir: Path
-    cfg_options: Mapping[str, Any]
-    runs: tuple[PlannedRun, ...]
-    task: TaskSpec = TaskSpec()
-
-    @property
-    def label(self) -> str:
-        """The data's label, with a suffix for overridden options: the study's name after ablation and profile."""
-        return self.study.split(".", 2)[2]
-
-    @property
-    def yardstick_key(self) -> str:
-        """The ceiling depends on the data and on how many of its images are tested."""
-        return hashlib.sha256(self.data_fingerprint.encode()).hexdigest()[:16]
 
 
 def make_plan(
     ablation: Ablation,
     profile: Profile,
     data: str,
-    work_dir: Path,
+    *,
     replicates: int | None = None,
     cfg_options: Mapping[str, Any] | None = None,
     tokenizer_path: str | None = None,
     task_name: str = "caption",
+    command: str = "",
 ) -> Plan:
     """Plan a study; `tokenizer_path` replaces the profile's tokenizer by a BERT one (hub name, folder or file).
 
-    `task_name` is one of `gitbench.tasks`. Errors: GitbenchError for unknown profiles, data, tasks or variants, and for
-    sizes that do not fit.
+    `task_name` is one of `gitbench.tasks`; `command` is what gives this study again. Errors: GitbenchError for unknown
+    profiles, data, tasks or variants, and for sizes that do not fit.
     """
     if profile.name not in ablation.arms:
         raise unknown_name(f"profile of {ablation.name}", profile.name, ablation.arms)
     count = profile.replicates if replicates is None else replicates
     if count < 1:
         raise GitbenchError(f"--seeds {count}: at least 1 replicate is needed")
-    if data not in data_names() and Path(data).exists():
-        data = str(Path(data).resolve())
-    task = task_spec(task_name, profile)
-    profile = for_task(profile, task)
-    for split in SPLITS:
-        check_source(open_task(data, split, limit_of(profile.data, split), task))
-    options, common = dict(cfg_options or {}), common_variants(ablation, profile.name)
-    arms = (*ablation.arms[profile.name], BLIND)
-    given, profile = profile, with_words(profile, ablation.name, arms, common, options, tokenizer_path)
-    fingerprint = study_fingerprint(data, profile.data, task)
-    weights = options.get(ENCODER_PATH)
-    if weights is not None and Path(weights).is_file():  # its content decides, whatever it is called
-        options[ENCODER_PATH] = str(Path(weights).resolve())
-        fingerprint = content_hash([fingerprint, _file_hash(Path(weights))])
-    source = open_task(data, "train", profile.data.train_images, task)
-    tokenizer = tokenizer_for(profile.text, source)
-    _check_labels(profile.text, int(options.get(LENGTH, profile.evaluate.max_length)), source, tokenizer)
-    if profile.text.tokenizer != "wordpiece":  # one that is not made from the data: its content decides results too
-        fingerprint = content_hash([fingerprint, tokenizer.fingerprint()])
-    profile = with_word_count(profile, tokenizer)
-    vocabulary = Vocabulary(
-        size=tokenizer.vocab_size, pad_id=tokenizer.pad_id, bos_id=tokenizer.bos_id, eos_id=tokenizer.eos_id
-    )
-    start = functools.cache(lambda init: decoder_start(init, profile, tokenizer))
-
-    @functools.cache
-    def fingerprints(sizes: DataSpec) -> str:
-        """The data of an arm: the study's, or its own amount of it."""
-        if sizes.train_images == profile.data.train_images:
-            return fingerprint
-        return content_hash([study_fingerprint(data, sizes, task), fingerprint])
-
-    runs = []
-    for replicate in range(count):  # replicate by replicate, so that a stopped study is balanced
-        for arm in arms:
-            spec = _run_spec(arm, common, profile, data, replicate, options)
-            spec = dataclasses.replace(spec, decoder_init=start(spec.decoder_init), task=task)
-            _check_lengths(arm.name, spec.decoder, spec)
-            key = run_key(spec, fingerprints(spec.data))
-            runs.append(PlannedRun(arm=arm, replicate=replicate, spec=spec, key=key, folder=run_folder(work_dir, key)))
+    planner = _Planner(ablation, profile, data, dict(cfg_options or {}), tokenizer_path, task_name)
+    arms = planner.arms
+    runs = [planner.run(arm, replicate) for replicate in range(count) for arm in arms]  # a stopped study is balanced
     for run in runs[: len(arms)]:  # refuses options that name nothing, before anything is done
-        check_shape(run.arm.name, run.spec.decoder_init, make_config(run.spec, vocabulary, run.key))
+        planner.check(run)
     return Plan(
-        ablation=ablation,
-        profile=profile,
-        data=data,
-        data_fingerprint=fingerprint,
-        vocabulary=vocabulary,
-        study=study_name(ablation, profile, data, fingerprint, options, task) + bert_suffix(profile, given),
-        work_dir=work_dir,
-        cfg_options=options,
+        ablation=ablation.name,
+        profile=profile.name,
+        data=planner.label(profile),
+        data_fingerprint=planner.fingerprint,
+        command=command,
+        title=ablation.title,
+        question=ablation.question,
+        axis=ablation.axis,
+        crossed_with=ablation.crossed_with,
+        base=ablation.base,
+        task=task_name,
+        claims=claims_for(ablation.claims, planner.task),
+        arms=tuple(planner.describe(arm, run) for arm, run in zip(arms, runs, strict=False)),
         runs=tuple(runs),
-        task=task,
+        common=planner.common,
+        cfg_options={key: repr(value) for key, value in planner.options.items()},
+        vocabulary=planner.vocabulary,
+        test_images=planner.profile.data.test_images,
+        yardstick_key=hashlib.sha256(planner.fingerprint.encode()).hexdigest()[:16],
+        claim_hashes=claim_hashes(ablation),
+        run_seconds=profile.run_seconds,
+        gpu_gib=profile.gpu_gib,
     )
 
 
-def _file_hash(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def with_seeds(plan: Plan, seeds: Mapping[str, int]) -> Plan:
+    """Return the plan with the first `seeds[arm]` replicates of every arm alone."""
+    return dataclasses.replace(plan, runs=tuple(run for run in plan.runs if run.replicate < seeds[run.arm]))
 
 
-def study_name(
-    ablation: Ablation,
-    profile: Profile,
-    data: str,
-    fingerprint: str,
-    cfg_options: Mapping[str, Any],
-    task: TaskSpec = TaskSpec(),  # noqa: B008 (frozen)
-) -> str:
-    """Return the study's name: two folders of one name differ by their content, overridden options are a study apart."""
-    name = f"{ablation.name}.{profile.name}.{task_label(data_label(data), task.name)}"
-    if data not in data_names():
-        name += f"-{fingerprint[:6]}"
-    if cfg_options:
-        digest = hashlib.sha256(json.dumps(dict(cfg_options), sort_keys=True, default=str).encode()).hexdigest()
-        name += f"+cfg-{digest[:6]}"
-    return name
+class _Planner:
+    """What the runs of a study have in common: profile, data, tokenizer, options."""
 
+    def __init__(
+        self,
+        ablation: Ablation,
+        profile: Profile,
+        data: str,
+        options: dict[str, Any],
+        tokenizer_path: str | None,
+        task_name: str,
+    ) -> None:
+        self.ablation, self.options = ablation, options
+        self.data = str(Path(data).resolve()) if data not in data_names() and Path(data).exists() else data
+        self.task = task_spec(task_name, profile)
+        self.arms = (*ablation.arms[profile.name], BLIND)
+        self.common = ablation.common_variants(profile.name)
+        sizes = for_task(profile, self.task)
+        for split in SPLITS:
+            check_source(open_task(self.data, split, limit_of(sizes.data, split), self.task))
+        self.profile = self._for_study(self._with_options(sizes), tokenizer_path)
+        self.source = open_task(self.data, "train", self.profile.data.train_images, self.task)
+        self.tokenizer = tokenizer_for(self.profile.text, self.source)
+        self.fingerprint = self._fingerprint()
+        if self.profile.text.subset:  # the number of word pieces that were kept
+            text = dataclasses.replace(self.profile.text, vocab_size=self.tokenizer.vocab_size)
+            self.profile = dataclasses.replace(self.profile, text=text)
+        room = int(options.get(LENGTH, self.profile.evaluate.max_length))
+        check_labels(self.profile.text.max_tokens, room, self.source, self.tokenizer)
 
-def _run_spec(
-    arm: Arm, common: Mapping[str, str], profile: Profile, data: str, replicate: int, options: Mapping[str, Any]
-) -> RunSpec:
-    names = {
-        "encoder": profile.encoder,
-        "decoder": profile.decoder,
-        "vision": "sighted",
-        "amount": "all",
-        "encoder_training": "trained",
-        "encoder_init": "random",
-        "decoder_init": "random",
-        **common,
-        **arm.variants,
-    }
-    values = {axis: resolve(axis, name) for axis, name in names.items()}
-    train, encoder_training = _rates_of(profile.train, values["encoder_training"])
-    return RunSpec(
-        encoder=values["encoder"],
-        decoder=values["decoder"],
-        vision=values["vision"],
-        data_name=data,
-        data=_amount_of(profile.data, values["amount"]),
-        text=profile.text,
-        train=train,
-        evaluate=profile.evaluate,
-        replicate=replicate,
-        encoder_training=encoder_training,
-        encoder_init=_recipe_of(profile, values["encoder_init"]),
-        decoder_init=values["decoder_init"],
-        variant_names=names,
-        cfg_options=dict(options),
-    )
+    @functools.cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The tokenizer's size and special ids."""
+        words = self.tokenizer
+        return Vocabulary(size=words.vocab_size, pad_id=words.pad_id, bos_id=words.bos_id, eos_id=words.eos_id)
 
+    def _with_options(self, profile: Profile) -> Profile:
+        """Apply the options that belong to planning, and take them out of those that override a config."""
+        for axis in AXES.values():
+            for option in [each for each in self.options if axis.options and each.startswith(f"model.{axis.name}.")]:
+                if option not in axis.options:
+                    only = ", ".join(axis.options)
+                    raise GitbenchError(f"{option} cannot be overridden, the arms decide it: only {only} can")
+                names = {{**self.common, **arm.variants}.get(axis.name, axis.default) for arm in self.arms}
+                if names == {axis.default}:
+                    raise GitbenchError(
+                        f"{option}: no arm of {self.ablation.name} has another {axis.name} than {axis.default}: leave it "
+                        f"out, or run an ablation that varies {axis.name}"
+                    )
+                profile = axis.options[option](profile, str(self.options.pop(option)))
+        return profile
 
-def _amount_of(data: DataSpec, amount: AmountSpec) -> DataSpec:
-    """Return the data of an arm; its tokenizer is still made from all of the profile's captions."""
-    if amount.images is None or amount.images == data.train_images:
-        return data
-    if data.train_images is not None and amount.images > data.train_images:
-        raise GitbenchError(
-            f"an amount of {amount.images} images exceeds the profile's {data.train_images}: choose a smaller one"
+    def _for_study(self, profile: Profile, tokenizer_path: str | None) -> Profile:
+        """Apply the axes that concern a whole study, and `tokenizer_path`."""
+        changed = profile
+        for axis in AXES.values():
+            if axis.for_study is not None:
+                changed = axis.for_study(changed, axis.resolve(self.common.get(axis.name, axis.default or "")))
+        if tokenizer_path is None:
+            return changed
+        if changed.text != profile.text:
+            raise GitbenchError(
+                f"--tokenizer {tokenizer_path}: {self.ablation.name} uses the tokenizer of its BERT: pass the BERT's "
+                "folder as --cfg-options model.decoder_init.path=FOLDER"
+            )
+        return dataclasses.replace(changed, text=dataclasses.replace(changed.text, tokenizer=tokenizer_path))
+
+    def _fingerprint(self) -> str:
+        """Hash the data, and what else decides results by its content: files that options name, a given tokenizer."""
+        found = study_fingerprint(self.data, self.profile.data, self.task)
+        for option, value in self.options.items():
+            if isinstance(value, str) and Path(value).is_file():
+                self.options[option] = str(Path(value).resolve())
+                with open(value, "rb") as file:
+                    found = content_hash([found, hashlib.file_digest(file, "sha256").hexdigest()])
+        if self.profile.text.tokenizer != "wordpiece":
+            found = content_hash([found, self.tokenizer.fingerprint()])
+        return found
+
+    def bert(self, source: str | None) -> DecoderInitSpec:
+        """Return a BERT checkpoint as the start of a decoder; see `axis.Planning`.
+
+        Errors: a BERT that is not there, none that GIT's decoder could be, or one that lacks a piece of the tokenizer.
+        """
+        return self._described(source or self.profile.bert)
+
+    @functools.cache  # noqa: B019 (a planner lives as long as its plan is made)
+    def _described(self, source: str) -> DecoderInitSpec:
+        found = described(source)
+        rows_of(self.tokenizer, from_bert(str(found.path)))
+        return found
+
+    def run(self, arm: Arm, replicate: int) -> PlannedRun:
+        """Resolve every axis of one run."""
+        profile = self.profile
+        defaults = {axis.name: axis.default for axis in AXES.values() if axis.default is not None}
+        names = {**defaults, **profile.variants, **self.common, **arm.variants}
+        spec = RunSpec(
+            variants={},
+            data_name=self.data,
+            data=profile.data,
+            text=profile.text,
+            train=profile.train,
+            evaluate=profile.evaluate,
+            replicate=replicate,
+            task=self.task,
+            variant_names=names,
+            cfg_options=dict(self.options),
         )
-    return dataclasses.replace(data, train_images=amount.images, vocabulary_images=data.train_images)
+        for axis in AXES.values():
+            if axis.for_study is None:
+                if axis.name not in names:
+                    raise GitbenchError(
+                        f"profile {profile.name} names no {axis.name}: add it to the profile's variants"
+                    )
+                spec = axis.put(spec, axis.resolve(names[axis.name]), self)
+        return PlannedRun(arm=arm.name, replicate=replicate, run_key=run_key(spec, self._data_of(spec.data)), spec=spec)
+
+    @functools.cache  # noqa: B019
+    def _data_of(self, sizes: DataSpec) -> str:
+        """Return the fingerprint of an arm's data: the study's, or of its own amount of it."""
+        if sizes.train_images == self.profile.data.train_images:
+            return self.fingerprint
+        return content_hash([study_fingerprint(self.data, sizes, self.task), self.fingerprint])
+
+    def check(self, run: PlannedRun) -> None:
+        """Raise GitbenchError for a run that could not be made."""
+        spec = run.spec
+        assert spec is not None
+        config = make_config(spec, self.vocabulary, run.run_key)
+        positions = config.model.decoder.max_positions
+        longest = max(spec.text.max_tokens + 2, spec.evaluate.max_length)
+        if positions < longest:
+            raise GitbenchError(
+                f"arm '{run.arm}' has {positions} text positions but captions need {longest}: raise max_positions"
+            )
+        for axis in AXES.values():
+            if problem := axis.check(spec, config):
+                raise GitbenchError(f"arm '{run.arm}' {problem}")
+
+    def describe(self, arm: Arm, run: PlannedRun) -> PlannedArm:
+        """Return an arm with its label, which is computed from what it varies."""
+        assert run.spec is not None
+        labels = (AXES[axis].label(run.spec, name) for axis, name in arm.variants.items())
+        label = "never sees the image" if arm.role == "floor" else ", ".join(labels)
+        return PlannedArm(name=arm.name, role=arm.role, variants=dict(arm.variants), label=label)
+
+    def label(self, given: Profile) -> str:
+        """Return the label of the study's data.
+
+        Two folders of one name differ by their content; overridden options, or another BERT than the profile's, are a
+        study apart.
+        """
+        label = task_label(data_label(self.data), self.task.name)
+        if self.data not in data_names():
+            label += f"-{self.fingerprint[:6]}"
+        if self.options:
+            text = json.dumps(self.options, sort_keys=True, default=str)
+            label += f"+cfg-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+        if self.profile.bert != given.bert:
+            label += f"+bert-{str(self.bert(None).content)[:6]}"
+        return label
 
 
-def _rates_of(train: TrainSpec, training: EncoderTrainingSpec) -> tuple[TrainSpec, EncoderTrainingSpec]:
-    """Turn a ratio of learning rates into the encoder's rate, so that one value decides and equal rates are one run."""
-    if training.lr_ratio is None:
-        return train, training
-    if training.lr_ratio <= 0 or training.frozen:
-        raise GitbenchError(f"an encoder rate of {training.lr_ratio} x the decoder's: use one above 0, or frozen alone")
-    resolved = dataclasses.replace(train, lr_encoder=train.lr_decoder * training.lr_ratio)
-    return resolved, dataclasses.replace(training, lr_ratio=None)
-
-
-def _recipe_of(profile: Profile, init: EncoderInitSpec) -> EncoderInitSpec:
-    """Give a contrastive start the profile's recipe, unless the variant brings its own."""
-    if init.source == "contrastive" and init.recipe is None:
-        return dataclasses.replace(init, recipe=profile.contrastive)
-    return init
-
-
-def _check_labels(text: TextSpec, room: int, source: TaskSource, tokenizer: CaptionTokenizer) -> None:
+def check_labels(max_tokens: int, room: int, source: TaskSource, tokenizer: CaptionTokenizer) -> None:
     """Refuse labels longer than a text of `room` ids, [CLS] and [SEP] included, before anything is trained."""
     if not TASKS[source.task.name].closed:
         return
     labels = source.vocabulary()
-    lengths = [len(ids) for ids in tokenizer.encode_all(list(labels), text.max_tokens)]
+    lengths = [len(ids) for ids in tokenizer.encode_all(list(labels), max_tokens)]
     longest = max(lengths)
     if longest + 2 > room:
         raise GitbenchError(
             f"the label '{labels[lengths.index(longest)]}' has {longest} tokens and a text at most {room - 2}: pass "
             f"--cfg-options {LENGTH}={longest + 2}"
         )
-
-
-def _check_lengths(arm: str, decoder: DecoderSpec, spec: RunSpec) -> None:
-    longest = max(spec.text.max_tokens + 2, spec.evaluate.max_length)
-    if decoder.max_positions < longest:
-        raise GitbenchError(
-            f"arm '{arm}' has {decoder.max_positions} text positions but captions need {longest}: raise max_positions"
-        )
-
-
-def with_seeds(plan: Plan, seeds: Mapping[str, int]) -> Plan:
-    """Return the plan with the first `seeds[arm]` replicates of every arm alone."""
-    return dataclasses.replace(plan, runs=tuple(run for run in plan.runs if run.replicate < seeds[run.arm.name]))
-
-
-def describe(plan: Plan, command: str) -> dict[str, Any]:
-    """Return the study as JSON values: what the judge and the report read."""
-    first = {run.arm.name: run for run in reversed(plan.runs)}
-    arms = (*plan.ablation.arms[plan.profile.name], BLIND)
-    return {
-        "schema": 1,
-        "study": plan.study,
-        "ablation": plan.ablation.name,
-        "profile": plan.profile.name,
-        "data": plan.label,
-        "data_fingerprint": plan.data_fingerprint,
-        "command": command,
-        "title": plan.ablation.title,
-        "question": plan.ablation.question,
-        "axis": plan.ablation.axis,
-        "base": plan.ablation.base,
-        **({"task": plan.task.name} if plan.task != TaskSpec() else {}),
-        **({"common": common_variants(plan.ablation, plan.profile.name)} if plan.ablation.common else {}),
-        "claims": [dataclasses.asdict(claim) for claim in claims_for(plan.ablation.claims, plan.task)],
-        "arms": [
-            {
-                "name": arm.name,
-                "role": arm.role,
-                "variants": dict(arm.variants),
-                "label": arm_label(first[arm.name].spec, arm),
-            }
-            for arm in arms
-        ],
-        "cfg_options": {key: repr(value) for key, value in plan.cfg_options.items()},
-        "runs": [{"arm": run.arm.name, "replicate": run.replicate, "run_key": run.key} for run in plan.runs],
-        "test_images": plan.profile.data.test_images,
-        "yardstick_key": plan.yardstick_key,
-    }
-
-
-def write_plan(plan: Plan, command: str) -> None:
-    """Write the study file and the `config.py` of every run that is not done; nothing is touched that is right already."""
-    path = study_file(plan.work_dir, plan.study)
-    text = json.dumps(describe(plan, command), indent=2) + "\n"
-    if not _holds(path, text):
-        write_text(path, text)
-    for run in plan.runs:
-        if not run.done:
-            config = make_config(run.spec, plan.vocabulary, run.key).pretty_text
-            if not _holds(run.folder / "config.py", config):
-                write_text(run.folder / "config.py", config)
-
-
-def _holds(path: Path, text: str) -> bool:
-    return path.is_file() and path.read_bytes() == text.encode()

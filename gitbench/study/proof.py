@@ -1,15 +1,14 @@
 """The single-difference proof: every arm of a study differs from its base in its axis and in nothing else.
 
 Each arm, the blind floor too, is compared with the base of the same replicate: the config key by key, the parameters
-and how each is trained, the initial value of every tensor that both have, and the first batches. `RULES` says what an
-axis may touch; anything else that differs is refused with one line before anything is trained. A proof that holds is
+and how each is trained, the initial value of every tensor that both have, and the first batches. `Axis.touches`
+says what an axis may touch; anything else that differs is refused with one line before anything is trained. A proof that holds is
 kept beside the study and printed in its report. `gitbench.launch.prove` makes what is compared here, which is plain
 values: this module needs no torch and no mmengine.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,44 +19,13 @@ from typing import Any
 
 from gitbench.errors import GitbenchError
 from gitbench.files import read_json, write_json
+from gitbench.run_key import from_json, to_json
+from gitbench.variants import get_axis
 
 PROOF_VERSION = 1  # raise when something else is compared: studies are then proven anew
 ABSENT = "absent"
 # Names that decide nothing. The name of a variant stands in the config beside all of its values.
 IGNORED = ("experiment_name", "work_dir", "variants.*")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rule:
-    """What an axis may touch: patterns of config keys and of tensors of a `GIT` (`*` stands for dots too)."""
-
-    config: tuple[str, ...]
-    shapes: tuple[str, ...] = ()  # tensors that one arm may lack, or have in another shape
-    training: tuple[str, ...] = ()  # tensors whose rates it sets, or whether they are trained at all
-    values: tuple[str, ...] = ()  # tensors that a hook of its own sets when training begins; until then they are equal
-    amount: bool = False  # it decides how many of the training images there are
-
-
-# Encoder and decoder share the projection between them, and the decoder's width is that of the text embedding.
-RULES: dict[str, Rule] = {
-    "encoder": Rule(config=("model.encoder.*",), shapes=("encoder.*", "projection.0.weight")),
-    "decoder": Rule(config=("model.decoder.*",), shapes=("decoder.*", "embedding.*", "projection.*")),
-    "vision": Rule(config=("model.vision.*",)),
-    "amount": Rule(
-        config=("*_dataloader.dataset.data_spec.train_images", "*_dataloader.dataset.data_spec.vocabulary_images"),
-        amount=True,
-    ),
-    "encoder_training": Rule(
-        config=("model.encoder_training.*", "optim_wrapper.paramwise_cfg.lr_encoder"), training=("encoder.*",)
-    ),
-    "encoder_init": Rule(config=("model.encoder_init.*",), values=("encoder.*",)),
-    "decoder_init": Rule(config=("model.decoder_init.*",), values=("decoder.*", "embedding.*", "head_bias")),
-}
-
-
-def rule_of(axis: str) -> Rule:
-    """Return what an axis may touch; one without an entry in `RULES` may touch its own part of the model's config."""
-    return RULES.get(axis) or Rule(config=(f"model.{axis}.*",))
 
 
 class SecondDifference(GitbenchError):
@@ -104,43 +72,20 @@ class Proof:
     runs: tuple[Mapping[str, Any], ...]  # arm, replicate, run_key
 
 
-# ---- the file ---------------------------------------------------------------------------------------------------
-
-
-def proof_file(work_dir: str | Path, study: str) -> Path:
-    """Return the file of a study's proof, beside the study's own."""
-    return Path(work_dir) / "studies" / f"{study}.proof.json"
-
-
-def write_proof(work_dir: str | Path, proof: Proof) -> None:
-    """Write a proof, whole or not at all."""
-    write_json(proof_file(work_dir, proof.study), {"schema": 1, **dataclasses.asdict(proof)})
-
-
-def read_proof(work_dir: str | Path, study: str) -> Proof | None:
+def read_proof(path: Path) -> Proof | None:
     """Read the proof of a study; None where there is none. A damaged file gives a one-line error."""
-    path = proof_file(work_dir, study)
     if not path.is_file():
         return None
     values = read_json(path)
     try:
-        return Proof(
-            version=values["version"],
-            study=values["study"],
-            base=values["base"],
-            replicates=tuple(values["replicates"]),
-            batches=tuple(values["batches"]),
-            found=values["found"],
-            arms=tuple(ArmProof(**{**arm, **_arm_lists(arm)}) for arm in values["arms"]),
-            runs=tuple(values["runs"]),
-        )
+        return from_json(Proof, {key: value for key, value in values.items() if key != "schema"})
     except (KeyError, TypeError, AttributeError):
         raise GitbenchError(f"{path} is damaged: delete it and run the ablation again") from None
 
 
-def _arm_lists(arm: Mapping[str, Any]) -> dict[str, Any]:
-    changes = {name: tuple(Change(**change) for change in arm[name]) for name in ("config", "shapes", "training")}
-    return {**changes, "axes": tuple(arm["axes"]), "varied": tuple(arm["varied"])}
+def write_proof(path: Path, proof: Proof) -> None:
+    """Write a proof, whole or not at all."""
+    write_json(path, {"schema": 1, **to_json(proof)})
 
 
 # ---- comparing --------------------------------------------------------------------------------------------------
@@ -159,13 +104,15 @@ def compare_arm(
     config = compare_configs(*configs, axes)
     tensors = compare_tensors(*fingerprints, axes)
     data = compare_data(*fingerprints, axes)
-    varied = tuple(axis for axis in axes if any(_among(change.what, rule_of(axis).config) for change in config))
+    varied = tuple(
+        axis for axis in axes if any(_among(change.what, get_axis(axis).allowed.config) for change in config)
+    )
     return ArmProof(arm=name, axes=tuple(axes), varied=varied, config=config, **tensors, **data)
 
 
 def compare_configs(base: Mapping[str, Any], arm: Mapping[str, Any], axes: Sequence[str]) -> tuple[Change, ...]:
     """Return the keys in which two configs differ, all of which the axes may touch."""
-    allowed = [pattern for axis in axes for pattern in rule_of(axis).config]
+    allowed = [pattern for axis in axes for pattern in get_axis(axis).allowed.config]
     first, second = dict(_flat(base)), dict(_flat(arm))
     found = []
     for key in {**first, **second}:
@@ -199,7 +146,7 @@ def _is_variant_name(key: str, *values: str) -> bool:
 
 def compare_tensors(base: Mapping[str, Any], arm: Mapping[str, Any], axes: Sequence[str]) -> dict[str, Any]:
     """Compare two models tensor by tensor: shape, how it is trained, initial value. Returns fields of an `ArmProof`."""
-    rules = [rule_of(axis) for axis in axes]
+    rules = [get_axis(axis).allowed for axis in axes]
     first, second = base["tensors"], arm["tensors"]
     known = {each["training"] for each in first.values()}
     shapes, training, shared, set_by_axis = [], [], 0, 0
@@ -237,7 +184,7 @@ def compare_data(base: Mapping[str, Any], arm: Mapping[str, Any], axes: Sequence
     _same(base, arm, "dropout_seed")
     counts = (base["train_images"], arm["train_images"])
     same_amount = counts[0] == counts[1]
-    if not same_amount and not any(rule_of(axis).amount for axis in axes):
+    if not same_amount and not any(get_axis(axis).allowed.amount for axis in axes):
         raise SecondDifference(f"there are {counts[1]} training images, not {counts[0]}")
     for batch, contents in base["batches"].items():
         other = arm["batches"][batch]

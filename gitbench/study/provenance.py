@@ -12,7 +12,7 @@ from typing import Any
 
 from gitbench.files import ROOT
 from gitbench.machine import cpu_count, cpu_name, gpus, machine_label
-from gitbench.spec import Ablation
+from gitbench.spec import Plan
 from gitbench.study.lock import under_lock
 
 PACKAGES = (
@@ -61,14 +61,13 @@ def _static() -> dict[str, Any]:
     }
 
 
-def provenance(data_fingerprint: str, command: str | None = None, ablation: Ablation | None = None) -> dict[str, Any]:
-    """Return the provenance of a run that starts now, with the claims as they stand where its `ablation` is given."""
+def provenance(plan: Plan) -> dict[str, Any]:
+    """Return the provenance of a run of a plan, with the claims as they stand now; the run adds when it started."""
     return {
         **_static(),
-        **({} if ablation is None else under_lock(ablation)),
-        "data_fingerprint": data_fingerprint,
-        "command": command or " ".join(["gitbench", *sys.argv[1:]]),
-        "started": now(),
+        **under_lock(plan.claim_hashes),
+        "data_fingerprint": plan.data_fingerprint,
+        "command": plan.command or " ".join(["gitbench", *sys.argv[1:]]),
     }
 
 

@@ -1,49 +1,276 @@
-"""The work directory: where studies, runs and yardsticks lie, and when a run counts as complete."""
+"""A study on disk: opened once, read once. `Study` alone knows where in a work directory anything lies.
+
+    studies/<ablation>.<profile>.<data>.json     the plan; beside it <study>.proof.json and <study>.looks.json
+    runs/<run key>/                              a run (`gitbench.run_folder`)
+    yardsticks/<key>.json                        the ceiling of a data set
+    noise/<profile>.<data>.json                  a noise floor
+
+What is half-written or damaged gives one line that names the file and the fix.
+"""
 
 from __future__ import annotations
 
+import functools
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import pandas as pd
 
 from gitbench.errors import GitbenchError
-from gitbench.files import read_json
+from gitbench.files import load_json, read_json, write_json, write_text
+from gitbench.run_folder import RECORD_SCHEMA, RunFolder
+from gitbench.run_key import from_json, to_json
+from gitbench.spec import Plan, PlannedRun
 
 DEFAULT_WORK_DIR = Path("work_dirs")
+PLAN_SCHEMA = 2
+Value = TypeVar("Value")
 
 
-def run_folder(work_dir: Path, key: str) -> Path:
-    """Return the folder of a run."""
-    return work_dir / "runs" / key
+@dataclass(frozen=True, kw_only=True)
+class Yardstick:
+    """The ceiling of a data set. `kind`: "grammar", "leave-one-out", "perfect" or "none"; `ceiling`: metric -> entry."""
+
+    kind: str | None = None
+    ceiling: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # value and signature
+    absent: str | None = None  # why there is none
 
 
-def study_file(work_dir: Path, study: str) -> Path:
-    """Return the file of a study ("<ablation>.<profile>.<data>")."""
-    return work_dir / "studies" / f"{study}.json"
+class Study:
+    """One study of a work directory. What it has read of a finished run it keeps."""
+
+    def __init__(self, work_dir: str | Path, plan: Plan) -> None:
+        self.work_dir, self.plan = Path(work_dir), plan
+        self._records: dict[str, dict[str, Any]] = {}
+
+    @classmethod
+    def open(cls, work_dir: str | Path, name: str) -> Study:
+        """Open a study by its name. Errors: GitbenchError where it is missing (listing those there are) or damaged."""
+        path = _plan_path(existing(work_dir), name)
+        if not path.is_file():
+            known = ", ".join(study_names(work_dir)) or "(none)"
+            ablation, profile = [*name.split("."), ""][:2]
+            raise GitbenchError(
+                f"no study {name} in {work_dir}: run `gitbench run {ablation} --profile {profile}`; found: {known}"
+            )
+        return cls(work_dir, read_plan(path))
+
+    @property
+    def name(self) -> str:
+        """The study's name: "<ablation>.<profile>.<data>"."""
+        return self.plan.name
+
+    # ---- places -----------------------------------------------------------------------------------------------------
+
+    @property
+    def plan_path(self) -> Path:
+        """The file of the plan."""
+        return _plan_path(self.work_dir, self.name)
+
+    @property
+    def proof_path(self) -> Path:
+        """The file of the single-difference proof."""
+        return self.plan_path.with_name(f"{self.name}.proof.json")
+
+    @property
+    def looks_path(self) -> Path:
+        """The file of the interim looks."""
+        return self.plan_path.with_name(f"{self.name}.looks.json")
+
+    @property
+    def yardstick_path(self) -> Path:
+        """The file of the ceiling."""
+        return self.work_dir / "yardsticks" / f"{self.plan.yardstick_key}.json"
+
+    @property
+    def noise_path(self) -> Path:
+        """The file of the noise floor of this profile and data."""
+        return self.work_dir / "noise" / f"{self.plan.profile}.{self.plan.data}.json"
+
+    def folder(self, run_key: str) -> RunFolder:
+        """Return the folder of a run."""
+        return RunFolder(self.work_dir / "runs" / run_key)
+
+    # ---- runs -------------------------------------------------------------------------------------------------------
+
+    def done(self, run: PlannedRun) -> bool:
+        """Tell whether a run is complete; a damaged record counts as none, and the run is made again."""
+        return run.run_key in self._records or self.folder(run.run_key).completed_record() is not None
+
+    @property
+    def unique_runs(self) -> tuple[PlannedRun, ...]:
+        """The runs of the plan, each once where arms share one."""
+        return tuple({run.run_key: run for run in self.plan.runs}.values())
+
+    @property
+    def finished(self) -> tuple[PlannedRun, ...]:
+        """The runs of the plan that have a record."""
+        return tuple(run for run in self.plan.runs if self.record(run.run_key) is not None)
+
+    @property
+    def missing(self) -> tuple[PlannedRun, ...]:
+        """The runs of the plan that have none."""
+        return tuple(run for run in self.plan.runs if self.record(run.run_key) is None)
+
+    def record(self, run_key: str) -> dict[str, Any] | None:
+        """Return a run's record, or None when the run is not finished; a damaged record is an error naming the fix."""
+        if run_key not in self._records:
+            path = self.folder(run_key).record
+            if not path.is_file():
+                return None
+            self._records[run_key] = _read_record(path, run_key)
+        return self._records[run_key]
+
+    @functools.cache  # noqa: B019 (a study lives as long as its command)
+    def per_image(self, run_key: str) -> pd.DataFrame:
+        """Return a run's per-image scores: `image_id`, one column a metric, and sufficient statistics."""
+        return _read(self.folder(run_key).per_image, pd.read_parquet)
+
+    @functools.cache  # noqa: B019
+    def predictions(self, run_key: str) -> list[dict[str, Any]]:
+        """Return a run's captions in test order: dicts with image_id, caption, score, references."""
+        return _read(self.folder(run_key).predictions, read_predictions)
+
+    def curve(self, run_key: str) -> pd.DataFrame:
+        """Return a run's loss curve: columns iteration, split ("train" or "val"), loss (nats per token), lr."""
+        path = self.folder(run_key).curve
+        curve = _read(path, pd.read_csv)
+        if not {"iteration", "split", "loss"} <= set(curve.columns):
+            raise _damaged(path)
+        return curve
+
+    def provenance(self, run_key: str) -> dict[str, Any]:
+        """Return what a run recorded about its revision, packages, device and machine."""
+        found = _read(self.folder(run_key).provenance, read_json)
+        return found if isinstance(found, dict) else {}
+
+    # ---- the study --------------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def frame(self) -> pd.DataFrame:
+        """The tidy frame of this study (`gitbench.study.frame`)."""
+        from gitbench.study.frame import build_frame
+
+        return build_frame([self])
+
+    @functools.cached_property
+    def yardstick(self) -> Yardstick:
+        """The ceiling of the study's data; without a kind where it is not scored yet."""
+        if not self.plan.yardstick_key or not self.yardstick_path.is_file():
+            return Yardstick()
+        found = read_json(self.yardstick_path)
+        if not isinstance(found, dict) or not isinstance(found.get("ceiling"), dict):
+            raise GitbenchError(f"{self.yardstick_path} is damaged: delete it and run again")
+        return Yardstick(kind=found.get("kind"), ceiling=found["ceiling"], absent=found.get("absent"))
+
+    def write_yardstick(self, found: Yardstick) -> None:
+        """Write the ceiling of the study's data."""
+        values = {"kind": found.kind, "ceiling": found.ceiling}
+        write_json(self.yardstick_path, values | ({"absent": found.absent} if found.absent else {}))
+
+    def write_plan(self) -> None:
+        """Write the plan; a file that says the same is not touched. Errors: a study of an earlier version is there."""
+        if self.plan_path.is_file() and isinstance(there := load_json(self.plan_path), dict):
+            _check_schema(self.plan_path, there)
+        write_if_changed(self.plan_path, plan_text(self.plan))
 
 
-def yardstick_file(work_dir: Path, key: str) -> Path:
-    """Return the file of a ceiling."""
-    return work_dir / "yardsticks" / f"{key}.json"
+def plan_text(plan: Plan) -> str:
+    """Return a plan as the text of its file; the specs of its runs stand in their records."""
+    values = to_json(plan)
+    values["runs"] = [{"arm": run.arm, "replicate": run.replicate, "run_key": run.run_key} for run in plan.runs]
+    return json.dumps({"schema": PLAN_SCHEMA, "study": plan.name, **values}, indent=2) + "\n"
 
 
-def captioned(folder: Path) -> bool:
-    """Return whether only the scores of a run are missing."""
-    return all((folder / name).is_file() for name in ("trained.json", "predictions.jsonl"))
-
-
-def completed_record(folder: Path) -> dict[str, Any] | None:
-    """Return the record of a complete run; None where it is missing, damaged or another run's."""
-    path = folder / "record.json"
-    if not path.is_file():
-        return None
+def read_plan(path: Path) -> Plan:
+    """Read the file of a plan. Errors: GitbenchError for a damaged one, or one of an earlier version."""
+    values = read_json(path)
     try:
-        record = read_json(path)
-    except GitbenchError:
-        return None
-    whole = (
-        isinstance(record, dict)
-        and record.get("run_key") == folder.name
-        and all(isinstance(record.get(part), dict) for part in ("spec", "metrics", "cost", "train"))
-        and (folder / "per_image.parquet").is_file()
-    )
-    return record if whole else None
+        _check_schema(path, values)
+        plan = from_json(Plan, {key: value for key, value in values.items() if key not in ("schema", "study")})
+        pairs = [(run.arm, run.replicate) for run in plan.runs]
+        if len(set(pairs)) < len(pairs) or not {arm for arm, _ in pairs} <= {arm.name for arm in plan.arms}:
+            raise ValueError("a run that is listed twice, or of an arm that is not listed")
+        for key in (plan.yardstick_key or "none", *(run.run_key for run in plan.runs)):
+            if not re.fullmatch(r"[\w-]+", key):  # the plan of a bundle is a stranger's
+                raise ValueError("a key that is no file name")
+        if plan.name != path.stem:
+            raise ValueError("a plan under another name")
+        return plan
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise GitbenchError(f"{path} is damaged: delete it and run the ablation again") from None
+
+
+def study_names(work_dir: str | Path) -> list[str]:
+    """Return the names of the studies in a work directory, sorted."""
+    files = (Path(work_dir) / "studies").glob("*.json")
+    return sorted(path.stem for path in files if not path.name.endswith((".proof.json", ".looks.json")))
+
+
+def open_studies(work_dir: str | Path) -> list[Study]:
+    """Open every study of a work directory, sorted by name."""
+    return [Study.open(work_dir, name) for name in study_names(existing(work_dir))]
+
+
+def existing(work_dir: str | Path) -> Path:
+    """Return a work directory that is there. Errors: GitbenchError where it is not."""
+    path = Path(work_dir)
+    if not path.is_dir():
+        raise GitbenchError(f"work directory {path} does not exist: pass --work-dir, or run an ablation first")
+    return path
+
+
+def write_if_changed(path: Path, text: str) -> None:
+    """Write a text file, unless it holds that text already."""
+    if not path.is_file() or path.read_bytes() != text.encode():
+        write_text(path, text)
+
+
+def read_predictions(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a `predictions.jsonl`. Errors: ValueError for a damaged file."""
+    # not splitlines(): a caption may hold U+2028, which JSON leaves as it is
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+    if not all(isinstance(row, dict) and {"image_id", "caption", "references"} <= set(row) for row in rows):
+        raise ValueError("a row that is no prediction")
+    return rows
+
+
+def _plan_path(work_dir: str | Path, name: str) -> Path:
+    return Path(work_dir) / "studies" / f"{name}.json"
+
+
+def _check_schema(path: Path, values: Mapping[str, Any]) -> None:
+    if isinstance(schema := values.get("schema"), int) and schema < PLAN_SCHEMA:
+        raise GitbenchError(
+            f"{path} was written by an earlier version of gitbench: use that version for it, or pass another --work-dir"
+        )
+
+
+def _read(path: Path, reader: Callable[[Path], Value]) -> Value:
+    if not path.is_file():
+        raise GitbenchError(f"{path} is missing: delete the folder {path.parent} and run again")
+    try:
+        return reader(path)
+    except (GitbenchError, OSError, ValueError):  # pandas' parser and empty-data errors are ValueErrors
+        raise _damaged(path) from None
+
+
+def _read_record(path: Path, run_key: str) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        scores = {name: float(entry["value"]) for name, entry in record["metrics"].items()}
+        whole = record["run_key"] == run_key and bool(scores) and isinstance(record["cost"], dict)
+        whole = whole and record["schema"] == RECORD_SCHEMA
+    except (ValueError, KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise _damaged(path)
+    return record
+
+
+def _damaged(path: Path) -> GitbenchError:
+    return GitbenchError(f"{path} is damaged: delete the folder {path.parent} and run again")

@@ -33,9 +33,10 @@ from gitbench.data.pretrained import description, noted_seconds, write_note
 from gitbench.errors import GitbenchError
 from gitbench.files import cache_dir
 from gitbench.models.pair_encoder import HOTTEST, PairEncoder, contrastive_loss, set_initial_values
-from gitbench.spec import ContrastiveSpec, EncoderSpec
+from gitbench.spec import ContrastiveSpec
 from gitbench.training.data import CaptionData
 from gitbench.training.schedule import warmup_cosine
+from gitbench.variants.encoder import EncoderSpec
 
 CONTRASTIVE_VERSION = 1  # raise when the same recipe would give other weights
 

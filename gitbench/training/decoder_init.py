@@ -16,7 +16,7 @@ from gitbench.errors import GitbenchError, unknown_name
 from gitbench.models.bert import initialise_from_bert, load_bert
 from gitbench.models.git import GIT
 from gitbench.registry import HOOKS
-from gitbench.spec import DecoderInitSpec
+from gitbench.variants.decoder_init import DecoderInitSpec
 
 SOURCES = ("random", "bert")
 

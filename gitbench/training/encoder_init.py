@@ -19,8 +19,8 @@ from torch import Tensor
 from gitbench.errors import GitbenchError, unknown_name
 from gitbench.models.encoder import ImageEncoder
 from gitbench.registry import HOOKS
-from gitbench.spec import EncoderSpec
 from gitbench.training.contrastive import Pretraining, Progress, pretrained_encoder
+from gitbench.variants.encoder import EncoderSpec
 
 SOURCES = ("random", "contrastive", "file")
 NAMED = 6  # tensors that an error names

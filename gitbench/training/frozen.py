@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from gitbench.models.encoder import ImageEncoder
-from gitbench.spec import EncoderSpec
+from gitbench.variants.encoder import EncoderSpec
 
 FEATURE_LIMIT = 2 * 2**30  # bytes of features held; images beyond it are encoded each time
 

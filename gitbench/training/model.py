@@ -17,8 +17,11 @@ from gitbench.models.init import initialise
 from gitbench.models.packed import PackedTexts, pack
 from gitbench.models.trie import Trie
 from gitbench.registry import MODELS, VARIANTS
-from gitbench.spec import ContrastiveSpec, DecoderInitSpec, EncoderInitSpec, EncoderTrainingSpec
+from gitbench.spec import ContrastiveSpec
 from gitbench.training.frozen import FrozenEncoder
+from gitbench.variants.decoder_init import DecoderInitSpec
+from gitbench.variants.encoder_init import EncoderInitSpec
+from gitbench.variants.encoder_training import EncoderTrainingSpec
 
 
 @MODELS.register_module()

@@ -27,13 +27,11 @@ from gitbench.errors import GitbenchError
 from gitbench.files import atomic_path, explain_os_errors, write_json
 from gitbench.models import parameter_counts
 from gitbench.models.flops import forward_flops
-from gitbench.study.config import MODEL_AXES, read_config
-from gitbench.study.store import captioned as is_captioned
+from gitbench.run_folder import RunFolder
 from gitbench.training.compile import CompileHook
 from gitbench.training.encoder_init import EncoderInitHook
 from gitbench.training.hooks import CurveHook, checkpoints, latest_checkpoint, torch_write_errors
 from gitbench.training.model import CaptionModel
-from gitbench.variants import axes
 
 CPU_THREADS = 1  # a run's threads on CPU: fixed, since the order of float sums depends on it
 
@@ -77,7 +75,7 @@ def execute(folder: Path, progress: Progress | None = None, pretraining: Pretrai
 
     Errors: GitbenchError with one line for what a user can mend; anything else is a fault of the program.
     """
-    if is_captioned(folder):
+    if RunFolder(folder).captioned:
         return
     clear_leftovers(folder)
     started = time.monotonic()
@@ -131,7 +129,7 @@ def clear_leftovers(folder: Path) -> None:
 
 def session_config(folder: Path, checkpoint: Path | None) -> Config:
     """Return the config of a run folder as this session runs it: in the folder, from a checkpoint, on this device."""
-    config = read_config(folder / "config.py")
+    config = RunFolder(folder).read_config()
     config.work_dir = str(folder)
     if checkpoint is not None:
         config.resume, config.load_from = True, str(checkpoint)
@@ -238,10 +236,4 @@ def load_run(folder: Path) -> tuple[CaptionModel, Any]:
 def _model_of(config: dict[str, Any]) -> CaptionModel:
     """Build the model that a checkpoint describes."""
     config.pop("type")
-    known = axes()
-    for axis in MODEL_AXES:
-        if axis not in config:
-            continue  # younger than the run
-        if config[axis]["type"].removeprefix(f"{axis}/") not in known[axis]:
-            config[axis]["type"] = f"{axis}/{known[axis][0]}"  # renamed since; the config holds all its values
     return CaptionModel(**config)

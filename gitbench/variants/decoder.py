@@ -11,9 +11,24 @@ and BERT has 512 positions where the official decoder has 1024; else it is as th
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
+from typing import Literal
 
-from gitbench.spec import DecoderSpec
-from gitbench.variants import add
+from gitbench.axis import Axis, Touches
+from gitbench.spec import RunSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderSpec:
+    """A text decoder over image and text tokens (official `layers/decoder.py`)."""
+
+    attention: Literal["self", "cross"] = "self"
+    layers: int
+    width: int
+    heads: int
+    ffn: int  # hidden units of the feed-forward part
+    dropout: float = 0.1
+    max_positions: int = 1024
 
 
 def decoder(attention: str, layers: int, width: int, dropout: float = 0.1, max_positions: int = 1024) -> DecoderSpec:
@@ -54,12 +69,29 @@ def bert_shaped(layers: int, width: int, heads: int, dropout: float, max_positio
     return dataclasses.replace(own, heads=heads)
 
 
+def _label(run: RunSpec, name: str) -> str:
+    one: DecoderSpec = run.variants["decoder"]
+    size = f"{one.layers} layer{'s' * (one.layers != 1)} \N{MULTIPLICATION SIGN} {one.width}"
+    wide = f", feed-forward {one.ffn}" if one.ffn != 4 * one.width else ""
+    return size + (", cross-attention" if one.attention == "cross" else "") + wide
+
+
+# Encoder and decoder share the projection between them, and the decoder's width is that of the text embedding.
+AXIS = Axis(
+    name="decoder",
+    spec=DecoderSpec,
+    doc="the text decoder: attention, layers x width",
+    label=_label,
+    touches=Touches(config=("model.decoder.*",), shapes=("decoder.*", "embedding.*", "projection.*")),
+)
+
+
 def add_size(layers: int, width: int, dropout: float = 0.1, max_positions: int = 1024) -> None:
     """Register the decoders of one size."""
     own, cross = (decoder(attention, layers, width, dropout, max_positions) for attention in ("self", "cross"))
-    add("decoder", f"self_{layers}x{width}", own)
-    add("decoder", f"cross_{layers}x{width}", cross)
-    add("decoder", f"cross_{layers}x{width}_matched", matched(cross, own))
+    AXIS.add(f"self_{layers}x{width}", own)
+    AXIS.add(f"cross_{layers}x{width}", cross)
+    AXIS.add(f"cross_{layers}x{width}_matched", matched(cross, own))
 
 
 # Small decoders carry 64 positions: longer than any caption of the small profiles, and no dead weight in the counts.
@@ -75,7 +107,7 @@ for _layers, _width in MEDIUM:
 for _layers, _width in PAPER:
     add_size(_layers, _width)
 for _layers in (1, 2):  # of MiniLM's six; small, so without dropout
-    add("decoder", f"bert_{_layers}x384", bert_shaped(_layers, 384, heads=12, dropout=0.0, max_positions=64))
-add("decoder", "bert_6x384", bert_shaped(6, 384, heads=12, dropout=0.1, max_positions=64))
+    AXIS.add(f"bert_{_layers}x384", bert_shaped(_layers, 384, heads=12, dropout=0.0, max_positions=64))
+AXIS.add("bert_6x384", bert_shaped(6, 384, heads=12, dropout=0.1, max_positions=64))
 for _layers in (6, 12):  # of bert-base's twelve
-    add("decoder", f"bert_{_layers}x768", bert_shaped(_layers, 768, heads=12, dropout=0.1, max_positions=512))
+    AXIS.add(f"bert_{_layers}x768", bert_shaped(_layers, 768, heads=12, dropout=0.1, max_positions=512))

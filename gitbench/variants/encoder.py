@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
-from gitbench.spec import EncoderSpec
-from gitbench.variants import add
+from dataclasses import dataclass
+
+from gitbench.axis import Axis, Touches
+from gitbench.spec import RunSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderSpec:
+    """A CLIP-shaped ViT (official `CLIP/model.py`): norm before the blocks, QuickGELU, all tokens kept."""
+
+    width: int
+    layers: int
+    heads: int
+    patch: int
+    image_size: int  # pixels; the grid that the position embedding is made for
+    mlp_ratio: float = 4.0
 
 
 def vit(width: int, layers: int, patch: int, image_size: int) -> EncoderSpec:
@@ -13,10 +27,22 @@ def vit(width: int, layers: int, patch: int, image_size: int) -> EncoderSpec:
     )
 
 
+def _label(run: RunSpec, name: str) -> str:
+    one: EncoderSpec = run.variants["encoder"]
+    return f"ViT, {one.layers} layer{'s' * (one.layers != 1)} \N{MULTIPLICATION SIGN} {one.width}"
+
+
+AXIS = Axis(
+    name="encoder",
+    spec=EncoderSpec,
+    doc="the image encoder: layers x width, patch, pixels",
+    label=_label,
+    touches=Touches(config=("model.encoder.*",), shapes=("encoder.*", "projection.0.weight")),
+)
 for _layers, _width in ((1, 64), (2, 64), (3, 64), (4, 96), (6, 128)):
-    add("encoder", f"vit_{_layers}x{_width}_p8_64", vit(_width, _layers, 8, 64))
+    AXIS.add(f"vit_{_layers}x{_width}_p8_64", vit(_width, _layers, 8, 64))
 for _layers, _width in ((4, 192), (8, 384), (12, 512)):
-    add("encoder", f"vit_{_layers}x{_width}_p16_128", vit(_width, _layers, 16, 128))
-add("encoder", "vit_s16", vit(384, 12, 16, 224))
-add("encoder", "vit_b16", vit(768, 12, 16, 224))
-add("encoder", "vit_l14", vit(1024, 24, 14, 224))
+    AXIS.add(f"vit_{_layers}x{_width}_p16_128", vit(_width, _layers, 16, 128))
+AXIS.add("vit_s16", vit(384, 12, 16, 224))
+AXIS.add("vit_b16", vit(768, 12, 16, 224))
+AXIS.add("vit_l14", vit(1024, 24, 14, 224))

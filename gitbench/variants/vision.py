@@ -6,10 +6,28 @@ The blurred ones are effects planted by construction: of "blurred" no shape, wor
 
 from __future__ import annotations
 
-from gitbench.spec import VisionSpec
-from gitbench.variants import add
+from dataclasses import dataclass
 
-add("vision", "sighted", VisionSpec())
-add("vision", "blind", VisionSpec(blind=True))
-add("vision", "blurred", VisionSpec(blur=16.0))
-add("vision", "unharmed", VisionSpec(blur=0.25))
+from gitbench.axis import Axis
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionSpec:
+    """What the model sees: the image, a blurred one, or nothing (the blind floor, every pixel at the mean)."""
+
+    blind: bool = False
+    blur: float = 0.0  # sigma of a Gaussian in pixels of the model's image; 0: as it is
+
+
+AXIS = Axis(
+    name="vision",
+    spec=VisionSpec,
+    doc="what the model is shown",
+    default="sighted",
+    variants={
+        "sighted": VisionSpec(),
+        "blind": VisionSpec(blind=True),
+        "blurred": VisionSpec(blur=16.0),
+        "unharmed": VisionSpec(blur=0.25),
+    },
+)

@@ -26,7 +26,8 @@ from gitbench.errors import GitbenchError
 from gitbench.files import resource
 from gitbench.launch.scheduling import launch
 from gitbench.models.git import blurred
-from gitbench.spec import VisionSpec, canonical
+from gitbench.run_key import canonical
+from gitbench.variants.vision import VisionSpec
 from gitbench.study.plan import make_plan
 from gitbench.variants import resolve
 

@@ -8,7 +8,7 @@ from helpers_model import BOS, EOS, both_attentions, texts
 from helpers_search import captioner, check, how, photos, reference_search, uncached
 
 from gitbench.errors import GitbenchError
-from gitbench.spec import VisionSpec
+from gitbench.variants.vision import VisionSpec
 
 LENGTHS = [3, 1, 5, 2, 5, 4]
 

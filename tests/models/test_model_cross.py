@@ -17,7 +17,8 @@ from gitbench.errors import GitbenchError
 from gitbench.models import build_model, parameter_counts
 from gitbench.models.git import GIT, build_decoder
 from gitbench.models.weights import to_huggingface, to_official
-from gitbench.spec import DecoderSpec, EncoderSpec
+from gitbench.variants.decoder import DecoderSpec
+from gitbench.variants.encoder import EncoderSpec
 from gitbench.variants import axes, resolve
 
 CROSS = dataclasses.replace(DECODER, attention="cross")

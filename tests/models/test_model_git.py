@@ -26,7 +26,9 @@ from gitbench.errors import GitbenchError
 from gitbench.models import build_model, parameter_counts
 from gitbench.models.flops import flops_by_part, forward_flops
 from gitbench.models.git import GIT
-from gitbench.spec import DecoderSpec, EncoderSpec, VisionSpec
+from gitbench.variants.decoder import DecoderSpec
+from gitbench.variants.encoder import EncoderSpec
+from gitbench.variants.vision import VisionSpec
 
 
 def loss_and_gradients(model, *batch, **options):

@@ -9,7 +9,8 @@ from helpers_model import DECODER, ENCODER, VOCAB
 from gitbench.models import build_model
 from gitbench.models.git import GIT
 from gitbench.models.init import initialise
-from gitbench.spec import DecoderSpec, EncoderSpec
+from gitbench.variants.decoder import DecoderSpec
+from gitbench.variants.encoder import EncoderSpec
 
 
 def made(seed, **changes):

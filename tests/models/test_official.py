@@ -22,7 +22,8 @@ from PIL import Image
 
 from gitbench.data.image_rule import official_rule
 from gitbench.models.weights import from_official, to_official
-from gitbench.spec import DecoderSpec, EncoderSpec
+from gitbench.variants.decoder import DecoderSpec
+from gitbench.variants.encoder import EncoderSpec
 
 OFFICIAL = os.environ.get("GITBENCH_OFFICIAL", "")
 pytestmark = pytest.mark.skipif(

@@ -14,7 +14,8 @@ import gitbench.models
 from gitbench.errors import GitbenchError
 from gitbench.models import GIT, build_model
 from gitbench.models.weights import from_huggingface, from_official, to_huggingface, to_official
-from gitbench.spec import DecoderSpec, EncoderSpec
+from gitbench.variants.decoder import DecoderSpec
+from gitbench.variants.encoder import EncoderSpec
 
 HEADS = {"encoder_heads": ENCODER.heads, "decoder_heads": DECODER.heads}
 

@@ -29,7 +29,9 @@ from gitbench.models.bert import load_bert
 from gitbench.profiles import PROFILES
 from gitbench.registry import MODELS
 from gitbench.report.deviations import deviations
-from gitbench.spec import Ablation, Arm, DecoderInitSpec, Profile, canonical, run_key
+from gitbench.spec import Ablation, Arm, Profile
+from gitbench.run_key import canonical, run_key
+from gitbench.variants.decoder_init import DecoderInitSpec
 from gitbench.study.bert import BERT_PATH
 from gitbench.study.config import make_config
 from gitbench.study.plan import Plan, PlannedRun, describe, make_plan, write_plan

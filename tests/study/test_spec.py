@@ -7,7 +7,8 @@ import pytest
 from gitbench.errors import GitbenchError
 from gitbench.profiles import PROFILES, get_profile
 from gitbench.seeding import derive_seed
-from gitbench.spec import RunSpec, run_key
+from gitbench.spec import RunSpec
+from gitbench.run_key import run_key
 from gitbench.variants import axes, resolve
 
 

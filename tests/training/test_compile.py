@@ -13,7 +13,8 @@ from conftest import TINY, tiny_profile
 from torch._dynamo.utils import counters
 
 from gitbench.models.git import GIT
-from gitbench.spec import DecoderSpec, EncoderSpec
+from gitbench.variants.decoder import DecoderSpec
+from gitbench.variants.encoder import EncoderSpec
 from gitbench.study.config import make_config
 from gitbench.study.plan import Plan, PlannedRun, make_plan, write_plan
 from gitbench.training import compile as compile_module

@@ -28,7 +28,8 @@ from gitbench.models.encoder import ImageEncoder
 from gitbench.models.pair_encoder import PairEncoder, contrastive_loss, set_initial_values
 from gitbench.report.costs import cost_heading, cost_names, cost_text
 from gitbench.seeding import derive_seed
-from gitbench.spec import Arm, ContrastiveSpec, EncoderSpec
+from gitbench.spec import Arm, ContrastiveSpec
+from gitbench.variants.encoder import EncoderSpec
 from gitbench.study.plan import Plan, make_plan, write_plan
 from gitbench.training.contrastive import Pretraining, pretrain, pretrained_encoder, pretrained_path
 from gitbench.training.data import CaptionData

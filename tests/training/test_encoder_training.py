@@ -18,7 +18,11 @@ from gitbench.ablations import check_ablation, load_ablation
 from gitbench.errors import GitbenchError
 from gitbench.models.encoder import ImageEncoder
 from gitbench.registry import MODELS
-from gitbench.spec import Ablation, Arm, EncoderInitSpec, EncoderSpec, EncoderTrainingSpec, run_key
+from gitbench.spec import Ablation, Arm
+from gitbench.run_key import run_key
+from gitbench.variants.encoder import EncoderSpec
+from gitbench.variants.encoder_init import EncoderInitSpec
+from gitbench.variants.encoder_training import EncoderTrainingSpec
 from gitbench.study.config import make_config
 from gitbench.study.plan import Plan, make_plan, write_plan
 from gitbench.training.frozen import FrozenEncoder

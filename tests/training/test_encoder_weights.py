@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 
 from gitbench.errors import GitbenchError
 from gitbench.models.encoder import ImageEncoder
-from gitbench.spec import Arm, EncoderSpec
+from gitbench.spec import Arm
+from gitbench.variants.encoder import EncoderSpec
 from gitbench.study.plan import make_plan, write_plan
 from gitbench.training.encoder_init import encoder_weights
 from gitbench.training.run import execute, load_run

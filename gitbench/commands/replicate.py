@@ -8,6 +8,7 @@ in every run. The planning and the comparing need no torch, the runs do.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import functools
 import hashlib
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gitbench.commands.options import work_dir_of
 from gitbench.data import content_hash, data_names, study_fingerprint
 from gitbench.data.bert_folder import described
 from gitbench.data.tasks import open_task
@@ -27,13 +29,53 @@ from gitbench.judge.noise import load_noise_floor
 from gitbench.judge.replication import Rerun, as_json, changes, compare, markdown, spread_of
 from gitbench.launch.scheduling import Outcome, prepare_images, slots, train
 from gitbench.profiles import PROFILES, SMOKE
-from gitbench.spec import Ablation, Arm, DataSpec, Profile, RunSpec, run_key
+from gitbench.run_key import run_key
+from gitbench.spec import Ablation, Arm, DataSpec, Profile, RunSpec
 from gitbench.study.bundle import Bundle, unpack
 from gitbench.study.config import Vocabulary, make_config
 from gitbench.study.plan import Plan, PlannedRun
 from gitbench.study.records import Study, load_provenance, load_record, load_study
 from gitbench.study.respec import differences, read_run, spec_of
 from gitbench.study.store import run_folder
+
+
+def add(commands: Any) -> None:
+    """Add the parser of the command."""
+    again = commands.add_parser("replicate", help="run a few runs of a bundle again and say whether they agree")
+    again.add_argument("bundle", type=Path, metavar="BUNDLE", help="an archive that `gitbench bundle` wrote")
+    again.add_argument("--sample", type=int, default=3, metavar="N", help="how many runs (default 3)")
+    again.add_argument("--seed", type=int, default=0, metavar="N", help="decides which runs (default 0)")
+    again.add_argument("--data", metavar="PATH", help="the folder of its images, where it was run on a folder")
+    again.add_argument("--work-dir", type=Path, metavar="DIR", help="where the runs are made (default: work_dirs)")
+    again.add_argument(
+        "--out", type=Path, metavar="DIR", help="where replication.json and .md go (default: beside the runs)"
+    )
+    again.add_argument("--jobs", type=int, metavar="N", help="runs at a time (default: one per CPU core or GPU share)")
+    again.add_argument("--plain", action="store_true", help="plain progress lines, no bar")
+    again.set_defaults(run=_replicate)
+
+
+def _replicate(arguments: argparse.Namespace) -> int:
+    """0: all agree; 1: one disagrees; 2: one could not be run or judged."""
+    from gitbench.judge.replication import AGREE, DISAGREE, markdown, verdict
+    from gitbench.study.bundle import open_bundle
+
+    if arguments.out is not None and arguments.out.is_file():
+        raise GitbenchError(f"--out {arguments.out} is a file: pass a folder")
+    bundle = open_bundle(arguments.bundle)
+    runs = replicate(
+        bundle,
+        work_dir_of(arguments),
+        sample=arguments.sample,
+        seed=arguments.seed,
+        data=arguments.data,
+        out=arguments.out,
+        jobs=arguments.jobs,
+        plain=arguments.plain,
+        command=f"gitbench replicate {arguments.bundle.name} --sample {arguments.sample} --seed {arguments.seed}",
+    )
+    print(markdown(bundle.study, bundle.digest, runs))
+    return {AGREE: 0, DISAGREE: 1}.get(verdict(runs), 2)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,72 @@
+"""The command `gitbench list`: ablations, arms, claims, profiles, tasks, data sets and axes. Imports no mmengine."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import Any
+
+WIDTH = 110
+
+
+def add(commands: Any) -> None:
+    """Add the parser of the command."""
+    listing = commands.add_parser("list", help="ablations, arms, claims, profiles, data sets and variants")
+    listing.set_defaults(run=_list)
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from gitbench.ablations import ablation_names, load_ablation, summary
+    from gitbench.data import data_names
+    from gitbench.profiles import PROFILES
+    from gitbench.tasks import TASKS
+    from gitbench.variants import AXES
+
+    print("ablations")
+    for name in ablation_names():
+        print(f"  {name:<20} {summary(name)}")
+        ablation = load_ablation(name)
+        for size, arms in ablation.arms.items():
+            _wrapped(f"    {size:<6} ", [f"{arm.name} ({', '.join(arm.variants.values())})" for arm in arms])
+        for claim in ablation.claims:
+            print(f"    claim  {claim.name}: {claim.says} ({claim.where})")
+    print("profiles")
+    for profile in PROFILES.values():
+        print(f"  {profile.name:<20} {profile.doc}")
+    print("tasks")
+    for name, task in TASKS.items():
+        print(f"  {name:<20} {task.doc}")
+    print("data sets")
+    for name in data_names():
+        print(f"  {name:<20} registered: needs no folder")
+    print(
+        "  FOLDER               Parquet shards ({train,val,test}*.parquet with image, captions), or COCO layout (images/ +\n"
+        "                       JSON); vqa: images/ + questions.json; read: Parquet with text; classify: with label"
+    )
+    print("axes and their variants")
+    for axis in AXES.values():
+        print(f"  {axis.name:<20} {axis.doc}")
+        for family in _families(list(axis.variants)):
+            _wrapped("    ", family)
+    return 0
+
+
+def _families(names: list[str]) -> list[list[str]]:
+    """Return names in groups whose members are alike but for their numbers: one group a line."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(re.sub(r"\d+", "#", name), []).append(name)
+    alone = [group[0] for group in groups.values() if len(group) == 1]
+    return [group for group in groups.values() if len(group) > 1] + ([alone] if alone else [])
+
+
+def _wrapped(start: str, items: list[str]) -> None:
+    """Print items after `start`, in lines of at most `WIDTH` columns that break between items."""
+    line = start
+    for place, item in enumerate(items):
+        text = item + ("," if place + 1 < len(items) else "")
+        if len(line) + len(text) > WIDTH and line.strip():
+            print(line.rstrip())
+            line = " " * len(start)
+        line += text + " "
+    print(line.rstrip())

@@ -1,0 +1,147 @@
+"""The command `gitbench report`: the report of a study or of a bundle, and with `--all` the claims board."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gitbench.commands.options import report_options, study_of, study_options, work_dir_of
+from gitbench.errors import GitbenchError
+from gitbench.files import results_folder
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from gitbench.study.store import Study
+
+
+def add(commands: Any) -> None:
+    """Add the parser of the command."""
+    report = commands.add_parser("report", help="rebuild a report from the run folders (needs no torch)")
+    report.add_argument("ablation", nargs="?", metavar="ABLATION|BUNDLE")
+    study_options(report)
+    report_options(report)
+    report.add_argument("--bundle", type=Path, metavar="FILE", help="an archive that `gitbench bundle` wrote")
+    report.add_argument(
+        "--all",
+        action="store_true",
+        help="the claims board: of all studies of --work-dir, or else of all reports under reports/results",
+    )
+    report.set_defaults(run=_report)
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    if arguments.all:
+        return _board(arguments)
+    bundle = _bundle_of(arguments)
+    if bundle is not None:
+        folder = _report_bundle(bundle, arguments.work_dir, arguments.out)
+    else:
+        folder = make_report(study_of(arguments), arguments.out, arguments.publish)
+    print(f"report: {folder / 'report.html'}")
+    return 0
+
+
+def make_report(study: Study, out: Path | None = None, publish: bool = False) -> Path:
+    """Write the report of a study and return its folder: `out`, or its place in the work directory or, to `publish` it,
+    under `reports/results`.
+
+    Every score is first put together again from what its run stored per image, and the report is kept as an interim
+    look at the study. Errors: GitbenchError for a record that says something else than its images.
+    """
+    from gitbench.report import write_report
+    from gitbench.study.verify import check_records
+
+    check_records(study)
+    verdicts = judge_and_note(study)
+    return write_report(
+        study,
+        verdicts,
+        out or _place(study, results_folder() if publish else study.work_dir / "reports"),
+        images=pictures(study),
+    )
+
+
+def judge_and_note(study: Study) -> tuple[Any, ...]:
+    """Judge a study as a report shows it, and keep the report as a look where it has other seeds than the last one."""
+    raise NotImplementedError
+
+
+def pictures(study: Study) -> dict[str, np.ndarray] | None:
+    """Return the test images that a report may show: only those of scenes, this project's own."""
+    import numpy as np
+
+    from gitbench.data import data_names
+    from gitbench.data.tasks import open_task
+    from gitbench.profiles import get_profile
+    from gitbench.tasks import task_spec
+
+    plan = study.plan
+    data = plan.data.split("+")[0].removesuffix(f"-{plan.task}")
+    if data not in data_names():
+        return None
+    source = open_task(data, "test", plan.test_images, task_spec(plan.task, get_profile(plan.profile)))
+    images = {source.image_id(index): source.image(index) for index in range(len(source))}
+    # an image as it is, a film as its frames side by side
+    return {key: each if each.ndim == 3 else np.concatenate(list(each), axis=1) for key, each in images.items()}
+
+
+def _place(study: Study, reports: Path) -> Path:
+    """Return `<reports>/<ablation>/<profile>-<data>-<machine>`."""
+    from gitbench.machine import machine_label
+
+    machines = [record["cost"].get("machine") for run in study.finished if (record := study.record(run.run_key))]
+    name = f"{study.plan.profile}-{study.plan.data}-{next(filter(None, machines), machine_label())}"
+    return reports / study.plan.ablation / name
+
+
+def _bundle_of(arguments: argparse.Namespace) -> Path | None:
+    """Return the bundle that a report is asked of (`--bundle FILE`, or FILE for ABLATION); None: a study is meant."""
+    from gitbench.study.bundle import is_bundle
+
+    if arguments.bundle is not None:
+        if arguments.ablation is not None:
+            raise GitbenchError(f"report of {arguments.ablation} or of the bundle {arguments.bundle}: name one of them")
+        return arguments.bundle
+    if arguments.ablation is None:
+        raise GitbenchError("report of what? name an ablation, or a bundle")
+    return Path(arguments.ablation) if is_bundle(arguments.ablation) else None
+
+
+def _report_bundle(path: Path, work_dir: Path | None, out: Path | None) -> Path:
+    """Unpack a bundle into `work_dir` (None: nowhere that stays) and write the report of its study."""
+    from gitbench.study.bundle import open_bundle, unpack
+    from gitbench.study.store import DEFAULT_WORK_DIR, Study
+
+    bundle = open_bundle(path)
+    if work_dir is not None:
+        unpack(bundle, work_dir)
+        return make_report(Study.open(work_dir, bundle.study), out)
+    with tempfile.TemporaryDirectory(prefix="gitbench-bundle-") as folder:
+        unpack(bundle, Path(folder))
+        study = Study.open(folder, bundle.study)
+        return make_report(study, out or _place(study, DEFAULT_WORK_DIR / "reports"))
+
+
+def _board(arguments: argparse.Namespace) -> int:
+    """Write the claims board; `--profile` and `--data` narrow it."""
+    from gitbench.report.board import rows_of_results, rows_of_work_dir, write_board
+
+    if arguments.ablation:
+        raise GitbenchError(f"--all is about every ablation: leave {arguments.ablation} out, or leave out --all")
+    results = results_folder()
+    out = arguments.out or (
+        work_dir_of(arguments) / "reports" if arguments.work_dir and not arguments.publish else results
+    )
+    rows = rows_of_work_dir(arguments.work_dir) if arguments.work_dir else rows_of_results(results, out)
+    rows = [
+        row
+        for row in rows
+        if arguments.profile in (None, row.profile) and (arguments.data is None or row.data == str(arguments.data))
+    ]
+    if not rows:
+        raise GitbenchError("no study has that --profile and --data: leave them out to see all")
+    print(f"board: {write_board(rows, out)[0]}")
+    return 0

@@ -1,0 +1,88 @@
+"""Plugins: code outside of the package that adds variants, axes, data sets, readers or metrics of its own.
+
+A plugin is a module that registers things when it is imported. It is named by `--plugin` (a module, or the path of a
+file), by an entry point of the group "gitbench.plugins" of an installed package, or it is an ablation file given by its
+path. Every process that gitbench starts imports the same ones: they are handed on in the environment.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+
+from gitbench.errors import GitbenchError
+
+GROUP = "gitbench.plugins"
+VARIABLE = "GITBENCH_PLUGINS"  # what child processes import, separated as paths are
+
+
+def load(names: Iterable[str] = ()) -> None:
+    """Import the named plugins, those of installed packages, and those that the parent process has loaded.
+
+    Errors: GitbenchError for a plugin that is not there or cannot be imported.
+    """
+    installed = [each.module for each in importlib.metadata.entry_points(group=GROUP)]
+    for name in dict.fromkeys([*installed, *_handed_on(), *names]):
+        if name.endswith(".py"):
+            load_file(Path(name))
+            hand_on(str(Path(name).resolve()))
+        else:
+            _import(name)
+            hand_on(name)
+
+
+def load_file(path: Path) -> ModuleType:
+    """Import a Python file by its path, once, and return the module."""
+    path = path.resolve()
+    name = f"gitbench_file_{path.stem}"
+    loaded = sys.modules.get(name)
+    if loaded is not None and loaded.__file__ == str(path):
+        return loaded
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise GitbenchError(f"plugin {path} is not there: pass the path of a Python file, or a module's name")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def hand_on(name: str) -> None:
+    """Let the processes that this one starts import a plugin too."""
+    os.environ[VARIABLE] = os.pathsep.join(dict.fromkeys([*_handed_on(), name]))
+
+
+def modules() -> list[str]:
+    """Return the plugins that are modules, as a run's config names them."""
+    return [name for name in _handed_on() if not name.endswith(".py")]
+
+
+def environment() -> dict[str, str]:
+    """Return what a child process needs in its environment to load the same plugins."""
+    return {VARIABLE: os.environ[VARIABLE]} if os.environ.get(VARIABLE) else {}
+
+
+def _handed_on() -> list[str]:
+    return [name for name in os.environ.get(VARIABLE, "").split(os.pathsep) if name]
+
+
+def _import(name: str) -> None:
+    try:
+        importlib.import_module(name)
+    except GitbenchError:
+        raise
+    except ModuleNotFoundError as error:
+        raise GitbenchError(f"plugin {name} is not there ({error}): check --plugin, or install it") from None
+    except Exception as error:
+        raise GitbenchError(
+            f"plugin {name} cannot be imported ({type(error).__name__}: {error}): correct it"
+        ) from error

@@ -1,0 +1,83 @@
+"""Run keys, and specs as JSON: what decides a run's result, hashed; and every value of a spec, written and read back.
+
+One rule for every field of every spec: a field at its default never enters a key, so that a field that is added later
+changes none. Fields made by `spec.unkeyed` never enter at all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from gitbench.spec import RunSpec
+
+# Enters every run key: raise it when a change alters the numbers a run produces.
+NUMERICS_VERSION = 5
+
+Spec = TypeVar("Spec")
+
+
+def run_key(spec: RunSpec, data_fingerprint: str) -> str:
+    """Hash what decides a run's result: canonical spec, data content and numerics version. 16 hex digits."""
+    payload = {"spec": canonical(spec), "data": data_fingerprint, "numerics": NUMERICS_VERSION}
+    return hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def canonical(value: Any) -> Any:
+    """Return the part of a spec that decides its result, as plain JSON values: what is keyed and not at its default."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            each.name: canonical(found)
+            for each in dataclasses.fields(value)
+            if each.metadata.get("keyed", True) and (found := getattr(value, each.name)) != default_of(each)
+        }
+    if isinstance(value, Mapping):  # a spec at its defaults says nothing: it is left out as its axis would be
+        kept = {str(key): (each, canonical(each)) for key, each in sorted(value.items())}
+        return {key: found for key, (each, found) in kept.items() if found != {} or not dataclasses.is_dataclass(each)}
+    return [canonical(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+def default_of(field: dataclasses.Field) -> Any:
+    """Return the default of a dataclass field; MISSING where it has none."""
+    return field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+
+
+def to_json(value: Any) -> Any:
+    """Return every value of a spec as plain JSON values."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {each.name: to_json(getattr(value, each.name)) for each in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_json(each) for key, each in value.items()}
+    return [to_json(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+def from_json(kind: type[Spec], values: Mapping[str, Any]) -> Spec:
+    """Build a frozen dataclass from JSON values: nested ones and tuples as its type hints say.
+
+    Errors: TypeError for unknown or missing fields, which names them.
+    """
+    hints = typing.get_type_hints(kind)
+    if unknown := sorted(set(values) - set(hints)):
+        raise TypeError(f"{kind.__name__} has no field {unknown[0]}")
+    return kind(**{name: _typed(hints[name], value) for name, value in values.items()})
+
+
+def _typed(hint: Any, value: Any) -> Any:
+    if isinstance(hint, types.UnionType):
+        return (
+            None
+            if value is None
+            else _typed(next(each for each in typing.get_args(hint) if each is not type(None)), value)
+        )
+    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+        return from_json(hint, value)  # type: ignore[arg-type]
+    if typing.get_origin(hint) is tuple and isinstance(value, (list, tuple)):
+        kinds = typing.get_args(hint)
+        each = [kinds[0]] * len(value) if kinds[-1] is Ellipsis else kinds
+        return tuple(_typed(kind, one) for kind, one in zip(each, value, strict=True))
+    return value
