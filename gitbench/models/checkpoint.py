@@ -13,7 +13,7 @@ names (`format_of`). Pickled code is never run.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,16 @@ def format_of(state: Mapping[str, Tensor]) -> str:
         f"these {len(names)} tensors ({shown}) are no GIT of gitbench, of the official code or of Hugging Face: pass "
         "the checkpoint of one of these"
     )
+
+
+def check_names(names: Iterable[str], expected: Iterable[str], problem: str, optional: str | None = None) -> None:
+    """Raise an error that begins with `problem` and lists the missing and unexpected names, if there are any."""
+    names, expected = set(names), set(expected)
+    missing, unexpected = sorted(expected - names), sorted(names - expected - {optional})
+    lists = (("missing", missing), ("unexpected", unexpected))
+    found = [f"{len(wrong)} {word} ({', '.join(wrong)})" for word, wrong in lists if wrong]
+    if found:
+        raise GitbenchError(f"{problem}: {'; '.join(found)}; check which model the file belongs to")
 
 
 def checkpoint_files(path: Path) -> list[Path]:
