@@ -119,16 +119,13 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         why = "neither a safetensors nor a PyTorch file" if type(error) is ValueError else why
         fix = "save its tensors alone, as a dict" if code else "download it again or pass another file"
         raise GitbenchError(f"{file} cannot be read as weights ({why}): {fix}") from error
-    for value in (payload, *(_entry(payload, name) for name in ("model", "state_dict"))):
-        if isinstance(value, Mapping):
-            tensors = {str(name): tensor for name, tensor in value.items() if isinstance(tensor, Tensor)}
+    outer = payload if isinstance(payload, Mapping) else {}
+    for state in (outer, outer.get("model"), outer.get("state_dict")):
+        if isinstance(state, Mapping):
+            tensors = {str(name): tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
             if tensors:
                 return tensors
     raise GitbenchError(f"{file} holds no tensors under their names: pass a checkpoint with a state dict")
-
-
-def _entry(payload: Any, name: str) -> Any:
-    return payload.get(name) if isinstance(payload, Mapping) else None
 
 
 def huggingface_config(folder: Path) -> dict[str, Any]:

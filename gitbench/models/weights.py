@@ -95,11 +95,8 @@ def _tensors(encoder_layers: int, decoder_layers: int, frames: int) -> Iterator[
         yield _Row(f"embedding.{ours}.weight", (f"{text}.{ours}.weight",), (f"git.embeddings.{theirs}.weight",))
     yield from _parts(*((ours, (f"{official}.",), (f"{hf}.",)) for ours, official, hf in _SINGLE))
     for i in range(encoder_layers):
-        ours, official, hf = (
-            f"encoder.blocks.{i}",
-            f"image_encoder.transformer.resblocks.{i}",
-            f"{_VIT}.encoder.layers.{i}",
-        )
+        ours = f"encoder.blocks.{i}"
+        official, hf = f"image_encoder.transformer.resblocks.{i}", f"{_VIT}.encoder.layers.{i}"
         separate = tuple(f"{hf}.self_attn.{part}_proj." for part in "qkv")
         yield from _parts((f"{ours}.attn.qkv", (f"{official}.attn.in_proj_",), separate))
         yield from _parts(*((f"{ours}.{a}", (f"{official}.{b}.",), (f"{hf}.{c}.",)) for a, b, c in _ENCODER_BLOCK))
