@@ -136,17 +136,13 @@ class GIT(nn.Module):
 
     def logits(self, images: Tensor, tokens: Tensor) -> Tensor:
         """Next-token logits (M, T, V) at every position of `tokens` (M, T) int64; M = N*k texts in image order, k each."""
-        return self.head(self.hidden(images, tokens))
-
-    def hidden(self, images: Tensor, tokens: Tensor) -> Tensor:
-        """Run the decoder over M = N*k texts (M, T), in image order, to (M, T, D)."""
         (count, length), rows = tokens.shape, images.shape[0]
         if not count or not rows or count % rows:
             raise GitbenchError(f"{count} texts cannot be shared out to {rows} images: pass as many for each image")
         positions, visible = end_to_end(length, count // rows, tokens.device)
         self.embedding.check_length(length)
         text = self.embedding(tokens.reshape(rows, -1), positions)
-        return self.decoder.text(text, self.image_memory(images), visible).reshape(count, length, -1)
+        return self.head(self.decoder.text(text, self.image_memory(images), visible).reshape(count, length, -1))
 
     def loss(self, images: Tensor, tokens: Tensor, need_predict: Tensor) -> Tensor:
         """Return the official loss, a scalar: KL(smoothed target || model) in nats, mean over predicted tokens.

@@ -13,6 +13,7 @@ from typing import Any
 from mmengine.config import Config
 
 from gitbench.errors import GitbenchError
+from gitbench.run_folder import RunFolder
 from gitbench.seeding import derive_seed
 from gitbench.spec import RunSpec
 from gitbench.tasks import TASKS
@@ -165,11 +166,4 @@ def _loader(spec: RunSpec, split: str) -> dict[str, Any]:
 
 def read_config(path: Path) -> Config:
     """Read a `config.py`; a damaged file gives a one-line error."""
-    try:
-        read = Config.fromfile(path, lazy_import=False)
-    except FileNotFoundError:
-        raise GitbenchError(f"{path} does not exist: pass the folder of a run") from None
-    except (SyntaxError, ValueError) as error:
-        raise GitbenchError(f"{path} is not a readable config ({error}): delete the run folder and run again") from None
-    # mmengine puts a config's text into every checkpoint, and laying it out takes 0.15 s each time
-    return Config(read.to_dict(), filename=path, format_python_code=False)
+    return RunFolder(path.parent).read_config()

@@ -1,0 +1,67 @@
+"""The folder of one run: the names of its files, and which of its states it is in.
+
+A folder passes three states: `config.py` alone (planned), `trained.json` and `predictions.jsonl` (captioned, not scored),
+and `record.json` (complete). No torch here, and mmengine is imported only where a config is read.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gitbench.errors import GitbenchError
+from gitbench.files import load_json
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+_PARTS = ("spec", "metrics", "cost", "train")  # of a record
+
+
+class RunFolder:
+    """Names the files of a run in `path`; a file need not exist yet."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.py"  # a complete mmengine config
+        self.provenance = path / "provenance.json"  # revision, packages, machine, command
+        self.lock = path / ".lock"  # held by the process that works on the run
+        self.log = path / "log.txt"  # what that process prints
+        self.curve = path / "curve.csv"  # losses by iteration
+        self.trained = path / "trained.json"  # test likelihood, losses and costs
+        self.predictions = path / "predictions.jsonl"  # one generated text a line
+        self.weights = path / "model.pth"
+        self.tokenizer = path / "tokenizer.json"
+        self.per_image = path / "per_image.parquet"  # scores of every test image
+        self.record = path / "record.json"  # written last: its presence means that the run is complete
+
+    @property
+    def captioned(self) -> bool:
+        """Whether training and captioning are done; scores may be missing."""
+        return self.trained.is_file() and self.predictions.is_file()
+
+    def completed_record(self) -> dict[str, Any] | None:
+        """Return the record of a complete run; None where it is missing, damaged or another run's."""
+        record = load_json(self.record)
+        whole = (
+            isinstance(record, dict)
+            and record.get("run_key") == self.path.name
+            and all(isinstance(record.get(part), dict) for part in _PARTS)
+            and self.per_image.is_file()
+        )
+        return record if whole else None
+
+    def read_config(self) -> Config:
+        """Read `config.py`; a missing or damaged file gives a one-line error."""
+        from mmengine.config import Config
+
+        try:
+            read = Config.fromfile(self.config, lazy_import=False)
+        except FileNotFoundError:
+            raise GitbenchError(f"{self.config} does not exist: pass the folder of a run") from None
+        except (SyntaxError, ValueError) as error:
+            raise GitbenchError(
+                f"{self.config} is not a readable config ({error}): delete the run folder and run again"
+            ) from None
+        # mmengine puts a config's text into every checkpoint, and laying it out takes 0.15 s each time
+        return Config(read.to_dict(), filename=self.config, format_python_code=False)
