@@ -14,8 +14,8 @@ import pytest
 import torch
 from conftest import TINY, tiny_profile
 from helpers_bert import hf_bert, saved
+from helpers_resume import kill_at, run_to_end
 from safetensors.torch import load_file, save_file
-from test_resume import kill_at, run_to_end
 from test_spec import spec_of
 
 import gitbench.data.bert_folder as bert_folder_module
@@ -193,7 +193,7 @@ def test_minilm_starts_a_run_whose_weights_load_without_the_package(
     with pytest.raises(GitbenchError, match="not installed"):
         bert_folder(MINILM)
     model, _ = load_run(run.folder)
-    assert model.decoder_init.path == MINILM and model.git.decoder.spec.width == 384
+    assert model.variants["decoder_init"].path == MINILM and model.git.decoder.spec.width == 384
 
 
 @pytest.mark.timeout(240)
@@ -221,7 +221,7 @@ def test_a_bert_that_has_changed_since_planning_is_refused(bert: Path, tmp_path:
 
 
 def test_a_config_by_hand_needs_a_source_and_a_path() -> None:
-    model = SimpleNamespace(decoder_init=DecoderInitSpec(source="brt"))  # type: ignore[arg-type]
+    model = SimpleNamespace(variants={"decoder_init": DecoderInitSpec(source="brt")})  # type: ignore[arg-type]
     with pytest.raises(GitbenchError, match="did you mean 'bert'"):
         DecoderInitHook().before_train(SimpleNamespace(model=model, iter=0))
     with pytest.raises(GitbenchError, match="has no path"):

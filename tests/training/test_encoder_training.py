@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import TINY, tiny_profile
-from test_resume import kill_at, run_to_end
+from helpers_resume import kill_at, run_to_end
 from test_spec import spec_of
 
 import gitbench.training.frozen as frozen
