@@ -12,7 +12,8 @@ from torch import nn
 from gitbench.errors import GitbenchError
 from gitbench.profiles import get_profile
 from gitbench.registry import MODELS, VARIANTS
-from gitbench.study.config import make_config, read_config
+from gitbench.run_folder import RunFolder
+from gitbench.study.config import make_config
 from gitbench.study.plan import make_plan
 from gitbench.training.data import CountedSampler
 from gitbench.training.optimizer import DeviceOptimWrapper, EncoderDecoderOptim, parameter_groups
@@ -112,7 +113,7 @@ def test_cfg_options_change_the_model_and_the_key(tmp_path):
 def test_a_damaged_config_gives_one_line(tmp_path):
     (tmp_path / "config.py").write_text("model = dict(")
     with pytest.raises(GitbenchError, match="not a readable config") as raised:
-        read_config(tmp_path / "config.py")
+        RunFolder(tmp_path).read_config()
     assert "\n" not in str(raised.value)
 
 
