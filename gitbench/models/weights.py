@@ -42,7 +42,6 @@ BERT_LAYER = {
     "norm2": ("output.LayerNorm",),
 }
 _OFFICIAL_HEAD, _HF_HEAD = "textual.output.weight", "output.weight"
-_HF_TEMPORAL = "git.img_temporal_embedding"
 _IGNORED = re.compile(r"image_encoder\.proj|git\.(image_encoder\.vision_model\.)?embeddings\.position_ids")
 
 
@@ -75,12 +74,11 @@ _ENCODER_BLOCK = (
 )
 
 
-def _parts(*names: tuple[str, tuple[str, ...], tuple[str, ...]]) -> Iterator[_Row]:
-    """Yield the weight and the bias of parts: ours, and the tensors that are stacked in it in either layout."""
-    for ours, official, huggingface in names:
-        for kind in ("weight", "bias"):
-            theirs = (tuple(f"{name}{kind}" for name in layout) for layout in (official, huggingface))
-            yield _Row(f"{ours}.{kind}", *theirs)
+def _part(ours: str, official: tuple[str, ...], huggingface: tuple[str, ...]) -> Iterator[_Row]:
+    """Yield the weight and the bias of one part, to whose foreign names (with their last dot) the kind is added."""
+    for kind in ("weight", "bias"):
+        names, hf_names = (tuple(f"{name}{kind}" for name in theirs) for theirs in (official, huggingface))
+        yield _Row(f"{ours}.{kind}", names, hf_names)
 
 
 def _tensors(encoder_layers: int, decoder_layers: int, frames: int) -> Iterator[_Row]:
@@ -93,22 +91,24 @@ def _tensors(encoder_layers: int, decoder_layers: int, frames: int) -> Iterator[
     yield _Row("encoder.patch_embed.proj.weight", ("image_encoder.conv1.weight",), (patches,))
     for ours, theirs in (("words", "word_embeddings"), ("positions", "position_embeddings")):
         yield _Row(f"embedding.{ours}.weight", (f"{text}.{ours}.weight",), (f"git.embeddings.{theirs}.weight",))
-    yield from _parts(*((ours, (f"{official}.",), (f"{hf}.",)) for ours, official, hf in _SINGLE))
+    for ours, theirs, hf in _SINGLE:
+        yield from _part(ours, (f"{theirs}.",), (f"{hf}.",))
     for i in range(encoder_layers):
-        ours = f"encoder.blocks.{i}"
         official, hf = f"image_encoder.transformer.resblocks.{i}", f"{_VIT}.encoder.layers.{i}"
         separate = tuple(f"{hf}.self_attn.{part}_proj." for part in "qkv")
-        yield from _parts((f"{ours}.attn.qkv", (f"{official}.attn.in_proj_",), separate))
-        yield from _parts(*((f"{ours}.{a}", (f"{official}.{b}.",), (f"{hf}.{c}.",)) for a, b, c in _ENCODER_BLOCK))
+        yield from _part(f"encoder.blocks.{i}.attn.qkv", (f"{official}.attn.in_proj_",), separate)
+        for ours, theirs, hf_part in _ENCODER_BLOCK:
+            yield from _part(f"encoder.blocks.{i}.{ours}", (f"{official}.{theirs}.",), (f"{hf}.{hf_part}.",))
     for i in range(decoder_layers):
         official, hf = f"textual.transformer.encoder.layer.{i}", f"git.encoder.layer.{i}"
         for ours, parts in BERT_LAYER.items():
-            theirs = (tuple(f"{layout}.{part}." for part in parts) for layout in (official, hf))
-            yield from _parts((f"decoder.layers.{i}.{ours}", *theirs))
+            names, hf_names = (tuple(f"{layer}.{part}." for part in parts) for layer in (official, hf))
+            yield from _part(f"decoder.layers.{i}.{ours}", names, hf_names)
     yield _Row("head_bias", ("textual.output.bias",), ("output.bias",))
     if frames:
-        names = (tuple(f"{name}.{i}" for i in range(frames)) for name in ("img_temperal_embedding", _HF_TEMPORAL))
-        yield _Row("temporal", *names, lambda x: x.reshape(1, 1, -1))
+        spellings = ("img_temperal_embedding", "git.img_temporal_embedding")
+        names, hf_names = (tuple(f"{name}.{i}" for i in range(frames)) for name in spellings)
+        yield _Row("temporal", names, hf_names, lambda x: x.reshape(1, 1, -1))
 
 
 def from_official(

@@ -193,9 +193,10 @@ def test_an_official_checkpoint_gets_berts_own_vocabulary(monkeypatch):
     assert asked == ["minilm", "bert-base-uncased"]
 
 
-def spoil(folder: Path) -> dict[str, Path]:
+@pytest.fixture(scope="module")
+def spoilt(tmp_path_factory) -> dict[str, Path]:
     """Weights that cannot be used, by what is wrong with them."""
-    folder.mkdir()
+    folder = tmp_path_factory.mktemp("spoilt")
     paths = {name: folder / name for name in ("text.pth", "cut.safetensors", "cut.pt", "list.pth", "other.pth", "none")}
     paths["text.pth"].write_text("these are no weights")
     whole = huggingface(folder / "hf") / "model.safetensors"
@@ -246,13 +247,12 @@ SPOILT = {
 
 
 @pytest.mark.parametrize("what", SPOILT)
-def test_weights_that_cannot_be_used_are_one_line(what, tmp_path, photographs, monkeypatch):
-    paths = spoil(tmp_path / "spoilt")
+def test_weights_that_cannot_be_used_are_one_line(what, spoilt, photographs, monkeypatch):
     other = train_wordpiece(["another vocabulary"], 40)
     monkeypatch.setattr(caption, "bert_base_uncased", lambda: other if what == "vocabulary" else WORDS)
     with pytest.raises(GitbenchError, match=SPOILT[what]) as error:
-        captions(photographs, paths[what])
-    assert "\n" not in str(error.value) and str(tmp_path) in str(error.value)
+        captions(photographs, spoilt[what])
+    assert "\n" not in str(error.value) and str(spoilt["none"].parent) in str(error.value)
 
 
 def test_images_that_cannot_be_used_are_one_line(tmp_path, photographs, monkeypatch, capsys):
