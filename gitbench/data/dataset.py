@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 from gitbench.data import CAPTIONS, limit_of
 from gitbench.data.base import Example
 from gitbench.data.cache import EncodedCaptions, decoded_split, encoded_split
-from gitbench.data.scenes.stream import Stream
+from gitbench.data.random_stream import Stream
 from gitbench.data.tasks import TaskSource, open_task
 from gitbench.data.tokenizer import CaptionTokenizer
 from gitbench.data.transforms import random_crop, stored_size

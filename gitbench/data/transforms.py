@@ -17,7 +17,7 @@ import math
 import numpy as np
 from PIL import Image
 
-from gitbench.data.scenes.stream import Stream
+from gitbench.data.random_stream import Stream
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)

@@ -22,7 +22,7 @@ from torch import Tensor
 from gitbench.data.bert_folder import MINILM
 from gitbench.data.dataset import prefix_ids
 from gitbench.data.image_rule import ImageRule, huggingface_rule, official_parameters, official_rule, square_rule
-from gitbench.data.readers.photos import decode_image, read_image_file
+from gitbench.data.photos import decode_image, read_image_file
 from gitbench.data.tokenizer import CaptionTokenizer, from_bert
 from gitbench.errors import GitbenchError
 from gitbench.models.checkpoint import (

@@ -16,7 +16,7 @@ from gitbench.data import cache, open_source
 from gitbench.data.base import Example
 from gitbench.data.cache import decoded_split, encoded_split
 from gitbench.data.dataset import CaptionDataset
-from gitbench.data.scenes.stream import Stream
+from gitbench.data.random_stream import Stream
 from gitbench.data.scenes.world import Scenes
 from gitbench.data.tokenizer import CaptionTokenizer, tokenizer_for
 from gitbench.data.transforms import centre_square, random_crop, stored_size

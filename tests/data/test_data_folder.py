@@ -14,7 +14,7 @@ from PIL import Image
 
 from gitbench.data import data_label, data_names, open_source, study_fingerprint
 from gitbench.data.base import clean_caption
-from gitbench.data.readers.photos import decode_image
+from gitbench.data.photos import decode_image
 from gitbench.errors import GitbenchError
 from gitbench.spec import DataSpec
 

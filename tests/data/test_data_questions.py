@@ -12,7 +12,7 @@ from helpers_data import coco, opened, photo, row, write_parquet
 
 from gitbench.data import check_source
 from gitbench.data.dataset import CaptionDataset, collate
-from gitbench.data.readers.photos import decode_image, divided, split_by_hash
+from gitbench.data.photos import decode_image, divided, split_by_hash
 from gitbench.data.tasks import Request, Text, open_task
 from gitbench.data.tokenizer import tokenizer_for
 from gitbench.errors import GitbenchError

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from gitbench.data import check_source, limit_of, open_source
 from gitbench.data.dataset import CaptionDataset, collate, permutation
-from gitbench.data.scenes.stream import Stream
+from gitbench.data.random_stream import Stream
 from gitbench.data.scenes.world import Scenes
 from gitbench.data.tokenizer import CaptionTokenizer, tokenizer_for
 from gitbench.spec import DataSpec, TextSpec

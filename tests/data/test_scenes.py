@@ -13,8 +13,8 @@ from PIL import Image
 
 from gitbench.data.scenes.draw import PAINT, render
 from gitbench.data.scenes.graph import Relation, SceneGraph, SceneObject
-from gitbench.data.scenes.language import parse_caption
 from gitbench.data.scenes.layout import DOMINANT, HIDDEN
+from gitbench.data.scenes.parse import parse_caption
 from gitbench.data.scenes.sheet import draw_contact_sheet
 from gitbench.data.scenes.words import COLOURS, SHAPES, WORDS
 from gitbench.data.scenes.world import CAPTIONS, Scenes, ceiling_caption

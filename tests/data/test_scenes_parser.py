@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from gitbench.data.random_stream import Stream
 from gitbench.data.scenes.graph import Relation, SceneGraph, SceneObject
-from gitbench.data.scenes.language import parse_caption
-from gitbench.data.scenes.stream import Stream
+from gitbench.data.scenes.parse import parse_caption
 from gitbench.data.scenes.world import Scenes
 
 

@@ -10,90 +10,73 @@ Images are looked for in `images/`, in `images/<split folder>/`, and in the fold
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from gitbench.data.readers.parquet import ALIASES
-from gitbench.data.readers.photos import PhotoSource, Row, files_below, image_folders, read_image_file, split_by_hash
+from gitbench.data.base import SPLITS
+from gitbench.data.photos import (
+    SPLIT_WORDS,
+    PhotoFileSource,
+    Row,
+    no_split,
+    read_texts_file,
+    shared_file,
+    split_by_hash,
+    split_file,
+)
 from gitbench.errors import GitbenchError
 
-_SPLIT_NAMES = {name: split for split, names in ALIASES.items() for name in names} | {"restval": "train"}
-_SINGLE = ("captions.json", "annotations.json", "dataset.json", "dataset_coco.json", "dataset_*.json")
+NEEDS = {"caption": "images/ with captions.json"}
+_PER_SPLIT = ("{}.json", "captions_{}.json", "captions_{}[0-9_-]*.json")
+_SHARED = ("captions.json", "annotations.json", "dataset.json", "dataset_coco.json", "dataset_flickr*.json")
+_SPLIT_OF = {word: split for split, words in SPLIT_WORDS.items() for word in words} | {"restval": "train"}
 
 
-def split_file(folder: Path, split: str) -> Path | None:
-    """Return the caption file of one split, if the folder has one per split."""
-    for place in (folder, folder / "annotations"):
-        for name in ALIASES[split]:
-            for pattern in (f"{name}.json", f"captions_{name}.json", f"captions_{name}[0-9_-]*.json"):
-                found = sorted(place.glob(pattern))
-                if found:
-                    return found[-1]  # the newest year
-    return None
+def fits(folder: Path, task: str) -> bool:
+    """Tell whether a folder has a caption file, of one split or of all."""
+    return shared_file(folder, _SHARED) is not None or any(split_file(folder, name, _PER_SPLIT) for name in SPLITS)
 
 
-def single_file(folder: Path) -> Path | None:
-    """Return the caption file that holds all splits."""
-    for place in (folder, folder / "annotations"):
-        for pattern in _SINGLE:
-            found = sorted(place.glob(pattern))
-            if found:
-                return found[0]
-    return None
+def open_split(folder: Path, split: str, limit: int | None, task: str) -> CocoSource:
+    """Open a split of a folder in COCO layout."""
+    if split_file(folder, split, _PER_SPLIT) is None and any(split_file(folder, name, _PER_SPLIT) for name in SPLITS):
+        raise no_split(folder, split, f"{split}.json")
+    return CocoSource(folder, split, limit)
 
 
-def hashed_split(file_name: str) -> str:
-    """Return the split of an image by its file name: about 80 % train, 10 % val, 10 % test."""
-    return split_by_hash(Path(file_name).name.encode())
-
-
-class CocoSource(PhotoSource):
+class CocoSource(PhotoFileSource):
     """One split of a COCO folder."""
 
     @property
-    def _json(self) -> tuple[Path, bool]:
-        """The caption file, and whether it holds this split alone."""
-        own = split_file(self.folder, self.split)
-        if own:
-            return own, True
-        shared = single_file(self.folder)
-        if shared is None:
-            raise GitbenchError(f"{self.folder} has no caption file for {self.split}: add {self.split}.json")
-        return shared, False
-
-    def files(self) -> Iterable[Path]:
-        images = self.folder / "images"
-        return [self._json[0], *files_below(images if images.is_dir() else self.folder)]
+    def text_file(self) -> Path:
+        path = split_file(self.folder, self.split, _PER_SPLIT) or shared_file(self.folder, _SHARED)
+        assert path is not None, "open_split has looked"
+        return path
 
     @cached_property
     def _images(self) -> list[tuple[dict[str, Any], tuple[object, ...]]]:
         """The images of the split with their captions, in the file's order."""
-        path, alone = self._json
+        path = self.text_file
+        content = read_texts_file(path)
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
             images = content["images"]
             by_image: dict[Any, list[object]] = {}
             for note in content.get("annotations", ()):
                 by_image.setdefault(note["image_id"], []).append(note["caption"])
             pairs = [(image, _captions(image, by_image)) for image in images]
             names = [_file_name(image) for image in images]
-        except (json.JSONDecodeError, UnicodeDecodeError):
-            raise GitbenchError(f"{path} is not whole JSON: write it again") from None
         except (KeyError, TypeError, AttributeError) as error:
             fix = "it needs 'images' and 'annotations', or Karpathy's 'sentences'"
             raise GitbenchError(f"{path} is not a COCO caption file ({type(error).__name__}: {error}): {fix}") from None
-        if alone:
+        if path == split_file(self.folder, self.split, _PER_SPLIT):
             return pairs
-        told = [_SPLIT_NAMES.get(str(image.get("split"))) for image in images]
-        if {"train", "val", "test"} <= set(told):
-            return [pair for pair, split in zip(pairs, told, strict=True) if split == self.split]
-        return [pair for pair, name in zip(pairs, names, strict=True) if hashed_split(name) == self.split]
+        told = [_SPLIT_OF.get(str(image.get("split"))) for image in images]
+        splits = told if set(SPLITS) <= set(told) else [split_by_hash(Path(name).name.encode()) for name in names]
+        return [pair for pair, split in zip(pairs, splits, strict=True) if split == self.split]
 
     def load_rows(self) -> list[Row]:
-        path = self._json[0]
+        path = self.text_file
         rows = []
         for image, captions in self._images:
             name = _file_name(image)
@@ -101,28 +84,11 @@ class CocoSource(PhotoSource):
             rows.append(Row(image_id=str(own), captions=captions, where=f"{path}, image {name}"))
         return rows
 
-    def _find(self, index: int) -> Path:
-        """Return where an image lies; the first candidate if it lies nowhere."""
+    def candidates(self, index: int) -> list[Path]:
         image = self._images[index][0]
         name, below = _file_name(image), str(image.get("filepath", ""))
-        candidates = [self.folder / "images" / name, self.folder / "images" / below / name, self.folder / below / name]
-        candidates += [path / name for path in self._folders]
-        return next((path for path in candidates if path.is_file()), candidates[0])
-
-    @cached_property
-    def _folders(self) -> list[Path]:
-        return image_folders(self.folder)
-
-    def raw_image(self, index: int) -> bytes:
-        return read_image_file(self._find(index), self.rows[index].where)
-
-    def check(self) -> None:
-        """Check captions and ids, and that every image file is there."""
-        super().check()
-        for index, row in enumerate(self.rows):
-            path = self._find(index)
-            if not path.is_file():
-                raise GitbenchError(f"{row.where}: image {path} is missing: add it or remove its row")
+        told = [self.folder / "images" / name, self.folder / "images" / below / name, self.folder / below / name]
+        return told + [place / name for place in self.image_folders]
 
 
 def _file_name(image: dict[str, Any]) -> str:

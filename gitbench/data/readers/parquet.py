@@ -17,18 +17,35 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from gitbench.data.base import clean_caption
-from gitbench.data.readers.photos import PhotoSource, Row, divided, read_image_file
+from gitbench.data.base import SPLITS, clean_caption
+from gitbench.data.photos import SPLIT_WORDS, PhotoSource, Row, divided, no_split, read_image_file
 from gitbench.errors import GitbenchError
 from gitbench.files import cache_dir, make_dir
 
-TASK_OF_COLUMN = {"captions": "caption", "caption": "caption", "text": "read", "label": "classify"}
-ALIASES = {"train": ("train", "training"), "val": ("val", "validation", "valid", "dev"), "test": ("test",)}
+COLUMNS = {"caption": ("captions", "caption"), "read": ("text",), "classify": ("label",)}  # the first that is there
+NEEDS = {
+    task: f"train.parquet, val.parquet and test.parquet with the columns 'image' and '{names[0]}'"
+    for task, names in COLUMNS.items()
+}
 
 
-def shards(folder: Path, split: str) -> list[Path]:
+def fits(folder: Path, task: str) -> bool:
+    """Tell whether a folder has Parquet files that are named after splits, or a single other one."""
+    return _single_shard(folder) is not None or any(_shards(folder, split) for split in SPLITS)
+
+
+def open_split(folder: Path, split: str, limit: int | None, task: str) -> ParquetSource:
+    """Open a split of a folder of Parquet files; the task decides which column is read."""
+    if not _shards(folder, split) and _single_shard(folder) is None:
+        raise no_split(folder, split, f"{split}.parquet")
+    return (
+        ParquetSource(folder, split, limit) if task == "caption" else LabelSource(folder, split, limit, COLUMNS[task])
+    )
+
+
+def _shards(folder: Path, split: str) -> list[Path]:
     """Return a split's Parquet files, also from a `data/` folder below, sorted by name."""
-    names = "|".join(ALIASES[split])
+    names = "|".join(SPLIT_WORDS[split])
     pattern = re.compile(rf"(?:{names})(?:[-_.].*)?\.parquet", re.IGNORECASE)
     for place in (folder, folder / "data"):
         found = sorted(file for file in place.glob("*.parquet") if pattern.fullmatch(file.name))
@@ -37,9 +54,9 @@ def shards(folder: Path, split: str) -> list[Path]:
     return []
 
 
-def single_shard(folder: Path) -> Path | None:
+def _single_shard(folder: Path) -> Path | None:
     """Return the only Parquet file of a folder whose files name no split."""
-    if any(shards(folder, split) for split in ALIASES):
+    if any(_shards(folder, split) for split in SPLITS):
         return None
     for place in (folder, folder / "data"):
         found = list(place.glob("*.parquet"))
@@ -51,11 +68,11 @@ def single_shard(folder: Path) -> Path | None:
 class ParquetSource(PhotoSource):
     """One split of Parquet shards."""
 
-    columns: tuple[str, ...] = ("captions", "caption")  # of the texts: the first that is there
+    columns = COLUMNS["caption"]  # of the texts
 
     def files(self) -> Iterable[Path]:
-        single = single_shard(self.folder)
-        return [single] if single else shards(self.folder, self.split)
+        single = _single_shard(self.folder)
+        return [single] if single else _shards(self.folder, self.split)
 
     @cached_property
     def _table(self) -> Any:
@@ -80,25 +97,20 @@ class ParquetSource(PhotoSource):
         finally:
             if shown:
                 datasets.enable_progress_bars()
-        self._check_columns(table.column_names, where)
+        found = set(table.column_names)
+        if "image" not in found or not found & set(self.columns):
+            fitting = [task for task, names in COLUMNS.items() if "image" in found and found & set(names)]
+            hint = f"; for these pass --task {fitting[0]}" if fitting else ""
+            needed = f"columns 'image' and '{self.columns[0]}' are needed"
+            raise GitbenchError(f"{where}: {needed}, found: {', '.join(table.column_names)}{hint}")
         if type(table.features["image"]).__name__ == "Image":
             table = table.cast_column("image", datasets.Image(decode=False))
         return table
 
-    def _check_columns(self, columns: list[str], where: str) -> None:
-        if "image" not in columns or not set(self.columns) & set(columns):
-            needed = f"columns 'image' and '{self.columns[0]}' are needed"
-            raise GitbenchError(f"{where}: {needed}, found: {', '.join(columns)}{self._other_task(columns)}")
-
-    def _other_task(self, columns: list[str]) -> str:
-        """Name the task that the columns found are for, as a hint."""
-        fitting = [task for column, task in TASK_OF_COLUMN.items() if {"image", column} <= set(columns)]
-        return f"; for these pass --task {fitting[0]}" if fitting else ""
-
     @cached_property
     def _numbers(self) -> list[int]:
         """The table's row numbers that belong to the split."""
-        if not single_shard(self.folder):
+        if not _single_shard(self.folder):
             return list(range(len(self._table)))
         keys = [_image_key(value) for value in self._table["image"]]
         splits = divided(keys, str(self.folder))
@@ -137,10 +149,10 @@ class LabelSource(ParquetSource):
     A label is text, or a number with names as `datasets.ClassLabel` stores it. Items have it as their only caption.
     """
 
-    def __init__(self, folder: Path, split: str, limit: int | None, column: str):
+    def __init__(self, folder: Path, split: str, limit: int | None, columns: tuple[str, ...]):
         super().__init__(folder, split, limit)
-        self.columns = (column,)
-        self.holds = f"{column}s"
+        self.columns = columns
+        self.holds = f"{columns[0]}s"
 
     @cached_property
     def class_names(self) -> tuple[str, ...] | None:

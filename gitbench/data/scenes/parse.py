@@ -1,6 +1,6 @@
 """Understand a caption about a scene: text in, scene graph out.
 
-Exact for every caption of the grammar in `scene_language` (a test parses thousands and finds each graph contained in
+Exact for every caption of the grammar in `scenes.language` (a test parses thousands and finds each graph contained in
 the scene's). Any other text gives what could be recognised, down to an empty graph: a model's half-broken sentence is
 scored for what it says and no exception is raised.
 
@@ -15,7 +15,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
-from gitbench.data.scenes import words as words
+from gitbench.data.scenes import words
 from gitbench.data.scenes.graph import Relation, SceneGraph, SceneObject
 
 Lexicon = dict[tuple[str, ...], tuple[Any, ...]]

@@ -1,11 +1,12 @@
-"""What data folders have in common: photographs in files, captions by people, and everything that can be wrong there.
+"""What the readers of folders share: photographs with texts by people, the split of one file, and what can be wrong.
 
-Opening a folder only looks at file names; captions are read on first use, images when they are asked for. Each fault
-of the data becomes one line that names file and row and the fix.
+Opening a folder only looks at file names; texts are read on first use, images when they are asked for. Each fault of
+the data becomes one line that names file and row and the fix.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -15,15 +16,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from gitbench.data.base import SPLITS, Example, clean_caption, content_hash, used_length
+from gitbench.data.base import SPLITS, Example, check_limit, clean_caption, content_hash
 from gitbench.errors import GitbenchError
-from gitbench.files import cache_dir, read_json, write_json
+from gitbench.files import cache_dir, load_json, write_json
 
 FINGERPRINT_VERSION = 1
+SPLIT_WORDS = {"train": ("train", "training"), "val": ("val", "validation", "valid", "dev"), "test": ("test",)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +39,9 @@ class Row:
 
 
 class PhotoSource(ABC):
-    """One split of a folder of photographs with captions, or with other texts in the classes built on this one."""
+    """One split of a folder of photographs with captions, or with other texts where a subclass says so."""
 
-    holds = "captions"
+    holds = "captions"  # or what else the texts are, for messages
 
     def __init__(self, folder: Path, split: str, limit: int | None):
         self.folder, self.split, self.limit = folder, split, limit
@@ -62,7 +65,8 @@ class PhotoSource(ABC):
         what = f"{self.folder} ({self.split})"
         if not rows:
             raise GitbenchError(f"{what} holds no images with {self.holds}: fill the split or pass other data")
-        return rows[: used_length(len(rows), self.limit, what)]
+        check_limit(self.limit, what)
+        return rows[: self.limit]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -96,17 +100,25 @@ class PhotoSource(ABC):
             seen[row.image_id] = row.where
 
     def fingerprint(self) -> str:
-        """Hash ids, cleaned captions and image bytes of all rows in use.
+        """Hash ids, cleaned texts and image bytes of all rows in use.
 
         Remembered in the cache under the files' paths, sizes and times, so that it is not computed again each time.
         """
-        if self._fingerprint is None:
-            self._fingerprint = self._remembered() or self._computed()
         return self._fingerprint
 
-    _fingerprint: str | None = None
+    @cached_property
+    def _fingerprint(self) -> str:
+        note = self._note()
+        known = load_json(note)
+        if isinstance(known, dict) and "fingerprint" in known:
+            return known["fingerprint"]
+        fingerprint = content_hash(self._content())
+        with contextlib.suppress(GitbenchError, OSError):  # a cache that cannot be written only costs time
+            write_json(note, {"fingerprint": fingerprint, "folder": str(self.folder), "split": self.split})
+        return fingerprint
 
-    def _memory(self) -> Path:
+    def _note(self) -> Path:
+        """Return the cache file that keeps the fingerprint, named after what must not have changed."""
         parts = [str(FINGERPRINT_VERSION), self.split, str(self.limit), str(self.folder.resolve())]
         parts += [] if self.holds == "captions" else [self.holds]  # one file can hold captions and labels
         for file in sorted(self.files()):
@@ -114,30 +126,53 @@ class PhotoSource(ABC):
             parts += [str(file.resolve()), str(status.st_size), str(status.st_mtime_ns)]
         return cache_dir() / "fingerprints" / f"{content_hash(parts)}.json"
 
-    def _remembered(self) -> str | None:
-        path = self._memory()
-        if not path.is_file():
-            return None
-        try:
-            value = read_json(path)
-        except GitbenchError:
-            return None  # damaged: computed again
-        return value.get("fingerprint") if isinstance(value, dict) else None
+    def _content(self) -> Iterable[str | bytes]:
+        yield str(FINGERPRINT_VERSION)
+        for index in range(len(self)):
+            yield self.image_id(index)
+            yield from self.texts_to_hash(index)
+            yield self.raw_image(index)
 
-    def _computed(self) -> str:
-        def parts() -> Iterable[str | bytes]:
-            yield str(FINGERPRINT_VERSION)
-            for index in range(len(self)):
-                yield self.image_id(index)
-                yield from self.texts_to_hash(index)
-                yield self.raw_image(index)
 
-        fingerprint = content_hash(parts())
-        try:
-            write_json(self._memory(), {"fingerprint": fingerprint, "folder": str(self.folder), "split": self.split})
-        except (GitbenchError, OSError):
-            return fingerprint  # a cache that cannot be written only costs time
-        return fingerprint
+class PhotoFileSource(PhotoSource):
+    """A split whose texts stand in a JSON file and whose photographs are files, in `images/` or the folder itself."""
+
+    @property
+    @abstractmethod
+    def text_file(self) -> Path:
+        """The JSON file; a folder without one for the split raises GitbenchError."""
+
+    @abstractmethod
+    def candidates(self, index: int) -> list[Path]:
+        """Return where an image may lie, the likeliest first."""
+
+    def files(self) -> Iterable[Path]:
+        images = self.folder / "images"
+        tree = os.walk(images if images.is_dir() else self.folder, followlinks=True)
+        return [self.text_file, *(Path(base) / name for base, _, names in tree for name in names)]
+
+    @cached_property
+    def image_folders(self) -> list[Path]:
+        """Where images are looked for: `images/`, its subfolders by name, and the folder itself."""
+        images = self.folder / "images"
+        below = sorted(path for path in images.iterdir() if path.is_dir()) if images.is_dir() else []
+        return [images, *below, self.folder]
+
+    def image_path(self, index: int) -> Path:
+        """Return where an image lies; the first candidate if it lies nowhere."""
+        candidates = self.candidates(index)
+        return next((path for path in candidates if path.is_file()), candidates[0])
+
+    def raw_image(self, index: int) -> bytes:
+        return read_image_file(self.image_path(index), self.rows[index].where)
+
+    def check(self) -> None:
+        """Check texts and ids, and that every image file is there."""
+        super().check()
+        for index, row in enumerate(self.rows):
+            path = self.image_path(index)
+            if not path.is_file():
+                raise _missing(path, row.where)
 
 
 def decode_image(data: bytes, where: str) -> np.ndarray:
@@ -162,16 +197,52 @@ def read_image_file(path: Path, where: str) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise GitbenchError(f"{where}: image {path} is missing: add it or remove its row") from None
+        raise _missing(path, where) from None
     except OSError as error:
         raise GitbenchError(f"{where}: image {path} cannot be read ({error.strerror}): check the file") from None
 
 
-def image_folders(folder: Path) -> list[Path]:
-    """Return where images are looked for: `images/`, its subfolders by name, and the folder itself."""
-    images = folder / "images"
-    below = sorted(path for path in images.iterdir() if path.is_dir()) if images.is_dir() else []
-    return [images, *below, folder]
+def _missing(path: Path, where: str) -> GitbenchError:
+    return GitbenchError(f"{where}: image {path} is missing: add it or remove its row")
+
+
+# ---- files of texts and their splits ----------------------------------------------------------------------------
+
+
+def split_file(folder: Path, split: str, patterns: tuple[str, ...]) -> Path | None:
+    """Return the file of one split, in the folder or its `annotations/`: `{}` in a pattern stands for the split's name."""
+    for place in (folder, folder / "annotations"):
+        for word in SPLIT_WORDS[split]:
+            for pattern in patterns:
+                if found := sorted(place.glob(pattern.format(word))):
+                    return found[-1]  # the newest year
+    return None
+
+
+def shared_file(folder: Path, patterns: tuple[str, ...]) -> Path | None:
+    """Return the file that holds all splits, in the folder or its `annotations/`."""
+    found = (sorted(place.glob(one)) for place in (folder, folder / "annotations") for one in patterns)
+    return next((files[0] for files in found if files), None)
+
+
+def read_texts_file(path: Path) -> Any:
+    """Return the content of a JSON file of texts."""
+    content = load_json(path)
+    if content is None:
+        raise GitbenchError(f"{path} is missing or not whole JSON: write it again")
+    return content
+
+
+def no_split(folder: Path, split: str, wanted: str) -> GitbenchError:
+    """Build the error for a folder that lacks a split: `wanted` names the file to add."""
+    return GitbenchError(f"{folder} has no {split} split: add {wanted}; found: {listing(folder)}")
+
+
+def listing(folder: Path, most: int = 8) -> str:
+    """Name what lies in a folder, for error messages."""
+    names = sorted(path.name + ("/" if path.is_dir() else "") for path in folder.iterdir())
+    shown = ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return shown or "nothing"
 
 
 def split_by_hash(key: bytes) -> str:
@@ -191,8 +262,3 @@ def divided(keys: Iterable[bytes], where: str) -> dict[bytes, str]:
             largest = Counter(splits.values()).most_common(1)[0][0]
             splits[[key for key in ordered if splits[key] == largest][-1]] = split
     return splits
-
-
-def files_below(folder: Path) -> list[Path]:
-    """Return all files of a folder tree, without following it out of the folder by name."""
-    return [Path(base) / name for base, _, names in os.walk(folder, followlinks=True) for name in names]
