@@ -21,7 +21,7 @@ from typing import TypeVar
 import numpy as np
 
 from gitbench.data.base import Source, Text, content_hash, texts_of
-from gitbench.data.transforms import centre_square
+from gitbench.data.image_processor import square_processor
 from gitbench.data.wordpiece import CaptionTokenizer
 from gitbench.errors import GitbenchError
 from gitbench.files import atomic_path, cache_dir, make_dir
@@ -138,20 +138,19 @@ def _chunks(source: Source, size: int) -> Iterator[np.ndarray]:
     """Yield the images of a split in order, a chunk at a time; photographs are decoded by a few threads."""
     draw = getattr(source, "render", None)
     frames: int = getattr(source, "frame_count", 0)
+    square = square_processor(size).resized
     step = max(1, _CHUNK // frames) if frames else _CHUNK
 
     def one(index: int) -> np.ndarray:
         if frames:
             return source.frames(index, frames, size)  # type: ignore[attr-defined]
-        return draw(index, size) if draw else centre_square(source.image(index), size)
+        return draw(index, size) if draw else square(source.image(index))
 
-    for start in range(0, len(source), step):
-        indices = range(start, min(start + step, len(source)))
-        if draw:  # drawing is Python: threads would not help
-            yield np.stack([one(index) for index in indices])
-        else:
-            with ThreadPoolExecutor(4) as pool:
-                yield np.stack(list(pool.map(one, indices)))
+    with ThreadPoolExecutor(4) as pool:
+        for start in range(0, len(source), step):
+            indices = range(start, min(start + step, len(source)))
+            # drawing is Python: threads would not help
+            yield np.stack(list(map(one, indices) if draw else pool.map(one, indices)))
 
 
 # ---- texts ------------------------------------------------------------------------------------------------------

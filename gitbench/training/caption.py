@@ -1,7 +1,7 @@
 """Caption image files with a checkpoint: a finished run's, an official one, or one of Hugging Face.
 
 What a checkpoint is, is found out from the names of its tensors (`gitbench.models.checkpoint`). Each format is given
-its photographs in its own way (`gitbench.data.image_rule`) and its own tokenizer; the search is the official one for
+its photographs in its own way (`gitbench.data.image_processor`) and its own tokenizer; the search is the official one for
 all three. As in the official code, a question is cut to 40 tokens and then to its last 38, and stands between [CLS] and
 the answer; a single image shown to a video model gets no temporal embedding, frames of a video do.
 
@@ -21,7 +21,13 @@ from torch import Tensor
 
 from gitbench.data.bert_folder import MINILM
 from gitbench.data.dataset import prefix_ids
-from gitbench.data.image_rule import ImageRule, huggingface_rule, official_parameters, official_rule, square_rule
+from gitbench.data.image_processor import (
+    ImageProcessor,
+    huggingface_processor,
+    official_parameters,
+    official_processor,
+    square_processor,
+)
 from gitbench.data.photos import decode_image, read_image_file
 from gitbench.data.tokenizer import CaptionTokenizer, from_bert
 from gitbench.errors import GitbenchError
@@ -52,7 +58,7 @@ class Captioner:
     kind: str  # "gitbench", "official" or "huggingface"
     git: GIT
     tokenizer: CaptionTokenizer
-    rule: ImageRule
+    rule: ImageProcessor
     generation: dict[str, Any]  # arguments of `GIT.generate`
 
     def caption(self, images: Tensor, beam_size: int = 4, question: str | None = None) -> str:
@@ -93,7 +99,7 @@ def _own(file: Path, state: dict[str, Tensor], tokenizer: CaptionTokenizer | Non
     _check_vocabulary(state.get("embedding.words.weight"), tokenizer)
     _check_ids(model.git, tokenizer)
     git = model.git.float()
-    rule = square_rule(git.encoder.spec.image_size)
+    rule = square_processor(git.encoder.spec.image_size)
     return Captioner(kind=GITBENCH, git=git, tokenizer=tokenizer, rule=rule, generation=dict(model.generation))
 
 
@@ -108,7 +114,7 @@ def _official(file: Path, state: dict[str, Tensor], tokenizer: CaptionTokenizer 
             f"{file} has temporal embeddings for {git.num_frames} frames and its parameter.yaml says {frames}: the two "
             "are of different models"
         )
-    rule = official_rule(parameters, git.encoder.spec.image_size)
+    rule = official_processor(parameters, git.encoder.spec.image_size)
     return Captioner(kind=OFFICIAL, git=git, tokenizer=tokenizer, rule=rule, generation={"max_length": MOST_TOKENS})
 
 
@@ -125,7 +131,7 @@ def _huggingface(file: Path, state: dict[str, Tensor], tokenizer: CaptionTokeniz
         decoder_heads=config.get("num_attention_heads"),
         **_ids(tokenizer),
     ).float()
-    rule = huggingface_rule(folder, git.encoder.spec.image_size)
+    rule = huggingface_processor(folder, git.encoder.spec.image_size)
     return Captioner(kind=HUGGINGFACE, git=git, tokenizer=tokenizer, rule=rule, generation={"max_length": MOST_TOKENS})
 
 
