@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gitbench.data import content_hash, data_names, study_fingerprint
+from gitbench.data import content_hash, data_names
 from gitbench.data.bert_folder import described
-from gitbench.data.tasks import open_task
+from gitbench.data.tasks import open_task, study_fingerprint
 from gitbench.data.tokenizer import tokenizer_for
 from gitbench.errors import GitbenchError
 from gitbench.files import write_json, write_text

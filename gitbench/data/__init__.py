@@ -15,8 +15,8 @@ from gitbench.errors import GitbenchError, unknown_name
 from gitbench.spec import DataSpec, TaskSpec
 
 __all__ = [
-    "CAPTIONS", "SPLITS", "Example", "Source", "check_source", "data_label", "data_names", "limit_of", "open_source",
-    "register", "study_fingerprint",
+    "CAPTIONS", "SPLITS", "Example", "Source", "check_source", "content_hash", "data_label", "data_names", "limit_of",
+    "open_source", "register",
 ]  # fmt: skip
 
 OpenSplit = Callable[[str, str, int | None], Source]
@@ -78,13 +78,6 @@ def data_label(data: str) -> str:
 def limit_of(spec: DataSpec, split: str) -> int | None:
     """Return how many images of a split a spec takes (None: all)."""
     return {"train": spec.train_images, "val": spec.val_images, "test": spec.test_images}[split]
-
-
-def study_fingerprint(data: str, spec: DataSpec, task: TaskSpec = CAPTIONS) -> str:
-    """Hash the content of the three splits as used. Enters every run key; image size and crops are in the spec."""
-    from gitbench.data.tasks import open_task
-
-    return content_hash([open_task(data, split, limit_of(spec, split), task).fingerprint() for split in SPLITS])
 
 
 def check_source(source: Source) -> None:

@@ -24,13 +24,13 @@ from typing import Any
 
 import numpy as np
 
-from gitbench.data import open_source
+from gitbench.data import CAPTIONS, limit_of, open_source
 from gitbench.data.base import SPLITS, Example, Question, Source, Text, check_split, content_hash
 from gitbench.data.scenes.signs import scenes_with_a_sign, word_of
 from gitbench.data.scenes.words import WORDS
 from gitbench.data.scenes.world import Scenes
 from gitbench.errors import GitbenchError
-from gitbench.spec import TaskSpec
+from gitbench.spec import DataSpec, TaskSpec
 from gitbench.tasks import get_task
 
 TASKS_VERSION = 1  # raise when the same data would give other texts
@@ -205,3 +205,8 @@ def _check_frames(task: TaskSpec) -> None:
         raise GitbenchError(f"a film of {task.frames} frames shows nothing: give --task video at least 1 frame")
     if task.name != "video" and task.frames:
         raise GitbenchError(f"--task {task.name} has still images and takes no frames: leave them out or use video")
+
+
+def study_fingerprint(data: str, spec: DataSpec, task: TaskSpec = CAPTIONS) -> str:
+    """Hash the content of the three splits as used. Enters every run key; image size and crops are in the spec."""
+    return content_hash([open_task(data, split, limit_of(spec, split), task).fingerprint() for split in SPLITS])

@@ -23,9 +23,8 @@ from gitbench.data import (
     data_label,
     data_names,
     limit_of,
-    study_fingerprint,
 )
-from gitbench.data.tasks import TaskSource, open_task
+from gitbench.data.tasks import TaskSource, open_task, study_fingerprint
 from gitbench.data.tokenizer import CaptionTokenizer, tokenizer_for
 from gitbench.errors import GitbenchError, unknown_name
 from gitbench.files import write_text

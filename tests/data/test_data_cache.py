@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import errno
-import os
-import subprocess
-import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers_data import TEXT, printed_by
 from PIL import Image
 
 from gitbench.data import cache, open_source
 from gitbench.data.base import Example
 from gitbench.data.cache import decoded_split, encoded_split
 from gitbench.data.dataset import CaptionDataset
+from gitbench.data.image_processor import square_processor
 from gitbench.data.random_stream import Stream
 from gitbench.data.scenes.world import Scenes
 from gitbench.data.tokenizer import CaptionTokenizer, tokenizer_for
-from gitbench.data.transforms import centre_square, random_crop, stored_size
+from gitbench.data.transforms import random_crop, stored_size
 from gitbench.errors import GitbenchError
-from gitbench.spec import DataSpec, TextSpec
-
-ROOT = Path(__file__).parents[2]
-TEXT = TextSpec(vocab_size=300, max_tokens=16)
+from gitbench.spec import DataSpec
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +66,7 @@ def test_photographs_are_stored_as_the_test_transform_makes_them() -> None:
     stored = decoded_split(Words(), 20)
     assert stored.shape == (2, 20, 20, 3) and stored.dtype == np.uint8
     for index in (0, 1):
-        assert np.array_equal(stored[index], centre_square(Words().image(index), 20))
+        assert np.array_equal(stored[index], square_processor(20).resized(Words().image(index)))
 
 
 @pytest.mark.parametrize("shape", [(30, 41), (41, 30), (20, 20), (7, 99), (33, 32), (64, 20)])
@@ -78,7 +75,7 @@ def test_the_test_transform_is_torchvisions(shape: tuple[int, int]) -> None:
 
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
     expected = CenterCrop(20)(Resize(20, InterpolationMode.BICUBIC)(Image.fromarray(image)))
-    assert np.array_equal(centre_square(image, 20), np.asarray(expected))
+    assert np.array_equal(square_processor(20).resized(image), np.asarray(expected))
 
 
 def test_a_crop_is_cut_before_it_is_resized() -> None:
@@ -94,10 +91,8 @@ def test_a_crop_is_cut_before_it_is_resized() -> None:
 
 def test_crops_cover_the_area_asked_for() -> None:
     marked = np.arange(50, dtype=np.uint8)[:, None, None] * np.ones((1, 50, 3), dtype=np.uint8)
-    sides = []
-    for number in range(200):
-        cut = random_crop(marked, 50, (0.64, 1.0), Stream("crop", number))
-        sides.append(int(cut.max()) - int(cut.min()) + 1)
+    cuts = [random_crop(marked, 50, (0.64, 1.0), Stream("crop", number)) for number in range(200)]
+    sides = [int(cut.max()) - int(cut.min()) + 1 for cut in cuts]
     assert 39 <= min(sides) <= 42 and max(sides) == 50
 
 
@@ -128,11 +123,9 @@ def test_processes_that_start_together_build_one_file(tmp_path: Path) -> None:
         "from gitbench.data.cache import decoded_split; from gitbench.data.scenes.world import Scenes; import hashlib\n"
         "print(hashlib.sha256(decoded_split(Scenes('scenes', 'test', 60), 32).tobytes()).hexdigest())"
     )
-    env = {**os.environ, "GITBENCH_CACHE": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    runs = [
-        subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, text=True) for _ in range(3)
-    ]
-    assert len({run.communicate()[0] for run in runs}) == 1 and all(run.returncode == 0 for run in runs)
+    with ThreadPoolExecutor(3) as pool:
+        printed = list(pool.map(lambda _: printed_by(code, GITBENCH_CACHE=str(tmp_path)), range(3)))
+    assert len(set(printed)) == 1
     left = [path.name for path in (tmp_path / "images").iterdir() if not path.name.endswith(".lock")]
     assert len(left) == 1 and left[0].endswith(".npy")
 
