@@ -31,11 +31,13 @@ SPLIT_WORDS = {"train": ("train", "training"), "val": ("val", "validation", "val
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """An image's id and its captions (or its one label) as they stand in the file."""
+    """An image's id and its texts (captions, a label, questions) as they stand in the file."""
 
     image_id: str
-    captions: tuple[object, ...]
+    texts: tuple[object, ...]
     where: str  # for error messages: file and row
+    file: str = ""  # name of the image file, where images are files
+    subfolder: str = ""  # where the data say that it lies
 
 
 class PhotoSource(ABC):
@@ -77,9 +79,9 @@ class PhotoSource(ABC):
     def example(self, index: int) -> Example:
         """Return the cleaned captions of an item."""
         row = self.rows[index]
-        if not row.captions:
+        if not row.texts:
             raise GitbenchError(f"{row.where}: the image has no caption: add one or remove the row")
-        return Example(image_id=row.image_id, captions=tuple(clean_caption(text, row.where) for text in row.captions))
+        return Example(image_id=row.image_id, captions=tuple(clean_caption(text, row.where) for text in row.texts))
 
     def texts_to_hash(self, index: int) -> Iterable[str]:
         """Return the cleaned texts of an item that enter the fingerprint."""
@@ -135,16 +137,18 @@ class PhotoSource(ABC):
 
 
 class PhotoFileSource(PhotoSource):
-    """A split whose texts stand in a JSON file and whose photographs are files, in `images/` or the folder itself."""
+    """A split whose texts stand in a JSON file and whose photographs are files, in `images/` or the folder itself.
 
-    @property
-    @abstractmethod
-    def text_file(self) -> Path:
-        """The JSON file; a folder without one for the split raises GitbenchError."""
+    A folder without a file for the split (None) raises GitbenchError.
+    """
 
-    @abstractmethod
-    def candidates(self, index: int) -> list[Path]:
-        """Return where an image may lie, the likeliest first."""
+    ending = ".json"  # of the file's name after the split's, for the message
+
+    def __init__(self, folder: Path, split: str, limit: int | None, text_file: Path | None):
+        super().__init__(folder, split, limit)
+        if text_file is None:
+            raise no_split(folder, split, f"{split}{self.ending}")
+        self.text_file = text_file
 
     def files(self) -> Iterable[Path]:
         images = self.folder / "images"
@@ -159,9 +163,10 @@ class PhotoFileSource(PhotoSource):
         return [images, *below, self.folder]
 
     def image_path(self, index: int) -> Path:
-        """Return where an image lies; the first candidate if it lies nowhere."""
-        candidates = self.candidates(index)
-        return next((path for path in candidates if path.is_file()), candidates[0])
+        """Return where an image lies; in `images/` if it lies nowhere."""
+        row, images = self.rows[index], self.folder / "images"
+        places = [images, images / row.subfolder, self.folder / row.subfolder, *self.image_folders]
+        return next((place / row.file for place in places if (place / row.file).is_file()), images / row.file)
 
     def raw_image(self, index: int) -> bytes:
         return read_image_file(self.image_path(index), self.rows[index].where)

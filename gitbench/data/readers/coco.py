@@ -10,7 +10,6 @@ Images are looked for in `images/`, in `images/<split folder>/`, and in the fold
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from gitbench.data.photos import (
     SPLIT_WORDS,
     PhotoFileSource,
     Row,
-    no_split,
     read_texts_file,
     shared_file,
     split_by_hash,
@@ -35,28 +33,25 @@ _SPLIT_OF = {word: split for split, words in SPLIT_WORDS.items() for word in wor
 
 def fits(folder: Path, task: str) -> bool:
     """Tell whether a folder has a caption file, of one split or of all."""
-    return shared_file(folder, _SHARED) is not None or any(split_file(folder, name, _PER_SPLIT) for name in SPLITS)
+    return any(_caption_file(folder, split) for split in SPLITS)
 
 
 def open_split(folder: Path, split: str, limit: int | None, task: str) -> CocoSource:
     """Open a split of a folder in COCO layout."""
-    if split_file(folder, split, _PER_SPLIT) is None and any(split_file(folder, name, _PER_SPLIT) for name in SPLITS):
-        raise no_split(folder, split, f"{split}.json")
-    return CocoSource(folder, split, limit)
+    return CocoSource(folder, split, limit, _caption_file(folder, split))
+
+
+def _caption_file(folder: Path, split: str) -> Path | None:
+    """Return the caption file of a split: its own, or where no split has one, that of all splits."""
+    if any(split_file(folder, name, _PER_SPLIT) for name in SPLITS):
+        return split_file(folder, split, _PER_SPLIT)
+    return shared_file(folder, _SHARED)
 
 
 class CocoSource(PhotoFileSource):
     """One split of a COCO folder."""
 
-    @property
-    def text_file(self) -> Path:
-        path = split_file(self.folder, self.split, _PER_SPLIT) or shared_file(self.folder, _SHARED)
-        assert path is not None, "open_split has looked"
-        return path
-
-    @cached_property
-    def _images(self) -> list[tuple[dict[str, Any], tuple[object, ...]]]:
-        """The images of the split with their captions, in the file's order."""
+    def load_rows(self) -> list[Row]:
         path = self.text_file
         content = read_texts_file(path)
         try:
@@ -64,38 +59,26 @@ class CocoSource(PhotoFileSource):
             by_image: dict[Any, list[object]] = {}
             for note in content.get("annotations", ()):
                 by_image.setdefault(note["image_id"], []).append(note["caption"])
-            pairs = [(image, _captions(image, by_image)) for image in images]
-            names = [_file_name(image) for image in images]
+            rows = [_row(image, by_image, path) for image in images]
         except (KeyError, TypeError, AttributeError) as error:
             fix = "it needs 'images' and 'annotations', or Karpathy's 'sentences'"
             raise GitbenchError(f"{path} is not a COCO caption file ({type(error).__name__}: {error}): {fix}") from None
-        if path == split_file(self.folder, self.split, _PER_SPLIT):
-            return pairs
+        if path != shared_file(self.folder, _SHARED):
+            return rows
         told = [_SPLIT_OF.get(str(image.get("split"))) for image in images]
-        splits = told if set(SPLITS) <= set(told) else [split_by_hash(Path(name).name.encode()) for name in names]
-        return [pair for pair, split in zip(pairs, splits, strict=True) if split == self.split]
-
-    def load_rows(self) -> list[Row]:
-        path = self.text_file
-        rows = []
-        for image, captions in self._images:
-            name = _file_name(image)
-            own = image.get("cocoid", image.get("id", image.get("imgid", name)))
-            rows.append(Row(image_id=str(own), captions=captions, where=f"{path}, image {name}"))
-        return rows
-
-    def candidates(self, index: int) -> list[Path]:
-        image = self._images[index][0]
-        name, below = _file_name(image), str(image.get("filepath", ""))
-        told = [self.folder / "images" / name, self.folder / "images" / below / name, self.folder / below / name]
-        return told + [place / name for place in self.image_folders]
+        splits = told if set(SPLITS) <= set(told) else [split_by_hash(Path(row.file).name.encode()) for row in rows]
+        return [row for row, split in zip(rows, splits, strict=True) if split == self.split]
 
 
-def _file_name(image: dict[str, Any]) -> str:
-    return str(image["file_name"] if "file_name" in image else image["filename"])
-
-
-def _captions(image: dict[str, Any], by_image: dict[Any, list[object]]) -> tuple[object, ...]:
-    if "sentences" in image:
-        return tuple(sentence["raw"] for sentence in image["sentences"])
-    return tuple(by_image.get(image["id"], ()))
+def _row(image: dict[str, Any], by_image: dict[Any, list[object]], path: Path) -> Row:
+    name = str(image["file_name"] if "file_name" in image else image["filename"])
+    own = image.get("cocoid", image.get("id", image.get("imgid", name)))
+    karpathy = "sentences" in image
+    said = [sentence["raw"] for sentence in image["sentences"]] if karpathy else by_image.get(image["id"], [])
+    return Row(
+        image_id=str(own),
+        texts=tuple(said),
+        where=f"{path}, image {name}",
+        file=name,
+        subfolder=str(image.get("filepath", "")),
+    )

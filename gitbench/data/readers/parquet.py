@@ -124,7 +124,7 @@ class ParquetSource(PhotoSource):
         for number in self._numbers:
             where = f"{self.folder} ({self.split}), row {number}"
             name = f"{self.split}-{number}" if ids is None or ids[number] is None else str(ids[number])
-            rows.append(Row(image_id=name, captions=self.read_texts(texts[number], where), where=where))
+            rows.append(Row(image_id=name, texts=self.read_texts(texts[number], where), where=where))
         return rows
 
     def read_texts(self, value: Any, where: str) -> tuple[object, ...]:
@@ -175,7 +175,7 @@ class LabelSource(ParquetSource):
 
     def labels(self) -> set[str]:
         """Return the labels of the split: all names of a ClassLabel, else those that occur."""
-        return set(self.class_names or (str(row.captions[0]) for row in self.rows))
+        return set(self.class_names or (str(row.texts[0]) for row in self.rows))
 
 
 def _image_key(value: Any) -> bytes:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from gitbench.data.base import SPLITS, Example, Question, clean_caption
-from gitbench.data.photos import PhotoFileSource, Row, divided, no_split, read_texts_file, shared_file, split_file
+from gitbench.data.photos import PhotoFileSource, Row, divided, read_texts_file, shared_file, split_file
 from gitbench.errors import GitbenchError
 
 NEEDS = {"vqa": "images/ with questions.json or train_questions.json, val_questions.json and test_questions.json"}
@@ -52,9 +52,7 @@ def fits(folder: Path, task: str) -> bool:
 
 def open_split(folder: Path, split: str, limit: int | None, task: str) -> QuestionSource:
     """Open a split of a folder of questions."""
-    if _question_file(folder, split) is None:
-        raise no_split(folder, split, f"{split}_questions.json")
-    return QuestionSource(folder, split, limit)
+    return QuestionSource(folder, split, limit, _question_file(folder, split))
 
 
 def _question_file(folder: Path, split: str) -> Path | None:
@@ -69,38 +67,27 @@ class QuestionSource(PhotoFileSource):
     """One split of a folder of questions."""
 
     holds = "questions"
-
-    @property
-    def text_file(self) -> Path:
-        path = _question_file(self.folder, self.split)
-        assert path is not None, "open_split has looked"
-        return path
+    ending = "_questions.json"
 
     def files(self) -> Iterable[Path]:
         answers = _answer_file(self.text_file)
         return [*super().files(), *([answers] if answers is not None and answers.is_file() else [])]
 
-    @cached_property
-    def _groups(self) -> list[list[Entry]]:
-        """The questions of the split, by image."""
+    def load_rows(self) -> list[Row]:
         path = self.text_file
         groups: dict[str | int, list[Entry]] = {}
         for entry in _read(path):
             groups.setdefault(entry.image, []).append(entry)
-        if path.name == "questions.json":
-            splits = divided((_key(image) for image in groups), str(path))
-            groups = {image: group for image, group in groups.items() if splits[_key(image)] == self.split}
-        return list(groups.values())
-
-    def load_rows(self) -> list[Row]:
-        path = self.text_file
-        images = [group[0].image for group in self._groups]
-        return [Row(image_id=str(image), captions=(), where=f"{path}, image {image}") for image in images]
+        splits = divided(map(_key, groups), str(path)) if path.name == "questions.json" else {}
+        return [
+            Row(image_id=str(image), texts=tuple(group), where=f"{path}, image {image}", file=self._file(image))
+            for image, group in groups.items()
+            if splits.get(_key(image), self.split) == self.split
+        ]
 
     def asked(self, index: int) -> tuple[Question, ...]:
         """Return the cleaned questions about an item."""
-        self.image_id(index)  # the limit holds
-        return tuple(_question(entry) for entry in self._groups[index])
+        return tuple(_question(entry) for entry in self.rows[index].texts if isinstance(entry, Entry))
 
     def example(self, index: int) -> Example:
         """Return an item's questions, each with the answer that is learned; there are no captions."""
@@ -111,33 +98,30 @@ class QuestionSource(PhotoFileSource):
         for question in self.asked(index):
             yield from (question.question_id, question.text, question.answer, *question.answers)
 
-    def candidates(self, index: int) -> list[Path]:
-        image = self._groups[index][0].image
-        if isinstance(image, int):
-            return [self._by_number.get(image, self.folder / "images" / f"{image:012d}.jpg")]
-        return [place / image for place in self.image_folders]
+    def _file(self, image: str | int) -> str:
+        """Return the name of an image's file, or its path where only a number is known."""
+        return image if isinstance(image, str) else str(self._by_number.get(image, f"{image:012d}.jpg"))
 
     @cached_property
     def _by_number(self) -> dict[int, Path]:
-        """Image files by the number that their names end in."""
+        """The absolute paths of image files by the number that their names end in."""
         found: dict[int, Path] = {}
         for place in self.image_folders:
             for path in sorted(place.iterdir()) if place.is_dir() else ():
                 number = re.search(r"([0-9]+)\.[A-Za-z]+$", path.name)
                 if number and path.suffix != ".json":
-                    found.setdefault(int(number[1]), path)
+                    found.setdefault(int(number[1]), path.absolute())
         return found
 
     def check(self) -> None:
         """Check questions, answers and ids, and that every image file is there."""
         super().check()
         seen: dict[str, str | int] = {}
-        for group in self._groups[: len(self)]:
-            for entry in group:
-                if entry.question_id in seen:
-                    text = f"{entry.where}: question id already used for image {seen[entry.question_id]}"
-                    raise GitbenchError(f"{text}: give every question its own")
-                seen[entry.question_id] = entry.image
+        for entry in (entry for row in self.rows for entry in row.texts if isinstance(entry, Entry)):
+            if entry.question_id in seen:
+                text = f"{entry.where}: question id already used for image {seen[entry.question_id]}"
+                raise GitbenchError(f"{text}: give every question its own")
+            seen[entry.question_id] = entry.image
 
 
 def _key(image: str | int) -> bytes:
