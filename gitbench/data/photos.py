@@ -27,6 +27,7 @@ from gitbench.files import cache_dir, load_json, write_json
 
 FINGERPRINT_VERSION = 1
 SPLIT_WORDS = {"train": ("train", "training"), "val": ("val", "validation", "valid", "dev"), "test": ("test",)}
+SPLIT_OF = {word: split for split, words in SPLIT_WORDS.items() for word in words}
 
 
 @dataclass(frozen=True, kw_only=True)

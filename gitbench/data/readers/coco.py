@@ -15,7 +15,7 @@ from typing import Any
 
 from gitbench.data.base import SPLITS
 from gitbench.data.photos import (
-    SPLIT_WORDS,
+    SPLIT_OF,
     PhotoFileSource,
     Row,
     read_texts_file,
@@ -28,7 +28,7 @@ from gitbench.errors import GitbenchError
 NEEDS = {"caption": "images/ with captions.json"}
 _PER_SPLIT = ("{}.json", "captions_{}.json", "captions_{}[0-9_-]*.json")
 _SHARED = ("captions.json", "annotations.json", "dataset.json", "dataset_coco.json", "dataset_flickr*.json")
-_SPLIT_OF = {word: split for split, words in SPLIT_WORDS.items() for word in words} | {"restval": "train"}
+_SPLIT_OF = SPLIT_OF | {"restval": "train"}  # Karpathy's word for training images that were COCO's validation
 
 
 def fits(folder: Path, task: str) -> bool:

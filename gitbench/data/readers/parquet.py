@@ -12,13 +12,12 @@ Classes and words to be read come in the same files, as a column `label` or `tex
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from gitbench.data.base import SPLITS, clean_caption
-from gitbench.data.photos import SPLIT_WORDS, PhotoSource, Row, divided, no_split, read_image_file
+from gitbench.data.photos import SPLIT_OF, PhotoSource, Row, divided, no_split, read_image_file
 from gitbench.errors import GitbenchError
 from gitbench.files import cache_dir, make_dir
 
@@ -31,12 +30,12 @@ NEEDS = {
 
 def fits(folder: Path, task: str) -> bool:
     """Tell whether a folder has Parquet files that are named after splits, or a single other one."""
-    return _single_shard(folder) is not None or any(_shards(folder, split) for split in SPLITS)
+    return any(_shards(folder, split) for split in SPLITS)
 
 
 def open_split(folder: Path, split: str, limit: int | None, task: str) -> ParquetSource:
     """Open a split of a folder of Parquet files; the task decides which column is read."""
-    if not _shards(folder, split) and _single_shard(folder) is None:
+    if not _shards(folder, split):
         raise no_split(folder, split, f"{split}.parquet")
     return (
         ParquetSource(folder, split, limit) if task == "caption" else LabelSource(folder, split, limit, COLUMNS[task])
@@ -44,25 +43,22 @@ def open_split(folder: Path, split: str, limit: int | None, task: str) -> Parque
 
 
 def _shards(folder: Path, split: str) -> list[Path]:
-    """Return a split's Parquet files, also from a `data/` folder below, sorted by name."""
-    names = "|".join(SPLIT_WORDS[split])
-    pattern = re.compile(rf"(?:{names})(?:[-_.].*)?\.parquet", re.IGNORECASE)
-    for place in (folder, folder / "data"):
-        found = sorted(file for file in place.glob("*.parquet") if pattern.fullmatch(file.name))
-        if found:
-            return found
-    return []
+    """Return a split's Parquet files, sorted by name: those named after it, or the only file if none names a split.
+
+    They lie in the folder or in a `data/` folder below.
+    """
+    places = [sorted(place.glob("*.parquet")) for place in (folder, folder / "data")]
+    if any(_split_of(file) for files in places for file in files):
+        named = ([file for file in files if _split_of(file) == split] for files in places)
+        return next(filter(None, named), [])
+    first = next(filter(None, places), [])
+    return first if len(first) == 1 else []
 
 
-def _single_shard(folder: Path) -> Path | None:
-    """Return the only Parquet file of a folder whose files name no split."""
-    if any(_shards(folder, split) for split in SPLITS):
-        return None
-    for place in (folder, folder / "data"):
-        found = list(place.glob("*.parquet"))
-        if found:
-            return found[0] if len(found) == 1 else None
-    return None
+def _split_of(file: Path) -> str | None:
+    """Return the split in the name of a file: train.parquet, validation-00000-of-00001.parquet, ..."""
+    found = re.fullmatch(r"([A-Za-z]+)(?:[-_.].*)?\.parquet", file.name)
+    return SPLIT_OF.get(found[1].lower()) if found else None
 
 
 class ParquetSource(PhotoSource):
@@ -70,9 +66,8 @@ class ParquetSource(PhotoSource):
 
     columns = COLUMNS["caption"]  # of the texts
 
-    def files(self) -> Iterable[Path]:
-        single = _single_shard(self.folder)
-        return [single] if single else _shards(self.folder, self.split)
+    def files(self) -> list[Path]:
+        return _shards(self.folder, self.split)
 
     @cached_property
     def _table(self) -> Any:
@@ -110,7 +105,7 @@ class ParquetSource(PhotoSource):
     @cached_property
     def _numbers(self) -> list[int]:
         """The table's row numbers that belong to the split."""
-        if not _single_shard(self.folder):
+        if _split_of(self.files()[0]):
             return list(range(len(self._table)))
         keys = [_image_key(value) for value in self._table["image"]]
         splits = divided(keys, str(self.folder))
