@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from gitbench.data import open_source
+from gitbench.data import Example, open_source
 from gitbench.data.scenes.graph import ATTRIBUTES, SceneGraph, SceneObject
 from gitbench.data.tasks import TaskSource, open_task
 from gitbench.errors import GitbenchError
@@ -28,6 +28,32 @@ from gitbench.spec import TaskSpec, TextSpec
 CAPTION, VQA, READ, CLASSIFY = (TaskSpec(name=name) for name in ("caption", "vqa", "read", "classify"))
 VIDEO = TaskSpec(name="video", frames=3)
 TEXT = TextSpec(vocab_size=300, max_tokens=16)
+
+
+class TinySource:
+    """A data set of one's own: two photographs of noise, one with a caption of 10,000 words."""
+
+    def __init__(self, name: str = "tiny", split: str = "train", limit: int | None = None):
+        self.name, self.split = name, split
+
+    def __len__(self) -> int:
+        return 2
+
+    def image_id(self, index: int) -> str:
+        return f"{self.split}-{index}"
+
+    def example(self, index: int) -> Example:
+        said = ("red circle " * 5000, "a dog") if index else ("a cat",)
+        return Example(image_id=self.image_id(index), captions=said)
+
+    def image(self, index: int) -> np.ndarray:
+        return np.random.default_rng(index).integers(0, 256, (30 + index, 41, 3), dtype=np.uint8)
+
+    def fingerprint(self) -> str:
+        return "two images"
+
+    def check(self) -> None:
+        """Nothing can be wrong."""
 
 
 def photo(number: int = 0, size: tuple[int, int] = (24, 18), mode: str = "RGB", kind: str = "PNG") -> bytes:

@@ -54,7 +54,11 @@ class Text:
 
 
 class Source(Protocol):
-    """One split of one data set."""
+    """One split of one data set.
+
+    A source may also have what some tasks use: `asked(index) -> tuple[Question, ...]` for "vqa" (else the questions of
+    its examples are taken), `labels() -> set[str]` for "read" and "classify" (an item's label is its first caption).
+    """
 
     name: str
     split: str

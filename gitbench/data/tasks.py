@@ -190,9 +190,11 @@ def open_task(data: str, split: str, limit: int | None, task: TaskSpec) -> TaskS
     _check_frames(task)
     films = task.name == "video"
     source: Any = open_source(data, split, limit, "caption" if films else task.name)
-    if films and not getattr(source, "moving", False):
+    if films and not (isinstance(source, Scenes) and source.moving):
         raise GitbenchError(f"--task video needs films and {data} holds still images: pass --data scenes-motion")
     if not isinstance(source, Scenes):
+        if closed and not hasattr(source, "labels"):
+            raise GitbenchError(f"{data} has no labels, which --task {task.name} needs: give its source `labels()`")
         return TaskSource(source, task, data)
     if not closed:
         return SceneTaskSource(source, task, data)

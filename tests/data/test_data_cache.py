@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers_data import TEXT, printed_by
+from helpers_data import TEXT, TinySource, printed_by
 from PIL import Image
 
 from gitbench.data import cache, open_source
-from gitbench.data.base import Example
 from gitbench.data.cache import decoded_split, encoded_split
 from gitbench.data.dataset import CaptionDataset
 from gitbench.data.image_processor import square_processor
@@ -29,32 +28,8 @@ def tokenizer() -> CaptionTokenizer:
     return tokenizer_for(TEXT, open_source("scenes", "train", 24))
 
 
-class Words:
-    """A source of two photographs, one with a caption of 10,000 words."""
-
-    name, split = "words", "train"
-
-    def __len__(self) -> int:
-        return 2
-
-    def image_id(self, index: int) -> str:
-        return str(index)
-
-    def example(self, index: int) -> Example:
-        return Example(image_id=str(index), captions=("red circle " * 5000, "a dog") if index else ("a cat",))
-
-    def image(self, index: int) -> np.ndarray:
-        return np.random.default_rng(index).integers(0, 256, (30 + index, 41, 3), dtype=np.uint8)
-
-    def fingerprint(self) -> str:
-        return "words-and-two-images"
-
-    def check(self) -> None:
-        return None
-
-
 def test_ten_thousand_words_are_cut_to_the_limit(tokenizer: CaptionTokenizer) -> None:
-    encoded = encoded_split(Words(), tokenizer, 16)
+    encoded = encoded_split(TinySource(), tokenizer, 16)
     assert [[len(ids) for ids in encoded.of(index)] for index in (0, 1)] == [
         [len(tokenizer.encode("a cat"))],
         [16, len(tokenizer.encode("a dog"))],
@@ -63,10 +38,10 @@ def test_ten_thousand_words_are_cut_to_the_limit(tokenizer: CaptionTokenizer) ->
 
 
 def test_photographs_are_stored_as_the_test_transform_makes_them() -> None:
-    stored = decoded_split(Words(), 20)
+    stored = decoded_split(TinySource(), 20)
     assert stored.shape == (2, 20, 20, 3) and stored.dtype == np.uint8
     for index in (0, 1):
-        assert np.array_equal(stored[index], square_processor(20).resized(Words().image(index)))
+        assert np.array_equal(stored[index], square_processor(20).resized(TinySource().image(index)))
 
 
 @pytest.mark.parametrize("shape", [(30, 41), (41, 30), (20, 20), (7, 99), (33, 32), (64, 20)])
@@ -160,7 +135,7 @@ def test_a_cache_that_is_a_file_still_works(
 def test_a_fault_of_the_data_is_not_taken_for_one_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GITBENCH_CACHE", str(tmp_path))
 
-    class Broken(Words):
+    class Broken(TinySource):
         def image(self, index: int) -> np.ndarray:
             raise GitbenchError("row 0: the image is unreadable: replace or remove it")
 

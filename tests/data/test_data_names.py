@@ -6,12 +6,13 @@ import importlib
 import pkgutil
 from pathlib import Path
 
+import numpy as np
 import pytest
-from helpers_data import CAPTION, TEXT, printed_by, refused
+from helpers_data import CAPTION, READ, TEXT, TinySource, printed_by, refused
 
 import gitbench.data as data
 from gitbench.data.dataset import CaptionDataset
-from gitbench.data.scenes.world import Scenes
+from gitbench.data.image_processor import square_processor
 from gitbench.data.tasks import open_task
 from gitbench.data.tokenizer import tokenizer_for
 from gitbench.spec import DataSpec
@@ -33,25 +34,19 @@ def test_unknown_names_and_paths(tmp_path: Path) -> None:
 def test_a_plugin_registers_a_data_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "_REGISTERED", dict(data._REGISTERED))
 
-    class Reversed(Scenes):
-        def example(self, index: int) -> data.Example:
-            found = super().example(index)
-            return data.Example(image_id=found.image_id, captions=found.captions[::-1])
-
-    def open_split(name: str, split: str, limit: int | None) -> Scenes:
-        return Reversed(name, split, limit)
-
-    data.register("my-world", open_split)
-    data.register("my-world", open_split)  # a module that is imported twice
-    assert "my-world" in data.data_names() and data.data_label("my-world") == "my-world"
-    source = open_task("my-world", "train", 4, CAPTION)
-    assert (len(source), source.image_id(1)) == (4, "my-world-train-1")
-    spec = DataSpec(image_size=16, train_images=4)
-    item = CaptionDataset("my-world", "train", spec, TEXT, tokenizer_for(TEXT, source), 0, 2, True)[0]
-    assert item["image"].shape == (3, 16, 16)
-    with refused("unknown data set 'my-wold': did you mean 'my-world'"):
-        data.open_source("my-wold", "train")
-    for name, message in (("my-world", "is taken"), ("scenes", "is taken"), ("a/b", "letters, digits")):
+    data.register("tiny", TinySource)
+    data.register("tiny", TinySource)  # a module that is imported twice
+    assert "tiny" in data.data_names() and data.data_label("tiny") == "tiny"
+    source = open_task("tiny", "train", None, CAPTION)
+    spec = DataSpec(image_size=16)
+    item = CaptionDataset("tiny", "train", spec, TEXT, tokenizer_for(TEXT, source), 0, 2, True)[0]
+    expected = square_processor(16).resized(TinySource().image(item["index"]))
+    assert np.array_equal(item["image"].permute(1, 2, 0), expected) and item["image_id"] == f"train-{item['index']}"
+    with refused("tiny has no labels, which --task read needs"):
+        open_task("tiny", "train", 4, READ)
+    with refused("unknown data set 'tinny': did you mean 'tiny'"):
+        data.open_source("tinny", "train")
+    for name, message in (("tiny", "is taken"), ("scenes", "is taken"), ("a/b", "letters, digits")):
         with refused(message):
             data.register(name, lambda *_: source)
 
