@@ -61,7 +61,7 @@ def scene_table(
 @lru_cache(maxsize=_REMEMBERED)
 def _facts(caption: str) -> Facts:
     """Return what a caption states, by kind."""
-    from gitbench.data.scenes.language import parse_caption
+    from gitbench.data.scenes.parse import parse_caption
 
     return {kind: frozenset(facts) for kind, facts in parse_caption(caption).facts().items()}
 

@@ -1,7 +1,7 @@
 """Caption image files with a checkpoint: a finished run's, an official one, or one of Hugging Face.
 
 What a checkpoint is, is found out from the names of its tensors (`gitbench.models.checkpoint`). Each format is given
-its photographs in its own way (`gitbench.data.image_rule`) and its own tokenizer; the search is the official one for
+its photographs in its own way (`gitbench.data.image_processor`) and its own tokenizer; the search is the official one for
 all three. As in the official code, a question is cut to 40 tokens and then to its last 38, and stands between [CLS] and
 the answer; a single image shown to a video model gets no temporal embedding, frames of a video do.
 
@@ -21,7 +21,13 @@ from torch import Tensor
 
 from gitbench.data.bert_folder import MINILM
 from gitbench.data.dataset import prefix_ids
-from gitbench.data.image_rule import ImageRule, huggingface_rule, official_parameters, official_rule, square_rule
+from gitbench.data.image_processor import (
+    ImageProcessor,
+    huggingface_processor,
+    official_parameters,
+    official_processor,
+    square_processor,
+)
 from gitbench.data.readers.photos import decode_image, read_image_file
 from gitbench.data.tokenizer import CaptionTokenizer, from_bert
 from gitbench.errors import GitbenchError
@@ -47,7 +53,7 @@ BERT_VOCABULARY = "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c99203
 _WORDS = ("embedding.words.weight", "word_embeddings.weight")  # endings of the word embedding's name
 
 State = dict[str, Tensor]
-Loaded = tuple[GIT, ImageRule, dict[str, Any]]  # the model, its rule for photographs, arguments of `GIT.generate`
+Loaded = tuple[GIT, ImageProcessor, dict[str, Any]]  # the model, its rule for photographs, arguments of `GIT.generate`
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,7 +62,7 @@ class Captioner:
 
     git: GIT
     tokenizer: CaptionTokenizer
-    rule: ImageRule
+    rule: ImageProcessor
     generation: dict[str, Any]  # arguments of `GIT.generate`
 
     def caption(self, images: Tensor, beam_size: int = 4, question: str | None = None) -> str:
@@ -116,7 +122,7 @@ def _own(file: Path, state: State, ids: dict[str, int]) -> Loaded:
         raise GitbenchError(
             f"the model was trained with the ids {trained} and the tokenizer has {ids}: leave --tokenizer out"
         )
-    return git, square_rule(git.encoder.spec.image_size), model.generation
+    return git, square_processor(git.encoder.spec.image_size), model.generation
 
 
 def _official(file: Path, state: State, ids: dict[str, int]) -> Loaded:
@@ -127,14 +133,14 @@ def _official(file: Path, state: State, ids: dict[str, int]) -> Loaded:
             f"{file} has temporal embeddings for {git.num_frames} frames and its parameter.yaml says {frames}: the two "
             "are of different models"
         )
-    return git, official_rule(parameters, git.encoder.spec.image_size), {"max_length": MOST_TOKENS}
+    return git, official_processor(parameters, git.encoder.spec.image_size), {"max_length": MOST_TOKENS}
 
 
 def _huggingface(file: Path, state: State, ids: dict[str, int]) -> Loaded:
     config = huggingface_config(file.parent)
     vision_heads = config.get("vision_config", {}).get("num_attention_heads")
     git = from_huggingface(state, vision_heads, config.get("num_attention_heads"), **ids)
-    return git, huggingface_rule(file.parent, git.encoder.spec.image_size), {"max_length": MOST_TOKENS}
+    return git, huggingface_processor(file.parent, git.encoder.spec.image_size), {"max_length": MOST_TOKENS}
 
 
 _LOADERS: dict[str, Callable[[Path, State, dict[str, int]], Loaded]] = {

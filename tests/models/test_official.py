@@ -20,7 +20,7 @@ import torch
 from helpers_model import BOS, EOS, pictures, ragged, texts
 from PIL import Image
 
-from gitbench.data.image_rule import official_rule
+from gitbench.data.image_processor import official_processor
 from gitbench.models.weights import from_official, to_official
 from gitbench.variants.decoder import DecoderSpec
 from gitbench.variants.encoder import EncoderSpec
@@ -263,7 +263,7 @@ def test_pixels(parameters, size):
     inference = importlib.import_module("generativeimage2text.inference")
     photograph = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     theirs = inference.get_image_transform(parameters)(Image.fromarray(photograph))
-    ours = torch.from_numpy(official_rule(parameters, 224).pixels(photograph).copy())
+    ours = torch.from_numpy(official_processor(parameters, 224).pixels(photograph).copy())
     assert ours.shape == theirs.shape
     assert (ours - theirs).abs().max() <= 1e-6  # theirs divides by 255 first: no pixel is another one
 
