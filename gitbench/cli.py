@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from gitbench.commands import bench as cli_bench
 from gitbench.commands import bundle as cli_bundle
+from gitbench.commands import doctor
 from gitbench.commands import explain as cli_report
 from gitbench.commands import lock as cli_lock
 from gitbench.commands import noise_floor as cli_noise
@@ -98,8 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     caption.add_argument("--frames", action="store_true", help="the images are the frames of one video, in order")
     caption.set_defaults(run=_caption)
 
-    doctor = commands.add_parser("doctor", help="check this machine: torch, GPUs, Java, disk, packages")
-    doctor.set_defaults(run=_doctor)
+    doctor.add(commands)
     return parser
 
 
@@ -174,12 +174,6 @@ def _caption(arguments: argparse.Namespace) -> int:
     for images, caption in captions:
         print(f"{images}\t{caption}")
     return 0
-
-
-def _doctor(arguments: argparse.Namespace) -> int:
-    from gitbench.commands.diagnose import main as diagnose
-
-    return diagnose()
 
 
 if __name__ == "__main__":
