@@ -64,7 +64,7 @@ def score_answers(
     if the ids do not match, a request has no reference, or the task has no answers.
     """
     scores = _empty_scores(task, references, None)
-    check_ids(predictions, references, "answer")
+    check_ids(predictions, references, "request", "answer")
     if task == "vqa" and closed is not None:
         raise GitbenchError("questions have no closed vocabulary: pass `closed` for classify and read only")
     if task == "vqa":
@@ -75,7 +75,7 @@ def score_answers(
     if closed is None:
         scores.absent["accuracy-closed"] = "no output of the search restricted to the vocabulary was given"
     else:
-        check_ids(closed, references, "answer")
+        check_ids(closed, references, "request", "answer")
         _add(scores, "accuracy-closed", [accurate(closed[request], refs) for request, refs in references.items()])
     return scores
 

@@ -114,16 +114,18 @@ def check_references(references: Mapping[str, Sequence[str]], noun: str) -> None
             raise GitbenchError(f"{noun} {key} needs a list of at least one reference: add it or leave it out")
 
 
-def check_ids(given: Mapping[str, object], references: Mapping[str, object], what: str, *, exact: bool = True) -> None:
+def check_ids(
+    given: Mapping[str, object], references: Mapping[str, object], noun: str, what: str, *, exact: bool = True
+) -> None:
     """Refuse a set that cannot be scored as a whole: CIDEr depends on exactly which images take part.
 
-    GitbenchError if an id of the references has no `what`, or, where `exact`, an id is not among the references.
+    GitbenchError if an image (`noun`) of the references has no `what`, or, where `exact`, one has no reference.
     """
     lacking = [key for key in references if key not in given]
     if lacking:
         raise GitbenchError(
-            f"{len(lacking)} of {len(references)} have no {what} (first: {lacking[0]}): pass one for each"
+            f"{len(lacking)} of {len(references)} {noun}s have no {what} (first: {lacking[0]}): pass one for each"
         )
     extra = [key for key in given if key not in references] if exact else []
     if extra:
-        raise GitbenchError(f"{len(extra)} have a {what} but no reference (first: {extra[0]}): leave them out")
+        raise GitbenchError(f"{len(extra)} {noun}s have no reference (first: {extra[0]}): leave them out")

@@ -68,9 +68,9 @@ class CaptionScorer:
         do not match or an image has no reference.
         """
         check_references(references, "image")
-        check_ids(predictions, references, "caption")
+        check_ids(predictions, references, "image", "caption")
         if graphs is not None:
-            check_ids(graphs, references, "scene graph", exact=False)
+            check_ids(graphs, references, "image", "scene graph", exact=False)
         if self.meteor:  # first, because it reads its table while the rest goes on; a failure shows in `submit`, too
             with contextlib.suppress(MetricUnavailable):
                 self.meteor.start()

@@ -170,7 +170,7 @@ def test_the_ceiling_of_several_annotators_is_what_one_of_them_reaches():
         (("caption", {}, {"q": ["x"]}), "unknown task with answers 'caption'"),
         (("vqa", {}, {}), "nothing to score"),
         (("vqa", {}, {"q": ["x"], "r": ["y"]}), r"2 of 2 requests have no answer \(first: q\)"),
-        (("vqa", {"q": "x", "s": "y"}, {"q": ["x"]}), r"1 answers have no reference \(first: s\)"),
+        (("vqa", {"q": "x", "s": "y"}, {"q": ["x"]}), r"1 requests have no reference \(first: s\)"),
         (("vqa", {"q": "x"}, {"q": []}), "request q needs a list of at least one reference"),
         (("vqa", {"q": "x"}, {"q": "x"}), "request q needs a list of at least one reference"),
         (("vqa", {"q": "x"}, {"q": ["x"]}, {"q": "x"}), "no closed vocabulary"),
