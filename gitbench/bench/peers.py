@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from gitbench.bench.program import BOS, EOS, PAD, Batch, Program
-from gitbench.bench.workloads import PEERS, STEPS
-from gitbench.errors import GitbenchError, unknown_name
+from gitbench.bench.workloads import STEPS
+from gitbench.errors import GitbenchError
 from gitbench.models.git import GIT
 from gitbench.models.weights import to_huggingface, to_official
 
@@ -30,13 +30,10 @@ LENGTH_PENALTY = 0.6  # as ours; all texts are of one length, so that it orders 
 
 
 def make_peer(name: str, model: GIT, official: Path | None = None) -> Program:
-    """Build a peer with the weights of `model`, on its device."""
+    """Build one of `workloads.PEERS` with the weights of `model`, on its device; `official`: a checkout of that code."""
     if name == "official":
-        if official is None:
-            raise GitbenchError("the official code is not part of gitbench: pass --official PATH of a checkout")
+        assert official is not None
         return Official(model, official)
-    if name not in PEERS:
-        raise unknown_name("peer", name, PEERS)
     return HuggingFace(model, fused=name == "hf-fused")
 
 

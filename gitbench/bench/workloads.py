@@ -158,12 +158,14 @@ def make_tasks(
 ) -> list[Task]:
     """Return the tasks of a benchmark run; `options` are fields of every task.
 
-    A name that does not exist is an error that offers the nearest.
+    A name that does not exist is an error that offers the nearest; so is the official code without its checkout.
     """
     for kind, names, known in (("workload", workloads, WORKLOADS), ("shape", shapes, SHAPES), ("peer", peers, PEERS)):
         for name in names:
             if name not in known:
                 raise unknown_name(f"benchmark {kind}", name, known)
+    if "official" in peers and not options.get("official"):
+        raise GitbenchError("the official code is no part of gitbench: pass --official PATH of a checkout")
     tasks = []
     for name in workloads:
         if name == "scoring":

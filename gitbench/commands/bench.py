@@ -88,8 +88,6 @@ def _peers(given: list[str] | None, official: str | None) -> list[str]:
 
     from gitbench.bench.workloads import PEERS
 
-    if given and "official" in given and official is None:
-        raise GitbenchError("the official code is no part of gitbench: pass --official PATH of a checkout")
     if given:
         return given
     peers = list(PEERS)

@@ -17,8 +17,6 @@ from typing import Any, Literal, NamedTuple
 from gitbench.errors import GitbenchError
 from gitbench.files import cache_dir, make_dir
 
-Status = Literal["ok", "warn", "FAIL"]
-
 # Needed to train, evaluate and report, apart from torch, which has a check of its own.
 PACKAGES = ("mmengine", "timm", "datasets", "tokenizers", "numpy", "pandas", "scipy", "matplotlib", "jinja2")
 BERT = "bert-base-uncased"
@@ -29,7 +27,7 @@ class Check(NamedTuple):
     """One finding: what was looked at, whether it is well, what was found, and what to do if it is not."""
 
     name: str
-    status: Status
+    status: Literal["ok", "warn", "FAIL"]
     found: str
     fix: str = ""
 
@@ -77,23 +75,20 @@ def table(checks: list[Check]) -> str:
     return "\n".join(lines)
 
 
-def _python() -> Iterator[Check]:
+def _machine() -> Iterator[Check]:
+    """Name the system and Python; count the cores this process may use and the machine's memory."""
     import platform
 
-    well = sys.version_info >= (3, 11)
-    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}, {sys.executable}"
-    yield Check(name="python", status="ok" if well else "FAIL", found=found, fix="install Python 3.11 or newer")
-
-
-def _machine() -> Iterator[Check]:
-    """Count the cores this process may use, and the machine's memory."""
     from gitbench.machine import cpu_count
 
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / _GIB
-    status: Status = "ok" if memory > 3.5 else "warn"
-    fix = "METEOR alone may take 1 GB: run one training at a time"
-    found = f"{cpu_count()} CPU cores, {memory:.1f} GiB of memory"
-    yield Check(name="machine", status=status, found=found, fix=fix)
+    system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, {sys.executable}"
+    yield Check(
+        name="machine",
+        status="ok" if memory > 3.5 else "warn",
+        found=f"{cpu_count()} CPU cores, {memory:.1f} GiB of memory, {system}",
+        fix="METEOR alone may take 1 GB: run one training at a time",
+    )
 
 
 def _torch() -> Iterator[Check]:
@@ -191,4 +186,4 @@ def _bert() -> Iterator[Check]:
     yield Check(name=f"{BERT} tokenizer", status="warn", found=found, fix=fix)
 
 
-ALL = (_python, _machine, _torch, packages, _tokenizer, _spice, _cache, _bert)
+ALL = (_machine, _torch, packages, _tokenizer, _spice, _cache, _bert)

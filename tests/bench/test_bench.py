@@ -161,7 +161,9 @@ def test_batches_grow_with_the_memory_of_a_gpu(gib, factor):
 
 
 def test_tasks_are_one_process_a_workload_and_shape_with_the_peers_it_knows():
-    tasks = make_tasks(["train-1", "frozen-5", "scoring"], ["small", "base"], ["hf", "official"], threads=2)
+    tasks = make_tasks(
+        ["train-1", "frozen-5", "scoring"], ["small", "base"], ["hf", "official"], threads=2, official="x"
+    )
     assert [(task.workload, task.shape, task.peers, task.threads) for task in tasks] == [
         ("train-1", "small", ("hf", "official"), 2),
         ("train-1", "base", ("hf", "official"), 2),
@@ -170,7 +172,7 @@ def test_tasks_are_one_process_a_workload_and_shape_with_the_peers_it_knows():
         ("scoring", "", (), 1),
     ]
     with pytest.raises(GitbenchError, match="none of official"):
-        make_tasks(["frozen-5"], ["small"], ["official"])
+        make_tasks(["frozen-5"], ["small"], ["official"], official="x")
 
 
 def test_planning_reporting_and_comparing_need_no_torch():
