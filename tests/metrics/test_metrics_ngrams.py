@@ -133,27 +133,6 @@ def test_scoring_leaves_what_is_known_as_it_was():
     assert known.score(["a dog barks", "no cat"]).tolist() == first.tolist()
 
 
-def test_counts_of_a_set_worked_out_by_hand():
-    words = ngrams.cut(["a b a b", "b a"])
-    one, two = (order for order, _ in zip(ngrams.count(words), range(2), strict=False))
-    assert list(zip(one.gram.tolist(), one.caption.tolist(), one.count.tolist(), strict=True)) == [
-        (0, 0, 2),
-        (0, 1, 1),
-        (1, 0, 2),
-        (1, 1, 1),
-    ]
-    assert two.codes.tolist() == [0 * 2 + 1, 1 * 2 + 0]  # a b, b a
-    assert list(zip(two.gram.tolist(), two.caption.tolist(), two.count.tolist(), strict=True)) == [
-        (0, 0, 2),
-        (1, 0, 1),
-        (1, 1, 1),
-    ]
-    again = ngrams.cut(["c b", "d c"], known=words)
-    assert again.ids.tolist() == [2, 1, 3, 2] and again.limit == 4
-    apart = next(iter(ngrams.count(words, apart=True)))
-    assert apart.caption.tolist() == [0, 0, 1, 1] and apart.gram.tolist() == [0, 1, 2, 3]
-
-
 def test_sorting_in_one_integer_and_in_two_steps_agree():
     codes = np.random.default_rng(0).integers(0, 50, 1000)
     packed, wide = ngrams.sort_stable(codes, 50), ngrams.sort_stable(codes, 2**60)
