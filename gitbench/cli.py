@@ -17,7 +17,7 @@ from gitbench.commands import (
     bench,
     bundle,
     caption,
-    diagnose,
+    doctor,
     explain,
     listing,
     lock,
@@ -28,7 +28,7 @@ from gitbench.commands import (
 )
 from gitbench.errors import GitbenchError
 
-COMMANDS = (listing, run, report, explain, bundle, noise_floor, bench, lock, scenes, caption, diagnose)
+COMMANDS = (listing, run, report, explain, bundle, noise_floor, bench, lock, scenes, caption, doctor)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from gitbench.judge.coverage import IMAGES, REPLICATES, SHARES, coverage, drawn_coverage
+from gitbench.study.records import PlannedRun, Study, StudyArm
 from scipy import stats
 
 from gitbench.errors import GitbenchError
@@ -20,9 +21,10 @@ from gitbench.judge.intervals import t_interval
 from gitbench.judge.resample import Comparison, Side
 from gitbench.judge.sample import sample
 from gitbench.metrics.aggregate import CORPUS_METRICS, from_totals, scores_from_totals, statistics
-from gitbench.metrics.captions import BLEU_COLUMNS, bleu, cider_d
+from gitbench.metrics.bleu import BLEU_COLUMNS, bleu
+from gitbench.metrics.cider import CiderD
+from gitbench.metrics.compare import Comparison
 from gitbench.spec import Claim
-from gitbench.study.records import PlannedRun, Study, StudyArm
 
 WORDS = ["a", "red", "blue", "small", "large", "circle", "square", "left", "of", "the", "green", "star", "above", "two"]
 SEEDS, COUNT = 4, 60
@@ -134,10 +136,10 @@ def captions(tmp_path_factory) -> tuple[Path, Study]:
     for arm, share in arms.items():
         for replicate in range(SEEDS):
             said = _predictions(rng, references, share + rng.normal(0, 0.02))
-            corpus, parts = bleu(said, [[each] for each in references])
+            corpus, parts = bleu(Comparison(said, [[each] for each in references]))
             table = pd.DataFrame(parts, columns=list(BLEU_COLUMNS))
             table.insert(0, "image_id", [f"image-{i}" for i in range(COUNT)])
-            table["CIDEr"] = 100 * cider_d(said, [[each] for each in references])
+            table["CIDEr"] = 100 * CiderD([[each] for each in references]).score(said)
             table["tokens"] = words
             table["nll"] = np.array(words) * rng.gamma(4, (1.1 - share) / 4, COUNT)
             table["meteor_stats"] = _meteor_lines(rng, words, share)
