@@ -6,12 +6,9 @@ An absolute path says nothing elsewhere, and who may log in where is nobody's bu
 
 from __future__ import annotations
 
-import ast
-import io
 import json
 import platform
 import re
-import tokenize
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ from gitbench.files import ROOT, cache_dir
 
 # A path in running text: a drive letter or a slash that follows no word, and at least two names.
 _PATH = re.compile(r"(?<![\w.:/\\~-])(?:[A-Za-z]:[\\/]|~?/)(?:[^\s\"'=,;:\\/]+[\\/])+[^\s\"'=,;:\\/]*")
+_QUOTED_PATH = re.compile(r"""(['"])((?:[A-Za-z]:[\\/]|~?/)(?:\\.|(?!\1)[^\\\n])+)\1""")  # a whole text of a config
 _KEPT = ("/dev/null",)  # of a diff
 _FREE_TEXT = ("git_diff",)  # program text: only what is known to be of this machine is taken out
 
@@ -42,14 +40,7 @@ def portable_json(text: str, words: Iterable[str]) -> str:
 
 def portable_config(text: str) -> str:
     """Return a `config.py` whose texts that are absolute paths are cut to their last name; all else as it stands."""
-    lines = text.splitlines(keepends=True)
-    found = [token for token in tokenize.generate_tokens(io.StringIO(text).readline) if token.type == tokenize.STRING]
-    for token in reversed(found):
-        value = ast.literal_eval(token.string)
-        if isinstance(value, str) and _is_path(value) and token.start[0] == token.end[0]:
-            row, begin, end = token.start[0] - 1, token.start[1], token.end[1]
-            lines[row] = lines[row][:begin] + repr(_last_name(value)) + lines[row][end:]
-    return "".join(lines)
+    return _QUOTED_PATH.sub(lambda found: found[1] + _last_name(found[2]) + found[1], text)
 
 
 def check_portable(name: str, content: bytes, words: Iterable[str]) -> None:
