@@ -12,7 +12,7 @@ import argparse
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +46,7 @@ def _replicate(arguments: argparse.Namespace) -> int:
     """0: all agree; 1: one disagrees; 2: one could not be run or judged."""
     from gitbench.files import write_json, write_text
     from gitbench.judge.replication import AGREE, DISAGREE, as_json, markdown, verdict
-    from gitbench.launch.scheduling import execute_runs, prepare_images, slots
+    from gitbench.launch.scheduling import execute_runs, local_executor, prepare_images, slots
     from gitbench.study.bundle import open_bundle, unpack
     from gitbench.study.store import Study
 
@@ -62,7 +62,7 @@ def _replicate(arguments: argparse.Namespace) -> int:
     places = slots(again.plan.gpu_gib, arguments.jobs)
     if any(not again.done(run) for run in again.plan.runs):  # one that was stopped goes on
         prepare_images(again.plan)
-    outcome = execute_runs(again, places, arguments.plain)
+    outcome = execute_runs(again, local_executor(places), arguments.plain)
     runs = tuple(_compared(bundled, again, run, outcome) for run in again.plan.runs)
     said = markdown(bundle.study, bundle.digest, runs)
     out = arguments.out or folder
@@ -98,31 +98,31 @@ def plan_again(study: Study, chosen: Sequence[PlannedRun], data: str | None = No
 
     Errors: GitbenchError for other data, or for runs that would not be the same.
     """
-    specs = {run.run_key: _spec(study, run, data) for run in _repeatable(study)}
-    whole = _images_of(study, list(specs.values()))
+    specs = {run.run_key: _found_here(study, spec, data) for run, spec in _repeatable(study).items()}
     runs = tuple(dataclasses.replace(run, spec=specs[run.run_key]) for run in chosen)
-    for run in runs:
-        _check_key(study, run, whole)
+    _check_same(study, runs, specs.values())
     return dataclasses.replace(study.plan, runs=runs)
 
 
-def _repeatable(study: Study) -> list[PlannedRun]:
-    """Return the finished runs that no --cfg-options changed."""
-    records = [(run, study.record(run.run_key) or {}) for run in study.finished]
-    return [run for run, record in records if not (record.get("overridden") or record["spec"].get("cfg_options"))]
+def _repeatable(study: Study) -> dict[PlannedRun, RunSpec]:
+    """Return the finished runs that no --cfg-options changed, with the specs that their records hold."""
+    from gitbench.variants import run_spec_from_json
+
+    specs = {}
+    for run in study.finished:
+        values = (study.record(run.run_key) or {}).get("spec") or {}
+        if "{{" in json.dumps(values):  # mmengine would fill that in, which can turn a text of a config into a program
+            raise GitbenchError(f"run {run.run_key} of the bundle holds a spec that no gitbench wrote: it was changed")
+        specs[run] = run_spec_from_json(values)
+    return {run: spec for run, spec in specs.items() if not spec.cfg_options}
 
 
-def _spec(study: Study, run: PlannedRun, data: str | None) -> RunSpec:
-    """Return the spec that a record holds, its data, tokenizer and BERT being those found here."""
+def _found_here(study: Study, spec: RunSpec, data: str | None) -> RunSpec:
+    """Return a spec with its data, tokenizer and BERT as they are found here."""
     from gitbench.axis import with_variant
     from gitbench.data import data_names
     from gitbench.data.bert_folder import described
-    from gitbench.variants import run_spec_from_json
 
-    values = (study.record(run.run_key) or {})["spec"]
-    if "{{" in json.dumps(values):  # mmengine would fill that in, which can turn a text of a config into a program
-        raise GitbenchError(f"run {run.run_key} of the bundle holds a spec that no gitbench wrote: it was changed")
-    spec = run_spec_from_json(values)
     if data is None and spec.data_name not in data_names():
         raise GitbenchError(
             f"{study.name} was run on the folder '{spec.data_name}', which no bundle holds: pass --data FOLDER"
@@ -139,50 +139,42 @@ def _place(name: str, known: Sequence[str]) -> str:
     return str(Path(name).resolve()) if name not in known and Path(name).exists() else name
 
 
-def _images_of(study: Study, specs: list[RunSpec]) -> int | None:
-    """Return how many training images the study has, of which an arm may take a part.
+def _check_same(study: Study, runs: Sequence[PlannedRun], specs: Collection[RunSpec]) -> None:
+    """Raise GitbenchError unless the keys of the runs come out again: then spec, data and numerics are the same.
 
-    Errors: GitbenchError unless the data here has the content that the study was run on.
+    `specs` are those of all runs: the study's number of training images, of which an arm may take a part, is one of theirs.
     """
     from gitbench.data import content_hash, study_fingerprint
     from gitbench.data.tasks import open_task
     from gitbench.data.tokenizer import tokenizer_for
-
-    found = ""
-    sizes = {spec.data.vocabulary_images or spec.data.train_images: spec for spec in specs}
-    for whole, spec in sizes.items():
-        found = study_fingerprint(spec.data_name, dataclasses.replace(spec.data, train_images=whole), spec.task)
-        words = tokenizer_for(spec.text, open_task(spec.data_name, "train", whole, spec.task))
-        if spec.text.tokenizer != "wordpiece":
-            found = content_hash([found, words.fingerprint()])
-        if found == study.plan.data_fingerprint:
-            if words.vocab_size != study.plan.vocabulary.size:
-                raise GitbenchError(
-                    f"the tokenizer made here has {words.vocab_size} word pieces and that of {study.name} "
-                    f"{study.plan.vocabulary.size}: install the version of tokenizers that its runs name"
-                )
-            return whole
-    name = Path(next(iter(sizes.values())).data_name).name
-    raise GitbenchError(
-        f"{name} is not the data of {study.name} (fingerprint {study.plan.data_fingerprint[:8]}, here {found[:8]}): "
-        "pass the same content as --data, or use the gitbench that made the bundle"
-    )
-
-
-def _check_key(study: Study, run: PlannedRun, whole: int | None) -> None:
-    """Raise GitbenchError unless the run's key comes out again: then spec, data and numerics are the same."""
-    from gitbench.data import content_hash, study_fingerprint
     from gitbench.run_key import run_key
 
-    spec, content = run.spec, study.plan.data_fingerprint
-    assert spec is not None
-    if spec.data.train_images != whole:  # an arm with its own amount of the data
-        content = content_hash([study_fingerprint(spec.data_name, spec.data, spec.task), content])
-    if run_key(spec, content) != run.run_key:
+    def content(spec: RunSpec, images: int | None) -> str:
+        found = study_fingerprint(spec.data_name, dataclasses.replace(spec.data, train_images=images), spec.task)
+        if spec.text.tokenizer == "wordpiece":
+            return found
+        words = tokenizer_for(spec.text, open_task(spec.data_name, "train", images, spec.task))
+        return content_hash([found, words.fingerprint()])
+
+    whole = study.plan.data_fingerprint
+    by_images = {spec.data.vocabulary_images or spec.data.train_images: spec for spec in specs}
+    matching = [images for images, spec in by_images.items() if content(spec, images) == whole]
+    if not matching:
+        name = Path(next(iter(by_images.values())).data_name).name
         raise GitbenchError(
-            f"{run.arm} seed {run.replicate}: this gitbench would run something else (run key {run.run_key} does not "
-            "come out again): use the version that made the bundle, and the BERT that it started from"
+            f"{name} is not the data of {study.name} (fingerprint {whole[:8]}): pass the same content as --data, or use "
+            "the gitbench that made the bundle"
         )
+    for run in runs:
+        assert run.spec is not None
+        data = whole
+        if run.spec.data.train_images != matching[0]:  # an arm with its own amount of the data
+            data = content_hash([study_fingerprint(run.spec.data_name, run.spec.data, run.spec.task), whole])
+        if run_key(run.spec, data) != run.run_key:
+            raise GitbenchError(
+                f"{run.arm} seed {run.replicate}: this gitbench would run something else (run key {run.run_key} does not "
+                "come out again): use the version that made the bundle, and the BERT that it started from"
+            )
 
 
 def _compared(bundled: Study, again: Study, run: PlannedRun, outcome: Outcome) -> Rerun:

@@ -18,7 +18,6 @@ from gitbench.files import ROOT, cache_dir
 
 # A path in running text: a drive letter or a slash that follows no word, and at least two names.
 _PATH = re.compile(r"(?<![\w.:/\\~-])(?:[A-Za-z]:[\\/]|~?/)(?:[^\s\"'=,;:\\/]+[\\/])+[^\s\"'=,;:\\/]*")
-_QUOTED_PATH = re.compile(r"""(['"])((?:[A-Za-z]:[\\/]|~?/)(?:\\.|(?!\1)[^\\\n])+)\1""")  # a whole text of a config
 _KEPT = ("/dev/null",)  # of a diff
 _FREE_TEXT = ("git_diff",)  # program text: only what is known to be of this machine is taken out
 
@@ -36,11 +35,6 @@ def portable_json(text: str, words: Iterable[str]) -> str:
     value = json.loads(text)
     cleaned = _cleaned(value, tuple(words))
     return text if cleaned == value else json.dumps(cleaned, indent=2, allow_nan=False) + "\n"
-
-
-def portable_config(text: str) -> str:
-    """Return a `config.py` whose texts that are absolute paths are cut to their last name; all else as it stands."""
-    return _QUOTED_PATH.sub(lambda found: found[1] + _last_name(found[2]) + found[1], text)
 
 
 def check_portable(name: str, content: bytes, words: Iterable[str]) -> None:

@@ -1,9 +1,9 @@
 """One archive of a study: what its numbers rest on, without images, weights or anything of the machine. No torch.
 
 A bundle is a `.tar.xz` whose files lie as in a work directory: the plan with its proof, looks, yardstick and noise floor,
-and of every finished run its config, record, per-image scores, predictions (with the reference captions), curve and
-provenance; also `claims.lock` where there is one. First comes `bundle.json`: schema, study, and size and SHA-256 of
-every other file. The same work directory gives the same bytes.
+and of every finished run its record (with its spec), per-image scores, predictions (with the reference captions), curve
+and provenance; also `claims.lock` where there is one. No program is in it, not even a config. First comes `bundle.json`:
+schema, study, and size and SHA-256 of every other file. The same work directory gives the same bytes.
 
 A bundle is read as data from a stranger: nothing in it is executed, nothing is written outside the folder asked for,
 and every file is checked against the manifest before anything is written.
@@ -24,7 +24,7 @@ from typing import Any
 from gitbench.errors import GitbenchError
 from gitbench.files import atomic_path, explain_os_errors, read_json
 from gitbench.run_folder import RunFolder
-from gitbench.study.anonymize import check_portable, machine_words, portable_config, portable_json
+from gitbench.study.anonymize import check_portable, machine_words, portable_json
 from gitbench.study.lock import FILE as LOCK
 from gitbench.study.lock import lock_path
 from gitbench.study.store import Study
@@ -39,7 +39,7 @@ _LARGEST_MANIFEST = 64 * 2**20
 
 def run_files(folder: RunFolder) -> tuple[Path, ...]:
     """Return the files of a run that a bundle holds."""
-    return (folder.config, folder.record, folder.per_image, folder.predictions, folder.curve, folder.provenance)
+    return (folder.record, folder.per_image, folder.predictions, folder.curve, folder.provenance)
 
 
 # What a bundle may hold; a name that is none of these is refused.
@@ -155,9 +155,7 @@ def _portable(path: Path, words: tuple[str, ...]) -> bytes:
     if not path.is_file():
         raise GitbenchError(f"{path} is missing: delete the folder {path.parent} and run again")
     content = path.read_bytes()
-    if path.suffix == ".py":
-        content = portable_config(content.decode()).encode()
-    elif path.suffix == ".json":
+    if path.suffix == ".json":
         read_json(path)  # a damaged one is an error that names the fix
         content = portable_json(content.decode(), words).encode()
     check_portable(str(path), content, words)
@@ -197,7 +195,7 @@ def _manifest(path: Path, content: bytes) -> dict[str, Any]:
     try:
         values = json.loads(content)
         schema, sizes = values["schema"], [each["bytes"] for each in values["files"].values()]
-        whole = values["kind"] == KIND and all(type(size) is int for size in sizes)
+        whole = values["kind"] == KIND and all(type(size) is int and size >= 0 for size in sizes)
         whole = whole and re.fullmatch(r"[\w+-]+(?:\.[\w+-]+)+", values["study"]) is not None
         whole = whole and all(isinstance(each["sha256"], str) for each in values["files"].values())
     except (ValueError, KeyError, TypeError, AttributeError):

@@ -22,10 +22,7 @@ CLOSE = 1e-6  # of a score, relative above 1: the same sums in another order dif
 
 
 def check_records(study: Study) -> None:
-    """Put every score of the finished runs together again.
-
-    Errors: GitbenchError that names the first record that says something else than its images, or a damaged file.
-    """
+    """Raise GitbenchError for the first score that says something else than its images, or for a damaged file."""
     for run in study.unique_runs:
         for finding in _wrong_scores(study, run.run_key):
             raise GitbenchError(finding)

@@ -54,13 +54,16 @@ def run_spec_from_json(values: Mapping[str, Any]) -> RunSpec:
     Errors: GitbenchError for an axis that is not known here, and for values that are no spec.
     """
     try:
-        if unknown := sorted(set(values["variants"]) - set(AXES)):
+        specs, names = values["variants"], values["variant_names"]
+        if unknown := sorted({*specs, *names} - set(AXES)):
             raise GitbenchError(
                 f"the axis {unknown[0]} of the run is not known here: name the plugin that registers it with --plugin"
             )
-        variants = {axis: from_json(AXES[axis].spec, spec) for axis, spec in values["variants"].items()}
+        if not set(specs) <= set(names):
+            raise ValueError("a variant without a name")
+        variants: dict[str, Any] = {axis: from_json(AXES[axis].spec, spec) for axis, spec in specs.items()}
         return dataclasses.replace(from_json(RunSpec, {**values, "variants": {}}), variants=variants)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise GitbenchError(
             f"this gitbench does not know the spec of the run ({error}): use the version that made it"
         ) from None
