@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 from gitbench.commands.options import run_options, work_dir_of
 from gitbench.errors import GitbenchError
-from gitbench.spec import Plan, PlannedRun, RunSpec
 
 if TYPE_CHECKING:
     from gitbench.judge.replication import Rerun
     from gitbench.launch.scheduling import Outcome
+    from gitbench.spec import Plan, PlannedRun, RunSpec
     from gitbench.study.store import Study
 
 
@@ -98,9 +98,9 @@ def plan_again(study: Study, chosen: Sequence[PlannedRun], data: str | None = No
 
     Errors: GitbenchError for other data, or for runs that would not be the same.
     """
-    specs = {run.run_key: _found_here(study, spec, data) for run, spec in _repeatable(study).items()}
-    runs = tuple(dataclasses.replace(run, spec=specs[run.run_key]) for run in chosen)
-    _check_same(study, runs, specs.values())
+    stored = _repeatable(study)
+    runs = tuple(dataclasses.replace(run, spec=_found_here(study, stored[run], data)) for run in chosen)
+    _check_same(study, runs, {spec.data.vocabulary_images or spec.data.train_images for spec in stored.values()})
     return dataclasses.replace(study.plan, runs=runs)
 
 
@@ -139,31 +139,21 @@ def _place(name: str, known: Sequence[str]) -> str:
     return str(Path(name).resolve()) if name not in known and Path(name).exists() else name
 
 
-def _check_same(study: Study, runs: Sequence[PlannedRun], specs: Collection[RunSpec]) -> None:
+def _check_same(study: Study, runs: Sequence[PlannedRun], amounts: Collection[int | None]) -> None:
     """Raise GitbenchError unless the keys of the runs come out again: then spec, data and numerics are the same.
 
-    `specs` are those of all runs: the study's number of training images, of which an arm may take a part, is one of theirs.
+    `amounts`: numbers of training images, of which one is the study's; an arm may take a part of these.
     """
     from gitbench.data import content_hash, study_fingerprint
-    from gitbench.data.tasks import open_task
-    from gitbench.data.tokenizer import tokenizer_for
     from gitbench.run_key import run_key
 
-    def content(spec: RunSpec, images: int | None) -> str:
-        found = study_fingerprint(spec.data_name, dataclasses.replace(spec.data, train_images=images), spec.task)
-        if spec.text.tokenizer == "wordpiece":
-            return found
-        words = tokenizer_for(spec.text, open_task(spec.data_name, "train", images, spec.task))
-        return content_hash([found, words.fingerprint()])
-
-    whole = study.plan.data_fingerprint
-    by_images = {spec.data.vocabulary_images or spec.data.train_images: spec for spec in specs}
-    matching = [images for images, spec in by_images.items() if content(spec, images) == whole]
+    spec, whole = runs[0].spec, study.plan.data_fingerprint
+    assert spec is not None
+    matching = [images for images in amounts if _fingerprint(spec, images) == whole]
     if not matching:
-        name = Path(next(iter(by_images.values())).data_name).name
         raise GitbenchError(
-            f"{name} is not the data of {study.name} (fingerprint {whole[:8]}): pass the same content as --data, or use "
-            "the gitbench that made the bundle"
+            f"{Path(spec.data_name).name} is not the data of {study.name} (fingerprint {whole[:8]}): pass the same content "
+            "as --data, or use the gitbench that made the bundle"
         )
     for run in runs:
         assert run.spec is not None
@@ -175,6 +165,19 @@ def _check_same(study: Study, runs: Sequence[PlannedRun], specs: Collection[RunS
                 f"{run.arm} seed {run.replicate}: this gitbench would run something else (run key {run.run_key} does not "
                 "come out again): use the version that made the bundle, and the BERT that it started from"
             )
+
+
+def _fingerprint(spec: RunSpec, images: int | None) -> str:
+    """Return the fingerprint of a study's data that has so many training images, as planning computes it."""
+    from gitbench.data import content_hash, study_fingerprint
+    from gitbench.data.tasks import open_task
+    from gitbench.data.tokenizer import tokenizer_for
+
+    found = study_fingerprint(spec.data_name, dataclasses.replace(spec.data, train_images=images), spec.task)
+    if spec.text.tokenizer == "wordpiece":
+        return found
+    words = tokenizer_for(spec.text, open_task(spec.data_name, "train", images, spec.task))
+    return content_hash([found, words.fingerprint()])
 
 
 def _compared(bundled: Study, again: Study, run: PlannedRun, outcome: Outcome) -> Rerun:
