@@ -17,7 +17,7 @@ def add(commands: Any) -> None:
 
 
 def _lock(arguments: argparse.Namespace) -> int:
-    from gitbench.study.lock import FIX, differences, lock_path, read_lock, stated_claims, write_lock
+    from gitbench.study.lock import FIX, differences, lock_path, own_lock_path, read_lock, stated_claims, write_lock
 
     stated, path = stated_claims(arguments.files), lock_path()
     found = differences(stated, read_lock(path))
@@ -29,6 +29,7 @@ def _lock(arguments: argparse.Namespace) -> int:
     for line in found:
         print(f"  {line}")
     if found:
-        path = write_lock(claims=stated)
+        path = own_lock_path()
+        write_lock(path, stated)
     print(f"{path}: {len(stated)} claims{'' if found else ', all as they were locked'}")
     return 0

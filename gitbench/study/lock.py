@@ -117,9 +117,9 @@ def read_since(path: str | Path | None = None) -> dict[str, str]:
 
 def write_lock(path: str | Path | None = None, claims: Mapping[str, str] | None = None) -> Path:
     """Write the hashes (default: of every claim there is) and since when they are new, and return the file."""
+    path = Path(path) if path is not None else lock_path()
     stated = dict(sorted((stated_claims() if claims is None else claims).items()))
     before, since = read_lock(path), read_since(path)
-    path = Path(path) if path is not None else own_lock_path()
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     if before:  # a first lock says nothing of when its claims were stated
         since |= {name: now for name, digest in stated.items() if before.get(name) != digest}
