@@ -94,7 +94,7 @@ def _place(study: Study, reports: Path) -> Path:
 
     machines = [record["cost"].get("machine") for run in study.finished if (record := study.record(run.run_key))]
     name = f"{study.plan.profile}-{study.plan.data}-{next(filter(None, machines), machine_label())}"
-    return reports / study.plan.ablation / name
+    return reports / study.plan.ablation / name.replace("/", "-")  # the records of a bundle are a stranger's
 
 
 def _bundle_of(arguments: argparse.Namespace) -> Path | None:
