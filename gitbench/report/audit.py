@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from gitbench.errors import GitbenchError
-from gitbench.judge.claims import Verdict
 from gitbench.judge.sample import sample
+from gitbench.judge.verdict import Verdict
 from gitbench.report.tables import counted
 from gitbench.spec import Claim
 from gitbench.study.store import Study

@@ -22,8 +22,9 @@ from matplotlib.lines import Line2D
 from gitbench.ablations import ablation_names
 from gitbench.errors import GitbenchError
 from gitbench.files import write_text
-from gitbench.judge.claims import INCONCLUSIVE, REFUTED, SUPPORTED, Verdict
-from gitbench.judge.words import measured_difference
+from gitbench.judge.statistics import INCONCLUSIVE, REFUTED, SUPPORTED
+from gitbench.judge.verdict import Verdict
+from gitbench.judge.words import difference_text
 from gitbench.report.audit import check_numbers
 from gitbench.report.figures import claim_sides, draw_difference
 from gitbench.report.results import load_results
@@ -65,7 +66,7 @@ class BoardRow:
     @property
     def found(self) -> str:
         """The difference with its interval and seeds."""
-        return measured_difference(self.verdict)
+        return difference_text(self.verdict, short=True)
 
     @property
     def quoted(self) -> str:
@@ -210,7 +211,7 @@ def board_figure(rows: Sequence[BoardRow]) -> Figure:
                 figure.add_axes((4.55 / width, (top - 0.78) / total, 2.95 / width, 0.54 / total)), verdict, 7
             )
         text(7.85, top - 0.05, f"{symbol(verdict.word)} {verdict.word}", size=9.2, weight="bold", color=colour)
-        found = row.found.replace(", ", "\n").splitlines()
+        found = row.found.replace(", n = ", "\nn = ").splitlines()
         text(7.85, top - 0.26, "\n".join(textwrap.fill(line, 40) for line in found), size=7.8)
     figure.add_artist(_rule(foot / total))
     left = f" Not run yet: {', '.join(unjudged(rows))}." if unjudged(rows) else ""

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from gitbench.errors import GitbenchError
 from gitbench.files import explain_os_errors, make_dir, read_json, write_json, write_text
-from gitbench.judge.claims import Verdict
+from gitbench.judge.verdict import Verdict
 from gitbench.report.audit import check_numbers
 from gitbench.report.figures import curve_figure, difference_figure, prediction_figure
 from gitbench.report.html import Drawing, page

@@ -60,27 +60,23 @@ def _vocabulary(spec: Spec) -> str:
     return f"{text['tokenizer']}, at most {text['vocab_size']} tokens"
 
 
-# (what, its value in a spec, the id of the paper's value)
-_ROWS: tuple[tuple[str, Callable[[Spec], str | None], str], ...] = (
+# (what, its value in a spec: a format or a function, the id of the paper's value)
+_ROWS: tuple[tuple[str, str | Callable[[Spec], str | None], str], ...] = (
     ("image encoder", _encoder, "table11-git_b-image_encoder"),
-    ("image size", lambda spec: f"{spec['data']['image_size']} px", "table11-git_b-image_size"),
-    ("decoder layers", lambda spec: f"{spec['variants']['decoder']['layers']}", "recipe-decoder_layers"),
-    ("decoder hidden size", lambda spec: f"{spec['variants']['decoder']['width']}", "recipe-decoder_hidden_size"),
-    (
-        "decoder attention",
-        lambda spec: f"{spec['variants']['decoder']['attention']}-attention",
-        "recipe-decoder_attention",
-    ),
+    ("image size", "{data[image_size]} px", "table11-git_b-image_size"),
+    ("decoder layers", "{variants[decoder][layers]}", "recipe-decoder_layers"),
+    ("decoder hidden size", "{variants[decoder][width]}", "recipe-decoder_hidden_size"),
+    ("decoder attention", "{variants[decoder][attention]}-attention", "recipe-decoder_attention"),
     ("decoder start", _decoder_start, "recipe-decoder_start"),
     ("training images", _amount, "table11-git_b-images"),
     ("passes over the data", _passes, "table11-git_b-epochs"),
-    ("learning rate, encoder", lambda spec: f"{spec['train']['lr_encoder']:g}", "recipe-learning_rate_encoder"),
-    ("learning rate, decoder", lambda spec: f"{spec['train']['lr_decoder']:g}", "recipe-learning_rate_decoder"),
-    ("label smoothing", lambda spec: f"{spec['train']['label_smoothing']:g}", "recipe-label_smoothing"),
-    ("dropout", lambda spec: f"{spec['variants']['decoder']['dropout']:g}", "recipe-dropout"),
+    ("learning rate, encoder", "{train[lr_encoder]:g}", "recipe-learning_rate_encoder"),
+    ("learning rate, decoder", "{train[lr_decoder]:g}", "recipe-learning_rate_decoder"),
+    ("label smoothing", "{train[label_smoothing]:g}", "recipe-label_smoothing"),
+    ("dropout", "{variants[decoder][dropout]:g}", "recipe-dropout"),
     ("vocabulary", _vocabulary, "recipe-vocabulary"),
-    ("beam size", lambda spec: f"{spec['evaluate']['beam_size']}", "recipe-beam_size"),
-    ("length penalty", lambda spec: f"{spec['evaluate']['length_penalty']:g}", "recipe-length_penalty"),
+    ("beam size", "{evaluate[beam_size]}", "recipe-beam_size"),
+    ("length penalty", "{evaluate[length_penalty]:g}", "recipe-length_penalty"),
 )
 
 
@@ -91,8 +87,8 @@ def deviations(specs: Iterable[Spec]) -> tuple[Deviation, ...]:
     """
     ordered = sorted(specs, key=lambda spec: bool(spec["variants"]["vision"]["blind"]))  # the floor last
     found = []
-    for what, value_of, identity in _ROWS:
-        values = list(dict.fromkeys(value_of(spec) for spec in ordered))
+    for what, form, identity in _ROWS:
+        values = list(dict.fromkeys(form.format(**spec) if isinstance(form, str) else form(spec) for spec in ordered))
         if values and None not in values:
             here, paper = "; ".join(map(str, values)), paper_value(identity)
             theirs = paper["value"] + {"tokens": " tokens", "pixels": " px"}.get(paper["unit"], "")

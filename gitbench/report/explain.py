@@ -7,14 +7,14 @@ its `runs.csv` and manifest, whose hashes are checked.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from gitbench.errors import GitbenchError, unknown_name
-from gitbench.judge.claims import Verdict
-from gitbench.judge.intervals import t_interval
+from gitbench.judge.statistics import t_interval
+from gitbench.judge.verdict import Verdict
 from gitbench.judge.words import verdict_sentence
 from gitbench.metrics.aggregate import BLEUS, CORPUS_METRICS, LOSS, aggregate
 from gitbench.report.audit import differences_of, values_behind
@@ -52,92 +52,30 @@ def explain_study(study: Study, verdicts: Sequence[Verdict], target: Target) -> 
 
     Errors: GitbenchError for an arm, claim or metric that is not there, or a number that no run stands behind.
     """
+    plan = study.plan
+    lines, rows = _walk(study.frame, verdicts, target, f"on {plan.data}, {plan.profile} profile")
     if target.metric is None:
-        return "\n".join(_claim_walk(study, _verdict(verdicts, target.name)))
-    if target.name == "ceiling":
-        return "\n".join(_ceiling_walk(study, target.metric))
-    study.plan.arm(target.name)
-    behind = values_behind(study.frame, target.name, target.metric)
-    if behind.empty:
-        known = sorted(set(study.frame.query("arm == @target.name")["metric"]))
-        if known and target.metric not in known:
-            raise unknown_name("metric", target.metric, known)
-        number = f"{target.ablation}:{target.name}:{target.metric}"
-        raise GitbenchError(f"no finished run stands behind {number}: run `{study.plan.command}`")
-    return "\n".join(_number_walk(study, target, target.metric, behind))
-
-
-def _verdict(verdicts: Sequence[Verdict], name: str) -> Verdict:
-    found = next((verdict for verdict in verdicts if verdict.claim.name == name), None)
-    if found is None:
-        raise unknown_name("claim", name, (verdict.claim.name for verdict in verdicts))
-    return found
-
-
-def _where(study: Study) -> str:
-    return f"on {study.plan.data}, {study.plan.profile} profile"
-
-
-def _number_walk(study: Study, target: Target, metric: str, behind: pd.DataFrame) -> Iterator[str]:
-    yield f"{target.ablation}:{target.name}:{metric} {_where(study)}"
-    yield f"  arm          {study.plan.arm(target.name).label}"
-    yield f"  printed      {mean_text(behind['value'].tolist(), metric)}"
-    yield f"  of one run   {aggregation(metric)}"
-    yield from (f"  signature    {each}" for each in behind["signature"].dropna().unique())
-    yield "  replicates"
-    for each in behind.itertuples():
-        mark = "  (changed by --cfg-options)" if each.overridden else ""
-        yield f"    {each.replicate:>3}  {each.value:<12.6g} {study.folder(each.run_key).path}{mark}"
-        if (again := _from_images(study, each.run_key, metric)) is not None:
-            yield f"         {again[0]:<12.6g} again, from {again[1]} rows of its per-image scores"
-    yield from _environment(study, behind["run_key"].tolist())
-
-
-def _claim_walk(study: Study, verdict: Verdict) -> Iterator[str]:
-    claim, values = verdict.claim, differences_of(study.frame, verdict.claim)
-    yield f"{study.plan.ablation}:{claim.name} {_where(study)}: {verdict.word}"
-    yield f'  the paper    "{claim.quote}" ({claim.where}, {claim.confidence})'
-    yield f"  judged       {verdict_sentence(verdict)}"
-    for what, found in verdict_details(study, [verdict])[0].lines:
-        yield f"  {what + ':':<30} {found}"
-    keys = {(run.arm, run.replicate): run.run_key for run in study.plan.runs}
-    yield f"  paired differences in {claim.metric}"
-    for replicate, value in values.items():
-        runs = ", ".join(f"{arm} {keys[arm, replicate]}" for arm in claim.arms)
-        yield f"    {replicate:>3}  {value:<+12.6g} {runs}"
-    yield from _environment(study, [keys[arm, replicate] for replicate in values for arm in claim.arms])
-
-
-def _ceiling_walk(study: Study, metric: str) -> Iterator[str]:
-    name, entry = f"{study.plan.ablation}:ceiling:{metric}", study.yardstick.ceiling.get(metric)
-    if entry is None:
-        raise GitbenchError(f"no yardstick stands behind {name}: run `{study.plan.command}`")
-    yield f"{name} {_where(study)}"
-    yield f"  value        {entry['value']:.6g} {unit(metric)}, kind {study.yardstick.kind}"
-    yield f"  signature    {entry.get('signature')}"
-    yield f"  file         {study.yardstick_path}"
+        details = verdict_details(study, [_verdict(verdicts, target.name)])[0]
+        lines += [f"  {what + ':':<30} {found}" for what, found in details.lines]
+    lines.append("  runs")
+    for row in rows.itertuples():
+        if row.role == "ceiling":
+            lines.append(f"         {row.value:<12.6g} {study.yardstick_path} ({study.yardstick.kind})")
+            continue
+        mark = "  (changed by --cfg-options)" * row.overridden
+        lines.append(f"    {row.replicate:>3}  {row.value:<12.6g} {row.arm:<12} {study.folder(row.run_key).path}{mark}")
+        if (again := _from_images(study, row.run_key, row.metric)) is not None:
+            lines.append(f"         {again[0]:<12.6g} again, from {again[1]} rows of its per-image scores")
+    lines += [f"  command      {plan.command}", f"  data         {plan.data}, fingerprint {plan.data_fingerprint}"]
+    facts = provenance_of(study, rows["run_key"].dropna().tolist(), _FACTS).items()
+    return "\n".join([*lines, *(f"  {name:<20} {', '.join(values)}" for name, values in facts)])
 
 
 def explain_result(result: Result, target: Target) -> str:
     """Return the walk as far as a committed report goes: its rows, run keys, command and environment."""
-    frame, where = result.frame, f"on {result.data}, {result.profile} profile, from {result.folder}"
-    if target.metric is None:
-        verdict = _verdict(result.verdicts, target.name)
-        lines = [f"{target.ablation}:{target.name} {where}: {verdict.word}"]
-        lines += [f"  judged       {verdict_sentence(verdict)}"]
-        rows = frame[frame["arm"].isin(verdict.claim.arms) & (frame["metric"] == verdict.claim.metric)]
-    else:
-        own = frame[frame["arm"] == target.name]
-        if own.empty:
-            raise unknown_name("arm", target.name, set(frame["arm"]))
-        rows = own[own["metric"] == target.metric]
-        if rows.empty:
-            raise unknown_name("metric", target.metric, set(own["metric"]))
-        lines = [f"{target.ablation}:{target.name}:{target.metric} {where}"]
-        if not rows["run_key"].isna().all():
-            lines += [f"  printed      {mean_text(rows['value'].tolist(), target.metric)}"]
-            lines += [f"  of one run   {aggregation(target.metric)}"]
-    lines += [f"  signature    {each}" for each in rows["signature"].dropna().unique()] + ["  replicates (runs.csv)"]
+    where = f"on {result.data}, {result.profile} profile, from {result.folder}"
+    lines, rows = _walk(result.frame, result.verdicts, target, where)
+    lines.append("  runs (runs.csv)")
     for row in rows.itertuples():
         number = "" if pd.isna(row.replicate) else int(row.replicate)
         lines.append(f"    {number:>3}  {row.value:<12.6g} {row.arm:<12} {'' if pd.isna(row.run_key) else row.run_key}")
@@ -146,6 +84,43 @@ def explain_result(result: Result, target: Target) -> str:
     facts = (result.manifest.get("environment") or {}).items()
     lines += [f"  {name:<20} {', '.join(values)}" for name, values in facts if name != "data_fingerprint"]
     return "\n".join([*lines, "  the run folders are not part of the repository: run the command, or pass --work-dir"])
+
+
+def _walk(
+    frame: pd.DataFrame, verdicts: Sequence[Verdict], target: Target, where: str
+) -> tuple[list[str], pd.DataFrame]:
+    """Return what a study and a committed report have in common: what is printed and why, and the rows behind it."""
+    if target.metric is None:
+        verdict = _verdict(verdicts, target.name)
+        claim = verdict.claim
+        rows = pd.concat([values_behind(frame, arm, claim.metric) for arm in claim.arms])
+        lines = [
+            f"{target.ablation}:{target.name} {where}: {verdict.word}",
+            f'  the paper    "{claim.quote}" ({claim.where}, {claim.confidence})',
+            f"  judged       {verdict_sentence(verdict)}",
+            f"  paired differences in {claim.metric}",
+            *(f"    {replicate:>3}  {value:<+12.6g}" for replicate, value in differences_of(frame, claim).items()),
+        ]
+        return lines, rows
+    rows = values_behind(frame, target.name, target.metric)
+    if rows.empty:
+        known = frame.loc[frame["arm"] == target.name, "metric"]
+        if known.empty:
+            raise unknown_name("arm with a finished run", target.name, set(frame["arm"]))
+        raise unknown_name("metric", target.metric, set(known))
+    lines = [f"{target.ablation}:{target.name}:{target.metric} {where}"]
+    if target.name != "ceiling":
+        lines += [f"  arm          {rows['label'].iloc[0]}"]
+        lines += [f"  printed      {mean_text(rows['value'].tolist(), target.metric)}"]
+        lines += [f"  of one run   {aggregation(target.metric)}"]
+    return [*lines, *(f"  signature    {each}" for each in rows["signature"].dropna().unique())], rows
+
+
+def _verdict(verdicts: Sequence[Verdict], name: str) -> Verdict:
+    found = next((verdict for verdict in verdicts if verdict.claim.name == name), None)
+    if found is None:
+        raise unknown_name("claim", name, (verdict.claim.name for verdict in verdicts))
+    return found
 
 
 def mean_text(values: Sequence[float], metric: str) -> str:
@@ -181,12 +156,3 @@ def _from_images(study: Study, run_key: str, metric: str) -> tuple[float, int] |
         return aggregate(table, metric), len(table)
     except GitbenchError:
         return None
-
-
-def _environment(study: Study, run_keys: Sequence[str]) -> Iterator[str]:
-    """Yield the command, and the distinct values of everything that the runs say about revision, packages and machine."""
-    plan = study.plan
-    yield f"  command      {plan.command}"
-    yield f"  data         {plan.data}, fingerprint {plan.data_fingerprint}"
-    for name, values in provenance_of(study, run_keys, _FACTS).items():
-        yield f"  {name:<20} {', '.join(values)}"

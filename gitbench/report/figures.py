@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gitbench.judge.claims import Verdict
+from gitbench.judge.verdict import Verdict
 from gitbench.report.samples import Sample
 from gitbench.report.style import COLUMN, FAINT, INK, PAGE, RULE, legend_columns, nth_style
 from gitbench.report.view import View
@@ -127,41 +127,30 @@ def _binned(table: pd.DataFrame, most: int = 120) -> pd.DataFrame:
 
 
 def prediction_figure(samples: Sequence[Sample]) -> Figure:
-    """Draw each sample's image with references and captions beside it; every sample must have its image."""
-    columns = 2
-    rows = -(-len(samples) // columns)
-    blocks = [_caption_lines(sample) for sample in samples]
-    line, gap = 0.148, 0.3  # inches a text line and between rows
+    """Draw each sample's image with references and captions beside it, two in a row; every sample must have its image."""
+    texts = [_captions(sample) for sample in samples]
     heights = [
-        max(1.3, max(len(block) for block in blocks[row * columns : (row + 1) * columns]) * line) for row in range(rows)
+        max(1.45, 0.15 * max(len(text.splitlines()) for text in texts[at : at + 2])) for at in range(0, len(texts), 2)
     ]
-    total = sum(heights) + gap * rows
-    figure = Figure(figsize=(10.4, total))
-    top = total - gap / 2
-    for index, (sample, block) in enumerate(zip(samples, blocks, strict=True)):
-        row, column = divmod(index, columns)
-        if column == 0 and row:
-            top -= heights[row - 1] + gap
-        left = 0.1 + column * 5.2
-        axes = figure.add_axes((left / 10.4, (top - 1.3) / total, 1.3 / 10.4, 1.3 / total))
-        assert sample.image is not None
-        axes.imshow(sample.image, interpolation="nearest" if min(sample.image.shape[:2]) < 64 else "antialiased")
+    figure = Figure(figsize=(10.4, sum(heights) + 0.3), layout="constrained")
+    panels = figure.subplots(
+        len(heights), 4, width_ratios=(1, 2.8, 1, 2.8), height_ratios=heights, squeeze=False
+    ).ravel()
+    for axes in panels:
         axes.set_axis_off()
-        for number, (text, colour, weight) in enumerate(block):
-            place = ((left + 1.42) / 10.4, (top - number * line) / total)
-            figure.text(*place, text, va="top", size=7.4, color=colour, weight=weight)
+    for picture, words, sample, text in zip(panels[::2], panels[1::2], samples, texts, strict=False):
+        assert sample.image is not None
+        small = min(sample.image.shape[:2]) < 64
+        picture.imshow(sample.image, interpolation="nearest" if small else "antialiased")
+        picture.set_anchor("N")
+        words.text(0, 1, text, va="top", size=7.4, transform=words.transAxes)
     return figure
 
 
-def _caption_lines(sample: Sample) -> list[tuple[str, str, str]]:
-    """Return (text, colour, weight) lines: image id, two references, then every arm's caption, wrapped."""
-    lines = [(f"image {sample.image_id}", FAINT, "normal")]
-    if sample.question:
-        lines += [(part, FAINT, "normal") for part in textwrap.wrap(f"question: {sample.question}", 62, max_lines=2)]
-    for reference in sample.references[:2]:
-        lines += [(part, FAINT, "normal") for part in textwrap.wrap(f"reference: {reference}", 62, max_lines=2)]
-    for caption in sample.captions:
-        score = "" if caption.score is None else f"  [{caption.score:.0f}]"
-        wrapped = textwrap.wrap(f"{caption.arm}: {caption.text}{score}", 62, max_lines=3) or [f"{caption.arm}:"]
-        lines += [(part, FAINT if caption.role == "floor" else INK, "normal") for part in wrapped]
-    return lines
+def _captions(sample: Sample) -> str:
+    """Return the wrapped lines beside an image: its id, the question, two references, then every arm's caption."""
+    said = [f"image {sample.image_id}", *([f"question: {sample.question}"] if sample.question else [])]
+    said += [f"reference: {each}" for each in sample.references[:2]]
+    scores = ["" if each.score is None else f"  [{each.score:.0f}]" for each in sample.captions]
+    said += [f"{each.arm}: {each.text}{score}" for each, score in zip(sample.captions, scores, strict=True)]
+    return "\n".join(textwrap.fill(each, 62, max_lines=3) for each in said)

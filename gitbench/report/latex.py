@@ -103,9 +103,7 @@ def _numbers_of(details: VerdictDetails) -> dict[str, str]:
     numbers = {part: _number(value, places) for part, value in measured.items() if value is not None}
     p_values = {"P": verdict.p, "PSignFlip": verdict.p_sign_flip, "PHolm": verdict.p_holm}
     p_values |= {"PRefute": verdict.p_refute, "PRefuteHolm": verdict.p_refute_holm}
-    for part, p in p_values.items():
-        if p is not None:
-            numbers[part] = "$<$0.001" if p < 0.001 else f"{p:.2g}"
+    numbers |= {part: _p(p) for part, p in p_values.items() if p is not None}
     if crossed is not None:
         shares = {"Seed": crossed.seed_share, "Image": crossed.image_share, "Rest": crossed.rest_share}
         numbers |= {f"{part}Share": f"{100 * share:.0f}" for part, share in shares.items()}
@@ -134,3 +132,7 @@ def _noise_numbers(floors: Mapping[str, NoiseFloor]) -> Iterator[Number]:
 
 def _number(value: float, places: int) -> str:
     return f"{value:.{places}f}".replace("-", "$-$")
+
+
+def _p(value: float) -> str:
+    return "$<$0.001" if value < 0.001 else f"{value:.2g}"

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gitbench.files import write_text
-from gitbench.judge.aa import splits
+from gitbench.judge.aa import pseudo_arms
 from gitbench.judge.noise import NoiseFloor
 from gitbench.report.style import INK, PAGE, PALETTE, save, style
 from gitbench.report.templates import render
@@ -74,7 +74,7 @@ def noise_figure(floors: Mapping[str, NoiseFloor]) -> Figure:
 
 def _panel(axes: Axes, floor: NoiseFloor) -> None:
     values = np.asarray(floor.values)
-    chosen = splits(floor.n, floor.seeds)
+    chosen = pseudo_arms(floor.n, floor.seeds)
     differences = (values[chosen[:, :, 0]] - values[chosen[:, :, 1]]).mean(axis=1)
     reach = 1.08 * max(floor.mde, float(np.abs(differences).max())) or 1.0
     bins = np.linspace(-reach, reach, 34)

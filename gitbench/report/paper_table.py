@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from gitbench.judge.claims import Verdict
 from gitbench.judge.sample import slopes
-from gitbench.judge.words import measured_difference
+from gitbench.judge.verdict import Verdict
+from gitbench.judge.words import difference_text
 from gitbench.report.paper import figure_4, has_figure_4, paper_claims, paper_rows
 from gitbench.report.tables import arm_interval
 from gitbench.scores import digits, display_name, signed
@@ -70,7 +70,7 @@ def _claims(plan: Plan, verdicts: Sequence[Verdict]) -> PaperTable:
             (
                 f"{each.claim.says} ({each.claim.where})",
                 *paper_numbers(plan, each.claim),
-                measured_difference(each),
+                difference_text(each, short=True),
                 each.word,
             )
             for each in verdicts

@@ -16,7 +16,7 @@ import pandas as pd
 
 from gitbench.errors import GitbenchError
 from gitbench.files import read_json
-from gitbench.judge.claims import Verdict
+from gitbench.judge.verdict import Verdict
 from gitbench.report.audit import check_verdict
 from gitbench.spec import Claim
 from gitbench.study.frame import COLUMNS

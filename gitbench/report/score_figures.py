@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gitbench.judge.intervals import Interval
+from gitbench.judge.statistics import Interval
 from gitbench.report.figures import arm_style
 from gitbench.report.paper import figure_4, has_figure_4
 from gitbench.report.style import COLUMN, FAINT, PAGE, TEXT, legend_columns, nth_style

@@ -13,9 +13,8 @@ from typing import Any
 
 import pandas as pd
 
-from gitbench.judge.compare import PairedDifference, paired_difference
-from gitbench.judge.intervals import Interval, t_interval
 from gitbench.judge.noise import NoiseFloor, detectable
+from gitbench.judge.statistics import Interval, PairedDifference, paired_difference, t_interval
 from gitbench.scores import COSTS, HEADLINE, digits, display_name, lower_is_better, ordered, unit
 from gitbench.spec import Plan
 

@@ -20,12 +20,13 @@ from matplotlib.image import imsave
 
 import gitbench
 from gitbench.files import resource
-from gitbench.judge.claims import INCOMPLETE, INCONCLUSIVE, REFUTED, SUPPORTED
-from gitbench.judge.words import further_seeds, measured_difference, sides, verdict_clause
+from gitbench.judge.statistics import INCONCLUSIVE, REFUTED, SUPPORTED
+from gitbench.judge.verdict import INCOMPLETE
+from gitbench.judge.words import difference_numbers, difference_text, further_seeds_text, sides, verdict_clause
 from gitbench.report.paper import CONFIDENCE
 from gitbench.report.tables import CELL_NOTE, cost_heading, score_heading
 from gitbench.report.verdict_details import margin_text, p_text
-from gitbench.scores import digits, display_name, signed, unit
+from gitbench.scores import digits, display_name, unit
 
 # Never by colour alone: each word has a tone (colour) and a symbol.
 _TONES = {SUPPORTED: "good", REFUTED: "bad"}
@@ -89,8 +90,8 @@ def _environment(kind: str) -> jinja2.Environment:
     )
     environment.filters |= {"symbol": symbol, "tone": tone, "tie": tie, "code": code, "png": png_uri}
     environment.filters |= {"pipe": pipe, "tex": latex_escape, "display_name": display_name}
-    environment.filters |= {"measured": measured_difference, "clause": verdict_clause, "further": further_seeds}
-    environment.filters |= {"margin": margin_text, "p": p_text, "unit": unit, "signed": signed}
+    environment.filters |= {"measured": difference_text, "clause": verdict_clause, "further": further_seeds_text}
+    environment.filters |= {"margin": margin_text, "p": p_text, "unit": unit, "difference_numbers": difference_numbers}
     environment.filters |= {"score_heading": score_heading, "cost_heading": cost_heading}
     environment.tests |= {"training": lambda batch: batch.startswith("training")}
     environment.globals |= {"version": gitbench.__version__, "confidence": CONFIDENCE, "cell_note": CELL_NOTE}

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gitbench.errors import GitbenchError
-from gitbench.judge.claims import Verdict
 from gitbench.judge.crossed import Crossed
 from gitbench.judge.noise import NoiseFloor
-from gitbench.judge.resample import crossed_claim
-from gitbench.judge.words import measured_difference
+from gitbench.judge.resample import crossed_claims
+from gitbench.judge.verdict import Verdict
+from gitbench.judge.words import difference_text
 from gitbench.report.paper import paper_claims
 from gitbench.scores import claim_unit, digits, signed, unit
 from gitbench.study.lock import LockDeviation, lock_deviations
@@ -39,7 +39,7 @@ class VerdictDetails:
         """Return (what, what was found) pairs, in the metric's own unit and sign."""
         verdict = self.verdict
         return [
-            ("seeds, on these test images", measured_difference(verdict)),
+            ("seeds, on these test images", difference_text(verdict)),
             ("seeds and test images", _crossed_line(self.crossed)),
             *_test_lines(verdict),
             ("looks", _looks_line(verdict)),
@@ -76,7 +76,7 @@ def dropped_claims(study: Study) -> tuple[LockDeviation, ...]:
 
 def _crossed(study: Study, verdict: Verdict) -> Crossed | None:
     try:
-        return crossed_claim(study, verdict.claim)
+        return crossed_claims([verdict.claim], study.frame, study.per_image)[verdict.claim.name]
     except (ValueError, GitbenchError):  # per-image scores that do not fit together: said as "not measured"
         return None
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from gitbench.errors import GitbenchError
-from gitbench.judge.claims import Verdict
+from gitbench.judge.verdict import Verdict
 from gitbench.judge.words import answer
 from gitbench.report.deviations import Deviation, deviations
 from gitbench.report.paper_table import PaperTable, paper_tables
