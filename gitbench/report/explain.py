@@ -99,7 +99,7 @@ def _walk(
             f'  the paper    "{claim.quote}" ({claim.where}, {claim.confidence})',
             f"  judged       {verdict_sentence(verdict)}",
             f"  paired differences in {claim.metric}",
-            *(f"    {replicate:>3}  {value:<+12.6g}" for replicate, value in differences_of(frame, claim).items()),
+            *(f"    {replicate:>3}  {value:+.6g}" for replicate, value in differences_of(frame, claim).items()),
         ]
         return lines, rows
     rows = values_behind(frame, target.name, target.metric)

@@ -7,15 +7,13 @@ code of how it is known: S, SQ, D (digitised) or H (second-hand); see `paper.CON
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from gitbench.judge.sample import slopes
-from gitbench.judge.verdict import Verdict
-from gitbench.judge.words import difference_text
 from gitbench.report.paper import figure_4, has_figure_4, paper_claims, paper_rows
 from gitbench.report.tables import arm_interval
 from gitbench.scores import digits, display_name, signed
@@ -42,41 +40,16 @@ class PaperTable:
     paper_columns: tuple[str, ...]
     here_columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    wordy: bool = False  # sentences rather than numbers
 
 
-def paper_tables(plan: Plan, frame: pd.DataFrame, verdicts: Sequence[Verdict]) -> tuple[PaperTable, ...]:
-    """Return the tables of a study: its claims, the paper's figure where it has one, and the standard model."""
-    found = [
-        _claims(plan, verdicts) if verdicts else None,
-        _figure(plan, frame) if has_figure_4(plan.ablation) else None,
-        _standard_model(plan, frame),
-    ]
+def paper_tables(plan: Plan, frame: pd.DataFrame) -> tuple[PaperTable, ...]:
+    """Return the tables of a study: the paper's figure where it has one, and the standard model."""
+    found = (_figure(plan, frame) if has_figure_4(plan.ablation) else None, _standard_model(plan, frame))
     return tuple(each for each in found if each is not None)
 
 
 def _here(plan: Plan) -> str:
     return f"{plan.data}, test split, {plan.profile} profile"
-
-
-def _claims(plan: Plan, verdicts: Sequence[Verdict]) -> PaperTable:
-    return PaperTable(
-        caption="What the paper says and what was found here.",
-        paper_data="its own data and scale, as named in each row",
-        here_data=_here(plan),
-        paper_columns=("claim", "its numbers", "code"),
-        here_columns=("difference, 95 % interval", "verdict"),
-        rows=tuple(
-            (
-                f"{each.claim.says} ({each.claim.where})",
-                *paper_numbers(plan, each.claim),
-                difference_text(each, short=True),
-                each.word,
-            )
-            for each in verdicts
-        ),
-        wordy=True,
-    )
 
 
 def paper_numbers(plan: Plan, claim: Claim) -> tuple[str, str]:

@@ -5,7 +5,6 @@ The proof itself is made and checked by the Run layer before training (`gitbench
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -23,7 +22,7 @@ def is_of(proof: Proof, plan: Plan) -> bool:
 
 
 def proof_row(arm: ArmProof) -> dict[str, Any]:
-    """Return what the table shows of one arm, and its differences in full (`config`, `groups`)."""
+    """Return what the table shows of one arm, and its differences in full (`changes`)."""
     keys = _compact(arm.config)
     return {
         "arm": arm.arm,
@@ -33,8 +32,10 @@ def proof_row(arm: ArmProof) -> dict[str, Any]:
         "tensors": _tensors(arm) or ["the same"],
         "shared": f"{arm.shared:,} of {arm.shared:,} equal",
         "batches": "equal" if arm.batches_equal else f"first {arm.shared_images:,} images equal",
-        "config": [(change.what, _plain(change.base), _plain(change.arm)) for change in arm.config],
-        "groups": [*_grouped(arm.shapes), *_trained(arm.training)],
+        "changes": [
+            (change.what, _plain(change.base), _plain(change.arm))
+            for change in (*arm.config, *arm.shapes, *arm.training)
+        ],
     }
 
 
@@ -76,31 +77,3 @@ def _numbers(changes: Sequence[Change]) -> str:
     """Count the numbers of tensors that are in one arm only; of reshaped ones, before and after."""
     before, after = sum(numbers_in(each.base) for each in changes), sum(numbers_in(each.arm) for each in changes)
     return f"{before:,} → {after:,}" if before and after else f"{before + after:,}"
-
-
-def _grouped(shapes: Iterable[Change]) -> list[str]:
-    """Sum tensors up by layer: one line for each layer and kind of change."""
-    layers: dict[str, list[Change]] = {}
-    for change in shapes:
-        layers.setdefault(_layer(change.what), []).append(change)
-    return [
-        f"{layer}: {_count(len(own))} {kind} ({_numbers(own)} numbers)"
-        for layer, changes in layers.items()
-        for kind, own in _by_kind(changes).items()
-    ]
-
-
-def _trained(training: Iterable[Change]) -> list[str]:
-    groups = Counter((change.what.partition(".")[0], change.base, change.arm) for change in training)
-    return [f"{part}: {_count(count)}, {base} → {arm}" for (part, base, arm), count in groups.items()]
-
-
-def _count(tensors: int) -> str:
-    return "1 tensor" if tensors == 1 else f"{tensors:,} tensors"
-
-
-def _layer(name: str) -> str:
-    """Return the layer that a tensor belongs to: "decoder.layers.2", or "embedding" outside of numbered layers."""
-    parts = name.split(".")
-    numbered = [place for place, part in enumerate(parts) if part.isdigit()]
-    return ".".join(parts[: numbered[0] + 1]) if numbered else parts[0]

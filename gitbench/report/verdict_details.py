@@ -18,6 +18,7 @@ from gitbench.judge.resample import crossed_claims
 from gitbench.judge.verdict import Verdict
 from gitbench.judge.words import difference_text
 from gitbench.report.paper import paper_claims
+from gitbench.report.paper_table import paper_numbers
 from gitbench.scores import claim_unit, digits, signed, unit
 from gitbench.study.lock import LockDeviation, lock_deviations
 from gitbench.study.store import Study
@@ -32,7 +33,7 @@ class VerdictDetails:
     noise_floor: NoiseFloor | None = None
     changes: tuple[LockDeviation, ...] = ()  # deviations from claims.lock that concern this claim
     paper_note: str = ""  # what `reports/paper/claims.csv` adds to the paper's words
-    numbers_missing: bool = False  # the paper has numbers for it that could not be obtained
+    paper_numbers: str = ""  # what the paper found, as text with its confidence code
 
     @property
     def lines(self) -> list[tuple[str, str]]:
@@ -58,7 +59,7 @@ def verdict_details(study: Study, verdicts: Sequence[Verdict]) -> tuple[VerdictD
             noise_floor=study.noise_floors.get(verdict.claim.metric),
             changes=tuple(each for each in changes if each.name.rsplit("/", 1)[-1] == verdict.claim.name),
             paper_note=next(iter(known[known.index == verdict.claim.quote]["note"]), ""),
-            numbers_missing="not obtained" in set(known[known.index == verdict.claim.quote]["numbers"]),
+            paper_numbers="{} ({})".format(*paper_numbers(study.plan, verdict.claim)),
         )
         for verdict in verdicts
     )

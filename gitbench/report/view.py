@@ -76,7 +76,7 @@ class View:
             samples=take_samples(study, arms, metric, images),
             provenance=provenance_of(study, list(records), _FACTS),
             deviations=deviations(record["spec"] for record in records.values()),
-            paper_tables=paper_tables(plan, frame, verdicts),
+            paper_tables=paper_tables(plan, frame),
             dropped=dropped_claims(study),
             amounts={arm: int(amount) for arm, amount in amounts.items() if amount is not None},
         )
