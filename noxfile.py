@@ -74,18 +74,26 @@ def shared_environment(session: nox.Session) -> Path:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The test suite; arguments after -- go to pytest."""
+    """The test suite, one worker a core; arguments after -- go to pytest."""
     install(session, "test")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "-n", "auto", "--dist", "loadfile", *session.posargs)
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """Tests that take minutes: Monte Carlo of the judge and whole ablations; arguments after -- go to pytest."""
+    install(session, "test")
+    session.run("pytest", "-m", "slow", "-n", "auto", "--timeout", "1800", *session.posargs)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """ruff and mypy."""
+    """ruff, mypy, and the layers of the package (import-linter)."""
     install(session, "lint")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
+    session.run("lint-imports")
 
 
 @nox.session
@@ -113,7 +121,7 @@ def truth(session: nox.Session) -> None:
     programs, out = shared_environment(session), HERE / "work_dirs" / "truth"
     run = (str(programs / "gitbench"), "run", "ablations/_truth.py", "--profile", "cpu", "--out", str(out))
     session.run(*run, *session.posargs, external=True)
-    session.run(str(programs / "python"), "-m", "gitbench.judge.truth", "ablations/_truth.py", str(out), external=True)
+    session.run(str(programs / "python"), "docs/tools/truth.py", "ablations/_truth.py", str(out), external=True)
 
 
 def add_ablation(path: Path) -> None:

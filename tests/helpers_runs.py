@@ -14,6 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gitbench.run_folder import RECORD_SCHEMA
+from gitbench.run_key import from_json
+from gitbench.spec import Claim, Plan, PlannedArm, PlannedRun, Vocabulary
+from gitbench.study.store import Study
+
 CLAIM: dict[str, Any] = {
     "name": "larger-no-better",
     "kind": "not_better",
@@ -73,31 +78,33 @@ def make_work_dir(
     rng = np.random.default_rng(seed)
     shared = rng.normal(0, sd, replicates)  # what the arms of one replicate have in common
     runs = [(arm, replicate) for replicate in range(replicates) for arm in means]
-    study = {
-        "schema": 1,
-        "ablation": "decoder_size",
-        "profile": "cpu",
-        "data": "scenes",
-        "data_fingerprint": "f00d" * 4,
-        "command": "gitbench run decoder_size --profile cpu",
-        "title": "Decoder size",
-        "question": "Does a larger text decoder give better captions, with everything else the same?",
-        "axis": "decoder",
-        "base": "base",
-        "claims": [dict(claim) for claim in claims],
-        "yardstick_key": "abc123" if ceiling else None,
-        "arms": [
-            {
-                "name": arm,
-                "role": "floor" if arm == "blind" else "arm",
-                "variants": {"decoder": f"self_{SIZES[arm][0]}x"},
-                "label": "never sees the image" if arm == "blind" else f"{SIZES[arm][0]} x {SIZES[arm][1]}",
-            }
+    plan = Plan(
+        ablation="decoder_size",
+        profile="cpu",
+        data="scenes",
+        data_fingerprint="f00d" * 4,
+        command="gitbench run decoder_size --profile cpu",
+        title="Decoder size",
+        question="Does a larger text decoder give better captions, with everything else the same?",
+        axis="decoder",
+        base="base",
+        claims=tuple(from_json(Claim, claim) for claim in claims),
+        yardstick_key="abc123" if ceiling else None,
+        vocabulary=Vocabulary(size=512, pad_id=0, bos_id=1, eos_id=2),
+        arms=tuple(
+            PlannedArm(
+                name=arm,
+                role="floor" if arm == "blind" else "arm",
+                variants={"decoder": f"self_{SIZES[arm][0]}x"},
+                label="never sees the image" if arm == "blind" else f"{SIZES[arm][0]} x {SIZES[arm][1]}",
+            )
             for arm in means
-        ],
-        "runs": [{"arm": arm, "replicate": replicate, "run_key": run_key(arm, replicate)} for arm, replicate in runs],
-    }
-    _json(folder / "studies" / "decoder_size.cpu.scenes.json", study)
+        ),
+        runs=tuple(
+            PlannedRun(arm=arm, replicate=replicate, run_key=run_key(arm, replicate)) for arm, replicate in runs
+        ),
+    )
+    Study(folder, plan).write_plan()
     if ceiling:
         _json(
             folder / "yardsticks" / "abc123.json",
@@ -128,24 +135,29 @@ def _write_run(folder: Path, arm: str, replicate: int, cider: float, overridden:
     _json(
         run / "record.json",
         {
-            "schema": 1,
+            "schema": RECORD_SCHEMA,
             "run_key": key,
             "overridden": ["train.iterations"] if overridden else [],
             "variant_names": {"decoder": f"self_{layers}x{width}"},
             "spec": {
-                "encoder": {"width": 128, "layers": 4, "heads": 4, "patch": 8, "image_size": 64},
-                "decoder": {
-                    "attention": "self",
-                    "layers": layers,
-                    "width": width,
-                    "heads": 4,
-                    "ffn": 4 * width,
-                    "dropout": 0.1,
+                "variants": {
+                    "encoder": {"width": 128, "layers": 4, "heads": 4, "patch": 8, "image_size": 64},
+                    "decoder": {
+                        "attention": "self",
+                        "layers": layers,
+                        "width": width,
+                        "heads": 4,
+                        "ffn": 4 * width,
+                        "dropout": 0.1,
+                    },
+                    "vision": {"blind": arm == "blind", "blur": 0.0},
+                    "encoder_training": {"frozen": False, "lr_ratio": None},
+                    "encoder_init": {"source": "random", "recipe": None, "path": None},
+                    "decoder_init": {"source": "random"},
                 },
-                "vision": {"blind": arm == "blind"},
                 "replicate": replicate,
                 "data": {"image_size": 64, "train_images": 2000, "val_images": 100, "test_images": IMAGES},
-                "text": {"tokenizer": "wordpiece", "vocab_size": 512, "max_tokens": 40},
+                "text": {"tokenizer": "wordpiece", "vocab_size": 512, "max_tokens": 40, "subset": False},
                 "train": {
                     "iterations": 600,
                     "batch_images": 32,

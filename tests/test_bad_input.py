@@ -15,19 +15,20 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import TINY, tiny_profile
+from conftest import TINY, make_study, runs_of
 from PIL import Image
 
 from gitbench import files
 from gitbench.ablations import ablation_files, check_ablation, load_ablation
 from gitbench.cli import main
-from gitbench.commands.publish import find_study, publish
+from gitbench.commands.report import make_report
 from gitbench.errors import GitbenchError
 from gitbench.files import atomic_path, write_json
 from gitbench.launch.scheduling import launch
 from gitbench.launch.scoring import StudyScorer
 from gitbench.spec import Ablation, Arm, Claim
-from gitbench.study.plan import make_plan
+from gitbench.study.find import find_study
+from gitbench.study.store import Study
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def test_wrong_usage_is_one_line_too(arguments):
 
 def test_an_option_that_is_not_there_is_refused_before_any_run(tmp_path):
     with pytest.raises(GitbenchError, match="max_itres"):
-        make_plan(TINY, tiny_profile(), "scenes", tmp_path / "w", cfg_options={"train_cfg.max_itres": 3})
+        make_study(tmp_path / "w", cfg_options={"train_cfg.max_itres": 3})
     assert not list(tmp_path.iterdir())
 
 
@@ -106,7 +107,7 @@ def test_a_really_full_disk_fails_the_run_with_one_line_and_no_record(tmp_path):
         "from gitbench.training.run import execute\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
         "from gitbench.errors import GitbenchError\n"
-        "try: execute(plan.runs[0].folder)\n"
+        "try: execute(runs_of(study)[0].folder)\n"
         "except GitbenchError as error: print('LINE', error)\n"
     )
     root = Path(__file__).parent.parent
@@ -122,26 +123,6 @@ def test_a_file_in_the_place_of_the_work_dir(tmp_path, capsys):
     (tmp_path / "work").write_text("")
     assert main(["run", "decoder_size", "--profile", "smoke", "--work-dir", str(tmp_path / "work")]) == 2
     assert "a file is in the way" in capsys.readouterr().err
-
-
-def test_a_run_that_fails_twice_is_reported_and_the_others_go_on(tmp_path, monkeypatch, capsys):
-    plan = make_plan(TINY, tiny_profile(), "scenes", tmp_path / "w")
-    victim = plan.runs[0]
-    from gitbench.launch import scheduling as module
-
-    real = module.write_plan
-
-    def sabotage(*arguments) -> None:
-        real(*arguments)
-        (victim.folder / "config.py").write_text("model = dict(")
-
-    monkeypatch.setattr(module, "write_plan", sabotage)
-    outcome = launch(plan, "test", plain=True)
-    assert [(arm, replicate) for arm, replicate, _ in outcome.failed] == [(victim.arm.name, 0)]
-    assert "not a readable config" in outcome.failed[0][2]
-    assert outcome.completed == len(plan.runs) - 1 and all(run.done for run in plan.runs[1:]) and not victim.done
-    printed = capsys.readouterr().out
-    assert printed.count("failed, trying again") == 1 and printed.count("failed:") == 1
 
 
 def changed(**fields) -> Ablation:
@@ -185,24 +166,24 @@ def test_a_broken_ablation_file_is_named_with_its_line(tmp_path, capsys):
 
 
 def test_a_failure_of_scoring_keeps_what_was_trained(tmp_path, monkeypatch):
-    plan = make_plan(TINY, tiny_profile(), "scenes", tmp_path / "w")
+    study = make_study(tmp_path / "w")
     monkeypatch.setattr(StudyScorer, "score_run", lambda self, run: 1 / 0)
-    outcome = launch(plan, "test", plain=True)
+    outcome = launch(study, plain=True)
     assert len(outcome.failed) == 3 and all("ZeroDivisionError" in reason for *_, reason in outcome.failed)
-    weights = {run.key: (run.folder / "model.pth").stat().st_mtime_ns for run in plan.runs}
+    weights = {run.key: (run.folder / "model.pth").stat().st_mtime_ns for run in runs_of(study)}
     monkeypatch.undo()
-    assert launch(plan, "test", plain=True).failed == ()
-    assert weights == {run.key: (run.folder / "model.pth").stat().st_mtime_ns for run in plan.runs}
+    assert launch(study, plain=True).failed == ()
+    assert weights == {run.key: (run.folder / "model.pth").stat().st_mtime_ns for run in runs_of(study)}
 
 
 def test_predictions_cut_at_a_line_end_are_made_again_not_scored(tmp_path):
-    plan = make_plan(TINY, tiny_profile(), "scenes", tmp_path / "w")
-    launch(plan, "test", plain=True)
-    folder = plan.runs[0].folder
+    study = make_study(tmp_path / "w")
+    launch(study, plain=True)
+    folder = runs_of(study)[0].folder
     whole, record = (folder / "predictions.jsonl").read_text(), json.loads((folder / "record.json").read_text())
     (folder / "predictions.jsonl").write_text("".join(line + "\n" for line in whole.split("\n")[:3]))
     (folder / "record.json").unlink()
-    assert launch(plan, "test", plain=True).failed == ()
+    assert launch(study, plain=True).failed == ()
     assert (folder / "predictions.jsonl").read_text() == whole
     assert json.loads((folder / "record.json").read_text())["metrics"] == record["metrics"]
 
@@ -220,13 +201,11 @@ def test_one_caption_per_image_gives_a_report_without_a_ceiling(tmp_path, capsys
             for index in range(count)
         ]
         pq.write_table(pa.Table.from_pylist(rows), folder / f"{split}.parquet")
-    plan = make_plan(TINY, tiny_profile(), str(folder), tmp_path / "w")
-    assert launch(plan, "test", plain=True).failed == ()
-    assert (publish(plan.work_dir, plan.study, tmp_path / "out") / "report.html").is_file()
-    assert (
-        plan.study.startswith("tiny.smoke.single-")
-        and find_study(plan.work_dir, "tiny", "smoke", str(folder)) == plan.study
-    )
+    study = make_study(tmp_path / "w", data=str(folder))
+    assert launch(study, plain=True).failed == ()
+    assert (make_report(Study.open(study.work_dir, study.name), tmp_path / "out") / "report.html").is_file()
+    assert study.name.startswith("tiny.smoke.single-")
+    assert find_study(study.work_dir, "tiny", "smoke", str(folder)).name == study.name
 
 
 def png(colour: tuple[int, int, int]) -> bytes:
@@ -244,13 +223,13 @@ def test_two_images_of_one_id_and_unreadable_ones_stop_the_plan_or_the_launch_be
     for split in ("train", "val", "test"):
         pq.write_table(pa.Table.from_pylist(rows), folder / f"{split}.parquet")
     with pytest.raises(GitbenchError, match="same"):
-        make_plan(TINY, tiny_profile(), str(folder), tmp_path / "w")
+        make_study(tmp_path / "w", data=str(folder))
     for number, row in enumerate(rows):
         row["image_id"] = str(number)
     rows[2]["image"] = {"bytes": png((1, 2, 3))[:40], "path": None}
     for split in ("train", "val", "test"):
         pq.write_table(pa.Table.from_pylist(rows), folder / f"{split}.parquet")
-    plan = make_plan(TINY, tiny_profile(), str(folder), tmp_path / "w")
+    study = make_study(tmp_path / "w", data=str(folder))
     with pytest.raises(GitbenchError, match="replace or remove it") as raised:
-        launch(plan, "test", plain=True)
+        launch(study, plain=True)
     assert "\n" not in str(raised.value) and not list(tmp_path.rglob("log.txt"))

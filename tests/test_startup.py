@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import threading
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, tiny_profile
+from conftest import Run, make_study, tiny_profile, write_configs
 from mmengine.hooks import LoggerHook, RuntimeInfoHook
 from mmengine.runner import Runner
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -23,19 +22,16 @@ from gitbench.data import CAPTIONS
 from gitbench.data.cache import EncodedCaptions, decoded_split
 from gitbench.data.tasks import open_task
 from gitbench.errors import GitbenchError
-from gitbench.registry import HOOKS, VARIANTS
-from gitbench.variants.vision import VisionSpec
-from gitbench.study.config import make_config, read_config
-from gitbench.study.plan import PlannedRun, make_plan, write_plan
+from gitbench.registry import HOOKS
+from gitbench.run_folder import RunFolder
+from gitbench.study.config import make_config
 from gitbench.training import model as model_module
 from gitbench.training.data import Batches, CaptionData, CountedSampler, caption_collate
 from gitbench.training.hooks import CurveHook, LazyInfoHook
 from gitbench.training.run import PlainRunner, execute
-from gitbench.variants import BUILDERS, add, resolve
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("torch", "mmengine", "numpy", "pandas", "scipy", "matplotlib", "PIL", "pyarrow")
-BUDGET = 0.3  # seconds of processor time; a busy machine and a cold disk may double it
 
 
 def python(code: str, *arguments: str) -> str:
@@ -61,40 +57,25 @@ def test_a_command_that_only_tells_imports_nothing_heavy(command: str) -> None:
     assert any("ablation" in line for line in lines[:-1])
 
 
-@pytest.mark.parametrize("command", ["list", "--help"])
-def test_a_command_that_only_tells_is_there_at_once(command: str) -> None:
-    def seconds() -> float:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-m", "gitbench", command], cwd=ROOT, capture_output=True, check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-    assert min(seconds() for _ in range(4)) < 2 * BUDGET
-
-
 @pytest.fixture
-def run(tmp_path: Path) -> PlannedRun:
+def run(tmp_path: Path) -> Run:
     """A planned run of 40 steps, whose log wants its numbers every second one."""
-    plan = make_plan(TINY, tiny_profile(iterations=40, checkpoint_every=15), "scenes", tmp_path / "work")
-    write_plan(plan, "test")
-    return plan.runs[0]
+    return write_configs(make_study(tmp_path / "work", profile=tiny_profile(iterations=40, checkpoint_every=15)))[0]
 
 
-def test_a_run_draws_nothing_and_needs_no_transformers(run: PlannedRun) -> None:
+def test_a_run_imports_nothing_needless(run: Run) -> None:
     code = (
         "import sys\nfrom pathlib import Path\nfrom gitbench.training.run import execute\n"
         "execute(Path(sys.argv[1]))\n"
-        "print('needless:', [n for n in ('matplotlib', 'transformers', 'pandas', 'datasets') if n in sys.modules])\n"
-        "import transformers; print(transformers.__name__)"
+        "print('needless:', [n for n in ('matplotlib', 'pandas', 'datasets') if n in sys.modules])"
     )
-    *_, needless, name = python(code, str(run.folder)).splitlines()
-    assert needless == "needless: []" and name == "transformers"
+    assert python(code, str(run.folder)).splitlines()[-1] == "needless: []"
     cost = json.loads((run.folder / "trained.json").read_text())["cost"]
-    assert 0 < cost["startup_seconds"] < 10  # 0.1 s of processor time: the rest is for a busy machine
+    assert cost["startup_seconds"] > 0
     assert 0 < cost["data_wait_seconds"] < cost["train_seconds"]
 
 
-def test_waits_of_earlier_sessions_count(run: PlannedRun) -> None:
+def test_waits_of_earlier_sessions_count(run: Run) -> None:
     """A run stopped at its second checkpoint carries its waiting on."""
 
     class Stopped(Exception):
@@ -133,10 +114,10 @@ class Reads(TorchDispatchMode):
 
 
 def trained_counting(
-    run: PlannedRun, monkeypatch: pytest.MonkeyPatch, hook: type[RuntimeInfoHook]
+    run: Run, monkeypatch: pytest.MonkeyPatch, hook: type[RuntimeInfoHook]
 ) -> tuple[Runner, list[int]]:
     """Train with the log and the curve read every 10 steps; return the reads of every step as well."""
-    config = read_config(run.folder / "config.py")
+    config = RunFolder(run.folder).read_config()
     config.work_dir = str(run.folder)
     config.experiment_name = f"counting-{hook.__name__}"  # mmengine gives runs of one name and second one message hub
     runner = PlainRunner.from_cfg(config)
@@ -166,7 +147,7 @@ def trained_counting(
     return runner, reads
 
 
-def test_a_training_step_reads_nothing_from_the_device(run: PlannedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_step_reads_nothing_from_the_device(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     runner, reads = trained_counting(run, monkeypatch, LazyInfoHook)
     assert len(reads) == 40
     assert [place for place, count in enumerate(reads, 1) if count] == [10, 20, 30, 40]
@@ -178,7 +159,7 @@ def test_a_training_step_reads_nothing_from_the_device(run: PlannedRun, monkeypa
     assert kept == {step: losses[step - 1] for step in (10, 20, 30, 40)}
 
 
-def test_mmengines_own_hook_reads_every_step(run: PlannedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mmengines_own_hook_reads_every_step(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     _, reads = trained_counting(run, monkeypatch, RuntimeInfoHook)
     assert min(reads) >= 1  # so the test above would see it
 
@@ -191,7 +172,7 @@ def test_the_hook_of_a_config_is_ours() -> None:
 # ---- waiting for data --------------------------------------------------------------------------------------------
 
 
-def loader(run: PlannedRun, crop: tuple[float, float] | None, workers: int = 0) -> DataLoader:
+def loader(run: Run, crop: tuple[float, float] | None, workers: int = 0) -> DataLoader:
     config = make_config(run.spec, run_vocabulary(run), run.key)
     values = config.train_dataloader.dataset.to_dict()
     values.pop("type")
@@ -202,8 +183,8 @@ def loader(run: PlannedRun, crop: tuple[float, float] | None, workers: int = 0) 
     return DataLoader(data, batch_size=4, sampler=sampler, collate_fn=caption_collate, num_workers=workers)
 
 
-def run_vocabulary(run: PlannedRun):  # type: ignore[no-untyped-def]
-    return make_plan(TINY, tiny_profile(), "scenes", run.folder.parents[1]).vocabulary
+def run_vocabulary(run: Run):  # type: ignore[no-untyped-def]
+    return make_study(run.folder.parents[1]).plan.vocabulary
 
 
 def threads() -> list[str]:
@@ -211,7 +192,7 @@ def threads() -> list[str]:
 
 
 @pytest.mark.parametrize(("crop", "workers", "threaded"), [((0.6, 1.0), 0, 1), (None, 0, 0), ((0.6, 1.0), 1, 0)])
-def test_batches_made_ahead_are_the_loaders(run: PlannedRun, crop, workers: int, threaded: int) -> None:  # type: ignore[no-untyped-def]
+def test_batches_made_ahead_are_the_loaders(run: Run, crop, workers: int, threaded: int) -> None:  # type: ignore[no-untyped-def]
     plain = iter(loader(run, crop))
     with Batches(loader(run, crop, workers)) as batches:
         assert len(threads()) == threaded
@@ -258,22 +239,8 @@ def test_texts_of_an_image_are_slices_of_all() -> None:
     assert texts.of(0) == [[0, 1], [], [2, 3, 4]] and texts.of(1) == [[5, 6, 7, 8, 9]]
 
 
-def test_images_are_those_of_the_cache(run: PlannedRun) -> None:
+def test_images_are_those_of_the_cache(run: Run) -> None:
     data = loader(run, None).dataset
     assert isinstance(data, CaptionData)
     stored = decoded_split(open_task("scenes", "train", 24, CAPTIONS), 64)
     assert type(data.images) is np.ndarray and np.array_equal(data.images, stored) and not data.images.flags.writeable
-
-
-# ---- the registry, which a listing does without ------------------------------------------------------------------
-
-
-def test_a_variant_added_later_is_in_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(BUILDERS, "vision/later", raising=False)
-    add("vision", "later", VisionSpec(blur=2.0))
-    try:
-        assert resolve("vision", "later") == VARIANTS.build(dict(type="vision/later")) == VisionSpec(blur=2.0)
-        with pytest.raises(GitbenchError, match="two variants vision/later"):
-            add("vision", "later", VisionSpec())
-    finally:
-        del BUILDERS["vision/later"]

@@ -6,17 +6,16 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import TINY, tiny_profile
+from conftest import TINY, make_study, run_of, tiny_profile
 from PIL import Image
 
-from gitbench.commands.publish import find_study, publish
+from gitbench.commands.report import make_report
 from gitbench.data.tokenizer import CaptionTokenizer
 from gitbench.errors import GitbenchError
 from gitbench.launch.scheduling import launch
-from gitbench.spec import Claim, TaskSpec
 from gitbench.run_key import canonical
-from gitbench.study.plan import describe, make_plan
-from gitbench.study.records import load_study
+from gitbench.spec import Claim, TaskSpec
+from gitbench.study.find import find_study
 from gitbench.tasks import TASKS, claims_for, for_task, task_spec
 
 CLAIM = Claim(
@@ -38,40 +37,40 @@ SCORES = {"vqa": {"VQA", "EM"}, "read": {"accuracy", "accuracy-closed"}, "classi
 
 
 def run(task, work_dir, data=None, **options):
-    plan = make_plan(ASKED, tiny_profile(), data or TASKS[task].data, work_dir, task_name=task, **options)
-    outcome = launch(plan, "test", plain=True)
+    study = make_study(work_dir, ASKED, data=data or TASKS[task].data, task_name=task, **options)
+    outcome = launch(study, plain=True)
     assert outcome.failed == () and outcome.completed == 3
-    return plan
+    return study
 
 
-def rows(plan, arm):
-    folder = next(run.folder for run in plan.runs if run.arm.name == arm)
+def rows(study, arm):
+    folder = run_of(study, arm).folder
     lines = (folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines], json.loads((folder / "record.json").read_text()), folder
 
 
 @pytest.mark.parametrize("task", ["vqa", "video", "classify", "read"])
 def test_a_task_trains_and_is_scored_and_reported(task, tmp_path):
-    plan = run(task, tmp_path / "work")
-    predictions, record, folder = rows(plan, "base")
+    study = run(task, tmp_path / "work")
+    predictions, record, folder = rows(study, "base")
     wanted = SCORES.get(task, {"CIDEr", "BLEU-4", "METEOR", "ROUGE-L", "SceneF1"}) | {"test_nll"}
     assert wanted <= set(record["metrics"]) and record["spec"]["task"]["name"] == task
     per_image = pd.read_parquet(folder / "per_image.parquet")
     assert list(per_image["image_id"]) == [row["image_id"] for row in predictions]
     nll = sum(row["nll"] for row in predictions) / sum(row["tokens"] for row in predictions)
     assert record["metrics"]["test_nll"]["value"] == pytest.approx(nll)
-    study = find_study(tmp_path / "work", "tiny", "smoke", TASKS[task].data, task)
-    assert study == f"tiny.smoke.{TASKS[task].data}-{task}"
-    page = (publish(tmp_path / "work", study, tmp_path / "out") / "report.html").read_text(encoding="utf-8")
+    found = find_study(tmp_path / "work", "tiny", task=task)
+    assert found.name == f"tiny.smoke.{TASKS[task].data}-{task}"
+    page = (make_report(found, tmp_path / "out") / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/png;base64") >= 6
     assert ("<dt>question</dt>" in page) == (task == "vqa")
-    assert load_study(tmp_path / "work", *study.split(".", 2)).claims[0].metric == TASKS[task].metric
+    assert found.plan.claims[0].metric == TASKS[task].metric
 
 
 def test_questions_are_answered_one_by_one(tmp_path):
     """A row a question; its likelihood is that of its own answer, and the images of a batch have several each."""
-    plan = run("vqa", tmp_path / "work")
-    predictions, _, folder = rows(plan, "base")
+    study = run("vqa", tmp_path / "work")
+    predictions, _, folder = rows(study, "base")
     assert all(row["prefix"].endswith("?") and row["image_id"].startswith(row["image"]) for row in predictions)
     images = {row["image"] for row in predictions}
     assert len(images) == 6 < len(predictions) and len({row["image_id"] for row in predictions}) == len(predictions)
@@ -93,29 +92,28 @@ def test_a_folder_of_questions_is_trained_on_and_the_blind_model_answers_too(tmp
             {"question_id": number, "image": f"{number}.png", "question": "what is it ?", "answers": ["a cup"]}
         )
     (data / "questions.json").write_text(json.dumps(asked))
-    plan = run("vqa", tmp_path / "work", data=str(data))
+    study = run("vqa", tmp_path / "work", data=str(data))
     for arm in ("base", "blind"):
-        predictions, record, _ = rows(plan, arm)
+        predictions, record, _ = rows(study, arm)
         assert {row["references"][0] for row in predictions} == {"a cup"} and "VQA" in record["metrics"]
-    assert "rooms-vqa-" in plan.study
+    assert "rooms-vqa-" in study.name
 
 
 def test_closed_vocabulary_writes_labels_only(tmp_path):
     from gitbench.data.scenes.words import WORDS
 
-    plan = run("read", tmp_path / "work")
+    study = run("read", tmp_path / "work")
     for arm in ("base", "blind"):
-        predictions, record, _ = rows(plan, arm)
+        predictions, record, _ = rows(study, arm)
         assert {row["closed"] for row in predictions} <= set(WORDS)
         assert all(-1e4 < row["closed_score"] <= 0 for row in predictions)  # a log-probability
     assert record["metrics"]["accuracy"]["signature"] != record["metrics"]["accuracy-closed"]["signature"]
 
 
 def test_captions_keep_their_keys_and_tasks_have_their_own(tmp_path):
-    plans = {task: make_plan(TINY, tiny_profile(), TASKS[task].data, tmp_path, task_name=task) for task in TASKS}
-    keys = {task: plan.runs[0].key for task, plan in plans.items()}
-    assert len(set(keys.values())) == len(TASKS)
-    assert "task" not in canonical(plans["caption"].runs[0].spec) and "task" not in describe(plans["caption"], "")
+    studies = {task: make_study(tmp_path, data=TASKS[task].data, task_name=task) for task in TASKS}
+    assert len({study.plan.runs[0].run_key for study in studies.values()}) == len(TASKS)
+    assert "task" not in canonical(run_of(studies["caption"], "base").spec)
 
 
 def test_room_for_questions_and_frames():
@@ -141,5 +139,5 @@ def test_data_without_what_a_task_needs_is_one_line(task, data, tmp_path):
         Image.new("RGB", (8, 8)).save(tmp_path / "images" / "a.png")
         data = str(tmp_path)
     with pytest.raises(GitbenchError) as error:
-        make_plan(TINY, tiny_profile(), data, tmp_path / "work", task_name=task)
+        make_study(tmp_path / "work", data=data, task_name=task)
     assert "\n" not in str(error.value) and ":" in str(error.value)

@@ -11,6 +11,7 @@ states anything else is refused: its hidden states could not be reproduced.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import importlib.util
 import re
@@ -176,8 +177,7 @@ def described(source: str) -> DecoderInitSpec:
         source="bert",
         path=str(folder.resolve()) if Path(source).expanduser().is_dir() and source != MINILM else source,
         content=fingerprint(folder),
-        layers=config.layers,
-        vocab_size=config.vocab_size,
+        **dataclasses.asdict(config),
         head_bias=not names.isdisjoint(HEAD_BIAS),
     )
 

@@ -65,8 +65,16 @@ def slots(gpu_gib: float, jobs: int | None = None) -> list[dict[str, str]]:
     return ordered[:jobs] if jobs else ordered
 
 
-def launch(study: Study, jobs: int | None = None, plain: bool = False, until: float | None = None) -> Outcome:
+def launch(
+    study: Study,
+    jobs: int | None = None,
+    plain: bool = False,
+    until: float | None = None,
+    executor: Executor | None = None,
+) -> Outcome:
     """Train, caption and score every run of a study that is not done; none is begun after `until` (`time.monotonic`).
+
+    `executor` executes them; None: this machine, `jobs` at a time.
 
     The plan must be one that was just made. SIGINT or SIGTERM stops the runs and raises KeyboardInterrupt; nothing is
     lost. Failed runs are in the outcome. Errors: GitbenchError where an arm differs from the base in more than its
@@ -80,12 +88,16 @@ def launch(study: Study, jobs: int | None = None, plain: bool = False, until: fl
     if not proven:
         prove(study, start_context())
     study.write_plan()
-    return execute_runs(study, places, plain, until)
+    return execute_runs(study, executor or local_executor(places), plain, until)
 
 
-def execute_runs(
-    study: Study, places: Sequence[dict[str, str]], plain: bool = False, until: float | None = None
-) -> Outcome:
+def local_executor(places: Sequence[dict[str, str]]) -> LocalExecutor:
+    """Return this machine as an executor, with these slots."""
+    handed_on = plugins.environment()
+    return LocalExecutor([{**place, **handed_on} for place in places], start_context())
+
+
+def execute_runs(study: Study, executor: Executor, plain: bool = False, until: float | None = None) -> Outcome:
     """Write the configs of the runs that are not done, and train, caption and score them; see `launch`."""
     runs = study.unique_runs
     todo = [run for run in runs if not study.done(run)]
@@ -96,8 +108,6 @@ def execute_runs(
     found = len(runs) - len(todo)
     if not todo and study.yardstick.kind is not None:
         return Outcome(completed=0, found=found, failed=())
-    handed_on = plugins.environment()
-    executor = LocalExecutor([{**place, **handed_on} for place in places], start_context())
     with CaptionScorer() as scorer, Display(study.name, found, len(runs), plain) as display:
         work = _Launch(study, executor, StudyScorer(study, scorer), display)
         with _terminable():

