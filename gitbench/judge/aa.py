@@ -6,6 +6,7 @@ t rules of `gitbench.judge.claims` go over every one of them at once, and the ju
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,12 +17,12 @@ from scipy import stats
 
 from gitbench.errors import GitbenchError
 from gitbench.judge.claims import NOT_TESTABLE, SUPPORTED, judge_study
-from gitbench.judge.noise import NOISE_ABLATION, NoiseFloor, PairSpread, minimum_detectable, sd_interval
+from gitbench.judge.noise import NoiseFloor, PairSpread, minimum_detectable, sd_interval
 from gitbench.judge.preconditions import MIN_REPLICATES
 from gitbench.judge.sample import by_replicate
 from gitbench.judge.statistics import ALPHA, paired_difference
 from gitbench.scores import COSTS, lower_is_better, ordered
-from gitbench.spec import METRICS, Claim, Plan, PlannedArm, Vocabulary
+from gitbench.spec import METRICS, Claim, Plan, PlannedArm
 
 MOST_SPLITS = 40_000  # all splits up to here, that many random ones beyond
 JUDGED = 100  # splits a metric that go through the judge itself, 30 ms each
@@ -67,28 +68,31 @@ def rejection_rates(differences: np.ndarray, sign: int = 1) -> tuple[float, floa
 
 
 def judged_rate(
-    metric: str, values: np.ndarray, chosen: np.ndarray, yardsticks: pd.DataFrame, kind: str | None
+    plan: Plan, metric: str, values: np.ndarray, chosen: np.ndarray, yardsticks: pd.DataFrame, kind: str | None
 ) -> tuple[float, str | None]:
     """Judge pseudo-arms by `judge_study`; returns the rate of SUPPORTED, and why the judge refused, where it did.
 
-    `chosen` is (splits, seeds, 2); `yardsticks` holds the frame's rows of the metric with role floor and ceiling.
+    `plan` is that of the A/A runs, `chosen` is (splits, seeds, 2); `yardsticks` holds the frame's rows of the metric with
+    role floor and ceiling.
     """
-    plan, seeds = _pseudo_plan(metric), chosen.shape[1]
+    arms = tuple(PlannedArm(name=name, role="arm", variants={}, label=name) for name in ("first", "second"))
+    pseudo = dataclasses.replace(plan, claims=(_claim(metric),), arms=arms, runs=())
+    seeds = chosen.shape[1]
     own = pd.DataFrame({"arm": ["first"] * seeds + ["second"] * seeds, "replicate": [*range(seeds)] * 2})
     own = own.assign(metric=metric, role="arm", overridden=False, signature="a-a", machine="a-a", value=0.0)
     frame = pd.concat([own, yardsticks[[*own.columns]]], ignore_index=True) if len(yardsticks) else own
     supported, refused = 0, None
     for pairs in chosen:
         frame.loc[: 2 * seeds - 1, "value"] = values[pairs.T.reshape(-1)]
-        (verdict,) = judge_study(plan, frame, kind)
+        (verdict,) = judge_study(pseudo, frame, kind)
         supported += verdict.word == SUPPORTED
         refused = verdict.reason if verdict.word == NOT_TESTABLE else refused
     return supported / len(chosen), refused
 
 
-def _pseudo_plan(metric: str) -> Plan:
-    """Return the plan of two pseudo-arms, whose one claim is that the first is better by any lead."""
-    claim = Claim(
+def _claim(metric: str) -> Claim:
+    """Return the claim that the first pseudo-arm is better than the second by any lead."""
+    return Claim(
         name="a-a",
         kind="better",
         metric=metric,
@@ -98,21 +102,14 @@ def _pseudo_plan(metric: str) -> Plan:
         margin_unit="metric",
         margin_reason="any lead counts",
         says="One half of the replicates is better than the other.",
-        **dict.fromkeys(("quote", "where", "confidence"), ""),
-    )
-    return Plan(
-        **dict.fromkeys(("profile", "data", "data_fingerprint", "command", "title", "question", "axis"), ""),
-        ablation=NOISE_ABLATION,
-        base="second",
-        claims=(claim,),
-        arms=tuple(PlannedArm(name=name, role="arm", variants={}, label=name) for name in ("first", "second")),
-        runs=(),
-        vocabulary=Vocabulary(size=0, pad_id=0, bos_id=0, eos_id=0),
-        yardstick_key=None,
+        quote="",
+        where="",
+        confidence="",
     )
 
 
 def noise_floor(
+    plan: Plan,
     metric: str,
     values: Sequence[float],
     seeds: int,
@@ -125,7 +122,7 @@ def noise_floor(
 ) -> NoiseFloor:
     """Measure one metric's noise floor from the base arm's replicate values (at least 2 x `seeds` of them).
 
-    `yardsticks` and `kind` as in `judged_rate`, which goes over at most `judged` random splits.
+    `plan`, `yardsticks` and `kind` as in `judged_rate`, which goes over at most `judged` random splits.
     """
     data = np.asarray(values, dtype=float)
     chosen = pseudo_arms(len(data), seeds)
@@ -133,7 +130,7 @@ def noise_floor(
     sign = -1 if lower_is_better(metric) else 1
     better, different = rejection_rates(data[chosen[:, :, 0]] - data[chosen[:, :, 1]], sign)
     few = chosen[np.random.default_rng(0).permutation(len(chosen))[: judged * (metric in METRICS)]]
-    rate, refused = judged_rate(metric, data, few, yardsticks, kind) if len(few) else (None, None)
+    rate, refused = judged_rate(plan, metric, data, few, yardsticks, kind) if len(few) else (None, None)
     return NoiseFloor(
         metric=metric,
         sd=sd,
@@ -156,7 +153,12 @@ def noise_floor(
 
 
 def noise_floors(
-    frame: pd.DataFrame, base: str, seeds: int, kind: str | None, pairs: Mapping[str, Sequence[PairSpread]]
+    plan: Plan,
+    frame: pd.DataFrame,
+    base: str,
+    seeds: int,
+    kind: str | None,
+    pairs: Mapping[str, Sequence[PairSpread]],
 ) -> dict[str, NoiseFloor]:
     """Measure every score of the runs of arm `base`; returns metric -> noise floor.
 
@@ -174,6 +176,7 @@ def noise_floors(
         if not np.isfinite(values).all() or own["signature"].nunique(dropna=False) > 1:
             continue  # undefined on this data, or scored in two ways: no floor rather than a wrong one
         found[metric] = noise_floor(
+            plan,
             metric,
             values.tolist(),
             seeds,

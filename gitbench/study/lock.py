@@ -103,11 +103,11 @@ def read_lock(path: Path | None = None) -> Lock:
     if not path.is_file():
         return Lock(claims={}, since={})
     values = read_json(path)
-    parts = (values.get("claims"), values.get("since", {})) if isinstance(values, dict) else (None, None)
-    for part in parts:
+    parts = {name: values.get(name, {}) for name in ("claims", "since")} if isinstance(values, dict) else {"": None}
+    for part in parts.values():
         if not isinstance(part, dict) or not all(isinstance(each, str) for each in part.values()):
             raise GitbenchError(f"{path} is damaged: {FIX}")
-    return Lock(claims=parts[0], since=parts[1])
+    return Lock(**parts)
 
 
 def write_lock(path: Path, stated: Mapping[str, str]) -> None:
