@@ -30,12 +30,19 @@ def load(names: Iterable[str] = ()) -> None:
 
     installed = [each.module for each in entry_points(group=GROUP)]
     for name in dict.fromkeys([*installed, *_handed_on(), *names]):
-        if name.endswith(".py"):
-            load_file(Path(name))
-            hand_on(str(Path(name).resolve()))
-        else:
-            _import(name)
-            hand_on(name)
+        try:
+            if name.endswith(".py"):
+                load_file(Path(name))
+                name = str(Path(name).resolve())
+            else:
+                importlib.import_module(name)
+        except GitbenchError:
+            raise
+        except Exception as error:
+            raise GitbenchError(
+                f"plugin {name} cannot be imported ({type(error).__name__}: {error}): correct it, or check --plugin"
+            ) from error
+        hand_on(name)
 
 
 def load_file(path: Path) -> ModuleType:
@@ -74,16 +81,3 @@ def environment() -> dict[str, str]:
 
 def _handed_on() -> list[str]:
     return [name for name in os.environ.get(VARIABLE, "").split(os.pathsep) if name]
-
-
-def _import(name: str) -> None:
-    try:
-        importlib.import_module(name)
-    except GitbenchError:
-        raise
-    except ModuleNotFoundError as error:
-        raise GitbenchError(f"plugin {name} is not there ({error}): check --plugin, or install it") from None
-    except Exception as error:
-        raise GitbenchError(
-            f"plugin {name} cannot be imported ({type(error).__name__}: {error}): correct it"
-        ) from error
