@@ -14,6 +14,7 @@ from gitbench.files import results_folder
 if TYPE_CHECKING:
     import numpy as np
 
+    from gitbench.judge.verdict import Verdict
     from gitbench.study.store import Study
 
 
@@ -63,22 +64,27 @@ def make_report(study: Study, out: Path | None = None, publish: bool = False) ->
 
     check_records(study)
     verdicts = judge_and_note(study)
-    return write_report(
-        study,
-        verdicts,
-        out or _place(study, results_folder() if publish else study.work_dir / "reports"),
-        images=pictures(study),
-    )
+    return write_report(study, verdicts, out or report_folder(study, publish), images=pictures(study))
 
 
-def judge(study: Study) -> tuple[Any, ...]:
-    """Judge a study as its last report did, without keeping this as a look."""
-    raise NotImplementedError
+def judge(study: Study) -> tuple[Verdict, ...]:
+    """Judge a study with the looks that were kept so far, and keep none."""
+    from gitbench.judge import judge_study
+    from gitbench.study.interim import read_looks
+
+    looks = read_looks(study.looks_path)
+    return tuple(judge_study(study.plan, study.frame, study.yardstick.kind, looks=looks.counted if looks else 0))
 
 
-def judge_and_note(study: Study) -> tuple[Any, ...]:
+def judge_and_note(study: Study) -> tuple[Verdict, ...]:
     """Judge a study as a report shows it, and keep the report as a look where it has other seeds than the last one."""
-    raise NotImplementedError
+    from gitbench.study.interim import judge_for_report, read_looks, write_looks
+
+    before = read_looks(study.looks_path)
+    verdicts, looks = judge_for_report(study.plan, study.frame, study.yardstick.kind, before)
+    if looks is not None and looks != before:
+        write_looks(study.looks_path, looks)
+    return verdicts
 
 
 def pictures(study: Study) -> dict[str, np.ndarray] | None:
@@ -100,10 +106,14 @@ def pictures(study: Study) -> dict[str, np.ndarray] | None:
     return {key: each if each.ndim == 3 else np.concatenate(list(each), axis=1) for key, each in images.items()}
 
 
-def _place(study: Study, reports: Path) -> Path:
-    """Return `<reports>/<ablation>/<profile>-<data>-<machine>`."""
+def report_folder(study: Study, publish: bool = False, work_dir: Path | None = None) -> Path:
+    """Return `<ablation>/<profile>-<data>-<machine>` in `reports` of the work directory, or `reports/results` to publish.
+
+    `work_dir` stands in for the study's own.
+    """
     from gitbench.machine import machine_label
 
+    reports = results_folder() if publish else (work_dir or study.work_dir) / "reports"
     machines = [record["cost"].get("machine") for run in study.finished if (record := study.record(run.run_key))]
     name = f"{study.plan.profile}-{study.plan.data}-{next(filter(None, machines), machine_label())}"
     return reports / study.plan.ablation / name
@@ -131,9 +141,7 @@ def _report_bundle(path: Path, work_dir: Path | None, out: Path | None, publish:
     with tempfile.TemporaryDirectory(prefix="gitbench-bundle-") as folder:
         unpack(bundle, work_dir or Path(folder))
         study = Study.open(work_dir or folder, bundle.study)
-        if work_dir is None and not publish:
-            out = out or _place(study, DEFAULT_WORK_DIR / "reports")
-        return make_report(study, out, publish)
+        return make_report(study, out or report_folder(study, publish, work_dir or DEFAULT_WORK_DIR), publish)
 
 
 def _board(arguments: argparse.Namespace) -> int:

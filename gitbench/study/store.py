@@ -27,6 +27,7 @@ from gitbench.run_key import from_json, to_json
 from gitbench.spec import Plan, PlannedRun
 
 if TYPE_CHECKING:
+    from gitbench.judge.noise import NoiseFloor
     from gitbench.study.proof import Proof
 
 DEFAULT_WORK_DIR = Path("work_dirs")
@@ -177,6 +178,20 @@ class Study:
         from gitbench.study.proof import read_proof
 
         return read_proof(self.proof_path)
+
+    @functools.cached_property
+    def noise_floors(self) -> Mapping[str, NoiseFloor]:
+        """Metric -> noise floor of this profile and data; empty where none was measured."""
+        from gitbench.judge.noise import floors_from_json
+
+        if not self.noise_path.is_file():
+            return {}
+        try:
+            return floors_from_json(read_json(self.noise_path))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise GitbenchError(
+                f"{self.noise_path} is damaged: delete it and run `gitbench noise-floor` again"
+            ) from None
 
     def write_yardstick(self, found: Yardstick) -> None:
         """Write the ceiling of the study's data."""
