@@ -1,7 +1,7 @@
 """Calibrate the sequential test, and compare it with what else could be done. Prints the tables of `docs/sequential.md`.
 
-    python -m gitbench.judge.calibrate levels      the thresholds in `gitbench.judge.sequential` (2 minutes)
-    python -m gitbench.judge.calibrate compare     error and seeds of every method, looking after every seed (2 minutes)
+    python docs/tools/calibrate.py levels      the thresholds in `gitbench.judge.sequential` (2 minutes)
+    python docs/tools/calibrate.py compare     error and seeds of every method, looking after every seed (2 minutes)
 
 Levels: with m the true mean, P(e ever reaches c) = E_Q[1 / e at that moment], Q being the mixture of effects whose
 density is the numerator of e. Under Q nearly every path gets there, so that even small probabilities are exact to a
@@ -156,6 +156,6 @@ def _print_comparison() -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m gitbench.judge.calibrate", description=__doc__)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("what", choices=("levels", "compare"))
     {"levels": _print_levels, "compare": _print_comparison}[parser.parse_args().what]()

@@ -1,6 +1,6 @@
 """Coverage of the crossed interval, by simulation with known truth. Prints a table of `docs/judge.md`.
 
-    python -m gitbench.judge.coverage        (under a minute)
+    python docs/tools/coverage.py        (under a minute)
 
 Tables with normal effects are not drawn: their mean and mean squares are independent, normal and chi-square, which
 makes 40,000 studies a cell cheap. Tables of other shapes (skewed images as those of CIDEr, heavy-tailed seeds) are.

@@ -1,14 +1,14 @@
 """Put the judge to the test on synthetic studies whose truth is known. Makes the tables of `docs/judge.md`.
 
-    python -m gitbench.judge.simulate [--studies 20000] [--write docs/judge.md]        (6 minutes)
+    python docs/tools/simulate.py [--studies 20000] [--write docs/judge.md]        (5 minutes)
 
 A study is the scores of the arms that a claim rests on, by replicate: noise of a kind around true means that put the
 claim exactly at its boundary (how often is the judge wrong?) or at a distance from it (how often does it decide?). The
-scores are reduced by `sample.slopes` and differences, tested by `rules.p_values`, corrected by `family.holm` and given
-their word by `rules.words`: the functions that judge real studies. `tests/judge/test_judge_simulation.py` runs a small version
-and checks that whole studies, judged from frames, get the same words.
+scores are reduced by `sample.slopes` and differences, tested by `statistics.p_values`, corrected by `statistics.holm`
+and given their word by `statistics.words`: the functions that judge real studies. `tests/judge/test_judge_simulation.py`
+runs a small version.
 
-To add a column: a noise in `NOISES`; to add a test: a method of `rules.p_values`; a table: one function in `TABLES`.
+To add a column: a noise in `NOISES`; a table: one function in `TABLES`.
 """
 
 from __future__ import annotations
@@ -22,16 +22,14 @@ from pathlib import Path
 import numpy as np
 
 from gitbench.files import write_text
-from gitbench.judge.compare import power_one_sided, power_tost
-from gitbench.judge.family import holm
-from gitbench.judge.intervals import t_interval
-from gitbench.judge.rules import ALPHA, REFUTED, SUPPORTED, Method, p_values, words
+from gitbench.judge.power import power_one_sided, power_tost
 from gitbench.judge.sample import slopes
 from gitbench.judge.sequential import EARLY, FIRST
+from gitbench.judge.statistics import ALPHA, REFUTED, SUPPORTED, Method, holm, p_values, t_interval, words
 
 SEEDS = (3, 5, 8, 16)
 PLACES = (0.0, 1.0, 2.0)  # of a trend's arms
-BEGIN, END = "<!-- made by gitbench.judge.simulate -->", "<!-- end -->"
+BEGIN, END = "<!-- made by docs/tools/simulate.py -->", "<!-- end -->"
 Noise = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 
 
@@ -69,9 +67,8 @@ SETTINGS = (
     Setting(name="equivalent, margin 3 sd", kind="equivalent", weights=_PAIR, margin=3.0),
     Setting(name="interaction", kind="interaction", weights=_unit((1, -1, -1, 1))),
     Setting(name="trend", kind="trend", weights=_unit(slopes(np.eye(len(PLACES)), PLACES).tolist())),
-    Setting(name="threshold", kind="threshold", weights=(1.0,)),
 )
-ALONE = "skewed, one arm alone varies"  # then the differences themselves are skewed, as they are of a threshold
+ALONE = "skewed, one arm alone varies"  # then the differences themselves are skewed
 COLUMNS = (*NOISES, ALONE)
 
 
@@ -146,11 +143,6 @@ def family_error(claims: int, noise: str, n: int, *, studies: int = 2000, seed: 
     return float((holm(support) < ALPHA).any(1).mean()), float((support < ALPHA).any(1).mean())
 
 
-def _columns(setting: Setting) -> tuple[str, ...]:
-    """Return the noises that say something new of a kind: a threshold has one arm anyway."""
-    return COLUMNS[:-1] if setting.kind == "threshold" else COLUMNS
-
-
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -164,7 +156,7 @@ def error_table(word: str, studies: int) -> str:
     """Return the table of errors at the boundary, kinds and noises by seeds."""
     rows = []
     for setting in SETTINGS:
-        for noise in _columns(setting):
+        for noise in COLUMNS:
             found = [error(setting, noise, n, word, studies=studies) for n in SEEDS]
             rows.append([setting.name, noise, *map(_percent, found)])
     return _table(["kind", "noise", *(f"n = {n}" for n in SEEDS)], rows)
@@ -174,7 +166,7 @@ def coverage_table(studies: int) -> str:
     """Return the coverage of the 95 % t interval."""
     rows = []
     for setting in (SETTINGS[0], *SETTINGS[4:]):
-        for noise in _columns(setting):
+        for noise in COLUMNS:
             rows.append([setting.name, noise, *(_percent(coverage(setting, noise, n, studies=studies)) for n in SEEDS)])
     return _table(["kind", "noise", *(f"n = {n}" for n in SEEDS)], rows)
 
@@ -190,22 +182,18 @@ def power_table(studies: int) -> str:
     return _table(["kind", "distance", *(f"n = {n}" for n in SEEDS)], rows)
 
 
-def other_table(studies: int) -> str:
-    """Return the errors of the exact test, and of the sequential one under looking after every seed."""
+def sequential_table(studies: int) -> str:
+    """Return the errors of the sequential test, looking after every seed."""
     rows = []
     for setting in SETTINGS:
-        for noise in _columns(setting):
-            exact = [
-                error(setting, noise, n, SUPPORTED, method="sign_flip", studies=max(200, studies // 4))
-                for n in SEEDS[1:]
-            ]
-            looked = [
+        for noise in COLUMNS:
+            found = [
                 error(setting, noise, EARLY, word, method="sequential", studies=max(200, studies // 4))
                 for word in (SUPPORTED, REFUTED)
             ]
-            rows.append([setting.name, noise, *map(_percent, (*exact, *looked))])
+            rows.append([setting.name, noise, *map(_percent, found)])
     looks = [f"looking at seeds {FIRST} to {EARLY}: {word}" for word in (SUPPORTED, REFUTED)]
-    return _table(["kind", "noise", *(f"exact, n = {n}" for n in SEEDS[1:]), *looks], rows)
+    return _table(["kind", "noise", *looks], rows)
 
 
 def family_table(studies: int) -> str:
@@ -232,11 +220,7 @@ TABLES: tuple[tuple[str, Callable[[int], str]], ...] = (
         'the margin; for "equivalent" it is the margin, and the truth is 0.',
         power_table,
     ),
-    (
-        "**False SUPPORTED of the exact test** where a claim asks for it, and **any false word under looking** "
-        "(`--until-decided`), in per cent.",
-        other_table,
-    ),
+    ("**Any false word under looking** (`--until-decided`), in per cent.", sequential_table),
     (
         "**Any false SUPPORTED in a family** of claims that share a reference arm, all at the boundary, in per cent; in "
         "brackets what it would be without Holm's correction.",
@@ -251,7 +235,7 @@ def report(studies: int) -> str:
     first = (
         f"{studies:,} studies a cell in the tables of errors and power (simulation error at 5 %: {error:.1f} points); "
     )
-    first += "a quarter of that for coverage, the exact test, looking and families."
+    first += "a quarter of that for coverage, looking and families."
     return "\n\n".join([first, *(f"{text}\n\n{table(studies)}" for text, table in TABLES)])
 
 
@@ -265,9 +249,7 @@ def write_into(path: Path, text: str) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        prog="python -m gitbench.judge.simulate", description=(__doc__ or "").split("\n")[0]
-    )
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--studies", type=int, default=20_000, metavar="N")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the tables into this Markdown file")
     options = parser.parse_args()

@@ -17,7 +17,7 @@ from gitbench.bench.rows import Row, from_json
 from gitbench.bench.workloads import Task
 from gitbench.errors import GitbenchError
 from gitbench.files import ROOT, read_json
-from gitbench.study.provenance import provenance
+from gitbench.study.provenance import environment
 
 _KEPT = ("git_revision", "git_dirty", "python", "platform", "cpu", "cpu_count", "gpus", "machine", "started")
 
@@ -46,7 +46,7 @@ def run_tasks(
     Returns the rows, and where they were made: machine, revision, versions, the matrix rates of the first process
     (operations a second). Both together are `bench.json`.
     """
-    made = provenance("none")
+    made = environment()
     rows: list[Row] = []
     rates: dict[str, float] = {}
     for number, task in enumerate(tasks, start=1):

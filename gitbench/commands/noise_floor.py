@@ -1,21 +1,36 @@
-"""The command `gitbench noise-floor`: train one arm in many replicates, measure how far apart they are."""
+"""The command `gitbench noise-floor`: train one arm in many replicates, measure how far apart they are (A/A).
+
+`gitbench noise-floor [--profile P] [--data D] [--seeds N]`: the profile's own model, the base arm of most ablations,
+in 2 N replicates (N: the profile's number of seeds, at least 3), so that they split into two pseudo-arms as large as
+a study's. Base runs that a study of the same work directory has finished are found by their keys and not run again.
+"""
 
 from __future__ import annotations
 
 import argparse
 import shlex
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gitbench.commands.options import (
     data_of,
     print_outcome,
     print_plan,
     profile_of,
+    report_options,
+    run_options,
     study_options,
     study_words,
     work_dir_of,
 )
+from gitbench.errors import GitbenchError
+from gitbench.spec import Ablation, Arm, Plan, Profile
+
+if TYPE_CHECKING:
+    from gitbench.judge.noise import NoiseFloor
+    from gitbench.study.store import Study
+
+BASE = "base"
+FLOOR_RUNS = 2  # of the blind arm: the judge wants a floor, and the proof of the arms compares two replicates
 
 
 def add(commands: Any) -> None:
@@ -28,40 +43,101 @@ def add(commands: Any) -> None:
         "--seeds", type=int, metavar="N", help="of a pseudo-arm; 2 N runs are made (default: the profile's, at least 3)"
     )
     noise.add_argument("--tokenizer", metavar="NAME|PATH", help="a BERT tokenizer instead of the profile's")
-    noise.add_argument("--jobs", type=int, metavar="N", help="runs at a time (default: one per CPU core or GPU share)")
-    noise.add_argument("--out", type=Path, metavar="DIR", help="where the report goes (default: reports/results/...)")
+    run_options(noise)
+    report_options(noise)
     noise.add_argument("--dry-run", action="store_true", help="print the plan and the estimated time, train nothing")
     noise.add_argument("--no-report", action="store_true", help="measure only")
-    noise.add_argument("--plain", action="store_true", help="plain progress lines, no bar")
     noise.set_defaults(run=_noise_floor)
 
 
 def _noise_floor(arguments: argparse.Namespace) -> int:
     """0: measured; 1: a run failed, nothing was measured."""
-    from gitbench.commands.measure_noise import measure_plan, noise_plan, publish_noise_floor
-    from gitbench.judge.noise import noise_file
+    from gitbench.commands.report import report_folder
     from gitbench.launch.scheduling import launch
     from gitbench.profiles import get_profile
+    from gitbench.report.noise import write_noise_report
+    from gitbench.study.store import Study
 
     plan, seeds = noise_plan(
         get_profile(profile_of(arguments)),
         data_of(arguments),
-        work_dir_of(arguments),
         arguments.seeds,
         tokenizer_path=arguments.tokenizer,
         task_name=arguments.task,
+        command=shlex.join(["gitbench", "noise-floor", *study_words(arguments)]),
     )
+    study = Study(work_dir_of(arguments), plan)
     if arguments.dry_run:
-        print_plan(plan, arguments.jobs)
+        print_plan(study, arguments.jobs)
         return 0
-    command = shlex.join(["gitbench", "noise-floor", *study_words(arguments, plan.profile.name)])
-    outcome = launch(plan, command, arguments.jobs, arguments.plain)
-    print_outcome(plan, outcome)
-    print_failures(outcome)
+    outcome = launch(study, arguments.jobs, arguments.plain)
+    print_outcome(study, outcome)
     if outcome.failed:
         return 1
-    floors = measure_plan(plan, seeds)
-    print(f"noise floor: {noise_file(plan.work_dir, plan.profile.name, plan.label)}")
+    study = Study.open(study.work_dir, study.name)
+    floors = measure_noise(study, seeds)
+    print(f"noise floor: {study.noise_path}")
     if not arguments.no_report:
-        print(f"report: {publish_noise_floor(plan, floors, arguments.out) / 'noise_floor.md'}")
+        out = arguments.out or report_folder(study, arguments.publish)
+        write_noise_report(out, floors, profile=plan.profile, data=plan.data)
+        print(f"report: {out / 'noise_floor.md'}")
     return 0
+
+
+def noise_plan(profile: Profile, data: str, seeds: int | None = None, **options: Any) -> tuple[Plan, int]:
+    """Return the plan of the A/A runs and the seeds of a pseudo-arm; `options` are those of `make_plan`.
+
+    Errors: GitbenchError for fewer than 3 seeds.
+    """
+    from gitbench.judge.noise import NOISE_ABLATION
+    from gitbench.judge.preconditions import MIN_REPLICATES
+    from gitbench.study.plan import BLIND, make_plan, with_seeds
+
+    if seeds is not None and seeds < MIN_REPLICATES:
+        raise GitbenchError(
+            f"--seeds {seeds}: a pseudo-arm needs at least the {MIN_REPLICATES} seeds that a verdict does"
+        )
+    each = max(MIN_REPLICATES, profile.replicates) if seeds is None else seeds
+    ablation = Ablation(
+        name=NOISE_ABLATION,
+        title="Noise floor",
+        question="How far apart are replicates of one and the same arm?",
+        axis="decoder",
+        arms={profile.name: (Arm(name=BASE, variants={"decoder": profile.variants["decoder"]}),)},
+        base=BASE,
+    )
+    plan = make_plan(ablation, profile, data, replicates=2 * each, **options)
+    return with_seeds(plan, {BASE: 2 * each, BLIND.name: FLOOR_RUNS}), each
+
+
+def measure_noise(study: Study, seeds: int) -> dict[str, NoiseFloor]:
+    """Measure every score of the finished base runs and write the noise file; returns metric -> floor.
+
+    The spread of real pairs comes from the studies of the same profile and data beside it. Errors: GitbenchError where
+    fewer than 2 x `seeds` runs are finished.
+    """
+    from gitbench.files import write_json
+    from gitbench.judge.aa import noise_floors, pair_spreads
+    from gitbench.judge.noise import NOISE_ABLATION, floors_to_json
+    from gitbench.study.store import open_studies
+
+    def same(plan: Plan) -> bool:
+        wanted = study.plan
+        return plan.ablation != NOISE_ABLATION and all(
+            getattr(plan, name) == getattr(wanted, name) for name in ("profile", "data", "data_fingerprint")
+        )
+
+    beside = [(each.plan, each.frame) for each in open_studies(study.work_dir) if same(each.plan)]
+    floors = noise_floors(study.plan, study.frame, BASE, seeds, study.yardstick.kind, pair_spreads(beside, seeds))
+    base = study.frame[study.frame["arm"] == BASE]
+    about = {
+        "profile": study.plan.profile,
+        "data": study.plan.data,
+        "data_fingerprint": study.plan.data_fingerprint,
+        "command": study.plan.command,
+        "machine": sorted(set(base["machine"].dropna())),
+        "seeds": seeds,
+        "runs": sorted(set(base["run_key"].dropna())),
+    }
+    write_json(study.noise_path, floors_to_json(floors, about))
+    return floors

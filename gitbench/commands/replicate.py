@@ -144,7 +144,8 @@ def _check_same(study: Study, runs: Sequence[PlannedRun], amounts: Collection[in
 
     `amounts`: numbers of training images, of which one is the study's; an arm may take a part of these.
     """
-    from gitbench.data import content_hash, study_fingerprint
+    from gitbench.data import content_hash
+    from gitbench.data.tasks import study_fingerprint
     from gitbench.run_key import run_key
 
     spec, whole = runs[0].spec, study.plan.data_fingerprint
@@ -169,8 +170,8 @@ def _check_same(study: Study, runs: Sequence[PlannedRun], amounts: Collection[in
 
 def _fingerprint(spec: RunSpec, images: int | None) -> str:
     """Return the fingerprint of a study's data that has so many training images, as planning computes it."""
-    from gitbench.data import content_hash, study_fingerprint
-    from gitbench.data.tasks import open_task
+    from gitbench.data import content_hash
+    from gitbench.data.tasks import open_task, study_fingerprint
     from gitbench.data.tokenizer import tokenizer_for
 
     found = study_fingerprint(spec.data_name, dataclasses.replace(spec.data, train_images=images), spec.task)

@@ -1,14 +1,12 @@
-"""Add seeds until every claim of a study is decided: judge, look, add the seeds that help most, and again.
+"""Add seeds until every claim of a study is decided: judge, add the seeds that help most, and again.
 
 `gitbench run ABLATION --until-decided [--budget 2h] [--max-seeds N]`. The study starts as an ordinary one. After that
-each batch is one more replicate of the arms of one open claim, or of several claims where there are slots for more:
-those with the best chance of being decided for a second of machine time. Arms that no open claim rests on get nothing,
-nor does the blind floor, unless a claim's level is measured from it; so arms may differ in their number of seeds, and
-the judge pairs those that are shared.
+each batch is one more replicate of the arms of one open claim, or of several claims where there are slots for more
+(`gitbench.judge.allocation`). Arms that no open claim rests on get nothing, nor does the blind floor; so arms may differ
+in their number of seeds, and the judge pairs those that are shared.
 
-Every judge call between two batches is a look, kept in `studies/<study>.looks.json` (`gitbench.study.interim`); the judge
-uses bounds that stay valid under looking (`gitbench.judge.sequential`). A killed run goes on with the looks it had and
-the batch it was at.
+Every judge call between two batches is an interim look (`gitbench.study.interim`); the judge uses bounds that stay valid
+under looking (`gitbench.judge.sequential`). A killed run goes on with the looks it had and the batch it was at.
 """
 
 from __future__ import annotations
@@ -18,23 +16,21 @@ import math
 import re
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gitbench.commands.allocation import next_seeds, seconds_by_arm
-from gitbench.commands.interim_report import look_of
 from gitbench.errors import GitbenchError
-from gitbench.files import load_json
+from gitbench.judge.allocation import next_seeds
 from gitbench.judge.claims import INCOMPLETE, INCONCLUSIVE, NOT_TESTABLE, Verdict, judge_study
 from gitbench.judge.sequential import FIRST
-from gitbench.launch.estimate import estimate_seconds
+from gitbench.launch.estimate import estimate_seconds, mean_seconds
 from gitbench.launch.progress import duration
 from gitbench.launch.scheduling import Outcome, launch, slots
+from gitbench.profiles import get_profile
+from gitbench.spec import Plan
 from gitbench.study.interim import Looks, read_looks, write_looks
-from gitbench.study.plan import Plan, with_seeds
-from gitbench.study.records import build_frame, load_study, load_yardstick
-from gitbench.study.store import study_file
-from gitbench.tasks import claims_for
+from gitbench.study.plan import with_seeds
+from gitbench.study.store import Study, read_plan
 
 MAX_SEEDS = 30  # of an arm, where --max-seeds says nothing else
 DECIDED, BUDGET, SEEDS, FAILED = "decided", "budget", "max seeds", "a run failed"  # why a study stopped
@@ -63,15 +59,15 @@ def parse_budget(text: str) -> float:
     raise GitbenchError(f"--budget {text}: write a number with s, m, h or d, for example 45s, 90m or 1.5h")
 
 
-def start_seeds(plan: Plan, asked: int | None) -> int:
+def start_seeds(profile: str, asked: int | None) -> int:
     """Return the seeds that a study starts with: those asked for, else the profile's, but enough for a look."""
-    return max(plan.profile.replicates, FIRST) if asked is None else asked
+    return max(get_profile(profile).replicates, FIRST) if asked is None else asked
 
 
 def check(plan: Plan, start: int, most: int) -> None:
     """Refuse what cannot be decided. Errors: GitbenchError for no claims, overridden runs, too few or too many seeds."""
-    if not claims_for(plan.ablation.claims, plan.task):
-        raise GitbenchError(f"{plan.ablation.name} states no claim to decide: run it without --until-decided")
+    if not plan.claims:
+        raise GitbenchError(f"{plan.ablation} states no claim to decide: run it without --until-decided")
     if plan.cfg_options:
         raise GitbenchError("--cfg-options with --until-decided: changed runs enter no claim, leave one of them out")
     if start < FIRST:
@@ -80,107 +76,122 @@ def check(plan: Plan, start: int, most: int) -> None:
         raise GitbenchError(f"--max-seeds {most}: must be at least the {start} seeds that the study starts with")
 
 
-def seeds_now(full: Plan, start: int) -> Seeds:
-    """Return the seeds of every arm to begin with: `start`, or what the study on file has, the batch it was at included.
+def seeds_now(full: Study, start: int) -> Seeds:
+    """Return the seeds of every arm to begin with: `start`, or what the plan on file has, the batch it was at included.
 
-    Of a study that was no such one yet, seeds that it planned but did not finish are not taken over.
+    Of a study that was not run until decided before, seeds that it planned but did not finish are not taken over.
     """
-    listed, looked = _listed(full), read_looks(full.work_dir, full.study)
-    done = _finished(full)
-    seeds = {arm: max(start, min(listed.get(arm, 0), count)) for arm, count in done.items()}
-    for look in (looked.looks if looked and looked.until_decided else ())[-1:]:
-        seeds = {arm: max(count, listed.get(arm, 0), look.seeds.get(arm, 0)) for arm, count in seeds.items()}
-    most = max(run.replicate for run in full.runs) + 1
-    return {arm: min(count, most) for arm, count in seeds.items()}
+    keys = {run.run_key for run in full.plan.runs}
+    there = read_plan(full.plan_path).runs if full.plan_path.is_file() else ()
+    listed = Counter(run.arm for run in there if run.run_key in keys)
+    looks = read_looks(full.looks_path)
+    seeds = {arm: max(start, min(listed[arm], count)) for arm, count in _finished(full).items()}
+    if looks and looks.until_decided and looks.looks:
+        last = looks.looks[-1].seeds
+        seeds = {arm: max(count, listed[arm], last.get(arm, 0)) for arm, count in seeds.items()}
+    return {arm: min(count, _most(full)) for arm, count in seeds.items()}
 
 
-def _listed(full: Plan) -> Counter[str]:
-    """Return the runs of each arm in the study file, as far as they are those of this plan."""
-    described = load_json(study_file(full.work_dir, full.study))
-    keys = {run.key for run in full.runs}
-    runs = described.get("runs", []) if isinstance(described, dict) else []
-    return Counter(run["arm"] for run in runs if run["run_key"] in keys)
+def _most(full: Study) -> int:
+    return max(run.replicate for run in full.plan.runs) + 1
 
 
-def _finished(full: Plan) -> Seeds:
+def _finished(full: Study) -> Seeds:
     """Return for each arm how many of its first replicates are finished, without a gap."""
     finished: Seeds = {}
-    for arm in dict.fromkeys(run.arm.name for run in full.runs):
-        own = sorted((run for run in full.runs if run.arm.name == arm), key=lambda run: run.replicate)
-        finished[arm] = next((at for at, run in enumerate(own) if not run.done), len(own))
+    for arm in dict.fromkeys(run.arm for run in full.plan.runs):
+        own = sorted((run for run in full.plan.runs if run.arm == arm), key=lambda run: run.replicate)
+        finished[arm] = next((at for at, run in enumerate(own) if not full.done(run)), len(own))
     return finished
 
 
 def run_until_decided(
-    full: Plan, start: int, command: str, budget: float | None = None, jobs: int | None = None, plain: bool = False
+    full: Study,
+    start: int,
+    budget: float | None = None,
+    jobs: int | None = None,
+    plain: bool = False,
+    *,
+    launch: Callable[..., Outcome] = launch,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Decision:
     """Train, judge and add seeds until every claim is decided, the seeds of `full` are used up or the time is.
 
-    `budget` is in seconds of this call. No batch is begun that is not expected to end within it, and of the first one
-    no run; what runs is never cut off. Errors: those of `launch`; KeyboardInterrupt loses nothing.
+    `budget` is in seconds of this call, by `clock`. No batch is begun that is not expected to end within it, and of the
+    first one no run; what runs is never cut off. Errors: those of `launch`; KeyboardInterrupt loses nothing.
     """
-    return _Study(full, start, command, budget, jobs, plain).work()
+    return _UntilDecided(full, start, budget, jobs, plain, launch, clock).work()
 
 
-class _Study:
-    """A study under way: its seeds, its looks, and the clock."""
+class _UntilDecided:
+    """A study under way: its seeds, its looks, and the time that is left."""
 
     def __init__(
-        self, full: Plan, start: int, command: str, budget: float | None, jobs: int | None, plain: bool
+        self,
+        full: Study,
+        start: int,
+        budget: float | None,
+        jobs: int | None,
+        plain: bool,
+        launch: Callable[..., Outcome],
+        clock: Callable[[], float],
     ) -> None:
-        self.full, self.command, self.jobs, self.plain = full, command, jobs, plain
-        self.ends = math.inf if budget is None else time.monotonic() + budget
-        self.budget = budget
-        self.most = max(run.replicate for run in full.runs) + 1
-        self.at_once = len(slots(full, jobs))
+        self.full, self.jobs, self.plain, self.launch, self.clock = full, jobs, plain, launch, clock
+        self.budget = math.inf if budget is None else budget
+        self.ends = math.inf if budget is None else clock() + budget
+        self.at_once = len(slots(full.plan.gpu_gib, jobs))
         self.seeds = seeds_now(full, start)
+        self.looks = read_looks(full.looks_path) or Looks(study=full.name)
         self.completed = self.found = 0
         self.failed: tuple[tuple[str, int, str], ...] = ()
 
     def work(self) -> Decision:
+        """Repeat batch and look until there is a reason to stop."""
         while True:
-            fits = self._train()
+            late = self._train()
             if self.failed:
-                return self._stop(FAILED, f"stopped after {_plural(self._count(), 'look')}: a run failed twice")
-            if fits is not None and not self._settle():
-                return self._stop(BUDGET, f"{fits}; no verdict yet, the same command goes on from here")
+                return self._stop(FAILED, f"stopped after {self._looks_text()}: a run failed twice")
+            if late and not self._settle():
+                return self._stop(BUDGET, f"{late}; no verdict yet, the same command goes on from here")
             verdicts = self._look()
             open_ones = [verdict for verdict in verdicts if verdict.word == INCONCLUSIVE]
             if not open_ones:
-                return self._stop(
-                    DECIDED, f"no claim is open after {_plural(self._count(), 'look')}{_unjudged(verdicts)}"
-                )
-            if fits is not None:
-                return self._stop(BUDGET, f"{fits}; {_plural(len(open_ones), 'claim')} still open")
-            grown = next_seeds(open_ones, self.seeds, seconds_by_arm(self.full), self.most, self.at_once)
+                return self._stop(DECIDED, f"no claim is open after {self._looks_text()}{_unjudged(verdicts)}")
+            still = f"{_plural(len(open_ones), 'claim')} still open"
+            if late:
+                return self._stop(BUDGET, f"{late}; {still}")
+            most = _most(self.full)
+            grown = next_seeds(open_ones, self.seeds, mean_seconds(self.full), most, self.at_once)
             if grown == self.seeds:
-                said = f"{_plural(len(open_ones), 'claim')} still open at {self.most} seeds: raise --max-seeds to go on"
-                return self._stop(SEEDS, said)
-            self._say_batch(grown)
+                return self._stop(SEEDS, f"{still} at {most} seeds: raise --max-seeds to go on")
+            added = ", ".join(arm for arm in grown if grown[arm] > self.seeds[arm])
             self.seeds = grown
+            need, _ = estimate_seconds(self._batch(), self.at_once)
+            print(f"  adding seeds of {added}: about {duration(need)}", flush=True)
 
-    def _train(self) -> str | None:
-        """Run what is planned and not done; returns None, or why the time does not allow all of it."""
-        plan = with_seeds(self.full, self.seeds)
-        todo = [run for run in plan.runs if not run.done]
-        need, left = estimate_seconds(plan, self.at_once)[0], self.ends - time.monotonic()
-        first = not self._count()
-        longest = max((seconds_by_arm(self.full)[run.arm.name] for run in todo), default=0.0)
-        if todo and (longest if first else need) > max(0.0, left):
-            more = f"{_plural(len(todo), 'run')} more need about {duration(need)}, {duration(max(0.0, left))} is left"
-            return f"the budget of {duration(self.budget or 0)} is used up ({more})"
-        until = None if math.isinf(self.ends) else self.ends - (longest if first else 0.0)
-        outcome = launch(plan, self.command, self.jobs, self.plain, until)
-        self._count_runs(outcome)
-        if outcome.left:
-            return f"the budget of {duration(self.budget or 0)} is used up with {_plural(outcome.left, 'run')} to go"
-        return None
+    def _batch(self) -> Study:
+        """Return the study with its present seeds."""
+        return Study(self.full.work_dir, with_seeds(self.full.plan, self.seeds))
 
-    def _count_runs(self, outcome: Outcome) -> None:
+    def _train(self) -> str:
+        """Run what is planned and not done; returns "", or why the time does not allow all of it."""
+        study, used_up = self._batch(), f"the budget of {duration(self.budget)} is used up"
+        todo = [run for run in study.plan.runs if not study.done(run)]
+        need, left = estimate_seconds(study, self.at_once)[0], max(0.0, self.ends - self.clock())
+        first, seconds = not self.looks.looks, mean_seconds(self.full)
+        longest = max((seconds[run.arm] for run in todo), default=0.0)
+        if todo and (longest if first else need) > left:
+            return f"{used_up} ({_plural(len(todo), 'run')} more need about {duration(need)}, {duration(left)} is left)"
+        outcome = self._launch(study, None if math.isinf(self.ends) else self.ends - longest * first)
+        return f"{used_up} with {_plural(outcome.left, 'run')} to go" if outcome.left else ""
+
+    def _launch(self, study: Study, until: float | None = None) -> Outcome:
+        outcome = self.launch(study, self.jobs, self.plain, until)
         if not self.completed and not self.found:
             self.found = outcome.found
         self.completed += outcome.completed
         self.failed = outcome.failed
+        return outcome
 
     def _settle(self) -> bool:
         """Take the seeds for the study that are finished; False where these are too few for a look."""
@@ -188,57 +199,38 @@ class _Study:
         self.seeds = {arm: min(count, finished[arm]) for arm, count in self.seeds.items()}
         if min(self.seeds.values()) < FIRST:
             return False
-        self._count_runs(launch(with_seeds(self.full, self.seeds), self.command, self.jobs, self.plain))
+        self._launch(self._batch())
         return not self.failed
 
     def _look(self) -> list[Verdict]:
-        """Judge, and record the look unless it is the last one again."""
-        before = read_looks(self.full.work_dir, self.full.study) or Looks(study=self.full.study)
-        again = bool(before.looks) and dict(before.looks[-1].seeds) == self.seeds
-        count = len(before.looks) + (not again)
-        verdicts = judge_plan(self.full, count)
-        if not again:
-            before = dataclasses.replace(before, looks=(*before.looks, look_of(dict(self.seeds), verdicts)))
-        write_looks(self.full.work_dir, dataclasses.replace(before, stopped="", until_decided=True))
-        print(f"{self.full.study}: look {count}, seeds {_seeds_text(self.seeds)}", flush=True)
+        """Judge the study on file, and record the look unless it is the last one again."""
+        study = Study.open(self.full.work_dir, self.full.name)
+        count = len(self.looks.with_look(self.seeds).looks)
+        verdicts = judge_study(study.plan, study.frame, study.yardstick.kind, looks=count)
+        looks = self.looks.with_look(self.seeds, verdicts)
+        self.looks = dataclasses.replace(looks, stopped="", until_decided=True)
+        write_looks(self.full.looks_path, self.looks)
+        seeds = ", ".join(f"{arm} {each}" for arm, each in self.seeds.items())
+        print(f"{self.full.name}: look {count}, seeds {seeds}", flush=True)
         for each in verdicts:
-            p = f", p {each.p_holm:.2g}" if each.p_holm is not None else ""  # as it decides, within the family
+            p = f", p {each.p_holm:.2g}" if each.p_holm is not None else ""  # as it decides, adjusted
             print(f"  {each.claim.name}: {each.word} (n = {each.n}{p})", flush=True)
         return verdicts
 
-    def _say_batch(self, grown: Seeds) -> None:
-        plan = with_seeds(self.full, grown)
-        added = [arm for arm in grown if grown[arm] > self.seeds[arm]]
-        need, _ = estimate_seconds(plan, self.at_once)
-        print(f"  adding seeds of {', '.join(added)}: about {duration(need)}", flush=True)
-
-    def _count(self) -> int:
-        found = read_looks(self.full.work_dir, self.full.study)
-        return len(found.looks) if found else 0
+    def _looks_text(self) -> str:
+        return _plural(len(self.looks.looks), "look")
 
     def _stop(self, why: str, said: str) -> Decision:
-        found = read_looks(self.full.work_dir, self.full.study)
-        if found is not None:
-            write_looks(self.full.work_dir, dataclasses.replace(found, stopped=why))
+        if self.looks.looks:
+            write_looks(self.full.looks_path, dataclasses.replace(self.looks, stopped=why))
         outcome = Outcome(completed=self.completed, found=self.found, failed=self.failed)
-        return Decision(outcome=outcome, stopped=why, looks=self._count(), said=said)
-
-
-def judge_plan(plan: Plan, looks: int) -> list[Verdict]:
-    """Judge the study on file of a plan with the bounds that hold under looking; this is look number `looks`."""
-    study = load_study(plan.work_dir, plan.ablation.name, plan.profile.name, plan.label)
-    kind = (load_yardstick(plan.work_dir, study) or {}).get("kind")
-    return judge_study(study, build_frame(plan.work_dir, [study]), kind, looks=looks)
+        return Decision(outcome=outcome, stopped=why, looks=len(self.looks.looks), said=said)
 
 
 def _unjudged(verdicts: Sequence[Verdict]) -> str:
     """Name the claims that no seeds decide: those that cannot be judged, or not at this scale."""
     named = [f"{each.claim.name}: {each.reason}" for each in verdicts if each.word in (INCOMPLETE, NOT_TESTABLE)]
     return f", but not judged: {'; '.join(named)}" if named else ""
-
-
-def _seeds_text(seeds: Mapping[str, int]) -> str:
-    return ", ".join(f"{arm} {count}" for arm, count in seeds.items())
 
 
 def _plural(count: int, noun: str) -> str:

@@ -1,13 +1,13 @@
-"""The Judge layer: finished run folders in, a tidy frame and verdicts out. Imports no torch.
+"""The judge: functions of a plan and its tidy frame, values in and verdicts out. Opens no file, imports no torch.
 
-`frame` reads, `scores` knows units and directions, `intervals` and `compare` do the statistics. `claims` judges a study:
-`case` gathers what a claim rests on, `sample` makes one number a replicate of it, `testable` asks whether it can be
-tested here, `rules` tests, `family` corrects, `further` says what is missing, `reason` and `answer` put it into words.
-`sequential` is the test under looking, `lock` holds claims to what they were, `simulate` puts the judge to the test.
+`claims` states the rules and judges a study: `claim_data` gathers what a claim rests on, `sample` makes one number a
+replicate of it, `preconditions` asks whether it can be tested here, `statistics` holds intervals, tests and Holm's
+correction, `power` says how many seeds are lacking, `words` puts it into sentences. `sequential` is the test of a study
+that was looked at while seeds were added, `allocation` says which arms get the next ones; `crossed` and `resample` give
+intervals over seeds and images, `noise` and `aa` the noise floor, `replication` compares a run with its repetition.
 """
 
-from gitbench.judge.claims import Verdict, judge_claim, judge_study
+from gitbench.judge.claims import Verdict, judge_study
 from gitbench.judge.words import answer
-from gitbench.study.records import load_frame, load_study
 
-__all__ = ["Verdict", "answer", "judge_claim", "judge_study", "load_frame", "load_study"]
+__all__ = ["Verdict", "answer", "judge_study"]

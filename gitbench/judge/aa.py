@@ -1,30 +1,34 @@
 """A/A comparisons: split the replicates of one arm into two pseudo-arms, and see what the judge says of them.
 
-The two differ in nothing, so every SUPPORTED is a false one. All splits are taken where there are few enough; the
+The two differ in nothing, so every SUPPORTED is a false one. All ways to split are taken where there are few enough; the
 t rules of `gitbench.judge.claims` go over every one of them at once, and the judge itself over a few hundred.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from gitbench.judge.claims import NOT_TESTABLE, SUPPORTED, judge_claim
-from gitbench.judge.noise import ALPHA, NOISE_ABLATION, NoiseFloor, PairSpread, minimum_detectable, sd_interval
-from gitbench.scores import lower_is_better
-from gitbench.spec import METRICS, Claim
-from gitbench.study.records import Study, StudyArm
+from gitbench.errors import GitbenchError
+from gitbench.judge.claims import NOT_TESTABLE, SUPPORTED, judge_study
+from gitbench.judge.noise import NoiseFloor, PairSpread, minimum_detectable, sd_interval
+from gitbench.judge.preconditions import MIN_REPLICATES
+from gitbench.judge.sample import by_replicate
+from gitbench.judge.statistics import ALPHA, paired_difference
+from gitbench.scores import COSTS, lower_is_better, ordered
+from gitbench.spec import METRICS, Claim, Plan, PlannedArm
 
 MOST_SPLITS = 40_000  # all splits up to here, that many random ones beyond
 JUDGED = 100  # splits a metric that go through the judge itself, 30 ms each
 
 
-def splits(count: int, seeds: int, most: int = MOST_SPLITS, seed: int = 0) -> np.ndarray:
+def pseudo_arms(count: int, seeds: int, most: int = MOST_SPLITS, seed: int = 0) -> np.ndarray:
     """Return ways to split `count` replicates into two pseudo-arms of `seeds` pairs: (splits, seeds, 2) indices.
 
     All of them where there are at most `most` (a pair matches one replicate of each arm; the order of pairs does not
@@ -55,7 +59,7 @@ def _match(items: tuple[int, ...]) -> Iterator[list[tuple[int, int]]]:
             yield [(items[0], items[place]), *rest]
 
 
-def split_rates(differences: np.ndarray, sign: int = 1) -> tuple[float, float]:
+def rejection_rates(differences: np.ndarray, sign: int = 1) -> tuple[float, float]:
     """Return the shares of (splits, seeds) differences that are "better" (one-sided 5 %) and different (two-sided)."""
     n = differences.shape[1]
     mean, half = differences.mean(axis=1), differences.std(axis=1, ddof=1) / math.sqrt(n)
@@ -64,13 +68,15 @@ def split_rates(differences: np.ndarray, sign: int = 1) -> tuple[float, float]:
 
 
 def judged_rate(
-    metric: str, values: np.ndarray, chosen: np.ndarray, yardsticks: pd.DataFrame, kind: str | None
+    plan: Plan, metric: str, values: np.ndarray, chosen: np.ndarray, yardsticks: pd.DataFrame, kind: str | None
 ) -> tuple[float, str | None]:
-    """Judge pseudo-arms by `judge_claim`; returns the rate of SUPPORTED, and why the judge refused, where it did.
+    """Judge pseudo-arms by `judge_study`; returns the rate of SUPPORTED, and why the judge refused, where it did.
 
-    `chosen` is (splits, seeds, 2); `yardsticks` holds the frame's rows of the metric with role floor and ceiling.
+    `plan` is that of the A/A runs, `chosen` is (splits, seeds, 2); `yardsticks` holds the frame's rows of the metric with
+    role floor and ceiling.
     """
-    study = _pseudo_study(metric)
+    arms = tuple(PlannedArm(name=name, role="arm", variants={}, label=name) for name in ("first", "second"))
+    pseudo = dataclasses.replace(plan, claims=(_claim(metric),), arms=arms, runs=())
     seeds = chosen.shape[1]
     own = pd.DataFrame({"arm": ["first"] * seeds + ["second"] * seeds, "replicate": [*range(seeds)] * 2})
     own = own.assign(metric=metric, role="arm", overridden=False, signature="a-a", machine="a-a", value=0.0)
@@ -78,15 +84,15 @@ def judged_rate(
     supported, refused = 0, None
     for pairs in chosen:
         frame.loc[: 2 * seeds - 1, "value"] = values[pairs.T.reshape(-1)]
-        verdict = judge_claim(study, study.claims[0], frame, kind)
+        (verdict,) = judge_study(pseudo, frame, kind)
         supported += verdict.word == SUPPORTED
         refused = verdict.reason if verdict.word == NOT_TESTABLE else refused
     return supported / len(chosen), refused
 
 
-def _pseudo_study(metric: str) -> Study:
-    """Return the study of two pseudo-arms, whose one claim is that the first is better by any lead."""
-    claim = Claim(
+def _claim(metric: str) -> Claim:
+    """Return the claim that the first pseudo-arm is better than the second by any lead."""
+    return Claim(
         name="a-a",
         kind="better",
         metric=metric,
@@ -100,24 +106,10 @@ def _pseudo_study(metric: str) -> Study:
         where="",
         confidence="",
     )
-    return Study(
-        ablation=NOISE_ABLATION,
-        profile="",
-        data="",
-        data_fingerprint="",
-        command="",
-        title="",
-        question="",
-        axis="",
-        base="second",
-        claims=(claim,),
-        arms=tuple(StudyArm(name=name, role="arm", variants={}, label=name) for name in ("first", "second")),
-        runs=(),
-        yardstick_key=None,
-    )
 
 
-def measure(
+def noise_floor(
+    plan: Plan,
     metric: str,
     values: Sequence[float],
     seeds: int,
@@ -130,14 +122,15 @@ def measure(
 ) -> NoiseFloor:
     """Measure one metric's noise floor from the base arm's replicate values (at least 2 x `seeds` of them).
 
-    `yardsticks` and `kind` as in `judged_rate`, which goes over at most `judged` random splits.
+    `plan`, `yardsticks` and `kind` as in `judged_rate`, which goes over at most `judged` random splits.
     """
     data = np.asarray(values, dtype=float)
-    chosen = splits(len(data), seeds)
+    chosen = pseudo_arms(len(data), seeds)
     sd, low, high = sd_interval(values)
-    better, different = split_rates(data[chosen[:, :, 0]] - data[chosen[:, :, 1]], -1 if lower_is_better(metric) else 1)
+    sign = -1 if lower_is_better(metric) else 1
+    better, different = rejection_rates(data[chosen[:, :, 0]] - data[chosen[:, :, 1]], sign)
     few = chosen[np.random.default_rng(0).permutation(len(chosen))[: judged * (metric in METRICS)]]
-    rate, refused = judged_rate(metric, data, few, yardsticks, kind) if len(few) else (None, None)
+    rate, refused = judged_rate(plan, metric, data, few, yardsticks, kind) if len(few) else (None, None)
     return NoiseFloor(
         metric=metric,
         sd=sd,
@@ -157,3 +150,72 @@ def measure(
         pairs=tuple(pairs),
         note=refused,
     )
+
+
+def noise_floors(
+    plan: Plan,
+    frame: pd.DataFrame,
+    base: str,
+    seeds: int,
+    kind: str | None,
+    pairs: Mapping[str, Sequence[PairSpread]],
+) -> dict[str, NoiseFloor]:
+    """Measure every score of the runs of arm `base`; returns metric -> noise floor.
+
+    Errors: GitbenchError where fewer than 2 x `seeds` runs are finished.
+    """
+    rows = frame[(frame["arm"] == base) & ~frame["metric"].isin(list(COSTS))]
+    found: dict[str, NoiseFloor] = {}
+    for metric in ordered(rows["metric"]):
+        own = rows[rows["metric"] == metric].sort_values("replicate")
+        values = own["value"].to_numpy(dtype=float)
+        if len(values) < 2 * seeds:
+            raise GitbenchError(
+                f"{len(values)} of {2 * seeds} runs have a {metric}: run `gitbench noise-floor` again, or with fewer --seeds"
+            )
+        if not np.isfinite(values).all() or own["signature"].nunique(dropna=False) > 1:
+            continue  # undefined on this data, or scored in two ways: no floor rather than a wrong one
+        found[metric] = noise_floor(
+            plan,
+            metric,
+            values.tolist(),
+            seeds,
+            frame[(frame["metric"] == metric) & frame["role"].isin(["floor", "ceiling"])],
+            kind=kind,
+            signature=own["signature"].iloc[0],
+            pairs=pairs.get(metric, ()),
+        )
+    return found
+
+
+def pair_spreads(studies: Iterable[tuple[Plan, pd.DataFrame]], seeds: int) -> dict[str, list[PairSpread]]:
+    """Return metric -> spread of paired differences from the base, for every arm of studies, each with its frame.
+
+    Scores with fewer than 3 pairs are left out; two ablations that hold the same two arms count once.
+    """
+    found: dict[str, list[PairSpread]] = {}
+    done: set[tuple[str, ...]] = set()
+    for plan, frame in studies:
+        counted = frame[~frame["overridden"] & (frame["role"] == "arm") & np.isfinite(frame["value"])]
+        for arm in (each.name for each in plan.arms if each.name != plan.base and each.role == "arm"):
+            own = counted[counted["arm"].isin([arm, plan.base])]
+            keys = tuple(sorted(set(own["run_key"].dropna())))
+            if keys in done:
+                continue
+            done.add(keys)
+            for metric in ordered(set(own["metric"]) - set(COSTS)):
+                rows = own[own["metric"] == metric]
+                first, second = (by_replicate(rows[rows["arm"] == name]) for name in (arm, plan.base))
+                pair = paired_difference(first, second)
+                if pair is None or pair.interval.n < MIN_REPLICATES or pair.interval.sd is None:
+                    continue
+                spread = PairSpread(
+                    study=plan.ablation,
+                    treatment=arm,
+                    reference=plan.base,
+                    sd=pair.interval.sd,
+                    n=pair.interval.n,
+                    mde=minimum_detectable(pair.interval.sd, seeds),
+                )
+                found.setdefault(metric, []).append(spread)
+    return found

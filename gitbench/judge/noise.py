@@ -1,6 +1,6 @@
 """The noise floor: how far apart replicates of one and the same arm are, and what the judge makes of that (A/A).
 
-Measured once per profile and data by `gitbench noise-floor` and kept in `<work_dir>/noise/<profile>.<data>.json`:
+Measured once per profile and data by `gitbench noise-floor`, and kept beside the studies (`Study.noise_floors`):
 
 * the standard deviation between replicates of the base arm, per metric, with its 95 % chi-square interval;
 * the minimum detectable effect (MDE): the true difference that a two-sided paired t-test at 5 % finds with 80 % power
@@ -18,16 +18,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import optimize, stats
 
-from gitbench.errors import GitbenchError
-from gitbench.files import read_json, write_json
+from gitbench.judge.power import POWER
+from gitbench.judge.statistics import ALPHA
 
-ALPHA, POWER = 0.05, 0.8
 SCHEMA = 1
 NOISE_ABLATION = "noise_floor"  # the name of the study that the A/A runs form; it has no claim and no second arm
 
@@ -71,34 +69,24 @@ class NoiseFloor:
         return minimum_detectable(math.sqrt(2) * self.sd, n)
 
 
-def noise_file(work_dir: str | Path, profile: str, data: str) -> Path:
-    """Return the file of a noise floor; `data` is the data label of a study ("scenes", "flickr8k-38212c")."""
-    return Path(work_dir) / "noise" / f"{profile}.{data}.json"
+def floors_to_json(floors: Mapping[str, NoiseFloor], about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return noise floors as plain JSON values; `about` says what they rest on (profile, data, machine, runs)."""
+    return {"schema": SCHEMA, **about, "floors": [asdict(floor) for floor in floors.values()]}
 
 
-def load_noise_floor(work_dir: str | Path, profile: str, data: str) -> dict[str, NoiseFloor]:
-    """Return metric -> noise floor; empty where none was measured. Errors: GitbenchError for a damaged file."""
-    path = noise_file(work_dir, profile, data)
-    if not path.is_file():
-        return {}
-    try:
-        return {each["metric"]: _parse(each) for each in read_json(path)["floors"]}
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise GitbenchError(f"{path} is damaged: delete it and run `gitbench noise-floor` again") from None
-
-
-def write_noise_floor(
-    work_dir: str | Path, profile: str, data: str, floors: Mapping[str, NoiseFloor], about: Mapping[str, Any]
-) -> Path:
-    """Write the noise floors of a profile and data set, with what they rest on; returns the file."""
-    path = noise_file(work_dir, profile, data)
-    write_json(path, {"schema": SCHEMA, **about, "floors": [asdict(floor) for floor in floors.values()]})
-    return path
-
-
-def _parse(values: Mapping[str, Any]) -> NoiseFloor:
-    pairs = tuple(PairSpread(**pair) for pair in values["pairs"])
-    return NoiseFloor(**{**values, "pairs": pairs, "values": tuple(map(float, values["values"]))})
+def floors_from_json(values: Mapping[str, Any]) -> dict[str, NoiseFloor]:
+    """Return metric -> noise floor. Errors: KeyError, TypeError, ValueError or AttributeError where values are damaged."""
+    found = [
+        NoiseFloor(
+            **{
+                **each,
+                "values": tuple(map(float, each["values"])),
+                "pairs": tuple(PairSpread(**pair) for pair in each["pairs"]),
+            }
+        )
+        for each in values["floors"]
+    ]
+    return {floor.metric: floor for floor in found}
 
 
 def detectable(

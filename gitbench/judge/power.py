@@ -1,28 +1,77 @@
-"""What would decide a claim that stays open: how many further seeds, and how long they take on the machine of the study.
+"""What would decide a claim that stays open: the power of a number of seeds, how many are lacking, and how long they take.
 
-As if the mean and the spread of the differences were as seen. Power by the noncentral t (`compare.power_one_sided`), for
-equivalence by integration (`compare.power_tost`), at the level that Holm leaves to the claim.
+Everything is as if the mean and the spread of the differences were as found, at the level that Holm's correction leaves
+to the claim. Means and margins are those of the turned differences (`gitbench.judge.statistics`), in the metric's unit.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import pandas as pd
+from scipy import stats
 
-from gitbench.judge.compare import MOST_SEEDS, power_one_sided, power_tost, smallest_n, smallest_n_sign_flip
-from gitbench.judge.rules import ALPHA, Method
 from gitbench.judge.sequential import nominal_level
+from gitbench.judge.statistics import ALPHA, Method
 
 POWER = 0.8
+MOST_SEEDS = 1000  # beyond this many replicates nobody runs them: the answer is "more than 1000"
+
+
+def power_one_sided(effect: float, sd: float, n: int, alpha: float = ALPHA) -> float:
+    """Return the power of a one-sided paired t-test to find a distance `effect` >= 0 from its margin."""
+    if n < 2:
+        return 0.0
+    if sd == 0:
+        return float(effect > 0)
+    shift = min(effect / sd * np.sqrt(n), 35.0)  # beyond this the power is 1 and scipy's tail function fails
+    return float(stats.nct.sf(stats.t.ppf(1 - alpha, n - 1), n - 1, shift))
+
+
+def power_tost(difference: float, margin: float, sd: float, n: int, alpha: float = ALPHA) -> float:
+    """Return the power of two one-sided tests at a true `difference`: integrated over the chi distribution of the sd."""
+    if n < 2:
+        return 0.0
+    quantiles = (np.arange(400) + 0.5) / 400
+    sample_se = sd * np.sqrt(stats.chi2.ppf(quantiles, n - 1) / (n - 1)) / np.sqrt(n)
+    slack = margin - stats.t.ppf(1 - alpha, n - 1) * sample_se  # both tests reject when |mean| < slack
+    true_se = sd / np.sqrt(n)
+    inside = stats.norm.cdf((slack - difference) / true_se) - stats.norm.cdf((-slack - difference) / true_se)
+    return float(np.where(slack > 0, inside, 0.0).mean())
+
+
+def power_to_decide(kind: str, mean: float, margin: float, sd: float, n: int, alpha: float = ALPHA) -> float:
+    """Return the power of `n` seeds to give the word that a claim of this kind is heading for."""
+    if kind == "equivalent" and abs(mean) < margin:
+        return power_tost(mean, margin, sd, n, alpha)
+    distance = abs(mean) - margin if kind == "equivalent" else abs(mean - margin)
+    return power_one_sided(distance, sd, n, alpha)
 
 
 def heads_to_support(kind: str, mean: float, margin: float) -> bool:
-    """Say which word further seeds would bring, if the turned mean is as seen: SUPPORTED (or else REFUTED)."""
+    """Say which word further seeds would bring, if the mean is as found: SUPPORTED (or else REFUTED)."""
     if kind == "equivalent":
         return abs(mean) < margin
     return mean < margin if kind == "not_better" else mean > margin
+
+
+def smallest_n(power: Callable[[int], float], target: float = POWER) -> int | None:
+    """Return the fewest replicates at which `power(n)` reaches `target`; None when that is above `MOST_SEEDS`.
+
+    Power grows with n, so doubling and then halving finds the place.
+    """
+    high = 2
+    while power(high) < target:
+        if high >= MOST_SEEDS:
+            return None
+        high = min(2 * high, MOST_SEEDS)
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if power(middle) >= target else (middle, high)
+    return high
 
 
 def further_seeds(
@@ -30,32 +79,25 @@ def further_seeds(
 ) -> int | None:
     """Return how many replicates beyond n would decide with 80 % power; None: over 1000.
 
-    `mean` and `sd` are those of the turned differences; `claims` is the number of open ones in the family.
+    `claims` is the number of open ones in the ablation.
     """
     alpha = ALPHA / claims
-
-    def level(size: int) -> float:
-        return nominal_level(size, alpha) if method == "sequential" else alpha
-
-    if kind == "equivalent" and abs(mean) < margin:
-        needed = smallest_n(lambda size: power_tost(mean, margin, sd, size, level(size)), POWER)
-    else:
-        distance = abs(mean) - margin if kind == "equivalent" else abs(mean - margin)
-        needed = smallest_n(lambda size: power_one_sided(distance, sd, size, level(size)), POWER)
-    if needed is not None and method == "sign_flip":
-        needed = max(needed, smallest_n_sign_flip(alpha, "one-sided"))
+    needed = smallest_n(
+        lambda size: power_to_decide(
+            kind, mean, margin, sd, size, nominal_level(size, alpha) if method == "sequential" else alpha
+        )
+    )
     return None if needed is None or needed - n > MOST_SEEDS else max(1, needed - n)
 
 
-def seconds_per_seed(frame: pd.DataFrame, arms: Sequence[str], at_once: int | None = None) -> float | None:
-    """Return the seconds that one more replicate of `arms` takes: their runs' mean times, `at_once` of them at a time.
+def seconds_per_seed(frame: pd.DataFrame, arms: Sequence[str]) -> float | None:
+    """Return the seconds that one more replicate of `arms` takes: their runs' mean times, as many at once as their machine runs.
 
-    None where an arm has no finished run. `at_once` defaults to what the runs' machine does: "cpu4" runs four at a time.
+    The label of a machine says how many: "cpu4" runs four at a time. None where an arm has no finished run.
     """
     own = frame[(frame["metric"] == "seconds") & frame["arm"].isin(arms) & ~frame["overridden"]]
     if set(own["arm"]) < set(arms):
         return None
-    if at_once is None:
-        found = [re.fullmatch(r"cpu(\d+)", str(machine)) for machine in own["machine"].unique()]
-        at_once = max((int(each[1]) for each in found if each), default=1)
+    found = [re.fullmatch(r"cpu(\d+)", str(machine)) for machine in own["machine"].unique()]
+    at_once = max((int(each[1]) for each in found if each), default=1)
     return float(own.groupby("arm")["value"].mean().sum()) / max(1, at_once)

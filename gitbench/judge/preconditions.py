@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gitbench.judge.compare import PairedDifference
+from gitbench.judge.statistics import PairedDifference
 from gitbench.scores import lower_is_better
 from gitbench.spec import Claim
 
@@ -42,9 +42,8 @@ def scale_problem(
 
     "Better" needs the better arm off the floor and the worse one off the ceiling, and so does a trend. "Not better" and
     "equivalent" need both arms off the floor too: an arm that learned nothing would support them for the wrong reason. An
-    interaction, and a trend of a stated size, need all arms off both ends, where a gain would be cut short. A threshold
-    needs its arm off the floor and its level between the ends. A leave-one-out ceiling (references against each other)
-    is passed as None here, since a captioner may honestly exceed it.
+    interaction, and a trend of a stated size, need all arms off both ends, where a gain would be cut short. A leave-one-out
+    ceiling (references against each other) is passed as None here, since a captioner may honestly exceed it.
     """
     n = len(pair.replicates)
     if n < MIN_REPLICATES:
@@ -66,10 +65,6 @@ def scale_problem(
     bottom, top = sign * floor, None if ceiling is None else sign * ceiling
     if top is not None and top <= bottom:
         return "the ceiling is not above the blind floor"
-    if claim.kind == "threshold":
-        level = sign * float(np.mean(pair.reference))
-        if level <= bottom or (top is not None and level >= top):
-            return "the level does not lie between the blind floor and the ceiling"
     return _at_an_end(claim, [sign * mean for mean in means], sign, bottom, top, margin)
 
 
@@ -88,7 +83,7 @@ def _at_an_end(
     lenient = claim.kind == "better" or (claim.kind == "trend" and not sized)
     if (better if lenient else worse) <= bottom + edge:
         return "an arm is at the blind floor: it has learned nothing from the images"
-    if top is None or claim.kind == "threshold":
+    if top is None:
         return None
     if worse >= top - edge:
         return "both arms are at the ceiling, which leaves no room for a difference"

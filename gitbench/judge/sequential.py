@@ -5,7 +5,7 @@ within 30 seeds). Here a claim may be judged after any seed from the third on, a
 probability that the test is *ever* wrong at 5 % stays at most 5 %. The test at a fixed number of seeds remains the
 judge's default; this one judges a study that was run with `--until-decided`.
 
-How: for differences with mean d and standard deviation s (normal, both unknown) the evidence for d > m is
+The method, for differences with mean d and standard deviation s (normal, both unknown) the evidence for d > m is
 
     e_n = (mean density of the t statistic of x - m over effects (d - m) / s > 0) / (its density at d = m),
 
@@ -21,7 +21,7 @@ all of the error is spent where studies are. A p-value here is that probability 
 with any level, Holm's too. A bound is the m at which p equals the level: mean -+ `multiplier` x standard error, a
 confidence sequence (Darling and Robbins 1967).
 
-`python -m gitbench.judge.calibrate` makes `LEVELS` and compares the method with alternatives: `docs/sequential.md`.
+`python docs/tools/calibrate.py levels` makes `LEVELS` and compares the method with alternatives: `docs/sequential.md`.
 """
 
 from __future__ import annotations
@@ -34,28 +34,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize, stats
 
-from gitbench.study.interim import looks_of
-
-__all__ = [
-    "FIRST",
-    "finite_bounds",
-    "log_evidence",
-    "looks_of",
-    "multiplier",
-    "nominal_level",
-    "sequential_bounds",
-    "sequential_p",
-    "sequential_tost",
-    "threshold",
-]
-
 FIRST = 3  # paired differences at the first look that counts
 SCALE = 1.25  # of the half-normal weight over effects, in standard deviations of the paired difference
 EARLY = 30  # differences up to which the threshold is lowest ...
 LATE = 10.0  # ... and what it is multiplied by after them
 LARGEST_T = 1e9  # beyond this the evidence has reached its limit for n
 
-# (threshold, probability that the evidence ever reaches it where d = m): made by `python -m gitbench.judge.calibrate`.
+# (threshold, probability that the evidence ever reaches it where d = m): made by `docs/tools/calibrate.py`.
 LEVELS: tuple[tuple[float, float], ...] = (
     (0.2, 0.98),
     (0.5, 0.644),
@@ -145,44 +130,15 @@ def nominal_level(n: int, alpha: float = 0.05) -> float:
     return float(stats.t.sf(multiplier(n, alpha), max(n - 1, 1)))
 
 
-def sequential_bounds(differences: Sequence[float] | np.ndarray, alpha: float = 0.05) -> tuple[float, float]:
+def sequential_bounds(differences: Sequence[float] | np.ndarray, alpha: float = 0.05) -> tuple[float, float] | None:
     """Return the lower and the upper one-sided bound of the mean difference, each valid under looking at 1 - `alpha`.
 
-    In the unit of the differences; infinite where there are too few of them. With `alpha` = 0.025 they are a two-sided
-    95 % interval.
+    In the unit of the differences; None where there are too few of them for any. With `alpha` = 0.025 they are a
+    two-sided 95 % interval.
     """
     values = np.asarray(differences, float)
     factor = multiplier(len(values), alpha)
     if math.isinf(factor):
-        return -math.inf, math.inf
+        return None
     half = factor * float(values.std(ddof=1)) / math.sqrt(len(values))
     return float(values.mean()) - half, float(values.mean()) + half
-
-
-def finite_bounds(differences: Sequence[float] | np.ndarray, alpha: float = 0.05) -> tuple[float, float] | None:
-    """Return `sequential_bounds` for showing; None where they are infinite."""
-    low, high = sequential_bounds(differences, alpha)
-    return None if math.isinf(low) else (low, high)
-
-
-def sequential_p(differences: Sequence[float] | np.ndarray, margin: float = 0.0, alternative: str = "greater") -> float:
-    """Return the p-value, valid under looking, of mean difference = `margin` against "greater" or "less".
-
-    It is below alpha just where the bound of the same level excludes the margin. 1 below three differences.
-    Raises ValueError for any other alternative.
-    """
-    if alternative not in ("greater", "less"):
-        raise ValueError(f"alternative {alternative!r}: use 'greater' or 'less'")
-    shifted = np.asarray(differences, float) - margin
-    n = len(shifted)
-    if n < FIRST:
-        return 1.0
-    mean = float(shifted.mean()) * (1.0 if alternative == "greater" else -1.0)
-    error = float(shifted.std(ddof=1)) / math.sqrt(n)
-    t = mean / error if error > 0 else math.copysign(LARGEST_T, mean) if mean else 0.0
-    return level_of(math.exp(float(score(t, n))))
-
-
-def sequential_tost(differences: Sequence[float] | np.ndarray, margin: float) -> float:
-    """Return the p-value, valid under looking, for |mean difference| < `margin`: the larger of the two one-sided ones."""
-    return max(sequential_p(differences, margin, "less"), sequential_p(differences, -margin, "greater"))

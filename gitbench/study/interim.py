@@ -1,23 +1,28 @@
-"""How often a study was looked at: the record that `gitbench run --until-decided` and every report keep beside the study.
+"""Interim looks at a study: how often somebody saw its verdicts while seeds were added or dropped.
 
-`studies/<study>.looks.json` holds one entry a look: the seeds of every arm at that moment, and what the judge said of
-every claim. A look is a judge call between two batches of `--until-decided`, or a report of the study with another number
-of seeds than the one before it (`gitbench.commands.interim_report`). A study that was looked at more than once is judged with
-bounds that hold under looking (`gitbench.judge.sequential`), however it is run or reported afterwards: what was seen cannot be
-unseen. One report alone changes nothing: the test at a fixed number of seeds is made for it.
+A look is a judge call between two batches of `gitbench run --until-decided`, or a report of the study with another number
+of seeds than the look before it. Whoever runs 3 seeds, reads the report, runs a fourth, and so on until a claim is
+supported, is wrong far more often than once in twenty. So a study that was looked at more than once is judged with bounds
+that stay valid under looking (`gitbench.judge.sequential`), however it is run or reported afterwards. One report alone
+changes nothing: the test at a fixed number of seeds is made for it.
+
+The looks are kept beside the plan (`Study.looks_path`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+
+import pandas as pd
 
 from gitbench.errors import GitbenchError
 from gitbench.files import read_json, write_json
+from gitbench.judge.claims import Verdict, judge_study
+from gitbench.spec import Plan
 
-SUFFIX = ".looks.json"
 SCHEMA = 1
 
 
@@ -25,14 +30,14 @@ SCHEMA = 1
 class ClaimLook:
     """What one look said of one claim: its word, the paired seeds it rests on, and the p-values of the test of that look.
 
-    `p` is that to support it by itself; the other two are adjusted within its family (Holm) and decide.
+    `p` is that to support it by itself; the other two are adjusted over the claims of the ablation (Holm) and decide.
     """
 
     claim: str
     word: str
     n: int
     p: float | None = None
-    p_holm: float | None = None  # None too in records that are older than the field
+    p_holm: float | None = None
     p_refute_holm: float | None = None
 
 
@@ -58,15 +63,19 @@ class Looks:
         """How many looks the test must allow for: 0 where the only one is a report, as planned."""
         return len(self.looks) if self.until_decided or len(self.looks) > 1 else 0
 
+    def with_look(self, seeds: Mapping[str, int], verdicts: Sequence[Verdict] = ()) -> Looks:
+        """Add a look; one at the seeds of the last look is that look again."""
+        if self.looks and dict(self.looks[-1].seeds) == dict(seeds):
+            return self
+        fields = ("word", "n", "p", "p_holm", "p_refute_holm")
+        lines = [
+            ClaimLook(claim=each.claim.name, **{name: getattr(each, name) for name in fields}) for each in verdicts
+        ]
+        return dataclasses.replace(self, looks=(*self.looks, Look(seeds=dict(seeds), claims=tuple(lines))))
 
-def looks_file(work_dir: str | Path, study: str) -> Path:
-    """Return the file that holds the looks of a study ("<ablation>.<profile>.<data>")."""
-    return Path(work_dir) / "studies" / f"{study}{SUFFIX}"
 
-
-def read_looks(work_dir: str | Path, study: str) -> Looks | None:
+def read_looks(path: Path) -> Looks | None:
     """Return the looks of a study; None where nobody looked yet. Errors: GitbenchError for a damaged file."""
-    path = looks_file(work_dir, study)
     if not path.is_file():
         return None
     values = read_json(path)
@@ -86,17 +95,30 @@ def read_looks(work_dir: str | Path, study: str) -> Looks | None:
         ) from None
 
 
-def write_looks(work_dir: str | Path, looks: Looks) -> None:
+def write_looks(path: Path, looks: Looks) -> None:
     """Write the looks of a study, whole or not at all."""
-    values: dict[str, Any] = {"schema": SCHEMA, **asdict(looks)}
-    write_json(looks_file(work_dir, looks.study), values)
+    write_json(path, {"schema": SCHEMA, **asdict(looks)})
 
 
-def looks_of(work_dir: str | Path, study: Any) -> int:
-    """Return how often a study was looked at while its seeds changed; 0: its test is the one at fixed n.
+def judge_for_report(
+    plan: Plan, frame: pd.DataFrame, ceiling_kind: str | None, before: Looks | None
+) -> tuple[tuple[Verdict, ...], Looks | None]:
+    """Judge a study as a report shows it; return the verdicts, and the looks with this report among them.
 
-    `study` is a `Study` or its name.
+    A report that says nothing of any claim (runs missing, too few seeds) is no look.
     """
-    name = study if isinstance(study, str) else f"{study.ablation}.{study.profile}.{study.data}"
-    found = read_looks(work_dir, name)
-    return 0 if found is None else found.counted
+    looks = before or Looks(study=plan.name, until_decided=False)
+    seeds = finished_seeds(plan, frame)
+    counted = looks.with_look(seeds).counted
+    verdicts = judge_study(plan, frame, ceiling_kind, looks=counted)
+    if all(each.p is None for each in verdicts):
+        earlier = looks.counted
+        again = verdicts if earlier == counted else judge_study(plan, frame, ceiling_kind, looks=earlier)
+        return tuple(again), before
+    return tuple(verdicts), looks.with_look(seeds, verdicts)
+
+
+def finished_seeds(plan: Plan, frame: pd.DataFrame) -> dict[str, int]:
+    """Return the finished replicates of every arm, without those changed by --cfg-options."""
+    own = frame[~frame["overridden"]].groupby("arm")["replicate"].nunique()
+    return {arm.name: int(own.get(arm.name, 0)) for arm in plan.arms}

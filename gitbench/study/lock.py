@@ -27,7 +27,16 @@ from gitbench.spec import METRICS, Ablation, Claim, Plan
 
 FILE = "claims.lock"
 SCHEMA = 1
+Records = Sequence[Mapping[str, Any]]  # what runs recorded of their provenance
 FIX = "run `gitbench lock`, and commit claims.lock with the change"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lock:
+    """What `claims.lock` holds, both by "ablation/claim"."""
+
+    claims: Mapping[str, str]  # -> hash
+    since: Mapping[str, str]  # -> since when it stands as it is (UTC); claims that stood there first have no entry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +58,11 @@ def claim_hash(claim: Claim) -> str:
         for each in dataclasses.fields(claim)
         if each.default is dataclasses.MISSING or getattr(claim, each.name) != each.default
     }
-    return hashlib.sha256(json.dumps(_plain(values), sort_keys=True).encode()).hexdigest()[:16]
+    return _digest(_plain(values))
+
+
+def _digest(values: Any) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _plain(value: Any) -> Any:
@@ -90,42 +103,28 @@ def lock_path() -> Path:
         return own
 
 
-def read_lock(path: str | Path | None = None) -> dict[str, str]:
-    """Return "ablation/claim" -> hash of a lock (default: the repository's); empty where there is none.
-
-    Errors: GitbenchError for a damaged file.
-    """
-    path = Path(path) if path is not None else lock_path()
+def read_lock(path: Path | None = None) -> Lock:
+    """Read a lock (default: the repository's); an empty one where there is none. Errors: GitbenchError for a damaged file."""
+    path = path or lock_path()
     if not path.is_file():
-        return {}
+        return Lock(claims={}, since={})
     values = read_json(path)
-    claims = values.get("claims") if isinstance(values, dict) else None
-    if not isinstance(claims, dict) or not all(isinstance(each, str) for each in claims.values()):
-        raise GitbenchError(f"{path} is damaged: {FIX}")
-    return claims
+    parts = {name: values.get(name, {}) for name in ("claims", "since")} if isinstance(values, dict) else {"": None}
+    for part in parts.values():
+        if not isinstance(part, dict) or not all(isinstance(each, str) for each in part.values()):
+            raise GitbenchError(f"{path} is damaged: {FIX}")
+    return Lock(**parts)
 
 
-def read_since(path: str | Path | None = None) -> dict[str, str]:
-    """Return "ablation/claim" -> since when it stands as it is locked (UTC); claims that stood there first have no entry."""
-    path = Path(path) if path is not None else lock_path()
-    values = read_json(path) if path.is_file() else {}
-    since = values.get("since", {}) if isinstance(values, dict) else None
-    if not isinstance(since, dict) or not all(isinstance(each, str) for each in since.values()):
-        raise GitbenchError(f"{path} is damaged: {FIX}")
-    return since
-
-
-def write_lock(path: str | Path | None = None, claims: Mapping[str, str] | None = None) -> Path:
-    """Write the hashes (default: of every claim there is) and since when they are new, and return the file."""
-    path = Path(path) if path is not None else lock_path()
-    stated = dict(sorted((stated_claims() if claims is None else claims).items()))
-    before, since = read_lock(path), read_since(path)
+def write_lock(path: Path, stated: Mapping[str, str]) -> None:
+    """Write the hashes of the claims ("ablation/claim" -> hash), and since when they are new."""
+    before = read_lock(path)
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    if before:  # a first lock says nothing of when its claims were stated
-        since |= {name: now for name, digest in stated.items() if before.get(name) != digest}
-    kept = {name: since[name] for name in stated if name in since}
-    write_json(path, {"schema": SCHEMA, "claims": stated, **({"since": kept} if kept else {})})
-    return path
+    since = dict(before.since)
+    if before.claims:  # a first lock says nothing of when its claims were stated
+        since |= {name: now for name, digest in stated.items() if before.claims.get(name) != digest}
+    kept = {name: since[name] for name in sorted(stated) if name in since}
+    write_json(path, {"schema": SCHEMA, "claims": dict(sorted(stated.items())), **({"since": kept} if kept else {})})
 
 
 def differences(stated: Mapping[str, str], locked: Mapping[str, str]) -> list[str]:
@@ -147,9 +146,8 @@ def under_lock(stated: Mapping[str, str]) -> dict[str, Any]:
     `claims_lock` is None where there is no lock. `claims` holds those of the lock, since a run may serve other
     ablations too, and `stated`, those of its own ablation as they are in its file.
     """
-    locked = read_lock()
-    digest = hashlib.sha256(json.dumps(locked, sort_keys=True).encode()).hexdigest()[:16] if locked else None
-    return {"claims_lock": digest, "claims": {**locked, **stated}}
+    locked = read_lock().claims
+    return {"claims_lock": _digest(locked) if locked else None, "claims": {**locked, **stated}}
 
 
 def lock_deviations(plan: Plan, provenance: Mapping[str, Mapping[str, Any]]) -> tuple[LockDeviation, ...]:
@@ -159,12 +157,12 @@ def lock_deviations(plan: Plan, provenance: Mapping[str, Mapping[str, Any]]) -> 
     claims: there the lock says whether the claim is younger than they are, and else nobody can tell, which is said.
     """
     records = [(run.arm, provenance[run.run_key]) for run in plan.runs if run.run_key in provenance]
-    locked, since = read_lock(), read_since()
+    lock = read_lock()
     found: list[LockDeviation] = []
     for claim in plan.claims:
         own = [record for arm, record in records if arm in claim.arms]
         key, forms = f"{plan.ablation}/{claim.name}", _forms(claim, plan.task)
-        found += _of_claim(claim, key, forms, own, since.get(key, "") if locked.get(key) in forms else "")
+        found += _of_claim(claim, key, forms, own, lock.since.get(key, "") if lock.claims.get(key) in forms else "")
     if plan.task == "caption":  # other tasks leave claims out: those whose margin is in captions' points
         found += _removed(plan, [record for _, record in records])
     return tuple(found)
@@ -177,54 +175,48 @@ def _forms(claim: Claim, task: str) -> set[str]:
     return {claim_hash(dataclasses.replace(claim, metric=metric)) for metric in METRICS}
 
 
-def _of_claim(
-    claim: Claim, key: str, forms: set[str], records: Sequence[Mapping[str, Any]], since: str
-) -> list[LockDeviation]:
+def _of_claim(claim: Claim, key: str, forms: set[str], records: Records, since: str) -> list[LockDeviation]:
     """Sort a claim's runs into those made under another claim, before there was one, and before any lock.
 
     `since`: from when the lock has it as it is; "" where it does not say.
     """
-    older = [record for record in records if "claims" not in record]
-    locked = [record for record in records if "claims" in record]
-    added = [record for record in locked if key not in record["claims"]]
-    before = [record for record in older if "" < str(record.get("started") or "") < since]
-    unlocked, added = [record for record in older if record not in before], [*before, *added]
-    changed = [record for record in locked if key in record["claims"] and record["claims"][key] not in forms]
-    kinds = (
-        ("changed", changed, "changed after results existed: {} rest on another form of it"),
-        ("added", added, "added or changed after results existed: {} were made before it was stated like this"),
-        ("unlocked", unlocked, "{} ran before claims were locked"),
-    )
+    groups: dict[str, list[Mapping[str, Any]]] = {"changed": [], "added": [], "unlocked": []}
+    for record in records:
+        if "claims" not in record:
+            younger = "" < str(record.get("started") or "") < since
+            groups["added" if younger else "unlocked"].append(record)
+        elif key not in record["claims"]:
+            groups["added"].append(record)
+        elif record["claims"][key] not in forms:
+            groups["changed"].append(record)
+    says = {
+        "changed": "changed after results existed: {} rest on another form of it",
+        "added": "added or changed after results existed: {} were made before it was stated like this",
+        "unlocked": "{} ran before claims were locked",
+    }
+    return [_deviation(claim.name, kind, says[kind], group, records) for kind, group in groups.items() if group]
+
+
+def _removed(plan: Plan, records: Records) -> list[LockDeviation]:
+    """Return the claims of the ablation that runs were made under and that the study does not state any more."""
+    stated, prefix = {claim.name for claim in plan.claims}, f"{plan.ablation}/"
+    keys = {key for record in records for key in record.get("claims", {}) if key.startswith(prefix)}
+    says = "dropped after results existed: {} were made while it was stated"
     return [
-        LockDeviation(
-            name=claim.name,
-            what=says.format(f"{len(group)} of {len(records)} runs"),
-            when=_first(group),
-            kind=kind,
-            runs=len(group),
-            of=len(records),
+        _deviation(
+            name, "removed", says, [each for each in records if prefix + name in each.get("claims", {})], records
         )
-        for kind, group, says in kinds
-        if group
+        for name in sorted({key.removeprefix(prefix) for key in keys} - stated)
     ]
 
 
-def _removed(plan: Plan, records: Sequence[Mapping[str, Any]]) -> list[LockDeviation]:
-    """Return the claims of the ablation that runs were made under and that the study does not state any more."""
-    stated = {f"{plan.ablation}/{claim.name}" for claim in plan.claims}
-    prefix = f"{plan.ablation}/"
-    gone = {key for record in records for key in record.get("claims", {}) if key.startswith(prefix)} - stated
-    found = []
-    for key in sorted(gone):
-        group = [record for record in records if key in record.get("claims", {})]
-        what = f"dropped after results existed: {len(group)} of {len(records)} runs were made while it was stated"
-        name = key.removeprefix(prefix)
-        found.append(
-            LockDeviation(name=name, what=what, when=_first(group), kind="removed", runs=len(group), of=len(records))
-        )
-    return found
-
-
-def _first(records: Sequence[Mapping[str, Any]]) -> str:
-    """Return when the first of these runs started."""
-    return min((str(record["started"]) for record in records if record.get("started")), default="")
+def _deviation(name: str, kind: str, says: str, group: Records, records: Records) -> LockDeviation:
+    """Return the deviation of a `group` of a claim's `records`."""
+    return LockDeviation(
+        name=name,
+        what=says.format(f"{len(group)} of {len(records)} runs"),
+        when=min((str(record["started"]) for record in group if record.get("started")), default=""),
+        kind=kind,
+        runs=len(group),
+        of=len(records),
+    )

@@ -28,7 +28,7 @@ from gitbench.data.image_processor import (
     official_processor,
     square_processor,
 )
-from gitbench.data.readers.photos import decode_image, read_image_file
+from gitbench.data.photos import decode_image, read_image_file
 from gitbench.data.tokenizer import CaptionTokenizer, from_bert
 from gitbench.errors import GitbenchError
 from gitbench.models.checkpoint import (

@@ -1,138 +1,111 @@
-"""The statistics keep their word: coverage, false-positive rates at the boundary, exactness, power."""
+"""The statistics keep their word: coverage, false-positive rates at the boundary, exactness, Holm, power."""
+
+import math
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.weightstats import ttost_paired
 
-from gitbench.judge.compare import (
+from gitbench.judge.power import power_one_sided, power_tost, smallest_n
+from gitbench.judge.statistics import (
+    SIGN_FLIP_NEEDS,
+    adjust,
+    holm,
+    p_values,
     paired_difference,
-    power_one_sided,
-    power_tost,
-    sign_flip,
-    smallest_n,
-    smallest_n_sign_flip,
-    t_test,
-    tost,
+    sign_flip_p,
+    t_interval,
 )
-from gitbench.judge.intervals import one_sided_bounds, t_interval
 
 
-def simulation_slack(rate, trials):
-    return 4 * np.sqrt(rate * (1 - rate) / trials)
+def slack(rate: float, trials: int) -> float:
+    return 4 * math.sqrt(rate * (1 - rate) / trials)
 
 
-@pytest.mark.parametrize("n", [3, 5, 10])
-def test_t_interval_covers_what_it_says_and_a_bootstrap_does_not(n):
-    rng, trials = np.random.default_rng(n), 2000
-    samples = rng.normal(7.0, 2.0, (trials, n))
-    covered = boot = 0
-    for sample in samples:
-        interval = t_interval(sample)
-        covered += interval.low <= 7.0 <= interval.high
-        if n == 3:
-            low, high = np.percentile(rng.choice(sample, (200, n)).mean(axis=1), (2.5, 97.5))
-            boot += low <= 7.0 <= high
-    assert abs(covered / trials - 0.95) < simulation_slack(0.95, trials)
-    if n == 3:
-        assert boot / trials < 0.85  # the reason why no interval here is a bootstrap over seeds
+def test_intervals_are_those_of_scipy_and_cover_where_a_bootstrap_does_not():
+    rng, trials = np.random.default_rng(3), 1000
+    samples = rng.normal(7.0, 2.0, (trials, 3))
+    found = [t_interval(sample) for sample in samples]
+    low, high = stats.t.interval(0.95, 2, loc=samples.mean(1), scale=stats.sem(samples, axis=1))
+    assert ([each.low for each in found], [each.high for each in found]) == (pytest.approx(low), pytest.approx(high))
+    assert found[0].half_width == pytest.approx((high - low)[0] / 2) and found[0].n == 3
+    assert np.mean((low <= 7) & (high >= 7)) == pytest.approx(0.95, abs=slack(0.95, trials))
+    drawn = rng.integers(0, 3, (trials, 200, 3))
+    ends = np.percentile(np.take_along_axis(samples[:, None], drawn, 2).mean(2), (2.5, 97.5), axis=1)
+    assert np.mean((ends[0] <= 7) & (ends[1] >= 7)) < 0.85  # why no interval here is a bootstrap over seeds
 
 
-def test_interval_matches_scipy_and_states_n():
-    values = [1.0, 2.5, 2.0, 4.5]
-    found = t_interval(values)
-    low, high = stats.t.interval(0.95, 3, loc=np.mean(values), scale=stats.sem(values))
-    assert (found.n, found.mean) == (4, 2.5)
-    assert found.low == pytest.approx(low) and found.high == pytest.approx(high)
-    assert found.half_width == pytest.approx((high - low) / 2)
-
-
-def test_one_value_has_no_interval():
+def test_one_value_has_no_interval_and_what_is_no_list_of_numbers_is_refused():
     found = t_interval([3.0])
     assert (found.mean, found.n, found.low, found.high, found.sd, found.half_width) == (3.0, 1, None, None, None, None)
-    assert one_sided_bounds([3.0]) is None
-
-
-@pytest.mark.parametrize("values", [[], [1.0, float("nan")], [[1.0, 2.0]], [float("inf")]])
-def test_interval_refuses_what_is_no_list_of_numbers(values):
-    with pytest.raises(ValueError):
-        t_interval(values)
-
-
-def test_one_sided_bound_agrees_with_the_one_sided_test():
-    rng = np.random.default_rng(0)
-    for _ in range(100):
-        sample = rng.normal(0.3, 1, 6)
-        low, high = one_sided_bounds(sample)
-        assert (high < 0.5) == (t_test(sample, 0.5, "less") < 0.05)
-        assert (low > 0.0) == (t_test(sample, 0.0, "greater") < 0.05)
+    for values in ([], [1.0, math.nan], [[1.0, 2.0]], [math.inf]):
+        with pytest.raises(ValueError):
+            t_interval(values)
 
 
 def test_pairing_is_by_replicate_and_drops_what_is_not_shared():
     first = pd.Series([1.0, 2.0, 9.0], index=[0, 1, 5])
-    second = pd.Series([5.0, 0.5, 7.0], index=[1, 0, 2])
-    pair = paired_difference(first, second)
+    pair = paired_difference(first, pd.Series([5.0, 0.5, 7.0], index=[1, 0, 2]))
     assert pair.replicates == (0, 1) and pair.differences == (0.5, -3.0)
     assert paired_difference(first, pd.Series([1.0], index=[7])) is None
+    assert paired_difference(first, pd.Series([1.0], index=[5])).bounds is None
 
 
-@pytest.mark.parametrize("n", [3, 6])
-def test_tost_false_positive_rate_at_the_margin_is_at_most_five_percent(n):
-    rng, trials, margin = np.random.default_rng(n), 2000, 2.0
-    for truth in (margin, -margin):
-        reference = rng.normal(50, 3, (trials, n))
-        treatment = reference + truth + rng.normal(0, 1.0, (trials, n))
-        wrong = np.mean([tost(a, b, margin) < 0.05 for a, b in zip(treatment, reference, strict=True)])
-        assert wrong <= 0.05 + simulation_slack(0.05, trials)
+def test_bounds_and_tests_say_the_same_and_tests_are_those_of_others():
+    rng = np.random.default_rng(0)
+    for sample in rng.normal(0.3, 1, (60, 6)):
+        low, high = paired_difference(pd.Series(sample), pd.Series(np.zeros(6))).bounds
+        for kind, margin, support, refute in (
+            ("better", 0.2, low > 0.2, high < 0.2),
+            ("not_better", 0.5, high < 0.5, low > 0.5),
+            ("equivalent", 1.1, low > -1.1 and high < 1.1, None),
+        ):
+            found = p_values(kind, sample, margin)
+            assert (found[0] < 0.05) == support
+            assert refute is None or (found[1] < 0.05) == refute
+        above = stats.ttest_1samp(sample, 0.2, alternative="greater").pvalue
+        assert p_values("better", sample, 0.2)[0] == pytest.approx(above)
+        assert p_values("equivalent", sample, 1.1)[0] == pytest.approx(ttost_paired(sample, 0 * sample, -1.1, 1.1)[0])
 
 
-def test_tost_equals_both_bounds_within_the_margin():
+def test_no_margin_makes_refuting_equivalence_a_two_sided_test():
+    data = np.random.default_rng(4).normal(0, 1, (50, 5))
+    assert p_values("equivalent", data, 0.0)[1] == pytest.approx(stats.ttest_1samp(data, 0.0, axis=1).pvalue)
+
+
+def test_the_exact_test_counts_sign_patterns():
+    assert sign_flip_p("better", [1.0, 2.0, 3.0], 0.0) == 1 / 8
+    assert sign_flip_p("not_better", [1.0, 2.0, 3.0], 0.0) == 1.0
+    assert sign_flip_p("not_better", [3.0, 3.0, 3.0, 3.0], 4.0) == 1 / 16
+    assert sign_flip_p("equivalent", [0.1, -0.1, 0.2], 1.0) == 1 / 8
+    assert SIGN_FLIP_NEEDS == 5
+    assert sign_flip_p("better", np.arange(1.0, 6.0), 0.0) < 0.05 < sign_flip_p("better", np.arange(1.0, 5.0), 0.0)
+    many = np.random.default_rng(3).normal(0.5, 1, 20)  # beyond 16 replicates patterns are drawn
+    assert sign_flip_p("better", many, 0.0) == pytest.approx(float(p_values("better", many, 0.0)[0]), abs=0.02)
+    assert sign_flip_p("better", np.ones(30), 0.0) > 0
+
+
+def test_holm_is_that_of_statsmodels():
     rng = np.random.default_rng(1)
-    for _ in range(60):
-        a, b = rng.normal(0, 1, (2, 5))
-        low, high = one_sided_bounds(a - b)
-        assert (tost(a, b, 1.5) < 0.05) == (low > -1.5 and high < 1.5)
-
-
-def test_sign_flip_is_exact():
-    assert sign_flip([1.0, 2.0, 3.0]) == 2 / 8
-    assert sign_flip([1.0, 2.0, 3.0], alternative="greater") == 1 / 8
-    assert sign_flip([1.0, 2.0, 3.0], alternative="less") == 1.0
-    assert sign_flip([3.0, 3.0, 3.0, 3.0], margin=4.0, alternative="less") == 1 / 16
-    assert sign_flip([0.0, 0.0]) == 1.0
-
-
-def test_sign_flip_is_symmetric_and_holds_its_level():
-    rng, trials = np.random.default_rng(2), 1500
-    samples = rng.standard_t(2, (trials, 8))  # heavy tails: symmetry is all it needs
-    p_values = np.array([sign_flip(sample) for sample in samples])
-    assert (p_values <= 0.05).mean() <= 0.05 + simulation_slack(0.05, trials)
-    assert p_values.min() >= 2 / 2**8
-    assert sign_flip(-samples[0]) == sign_flip(samples[0])
-
-
-def test_sign_flip_beyond_sixteen_replicates_stays_close_to_the_t_test():
-    sample = np.random.default_rng(3).normal(0.5, 1, 20)
-    assert sign_flip(sample) == pytest.approx(t_test(sample), abs=0.02)
-    assert sign_flip(np.ones(30)) > 0
-
-
-def test_smallest_n_at_which_the_exact_test_can_reach_its_threshold():
-    assert smallest_n_sign_flip(0.05) == 6 and smallest_n_sign_flip(0.05, "one-sided") == 5
-    assert sign_flip(np.arange(1.0, 7.0)) <= 0.05 < sign_flip(np.arange(1.0, 6.0))
+    for size in (1, 2, 3, 7):
+        p = rng.uniform(0, 0.2, (2, size))
+        assert holm(p) == pytest.approx(np.array([multipletests(row, method="holm")[1] for row in p]))
+    assert holm([0.03]).tolist() == [0.03]
+    first, second, third = adjust([(0.01, 0.9), None, (0.04, 0.2)])
+    assert (first.support, second.support, third.support) == pytest.approx((0.03, 1.0, 0.08))
+    assert (first.claims, first.open_support, first.open_refute) == (3, 2, 3) and adjust([]) == []
 
 
 def test_power_matches_simulation():
-    rng, trials, n = np.random.default_rng(4), 2000, 5
-    samples = rng.normal(1.0, 1.0, (trials, n))
-    hits = np.mean([t_test(sample, 0.0, "greater") < 0.05 for sample in samples])
-    assert power_one_sided(1.0, 1.0, n) == pytest.approx(hits, abs=simulation_slack(0.5, trials))
-    inside = []
-    for sample in rng.normal(0.0, 1.0, (trials, 8)):
-        low, high = one_sided_bounds(sample)
-        inside.append(low > -1 and high < 1)
-    assert power_tost(0.0, 1.0, 1.0, 8) == pytest.approx(np.mean(inside), abs=simulation_slack(0.5, trials))
-    assert power_tost(0.0, 1.0, 1.0, 10) == pytest.approx(0.80, abs=0.02)  # 0.80 at n = 10
+    rng, trials = np.random.default_rng(4), 2000
+    samples = rng.normal(1.0, 1.0, (trials, 5))
+    hits = (p_values("better", samples, 0.0)[0] < 0.05).mean()
+    assert power_one_sided(1.0, 1.0, 5) == pytest.approx(hits, abs=slack(0.5, trials))
+    inside = (p_values("equivalent", rng.normal(0.0, 1.0, (trials, 8)), 1.0)[0] < 0.05).mean()
+    assert power_tost(0.0, 1.0, 1.0, 8) == pytest.approx(inside, abs=slack(0.5, trials))
 
 
 def test_smallest_n_is_the_first_that_reaches_the_power():

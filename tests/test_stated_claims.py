@@ -1,0 +1,69 @@
+"""What an ablation may state: claims that could not be judged are refused before anything runs."""
+
+import dataclasses
+import math
+
+import pytest
+from helpers_judge import CLAIMS, claim_of
+
+from gitbench.ablations import check_ablation, check_claims
+from gitbench.errors import GitbenchError
+from gitbench.spec import Ablation, Arm, Claim, TaskSpec
+from gitbench.tasks import claims_for
+
+
+def stating(*claims: Claim) -> Ablation:
+    return Ablation(name="ab", title="", question="", axis="decoder", arms={}, claims=claims)
+
+
+@pytest.mark.parametrize(
+    "claim, problem",
+    [
+        (claim_of("trend"), "names the arms that it runs along"),
+        (claim_of("trend", along=(("a", 0.0), ("d", 1.0))), "at least 3 different arms"),
+        (claim_of("trend", along=(("a", 0.0), ("b", 0.0), ("d", 1.0))), "must rise, and are 0, 0, 1"),
+        (claim_of("trend", along=(("b", 0.0), ("a", 1.0), ("d", 2.0))), "use reference='b', treatment='d'"),
+        (claim_of("better", along=CLAIMS["trend"].along), "a trend, and nothing else"),
+        (claim_of("better", direction="down"), "swap treatment and reference"),
+        (claim_of("better", margin=-1.0), "margin of -1 is negative"),
+        (claim_of("worse"), "unknown kind of claim 'worse' of ab"),
+        (claim_of("interaction"), "names treatment_from and reference_from"),
+        (claim_of("better", margin=math.nan), "must be finite numbers"),
+        (claim_of("trend", along=(("a", 0.0), ("b", math.nan), ("d", 1.0))), "must be finite numbers"),
+        (claim_of("better", margin=5.0, margin_unit="range"), "margin of 5 is the whole range .* use a share"),
+        (claim_of("equivalent"), "within a margin of 0: state one above 0"),
+        (claim_of("better", margin_reason=" "), "gives no margin_reason"),
+        (claim_of("better", confidence="U"), "confidence 'U' is none of S, SQ, D, H"),
+    ],
+)
+def test_claims_that_cannot_be_judged_are_refused(claim, problem):
+    with pytest.raises(GitbenchError, match=problem) as caught:
+        check_claims(stating(claim))
+    assert "\n" not in str(caught.value)
+
+
+def test_good_claims_are_accepted_and_names_must_differ():
+    check_claims(stating(*CLAIMS.values()))
+    assert CLAIMS["trend"].arms == ("d", "a", "b")
+    with pytest.raises(GitbenchError, match="two claims have one name"):
+        check_claims(stating(CLAIMS["better"], CLAIMS["better"]))
+
+
+def test_names_that_latex_could_not_tell_apart_are_refused():
+    check_claims(stating(*(claim_of("better", name=name) for name in ("a-b", "a-c", "ab2"))))
+    for names, said in (
+        (("a-b", "aB"), "'a-b' and 'aB' differ in no letter"),
+        (("a", "\N{GREEK SMALL LETTER BETA}"), "has no letter of a to z"),
+    ):
+        with pytest.raises(GitbenchError, match=said):
+            check_claims(stating(*(claim_of("better", name=name) for name in names)))
+    arms = tuple(Arm(name=name, variants={"decoder": "self_1x64"}) for name in ("base", "Large", "large"))
+    with pytest.raises(GitbenchError, match="'Large' and 'large' differ in no letter: rename one"):
+        check_ablation(dataclasses.replace(stating(), arms={"smoke": arms}))
+
+
+def test_another_task_drops_what_is_in_points_of_captions():
+    kept = claims_for(tuple(CLAIMS.values()), TaskSpec(name="vqa"))
+    assert [claim.name for claim in kept] == ["better", "interaction", "trend"]
+    assert {claim.metric for claim in kept} == {"VQA"}
+    assert claims_for(tuple(CLAIMS.values()), TaskSpec()) == tuple(CLAIMS.values())
