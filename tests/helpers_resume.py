@@ -10,7 +10,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
-from conftest import Run
+from helpers_study import Run
 
 from gitbench.launch.worker import run_worker
 

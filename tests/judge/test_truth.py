@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import tiny_profile
 from gitbench.commands.publish import publish
 from gitbench.judge.truth import main, outcomes, truth_of
 from helpers_data import write_parquet
 from helpers_model import pictures, tiny
+from helpers_study import tiny_profile
 from PIL import Image
 
 from gitbench.ablations import load_ablation

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import TINY, tiny_profile
+from helpers_study import TINY, tiny_profile
 
 from gitbench.files import cache_dir, load_json, write_json
 from gitbench.launch import pool as pool_module

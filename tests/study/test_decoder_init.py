@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TINY, Run, make_study, run_of, runs_of, tiny_profile, write_configs
 from helpers_bert import hf_bert, saved
 from helpers_resume import kill_at, run_to_end
+from helpers_study import TINY, Run, make_study, run_of, runs_of, tiny_profile, write_configs
 from safetensors.torch import load_file, save_file
 
 import gitbench.data.bert_folder as bert_folder_module

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Run, make_study, tiny_profile, write_configs
+from helpers_study import Run, make_study, tiny_profile, write_configs
 from torch._dynamo.utils import counters
 
 from gitbench.models.git import GIT

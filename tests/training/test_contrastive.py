@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, make_study, run_of, runs_of, tiny_profile, write_configs
+from helpers_study import TINY, make_study, run_of, runs_of, tiny_profile, write_configs
 
 import gitbench.training.contrastive as contrastive
 from gitbench.data import pretrained as pretraining

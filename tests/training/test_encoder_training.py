@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, make_study, run_of, runs_of, tiny_profile, write_configs
 from helpers_model import pictures
 from helpers_resume import assert_same_results, kill_at, run_to_end
+from helpers_study import TINY, make_study, run_of, runs_of, tiny_profile, write_configs
 
 import gitbench.training.frozen as frozen
 from gitbench.ablations import check_ablation, load_ablation

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 import torch
-from conftest import TINY, make_study, write_configs
+from helpers_study import TINY, make_study, write_configs
 from safetensors.torch import save_file
 
 from gitbench.errors import GitbenchError

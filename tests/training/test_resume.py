@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Run, make_study, tiny_profile, write_configs
 from helpers_resume import CONTEXT, assert_same_results, kill_at, run_to_end
+from helpers_study import Run, make_study, tiny_profile, write_configs
 from mmengine.config import Config
 from mmengine.runner import Runner
 

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from conftest import make_study, runs_of
+from helpers_study import make_study, runs_of
 from mmengine.config import Config
 from torch import nn
 
