@@ -16,7 +16,7 @@ from torch import nn
 from gitbench.errors import GitbenchError
 from gitbench.models.git import GIT, build_decoder
 from gitbench.models.weights import to_huggingface, to_official
-from gitbench.variants import axes, resolve
+from gitbench.variants import AXES, resolve
 from gitbench.variants.decoder import DecoderSpec
 from gitbench.variants.encoder import EncoderSpec
 
@@ -153,7 +153,7 @@ def count(spec: DecoderSpec) -> int:
         return sum(p.numel() for p in build_decoder(spec).parameters())
 
 
-SIZES = [name.removeprefix("self_") for name in axes()["decoder"] if name.startswith("self_")]
+SIZES = [name.removeprefix("self_") for name in AXES["decoder"].variants if name.startswith("self_")]
 
 
 @pytest.mark.parametrize("size", SIZES)
