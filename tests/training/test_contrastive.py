@@ -26,7 +26,7 @@ from gitbench.launch.progress import Display
 from gitbench.launch.worker import run_worker
 from gitbench.models.encoder import ImageEncoder
 from gitbench.models.pair_encoder import PairEncoder, contrastive_loss, set_initial_values
-from gitbench.report.costs import cost_heading, cost_names, cost_text
+from gitbench.report.tables import cost_heading, cost_names, cost_text
 from gitbench.seeding import derive_seed
 from gitbench.spec import Arm, ContrastiveSpec
 from gitbench.variants.encoder import EncoderSpec
