@@ -17,18 +17,22 @@ from gitbench.commands import (
     bench,
     bundle,
     caption,
-    diagnose,
+    doctor,
     explain,
     listing,
     lock,
     noise_floor,
+    replicate,
     report,
     run,
     scenes,
+    verify,
 )
 from gitbench.errors import GitbenchError
 
-COMMANDS = (listing, run, report, explain, bundle, noise_floor, bench, lock, scenes, caption, diagnose)
+COMMANDS = (
+    listing, run, report, explain, bundle, replicate, verify, noise_floor, bench, lock, scenes, caption, doctor,
+)  # fmt: skip
 
 
 class _Parser(argparse.ArgumentParser):

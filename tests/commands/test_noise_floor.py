@@ -10,14 +10,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import TINY, tiny_profile
-from helpers_runs import make_work_dir
-
 from gitbench.commands.measure_noise import measure_plan, noise_plan, pair_spreads, publish_noise_floor
 from gitbench.commands.publish import default_out
+from gitbench.judge.compare import paired_difference
+from gitbench.study.records import build_frame, load_study
+from helpers_runs import make_work_dir
+from helpers_study import TINY, tiny_profile
+
 from gitbench.errors import GitbenchError
 from gitbench.judge.aa import judged_rate, measure, split_rates, splits
-from gitbench.judge.compare import paired_difference
 from gitbench.judge.noise import (
     NoiseFloor,
     detectable,
@@ -31,7 +32,6 @@ from gitbench.launch.scheduling import launch
 from gitbench.report import tables
 from gitbench.report.noise import noise_figure, noise_markdown, noise_table, pair_table, write_noise_report
 from gitbench.study.plan import make_plan
-from gitbench.study.records import build_frame, load_study
 
 NO_YARDSTICKS = pd.DataFrame(
     columns=["arm", "replicate", "metric", "role", "overridden", "signature", "machine", "value"]

@@ -14,22 +14,22 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import tiny_profile
+from gitbench.commands.publish import publish
 from gitbench.judge.truth import main, outcomes, truth_of
 from helpers_data import write_parquet
 from helpers_model import pictures, tiny
+from helpers_study import tiny_profile
 from PIL import Image
 
 from gitbench.ablations import load_ablation
-from gitbench.commands.publish import publish
 from gitbench.errors import GitbenchError
 from gitbench.files import resource
 from gitbench.launch.scheduling import launch
 from gitbench.models.git import blurred
 from gitbench.run_key import canonical
-from gitbench.variants.vision import VisionSpec
 from gitbench.study.plan import make_plan
 from gitbench.variants import resolve
+from gitbench.variants.vision import VisionSpec
 
 TRUTH_FILE = resource("ablations") / "_truth.py"
 DIRECTIONS = {"lying": (0, 1), "upright": (1, 0), "rising": (1, 1), "falling": (1, -1)}
