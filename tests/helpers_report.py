@@ -13,13 +13,7 @@ from gitbench.judge.verdict import Verdict
 from gitbench.report.view import View
 from gitbench.study.store import Study
 
-BETTER = CLAIM | {
-    "name": "larger-better",
-    "kind": "better",
-    "margin": 0.0,
-    "margin_unit": "metric",
-    "reference": "small",
-}
+BETTER = CLAIM | {"name": "larger-better", "kind": "better", "margin": 0.0, "margin_unit": "metric"}
 FAR = {"blind": 21.0, "small": 60.0, "base": 80.0, "large": 100.0}  # arms that no noise hides
 
 

@@ -58,13 +58,15 @@ def explain_study(study: Study, verdicts: Sequence[Verdict], target: Target) -> 
         details = verdict_details(study, [_verdict(verdicts, target.name)])[0]
         lines += [f"  {what + ':':<30} {found}" for what, found in details.lines]
     lines.append("  runs")
-    for row in rows.itertuples():
-        if row.role == "ceiling":
-            lines.append(f"         {row.value:<12.6g} {study.yardstick_path} ({study.yardstick.kind})")
+    for row in rows.to_dict("records"):
+        if row["role"] == "ceiling":
+            lines.append(f"         {row['value']:<12.6g} {study.yardstick_path} ({study.yardstick.kind})")
             continue
-        mark = "  (changed by --cfg-options)" * row.overridden
-        lines.append(f"    {row.replicate:>3}  {row.value:<12.6g} {row.arm:<12} {study.folder(row.run_key).path}{mark}")
-        if (again := _from_images(study, row.run_key, row.metric)) is not None:
+        mark = "  (changed by --cfg-options)" if row["overridden"] else ""
+        lines.append(
+            f"    {row['replicate']:>3}  {row['value']:<12.6g} {row['arm']:<12} {study.folder(row['run_key']).path}{mark}"
+        )
+        if (again := _from_images(study, row["run_key"], row["metric"])) is not None:
             lines.append(f"         {again[0]:<12.6g} again, from {again[1]} rows of its per-image scores")
     lines += [f"  command      {plan.command}", f"  data         {plan.data}, fingerprint {plan.data_fingerprint}"]
     facts = provenance_of(study, rows["run_key"].dropna().tolist(), _FACTS).items()
@@ -76,9 +78,11 @@ def explain_result(result: Result, target: Target) -> str:
     where = f"on {result.data}, {result.profile} profile, from {result.folder}"
     lines, rows = _walk(result.frame, result.verdicts, target, where)
     lines.append("  runs (runs.csv)")
-    for row in rows.itertuples():
-        number = "" if pd.isna(row.replicate) else int(row.replicate)
-        lines.append(f"    {number:>3}  {row.value:<12.6g} {row.arm:<12} {'' if pd.isna(row.run_key) else row.run_key}")
+    for row in rows.to_dict("records"):
+        number = "" if pd.isna(row["replicate"]) else int(row["replicate"])
+        lines.append(
+            f"    {number:>3}  {row['value']:<12.6g} {row['arm']:<12} {'' if pd.isna(row['run_key']) else row['run_key']}"
+        )
     lines += [f"  command      {result.manifest['command']}"]
     lines += [f"  data         fingerprint {result.manifest['data_fingerprint']}"]
     facts = (result.manifest.get("environment") or {}).items()

@@ -99,7 +99,8 @@ def _numbers_of(details: VerdictDetails) -> dict[str, str]:
     low, high = verdict.interval or (None, None)
     measured = {"Difference": verdict.difference, "Margin": verdict.margin, "Low": low, "High": high}
     places = digits(value for value in measured.values() if value is not None)
-    measured |= {"CrossedLow": crossed and crossed.low, "CrossedHigh": crossed and crossed.high}
+    if crossed is not None:
+        measured |= {"CrossedLow": crossed.low, "CrossedHigh": crossed.high}
     numbers = {part: _number(value, places) for part, value in measured.items() if value is not None}
     p_values = {"P": verdict.p, "PSignFlip": verdict.p_sign_flip, "PHolm": verdict.p_holm}
     p_values |= {"PRefute": verdict.p_refute, "PRefuteHolm": verdict.p_refute_holm}

@@ -90,14 +90,13 @@ def _figure_difference(claim: Claim, places: Places) -> str:
 
     if claim.kind == "trend":
         arms, along = zip(*claim.along, strict=True)
-        values, models = zip(*(side(arm, None) for arm in arms), strict=True)
-        found, per = float(slopes(np.array(values), along)), f" per {claim.along_unit}"
+        sides = [side(arm, None) for arm in arms]
+        found, per = float(slopes(np.array([value for value, _ in sides]), along)), f" per {claim.along_unit}"
     else:
-        values, models = zip(
-            side(claim.treatment, claim.treatment_from), side(claim.reference, claim.reference_from), strict=True
-        )
-        found, per = values[0] - values[1], ""
-    return f"{signed(found, 1)} points CIDEr on COCO{per} ({'; '.join(models)})"
+        sides = [side(claim.treatment, claim.treatment_from), side(claim.reference, claim.reference_from)]
+        found, per = sides[0][0] - sides[1][0], ""
+    models = "; ".join(model for _, model in sides)
+    return f"{signed(found, 1)} points CIDEr on COCO{per} ({models})"
 
 
 def _figure(plan: Plan, frame: pd.DataFrame) -> PaperTable | None:

@@ -5,8 +5,7 @@ import pytest
 
 from gitbench.ablations import ablation_files, load_ablation
 from gitbench.errors import GitbenchError
-from gitbench.report import paper
-from gitbench.report.paper import CONFIDENCE, paper_claims, paper_rows, paper_value
+from gitbench.report.paper import CONFIDENCE, VALUE_COLUMNS, paper_claims, paper_rows, paper_value, read_rows
 
 
 def test_every_value_has_source_and_an_allowed_confidence():
@@ -68,16 +67,14 @@ def test_unknown_id_is_an_error():
 
 
 @pytest.mark.parametrize("column, bad", [("confidence", "U"), ("confidence", ""), ("source", "")])
-def test_loader_refuses_a_row_without_source_or_confidence(tmp_path, monkeypatch, column, bad):
-    row = dict.fromkeys(paper.VALUE_COLUMNS, "x") | {"confidence": "S", column: bad}
+def test_loader_refuses_a_row_without_source_or_confidence(tmp_path, column, bad):
+    row = dict.fromkeys(VALUE_COLUMNS, "x") | {"confidence": "S", column: bad}
     pd.DataFrame([row]).to_csv(tmp_path / "values.csv", index=False)
-    monkeypatch.setattr(paper, "resource", lambda name: tmp_path)
     with pytest.raises(GitbenchError, match="values.csv line 2 needs a source and a confidence code"):
-        paper_rows()
+        read_rows(tmp_path / "values.csv", VALUE_COLUMNS)
 
 
-def test_loader_refuses_another_header(tmp_path, monkeypatch):
+def test_loader_refuses_another_header(tmp_path):
     (tmp_path / "values.csv").write_text("id,value\na,1\n")
-    monkeypatch.setattr(paper, "resource", lambda name: tmp_path)
     with pytest.raises(GitbenchError, match="must have the columns"):
-        paper_rows()
+        read_rows(tmp_path / "values.csv", VALUE_COLUMNS)
