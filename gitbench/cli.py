@@ -22,13 +22,17 @@ from gitbench.commands import (
     listing,
     lock,
     noise_floor,
+    replicate,
     report,
     run,
     scenes,
+    verify,
 )
 from gitbench.errors import GitbenchError
 
-COMMANDS = (listing, run, report, explain, bundle, noise_floor, bench, lock, scenes, caption, diagnose)
+COMMANDS = (
+    listing, run, report, explain, bundle, replicate, verify, noise_floor, bench, lock, scenes, caption, diagnose,
+)  # fmt: skip
 
 
 class _Parser(argparse.ArgumentParser):

@@ -59,25 +59,28 @@ def to_json(value: Any) -> Any:
 def from_json(kind: type[Spec], values: Mapping[str, Any]) -> Spec:
     """Build a frozen dataclass from JSON values: nested ones and tuples as its type hints say.
 
-    Errors: TypeError for unknown or missing fields, which names them.
+    Values may be a stranger's, so each must be of the kind that its hint names. Errors: TypeError for unknown or missing
+    fields and for values of another kind, which names them; ValueError for a tuple of another length.
     """
     hints = typing.get_type_hints(kind)
     if unknown := sorted(set(values) - set(hints)):
         raise TypeError(f"{kind.__name__} has no field {unknown[0]}")
-    return kind(**{name: _typed(hints[name], value) for name, value in values.items()})
+    return kind(**{name: _typed(hints[name], value, f"{kind.__name__}.{name}") for name, value in values.items()})
 
 
-def _typed(hint: Any, value: Any) -> Any:
-    if isinstance(hint, types.UnionType):
-        return (
-            None
-            if value is None
-            else _typed(next(each for each in typing.get_args(hint) if each is not type(None)), value)
-        )
-    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
-        return from_json(hint, value)  # type: ignore[arg-type]
-    if typing.get_origin(hint) is tuple and isinstance(value, (list, tuple)):
-        kinds = typing.get_args(hint)
-        each = [kinds[0]] * len(value) if kinds[-1] is Ellipsis else kinds
-        return tuple(_typed(kind, one) for kind, one in zip(each, value, strict=True))
-    return value
+def _typed(hint: Any, value: Any, name: str) -> Any:
+    kind, parts = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if kind is types.UnionType:
+        return None if value is None else _typed(next(one for one in parts if one is not type(None)), value, name)
+    if kind is tuple and isinstance(value, (list, tuple)):
+        each = [parts[0]] * len(value) if parts[-1] is Ellipsis else parts
+        return tuple(_typed(part, one, name) for part, one in zip(each, value, strict=True))
+    if isinstance(value, Mapping):
+        if dataclasses.is_dataclass(kind):
+            return from_json(kind, value)  # type: ignore[arg-type]
+        if kind is Mapping:
+            return {key: _typed(parts[1], one, f"{name}[{key!r}]") for key, one in value.items()}
+    fits = value in parts if kind is typing.Literal else kind is Any or type(value) is kind
+    if fits or (kind is float and type(value) is int):
+        return value
+    raise TypeError(f"{name} is {value!r}, of another kind")

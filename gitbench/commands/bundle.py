@@ -21,8 +21,9 @@ def add(commands: Any) -> None:
 def _bundle(arguments: argparse.Namespace) -> int:
     from gitbench.study.bundle import write_bundle
 
-    bundle = write_bundle(study_of(arguments), arguments.out)
-    finished, planned = bundle.manifest["finished"], bundle.manifest["runs"]
+    study = study_of(arguments)
+    bundle = write_bundle(study, arguments.out)
+    finished = sum(study.done(run) for run in study.unique_runs)
     print(f"bundle: {bundle.path} ({bundle.path.stat().st_size / 1e6:.2f} MB, SHA-256 {bundle.digest})")
-    print(f"{bundle.study}: {finished} of {planned} runs, {len(bundle.files)} files")
+    print(f"{bundle.study}: {finished} of {len(study.unique_runs)} runs, {len(bundle.files)} files")
     return 0

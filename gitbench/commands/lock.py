@@ -11,14 +11,15 @@ from gitbench.errors import GitbenchError
 def add(commands: Any) -> None:
     """Add the parser of the command."""
     lock = commands.add_parser("lock", help="write claims.lock, the hash of every claim that the ablations state")
+    lock.add_argument("files", nargs="*", metavar="FILE", help="ablation files of your own, beside those known here")
     lock.add_argument("--check", action="store_true", help="write nothing; fail where a claim is not as it is locked")
     lock.set_defaults(run=_lock)
 
 
 def _lock(arguments: argparse.Namespace) -> int:
-    from gitbench.study.lock import FIX, differences, lock_path, read_lock, stated_claims, write_lock
+    from gitbench.study.lock import FIX, differences, lock_path, own_lock_path, read_lock, stated_claims, write_lock
 
-    stated, path = stated_claims(), lock_path()
+    stated, path = stated_claims(arguments.files), lock_path()
     found = differences(stated, read_lock(path).claims)
     if arguments.check:
         if found:
@@ -28,6 +29,7 @@ def _lock(arguments: argparse.Namespace) -> int:
     for line in found:
         print(f"  {line}")
     if found:
+        path = own_lock_path()
         write_lock(path, stated)
     print(f"{path}: {len(stated)} claims{'' if found else ', all as they were locked'}")
     return 0

@@ -1,4 +1,4 @@
-"""Run a few runs of a bundle again, on the data found here, and say whether they agree with what the bundle holds.
+"""The command `gitbench replicate`: make a few runs of a bundle again, on the data found here, and compare.
 
 Which runs is decided by a seed before any is run, arm by arm in turn. A run is made again only if its key comes out
 again here: the same spec, the same data by content, the same numerics version. It is trained in a folder of its own
@@ -10,33 +10,21 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import functools
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gitbench.commands.options import work_dir_of
-from gitbench.data import content_hash, data_names, study_fingerprint
-from gitbench.data.bert_folder import described
-from gitbench.data.tasks import open_task
-from gitbench.data.tokenizer import tokenizer_for
+from gitbench.commands.options import run_options, work_dir_of
 from gitbench.errors import GitbenchError
-from gitbench.files import write_json, write_text
-from gitbench.judge.noise import load_noise_floor
-from gitbench.judge.replication import Rerun, as_json, changes, compare, markdown, spread_of
-from gitbench.launch.scheduling import Outcome, prepare_images, slots, train
-from gitbench.profiles import PROFILES, SMOKE
-from gitbench.run_key import run_key
-from gitbench.spec import Ablation, Arm, DataSpec, Profile, RunSpec
-from gitbench.study.bundle import Bundle, unpack
-from gitbench.study.config import Vocabulary, make_config
-from gitbench.study.plan import Plan, PlannedRun
-from gitbench.study.records import Study, load_provenance, load_record, load_study
-from gitbench.study.respec import differences, read_run, spec_of
-from gitbench.study.store import run_folder
+
+if TYPE_CHECKING:
+    from gitbench.judge.replication import Rerun
+    from gitbench.launch.scheduling import Outcome
+    from gitbench.spec import Plan, PlannedRun, RunSpec
+    from gitbench.study.store import Study
 
 
 def add(commands: Any) -> None:
@@ -50,276 +38,170 @@ def add(commands: Any) -> None:
     again.add_argument(
         "--out", type=Path, metavar="DIR", help="where replication.json and .md go (default: beside the runs)"
     )
-    again.add_argument("--jobs", type=int, metavar="N", help="runs at a time (default: one per CPU core or GPU share)")
-    again.add_argument("--plain", action="store_true", help="plain progress lines, no bar")
+    run_options(again)
     again.set_defaults(run=_replicate)
 
 
 def _replicate(arguments: argparse.Namespace) -> int:
     """0: all agree; 1: one disagrees; 2: one could not be run or judged."""
-    from gitbench.judge.replication import AGREE, DISAGREE, markdown, verdict
-    from gitbench.study.bundle import open_bundle
+    from gitbench.files import write_json, write_text
+    from gitbench.judge.replication import AGREE, DISAGREE, as_json, markdown, verdict
+    from gitbench.launch.scheduling import execute_runs, local_executor, prepare_images, slots
+    from gitbench.study.bundle import open_bundle, unpack
+    from gitbench.study.store import Study
 
     if arguments.out is not None and arguments.out.is_file():
         raise GitbenchError(f"--out {arguments.out} is a file: pass a folder")
     bundle = open_bundle(arguments.bundle)
-    runs = replicate(
-        bundle,
-        work_dir_of(arguments),
-        sample=arguments.sample,
-        seed=arguments.seed,
-        data=arguments.data,
-        out=arguments.out,
-        jobs=arguments.jobs,
-        plain=arguments.plain,
-        command=f"gitbench replicate {arguments.bundle.name} --sample {arguments.sample} --seed {arguments.seed}",
-    )
-    print(markdown(bundle.study, bundle.digest, runs))
+    folder = work_dir_of(arguments) / "replications" / f"{bundle.study}-{bundle.digest[:8]}"
+    unpack(bundle, folder / "bundle")
+    bundled = Study.open(folder / "bundle", bundle.study)
+    command = f"gitbench replicate {arguments.bundle.name} --sample {arguments.sample} --seed {arguments.seed}"
+    chosen = choose(bundled, arguments.sample, arguments.seed)
+    again = Study(folder, dataclasses.replace(plan_again(bundled, chosen, arguments.data), command=command))
+    places = slots(again.plan.gpu_gib, arguments.jobs)
+    if any(not again.done(run) for run in again.plan.runs):  # one that was stopped goes on
+        prepare_images(again.plan)
+    outcome = execute_runs(again, local_executor(places), arguments.plain)
+    runs = tuple(_compared(bundled, again, run, outcome) for run in again.plan.runs)
+    said = markdown(bundle.study, bundle.digest, runs)
+    out = arguments.out or folder
+    write_json(out / "replication.json", as_json(bundle.study, bundle.digest, arguments.seed, runs))
+    write_text(out / "replication.md", said)
+    print(said)
     return {AGREE: 0, DISAGREE: 1}.get(verdict(runs), 2)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Chosen:
-    """A run of the bundle that is to be made again."""
-
-    arm: str
-    replicate: int
-    run_key: str
-
-
-def replicate(
-    bundle: Bundle,
-    work_dir: Path,
-    *,
-    sample: int = 3,
-    seed: int = 0,
-    data: str | None = None,
-    out: Path | None = None,
-    jobs: int | None = None,
-    plain: bool = False,
-    command: str = "gitbench replicate",
-) -> tuple[Rerun, ...]:
-    """Make `sample` runs of a bundle again and compare; writes `replication.json` and `replication.md` to `out`.
-
-    `out` defaults to the replication's own folder, `<work_dir>/replications/<study>-<bundle>`. A replication that was
-    stopped goes on. Errors: GitbenchError for other data, runs that this version would not repeat, a bad sample.
-    """
-    folder = work_dir / "replications" / f"{bundle.study}-{bundle.digest[:8]}"
-    unpack(bundle, folder / "bundle")
-    study = load_study(folder / "bundle", *bundle.study.split(".", 2))
-    chosen = choose(folder / "bundle", study, sample, seed)
-    plan = plan_of(bundle, study, chosen, folder, data)
-    outcome = _train(plan, command, jobs, plain)
-    runs = tuple(_compare(folder, study, run, plan, outcome, len(chosen)) for run in chosen)
-    out = out or folder
-    write_json(out / "replication.json", as_json(bundle.study, bundle.digest, seed, runs))
-    write_text(out / "replication.md", markdown(bundle.study, bundle.digest, runs))
-    return runs
-
-
-def choose(work_dir: Path, study: Study, sample: int, seed: int) -> tuple[Chosen, ...]:
-    """Return `sample` finished runs, one an arm in turn, in an order that study and seed decide; all where there are fewer.
+def choose(study: Study, sample: int, seed: int) -> tuple[PlannedRun, ...]:
+    """Return `sample` runs, one an arm in turn, in an order that study and seed decide; all where there are fewer.
 
     Runs changed by --cfg-options are left out: they enter no claim, and their options could run anything.
     """
     if sample < 1:
         raise GitbenchError(f"--sample {sample}: at least 1 run must be made again")
 
-    def rank(*names: object) -> str:
-        return hashlib.sha256(" ".join(map(str, (seed, study.data_fingerprint, *names))).encode()).hexdigest()
+    def rank(*names: str) -> str:
+        return hashlib.sha256(" ".join([str(seed), study.plan.data_fingerprint, *names]).encode()).hexdigest()
 
-    by_arm: dict[str, list[Chosen]] = {}
-    for run in study.runs:
-        record = load_record(work_dir, run.run_key)
-        if record is not None and not record.get("overridden"):
-            by_arm.setdefault(run.arm, []).append(Chosen(arm=run.arm, replicate=run.replicate, run_key=run.run_key))
-    queues = [
-        sorted(by_arm[arm], key=lambda run: rank(run.arm, run.run_key))
-        for arm in sorted(by_arm, key=lambda arm: rank(arm))
-    ]
-    found: dict[str, Chosen] = {}
-    while len(found) < sample and any(queues):
-        for queue in queues:
-            if queue and len(found) < sample:
-                first = queue.pop(0)
-                found.setdefault(first.run_key, first)  # arms may share a run
+    by_arm: dict[str, list[PlannedRun]] = {}
+    for run in sorted(_repeatable(study), key=lambda run: rank(run.arm, run.run_key)):
+        by_arm.setdefault(run.arm, []).append(run)
+    turns = zip_longest(*(by_arm[arm] for arm in sorted(by_arm, key=rank)))
+    found = {run.run_key: run for turn in turns for run in turn if run is not None}  # arms may share a run
     if not found:
         raise GitbenchError("no run of the bundle can be made again: all were changed by --cfg-options")
-    return tuple(found.values())
+    return tuple(found.values())[:sample]
 
 
-def plan_of(bundle: Bundle, study: Study, chosen: Sequence[Chosen], folder: Path, data: str | None = None) -> Plan:
-    """Plan the chosen runs of a bundle on the data found here. Errors: other data, or runs that would not be the same."""
-    records = {run.run_key: _record(bundle, run.run_key) for run in study.runs if _has(bundle, run.run_key)}
-    configs = {key: read_run(bundle.files, key) for key in records}
-    first = chosen[0].run_key
-    data = _data_here(bundle, configs[first], data)
-    specs = {key: _spec(records[key], configs[key], data, key) for key in records}
-    _check_data(bundle, study, specs.values(), data)
-    spec = specs[first]
-    tokenizer = tokenizer_for(spec.text, open_task(data, "train", _study_sizes(spec.data).train_images, spec.task))
-    vocabulary = Vocabulary(
-        size=tokenizer.vocab_size, pad_id=tokenizer.pad_id, bos_id=tokenizer.bos_id, eos_id=tokenizer.eos_id
-    )
-    runs = []
-    for each in chosen:
-        spec, arm = specs[each.run_key], study.arm(each.arm)
-        _check_key(study, spec, data, each)
-        found = differences(configs[each.run_key], make_config(spec, vocabulary, each.run_key).to_dict())
-        if found:
+def plan_again(study: Study, chosen: Sequence[PlannedRun], data: str | None = None) -> Plan:
+    """Return the bundle's plan with the chosen runs alone, each with its spec as it can be run on the data found here.
+
+    Errors: GitbenchError for other data, or for runs that would not be the same.
+    """
+    stored = _repeatable(study)
+    runs = tuple(dataclasses.replace(run, spec=_found_here(study, stored[run], data)) for run in chosen)
+    _check_same(study, runs, {spec.data.vocabulary_images or spec.data.train_images for spec in stored.values()})
+    return dataclasses.replace(study.plan, runs=runs)
+
+
+def _repeatable(study: Study) -> dict[PlannedRun, RunSpec]:
+    """Return the finished runs that no --cfg-options changed, with the specs that their records hold."""
+    from gitbench.variants import run_spec_from_json
+
+    specs = {}
+    for run in study.finished:
+        values = (study.record(run.run_key) or {}).get("spec") or {}
+        if "{{" in json.dumps(values):  # mmengine would fill that in, which can turn a text of a config into a program
+            raise GitbenchError(f"run {run.run_key} of the bundle holds a spec that no gitbench wrote: it was changed")
+        specs[run] = run_spec_from_json(values)
+    return {run: spec for run, spec in specs.items() if not spec.cfg_options}
+
+
+def _found_here(study: Study, spec: RunSpec, data: str | None) -> RunSpec:
+    """Return a spec with its data, tokenizer and BERT as they are found here."""
+    from gitbench.axis import with_variant
+    from gitbench.data import data_names
+    from gitbench.data.bert_folder import described
+
+    if data is None and spec.data_name not in data_names():
+        raise GitbenchError(
+            f"{study.name} was run on the folder '{spec.data_name}', which no bundle holds: pass --data FOLDER"
+        )
+    start = spec.variants.get("decoder_init")
+    if start is not None and start.source == "bert":
+        spec = with_variant(spec, "decoder_init", described(start.path or "minilm"))
+    text = dataclasses.replace(spec.text, tokenizer=_place(spec.text.tokenizer, ("wordpiece",)))
+    return dataclasses.replace(spec, data_name=_place(data or spec.data_name, data_names()), text=text)
+
+
+def _place(name: str, known: Sequence[str]) -> str:
+    """Return the whole path of a file or folder that is there, any other name and a `known` one as it is."""
+    return str(Path(name).resolve()) if name not in known and Path(name).exists() else name
+
+
+def _check_same(study: Study, runs: Sequence[PlannedRun], amounts: Collection[int | None]) -> None:
+    """Raise GitbenchError unless the keys of the runs come out again: then spec, data and numerics are the same.
+
+    `amounts`: numbers of training images, of which one is the study's; an arm may take a part of these.
+    """
+    from gitbench.data import content_hash, study_fingerprint
+    from gitbench.run_key import run_key
+
+    spec, whole = runs[0].spec, study.plan.data_fingerprint
+    assert spec is not None
+    matching = [images for images in amounts if _fingerprint(spec, images) == whole]
+    if not matching:
+        raise GitbenchError(
+            f"{Path(spec.data_name).name} is not the data of {study.name} (fingerprint {whole[:8]}): pass the same content "
+            "as --data, or use the gitbench that made the bundle"
+        )
+    for run in runs:
+        assert run.spec is not None
+        data = whole
+        if run.spec.data.train_images != matching[0]:  # an arm with its own amount of the data
+            data = content_hash([study_fingerprint(run.spec.data_name, run.spec.data, run.spec.task), whole])
+        if run_key(run.spec, data) != run.run_key:
             raise GitbenchError(
-                f"{each.arm} seed {each.replicate}: config.py and record.json of the bundle do not say the same "
-                f"({found[0]}): the run cannot be made again"
+                f"{run.arm} seed {run.replicate}: this gitbench would run something else (run key {run.run_key} does not "
+                "come out again): use the version that made the bundle, and the BERT that it started from"
             )
-        role = "floor" if arm.role == "floor" else "arm"
-        runs.append(
-            PlannedRun(
-                arm=Arm(name=arm.name, variants=dict(arm.variants), role=role),  # type: ignore[arg-type]
-                replicate=each.replicate,
-                spec=spec,
-                key=each.run_key,
-                folder=run_folder(folder, each.run_key),
-            )
-        )
-    return Plan(
-        ablation=_ablation(study, runs),
-        profile=_profile(study, specs[first]),
-        data=data,
-        data_fingerprint=study.data_fingerprint,
-        vocabulary=vocabulary,
-        study=bundle.study,
-        work_dir=folder,
-        cfg_options={},
-        runs=tuple(runs),
-        task=specs[first].task,
-    )
 
 
-def _has(bundle: Bundle, key: str) -> bool:
-    return f"runs/{key}/record.json" in bundle.files
+def _fingerprint(spec: RunSpec, images: int | None) -> str:
+    """Return the fingerprint of a study's data that has so many training images, as planning computes it."""
+    from gitbench.data import content_hash, study_fingerprint
+    from gitbench.data.tasks import open_task
+    from gitbench.data.tokenizer import tokenizer_for
+
+    found = study_fingerprint(spec.data_name, dataclasses.replace(spec.data, train_images=images), spec.task)
+    if spec.text.tokenizer == "wordpiece":
+        return found
+    words = tokenizer_for(spec.text, open_task(spec.data_name, "train", images, spec.task))
+    return content_hash([found, words.fingerprint()])
 
 
-def _record(bundle: Bundle, key: str) -> dict[str, Any]:
-    values = json.loads(bundle.files[f"runs/{key}/record.json"])
-    assert isinstance(values, dict)  # load_record has read it
-    return values
+def _compared(bundled: Study, again: Study, run: PlannedRun, outcome: Outcome) -> Rerun:
+    """Compare one run with the bundle's."""
+    from gitbench.judge.noise import load_noise_floor
+    from gitbench.judge.replication import Rerun, changes, compare, spread_of
 
-
-def _spec(record: Mapping[str, Any], config: Mapping[str, Any], data: str, key: str) -> RunSpec:
-    try:
-        return spec_of(record, config, data)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise GitbenchError(
-            f"run {key} of the bundle holds a spec that this gitbench does not know ({error}): use the version that made it"
-        ) from None
-
-
-def _data_here(bundle: Bundle, config: Mapping[str, Any], data: str | None) -> str:
-    """Return the data to run on: what was asked for, else the registered data that the bundle names."""
-    named = str(config["train_dataloader"]["dataset"]["data"])
-    if data is None:
-        if named in data_names():
-            return named
-        raise GitbenchError(
-            f"{bundle.study} was run on the folder '{named}', which no bundle holds: pass --data FOLDER"
-        )
-    return str(Path(data).resolve()) if data not in data_names() and Path(data).exists() else data
-
-
-def _study_sizes(sizes: DataSpec) -> DataSpec:
-    """Return the sizes of a study's data, of which an arm may take a part."""
-    whole = sizes.vocabulary_images or sizes.train_images
-    return dataclasses.replace(sizes, train_images=whole, vocabulary_images=None)
-
-
-def _check_data(bundle: Bundle, study: Study, specs: Any, data: str) -> None:
-    """Raise GitbenchError unless the data here has the content that the study was run on."""
-    for spec in {(_study_sizes(each.data), each.text, each.task): each for each in specs}.values():
-        found = study_fingerprint(data, _study_sizes(spec.data), spec.task)
-        if spec.text.tokenizer != "wordpiece":
-            words = open_task(data, "train", _study_sizes(spec.data).train_images, spec.task)
-            found = content_hash([found, tokenizer_for(spec.text, words).fingerprint()])
-        if found == study.data_fingerprint:
-            return
-    raise GitbenchError(
-        f"{Path(data).name} is not the data of {bundle.study} (fingerprint {study.data_fingerprint[:8]}, here {found[:8]}): "
-        "pass the same content as --data, or the gitbench that made the bundle"
-    )
-
-
-def _check_key(study: Study, spec: RunSpec, data: str, run: Chosen) -> None:
-    """Raise GitbenchError unless the run's key comes out again: then spec, data and numerics are the same."""
-    start = spec.decoder_init
-    if start.source == "bert" and described(start.path or "minilm") != start:
-        raise GitbenchError(
-            f"the BERT {start.path} here is not the one that {run.arm} started from: run it with that one"
-        )
-    own = functools.partial(study_fingerprint, data, spec.data, spec.task)  # an arm with its own amount of the data
-    whole = study.data_fingerprint
-    if run.run_key not in (run_key(spec, whole), run_key(spec, content_hash([own(), whole]))):
-        raise GitbenchError(
-            f"{run.arm} seed {run.replicate}: this gitbench would run something else (run key {run.run_key} does not "
-            "come out again): use the version that made the bundle"
-        )
-
-
-def _ablation(study: Study, runs: Sequence[PlannedRun]) -> Ablation:
-    arms = tuple({run.arm.name: run.arm for run in runs}.values())
-    return Ablation(
-        name=study.ablation,
-        title=study.title,
-        question=study.question,
-        axis=study.axis,
-        arms={study.profile: arms},
-        base=study.base,
-    )
-
-
-def _profile(study: Study, spec: RunSpec) -> Profile:
-    """Return the profile of the runs: their own values; memory and time of the profile of that name."""
-    known = PROFILES.get(study.profile, SMOKE)
-    return dataclasses.replace(
-        known,
-        name=study.profile,
-        data=_study_sizes(spec.data),
-        text=spec.text,
-        train=spec.train,
-        evaluate=spec.evaluate,
-    )
-
-
-def _train(plan: Plan, command: str, jobs: int | None, plain: bool) -> Outcome:
-    free = slots(plan, jobs)
-    if any(not run.done for run in plan.runs):
-        prepare_images(plan)
-    for run in plan.runs:
-        if not run.done:
-            write_text(run.folder / "config.py", make_config(run.spec, plan.vocabulary, run.key).pretty_text)
-    return train(plan, command, free, plain)
-
-
-def _compare(folder: Path, study: Study, run: Chosen, plan: Plan, outcome: Outcome, count: int) -> Rerun:
-    """Compare one run with the bundle's; `count` runs are compared in all."""
-    named = {"arm": run.arm, "replicate": run.replicate, "run_key": run.run_key}
-    here = load_record(folder, run.run_key)
-    bundled = folder / "bundle"
-    theirs = load_record(bundled, run.run_key)
+    here, theirs = again.record(run.run_key), bundled.record(run.run_key)
     assert theirs is not None  # it was chosen
+    made = Rerun(arm=run.arm, replicate=run.replicate, run_key=run.run_key)
     if here is None:
         reasons = [why for arm, replicate, why in outcome.failed if (arm, replicate) == (run.arm, run.replicate)]
-        return Rerun(**named, failed=reasons[0] if reasons else "it was not finished")  # type: ignore[arg-type]
-    texts = [run_folder(place, run.run_key) / "predictions.jsonl" for place in (bundled, folder)]
-    identical = texts[0].read_bytes() == texts[1].read_bytes()
-    floors = load_noise_floor(bundled, study.profile, study.data)
-    keys = dict.fromkeys(each.run_key for each in study.runs if each.arm == run.arm)
-    found = [load_record(bundled, key) for key in keys]
-    replicates = [record for record in found if record is not None]
+        return dataclasses.replace(made, failed=reasons[0] if reasons else "it was not finished")
+    texts = [study.folder(run.run_key).predictions.read_bytes() for study in (bundled, again)]
+    identical = texts[0] == texts[1]
+    floors = load_noise_floor(bundled.work_dir, bundled.plan.profile, bundled.plan.data)
+    keys = dict.fromkeys(each.run_key for each in bundled.plan.runs if each.arm == run.arm)
+    replicates = [record for key in keys if (record := bundled.record(key)) is not None]
     both = set(theirs["metrics"]) & set(here["metrics"])
     spreads = {metric: spread_of(replicates, metric, floors.get(metric)) for metric in both}
-    return Rerun(
-        **named,  # type: ignore[arg-type]
+    return dataclasses.replace(
+        made,
         identical=identical,
-        comparisons=compare(theirs, here, identical, spreads, max(1, count * len(both))),
+        comparisons=compare(theirs, here, identical, spreads, max(1, len(again.plan.runs) * len(both))),
         only_in_one=tuple(sorted(set(theirs["metrics"]) ^ set(here["metrics"]))),
-        environment=changes(load_provenance(bundled, run.run_key), load_provenance(folder, run.run_key)),
+        environment=changes(bundled.provenance(run.run_key), again.provenance(run.run_key)),
     )

@@ -6,12 +6,9 @@ An absolute path says nothing elsewhere, and who may log in where is nobody's bu
 
 from __future__ import annotations
 
-import ast
-import io
 import json
 import platform
 import re
-import tokenize
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -38,18 +35,6 @@ def portable_json(text: str, words: Iterable[str]) -> str:
     value = json.loads(text)
     cleaned = _cleaned(value, tuple(words))
     return text if cleaned == value else json.dumps(cleaned, indent=2, allow_nan=False) + "\n"
-
-
-def portable_config(text: str) -> str:
-    """Return a `config.py` whose texts that are absolute paths are cut to their last name; all else as it stands."""
-    lines = text.splitlines(keepends=True)
-    found = [token for token in tokenize.generate_tokens(io.StringIO(text).readline) if token.type == tokenize.STRING]
-    for token in reversed(found):
-        value = ast.literal_eval(token.string)
-        if isinstance(value, str) and _is_path(value) and token.start[0] == token.end[0]:
-            row, begin, end = token.start[0] - 1, token.start[1], token.end[1]
-            lines[row] = lines[row][:begin] + repr(_last_name(value)) + lines[row][end:]
-    return "".join(lines)
 
 
 def check_portable(name: str, content: bytes, words: Iterable[str]) -> None:

@@ -16,37 +16,36 @@ def find_study(
 ) -> Study:
     """Open the one study that was asked for; what is not said may be anything, as long as one study alone can be meant.
 
-    `data` is a name, a folder or a study's own data label. Folders carry six digits of their content in the study's
-    name, and overridden options or another BERT a mark ("scenes+cfg-0a1b2c"): they need not be given.
-    Errors: none or several match; what is there is listed.
+    `ablation` is a name or the path of an ablation's file; `data` is a name, a folder or a study's own data label.
+    Folders carry six digits of their content in the study's name, and overridden options or another BERT a mark
+    ("scenes+cfg-0a1b2c"): they need not be given. Errors: none or several match; what is there is listed.
     """
     get_task(task)
-    listed = study_names(existing(work_dir))
-    named = [name for name in listed if name.split(".")[0] == Path(ablation).stem]
-    found = [name for name in named if profile in (None, name.split(".")[1]) and _is_of(_label(name), data, task)]
-    if data is not None and (exact := [name for name in found if _label(name) == data]):
-        found = exact  # a label as a study has it, with all its marks
-    found = [name for name in found if "+" not in _label(name)] or found  # plain ones first
-    if len(found) == 1:
-        return Study.open(work_dir, found[0])
-    if found:
-        raise GitbenchError(f"several studies match: pass --profile and --data for one of {', '.join(found)}")
-    asked = ".".join([ablation, profile or "*", data or "*"])
+    listed, wanted = study_names(existing(work_dir)), Path(ablation).stem
+    named = [name for name in listed if name.split(".")[0] == wanted and profile in (None, name.split(".")[1])]
+    studies = [study for study in (Study.open(work_dir, name) for name in named) if _is_of(study, data, task)]
+    if data is not None and (exact := [study for study in studies if study.plan.data == data]):
+        studies = exact  # a label as a study has it, with all its marks
+    studies = [study for study in studies if "+" not in study.plan.data] or studies  # plain ones first
+    if len(studies) == 1:
+        return studies[0]
+    if studies:
+        names = ", ".join(study.name for study in studies)
+        raise GitbenchError(f"several studies match: pass --profile and --data for one of {names}")
+    asked = ".".join([wanted, profile or "*", data or "*"])
     there = ", ".join(listed) or "(none)"
-    raise GitbenchError(f"no study {asked} in {work_dir}: run it first, or pass --profile and --data; found: {there}")
+    raise GitbenchError(
+        f"no study {asked} of the task {task} in {work_dir}: run it first, or pass --profile, --data and --task of one "
+        f"that is there; found: {there}"
+    )
 
 
-def _label(name: str) -> str:
-    return name.split(".", 2)[2]
-
-
-def _is_of(label: str, data: str | None, task: str) -> bool:
-    """Tell whether a study's data label is of this data and task."""
-    if data is None:
-        base = label.split("+")[0]
-        tasks = [
-            each for each in ("vqa", "video", "classify", "read") if re.search(rf"-{each}(-[0-9a-f]{{6}})?$", base)
-        ]
-        return tasks == ([] if task == "caption" else [task])
-    wanted = task_label(data if data in data_names() else data_label(data), task)
-    return label == data or re.fullmatch(re.escape(wanted) + r"(-[0-9a-f]{6})?(\+[\w+-]+)?", label) is not None
+def _is_of(study: Study, data: str | None, task: str) -> bool:
+    """Tell whether a study is of this data and task; a whole label says the task too."""
+    label = study.plan.data
+    if data is None or label == data:
+        return study.plan.task == task or label == data
+    asked = task_label(data if data in data_names() else data_label(data), task)
+    return (
+        study.plan.task == task and re.fullmatch(re.escape(asked) + r"(-[0-9a-f]{6})?(\+[\w+-]+)?", label) is not None
+    )

@@ -79,22 +79,28 @@ def claim_hashes(ablation: Ablation) -> dict[str, str]:
     return {f"{ablation.name}/{claim.name}": claim_hash(claim) for claim in ablation.claims}
 
 
-def stated_claims() -> dict[str, str]:
-    """Return "ablation/claim" -> hash of every ablation in `ablations/`, sorted."""
+def stated_claims(files: Sequence[str] = ()) -> dict[str, str]:
+    """Return "ablation/claim" -> hash of every ablation that is known here or stands in one of `files`, sorted."""
     from gitbench.ablations import ablation_names, load_ablation
 
     found: dict[str, str] = {}
-    for name in ablation_names():
+    for name in (*ablation_names(), *files):
         found |= claim_hashes(load_ablation(name))
     return dict(sorted(found.items()))
 
 
+def own_lock_path() -> Path:
+    """Return the lock that `gitbench lock` writes: at the top of the clone, or of an installed package in this folder."""
+    return (ROOT if (ROOT / "pyproject.toml").is_file() else Path.cwd()) / FILE
+
+
 def lock_path() -> Path:
-    """Return where the lock is, or would be."""
+    """Return the lock that holds: one's own, or else the one that was installed with the package."""
+    own = own_lock_path()
     try:
-        return resource(FILE)
+        return own if own.is_file() else resource(FILE)
     except GitbenchError:
-        return ROOT / FILE
+        return own
 
 
 def read_lock(path: Path | None = None) -> Lock:

@@ -6,7 +6,6 @@ import datetime
 import importlib.metadata
 import platform
 import subprocess
-import sys
 from functools import cache
 from typing import Any
 
@@ -30,19 +29,16 @@ def _git(*arguments: str) -> str | None:
     return result.stdout if result.returncode == 0 else None
 
 
-def package_versions() -> dict[str, str]:
-    """Return the installed versions of the packages that decide a result."""
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = "absent"
-    return versions
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
 
 
 @cache
-def _static() -> dict[str, Any]:
+def environment() -> dict[str, Any]:
+    """Return the revision, the versions of the packages that decide a result, and the machine."""
     revision = _git("rev-parse", "HEAD")
     # results and work folders come and go without changing what is run
     changes = _git("diff", "HEAD", "--", "gitbench", "ablations", "pyproject.toml")
@@ -51,7 +47,7 @@ def _static() -> dict[str, Any]:
         "git_revision": revision.strip() if revision else None,
         "git_dirty": bool(changes) if changes is not None else None,
         "git_diff": (changes or "")[:200_000],
-        "packages": package_versions(),
+        "packages": {name: _version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "platform": platform.system(),  # no host name, no kernel build: results are published
         "cpu": cpu_name(),
@@ -64,10 +60,10 @@ def _static() -> dict[str, Any]:
 def provenance(plan: Plan) -> dict[str, Any]:
     """Return the provenance of a run of a plan, with the claims as they stand now; the run adds when it started."""
     return {
-        **_static(),
+        **environment(),
         **under_lock(plan.claim_hashes),
         "data_fingerprint": plan.data_fingerprint,
-        "command": plan.command or " ".join(["gitbench", *sys.argv[1:]]),
+        "command": plan.command,
     }
 
 

@@ -9,12 +9,16 @@ needs the names only.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from typing import Any
 
 from gitbench.axis import Axis
 from gitbench.errors import GitbenchError, unknown_name
+from gitbench.run_key import from_json
+from gitbench.spec import RunSpec
 
 AXES: dict[str, Axis] = {}
 
@@ -42,6 +46,27 @@ def add(axis: str, name: str, spec: Any) -> None:
 def resolve(axis: str, name: str) -> Any:
     """Return the spec of a variant; an unknown axis or name raises an error that offers the nearest one."""
     return get_axis(axis).resolve(name)
+
+
+def run_spec_from_json(values: Mapping[str, Any]) -> RunSpec:
+    """Build the spec of a run from what its record holds (`run_key.to_json` of it).
+
+    Errors: GitbenchError for an axis that is not known here, and for values that are no spec.
+    """
+    try:
+        specs, names = values["variants"], values["variant_names"]
+        if unknown := sorted({*specs, *names} - set(AXES)):
+            raise GitbenchError(
+                f"the axis {unknown[0]} of the run is not known here: name the plugin that registers it with --plugin"
+            )
+        if not set(specs) <= set(names):
+            raise ValueError("a variant without a name")
+        variants: dict[str, Any] = {axis: from_json(AXES[axis].spec, spec) for axis, spec in specs.items()}
+        return dataclasses.replace(from_json(RunSpec, {**values, "variants": {}}), variants=variants)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise GitbenchError(
+            f"this gitbench does not know the spec of the run ({error}): use the version that made it"
+        ) from None
 
 
 for _module in pkgutil.iter_modules(__path__):

@@ -1,0 +1,76 @@
+"""A record must say what its run stored per image, and a study what its runs are: a forged score stops the report."""
+
+import json
+
+import pandas as pd
+import pytest
+from conftest import make_study
+from helpers_bundle import copied, finish
+from helpers_runs import make_work_dir, run_key
+
+from gitbench import cli
+from gitbench.commands.report import make_report
+from gitbench.errors import GitbenchError
+from gitbench.study.store import Study
+from gitbench.study.verify import check_records, findings
+
+NAME = "decoder_size.cpu.scenes"
+
+
+def change(path, edit) -> None:
+    values = json.loads(path.read_text())
+    edit(values)
+    path.write_text(json.dumps(values))
+
+
+@pytest.mark.parametrize("forged", [1e-3, 20.0, float("nan")])
+def test_a_forged_score_stops_the_report(tmp_path, forged):
+    work = make_work_dir(tmp_path, replicates=3, missing=(("large", 2),))
+    check_records(Study.open(work, NAME))
+    path = work / "runs" / run_key("large", 1) / "record.json"
+    change(path, lambda record: record["metrics"]["CIDEr"].update(value=record["metrics"]["CIDEr"]["value"] + forged))
+    with pytest.raises(GitbenchError, match=r"record.json says CIDEr .* but its per_image.parquet gives") as caught:
+        make_report(Study.open(work, NAME), tmp_path / "out")
+    assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
+
+
+def test_images_that_were_taken_away_are_noticed(tmp_path):
+    work = make_work_dir(tmp_path, replicates=3)
+    path = work / "runs" / run_key("base", 0) / "per_image.parquet"
+    table = pd.read_parquet(path)
+    table[table["CIDEr"] > table["CIDEr"].min()].to_parquet(path)  # without its worst image
+    with pytest.raises(GitbenchError, match="delete the folder .* and run again"):
+        check_records(Study.open(work, NAME))
+    path.unlink()
+    with pytest.raises(GitbenchError, match="per_image.parquet is missing"):
+        check_records(Study.open(work, NAME))
+
+
+def test_nothing_is_found_in_a_trained_study(trained, capsys):
+    assert cli.main(["verify", "decoder_size", "--work-dir", str(trained.work_dir)]) == 0
+    assert capsys.readouterr().out.endswith(f"{trained.name}: 8 of 8 runs finished, no findings\n")
+
+
+def test_every_finding_is_a_line(trained, tmp_path, capsys):
+    study = copied(trained, tmp_path / "work")
+    first, second, third = (study.folder(run.run_key) for run in study.unique_runs[:3])
+    change(first.record, lambda record: record["metrics"]["CIDEr"].update(value=900.0))
+    change(second.record, lambda record: record["spec"]["train"].update(lr_decoder=1.0))
+    third.predictions.write_text("{")
+    change(study.proof_path, lambda proof: proof["runs"].pop())
+    assert cli.main(["verify", "decoder_size", "--work-dir", str(study.work_dir)]) == 1
+    *found, last = capsys.readouterr().out.splitlines()
+    expected = (
+        (first.record, "900"),
+        (third.predictions, "damaged"),
+        (second.record, "run key"),
+        (study.proof_path, "runs"),
+    )
+    for line, (path, said) in zip(found, expected, strict=True):
+        assert line.startswith(str(path)) and said in line
+    assert last.endswith("4 findings")
+
+
+def test_a_study_without_a_proof_is_told(tmp_path):
+    found = list(findings(finish(make_study(tmp_path, command="gitbench run tiny"))))
+    assert len(found) == 1 and "proof.json is missing: run `gitbench run tiny`" in found[0]
