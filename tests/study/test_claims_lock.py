@@ -55,24 +55,29 @@ def test_a_lock_is_written_sorted_says_since_when_and_is_read_again(tmp_path):
     assert set(since) == {"b/y", "a/new"} and all(each.endswith("Z") and each > "2026" for each in since.values())
     write_lock(path, {"a/x": "1", "b/y": "3"})
     assert read_lock(path).since == {"b/y": since["b/y"]} and read_lock(path).claims == {"a/x": "1", "b/y": "3"}
-    for damaged in ('{"claims": [1]}', '{"claims": {}, "since": [1]}', "[]"):
+    for damaged in ("{}", '{"claims": [1]}', '{"claims": {}, "since": [1]}', "[]"):
         path.write_text(damaged)
         with pytest.raises(GitbenchError, match="claims.lock is damaged: run `gitbench lock`"):
             read_lock(path)
 
 
-def test_the_command_checks_and_writes(tmp_path, monkeypatch, capsys):
-    path = tmp_path / "claims.lock"
-    monkeypatch.setattr(lock, "lock_path", lambda: path)
-    assert main(["lock", "--check"]) == 2
-    assert f"{NAME} is not locked" in (said := capsys.readouterr().err) and FIX in said and not path.exists()
-    assert main(["lock"]) == 0 and read_lock(path).claims == stated_claims()
-    assert main(["lock", "--check"]) == 0
+@pytest.fixture
+def path(tmp_path, monkeypatch):
+    """The lock of a clone that is not this one; there is none yet."""
+    (tmp_path / "pyproject.toml").touch()
+    monkeypatch.setattr(lock, "ROOT", tmp_path)
+    return tmp_path / "claims.lock"
+
+
+def test_the_command_checks_and_writes(path, capsys):
     write_lock(path, {**stated_claims(), NAME: "0", "gone/claim": "1"})
     assert main(["lock", "--check"]) == 2
     said = capsys.readouterr().err
-    assert f"{NAME} was changed" in said and "gone/claim is locked, and no ablation states it" in said
-    assert main(["lock"]) == 0 and read_lock(path).claims == stated_claims()
+    assert f"{NAME} was changed" in said and "gone/claim is locked, and no ablation states it" in said and FIX in said
+    assert main(["lock"]) == 0 and read_lock().claims == read_lock(path).claims == stated_claims()
+    assert main(["lock", "--check"]) == 0
+    write_lock(path, {NAME: stated_claims()[NAME]})
+    assert main(["lock", "--check"]) == 2 and "data_scale/small-saturates is not locked" in capsys.readouterr().err
 
 
 def test_a_run_records_the_lock_and_all_claims():
@@ -120,11 +125,9 @@ def test_a_claim_added_and_one_dropped_after_results():
     assert (second.name, second.kind, second.runs, second.of) == ("inconvenient", "removed", 12, 12)
 
 
-def test_runs_older_than_the_lock_are_said_to_be(tmp_path, monkeypatch):
+def test_runs_older_than_the_lock_are_said_to_be(path):
     (found,) = deviations(None)
     assert (found.kind, found.runs, found.of) == ("unlocked", 6, 6)
-    path = tmp_path / "claims.lock"
-    monkeypatch.setattr(lock, "lock_path", lambda: path)
     for since, hashed, expected in (  # three replicates, started on the first, second and third of January
         ("2026-01-02T12:00:00Z", claim_hash(CLAIM), {"added": 4, "unlocked": 2}),
         ("2025-12-31T00:00:00Z", claim_hash(CLAIM), {"unlocked": 6}),
