@@ -17,8 +17,9 @@ from gitbench.cli import main
 from gitbench.commands import until_decided as decide
 from gitbench.errors import GitbenchError
 from gitbench.files import write_json
-from gitbench.judge.claims import INCONCLUSIVE, NOT_TESTABLE, SUPPORTED, judge_study
+from gitbench.judge.claims import judge_study
 from gitbench.judge.sequential import sequential_bounds
+from gitbench.judge.verdict import INCONCLUSIVE, NOT_TESTABLE, SUPPORTED
 from gitbench.launch.scheduling import Outcome
 from gitbench.run_folder import RECORD_SCHEMA
 from gitbench.spec import Arm, Claim, PlannedRun

@@ -4,7 +4,7 @@ import pytest
 from helpers_judge import CLAIMS, frame_of, pair, plan_of
 
 from gitbench.errors import GitbenchError
-from gitbench.judge.claims import INCOMPLETE, NOT_TESTABLE
+from gitbench.judge.verdict import INCOMPLETE, NOT_TESTABLE
 from gitbench.study.interim import ClaimLook, Look, Looks, judge_for_report, read_looks, write_looks
 
 PLAN = plan_of(CLAIMS["better"], arms="ad")
