@@ -14,7 +14,8 @@ from typing import get_args, get_type_hints
 from gitbench import plugins
 from gitbench.errors import GitbenchError, unknown_name
 from gitbench.files import resource
-from gitbench.spec import METRICS, Ablation, Arm, Claim
+from gitbench.scores import known_metrics
+from gitbench.spec import Ablation, Arm, Claim
 from gitbench.variants import get_axis, resolve
 
 CONFIDENCE_CODES = ("S", "SQ", "D", "H")  # how a claim is known: seen, as a quotation, digitised, second-hand
@@ -132,8 +133,8 @@ def check_claims(ablation: Ablation) -> None:
         kinds = get_args(get_type_hints(Claim)["kind"])
         if claim.kind not in kinds:
             raise unknown_name(f"kind of {where}", claim.kind, kinds)
-        if claim.metric not in METRICS:
-            raise unknown_name(f"metric of claim '{claim.name}'", claim.metric, METRICS)
+        if claim.metric not in known_metrics():
+            raise unknown_name(f"metric of claim '{claim.name}'", claim.metric, known_metrics())
         if problem := _claim_problem(claim):
             raise GitbenchError(f"{where}: {problem}")
 

@@ -17,7 +17,7 @@ from gitbench.commands import (
     bench,
     bundle,
     caption,
-    diagnose,
+    doctor,
     explain,
     listing,
     lock,
@@ -31,7 +31,7 @@ from gitbench.commands import (
 from gitbench.errors import GitbenchError
 
 COMMANDS = (
-    listing, run, report, explain, bundle, replicate, verify, noise_floor, bench, lock, scenes, caption, diagnose,
+    listing, run, report, explain, bundle, replicate, verify, noise_floor, bench, lock, scenes, caption, doctor,
 )  # fmt: skip
 
 

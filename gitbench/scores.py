@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from gitbench.errors import GitbenchError
 from gitbench.spec import METRICS, Claim
 
-# Order of columns in tables; a metric that is not named here follows, in alphabetical order.
-SCORES = METRICS
+# Scores in the order of columns in tables, those of plugins last; any other follows, in alphabetical order.
+SCORES = list(METRICS)
 
 # The scores a printed table shows; the others stand in table.csv and in a folded table of the page.
 HEADLINE = (
@@ -43,6 +44,27 @@ _NAMES = {
     "EM": "exact match",
     "accuracy-closed": "accuracy, closed vocabulary",
 }
+
+
+def register_metric(name: str, unit: str = "points", lower_is_better: bool = False, label: str | None = None) -> None:
+    """Make a plugin's metric known: claims may name it, and reports print it as `label`, in `unit`.
+
+    Registering a name again replaces what was said of it; GitbenchError for the name of a score or cost of gitbench's own.
+    """
+    if name in METRICS or name in COSTS:
+        raise GitbenchError(f"'{name}' is a metric of gitbench's own: give the new one another name")
+    if name not in SCORES:
+        SCORES.append(name)
+    _UNITS[name] = unit
+    _NAMES[name] = label or name
+    _LOWER_IS_BETTER.discard(name)
+    if lower_is_better:
+        _LOWER_IS_BETTER.add(name)
+
+
+def known_metrics() -> tuple[str, ...]:
+    """Return the scores that a claim may be about: gitbench's own and those of plugins."""
+    return tuple(SCORES)
 
 
 def unit(metric: str) -> str:

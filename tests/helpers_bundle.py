@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
-from conftest import runs_of
+from helpers_study import runs_of
 
 from gitbench.files import write_json
 from gitbench.run_folder import RECORD_SCHEMA

@@ -1,18 +1,59 @@
-"""Tiny data folders for tests: photographs of noise with captions, as Parquet shards or in COCO layout."""
+"""Tiny data folders for tests: photographs of noise with texts, in every layout; and what several data tests assert."""
 
 from __future__ import annotations
 
+import contextlib
 import io
+import itertools
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from PIL import Image
 
-from gitbench.data import check_source, open_source
+from gitbench.data import Example, open_source
+from gitbench.data.scenes.graph import ATTRIBUTES, SceneGraph, SceneObject
+from gitbench.data.tasks import TaskSource, open_task
+from gitbench.errors import GitbenchError
+from gitbench.spec import TaskSpec, TextSpec
+
+CAPTION, VQA, READ, CLASSIFY = (TaskSpec(name=name) for name in ("caption", "vqa", "read", "classify"))
+VIDEO = TaskSpec(name="video", frames=3)
+TEXT = TextSpec(vocab_size=300, max_tokens=16)
+
+
+class TinySource:
+    """A data set of one's own: two photographs of noise, one with a caption of 10,000 words."""
+
+    def __init__(self, name: str = "tiny", split: str = "train", limit: int | None = None):
+        self.name, self.split = name, split
+
+    def __len__(self) -> int:
+        return 2
+
+    def image_id(self, index: int) -> str:
+        return f"{self.split}-{index}"
+
+    def example(self, index: int) -> Example:
+        said = ("red circle " * 5000, "a dog") if index else ("a cat",)
+        return Example(image_id=self.image_id(index), captions=said)
+
+    def image(self, index: int) -> np.ndarray:
+        return np.random.default_rng(index).integers(0, 256, (30 + index, 41, 3), dtype=np.uint8)
+
+    def fingerprint(self) -> str:
+        return "two images"
+
+    def check(self) -> None:
+        """Nothing can be wrong."""
 
 
 def photo(number: int = 0, size: tuple[int, int] = (24, 18), mode: str = "RGB", kind: str = "PNG") -> bytes:
@@ -20,6 +61,10 @@ def photo(number: int = 0, size: tuple[int, int] = (24, 18), mode: str = "RGB", 
     buffer = io.BytesIO()
     Image.fromarray(pixels).convert(mode).save(buffer, kind)
     return buffer.getvalue()
+
+
+def picture(number: int) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(photo(number))))
 
 
 def row(number: int, captions: Any = None, image: Any = ..., **more: Any) -> dict[str, Any]:
@@ -38,22 +83,61 @@ def write_parquet(path: Path, rows: list[dict[str, Any]]) -> None:
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
 
 
-def coco(folder: Path, names: list[str], file: str = "captions.json", **per_image: Any) -> Path:
+def with_images(folder: Path, names: list[str]) -> Path:
     (folder / "images").mkdir(parents=True, exist_ok=True)
     for number, name in enumerate(names):
         (folder / "images" / name).write_bytes(photo(number))
-    images = [{"id": number + 7, "file_name": name, **per_image} for number, name in enumerate(names)]
-    notes = [
-        {"image_id": image["id"], "caption": f"caption {k} of {image['file_name']}\n"}
-        for image in images
-        for k in (0, 1)
-    ]
+    return folder
+
+
+def coco(folder: Path, names: list[str], file: str = "captions.json") -> Path:
+    with_images(folder, names)
+    images = [{"id": number + 7, "file_name": name} for number, name in enumerate(names)]
+    notes = [{"image_id": image["id"], "caption": f"caption {k} of {image['file_name']}\n"}
+             for image in images for k in (0, 1)]  # fmt: skip
     (folder / file).parent.mkdir(parents=True, exist_ok=True)
     (folder / file).write_text(json.dumps({"images": images, "annotations": notes}))
     return folder
 
 
-def opened(folder: Path, split: str = "train", limit: int | None = None) -> Any:
-    source = open_source(str(folder), split, limit)
-    check_source(source)
+def opened(folder: Path, split: str = "train", limit: int | None = None, task: TaskSpec | None = None) -> Any:
+    """Open a split and check it; with a task, seen through that task."""
+    source: Any = open_task(str(folder), split, limit, task) if task else open_source(str(folder), split, limit)
+    source.check()
     return source
+
+
+def texts(source: TaskSource) -> list[tuple[str, str]]:
+    return [(text.prefix, text.target) for index in range(len(source)) for text in source.texts(index)]
+
+
+@contextlib.contextmanager
+def refused(match: str) -> Iterator[None]:
+    """Expect a GitbenchError of one line that matches."""
+    with pytest.raises(GitbenchError, match=match) as caught:
+        yield
+    assert "\n" not in str(caught.value)
+
+
+def printed_by(code: str, *arguments: str, **environment: str) -> str:
+    """Run code in a process of its own and return what it prints."""
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **environment}
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=120).stdout.strip()
+
+
+def is_true(said: SceneGraph, scene: SceneGraph) -> bool:
+    """Tell whether a caption's graph holds in a scene: some assignment of its objects to different objects fits."""
+
+    def agrees(item: SceneObject, truth: SceneObject) -> bool:
+        pairs = ((getattr(item, name), getattr(truth, name)) for name in ATTRIBUTES)
+        return item.shape == truth.shape and all(told in (None, actual) for told, actual in pairs)
+
+    if said.background not in (None, scene.background):
+        return False
+    links = {(link.subject, link.predicate, link.object) for link in scene.relations}
+    return any(
+        all(agrees(item, scene.objects[place]) for item, place in zip(said.objects, order, strict=True))
+        and all((order[link.subject], link.predicate, order[link.object]) in links for link in said.relations)
+        for order in itertools.permutations(range(len(scene.objects)), len(said.objects))
+    )

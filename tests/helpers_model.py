@@ -62,3 +62,30 @@ def causal(length: int) -> Tensor:
 def gradients(model: GIT) -> dict[str, Tensor]:
     """Gradients by name; a parameter that got none counts as zero."""
     return {n: torch.zeros_like(p) if p.grad is None else p.grad.clone() for n, p in model.named_parameters()}
+
+
+def nll_of(model: GIT, images: Tensor, tokens: Tensor, need: Tensor) -> tuple[Tensor, Tensor]:
+    """Each text's negative log-likelihood (M,) over its predicted tokens, and how many these are (M,)."""
+    return model.packed_nll(model.image_memory(images), model.packed(tokens, need, len(images)), len(tokens))
+
+
+def hf_config(transformers: Any, **options: Any) -> Any:
+    """The config of a `GitForCausalLM` with the sizes of `tiny`."""
+    vision = {
+        "hidden_size": ENCODER.width,
+        "intermediate_size": int(ENCODER.width * ENCODER.mlp_ratio),
+        "num_hidden_layers": ENCODER.layers,
+        "num_attention_heads": ENCODER.heads,
+        "image_size": ENCODER.image_size,
+        "patch_size": ENCODER.patch,
+    }
+    text = {
+        "vocab_size": VOCAB,
+        "hidden_size": DECODER.width,
+        "num_hidden_layers": DECODER.layers,
+        "num_attention_heads": DECODER.heads,
+        "intermediate_size": DECODER.ffn,
+        "max_position_embeddings": DECODER.max_positions,
+    }
+    ids = {"pad_token_id": 0, "bos_token_id": BOS}
+    return transformers.GitConfig(vision_config=vision, **text, **{**ids, **options})

@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import TINY, make_study, runs_of
+from helpers_study import TINY, make_study, runs_of
 from PIL import Image
 
 from gitbench import files
@@ -101,7 +101,7 @@ def test_a_really_full_disk_fails_the_run_with_one_line_and_no_record(tmp_path):
         "import resource, signal, sys; sys.path.insert(0, 'tests')\n"
         "from pathlib import Path\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "from conftest import TINY, tiny_profile\n"
+        "from helpers_study import TINY, tiny_profile\n"
         "from gitbench.study.plan import make_plan, write_plan\n"
         "plan = make_plan(TINY, tiny_profile(), 'scenes', Path(sys.argv[1])); write_plan(plan, 'x')\n"
         "from gitbench.training.run import execute\n"

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Run, make_study, tiny_profile, write_configs
+from helpers_study import Run, make_study, tiny_profile, write_configs
 from mmengine.hooks import LoggerHook, RuntimeInfoHook
 from mmengine.runner import Runner
 from torch.utils._python_dispatch import TorchDispatchMode

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import TINY, make_study, run_of, tiny_profile
+from helpers_study import TINY, make_study, run_of, tiny_profile
 from PIL import Image
 
 from gitbench.commands.report import make_report

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from gitbench.bench.ours import Gitbench
-from gitbench.bench.program import BOS, Batch, Contestant
-from gitbench.bench.shapes import STEPS
+from gitbench.bench.program import BOS, Batch, Program
+from gitbench.bench.workloads import STEPS
 from gitbench.errors import GitbenchError
 
 # Of the largest value: sums of thousands of float32 products in another order, through up to 18 layers.
@@ -21,7 +21,7 @@ TOLERANCES = {"logits": 1e-4, "loss": 1e-5, "gradient": 1e-3}
 WORTH = 1e-3  # nats of a whole text
 
 
-def check_training(ours: Gitbench, peer: Contestant, batch: Batch, frozen: bool = False) -> str:
+def check_training(ours: Gitbench, peer: Program, batch: Batch, frozen: bool = False) -> str:
     """Compare logits, loss and gradient, then take the step. Returns what was found, in words."""
     with torch.no_grad():
         mine, theirs = ours.logits(batch), peer.logits(batch)
@@ -38,7 +38,7 @@ def check_training(ours: Gitbench, peer: Contestant, batch: Batch, frozen: bool 
     finally:
         ours.git.label_smoothing = smoothing
     found.append(_close("loss", losses[0], losses[1], peer))
-    gradients = [side.witness(frozen).grad for side in (ours, peer)]
+    gradients = [side.first_weight(frozen).grad for side in (ours, peer)]
     assert gradients[0] is not None and gradients[1] is not None
     found.append(_close("gradient", gradients[0], gradients[1], peer))
     for side in (ours, peer):  # the optimizer's state is made in its first step: that is the warm-up
@@ -48,7 +48,7 @@ def check_training(ours: Gitbench, peer: Contestant, batch: Batch, frozen: bool 
     return ", ".join([*found, *smoothed])
 
 
-def check_texts(ours: Gitbench, peer: Contestant, images: Tensor, mine: Tensor, theirs: Tensor) -> str:
+def check_texts(ours: Gitbench, peer: Program, images: Tensor, mine: Tensor, theirs: Tensor) -> str:
     """Compare what both wrote about the images (N, L). Returns what was found, in words."""
     written = STEPS - 1  # the official rule weighs the last token and does not write it
     mine, theirs = mine[:, :written], theirs[:, :written]
@@ -79,12 +79,7 @@ def _worth(ours: Gitbench, images: Tensor, texts: Tensor) -> Tensor:
     return said + log_p[:, -1].amax(-1)
 
 
-def _close(what: str, mine: Tensor, theirs: Tensor, peer: Contestant) -> str:
-    if mine.shape != theirs.shape:
-        raise GitbenchError(
-            f"{what} of {peer.name} have the shape {tuple(theirs.shape)}, gitbench's {tuple(mine.shape)}: "
-            "nothing is timed; run the test suite"
-        )
+def _close(what: str, mine: Tensor, theirs: Tensor, peer: Program) -> str:
     gap = ((mine - theirs).abs().max() / theirs.abs().max().clamp(min=1e-12)).item()
     if not gap <= TOLERANCES[what]:
         raise GitbenchError(

@@ -1,49 +1,36 @@
-"""One work in a process of its own: `python -m gitbench.bench.child JSON`, called by `run.py`.
+"""One task in a process of its own: `python -m gitbench.bench.child TASK FILE`, called by `run.py`.
 
-Memory, allocator and caches of one work never touch the next. What it measured goes to the file that the JSON names; a
-failed check ends it with status 2 and one line, and no file.
+Memory, allocator and caches of one workload never touch the next. TASK is JSON; what was measured goes to FILE. A failed
+check ends the process with status 2 and one line, and no file.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
-from gitbench.bench.plan import WORKS
-from gitbench.bench.rows import Row, to_json
-from gitbench.bench.shapes import get_shape
+from gitbench.bench.rows import to_json
+from gitbench.bench.workloads import Task
 from gitbench.errors import GitbenchError
 from gitbench.files import write_json
 
 
-def main(order: dict[str, Any]) -> None:
-    """Measure what the order says: work, shape, peers, official, repeats, threads, out; of scoring: images, captions."""
-    rates: dict[str, float] = {}
-    rows: list[Row]
-    if order["work"] == "scoring":
+def measure_task(task: Task) -> dict[str, Any]:
+    """Return {"rows": rows as JSON, "rates": the matrix rates by precision, empty for scoring}."""
+    if task.workload == "scoring":
         from gitbench.bench.scoring import scoring_rows
 
-        rows = scoring_rows(order["repeats"], images=order["images"], data=order["captions"])
-    else:
-        import torch
+        return {"rows": [to_json(row) for row in scoring_rows(task.repeats or 1, task.images)], "rates": {}}
+    from gitbench.bench.measure import measure
 
-        from gitbench.bench.workloads import make_setting, measure
-
-        torch.set_num_threads(order["threads"])
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        if device.type == "cuda":  # float32 is float32, for every program
-            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-        setting = make_setting(device, order["repeats"], Path(order["official"]) if order["official"] else None)
-        rows = measure(WORKS[order["work"]], get_shape(order["shape"]), order["peers"], setting)
-        rates = setting.rates
-    write_json(order["out"], {"rows": [to_json(row) for row in rows], "rates": rates})
+    rows, rates = measure(task)
+    return {"rows": [to_json(row) for row in rows], "rates": rates}
 
 
 if __name__ == "__main__":
     try:
-        main(json.loads(sys.argv[1]))
+        write_json(sys.argv[2], measure_task(Task(**json.loads(sys.argv[1]))))
     except GitbenchError as problem:
         print(f"gitbench: {problem}", file=sys.stderr)
         sys.exit(problem.exit_code)

@@ -12,33 +12,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gitbench.bench.program import LR, PAD, Batch, Contestant
-from gitbench.bench.shapes import STEPS
+from gitbench.bench.program import LR, PAD, Batch, Program
+from gitbench.bench.workloads import STEPS
 from gitbench.models.git import GIT
 from gitbench.models.packed import PackedTexts, pack
-from gitbench.training.compile import compile_hot
 from gitbench.training.frozen import FrozenEncoder
 from gitbench.training.optimizer import parameter_groups
 
 IMAGE_SET = "bench"  # to a frozen encoder all images of a batch are of one set
 
 
-class _Trained(nn.Module):
-    """Names the parameters as a run does, for the optimizer's groups."""
-
-    def __init__(self, git: GIT) -> None:
-        super().__init__()
-        self.git = git
-
-
-class Gitbench(Contestant):
+class Gitbench(Program):
     """The model of this package; a frozen encoder keeps its features, as in a run."""
 
     name = "gitbench"
 
     def __init__(self, model: GIT) -> None:
         self.git = copy.deepcopy(model)
-        self.model = _Trained(self.git)
+        self.model = nn.ModuleDict({"git": self.git})  # names the parameters as a run does, for the optimizer's groups
         self.smoothing = self.git.label_smoothing
         self.frozen: FrozenEncoder | None = None
 
@@ -58,7 +49,7 @@ class Gitbench(Contestant):
     def logits(self, batch: Batch) -> Tensor:
         return self.git.logits(batch.images, batch.texts)
 
-    def witness(self, frozen: bool) -> Tensor:
+    def first_weight(self, frozen: bool) -> Tensor:
         return self.git.projection[0].weight if frozen else self.git.encoder.patch_embed.proj.weight  # type: ignore[return-value]
 
     def start_training(self, frozen: bool = False) -> None:
@@ -79,7 +70,3 @@ class Gitbench(Contestant):
         # max_length counts [CLS] and the last token, which is weighed but not written (the official rule)
         sequences, _ = self.git.generate(images, beam_size=beams, greedy=beams == 1, max_length=STEPS + 1)
         return sequences[:, 1:]
-
-    def compile(self) -> None:
-        """Compile what a run with `compile_layers=True` compiles, which is for training alone."""
-        compile_hot(self.git)

@@ -20,28 +20,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gitbench.bench.plan import PEERS
-from gitbench.bench.program import BOS, EOS, LR, PAD, Batch, Contestant
-from gitbench.bench.shapes import STEPS
-from gitbench.errors import GitbenchError, unknown_name
+from gitbench.bench.program import BOS, EOS, PAD, Batch, Program
+from gitbench.bench.workloads import STEPS
+from gitbench.errors import GitbenchError
 from gitbench.models.git import GIT
 from gitbench.models.weights import to_huggingface, to_official
 
 LENGTH_PENALTY = 0.6  # as ours; all texts are of one length, so that it orders nothing
 
 
-def make_peer(name: str, model: GIT, official: Path | None = None) -> Contestant:
-    """Build a peer with the weights of `model`, on its device."""
+def make_peer(name: str, model: GIT, official: Path | None = None) -> Program:
+    """Build one of `workloads.PEERS` with the weights of `model`, on its device; `official`: a checkout of that code."""
     if name == "official":
-        if official is None:
-            raise GitbenchError("the official code is not part of gitbench: pass --official PATH of a checkout")
+        assert official is not None
         return Official(model, official)
-    if name not in PEERS:
-        raise unknown_name("peer", name, PEERS)
     return HuggingFace(model, fused=name == "hf-fused")
 
 
-class HuggingFace(Contestant):
+class HuggingFace(Program):
     """`transformers.GitForCausalLM`."""
 
     smoothing = 0.0
@@ -50,11 +46,9 @@ class HuggingFace(Contestant):
         try:
             import transformers
         except ImportError:
-            raise GitbenchError(
-                "the peer hf needs transformers: run `python -m pip install 'gitbench[bench]'`"
-            ) from None
+            raise GitbenchError("the peer hf needs transformers: run `python -m pip install transformers`") from None
         transformers.logging.set_verbosity_error()
-        self.name, self.fused = "hf-fused" if fused else "hf", fused
+        self.name, self.fused = ("hf-fused", True) if fused else ("hf", None)
         vit, text = model.encoder.spec, model.decoder.spec
         config = transformers.GitConfig(
             vision_config=dict(
@@ -80,6 +74,7 @@ class HuggingFace(Contestant):
         hf: Any = transformers.GitForCausalLM(config)
         hf.load_state_dict(to_huggingface(model))
         self.hf = self.model = hf.to(model.head_bias.device).eval()
+        self.encoder = hf.git.image_encoder
 
     def inputs(self, batch: Batch) -> dict[str, Any]:
         return {
@@ -97,18 +92,11 @@ class HuggingFace(Contestant):
         del inputs["labels"]
         return self.hf(**inputs).logits[:, -batch.texts.shape[1] :]
 
-    def witness(self, frozen: bool) -> Tensor:
+    def first_weight(self, frozen: bool) -> Tensor:
         git = self.hf.git
         if frozen:
             return git.visual_projection.visual_projection[0].weight
         return git.image_encoder.vision_model.embeddings.patch_embedding.weight
-
-    def start_training(self, frozen: bool = False) -> None:
-        self.hf.train()
-        if frozen:
-            self.hf.git.image_encoder.requires_grad_(False).eval()
-        trained = [parameter for parameter in self.hf.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.AdamW(trained, lr=LR, fused=self.fused or None)
 
     @torch.no_grad()
     def generate(self, images: Tensor, beams: int) -> Tensor:
@@ -126,7 +114,7 @@ class HuggingFace(Contestant):
         return found[:, 1:]
 
 
-class Official(Contestant):
+class Official(Program):
     """`CaptioningModel` of the official repository, as its `get_git_model` builds it but for the sizes."""
 
     name = "official"
@@ -159,6 +147,7 @@ class Official(Contestant):
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
         self.model = self.git.to(model.head_bias.device).eval()
+        self.encoder = self.git.image_encoder
 
     def inputs(self, batch: Batch) -> dict[str, Any]:
         return {
@@ -173,15 +162,8 @@ class Official(Contestant):
     def logits(self, batch: Batch) -> Tensor:
         return self.git.textual(self.git.image_encoder(batch.repeated_images), batch.texts)
 
-    def witness(self, frozen: bool) -> Tensor:
+    def first_weight(self, frozen: bool) -> Tensor:
         return self.git.textual.visual_projection[0].weight if frozen else self.git.image_encoder.conv1.weight
-
-    def start_training(self, frozen: bool = False) -> None:
-        self.git.train()
-        if frozen:
-            self.git.image_encoder.requires_grad_(False).eval()
-        trained = [parameter for parameter in self.git.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.AdamW(trained, lr=LR)
 
     @torch.no_grad()
     def generate(self, images: Tensor, beams: int) -> Tensor:

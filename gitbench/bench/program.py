@@ -5,16 +5,14 @@ N images, k captions an image, M = N*k texts of T ids, V vocabulary.
 
 from __future__ import annotations
 
-import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gitbench.bench.shapes import Shape, text_lengths
+from gitbench.bench.workloads import Shape, text_lengths
 from gitbench.models.git import GIT
 
 BOS, EOS, PAD = 101, 102, 0
@@ -56,14 +54,16 @@ class Batch:
         return self.images.repeat_interleave(self.captions, 0) if self.captions > 1 else self.images
 
 
-class Contestant(ABC):
+class Program(ABC):
     """A model of one implementation, on one device. What prepares inputs is never timed, `step` and `generate` are."""
 
     name: str
     smoothing: float  # label smoothing of the loss it is trained with
     model: nn.Module
+    encoder: nn.Module  # the image encoder, a part of the model
     optimizer: torch.optim.Optimizer
-    bf16 = False
+    fused: bool | None = None  # of its AdamW; None: torch's default
+    bf16 = False  # train in bf16 autocast
 
     @abstractmethod
     def inputs(self, batch: Batch) -> dict[str, Any]:
@@ -78,49 +78,33 @@ class Contestant(ABC):
         """Next-token logits at all text positions, (M, T, V)."""
 
     @abstractmethod
-    def witness(self, frozen: bool) -> Tensor:
-        """The parameter whose gradient is compared: the first one that is trained, behind all others."""
-
-    @abstractmethod
-    def start_training(self, frozen: bool = False) -> None:
-        """Go into training mode, the encoder frozen or not, and make the optimizer."""
+    def first_weight(self, frozen: bool) -> Tensor:
+        """The first parameter that is trained, whose gradient is compared: all others contribute to it."""
 
     @abstractmethod
     def generate(self, images: Tensor, beams: int) -> Tensor:
         """Write texts by beam search, or greedily with one beam: ids after [CLS], (N, at least STEPS - 1)."""
 
-    def compile(self) -> None:
-        """Compile with torch.compile as this program's users do."""
-        self.model.compile()
+    def start_training(self, frozen: bool = False) -> None:
+        """Go into training mode, the encoder frozen or not, and make the optimizer."""
+        self.model.train()
+        if frozen:
+            self.encoder.requires_grad_(False).eval()
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.AdamW(trained, lr=LR, fused=self.fused)
 
     def step(self, inputs: dict[str, Any]) -> None:
         """Take one optimizer step: forward, backward, update."""
-        with self.autocast():
+        device = next(self.model.parameters()).device.type
+        with torch.autocast(device, torch.bfloat16, enabled=self.bf16):
             loss = self.loss(inputs)
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
 
-    @contextlib.contextmanager
-    def autocast(self) -> Iterator[None]:
-        """bf16 autocast where this contestant trains in bf16."""
-        device = next(self.model.parameters()).device.type
-        with torch.autocast(device, torch.bfloat16, enabled=self.bf16):
-            yield
-
-    def held_bytes(self) -> int:
-        """Bytes of parameters, and in training of their gradients and the optimizer's state."""
-        parameters = list(self.model.parameters())
-        trained = [parameter for parameter in parameters if parameter.requires_grad]
-        tensors = [*parameters, *self.model.buffers()]
-        if hasattr(self, "optimizer"):
-            states = [value for state in self.optimizer.state.values() for value in state.values()]
-            tensors += [*trained, *(value for value in states if isinstance(value, Tensor))]
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
 
 def shared_model(shape: Shape, device: torch.device, *, endless: bool = False, seed: int = 0) -> GIT:
-    """Return the model whose weights every contestant gets, in eval mode.
+    """Return the model whose weights every program gets, in eval mode.
 
     Its values are random, but so large that every part shows in the output and the next token depends on the picture:
     with small ones a wrong weight might stay hidden. With `endless`, [SEP] is never written.

@@ -1,11 +1,11 @@
-"""What the benchmark measured: paired times of two programs on the same work, their ratio and its interval.
+"""What was measured: paired times of two programs on one workload, their ratio, its interval, and what it must be.
 
 The i-th times of a row were measured next to each other, the order alternating, so that a busy moment of the machine
 strikes both; only their ratio is judged. The ratio's interval is that of its median, exact and without an assumption
 about the noise: the order statistics of the paired ratios, whose coverage is binomial (a bootstrap over few
 samples covers far less than it says, and times are skewed, which a t interval does not allow for). Fewer than six
 pairs cannot give 95 %: then the interval is the whole range, and `level` says how much it covers (five pairs 0.94,
-three 0.75, one 0).
+three 0.75, one 0). No torch here.
 """
 
 from __future__ import annotations
@@ -15,11 +15,32 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 from gitbench.errors import GitbenchError
+from gitbench.files import read_json
 
 LEVEL = 0.95
+KEPT = 0.9  # of an earlier ratio; a row whose whole interval lies below it has become slower
+
+BOTH = ("small", "base")
+# The ratio that rows of a workload, peer and device must reach in the shapes named: on 2 CPU cores, on a GPU in bf16.
+TARGETS = {
+    ("train-5", "hf", "cpu"): (BOTH, 4.0),
+    ("train-5", "official", "cpu"): (BOTH, 4.0),
+    ("train-1", "hf", "cpu"): (("base",), 1.4),
+    ("train-1", "official", "cpu"): (("base",), 1.2),
+    ("beam-4", "hf", "cpu"): (("base",), 3.5),
+    ("beam-4", "official", "cpu"): (("base",), 15.0),
+    ("greedy", "hf", "cpu"): (BOTH, 1.2),
+    ("greedy", "official", "cpu"): (BOTH, 4.0),
+    ("frozen-5", "hf", "cpu"): (BOTH, 5.0),
+    ("train-5", "hf", "cuda"): (("base",), 4.0),
+    ("beam-4", "hf", "cuda"): (("base",), 5.0),
+}
+SCORE_TARGETS = {"score-cider": 9.0, "score-bleu": 5.0, "score-rouge": 5.0}  # of 5,000 images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +54,12 @@ class MedianInterval:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One comparison: a work of a shape, done by gitbench and by a peer. Times in seconds, paired by their place.
+    """One comparison: a workload of a shape, done by gitbench and by a peer. Times in seconds, paired by their place.
 
-    `texts` says how long the texts of a training batch are ("filled" or "captions", see `shapes.py`).
+    `texts` says how long the texts of a training batch are ("filled" or "captions", see `workloads.py`).
     """
 
-    work: str  # "train-5", "beam-4", "score-cider", ...
+    workload: str  # "train-5", "beam-4", "score-cider", ...
     shape: str  # "small", "base", or the amount ("5000 images")
     peer: str  # "hf", "official", "pycocoevalcap"
     ours_seconds: tuple[float, ...]
@@ -47,11 +68,9 @@ class Row:
     device: str  # "cpu" or "cuda"
     notes: str = ""
     texts: str = ""
-    precision: str = "float32"  # "float32", "bfloat16", with " compiled" where torch.compile was used
+    precision: str = "float32"  # or "bfloat16"
     ours_share: float | None = None  # of the measured matrix rate, counting the necessary operations only
     peer_share: float | None = None
-    ours_gib: float | None = None  # peak memory on a GPU
-    peer_gib: float | None = None
 
     def __post_init__(self) -> None:
         times = (*self.ours_seconds, *self.peer_seconds)
@@ -63,14 +82,13 @@ class Row:
     @property
     def key(self) -> tuple[str, ...]:
         """What makes two rows of two benchmark runs comparable."""
-        return (self.work, self.shape, self.texts, self.peer, self.precision, self.device)
+        return (self.workload, self.shape, self.texts, self.peer, self.precision, self.device)
 
     @property
     def name(self) -> str:
         """The row in words, for messages."""
         precision = "" if self.precision == "float32" else self.precision
-        words = (self.work, self.shape, self.texts, precision)
-        return f"{' '.join(word for word in words if word)} against {self.peer}"
+        return f"{' '.join(filter(None, (self.workload, self.shape, self.texts, precision)))} against {self.peer}"
 
     @property
     def ratios(self) -> tuple[float, ...]:
@@ -83,48 +101,82 @@ class Row:
         return statistics.median(self.ratios)
 
     @property
-    def range(self) -> tuple[float, float]:
-        """The smallest and the largest of the paired ratios."""
-        return min(self.ratios), max(self.ratios)
-
-    @property
     def interval(self) -> MedianInterval:
         """The 95 % interval of the median ratio, or what so few pairs allow; see the head of this file."""
         return median_interval(self.ratios)
 
+    @property
+    def target(self) -> float | None:
+        """The ratio that must be reached; None where nothing is asked."""
+        if self.workload in SCORE_TARGETS:
+            return SCORE_TARGETS[self.workload] if self.shape.startswith("5000 ") else None
+        if self.device == "cuda" and self.precision == "float32":
+            return None
+        shapes, ratio = TARGETS.get((self.workload, self.peer, self.device), ((), None))
+        return ratio if self.shape in shapes else None
 
-def median_interval(values: Sequence[float], level: float = LEVEL) -> MedianInterval:
-    """Return the narrowest symmetric pair of order statistics that holds the true median with at least `level`.
+    def __str__(self) -> str:
+        low, high, count = self.interval.low, self.interval.high, len(self.ratios)
+        pairs = f"{count} pair{'s' if count > 1 else ''}"
+        return f"{self.name}: {self.ratio:.2f} times as fast ({low:.2f} to {high:.2f}, {pairs})"
+
+
+def median_interval(values: Sequence[float]) -> MedianInterval:
+    """Return the narrowest symmetric pair of order statistics that holds the true median with at least 95 %.
 
     With the j smallest and the j largest of n values left out the coverage is 1 - 2 P(Binomial(n, 1/2) <= j). Where even
-    the whole range falls short of `level`, the range is returned with the coverage it has. An empty list is a ValueError.
+    the whole range falls short of that, the range is returned with the coverage it has.
     """
     ordered, n = sorted(values), len(values)
-    if not n:
-        raise ValueError("an interval needs at least one value")
-    left_out, below = 0, 0.5**n  # below: P(Binomial(n, 1/2) <= left_out)
-    while left_out + 1 < (n + 1) // 2:
-        further = below + math.comb(n, left_out + 1) * 0.5**n
-        if 1 - 2 * further < level:
-            break
-        left_out, below = left_out + 1, further
-    return MedianInterval(low=ordered[left_out], high=ordered[n - 1 - left_out], level=max(0.0, 1 - 2 * below))
+    misses = list(accumulate(2 * math.comb(n, j) * 0.5**n for j in range((n + 1) // 2)))
+    left_out = max((j for j, miss in enumerate(misses) if 1 - miss >= LEVEL), default=0)
+    level = max(0.0, 1 - misses[left_out])
+    return MedianInterval(low=ordered[left_out], high=ordered[n - 1 - left_out], level=level)
 
 
 def to_json(row: Row) -> dict[str, Any]:
-    """Return a row as plain values, with its ratio and interval for readers of the file."""
-    values = dataclasses.asdict(row)
-    derived = {"ratio": row.ratio, "range": list(row.range), "interval": dataclasses.asdict(row.interval)}
+    """Return a row as plain values, with its ratio and interval for readers of the file. The workload is named "work"."""
+    values = {"work": row.workload, **dataclasses.asdict(row)}
+    del values["workload"]
+    derived = {
+        "ratio": row.ratio,
+        "range": [min(row.ratios), max(row.ratios)],
+        "interval": dataclasses.asdict(row.interval),
+    }
     return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()} | derived
 
 
 def from_json(values: dict[str, Any]) -> Row:
     """Read a row back; what is derived is computed again. Damaged values give a one-line error."""
-    fields = {field.name for field in dataclasses.fields(Row)}
-    kept: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in values.items() if key in fields
-    }
     try:
+        values = {"workload": values["work"], **values}
+        kept: dict[str, Any] = {
+            field.name: values[field.name] for field in dataclasses.fields(Row) if field.name in values
+        }
+        kept |= {name: tuple(kept[name]) for name in ("ours_seconds", "peer_seconds")}
         return Row(**kept)
-    except (TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise GitbenchError(f"not a row of a benchmark ({error}): make the file again with gitbench bench") from None
+
+
+def stored_rows(path: Path) -> list[Row]:
+    """Read the rows of a bench.json; a file that is none gives a one-line error."""
+    values = read_json(path)
+    if not isinstance(values, dict) or not isinstance(values.get("rows"), list):
+        raise GitbenchError(f"{path} is no result of gitbench bench: pass a bench.json that it wrote")
+    return [from_json(row) for row in values["rows"]]
+
+
+def regressions(rows: Sequence[Row], stored: Sequence[Row]) -> list[str]:
+    """Return one line for each row that has become slower: its whole interval lies below 90 % of the stored ratio.
+
+    Ratios, not seconds, are compared: both programs ran side by side, so that another machine of the kind, or a busy
+    one, shifts both. Nothing to compare is a GitbenchError: such a gate must not be green.
+    """
+    before = {row.key: row.ratio for row in stored}
+    compared = [row for row in rows if row.key in before]
+    if not compared:
+        raise GitbenchError(
+            "none of the rows measured here is in the stored result: compare runs of the same workloads, shapes and peers"
+        )
+    return [f"{row}, was {before[row.key]:.2f}" for row in compared if row.interval.high < KEPT * before[row.key]]

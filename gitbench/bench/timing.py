@@ -19,20 +19,20 @@ MOST_PAIRS = 15  # more would narrow the interval of a median little
 RATE_SIZES = {"cpu": 2048, "cuda": 8192}  # of the square matrices whose product is timed
 RATE_REPEATS = 5
 
+Call = Callable[[], object]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Paired:
-    """Times of two programs in seconds, paired by their place; peak bytes beyond what was held before, GPU only."""
+    """Times of two programs in seconds, paired by their place."""
 
     ours: tuple[float, ...]
     theirs: tuple[float, ...]
-    ours_peak: int = 0
-    theirs_peak: int = 0
 
 
 def paired(
-    ours: Callable[[], object],
-    theirs: Callable[[], object],
+    ours: Call,
+    theirs: Call,
     device: torch.device | None = None,
     *,
     seconds: float = 0.0,
@@ -43,17 +43,14 @@ def paired(
     Without a `device` the clock is the wall's.
     """
     times: tuple[list[float], list[float]] = ([], [])
-    peaks = [0, 0]
     wanted = repeats or 1
     while len(times[0]) < wanted:
         order = (0, 1) if len(times[0]) % 2 == 0 else (1, 0)
         for side in order:
-            spent, peak = once((ours, theirs)[side], device)
-            times[side].append(spent)
-            peaks[side] = max(peaks[side], peak)
+            times[side].append(once((ours, theirs)[side], device))
         if repeats is None and len(times[0]) == 1:
             wanted = pairs_within(seconds, times[0][0] + times[1][0])
-    return Paired(ours=tuple(times[0]), theirs=tuple(times[1]), ours_peak=peaks[0], theirs_peak=peaks[1])
+    return Paired(ours=tuple(times[0]), theirs=tuple(times[1]))
 
 
 def pairs_within(seconds: float, pair: float) -> int:
@@ -62,23 +59,21 @@ def pairs_within(seconds: float, pair: float) -> int:
     return max(1, few, min(MOST_PAIRS, int(seconds / pair)))
 
 
-def once(work: Callable[[], object], device: torch.device | None) -> tuple[float, int]:
-    """Run once: seconds, and on a GPU the peak bytes beyond what was held before."""
+def once(call: Call, device: torch.device | None) -> float:
+    """Run once; return the seconds."""
     if device is None or device.type != "cuda":
         start = time.perf_counter()
-        work()
-        return time.perf_counter() - start, 0
+        call()
+        return time.perf_counter() - start
     import torch
 
     torch.cuda.synchronize(device)
-    held = torch.cuda.memory_allocated(device)
-    torch.cuda.reset_peak_memory_stats(device)
     before, after = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     before.record()
-    work()
+    call()
     after.record()
     torch.cuda.synchronize(device)
-    return before.elapsed_time(after) / 1000, torch.cuda.max_memory_allocated(device) - held
+    return before.elapsed_time(after) / 1000
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
@@ -93,5 +88,5 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
         torch.mm(a, b, out=out)
 
     product()
-    best = min(once(product, device)[0] for _ in range(RATE_REPEATS))
+    best = min(once(product, device) for _ in range(RATE_REPEATS))
     return 2 * size**3 / best

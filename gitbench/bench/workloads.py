@@ -1,171 +1,184 @@
-"""The works that are timed, and how one of them becomes rows: build, check, warm up, time.
+"""What is timed: the workloads, the shapes of models and batches, the lengths of texts, and the tasks of a command.
 
-A work of a shape is done by gitbench and by one peer at a time; both hold the same weights and get the same inputs. On a
-GPU each work is also done in bf16, and training steps under torch.compile as well (not yet measured on a GPU).
+Two kinds of training batch are shown, because the gain from doing no work on padding depends on them:
+
+* `filled`: every text has the full length, our worst case;
+* `captions`: lengths drawn from those of real captions, padded to the longest of the batch, as a collate function does.
+
+Lengths count ids with [CLS] and [SEP]. A caption longer than a shape's texts is cut, as in training. No torch here.
 """
 
 from __future__ import annotations
 
-import gc
-import statistics
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+import dataclasses
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
-import torch
-from torch import Tensor
+from gitbench.errors import GitbenchError, unknown_name
+from gitbench.variants.decoder import DecoderSpec
+from gitbench.variants.encoder import EncoderSpec
 
-from gitbench.bench.checks import check_texts, check_training
-from gitbench.bench.flops import generation_operations, training_operations
-from gitbench.bench.ours import Gitbench
-from gitbench.bench.peers import make_peer
-from gitbench.bench.plan import Work
-from gitbench.bench.program import Contestant, pictures, shared_model, training_batch
-from gitbench.bench.rows import Row
-from gitbench.bench.shapes import STEPS, TEXTS, Shape, for_gpu
-from gitbench.bench.timing import Paired, matrix_rate, paired
+PEERS = ("hf", "hf-fused", "official")
+TEXTS = ("filled", "captions")
+STEPS = 20  # decoder steps of every caption that is generated
+SCORED_IMAGES, QUICK_IMAGES = 5000, 200
+SCORING_REPEATS = 3  # of pairs that take 20 s each, on two sets of captions
 
-COMPILED = " compiled"
-LONG = 20.0  # seconds of a row from which on the check, which runs the same, is warm-up enough
+# Captions by their number of word pieces, without [CLS] and [SEP]: all 40,000 of Flickr8k (8,000 images), tokenised with
+# BERT's uncased vocabulary of 30,522 and cut after 40. Mean 12.3, median 12.
+CAPTION_LENGTHS = {
+    2: 9, 3: 30, 4: 161, 5: 438, 6: 1029, 7: 2224, 8: 2990, 9: 3478, 10: 3988, 11: 4151, 12: 4057, 13: 3802, 14: 3210,
+    15: 2686, 16: 2077, 17: 1607, 18: 1135, 19: 880, 20: 620, 21: 410, 22: 323, 23: 223, 24: 136, 25: 98, 26: 77, 27: 51,
+    28: 38, 29: 18, 30: 12, 31: 16, 32: 6, 33: 7, 34: 6, 35: 3, 36: 2, 37: 1, 40: 1,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
-    """Where and how long: the device, its matrix rate by precision, pairs (None: as many as fit the shape's seconds)."""
+class Workload:
+    """A training step with so many captions an image (the encoder frozen or not), captioning, or scoring."""
 
-    device: torch.device
-    rates: dict[str, float]
-    repeats: int | None
-    official: Path | None
-
-    @property
-    def precisions(self) -> tuple[str, ...]:
-        """In which precisions a work is timed; bf16 is slower than float32 on CPUs without bf16 units."""
-        if self.device.type == "cpu":
-            return ("float32",)
-        return ("float32", "bfloat16", "bfloat16" + COMPILED)
+    name: str
+    doc: str
+    captions: int = 0  # of a training step; 0: no training
+    frozen: bool = False
+    beams: int = 0  # of captioning; 0: no captioning
+    peers: tuple[str, ...] = ("hf", "official")
 
 
-def make_setting(device: torch.device, repeats: int | None, official: Path | None) -> Setting:
-    """Measure the device's matrix rate and return the setting."""
-    dtypes = {"float32": torch.float32} | ({"bfloat16": torch.bfloat16} if device.type == "cuda" else {})
-    rates = {name: matrix_rate(device, dtype) for name, dtype in dtypes.items()}
-    return Setting(device=device, rates=rates, repeats=repeats, official=official)
+_ALL = (
+    Workload(name="train-1", doc="training step, 1 caption per image", captions=1, peers=PEERS),
+    Workload(name="train-5", doc="training step, 5 captions per image", captions=5),
+    Workload(
+        name="frozen-5",
+        doc="training with frozen encoder, 5 captions per image",
+        captions=5,
+        frozen=True,
+        peers=("hf",),
+    ),
+    Workload(name="greedy", doc="greedy captioning, 20 tokens", beams=1),
+    Workload(name="beam-4", doc="beam-4 captioning, 20 tokens", beams=4),
+    Workload(name="scoring", doc="scores of tokenised captions", peers=()),
+)
+WORKLOADS = {workload.name: workload for workload in _ALL}
 
 
-def measure(work: Work, shape: Shape, peers: Sequence[str], setting: Setting) -> list[Row]:
-    """Return the rows of a work: for each peer, kind of texts and precision."""
-    if setting.device.type == "cuda":
-        shape = for_gpu(shape, torch.cuda.get_device_properties(setting.device).total_memory / 2**30)
-    rows: list[Row] = []
-    for texts in TEXTS if work.captions else ("",):
-        for peer in peers:
-            for precision in setting.precisions:
-                if precision.endswith(COMPILED) and (peer == "official" or not work.captions):
-                    continue  # its users have no call for it; and here training alone is compiled
-                side = _training if work.captions else _captioning
-                rows.append(side(work, shape, peer, texts, precision, setting))
-                gc.collect()
-    return rows
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """A model and its batches. Dropout is 0 everywhere, in every program: random numbers are not what is compared."""
+
+    name: str
+    encoder: EncoderSpec
+    decoder: DecoderSpec
+    vocab_size: int
+    text: int  # ids of a full text, with [CLS] and [SEP]
+    train_images: int  # of a training step
+    greedy_images: int
+    beam_images: int
+    seconds: float  # of timing a row; how many pairs fit in is how many are measured
 
 
-def _training(work: Work, shape: Shape, peer: str, texts: str, precision: str, setting: Setting) -> Row:
-    model = shared_model(shape, setting.device)
-    batch = training_batch(shape, texts, work.captions, setting.device)
-    ours, theirs = Gitbench(model), make_peer(peer, model, setting.official)
-    checked = check_training(ours, theirs, batch, work.frozen)
-    for side in (ours, theirs):
-        side.bf16 = precision.startswith("bfloat16")
-    steps = [_stepper(side, side.inputs(batch)) for side in (ours, theirs)]
-    notes = [f"{shape.train_images} images a step"]
-    if work.frozen:  # the check has filled the cache: this is what the first pass costs
-        ours.forget_features()
-        notes.append(f"our first pass, which fills the cache, {_seconds(steps[0], setting.device):.3g} s")
-    operations = training_operations(model, shape.train_images, batch.lengths, work.frozen)
-    row = _timed(work, shape, peer, precision, setting, (ours, theirs), steps, operations, notes)
-    return replace(row, texts=texts, checked=checked)
+_SHAPES = (
+    Shape(  # for --quick: tests, and the regression check of a small CI machine
+        name="quick",
+        encoder=EncoderSpec(width=64, layers=2, heads=2, patch=8, image_size=64),
+        decoder=DecoderSpec(layers=3, width=64, heads=2, ffn=256, dropout=0.0),
+        vocab_size=512,
+        text=16,
+        train_images=8,
+        greedy_images=4,
+        beam_images=4,
+        seconds=2.0,
+    ),
+    Shape(
+        name="small",
+        encoder=EncoderSpec(width=192, layers=6, heads=4, patch=8, image_size=64),  # 65 image tokens
+        decoder=DecoderSpec(layers=4, width=192, heads=4, ffn=768, dropout=0.0),
+        vocab_size=512,
+        text=16,
+        train_images=64,
+        greedy_images=64,
+        beam_images=64,
+        seconds=12.0,
+    ),
+    Shape(  # GIT-base: ViT-B/16 at 224 px (197 image tokens), six decoder layers, BERT's vocabulary
+        name="base",
+        encoder=EncoderSpec(width=768, layers=12, heads=12, patch=16, image_size=224),
+        decoder=DecoderSpec(layers=6, width=768, heads=12, ffn=3072, dropout=0.0),
+        vocab_size=30522,
+        text=40,
+        train_images=4,
+        greedy_images=2,
+        beam_images=8,
+        seconds=30.0,
+    ),
+)
+SHAPES = {shape.name: shape for shape in _SHAPES}
 
 
-def _stepper(side: Contestant, inputs: dict) -> Callable[[], object]:
-    return lambda: side.step(inputs)
+def for_gpu(shape: Shape, gib: float) -> Shape:
+    """Return the shape with batches for a GPU of so much memory: up to 8 times as large, or nothing would fill it.
+
+    Hugging Face's step of the base shape, which repeats the images, sets the limit: about 10 GiB for each time.
+    """
+    factor = 2 ** min(3, max(0, int(gib / 10)).bit_length() - 1) if gib >= 10 else 1
+    images = {name: factor * getattr(shape, name) for name in ("train_images", "greedy_images", "beam_images")}
+    return dataclasses.replace(shape, **images)
 
 
-def _captioning(work: Work, shape: Shape, peer: str, texts: str, precision: str, setting: Setting) -> Row:
-    model = shared_model(shape, setting.device, endless=True)
-    count = shape.greedy_images if work.beams == 1 else shape.beam_images
-    images = pictures(shape, count, setting.device)
-    ours, theirs = Gitbench(model), make_peer(peer, model, setting.official)
-    found: dict[str, Tensor] = {}
-
-    def writer(side: Contestant) -> Callable[[], object]:
-        def write() -> None:
-            found[side.name] = side.generate(images, work.beams)
-
-        return write
-
-    runs = [writer(side) for side in (ours, theirs)]
-    runs[0]()
-    first = paired(runs[0], runs[1], setting.device, seconds=0, repeats=1)
-    checked = check_texts(ours, theirs, images, found[ours.name], found[theirs.name])
-    if precision == "bfloat16":
-        for side in (ours, theirs):
-            side.model.to(torch.bfloat16)
-        images = images.to(torch.bfloat16)
-    operations = generation_operations(model, count, work.beams)
-    notes = [f"{STEPS} decoder steps each ([SEP] is never written), batch {count}"]
-    long = first if precision == "float32" and first.theirs[0] > 2 * shape.seconds and not setting.repeats else None
-    if long:
-        notes.append("too long for a second time: timed in the run that was checked")
-    row = _timed(work, shape, peer, precision, setting, (ours, theirs), runs, operations, notes, long)
-    return replace(row, checked=checked)
+def text_lengths(shape: Shape, texts: str, captions: int, seed: int = 0) -> list[list[int]]:
+    """Return the lengths in ids, [CLS] and [SEP] counted, of each image's texts in a training batch: (images, captions)."""
+    if texts == "filled":
+        return [[shape.text] * captions for _ in range(shape.train_images)]
+    count = shape.train_images * captions
+    stream = random.Random(f"gitbench bench {shape.name} {seed}")
+    drawn = stream.choices(list(CAPTION_LENGTHS), weights=list(CAPTION_LENGTHS.values()), k=count)
+    lengths = [min(pieces + 2, shape.text) for pieces in drawn]
+    return [lengths[row : row + captions] for row in range(0, count, captions)]
 
 
-def _timed(
-    work: Work,
-    shape: Shape,
-    peer: str,
-    precision: str,
-    setting: Setting,
-    sides: tuple[Contestant, Contestant],
-    runs: Sequence[Callable[[], object]],
-    operations: float,
-    notes: list[str],
-    times: Paired | None = None,
-) -> Row:
-    """Warm up, compile where asked, time (unless the times are known already); the check has run all of it once."""
-    device, plain = setting.device, precision.removesuffix(COMPILED)
-    for side, run in zip(sides, runs, strict=True):
-        if precision.endswith(COMPILED):
-            side.compile()
-            notes.append(f"{side.name}: first call with compilation {_seconds(run, device):.3g} s")
-        if precision != "float32" or shape.seconds < LONG:
-            run()
-    times = times or paired(runs[0], runs[1], device, seconds=shape.seconds, repeats=setting.repeats)
-    row = Row(
-        work=work.name,
-        shape=shape.name,
-        peer=peer,
-        ours_seconds=times.ours,
-        peer_seconds=times.theirs,
-        checked="",
-        device=device.type,
-        notes="; ".join(notes),
-        precision=precision,
-    )
-    shares = [operations / statistics.median(seconds) / setting.rates[plain] for seconds in (times.ours, times.theirs)]
-    row = replace(row, ours_share=shares[0], peer_share=shares[1])
-    if device.type == "cuda":
-        held = [side.held_bytes() for side in sides]
-        peaks = [(mine + peak) / 2**30 for mine, peak in zip(held, (times.ours_peak, times.theirs_peak), strict=True)]
-        row = replace(row, ours_gib=peaks[0], peer_gib=peaks[1])
-    return row
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What one child process measures."""
+
+    workload: str
+    shape: str = ""  # empty for scoring
+    peers: tuple[str, ...] = ()
+    official: str | None = None  # a checkout of the official code
+    repeats: int | None = None  # pairs of every row; None: what fits into the shape's seconds
+    threads: int = 1
+    images: int = SCORED_IMAGES  # of scoring
+
+    def __str__(self) -> str:
+        return f"{self.workload} {self.shape}".rstrip()
 
 
-def _seconds(run: Callable[[], object], device: torch.device) -> float:
-    """Wall-clock seconds of one call, its work on the device finished."""
-    start = time.perf_counter()
-    run()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
+def make_tasks(
+    workloads: Sequence[str], shapes: Sequence[str], peers: Sequence[str], *, quick: bool = False, **options: Any
+) -> list[Task]:
+    """Return the tasks of a benchmark run; `options` are fields of every task.
+
+    A name that does not exist is an error that offers the nearest; so is the official code without its checkout.
+    """
+    for kind, names, known in (("workload", workloads, WORKLOADS), ("shape", shapes, SHAPES), ("peer", peers, PEERS)):
+        for name in names:
+            if name not in known:
+                raise unknown_name(f"benchmark {kind}", name, known)
+    if "official" in peers and not options.get("official"):
+        raise GitbenchError("the official code is no part of gitbench: pass --official PATH of a checkout")
+    tasks = []
+    for name in workloads:
+        if name == "scoring":
+            images = QUICK_IMAGES if quick else SCORED_IMAGES
+            scored = {**options, "threads": 1, "repeats": options.get("repeats") or SCORING_REPEATS}
+            tasks.append(Task(workload=name, images=images, **scored))
+            continue
+        chosen = tuple(peer for peer in WORKLOADS[name].peers if peer in peers)
+        if chosen:
+            tasks += [Task(workload=name, shape=shape, peers=chosen, **options) for shape in shapes]
+    if not tasks:
+        raise GitbenchError(
+            f"none of {', '.join(peers)} does any of {', '.join(workloads)}: name other --workloads or --peers"
+        )
+    return tasks

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from gitbench.commands.options import data_of, profile_of, study_of, study_options
+from gitbench.commands.report import judge
 from gitbench.errors import GitbenchError
 from gitbench.files import results_folder
 
@@ -33,5 +34,5 @@ def _explain(arguments: argparse.Namespace) -> int:
         result = find_result(results_folder(), target.ablation, profile_of(arguments), data_of(arguments))
         print(explain_result(result, target))
         return 0
-    print(explain_study(study, target))
+    print(explain_study(study, judge(study), target))
     return 0

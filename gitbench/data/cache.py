@@ -9,7 +9,6 @@ refused instead, with the variable that moves the cache.
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import zipfile
 from collections.abc import Callable, Iterator
@@ -17,12 +16,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
-from gitbench.data.base import Source, content_hash
-from gitbench.data.transforms import centre_square
+from gitbench.data.base import Source, Text, content_hash, texts_of
+from gitbench.data.image_processor import square_processor
+from gitbench.data.wordpiece import CaptionTokenizer
 from gitbench.errors import GitbenchError
 from gitbench.files import atomic_path, cache_dir, make_dir
 
@@ -34,72 +34,62 @@ _DAMAGED = (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile)
 _log = logging.getLogger("gitbench")
 
 
-class Encoder(Protocol):
-    """The part of a tokenizer that encoding a split needs."""
-
-    def encode_all(self, texts: list[str], max_tokens: int) -> list[list[int]]: ...
-
-    def fingerprint(self) -> str: ...
-
-
 class CacheUnwritable(GitbenchError):
     """The cache folder cannot be written; holds the fix."""
 
 
 def cached(path: Path, save: Callable[[Path], None], load: Callable[[Path], T]) -> T:
     """Load a cache file, made first where it is missing or damaged; raises CacheUnwritable."""
-    found, value = _try_load(path, load)
-    if found:
-        return value  # type: ignore[return-value]
-    with _lock(path):
-        found, value = _try_load(path, load)  # another process may have made it meanwhile
-        if found:
-            return value  # type: ignore[return-value]
-        with _unwritable(path), atomic_path(path) as temporary:
-            save(temporary)
-        return load(path)
+    from filelock import FileLock
+
+    if found := _loaded(path, load):
+        return found[0]
+    with _unwritable(path):
+        make_dir(path.parent)
+        with FileLock(path.with_name(f".{path.name}.lock")):  # the system releases it if the process is killed
+            if found := _loaded(path, load):  # another process has made it meanwhile
+                return found[0]
+            with atomic_path(path) as temporary:
+                save(temporary)
+            return load(path)
 
 
-def _try_load(path: Path, load: Callable[[Path], T]) -> tuple[bool, T | None]:
-    if not path.exists():
-        return False, None
+def made_once(path: Path, make: Callable[[], T], write: Callable[[T, Path], None], load: Callable[[Path], T]) -> T:
+    """Load a small value from its cache file, or make and write it; where it cannot be written it is returned as made."""
+    made: list[T] = []
+
+    def save(temporary: Path) -> None:
+        made.append(make())
+        write(made[0], temporary)
+
     try:
-        return True, load(path)
+        return cached(path, save, load)
+    except CacheUnwritable:
+        return made[0] if made else make()
+
+
+def _loaded(path: Path, load: Callable[[Path], T]) -> list[T]:
+    """Return the value of a cache file in a list, or an empty list where the file is missing or damaged."""
+    try:
+        return [load(path)] if path.exists() else []
     except _DAMAGED:
-        return False, None  # cut short or foreign: it is made again
+        return []
 
 
 @contextlib.contextmanager
 def _unwritable(path: Path) -> Iterator[None]:
+    """Turn an error of the file system into CacheUnwritable; errors about the data pass."""
     try:
         yield
     except CacheUnwritable:
         raise
-    except GitbenchError as error:
-        if not isinstance(error.__cause__, OSError):
-            raise  # about the data, not about the disk
-        reason = error.__cause__.strerror or "cannot be written"
-        text = f"the cache {path.parent}: {reason}: set GITBENCH_CACHE to a folder with space"
+    except (GitbenchError, OSError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if not isinstance(cause, OSError):
+            raise
+        reason = cause.strerror or "cannot be written"
+        text = f"the cache {path.parent}: {reason}: set GITBENCH_CACHE to a folder with space that you may write to"
         raise CacheUnwritable(text) from error
-
-
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Hold the lock of a cache file; the system releases it if the process is killed."""
-    from filelock import FileLock
-
-    with _unwritable(path):
-        make_dir(path.parent)
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
-    try:
-        lock.acquire()
-    except OSError as error:
-        text = f"the cache {path.parent}: {error.strerror}: set GITBENCH_CACHE to a folder you may write to"
-        raise CacheUnwritable(text) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 # ---- images -----------------------------------------------------------------------------------------------------
@@ -148,20 +138,19 @@ def _chunks(source: Source, size: int) -> Iterator[np.ndarray]:
     """Yield the images of a split in order, a chunk at a time; photographs are decoded by a few threads."""
     draw = getattr(source, "render", None)
     frames: int = getattr(source, "frame_count", 0)
+    square = square_processor(size).resized
     step = max(1, _CHUNK // frames) if frames else _CHUNK
 
     def one(index: int) -> np.ndarray:
         if frames:
             return source.frames(index, frames, size)  # type: ignore[attr-defined]
-        return draw(index, size) if draw else centre_square(source.image(index), size)
+        return draw(index, size) if draw else square(source.image(index))
 
-    for start in range(0, len(source), step):
-        indices = range(start, min(start + step, len(source)))
-        if draw:  # drawing is Python: threads would not help
-            yield np.stack([one(index) for index in indices])
-        else:
-            with ThreadPoolExecutor(4) as pool:
-                yield np.stack(list(pool.map(one, indices)))
+    with ThreadPoolExecutor(4) as pool:
+        for start in range(0, len(source), step):
+            indices = range(start, min(start + step, len(source)))
+            # drawing is Python: threads would not help
+            yield np.stack(list(map(one, indices) if draw else pool.map(one, indices)))
 
 
 # ---- texts ------------------------------------------------------------------------------------------------------
@@ -189,7 +178,7 @@ class EncodedCaptions:
         return [ids[a - start : b - start] for a, b in pairwise(bounds)]
 
 
-def encoded_split(source: Source, tokenizer: Encoder, max_tokens: int) -> EncodedCaptions:
+def encoded_split(source: Source, tokenizer: CaptionTokenizer, max_tokens: int) -> EncodedCaptions:
     """Return the texts of a split as tokens, without [CLS] and [SEP]: captions, or what its task has for texts.
 
     At most `max_tokens` each; see `joined` for texts with a given part.
@@ -199,42 +188,29 @@ def encoded_split(source: Source, tokenizer: Encoder, max_tokens: int) -> Encode
 
     def load(path: Path) -> EncodedCaptions:
         with np.load(path) as arrays:
-            # files of captions need no prefixes, and those made before there were tasks have none
+            # captions have no given part, and their files hold no prefixes
             given = arrays["prefixes"] if "prefixes" in arrays else np.zeros(len(arrays["captions"]) - 1, np.int64)
             return EncodedCaptions(
                 ids=arrays["ids"], captions=arrays["captions"], images=arrays["images"], prefixes=given
             )
 
-    made: list[EncodedCaptions] = []
+    def write(made: EncodedCaptions, path: Path) -> None:
+        arrays = {"ids": made.ids, "captions": made.captions, "images": made.images}
+        if made.prefixes.any():
+            arrays["prefixes"] = made.prefixes
+        with open(path, "wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
 
-    def save(path: Path) -> None:
-        made.append(_encode(source, tokenizer, max_tokens))
-        buffer = io.BytesIO()
-        arrays = {"ids": made[0].ids, "captions": made[0].captions, "images": made[0].images}
-        if made[0].prefixes.any():
-            arrays["prefixes"] = made[0].prefixes
-        np.savez(buffer, **arrays)  # type: ignore[arg-type]
-        path.write_bytes(buffer.getvalue())
-
-    try:
-        return cached(path, save, load)
-    except CacheUnwritable:
-        return made[0] if made else _encode(source, tokenizer, max_tokens)
+    return made_once(path, lambda: _encode(source, tokenizer, max_tokens), write, load)
 
 
-def _encode(source: Source, tokenizer: Encoder, max_tokens: int) -> EncodedCaptions:
-    said: list[str] = []
-    given: list[str] = []
+def _encode(source: Source, tokenizer: CaptionTokenizer, max_tokens: int) -> EncodedCaptions:
+    texts: list[Text] = []
     images = [0]
-    texts_of = getattr(source, "texts", None)
     for index in range(len(source)):
-        if texts_of is None:
-            said += source.example(index).captions
-        else:
-            texts = texts_of(index)
-            said += [text.target for text in texts]
-            given += [text.prefix for text in texts]
-        images.append(len(said))
+        texts += texts_of(source, index)
+        images.append(len(texts))
+    said, given = [text.target for text in texts], [text.prefix for text in texts]
     targets = tokenizer.encode_all(said, max_tokens)
     starts = tokenizer.encode_all(given, max_tokens) if any(given) else [[]] * len(said)
     pairs = [joined(start, target, max_tokens) for start, target in zip(starts, targets, strict=True)]

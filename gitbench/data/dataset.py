@@ -20,9 +20,8 @@ import torch
 from torch.utils.data import Dataset
 
 from gitbench.data import CAPTIONS, limit_of
-from gitbench.data.base import Example
 from gitbench.data.cache import EncodedCaptions, decoded_split, encoded_split
-from gitbench.data.scenes.stream import Stream
+from gitbench.data.random_stream import Stream
 from gitbench.data.tasks import TaskSource, open_task
 from gitbench.data.tokenizer import CaptionTokenizer
 from gitbench.data.transforms import random_crop, stored_size
@@ -76,8 +75,9 @@ class CaptionDataset(Dataset):
         self.crop_scale = data_spec.crop_scale if train else None
         self.store_size = stored_size(data_spec.image_size, self.crop_scale)
         self.encoded: EncodedCaptions = encoded_split(self.source, tokenizer, text_spec.max_tokens)
-        self._images: np.ndarray | None = np.asarray(decoded_split(self.source, self.store_size))
+        self._images: np.ndarray | None = None
         self._order: tuple[int, np.ndarray] | None = None
+        _ = self.images  # what is wrong with them shows here
 
     def __len__(self) -> int:
         """Return the number of images; training numbers may go beyond it."""
@@ -103,10 +103,6 @@ class CaptionDataset(Dataset):
         if self._order is None or self._order[0] != epoch:
             self._order = (epoch, permutation(self.seed, epoch, len(self)))
         return int(self._order[1][position])
-
-    def example(self, index: int) -> Example:
-        """Return the texts of an image, for scoring."""
-        return self.source.example(index)
 
     def __getitem__(self, number: int) -> dict[str, Any]:
         """Return one image with its texts.

@@ -1,7 +1,7 @@
 """The note beside a pre-trained encoder in the cache: how long it took to make, and of what; read without torch.
 
-`training.contrastive` writes `contrastive-<hash>.json` beside the weights of that name. A file that is older than the
-notes has none: its cost is unknown, and an estimate counts it as still to be made.
+`training.contrastive` writes `contrastive-<hash>.json` beside the weights of that name. Weights without a note have an
+unknown cost, and an estimate counts them as still to be made.
 """
 
 from __future__ import annotations
@@ -43,18 +43,14 @@ def write_note(weights: Path, seconds: float | None, of: dict[str, Any]) -> None
 
 def noted_seconds(weights: Path) -> float | None:
     """Return what a file of weights took to make; None where there is no whole note."""
-    return _seconds(load_json(weights.with_suffix(".json")))
+    note = load_json(weights.with_suffix(".json"))
+    seconds = note.get("seconds") if isinstance(note, dict) else None
+    return float(seconds) if isinstance(seconds, int | float) else None
 
 
 def kept() -> Iterator[tuple[dict[str, Any], float]]:
     """Yield (description, seconds) of every pre-trained encoder in the cache that has a note."""
-    for path in sorted((cache_dir() / "encoders").glob("contrastive-*.json")):
-        note = load_json(path)
-        seconds = _seconds(note)
-        if seconds is not None and isinstance(note.get("of"), dict) and path.with_suffix(".pth").is_file():
-            yield note["of"], seconds
-
-
-def _seconds(note: Any) -> float | None:
-    seconds = note.get("seconds") if isinstance(note, dict) else None
-    return float(seconds) if isinstance(seconds, int | float) else None
+    for weights in sorted((cache_dir() / "encoders").glob("contrastive-*.pth")):
+        seconds = noted_seconds(weights)
+        if seconds is not None:
+            yield load_json(weights.with_suffix(".json"))["of"], seconds

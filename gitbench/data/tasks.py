@@ -24,26 +24,17 @@ from typing import Any
 
 import numpy as np
 
-from gitbench.data import open_source
-from gitbench.data.base import SPLITS, Example, Question, Source, check_split, content_hash
-from gitbench.data.readers.parquet import LabelSource
+from gitbench.data import CAPTIONS, limit_of, open_source
+from gitbench.data.base import SPLITS, Example, Question, Source, Text, check_split, content_hash
 from gitbench.data.scenes.signs import scenes_with_a_sign, word_of
 from gitbench.data.scenes.words import WORDS
-from gitbench.data.scenes.world import DEFAULT_IMAGES, NAMES, Scenes
+from gitbench.data.scenes.world import Scenes
 from gitbench.errors import GitbenchError
-from gitbench.spec import TaskSpec
+from gitbench.spec import DataSpec, TaskSpec
 from gitbench.tasks import get_task
 
 TASKS_VERSION = 1  # raise when the same data would give other texts
 _PROBES = 12  # items whose texts enter the fingerprint; the source's own covers what is read from files
-
-
-@dataclass(frozen=True, kw_only=True)
-class Text:
-    """One text to learn: the given part, "" for none, and the said part."""
-
-    prefix: str
-    target: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +86,7 @@ class TaskSource:
         """Return what is learned of an item: at least one text."""
         if self.task.name == "vqa":
             return tuple(Text(prefix=asked.text, target=asked.answer) for asked in self._questions(index))
-        said = (self._word(index),) if self.closed else self.example(index).captions
+        said = (self.label(index),) if self.closed else self.example(index).captions
         return tuple(Text(prefix="", target=text) for text in said)
 
     def requests(self, index: int) -> tuple[Request, ...]:
@@ -108,20 +99,20 @@ class TaskSource:
         references = tuple(text.target for text in self.texts(index))
         return (Request(request_id=self.image_id(index), prefix="", references=references),)
 
+    def label(self, index: int) -> str:
+        """Return the class or the words that are said of an item of "classify" or "read"."""
+        return self.example(index).captions[0]
+
     def vocabulary(self) -> tuple[str, ...]:
         """Return the closed vocabulary of "classify" and "read": the labels of all splits whole, sorted."""
-        return self._vocabulary
-
-    @cached_property
-    def _vocabulary(self) -> tuple[str, ...]:
         if not self.closed:
             raise ValueError(f"the task {self.task.name} has no closed vocabulary")
-        if isinstance(self.source, Scenes):
-            return tuple(sorted(WORDS))
-        sources = [open_source(self.data, split, task=self.task.name) for split in SPLITS]
-        return tuple(
-            sorted({label for source in sources if isinstance(source, LabelSource) for label in source.labels()})
-        )
+        return self._labels
+
+    @cached_property
+    def _labels(self) -> tuple[str, ...]:
+        sources: list[Any] = [open_source(self.data, split, task=self.task.name) for split in SPLITS]
+        return tuple(sorted({label for source in sources for label in source.labels()}))
 
     def _questions(self, index: int) -> tuple[Question, ...]:
         asked = getattr(self.source, "asked", None)
@@ -135,13 +126,6 @@ class TaskSource:
             for place, (text, answer) in enumerate(example.questions)
         )
 
-    def _word(self, index: int) -> str:
-        if isinstance(self.source, Scenes):
-            word = word_of(self.source.scene(self.number(index)).graph)
-            assert word is not None, "only scenes with one sign are items"
-            return word
-        return self.example(index).captions[0]
-
     def image_fingerprint(self) -> str:
         """Hash what decides the images alone, so that tasks over the same images share their cache."""
         if self._numbers is None:
@@ -154,7 +138,7 @@ class TaskSource:
             return self.source.fingerprint()
         parts = ["task", str(TASKS_VERSION), self.task.name, str(self.task.frames), self.source.fingerprint()]
         parts.append(str(len(self)))
-        if get_task(self.task.name).closed:  # made of all splits whole, whatever the limit
+        if self.closed:  # made of all splits whole, whatever the limit
             parts += self.vocabulary()
         for index in range(min(_PROBES, len(self))):
             parts += [part for text in self.texts(index) for part in (text.prefix, text.target)]
@@ -170,6 +154,13 @@ class SceneTaskSource(TaskSource):
     """A task over scenes, which are drawn at any size."""
 
     source: Scenes
+    _labels = tuple(sorted(WORDS))
+
+    def label(self, index: int) -> str:
+        """Return the word on the only sign of a scene."""
+        word = word_of(self.source.scene(self.number(index)).graph)
+        assert word is not None, "only scenes with one sign are items"
+        return word
 
     def image(self, index: int) -> np.ndarray:
         """Return an image at 64 px: uint8 (64, 64, 3), of a film (F, 64, 64, 3)."""
@@ -197,15 +188,18 @@ def open_task(data: str, split: str, limit: int | None, task: TaskSpec) -> TaskS
     check_split(split)
     closed = get_task(task.name).closed
     _check_frames(task)
-    if closed and data in NAMES:
-        count = DEFAULT_IMAGES[split] if limit is None else limit
-        open_source(data, split, count)  # checks the limit
-        numbers = scenes_with_a_sign(data, split, count)
-        return SceneTaskSource(Scenes(data, split, numbers[-1] + 1), task, data, numbers)
-    source: Any = open_source(data, split, limit, task.name)
-    if task.name == "video" and not getattr(source, "moving", False):
+    films = task.name == "video"
+    source: Any = open_source(data, split, limit, "caption" if films else task.name)
+    if films and not (isinstance(source, Scenes) and source.moving):
         raise GitbenchError(f"--task video needs films and {data} holds still images: pass --data scenes-motion")
-    return (SceneTaskSource if isinstance(source, Scenes) else TaskSource)(source, task, data)
+    if not isinstance(source, Scenes):
+        if closed and not hasattr(source, "labels"):
+            raise GitbenchError(f"{data} has no labels, which --task {task.name} needs: give its source `labels()`")
+        return TaskSource(source, task, data)
+    if not closed:
+        return SceneTaskSource(source, task, data)
+    numbers = scenes_with_a_sign(data, split, len(source))
+    return SceneTaskSource(Scenes(data, split, numbers[-1] + 1), task, data, numbers)
 
 
 def _check_frames(task: TaskSpec) -> None:
@@ -213,3 +207,8 @@ def _check_frames(task: TaskSpec) -> None:
         raise GitbenchError(f"a film of {task.frames} frames shows nothing: give --task video at least 1 frame")
     if task.name != "video" and task.frames:
         raise GitbenchError(f"--task {task.name} has still images and takes no frames: leave them out or use video")
+
+
+def study_fingerprint(data: str, spec: DataSpec, task: TaskSpec = CAPTIONS) -> str:
+    """Hash the content of the three splits as used. Enters every run key; image size and crops are in the spec."""
+    return content_hash([open_task(data, split, limit_of(spec, split), task).fingerprint() for split in SPLITS])

@@ -2,62 +2,63 @@
 
 WordPiece takes the longest piece that fits, again and again. A vocabulary that keeps every piece so taken takes the
 same ones: what is gone was never the longest fit. That also holds for words that BERT cannot spell ([UNK]), as long as
-the pieces taken before the failure are kept, and they are. So the captions it was made from encode as before. That is
-why studies keep every piece, however rare (`min_count=1`): with a higher count the text itself would change.
+the pieces taken before the failure are kept, and they are. So the captions it was made from encode as before.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any
 
-from gitbench.data.tokenizer import CaptionTokenizer
+from gitbench.data.wordpiece import CaptionTokenizer
 from gitbench.errors import GitbenchError
 
 BATCH = 10_000  # captions encoded at a time
 SUBSET_VERSION = 1  # raise when the same captions would keep other pieces
 
 
-def subset_for(
-    tokenizer: CaptionTokenizer, captions: Iterable[str], min_count: int = 1
-) -> tuple[CaptionTokenizer, list[int]]:
-    """Return a BERT tokenizer that keeps only what the captions use, and the old id of each of its ids.
+def subset_for(tokenizer: CaptionTokenizer, captions: Iterable[str]) -> CaptionTokenizer:
+    """Return a BERT tokenizer that keeps only what the captions use; `rows_of` finds the old id of each of its ids.
 
-    Kept are [PAD] [UNK] [CLS] [SEP], the pieces that occur at least `min_count` times, and all characters that occur,
-    at the start and inside of a word, so that an unseen word in known letters is spelled. Ids run in the old order,
-    [PAD] first. With `min_count=1` the captions become the same pieces as before; rarer pieces that a higher one drops
-    are spelled in shorter ones. A tokenizer that is not WordPiece, or captions without words, are errors.
+    Kept are [PAD] [UNK] [CLS] [SEP], the pieces that occur, and all characters that occur, at the start and inside of a
+    word, so that an unseen word in known letters is spelled. Ids run in the old order, [PAD] first. The captions become
+    the same pieces as before. A tokenizer that is not WordPiece, or captions without words, are errors.
     """
+    from tokenizers import Tokenizer
+
     definition = tokenizer.definition()
     if definition["model"].get("type") != "WordPiece":
         raise GitbenchError("only a WordPiece vocabulary can be cut down: use a BERT tokenizer")
     specials = {tokenizer.pad_id, tokenizer.unk_id, tokenizer.bos_id, tokenizer.eos_id}
-    counts, unspelled = _count(tokenizer, captions)
-    if not set(counts) - specials:
+    used, unspelled = _used(tokenizer, captions)
+    if not used - specials:
         raise GitbenchError("there are no words in the captions to choose word pieces by: check the data")
 
     vocabulary: dict[str, int] = definition["model"]["vocab"]
     inside: str = definition["model"]["continuing_subword_prefix"]
     added = {entry["id"]: entry["content"] for entry in definition["added_tokens"]}
     names = {number: token for token, number in vocabulary.items()} | added
-    spelling = {piece for word in unspelled for piece in _spell(word, vocabulary, inside)}
-    letters = set("".join(unspelled)).union(
-        *(names[piece].removeprefix(inside) for piece in counts if piece not in added)
-    )
-    kept = specials | {piece for piece, count in counts.items() if count >= min_count} | spelling
+    letters = set("".join([*unspelled, *(names[piece].removeprefix(inside) for piece in used if piece not in added)]))
+    kept = specials | used | {piece for word in unspelled for piece in _spell(word, vocabulary, inside)}
     kept |= {vocabulary[form] for letter in letters for form in (letter, inside + letter) if form in vocabulary}
-    rows = [tokenizer.pad_id, *sorted(kept - {tokenizer.pad_id})]
-    return _restricted(definition, {row: number for number, row in enumerate(rows)}, names), rows
+    numbers = {old: new for new, old in enumerate([tokenizer.pad_id, *sorted(kept - {tokenizer.pad_id})])}
+    entries = [entry | {"id": numbers[entry["id"]]} for entry in definition["added_tokens"] if entry["id"] in numbers]
+    smaller = definition | {
+        "model": definition["model"] | {"vocab": {names[old]: new for old, new in numbers.items()}},
+        "added_tokens": sorted(entries, key=lambda entry: entry["id"]),
+        "post_processor": None,  # it adds [CLS] and [SEP] by their old ids; here the data set adds them
+        "truncation": None,
+        "padding": None,
+    }
+    return CaptionTokenizer(Tokenizer.from_str(json.dumps(smaller)))
 
 
 def rows_of(subset: CaptionTokenizer, whole: CaptionTokenizer) -> list[int]:
-    """Return the id in the `whole` vocabulary of each id of a tokenizer that was cut from it: what `subset_for` returned.
+    """Return the id in the `whole` vocabulary of each id of a tokenizer that was cut from it.
 
-    So the rows need no file of their own. Error: a piece that the whole vocabulary does not have.
+    Error: a piece that the whole vocabulary does not have.
     """
     numbers = {piece: number for number, piece in enumerate(whole.tokens())}
     missing = [piece for piece in subset.tokens() if piece not in numbers]
@@ -70,17 +71,17 @@ def rows_of(subset: CaptionTokenizer, whole: CaptionTokenizer) -> list[int]:
     return [numbers[piece] for piece in subset.tokens()]
 
 
-def _count(tokenizer: CaptionTokenizer, captions: Iterable[str]) -> tuple[Counter[int], list[str]]:
-    """Count pieces; also return, sorted, the words of captions in which some word could not be spelled."""
-    counts: Counter[int] = Counter()
+def _used(tokenizer: CaptionTokenizer, captions: Iterable[str]) -> tuple[set[int], set[str]]:
+    """Return the pieces that occur, and the words of captions in which some word could not be spelled."""
+    used: set[int] = set()
     unspelled: set[str] = set()
     remaining = iter(captions)
     while batch := list(islice(remaining, BATCH)):
         for text, ids in zip(batch, tokenizer.encode_all(batch, sys.maxsize), strict=True):
-            counts.update(ids)
+            used.update(ids)
             if tokenizer.unk_id in ids:
                 unspelled.update(tokenizer.words(text))
-    return counts, sorted(unspelled)
+    return used, unspelled
 
 
 def _spell(word: str, vocabulary: Mapping[str, int], inside: str) -> Iterator[int]:
@@ -95,18 +96,3 @@ def _spell(word: str, vocabulary: Mapping[str, int], inside: str) -> Iterator[in
                 break
         else:
             return
-
-
-def _restricted(definition: dict[str, Any], numbers: Mapping[int, int], names: Mapping[int, str]) -> CaptionTokenizer:
-    """Build the tokenizer whose vocabulary is the old ids in `numbers`, under the new ones."""
-    from tokenizers import Tokenizer
-
-    added = [entry | {"id": numbers[entry["id"]]} for entry in definition["added_tokens"] if entry["id"] in numbers]
-    smaller = definition | {
-        "model": definition["model"] | {"vocab": {names[old]: new for old, new in numbers.items()}},
-        "added_tokens": sorted(added, key=lambda entry: entry["id"]),
-        "post_processor": None,  # it adds [CLS] and [SEP] by their old ids; here the data set adds them
-        "truncation": None,
-        "padding": None,
-    }
-    return CaptionTokenizer(Tokenizer.from_str(json.dumps(smaller)))

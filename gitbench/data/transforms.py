@@ -1,8 +1,7 @@
-"""From a photograph to what the encoder sees. Pillow throughout: bicubic there is what the official code uses.
+"""Random crops for training, and the size at which images are kept for them. Pillow's bicubic, as in the official code.
 
-* At test time, as official: short side resized (bicubic), centre crop, CLIP mean and standard deviation.
 * In training, as the official example: a random square crop of `crop_scale` of the area, resized bicubic; no flip,
-  because captions say left and right. Without `crop_scale` the test transform is used.
+  because captions say left and right. Without `crop_scale` the test transform is used, `image_processor`'s square.
 * Known gap: the official crop is drawn from the whole photograph, and is the centre square where no square of that
   area fits (at 4:3, any of 75 % of the area or more). Here it is always drawn from the centre square, so that images
   can be decoded once and kept as squares.
@@ -17,24 +16,11 @@ import math
 import numpy as np
 from PIL import Image
 
-from gitbench.data.scenes.stream import Stream
+from gitbench.data.random_stream import Stream
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 MOST_STORED = 1.15  # stored side at most, relative to the image size
-
-
-def centre_square(image: np.ndarray, size: int) -> np.ndarray:
-    """Resize the short side to `size` (bicubic) and crop the centre: uint8 (H, W, 3) -> (size, size, 3)."""
-    height, width = image.shape[:2]
-    if (height, width) == (size, size):
-        return image
-    short, long = min(height, width), max(height, width)
-    scaled = int(size * long / short)  # rounded down, as torchvision does
-    to = (size, scaled) if width <= height else (scaled, size)
-    resized = Image.fromarray(image).resize(to, Image.Resampling.BICUBIC)
-    left, top = round((to[0] - size) / 2.0), round((to[1] - size) / 2.0)
-    return np.asarray(resized.crop((left, top, left + size, top + size)))
 
 
 def stored_size(image_size: int, crop_scale: tuple[float, float] | None) -> int:

@@ -1,26 +1,24 @@
 """Metrics, each score with its signature: captions by BLEU, METEOR, ROUGE-L, CIDEr, SPICE, and SceneF1 on `scenes`;
 answers by VQA accuracy and exact match.
 
-One file a metric family: `bleu`, `rouge` and `cider` (on one preparation, `compare` and `ngrams`; `captions` is their
-front door), `meteor`, `spice`, `scene_graph`; `scorer` runs them all, `aggregate` turns stored per-image values back
-into corpus scores without Java; `answers` (with `vqa`) scores the answers of the other tasks. No torch here.
+One file a metric family, which computes it and words its signature: `bleu`, `rouge` and `cider` (on one preparation,
+`compare` and `ngrams`), `meteor`, `spice`, `scene_graph`; `plugins` holds metrics of one's own. `scorer` runs them all,
+`aggregate` turns stored per-image values back into corpus scores without Java; `answers` (with `vqa`) scores the answers
+of the other tasks. No torch here.
 """
 
-from gitbench.metrics.aggregate import CORPUS_METRICS, aggregate, from_totals, statistics
+from gitbench.metrics.aggregate import aggregate, from_totals, statistics
 from gitbench.metrics.answers import answer_ceiling, score_answers
-from gitbench.metrics.base import SCALE, Score, Scores
+from gitbench.metrics.plugins import register
 from gitbench.metrics.scorer import CaptionScorer, leave_one_out
 
 __all__ = [
-    "CORPUS_METRICS",
-    "SCALE",
     "CaptionScorer",
-    "Score",
-    "Scores",
     "aggregate",
     "answer_ceiling",
     "from_totals",
     "leave_one_out",
+    "register",
     "score_answers",
     "statistics",
 ]

@@ -16,9 +16,8 @@ import pandas as pd
 from gitbench.errors import GitbenchError, unknown_name
 from gitbench.metrics import meteor
 from gitbench.metrics.base import SCALE
-from gitbench.metrics.captions import BLEU_COLUMNS, ORDERS, bleu_from_many_totals, bleu_from_totals
+from gitbench.metrics.bleu import BLEU_COLUMNS, BLEUS, bleu_from_many_totals, bleu_from_totals
 
-BLEUS = tuple(f"BLEU-{order}" for order in range(1, ORDERS + 1))
 CORPUS_METRICS = (*BLEUS, "METEOR")  # every other metric is a mean over images, or over tokens
 LOSS = "test_nll"  # nats per token
 
@@ -53,10 +52,7 @@ def from_totals(totals: Sequence[float] | np.ndarray, metric: str) -> float:
     """
     if metric in BLEUS:
         return SCALE * bleu_from_totals(list(map(float, totals)), BLEUS.index(metric) + 1)
-    if metric == "METEOR":
-        return SCALE * meteor.from_totals(list(map(float, totals)))
-    total, count = totals
-    return float(total) / float(count) if count else float("nan")
+    return float(scores_from_totals(np.asarray(totals), metric))
 
 
 def scores_from_totals(totals: np.ndarray, metric: str) -> np.ndarray:

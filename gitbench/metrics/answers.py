@@ -13,34 +13,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from gitbench.errors import GitbenchError, unknown_name
-from gitbench.metrics.base import Score, Scores
-from gitbench.metrics.sheet import Job, Sheet
+from gitbench.metrics.base import Score, Scores, check_ids, check_references
 from gitbench.metrics.vqa import annotator_accuracy, vqa_accuracy
 
 TASKS = ("vqa", "classify", "read")  # the tasks whose output is an answer; captions have `CaptionScorer`
 
 _AROUND_MARK = re.compile(r"\s*([^\w\s]|_)\s*")
 
-
-@dataclass(frozen=True, kw_only=True)
-class _Rule:
-    """How a metric is named in its signature, and what it says there."""
-
-    head: str
-    said: Mapping[str, str]
-
-
-_RULES = {
-    "VQA": _Rule(head="VQA", said={"norm": "vqav2", "unanimous": "raw"}),
-    "EM": _Rule(head="EM", said={"fold": "case+space", "parts": "set"}),
-    "accuracy": _Rule(head="accuracy", said={"fold": "case+space", "search": "free"}),
-    "accuracy-closed": _Rule(head="accuracy", said={"fold": "case+space", "search": "closed"}),
+# Of each metric: how its signature begins, and what it says.
+_SIGNATURES = {
+    "VQA": ("VQA", {"norm": "vqav2", "unanimous": "raw"}),
+    "EM": ("EM", {"fold": "case+space", "parts": "set"}),
+    "accuracy": ("accuracy", {"fold": "case+space", "search": "free"}),
+    "accuracy-closed": ("accuracy", {"fold": "case+space", "search": "closed"}),
 }
 
 
@@ -74,23 +63,21 @@ def score_answers(
     which "accuracy-closed" is absent. The column `image_id` of `per_image` holds the request ids. Raises GitbenchError
     if the ids do not match, a request has no reference, or the task has no answers.
     """
-    _check_task(task)
-    _check(predictions, references)
+    scores = _empty_scores(task, references, None)
+    check_ids(predictions, references, "request", "answer")
     if task == "vqa" and closed is not None:
         raise GitbenchError("questions have no closed vocabulary: pass `closed` for classify and read only")
-    sheet = _sheet(references, None)
     if task == "vqa":
-        pairs = [(predictions[request], references[request]) for request in references]
-        _add(sheet, "VQA", [vqa_accuracy(answer, refs) for answer, refs in pairs])
-        _add(sheet, "EM", [exact_match(answer, refs) for answer, refs in pairs])
+        _add(scores, "VQA", [vqa_accuracy(predictions[request], refs) for request, refs in references.items()])
+        _add(scores, "EM", [exact_match(predictions[request], refs) for request, refs in references.items()])
+        return scores
+    _add(scores, "accuracy", [accurate(predictions[request], refs) for request, refs in references.items()])
+    if closed is None:
+        scores.absent["accuracy-closed"] = "no output of the search restricted to the vocabulary was given"
     else:
-        _add(sheet, "accuracy", [accurate(predictions[request], refs) for request, refs in references.items()])
-        if closed is None:
-            sheet.absent["accuracy-closed"] = "no output of the search restricted to the vocabulary was given"
-        else:
-            _check(closed, references)
-            _add(sheet, "accuracy-closed", [accurate(closed[request], refs) for request, refs in references.items()])
-    return Scores(values=sheet.values, per_image=pd.DataFrame(sheet.columns), absent=sheet.absent)
+        check_ids(closed, references, "request", "answer")
+        _add(scores, "accuracy-closed", [accurate(closed[request], refs) for request, refs in references.items()])
+    return scores
 
 
 def answer_ceiling(task: str, references: Mapping[str, Sequence[str]]) -> dict[str, Score]:
@@ -99,17 +86,15 @@ def answer_ceiling(task: str, references: Mapping[str, Sequence[str]]) -> dict[s
     100 by definition, but for questions that several annotators answer: there it is what an annotator reaches against
     the others (`ceiling:leave-one-out`), who do not always agree. A model that gives the commonest answer can exceed it.
     """
-    _check_task(task)
-    _check(None, references)
     several = task == "vqa" and any(len(refs) > 1 for refs in references.values())
-    sheet = _sheet(references, "leave-one-out" if several else "perfect")
+    scores = _empty_scores(task, references, "leave-one-out" if several else "perfect")
     if task == "vqa":
-        _add(sheet, "VQA", [annotator_accuracy(refs) for refs in references.values()])
-        _add(sheet, "EM", [_annotator_match(refs) for refs in references.values()])
+        _add(scores, "VQA", [annotator_accuracy(refs) for refs in references.values()])
+        _add(scores, "EM", [_annotator_match(refs) for refs in references.values()])
     else:
         for name in ("accuracy", "accuracy-closed"):
-            _add(sheet, name, [1.0] * len(references))
-    return sheet.values
+            _add(scores, name, [1.0] * len(references))
+    return scores.values
 
 
 def _parts(answer: str) -> frozenset[str]:
@@ -125,36 +110,13 @@ def _annotator_match(references: Sequence[str]) -> float:
     return sum(matches) / len(matches)
 
 
-def _sheet(references: Mapping[str, Sequence[str]], ceiling: str | None) -> Sheet:
-    ids, refs = list(references), [list(each) for each in references.values()]
-    job = Job(ids=ids, raw=[], raw_references=refs, predictions=[], references=refs, graphs=None, ceiling=ceiling)
-    return Sheet(job=job, columns={"image_id": ids})
-
-
-def _add(sheet: Sheet, name: str, fractions: Sequence[float]) -> None:
-    rule = _RULES[name]
-    sheet.add_mean(name, np.array(fractions, dtype=float), rule.head, ptb=False, **rule.said)
-
-
-def _check_task(task: str) -> None:
+def _empty_scores(task: str, references: Mapping[str, Sequence[str]], ceiling: str | None) -> Scores:
     if task not in TASKS:
         raise unknown_name("task with answers", task, TASKS)
+    check_references(references, "request")
+    return Scores(ids=list(references), references=list(references.values()), ceiling=ceiling)
 
 
-def _check(predictions: Mapping[str, str] | None, references: Mapping[str, Sequence[str]]) -> None:
-    """Refuse what cannot be scored as one whole set."""
-    if not references:
-        raise GitbenchError("there is nothing to score: give at least one request with references")
-    for request, refs in references.items():
-        if isinstance(refs, str) or not refs:
-            raise GitbenchError(f"request {request} needs a list of at least one reference: add it or leave it out")
-    if predictions is None:
-        return
-    lacking = [request for request in references if request not in predictions]
-    if lacking:
-        raise GitbenchError(
-            f"{len(lacking)} of {len(references)} requests have no answer (first: {lacking[0]}): pass one for each"
-        )
-    extra = [request for request in predictions if request not in references]
-    if extra:
-        raise GitbenchError(f"{len(extra)} answers have no reference (first: {extra[0]}): leave them out")
+def _add(scores: Scores, name: str, fractions: Sequence[float]) -> None:
+    head, said = _SIGNATURES[name]
+    scores.add_mean(name, np.array(fractions, dtype=float), head, ptb=False, **said)

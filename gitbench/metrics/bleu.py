@@ -12,8 +12,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gitbench.metrics.base import Scores
 from gitbench.metrics.compare import Comparison
 from gitbench.metrics.ngrams import ORDERS, changes
+
+BLEUS = tuple(f"BLEU-{order}" for order in range(1, ORDERS + 1))
 
 # The per-image sufficient statistics of BLEU, in the order of the columns of `bleu_statistics`.
 BLEU_COLUMNS = (
@@ -23,6 +26,21 @@ BLEU_COLUMNS = (
     "bleu_ref_len",  # words of the reference whose length is closest; of two, the shorter
 )
 _TINY, _SMALL = 1e-15, 1e-9  # of the COCO evaluation: they keep a corpus without any match defined
+
+
+def add_bleu(scores: Scores, comparison: Comparison) -> None:
+    """Add BLEU-1 to BLEU-4 and the columns that they are a function of."""
+    corpus, table = bleu(comparison)
+    for name, value in zip(BLEUS, corpus, strict=True):
+        scores.add(name, value, name, eff="closest")
+    scores.columns.update({name: table[:, place] for place, name in enumerate(BLEU_COLUMNS)})
+
+
+def bleu(comparison: Comparison) -> tuple[list[float], np.ndarray]:
+    """Return corpus BLEU-1..4 and the integer matrix (captions, len(BLEU_COLUMNS)) that they are a function of."""
+    table = bleu_statistics(comparison)
+    totals = table.sum(axis=0).tolist()
+    return [bleu_from_totals(totals, order) for order in range(1, ORDERS + 1)], table
 
 
 def bleu_statistics(comparison: Comparison) -> np.ndarray:

@@ -17,6 +17,7 @@ from itertools import islice
 
 import numpy as np
 
+from gitbench.metrics.base import Scores
 from gitbench.metrics.compare import Comparison, References
 from gitbench.metrics.ngrams import ORDERS, Order, changes, count, find
 
@@ -33,6 +34,11 @@ class _Known:
     norms: np.ndarray
 
 
+def add_cider(scores: Scores, comparison: Comparison, known: CiderD) -> None:
+    """Add CIDEr, with the document frequencies of `known`, whose references the comparison is with."""
+    scores.add_mean("CIDEr", known.of(comparison), "CIDEr-D")
+
+
 class CiderD:
     """CIDEr-D against one set of references, whose document frequencies are computed once and kept.
 
@@ -44,13 +50,13 @@ class CiderD:
         self._highest = np.log(float(len(self.references)))  # rarity of what no image holds, or a single one
         self._known = [self._weigh(order) for order in islice(count(self.references.words), ORDERS)]
 
-    def score(self, images: Sequence[int] | np.ndarray, captions: Sequence[str]) -> np.ndarray:
+    def score(self, captions: Sequence[str], images: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
         """Return CIDEr-D of each caption, (captions,), in 0..10 (10 is perfect).
 
         `captions`: tokenized strings; `images`: the number of the image, in the order of the references, that each is
-        of. Images may come several times or not at all.
+        of (default: one caption of every image). Images may come several times or not at all.
         """
-        return self.of(Comparison(captions, self.references, np.asarray(images, dtype=np.int64)))
+        return self.of(Comparison(captions, self.references, images))
 
     def of(self, comparison: Comparison) -> np.ndarray:
         """Return CIDEr-D of each caption of a comparison with these references, (captions,)."""

@@ -66,9 +66,10 @@ class References:
 class Comparison:
     """Captions beside the references of their images.
 
-    `captions`: tokenized strings. `images`: the number of the image that each is of, (captions,); by default one
-    caption of every image, in order. An image may have several captions, or none. `sizes` (captions,) is how many
-    pairs a caption has, `first` where they begin, `pairs` (P,) the reference of each.
+    `captions`: tokenized strings. `references`: one list an image, or prepared. `images`: the number of the image that
+    each is of, (captions,); by default one caption of every image, in order. An image may have several captions, or
+    none. `sizes` (captions,) is how many pairs a caption has, `first` where they begin, `pairs` (P,) the reference of
+    each.
 
     Raises GitbenchError if there is no caption, or not one number for each.
     """
@@ -76,11 +77,12 @@ class Comparison:
     def __init__(
         self,
         captions: Sequence[str],
-        references: References,
-        images: np.ndarray | None = None,
+        references: References | Sequence[Sequence[str]],
+        images: Sequence[int] | np.ndarray | None = None,
         separator: str | None = None,
     ) -> None:
-        self.images = np.arange(len(references)) if images is None else images
+        references = references if isinstance(references, References) else References(references)
+        self.images = np.arange(len(references)) if images is None else np.asarray(images, dtype=np.int64)
         if not len(captions) or len(captions) != len(self.images):
             raise GitbenchError(f"{len(captions)} captions of {len(self.images)} images: pass one for each")
         self.words = cut(captions, separator, references.words)

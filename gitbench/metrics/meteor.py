@@ -7,7 +7,7 @@ at the interpreter's exit. Here every answer has a deadline, and a process that 
 The process reads a table of paraphrases for 8-10 s when it starts and then needs about 4 ms an image and up to 2 GB,
 so one process serves all calls. It ends when its input closes, so it does not outlive a killed parent.
 
-METEOR is a corpus statistic: `from_totals` repeats the jar's arithmetic (Denkowski and Lavie 2014, English ranking
+METEOR is a corpus statistic: `from_many_totals` repeats the jar's arithmetic (Denkowski and Lavie 2014, English ranking
 parameters), so that resampled corpora can be scored from the stored statistics without Java (tested against the jar).
 """
 
@@ -22,31 +22,20 @@ import threading
 import time
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import IO
 
 import numpy as np
 
-from gitbench.metrics.base import MetricUnavailable
+from gitbench.metrics.base import SCALE, MetricUnavailable, Scores
 from gitbench.metrics.java import java_command, java_environment, last_line
 from gitbench.metrics.tokenize import library_folder
 
-VERSION = "METEOR-1.5"
 STATISTICS = 23  # numbers an image: 4 lengths, 4 matches in each of 4 stages, chunks, 2 match counts
 
 # Parameters of `-l en`, whose task is "rank"; stages are exact, stem, synonym and paraphrase.
 _ALPHA, _BETA, _GAMMA, _DELTA = 0.85, 0.2, 0.6, 0.75
 _STAGE_WEIGHTS = np.array([1.0, 0.6, 0.8, 0.6])
 _CHUNKS = 20  # place of the chunk count among the statistics
-
-
-@dataclass(frozen=True, kw_only=True)
-class MeteorResult:
-    """Corpus score and per-image scores (fractions), and each image's statistics as the jar prints them."""
-
-    score: float
-    per_image: list[float]
-    statistics: list[str]
 
 
 class Meteor:
@@ -63,7 +52,6 @@ class Meteor:
         self._answers: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._errors: IO[bytes] | None = None
         self._pending = 0  # answers submitted for and not collected
-        self._longest = 0  # words of the longest caption among them
         self._deadline = math.inf
         self._end: weakref.finalize | None = None
 
@@ -100,15 +88,14 @@ class Meteor:
         self.start()
         self._deadline = time.monotonic() + self.timeout
         self._pending = len(predictions)
-        self._longest = max((len(text.split()) for refs in [predictions, *references] for text in refs), default=0)
         lines = [
             " ||| ".join(["SCORE", *map(_clean, refs), _clean(text)])
             for text, refs in zip(predictions, references, strict=True)
         ]
         self._write(lines)
 
-    def collect(self) -> MeteorResult:
-        """Wait for the answers to the last `submit`."""
+    def collect(self, scores: Scores) -> None:
+        """Wait for the answers to the last `submit` and add METEOR with its columns."""
         try:
             statistics = [self._answer() for _ in range(self._pending)]
             for line in statistics:
@@ -116,7 +103,7 @@ class Meteor:
                     raise MetricUnavailable(f"METEOR answered '{line[:80]}' instead of {STATISTICS} numbers")
             self._write([" ||| ".join(["EVAL", *statistics])])
             per_image = [float(self._answer()) for _ in range(self._pending)]
-            result = MeteorResult(score=float(self._answer()), per_image=per_image, statistics=statistics)
+            corpus = float(self._answer())
         except ValueError as error:
             self.close()
             raise MetricUnavailable(f"METEOR answered nonsense ({error})") from error
@@ -124,7 +111,9 @@ class Meteor:
             self.close()
             raise
         self._pending = 0
-        return result
+        scores.columns["METEOR"] = SCALE * np.array(per_image, dtype=float)
+        scores.columns["meteor_stats"] = statistics
+        scores.add("METEOR", corpus, "METEOR-1.5", params="en-rank-norm")
 
     def close(self) -> None:
         """End the process; nothing happens if none is running."""
@@ -147,8 +136,8 @@ class Meteor:
             line = self._answers.get(timeout=max(0.0, self._deadline - time.monotonic()))
         except queue.Empty:
             raise MetricUnavailable(
-                f"METEOR did not finish within {self.timeout:g} s (the longest caption has {self._longest} words): "
-                "free the machine, shorten such a caption, or allow it more time"
+                f"METEOR did not finish within {self.timeout:g} s: free the machine, shorten long captions, "
+                "or allow it more time"
             ) from None
         if line is None:
             raise MetricUnavailable(f"METEOR's process died ({self._last_words()}): score again with more free memory")
@@ -202,11 +191,6 @@ def statistics_matrix(lines: Sequence[str]) -> np.ndarray:
     whole = (prediction_matches == matrix[:, 0]) & (reference_matches == matrix[:, 1]) & (matrix[:, _CHUNKS] == 1)
     matrix[whole, _CHUNKS] = 0
     return matrix
-
-
-def from_totals(totals: Sequence[float]) -> float:
-    """Return METEOR (a fraction) from summed statistics."""
-    return float(from_many_totals(np.asarray(totals, dtype=float)))
 
 
 def from_many_totals(totals: np.ndarray) -> np.ndarray:

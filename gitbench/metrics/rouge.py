@@ -9,11 +9,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from gitbench.metrics.base import Scores
 from gitbench.metrics.compare import Comparison
 from gitbench.metrics.ngrams import Words
 
 BETA = 1.2
 _BITS = 64  # longer captions, which hardly anybody writes, are done one by one
+
+
+def add_rouge(scores: Scores, comparison: Comparison) -> None:
+    """Add ROUGE-L."""
+    scores.add_mean("ROUGE-L", rouge_l(comparison), "ROUGE-L", beta=BETA)
 
 
 def rouge_l(comparison: Comparison) -> np.ndarray:

@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gitbench.metrics.base import Scores
+
 if TYPE_CHECKING:
     from gitbench.data.scenes.graph import SceneGraph
 
@@ -33,6 +35,19 @@ METRICS = ("SceneF1", *(f"SceneF1-{kind}" for kind in KINDS), "SceneF1-precision
 
 Facts = dict[str, frozenset[tuple[str, ...]]]
 _REMEMBERED = 2**14  # captions whose facts are kept: the references of a study's test set, parsed once for all its runs
+
+
+def add_scene_graph(
+    scores: Scores,
+    captions: Sequence[str],
+    references: Sequence[Sequence[str]],
+    graphs: Sequence[SceneGraph],
+) -> None:
+    """Add all of METRICS, from raw (not tokenized) captions."""
+    rows = [scene_scores(*row) for row in zip(captions, references, graphs, strict=True)]
+    for name in METRICS:
+        target = "scene" if name.endswith("-truth") else "references"
+        scores.add_mean(name, np.array([row[name] for row in rows], dtype=float), name, ptb=False, target=target)
 
 
 def scene_scores(caption: str, references: Sequence[str], graph: SceneGraph) -> dict[str, float]:
@@ -50,18 +65,10 @@ def scene_scores(caption: str, references: Sequence[str], graph: SceneGraph) -> 
     }
 
 
-def scene_table(
-    captions: Sequence[str], references: Sequence[Sequence[str]], graphs: Sequence[SceneGraph]
-) -> dict[str, np.ndarray]:
-    """Score many captions: metric -> (images,) fractions."""
-    rows = [scene_scores(*row) for row in zip(captions, references, graphs, strict=True)]
-    return {name: np.array([row[name] for row in rows], dtype=float) for name in METRICS}
-
-
 @lru_cache(maxsize=_REMEMBERED)
 def _facts(caption: str) -> Facts:
     """Return what a caption states, by kind."""
-    from gitbench.data.scenes.language import parse_caption
+    from gitbench.data.scenes.parse import parse_caption
 
     return {kind: frozenset(facts) for kind, facts in parse_caption(caption).facts().items()}
 

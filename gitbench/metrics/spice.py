@@ -18,11 +18,10 @@ import numpy as np
 
 from gitbench.errors import GitbenchError
 from gitbench.files import read_json, write_json
-from gitbench.metrics.base import MetricUnavailable
+from gitbench.metrics.base import MetricUnavailable, Scores
 from gitbench.metrics.java import java_command, java_environment, last_line
 from gitbench.metrics.tokenize import library_folder
 
-VERSION = "SPICE-1.0"
 PARSER = "corenlp-3.6.0"
 _OPENED = ("java.lang", "java.math", "java.util", "java.util.concurrent", "java.net", "java.text")
 
@@ -38,6 +37,11 @@ def missing_files() -> str | None:
         f"SPICE's files are not installed ({', '.join(absent)}): "
         "run `python -m pycocoevalcap.spice.get_stanford_models`, a download of 384 MB"
     )
+
+
+def add_spice(scores: Scores, predictions: Sequence[str], references: Sequence[Sequence[str]], timeout: float) -> None:
+    """Add SPICE, from tokenized captions; raises what `spice_scores` raises."""
+    scores.add_mean("SPICE", spice_scores(predictions, references, timeout), "SPICE-1.0", parser=PARSER)
 
 
 def spice_scores(predictions: Sequence[str], references: Sequence[Sequence[str]], timeout: float = 600) -> np.ndarray:

@@ -32,7 +32,6 @@ from gitbench.metrics.java import java_command, java_environment, last_line
 TOKENIZER = "ptb-stanford-3.4.1"
 FILES = 64  # calls that one process serves
 _PAUSE = 0.002  # seconds between looks at whether an answer is there
-_DESCRIPTORS = Path("/dev/fd")  # where a POSIX system lets a program open its pipes by number
 
 # What the jar takes for a line end (\n \v \f \r U+2028 U+2029, found by trying all of U+0001..U+FFFF) or Python does.
 _LINE_SEPARATORS = re.compile("[\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")
@@ -62,39 +61,19 @@ def fold_lines(caption: str) -> str:
 
 
 def tokenize(captions: Sequence[str], timeout: float = 600) -> list[str]:
-    """Tokenize captions: lower case, tokens apart by single spaces, punctuation dropped; order and number are kept.
-
-    An empty caption gives "". Raises GitbenchError if there is no Java, if it fails or needs more than `timeout`
-    seconds, and if it ever answers with another number of lines than it was given.
-    """
-    if not captions:
-        return []
-    try:
-        done = subprocess.run(
-            _command(),
-            input=_input(captions),
-            capture_output=True,
-            env=java_environment(),
-            timeout=timeout,
-            start_new_session=True,
-        )
-    except subprocess.TimeoutExpired:
-        raise _late(timeout) from None
-    except OSError as error:
-        raise _not_started(error) from error
-    if done.returncode:
-        raise _failed(done.stderr)
-    return _captions(done.stdout, len(captions))
+    """Tokenize captions by a process of their own, see `Tokenizer.tokenize`."""
+    with contextlib.closing(Tokenizer(timeout)) as tokenizer:
+        return tokenizer.tokenize(captions)
 
 
 class Tokenizer:
-    """`tokenize` by one process for many calls: starting one takes longer than it takes to cut 1,000 captions.
+    """The tokenizer, one process for many calls: starting one takes longer than it takes to cut 1,000 captions.
 
     The program reads a list of files when it starts, and then cuts one file after another, each as if it were alone.
-    So it is given files that do not hold anything yet: pipes, which it opens by their numbers and waits for. Each
-    call fills the next pipe and closes it, and its answer is whole when the program has begun the next answer. When
-    we die, the system closes all pipes, and the program finds every other file empty and ends. After `FILES` calls,
-    and after any error, the next call starts another process.
+    So it is given files that do not hold anything yet: pipes, which it opens by their numbers (under /dev/fd, as a
+    POSIX system allows) and waits for. Each call fills the next pipe and closes it, and its answer is whole when the
+    program has begun the next answer. When we die, the system closes all pipes, and the program finds every other
+    file empty and ends. After `FILES` calls, and after any error, the next call starts another process.
     """
 
     def __init__(self, timeout: float = 600) -> None:
@@ -106,15 +85,18 @@ class Tokenizer:
         self._end: weakref.finalize | None = None
 
     def tokenize(self, captions: Sequence[str]) -> list[str]:
-        """Tokenize captions; what is returned and raised is that of `tokenize`."""
+        """Tokenize captions: lower case, tokens apart by single spaces, punctuation dropped; order and number are kept.
+
+        An empty caption gives "". Raises GitbenchError if there is no Java, if it fails or needs more than `timeout`
+        seconds, and if it ever answers with another number of lines than it was given.
+        """
         if not captions:
             return []
-        if not _DESCRIPTORS.is_dir():  # not a POSIX system
-            return tokenize(captions, self.timeout)
+        text = "\n".join(map(fold_lines, captions)).encode("utf-8", "replace")  # a lone surrogate becomes "?"
         try:
             if self.process is None or not self._pipes:
                 self._start()
-            return _captions(self._answer(_input(captions)), len(captions))
+            return _captions(self._answer(text), len(captions))
         except BaseException:  # an interrupt, too, leaves a half-filled pipe behind
             self.close()
             raise
@@ -130,13 +112,16 @@ class Tokenizer:
         self.close()
         try:
             self._folder = Path(tempfile.mkdtemp(prefix="gitbench-tokenizer-"))
-            ends = [os.pipe() for _ in range(FILES)]
+            self._launch([os.pipe() for _ in range(FILES)])
         except OSError as error:
-            raise _not_started(error) from error
+            raise GitbenchError(f"Java cannot be started ({error}): run `gitbench doctor`") from error
+
+    def _launch(self, ends: list[tuple[int, int]]) -> None:
+        """Start the program on the reading ends of pipes and keep the writing ends."""
         self._pipes = [writing for _, writing in ends]
         reading = [reading for reading, _ in ends]
         try:
-            listed = "".join(f"{_DESCRIPTORS}/{pipe} {number}\n" for number, pipe in enumerate(reading))
+            listed = "".join(f"/dev/fd/{pipe} {number}\n" for number, pipe in enumerate(reading))
             (self._folder / "files").write_text(listed, encoding="utf-8")
             with open(self._folder / "errors", "wb") as errors:
                 self.process = subprocess.Popen(
@@ -149,8 +134,6 @@ class Tokenizer:
                     pass_fds=reading,
                     start_new_session=True,  # Ctrl-C is for us, as in `meteor`
                 )
-        except OSError as error:
-            raise _not_started(error) from error
         finally:
             for pipe in reading:
                 os.close(pipe)
@@ -167,9 +150,12 @@ class Tokenizer:
             if self.process.poll() is not None:
                 if number == FILES - 1 and not self.process.returncode:
                     break  # the last file has no next one
-                raise _failed((self._folder / "errors").read_bytes())
+                said = last_line((self._folder / "errors").read_bytes())
+                raise GitbenchError(f"the caption tokenizer failed ({said}): run `gitbench doctor`")
             if time.monotonic() > deadline:
-                raise _late(self.timeout)
+                raise GitbenchError(
+                    f"the caption tokenizer took longer than {self.timeout:g} s: free the machine or allow it more time"
+                )
             time.sleep(_PAUSE)
         made = self._folder / str(number)
         answer = made.read_bytes()
@@ -182,10 +168,6 @@ def _command() -> list[str]:
     if not jar.is_file():
         raise GitbenchError(f"{jar} is missing: run `python -m pip install --force-reinstall pycocoevalcap`")
     return java_command("-cp", jar, "edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase")
-
-
-def _input(captions: Sequence[str]) -> bytes:
-    return "\n".join(map(fold_lines, captions)).encode("utf-8", "replace")  # a lone surrogate becomes "?"
 
 
 def _captions(answer: bytes, count: int) -> list[str]:
@@ -211,17 +193,3 @@ def _end(process: subprocess.Popen[bytes] | None, pipes: list[int], folder: Path
     for pipe in pipes:
         os.close(pipe)
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _late(timeout: float) -> GitbenchError:
-    return GitbenchError(
-        f"the caption tokenizer took longer than {timeout:g} s: free the machine or allow it more time"
-    )
-
-
-def _not_started(error: OSError) -> GitbenchError:
-    return GitbenchError(f"Java cannot be started ({error}): run `gitbench doctor`")
-
-
-def _failed(said: bytes) -> GitbenchError:
-    return GitbenchError(f"the caption tokenizer failed ({last_line(said)}): run `gitbench doctor`")

@@ -29,20 +29,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gitbench.data.bert_folder import (
-    HEAD_BIAS,
-    BertConfig,
-    bert_folder,
-    decoder_spec,
-    plain_name,
-    read_config,
-    weight_files,
-)
+from gitbench.data.bert_folder import HEAD_BIAS, BertConfig, bert_folder, plain_name, read_config, weight_files
 from gitbench.errors import GitbenchError
+from gitbench.models.checkpoint import check_names, read_tensors
 from gitbench.models.git import GIT
-from gitbench.models.weights import read_tensors
-
-__all__ = ["BertConfig", "BertWeights", "decoder_spec", "initialise_from_bert", "load_bert"]
+from gitbench.models.weights import BERT_LAYER
 
 _EMBEDDINGS = {
     "words": "embeddings.word_embeddings",
@@ -50,15 +41,6 @@ _EMBEDDINGS = {
     "norm": "embeddings.LayerNorm",
 }
 _TYPES = "embeddings.token_type_embeddings.weight"
-# Part of our layer -> what it is made of in BERT's; several are stacked along their first axis.
-_LAYER = {
-    "qkv": ("attention.self.query", "attention.self.key", "attention.self.value"),
-    "out": ("attention.output.dense",),
-    "norm1": ("attention.output.LayerNorm",),
-    "up": ("intermediate.dense",),
-    "down": ("output.dense",),
-    "norm2": ("output.LayerNorm",),
-}
 _IGNORED = re.compile(r"(pooler|cls|classifier|qa_outputs)\.|embeddings\.(position_ids|token_type_ids)$")
 
 
@@ -110,7 +92,7 @@ def _shapes(config: BertConfig) -> dict[str, tuple[int, ...]]:
         f"{_EMBEDDINGS['norm']}.bias": (width,),
     }
     for i in range(config.layers):
-        for ours, parts in _LAYER.items():
+        for ours, parts in BERT_LAYER.items():
             outputs, inputs = (ffn if ours == "up" else width), (ffn if ours == "down" else width)
             for part in parts:
                 name = f"encoder.layer.{i}.{part}"
@@ -120,16 +102,7 @@ def _shapes(config: BertConfig) -> dict[str, tuple[int, ...]]:
 
 
 def _check(folder: Path, tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    missing, unexpected = sorted(set(shapes) - set(tensors)), sorted(set(tensors) - set(shapes))
-    found = [
-        f"{len(names)} {word} ({', '.join(names)})"
-        for word, names in (("missing", missing), ("unexpected", unexpected))
-        if names
-    ]
-    if found:
-        raise GitbenchError(
-            f"the weights in {folder} are not this BERT's: {'; '.join(found)}; check where they are from"
-        )
+    check_names(tensors, shapes, f"the weights in {folder} are not those of its config.json")
     for name, shape in shapes.items():
         own = tuple(tensors[name].shape)
         if len(own) != len(shape) or any(a != b for a, b in zip(own, shape, strict=True) if b > 0) or 0 in own:
@@ -186,7 +159,7 @@ def _values(weights: BertWeights, layers: int, positions: int, rows: Sequence[in
         tensors[f"{_EMBEDDINGS['positions']}.weight"][:positions].double() + tensors[_TYPES][0].double()
     )
     for i in range(layers):
-        for ours, parts in _LAYER.items():
+        for ours, parts in BERT_LAYER.items():
             for kind in ("weight", "bias"):
                 values[f"decoder.layers.{i}.{ours}.{kind}"] = torch.cat(
                     [tensors[f"encoder.layer.{i}.{part}.{kind}"] for part in parts]

@@ -13,7 +13,7 @@ names (`format_of`). Pickled code is never run.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,16 @@ def format_of(state: Mapping[str, Tensor]) -> str:
         f"these {len(names)} tensors ({shown}) are no GIT of gitbench, of the official code or of Hugging Face: pass "
         "the checkpoint of one of these"
     )
+
+
+def check_names(names: Iterable[str], expected: Iterable[str], problem: str, optional: str | None = None) -> None:
+    """Raise an error that begins with `problem` and lists the missing and unexpected names, if there are any."""
+    names, expected = set(names), set(expected)
+    missing, unexpected = sorted(expected - names), sorted(names - expected - {optional})
+    lists = (("missing", missing), ("unexpected", unexpected))
+    found = [f"{len(wrong)} {word} ({', '.join(wrong)})" for word, wrong in lists if wrong]
+    if found:
+        raise GitbenchError(f"{problem}: {'; '.join(found)}; check which model the file belongs to")
 
 
 def checkpoint_files(path: Path) -> list[Path]:
@@ -109,16 +119,13 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         why = "neither a safetensors nor a PyTorch file" if type(error) is ValueError else why
         fix = "save its tensors alone, as a dict" if code else "download it again or pass another file"
         raise GitbenchError(f"{file} cannot be read as weights ({why}): {fix}") from error
-    for value in (payload, *(_entry(payload, name) for name in ("model", "state_dict"))):
-        if isinstance(value, Mapping):
-            tensors = {str(name): tensor for name, tensor in value.items() if isinstance(tensor, Tensor)}
+    outer = payload if isinstance(payload, Mapping) else {}
+    for state in (outer, outer.get("model"), outer.get("state_dict")):
+        if isinstance(state, Mapping):
+            tensors = {str(name): tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
             if tensors:
                 return tensors
     raise GitbenchError(f"{file} holds no tensors under their names: pass a checkpoint with a state dict")
-
-
-def _entry(payload: Any, name: str) -> Any:
-    return payload.get(name) if isinstance(payload, Mapping) else None
 
 
 def huggingface_config(folder: Path) -> dict[str, Any]:

@@ -4,8 +4,7 @@ Counted: matrix products (two operations per multiply-add), those of attention i
 half that is needed. Not counted: norms, activations, softmax, embeddings, position resizing. An image costs
 the same however many captions it has: it passes each self-attention layer once, of which the last makes only keys and
 values; with cross-attention every layer does only that. A backward pass
-costs twice the forward pass. Divided by a device's rate this is the limit on speed; what a kernel really executes can
-be more.
+costs twice the forward pass. Divided by a device's rate this bounds the speed; kernels may execute more operations.
 
 s tokens an image and frame, S = F*s image tokens, k captions of T tokens, V vocabulary.
 """
@@ -54,10 +53,6 @@ def _decoder_flops(text: DecoderSpec, image_tokens: int, captions: int, tokens: 
     }
 
 
-def forward_flops(
-    model: GIT, *, captions: int = 1, tokens: int = 20, image_size: int | None = None, frames: int = 1
-) -> int:
-    """Operations of one image's forward pass with `captions` texts of `tokens` tokens: the sum of `flops_by_part`."""
-    return round(
-        sum(flops_by_part(model, captions=captions, tokens=tokens, image_size=image_size, frames=frames).values())
-    )
+def forward_flops(model: GIT, **sizes: int) -> int:
+    """Operations of one image's forward pass: the sum of `flops_by_part`, which explains the `sizes`."""
+    return round(sum(flops_by_part(model, **sizes).values()))

@@ -30,23 +30,17 @@ N sentences, P longest prefix, L longest text.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from gitbench.errors import GitbenchError
 from gitbench.models.cache import Memory
-from gitbench.models.search import Search
-
-if TYPE_CHECKING:
-    from gitbench.models.git import GIT
-    from gitbench.models.trie import Trie
+from gitbench.models.search import Prefix, Search, TextModel
+from gitbench.models.trie import Trie
 
 
 def search(
-    model: GIT,
+    model: TextModel,
     memory: Memory,
     prefix: Tensor,
     *,
@@ -65,7 +59,7 @@ def search(
     if length_penalty < 0:
         raise GitbenchError(f"length_penalty {length_penalty} is negative: use 0 or more")
     beam_size = 1 if greedy else beam_size
-    given = _read(prefix, model)
+    given = _read(prefix, model.pad_id)
     if max_length <= given.longest:
         raise GitbenchError(f"max_length {max_length} leaves no room after a prefix of {given.longest} ids: raise it")
     if vocabulary is None:
@@ -86,26 +80,12 @@ def search(
     return state.sequences()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Prefix:
-    """The given ids and how many there are of them; P is the longest."""
-
-    ids: Tensor  # (N, P)
-    lengths: Tensor  # (N,)
-    shortest: int
-    longest: int
-
-    @property
-    def ragged(self) -> bool:
-        return self.shortest < self.longest
-
-
-def _read(prefix: Tensor, model: GIT) -> Prefix:
+def _read(prefix: Tensor, pad_id: int) -> Prefix:
     """Measure prefixes (N, P), with one look at the device (none for a single column); pads must be at the end."""
     rows, width = prefix.shape
     if width == 1:
         return Prefix(ids=prefix, lengths=prefix.new_ones(rows, dtype=torch.long), shortest=1, longest=1)
-    given = prefix != model.pad_id
+    given = prefix != pad_id
     lengths = given.sum(1)
     dense = (given == (torch.arange(width, device=prefix.device) < lengths[:, None])).all()
     shortest, longest, whole = torch.stack([lengths.min(), lengths.max(), dense.long()]).tolist()

@@ -10,8 +10,6 @@ N images, F frames, M texts of T tokens (M = N*k), S image tokens, D decoder wid
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -138,62 +136,24 @@ class GIT(nn.Module):
         """Vocabulary logits of hidden states (..., D) -> (..., V): the word embedding, transposed, and a bias."""
         return linear(hidden, self.embedding.words.weight, self.head_bias)
 
-    def logits(self, images: Tensor, tokens: Tensor, image_index: Tensor | None = None) -> Tensor:
-        """Next-token logits (M, T, V) at every position of `tokens` (M, T) int64.
-
-        Text i belongs to image `image_index[i]`; without an index, the M = N*k texts stand in image order, k each.
-        """
-        return self.head(self.hidden(images, tokens, image_index))
-
-    def hidden(self, images: Tensor, tokens: Tensor, image_index: Tensor | None = None) -> Tensor:
-        """Run the decoder over M texts (M, T) to (M, T, D); M and `image_index` as in `logits`."""
-        count, length = tokens.shape
-        memory, rows = self._rows(images, count, image_index)
+    def logits(self, images: Tensor, tokens: Tensor) -> Tensor:
+        """Next-token logits (M, T, V) at every position of `tokens` (M, T) int64; M = N*k texts in image order, k each."""
+        (count, length), rows = tokens.shape, images.shape[0]
+        if not count or not rows or count % rows:
+            raise GitbenchError(f"{count} texts cannot be shared out to {rows} images: pass as many for each image")
         positions, visible = end_to_end(length, count // rows, tokens.device)
         self.embedding.check_length(length)
         text = self.embedding(tokens.reshape(rows, -1), positions)
-        return self.decoder.text(text, memory, visible).reshape(count, length, -1)
+        return self.head(self.decoder.text(text, self.image_memory(images), visible).reshape(count, length, -1))
 
-    def _rows(self, images: Tensor, texts: int, image_index: Tensor | None) -> tuple[Memory, int]:
-        """Return the image memory, a row for each image or, where texts are in another order, for each text; and N."""
-        memory = self.image_memory(images)
-        count = images.shape[0]
-        if image_index is not None and not self._in_order(image_index, count, texts):
-            return self._chosen(memory, image_index), texts
-        if not texts or not count or texts % count:
-            raise GitbenchError(f"{texts} texts cannot be shared out to {count} images: pass image_index")
-        return memory, count
-
-    @staticmethod
-    def _chosen(memory: Memory, index: Tensor) -> Memory:
-        """Give each text its image's keys and values; one row serves all."""
-        return [(k[index], v[index]) if len(k) > 1 else (k, v) for k, v in memory]
-
-    @staticmethod
-    def _in_order(index: Tensor, images: int, texts: int) -> bool:
-        if index.shape != (texts,) or (texts and not 0 <= int(index.min()) <= int(index.max()) < images):
-            raise GitbenchError(
-                f"image_index must hold one number from 0 to {images - 1} for each of the {texts} texts"
-            )
-        in_order = torch.arange(images, device=index.device).repeat_interleave(max(texts // images, 1))
-        return torch.equal(index, in_order)
-
-    def loss(self, images: Tensor, tokens: Tensor, need_predict: Tensor, image_index: Tensor | None = None) -> Tensor:
+    def loss(self, images: Tensor, tokens: Tensor, need_predict: Tensor) -> Tensor:
         """Return the official loss, a scalar: KL(smoothed target || model) in nats, mean over predicted tokens.
 
-        tokens (M, T), right-padded; need_predict (M, T) marks the tokens to be predicted (not [CLS], not a prefix); M
-        and `image_index` as in `logits`. The smoothed target gives 1 - eps to the token and eps / (V - 1) to every other
-        one. No target is an error.
+        tokens (M, T), right-padded, M = N*k texts in image order; need_predict (M, T) marks the tokens to be predicted
+        (not [CLS], not a prefix). The smoothed target gives 1 - eps to the token and eps / (V - 1) to every other one.
+        No target is an error.
         """
-        memory, rows = self._rows(images, len(tokens), image_index)
-        return self.packed_loss(memory, self.packed(tokens, need_predict, rows))
-
-    def token_nll(
-        self, images: Tensor, tokens: Tensor, need_predict: Tensor, image_index: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Return each text's negative log-likelihood (M,) in nats, over its predicted tokens, and their count (M,)."""
-        memory, rows = self._rows(images, len(tokens), image_index)
-        return self.packed_nll(memory, self.packed(tokens, need_predict, rows), len(tokens))
+        return self.packed_loss(self.image_memory(images), self.packed(tokens, need_predict, images.shape[0]))
 
     def packed(self, tokens: Tensor, need_predict: Tensor, rows: int) -> PackedTexts:
         """Pack texts (M, T) of `rows` images, k = M / rows each, without those parts that predict nothing."""
@@ -213,7 +173,9 @@ class GIT(nn.Module):
         return loss - (-(1 - eps) * math.log(1 - eps) - eps * math.log(eps / others) if eps else 0.0)
 
     def packed_nll(self, memory: Memory, texts: PackedTexts, count: int) -> tuple[Tensor, Tensor]:
-        """Return `token_nll` of `count` packed texts and their images' memory."""
+        """Return the negative log-likelihood (M,) in nats of each of `count` = M packed texts, summed over its predicted
+        tokens, and how many these are (M,).
+        """
         nll = F.cross_entropy(self._predictions(memory, texts), texts.targets, reduction="none")
         tokens = torch.zeros(count, dtype=torch.long, device=nll.device)
         return (
@@ -252,7 +214,9 @@ class GIT(nn.Module):
         """
         if images.shape[0] == 0 or (image_index is not None and not image_index.numel()):
             raise GitbenchError("there is nothing to generate: pass at least one image and one text to write")
-        with self._evaluating():
+        was_training = self.training
+        self.eval()
+        try:
             return self.write(
                 self.image_memory(images),
                 images.shape[0],
@@ -264,13 +228,6 @@ class GIT(nn.Module):
                 greedy=greedy,
                 vocabulary=vocabulary,
             )
-
-    @contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        was_training = self.training
-        self.eval()
-        try:
-            yield
         finally:
             self.train(was_training)
 
@@ -292,10 +249,15 @@ class GIT(nn.Module):
             raise GitbenchError(
                 f"prefix of shape {tuple(prefix.shape)}: pass one row of ids, starting with [CLS], per {per} ({count})"
             )
-        if image_index is not None and not (self._in_order(image_index, images, count) and count == images):
-            memory = self._chosen(memory, image_index)
+        if image_index is not None:
+            if image_index.dim() != 1 or not 0 <= int(image_index.min()) <= int(image_index.max()) < images:
+                raise GitbenchError(
+                    f"image_index must hold one number from 0 to {images - 1} for each of the {count} texts"
+                )
+            if not torch.equal(image_index, torch.arange(images, device=device)):  # one row serves all texts
+                memory = [(k[image_index], v[image_index]) if len(k) > 1 else (k, v) for k, v in memory]
         if prefix is None:
-            rows = 1 if self.vision.blind else count  # the blind say the same about every image
+            rows = 1 if self.vision.blind else count  # a blind model says the same about every image
             prefix = torch.full((rows, 1), self.bos_id, device=device)
         sequences, scores = search(self, memory, prefix, **options)
         return sequences.expand(count, -1).clone(), scores.expand(count).clone()

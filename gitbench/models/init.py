@@ -20,6 +20,7 @@ decoder with another feed-forward width keeps the rule, so that it shares its va
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -31,12 +32,7 @@ BASE_WIDTH = 768
 FFN_RATIO = 4
 
 
-def initialise(model: nn.Module, seed: int) -> None:
-    """Set every parameter of a `GIT` in place; values are drawn on the CPU in float32 and so equal on every device."""
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            generator = torch.Generator().manual_seed(derive_seed("init", seed, name, *parameter.shape))
-            parameter.copy_(initial_value(name, tuple(parameter.shape), generator))
+Draw = Callable[[str, tuple[int, ...], torch.Generator], Tensor | None]
 
 
 def initial_value(name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -56,6 +52,19 @@ def initial_value(name: str, shape: tuple[int, ...], generator: torch.Generator)
         width = shape[0] if layer.endswith("down") else shape[-1]
         return torch.randn(shape, generator=generator).mul_(STD * max(1.0, BASE_WIDTH / width) ** 0.5)
     return _uniform(shape, _bias_inputs(name, shape[0]) ** -0.5, generator)
+
+
+def initialise(model: nn.Module, seed: int, draw: Draw = initial_value) -> None:
+    """Set every parameter in place; values are drawn on the CPU in float32 and so equal on every device.
+
+    Where `draw` (name, shape, generator) gives None, the parameter keeps its value.
+    """
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            generator = torch.Generator().manual_seed(derive_seed("init", seed, name, *parameter.shape))
+            value = draw(name, tuple(parameter.shape), generator)
+            if value is not None:
+                parameter.copy_(value)
 
 
 def _encoder_value(layer: str, kind: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

@@ -65,7 +65,6 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         and torch.backends.mkldnn.enabled
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
-        and not any(torch._C._functorch.is_functorch_wrapped_tensor(part) for part in (x, weight))
     ):
         return _LargeLinear.apply(x, weight, bias)
     return F.linear(x, weight, bias)

@@ -40,7 +40,7 @@ def pack(tokens: Tensor, need_predict: Tensor, rows: int, pad_id: int) -> Packed
             f"tokens {tuple(tokens.shape)} and need_predict {tuple(need_predict.shape)} must agree, with T >= 2"
         )
     if not count or not rows or count % rows:
-        raise GitbenchError(f"{count} texts cannot be shared out to {rows} images: pass image_index")
+        raise GitbenchError(f"{count} texts cannot be shared out to {rows} images: pass as many for each image")
     given, targets = tokens[:, :-1], tokens[:, 1:]
     predicted = need_predict[:, 1:].bool() & (targets != pad_id)
     position = torch.arange(width - 1, device=tokens.device)

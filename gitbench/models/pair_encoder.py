@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gitbench.models.encoder import ImageEncoder
-from gitbench.models.init import initial_value
-from gitbench.seeding import derive_seed
+from gitbench.models.init import initial_value, initialise
 from gitbench.spec import ContrastiveSpec
 from gitbench.variants.encoder import EncoderSpec
 
@@ -95,14 +94,14 @@ def contrastive_loss(similarities: Tensor) -> Tensor:
 def set_initial_values(model: PairEncoder, seed: int) -> None:
     """Set every parameter from (seed, name, shape): the image encoder's as a captioner's, the text's as CLIP's."""
     residual = (2 * max(1, len(model.text.blocks))) ** -0.5
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            generator = torch.Generator().manual_seed(derive_seed("init", seed, name, *parameter.shape))
-            if name.startswith("encoder."):
-                parameter.copy_(initial_value(name, tuple(parameter.shape), generator))
-            elif parameter.ndim > 1:
-                deviation = {"words": 0.02, "positions": 0.01}.get(name.split(".")[-2], parameter.shape[-1] ** -0.5)
-                deviation *= residual if name.endswith(("out.weight", "down.weight")) else 1
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * deviation)
-            elif name.endswith("bias"):
-                parameter.zero_()  # the norms' weights and the temperature keep what they were made with
+
+    def draw(name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor | None:
+        if name.startswith("encoder."):
+            return initial_value(name, shape, generator)
+        if len(shape) > 1:
+            deviation = {"words": 0.02, "positions": 0.01}.get(name.split(".")[-2], shape[-1] ** -0.5)
+            deviation *= residual if name.endswith(("out.weight", "down.weight")) else 1
+            return torch.randn(shape, generator=generator) * deviation
+        return torch.zeros(shape) if name.endswith("bias") else None  # norms' weights and temperature stay
+
+    initialise(model, seed, draw)

@@ -6,20 +6,44 @@ beam.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from gitbench.models.cache import STEPS_AHEAD, Memory
-
-if TYPE_CHECKING:
-    from gitbench.models.generate import Prefix
-    from gitbench.models.git import GIT
-    from gitbench.models.trie import Trie
+from gitbench.models.decoder import Decoder, TextEmbedding
+from gitbench.models.trie import Trie
 
 SHRINK = 0.75  # the batch is cut to its unfinished sentences when they are at most this share of it
+
+
+class TextModel(Protocol):
+    """What a search asks of a model (of a `GIT`)."""
+
+    embedding: TextEmbedding
+    decoder: Decoder
+    vocab_size: int
+    pad_id: int
+    eos_id: int
+
+    def head(self, hidden: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prefix:
+    """The given ids (N, P), padded at the end, and how many of them each row has (N,)."""
+
+    ids: Tensor
+    lengths: Tensor
+    shortest: int
+    longest: int  # P
+
+    @property
+    def ragged(self) -> bool:
+        return self.shortest < self.longest
 
 
 class _Best(NamedTuple):
@@ -67,7 +91,7 @@ class Search:
 
     def __init__(
         self,
-        model: GIT,
+        model: TextModel,
         memory: Memory,
         prefix: Prefix,
         beams: int,

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from gitbench.errors import GitbenchError
-from gitbench.models.checkpoint import huggingface_config, plain_names, read_checkpoint, read_tensors
+from gitbench.models.checkpoint import check_names, huggingface_config, plain_names, read_checkpoint, read_tensors
 from gitbench.models.git import GIT
 from gitbench.variants.decoder import DecoderSpec
 from gitbench.variants.encoder import EncoderSpec
@@ -33,11 +33,20 @@ __all__ = ["from_huggingface", "from_official", "read_tensors", "to_huggingface"
 
 State = Mapping[str, Tensor]
 
+# Part of our decoder layer -> what it is made of in BERT's, under which names both layouts have it.
+BERT_LAYER = {
+    "qkv": ("attention.self.query", "attention.self.key", "attention.self.value"),
+    "out": ("attention.output.dense",),
+    "norm1": ("attention.output.LayerNorm",),
+    "up": ("intermediate.dense",),
+    "down": ("output.dense",),
+    "norm2": ("output.LayerNorm",),
+}
 _OFFICIAL_HEAD, _HF_HEAD = "textual.output.weight", "output.weight"
 _IGNORED = re.compile(r"image_encoder\.proj|git\.(image_encoder\.vision_model\.)?embeddings\.position_ids")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class _Row:
     """One parameter of ours and the foreign tensors that hold it; several are stacked along their first axis."""
 
@@ -47,87 +56,60 @@ class _Row:
     foreign: Callable[[Tensor], Tensor] = lambda x: x  # one part of ours -> the foreign tensor's shape
 
 
-def _pair(ours: str, official: str, huggingface: str) -> Iterator[_Row]:
+_VIT = "git.image_encoder.vision_model"
+# Parts with a weight and a bias: ours, the official name, that of Hugging Face.
+_SINGLE = (
+    ("encoder.norm_pre", "image_encoder.ln_pre", f"{_VIT}.pre_layrnorm"),  # their spelling
+    ("encoder.norm", "image_encoder.ln_post", f"{_VIT}.post_layernorm"),
+    ("projection.0", "textual.visual_projection.0", "git.visual_projection.visual_projection.0"),
+    ("projection.1", "textual.visual_projection.1", "git.visual_projection.visual_projection.1"),
+    ("embedding.norm", "textual.embedding.layer_norm", "git.embeddings.LayerNorm"),
+)
+# The same within a block of the image encoder; `qkv` is written out in `_tensors`.
+_ENCODER_BLOCK = (
+    ("attn.proj", "attn.out_proj", "self_attn.out_proj"),
+    ("norm1", "ln_1", "layer_norm1"),
+    ("norm2", "ln_2", "layer_norm2"),
+    ("mlp.fc1", "mlp.c_fc", "mlp.fc1"),
+    ("mlp.fc2", "mlp.c_proj", "mlp.fc2"),
+)
+
+
+def _part(ours: str, official: tuple[str, ...], huggingface: tuple[str, ...]) -> Iterator[_Row]:
+    """Yield the weight and the bias of one part, to whose foreign names (with their last dot) the kind is added."""
     for kind in ("weight", "bias"):
-        yield _Row(ours=f"{ours}.{kind}", official=(f"{official}.{kind}",), huggingface=(f"{huggingface}.{kind}",))
+        names, hf_names = (tuple(f"{name}{kind}" for name in theirs) for theirs in (official, huggingface))
+        yield _Row(f"{ours}.{kind}", names, hf_names)
 
 
 def _tensors(encoder_layers: int, decoder_layers: int, frames: int) -> Iterator[_Row]:
     """Yield the table: every parameter of a model of this depth, in all three layouts."""
-    vit = "git.image_encoder.vision_model"
-    yield _Row(
-        ours="encoder.cls_token",
-        official=("image_encoder.class_embedding",),
-        huggingface=(f"{vit}.embeddings.class_embedding",),
-        foreign=torch.Tensor.flatten,
-    )
-    yield _Row(
-        ours="encoder.pos_embed",
-        official=("image_encoder.positional_embedding",),
-        huggingface=(f"{vit}.embeddings.position_embedding.weight",),
-        foreign=lambda x: x[0],
-    )
-    patch = f"{vit}.embeddings.patch_embedding.weight"
-    yield _Row(ours="encoder.patch_embed.proj.weight", official=("image_encoder.conv1.weight",), huggingface=(patch,))
-    yield from _pair("encoder.norm_pre", "image_encoder.ln_pre", f"{vit}.pre_layrnorm")  # their spelling
-    yield from _pair("encoder.norm", "image_encoder.ln_post", f"{vit}.post_layernorm")
-    for i in range(encoder_layers):
-        yield from _encoder_block(
-            f"encoder.blocks.{i}", f"image_encoder.transformer.resblocks.{i}", f"{vit}.encoder.layers.{i}"
-        )
-    for i in range(2):
-        yield from _pair(
-            f"projection.{i}", f"textual.visual_projection.{i}", f"git.visual_projection.visual_projection.{i}"
-        )
+    image, text = f"{_VIT}.embeddings", "textual.embedding"
+    yield _Row("encoder.cls_token", ("image_encoder.class_embedding",), (f"{image}.class_embedding",), torch.flatten)
+    positions = f"{image}.position_embedding.weight"
+    yield _Row("encoder.pos_embed", ("image_encoder.positional_embedding",), (positions,), lambda x: x[0])
+    patches = f"{image}.patch_embedding.weight"
+    yield _Row("encoder.patch_embed.proj.weight", ("image_encoder.conv1.weight",), (patches,))
     for ours, theirs in (("words", "word_embeddings"), ("positions", "position_embeddings")):
-        yield _Row(
-            ours=f"embedding.{ours}.weight",
-            official=(f"textual.embedding.{ours}.weight",),
-            huggingface=(f"git.embeddings.{theirs}.weight",),
-        )
-    yield from _pair("embedding.norm", "textual.embedding.layer_norm", "git.embeddings.LayerNorm")
+        yield _Row(f"embedding.{ours}.weight", (f"{text}.{ours}.weight",), (f"git.embeddings.{theirs}.weight",))
+    for ours, theirs, hf in _SINGLE:
+        yield from _part(ours, (f"{theirs}.",), (f"{hf}.",))
+    for i in range(encoder_layers):
+        official, hf = f"image_encoder.transformer.resblocks.{i}", f"{_VIT}.encoder.layers.{i}"
+        separate = tuple(f"{hf}.self_attn.{part}_proj." for part in "qkv")
+        yield from _part(f"encoder.blocks.{i}.attn.qkv", (f"{official}.attn.in_proj_",), separate)
+        for ours, theirs, hf_part in _ENCODER_BLOCK:
+            yield from _part(f"encoder.blocks.{i}.{ours}", (f"{official}.{theirs}.",), (f"{hf}.{hf_part}.",))
     for i in range(decoder_layers):
-        yield from _decoder_layer(
-            f"decoder.layers.{i}", f"textual.transformer.encoder.layer.{i}", f"git.encoder.layer.{i}"
-        )
-    yield _Row(ours="head_bias", official=("textual.output.bias",), huggingface=("output.bias",))
+        official, hf = f"textual.transformer.encoder.layer.{i}", f"git.encoder.layer.{i}"
+        for ours, parts in BERT_LAYER.items():
+            names, hf_names = (tuple(f"{layer}.{part}." for part in parts) for layer in (official, hf))
+            yield from _part(f"decoder.layers.{i}.{ours}", names, hf_names)
+    yield _Row("head_bias", ("textual.output.bias",), ("output.bias",))
     if frames:
-        yield _Row(
-            ours="temporal",
-            official=tuple(f"img_temperal_embedding.{i}" for i in range(frames)),
-            huggingface=tuple(f"git.img_temporal_embedding.{i}" for i in range(frames)),
-            foreign=lambda x: x.reshape(1, 1, -1),
-        )
-
-
-def _encoder_block(ours: str, official: str, hf: str) -> Iterator[_Row]:
-    for kind in ("weight", "bias"):
-        separate = tuple(f"{hf}.self_attn.{part}_proj.{kind}" for part in "qkv")
-        yield _Row(ours=f"{ours}.attn.qkv.{kind}", official=(f"{official}.attn.in_proj_{kind}",), huggingface=separate)
-    yield from _pair(f"{ours}.attn.proj", f"{official}.attn.out_proj", f"{hf}.self_attn.out_proj")
-    yield from _pair(f"{ours}.norm1", f"{official}.ln_1", f"{hf}.layer_norm1")
-    yield from _pair(f"{ours}.norm2", f"{official}.ln_2", f"{hf}.layer_norm2")
-    yield from _pair(f"{ours}.mlp.fc1", f"{official}.mlp.c_fc", f"{hf}.mlp.fc1")
-    yield from _pair(f"{ours}.mlp.fc2", f"{official}.mlp.c_proj", f"{hf}.mlp.fc2")
-
-
-def _decoder_layer(ours: str, official: str, hf: str) -> Iterator[_Row]:
-    for kind in ("weight", "bias"):
-        parts = tuple(f"attention.self.{part}.{kind}" for part in ("query", "key", "value"))
-        yield _Row(
-            ours=f"{ours}.qkv.{kind}",
-            official=tuple(f"{official}.{part}" for part in parts),
-            huggingface=tuple(f"{hf}.{part}" for part in parts),
-        )
-    same = {
-        "out": "attention.output.dense",
-        "norm1": "attention.output.LayerNorm",
-        "up": "intermediate.dense",
-        "down": "output.dense",
-        "norm2": "output.LayerNorm",
-    }
-    for name, theirs in same.items():
-        yield from _pair(f"{ours}.{name}", f"{official}.{theirs}", f"{hf}.{theirs}")
+        spellings = ("img_temperal_embedding", "git.img_temporal_embedding")
+        names, hf_names = (tuple(f"{name}.{i}" for i in range(frames)) for name in spellings)
+        yield _Row("temporal", names, hf_names, lambda x: x.reshape(1, 1, -1))
 
 
 def from_official(
@@ -199,7 +181,7 @@ def _build(
     depths = _depths(state)
     rows = list(_tensors(*depths))
     expected = {name for row in rows for name in getattr(row, layout)}
-    _check_names(state, expected, head)
+    check_names(state, expected, "these weights do not fit GIT", optional=head)
     theirs = {row.ours: [state[name] for name in getattr(row, layout)] for row in rows}
     words = theirs["embedding.words.weight"][0]
     if head in state and not torch.equal(state[head], words):
@@ -230,17 +212,6 @@ def _depths(state: State) -> tuple[int, int, int]:
     )
     counts = [len({m[1] for key in state if (m := re.search(pattern, key))}) for pattern in patterns]
     return counts[0], counts[1], counts[2]
-
-
-def _check_names(state: State, expected: set[str], head: str) -> None:
-    missing, unexpected = sorted(expected - set(state)), sorted(set(state) - expected - {head})
-    if missing or unexpected:
-        lines = [
-            f"{len(names)} {word} ({', '.join(names)})"
-            for word, names in (("missing", missing), ("unexpected", unexpected))
-            if names
-        ]
-        raise GitbenchError(f"these weights do not fit GIT: {'; '.join(lines)}; check which model the file belongs to")
 
 
 def _heads(width: int, given: int | None, name: str) -> int:

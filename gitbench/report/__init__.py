@@ -1,7 +1,8 @@
-"""The Show layer: a study's records and verdicts become tables, figures and one self-contained page. Imports no torch.
+"""The Show layer: a study and its verdicts become tables, figures and one self-contained page. Imports no torch.
 
-`content` gathers everything a report says, `tables` and `figures` draw it, `html` lays it out, `build` writes the
-folder; `paper` holds the published numbers and claims, `deviations` what differs from the paper's recipe.
+`View.of` (`view`) gathers everything a report says, once. `tables`, `figures`, `html` and `latex` draw from it, and `build`
+writes the folder. `paper` holds the published numbers and claims, `deviations` what differs from the paper's recipe,
+`audit` checks that every printed number has its runs, and `board` sums up many studies.
 """
 
 from gitbench.report.build import write_report

@@ -1,155 +1,87 @@
-"""From a printed number back to what it was made of: its replicates, their runs, the files and the way they were put together.
+"""Does every printed number have finished runs behind it? From a number back to the values that it was made of.
 
-`check_numbers` walks that way for every number of a report before it is written, on its own: it reads the records again
-and computes each mean anew, so a number that no finished run stands behind, or that says something else than its runs,
-stops the build. `explain` tells the same walk to people.
+A report is checked before it is written, and again when a committed one is read back: each mean and difference is computed
+anew, so a number that no finished run gives stops the report. `gitbench.report.explain` shows the same to people.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
 
 from gitbench.errors import GitbenchError
-from gitbench.judge.claims import Verdict
 from gitbench.judge.sample import sample
-from gitbench.scores import COSTS
+from gitbench.judge.verdict import Verdict
+from gitbench.report.tables import counted
 from gitbench.spec import Claim
-from gitbench.study.records import Study, load_record, load_yardstick
+from gitbench.study.store import Study
 
-_CLOSE = 1e-9  # relative; a sum in another order
-
-
-@dataclass(frozen=True, kw_only=True)
-class Replicate:
-    """One value behind a mean, and the run that it comes from."""
-
-    replicate: int
-    run_key: str
-    value: float
-    signature: str | None
-    overridden: bool
+_CLOSE = 1e-9  # relative and absolute; a mean summed in another order
+_CLOSE_DIFFERENCE = 1e-6
 
 
-def replicates_of(work_dir: str | Path, study: Study, arm: str, metric: str) -> tuple[Replicate, ...]:
-    """Return the values of one arm's metric by replicate, read from the records of its finished runs.
-
-    Runs changed by --cfg-options are left out where others are there, as in every table.
-    Errors: GitbenchError for an arm that the study does not have, or a damaged record.
-    """
-    study.arm(arm)
-    found = []
-    for run in study.runs:
-        record = load_record(work_dir, run.run_key) if run.arm == arm else None
-        if record is None:
-            continue
-        entry = record["metrics"].get(metric)
-        value = entry["value"] if entry is not None else record["cost"].get(metric) if metric in COSTS else None
-        if value is not None:
-            found.append(
-                Replicate(
-                    replicate=run.replicate,
-                    run_key=run.run_key,
-                    value=float(value),
-                    signature=entry.get("signature") if entry is not None else None,
-                    overridden=bool(record.get("overridden")),
-                )
-            )
-    clean = [each for each in found if not each.overridden]
-    return tuple(sorted(clean or found, key=lambda each: each.replicate))
+def values_behind(frame: pd.DataFrame, arm: str, metric: str) -> pd.DataFrame:
+    """Return the rows of the tidy frame behind one arm's mean, by replicate; runs changed by --cfg-options as in tables."""
+    rows = frame[(frame["arm"] == arm) & (frame["metric"] == metric)]
+    return counted(rows).dropna(subset=["value"]).sort_values("replicate")
 
 
-def check_numbers(work_dir: str | Path, study: Study, table: pd.DataFrame, verdicts: Sequence[Verdict] = ()) -> int:
-    """Check that each number of a summary and each difference of a verdict has its runs; return how many were checked.
-
-    `table` is that of `tables.summarise`. Errors: GitbenchError that names the first number without runs behind it, or
-    one that its runs do not give.
-    """
-    checked = 0
-    for _, row in table.iterrows():
-        for metric in _metrics(table.columns):
-            if pd.isna(row[metric]):
-                continue
-            name = f"{study.ablation}:{row['arm']}:{metric}"
-            if row["role"] == "ceiling":
-                _check_ceiling(work_dir, study, name, metric, float(row[metric]))
-            else:
-                _check_mean(name, float(row[metric]), replicates_of(work_dir, study, str(row["arm"]), metric))
-            checked += 1
-    for verdict in verdicts:
-        if verdict.difference is not None:
-            _check_difference(work_dir, study, verdict)
-            checked += 1
-    return checked
-
-
-def _metrics(columns: Iterable[str]) -> list[str]:
-    """Return the columns that hold means, without those of their intervals and of the arm itself."""
-    names = list(columns)
-    parts = {f"{name}_{part}" for name in names for part in ("low", "high", "sd")}
-    return [name for name in names if name not in parts | {"arm", "label", "role", "n", "overridden"}]
-
-
-def _check_mean(name: str, printed: float, behind: Sequence[Replicate]) -> None:
-    if not behind:
-        raise _no_run(name, printed)
-    mean = float(np.mean([each.value for each in behind]))
-    if not math.isclose(mean, printed, rel_tol=_CLOSE, abs_tol=_CLOSE):
-        raise GitbenchError(
-            f"{name} would be printed as {printed:.6g} but its {len(behind)} runs give {mean:.6g}: "
-            "rebuild the report from its work directory"
-        )
-
-
-def _check_ceiling(work_dir: str | Path, study: Study, name: str, metric: str, printed: float) -> None:
-    entry = (load_yardstick(work_dir, study) or {"ceiling": {}})["ceiling"].get(metric)
-    if entry is None or not math.isclose(float(entry["value"]), printed, rel_tol=_CLOSE, abs_tol=_CLOSE):
-        raise GitbenchError(
-            f"{name} would be printed as {printed:.6g} but no yardstick file gives it: run the ablation again"
-        )
-
-
-def _check_difference(work_dir: str | Path, study: Study, verdict: Verdict) -> None:
-    name, claim = f"{study.ablation}:{verdict.claim.name}", verdict.claim
-    values = differences_of(work_dir, study, claim)
-    assert verdict.difference is not None
-    if not values:
-        raise _no_run(name, verdict.difference)
-    mean = float(np.mean(list(values.values())))
-    if len(values) != verdict.n or not math.isclose(mean, verdict.difference, rel_tol=1e-6, abs_tol=1e-6):
-        raise GitbenchError(
-            f"{name} would be printed as {verdict.difference:.6g} (n = {verdict.n}) but its runs give {mean:.6g} "
-            f"(n = {len(values)}): rebuild the report from its work directory"
-        )
-
-
-def differences_of(work_dir: str | Path, study: Study, claim: Claim) -> dict[int, float]:
-    """Return what a claim is about by replicate (a paired difference, of gains, a slope), from the records alone.
+def differences_of(frame: pd.DataFrame, claim: Claim) -> dict[int, float]:
+    """Return what a claim is about by replicate: a paired difference, of gains, a slope.
 
     Runs changed by --cfg-options enter no claim.
     """
-
-    def scores(arm: str) -> pd.Series:
-        found = replicates_of(work_dir, study, arm, claim.metric)
-        return pd.Series({each.replicate: each.value for each in found if not each.overridden}, dtype=float)
-
-    floors = [scores(arm.name) for arm in study.arms if arm.role == "floor"]
-    ceiling = (load_yardstick(work_dir, study) or {"ceiling": {}})["ceiling"].get(claim.metric)
-    pair = sample(
-        claim,
-        {arm: scores(arm) for arm in claim.arms},
-        floors[0] if floors else pd.Series(dtype=float),
-        None if ceiling is None else float(ceiling["value"]),
-    )
+    rows = frame[(frame["metric"] == claim.metric) & ~frame["overridden"]]
+    values = {arm: rows[rows["arm"] == arm].set_index("replicate")["value"].dropna() for arm in claim.arms}
+    pair = sample(claim, {arm: pd.Series(own.to_numpy(float), own.index.astype(int)) for arm, own in values.items()})
     return {} if pair is None else dict(zip(pair.replicates, pair.differences, strict=True))
 
 
-def _no_run(name: str, printed: float) -> GitbenchError:
-    return GitbenchError(
-        f"{name} would be printed as {printed:.6g} but no finished run stands behind it: run the ablation again"
-    )
+def check_numbers(study: Study, table: pd.DataFrame, verdicts: Sequence[Verdict] = ()) -> int:
+    """Check the means of a summary (`tables.summarise`) and the differences of verdicts; return how many means there are.
+
+    Errors: GitbenchError that names the first number without finished runs behind it, or one that they do not give.
+    """
+    name, frame = study.plan.ablation, study.frame
+    finished = {run.run_key for run in study.finished}
+    parts = {f"{column}_{part}" for column in table.columns for part in ("low", "high", "sd")}
+    metrics = [each for each in table.columns if each not in parts | {"arm", "label", "role", "n", "overridden"}]
+    numbers = [(row["arm"], metric, row[metric]) for _, row in table.iterrows() for metric in metrics]
+    printed = [number for number in numbers if not pd.isna(number[2])]
+    for arm, metric, mean in printed:
+        rows = values_behind(frame, arm, metric)
+        _check_runs(f"{name}:{arm}:{metric}", rows, finished)
+        _check_close(f"{name}:{arm}:{metric}", float(mean), rows["value"].tolist(), _CLOSE)
+    for verdict in verdicts:
+        check_verdict(name, verdict, frame, finished)
+    return len(printed)
+
+
+def check_verdict(ablation: str, verdict: Verdict, frame: pd.DataFrame, finished: Collection[str]) -> None:
+    """Check that the difference of a verdict follows from finished runs (their run keys); errors as `check_numbers`."""
+    if verdict.difference is None:
+        return
+    name, claim = f"{ablation}:{verdict.claim.name}", verdict.claim
+    for arm in claim.arms:
+        _check_runs(f"arm '{arm}' of {name}", values_behind(frame, arm, claim.metric), finished)
+    values = list(differences_of(frame, claim).values())
+    if len(values) != verdict.n:
+        raise GitbenchError(f"{name} says n = {verdict.n} but has {len(values)} replicates: rebuild the report")
+    _check_close(name, verdict.difference, values, _CLOSE_DIFFERENCE)
+
+
+def _check_runs(name: str, rows: pd.DataFrame, finished: Collection[str]) -> None:
+    """Refuse rows without a finished run behind them; a ceiling has none."""
+    if rows.empty or not set(rows.loc[rows["role"] != "ceiling", "run_key"]) <= set(finished):
+        raise GitbenchError(f"no finished run stands behind {name}: run the ablation again")
+
+
+def _check_close(name: str, printed: float, values: list[float], tolerance: float) -> None:
+    found = float(np.mean(values))
+    if not math.isclose(printed, found, rel_tol=tolerance, abs_tol=tolerance):
+        raise GitbenchError(
+            f"{name} says {printed:.6g} but its {len(values)} runs give {found:.6g}: rebuild it with `gitbench report`"
+        )

@@ -1,7 +1,7 @@
 """The claims board: every claim of every study on one page: what the paper says, what was found here, and how sure that is.
 
-Its rows come from a work directory's studies, judged anew, or from the reports committed under `reports/results`, so that
-the repository alone can rebuild the board it shows. A verdict is told by its word, a symbol and a colour, never by colour
+Its rows come from studies that were just judged, or from the reports committed under `reports/results`, so that the
+repository alone can rebuild the board it shows. A verdict is told by its word, a symbol and a colour, never by colour
 alone. Each row has an axis of its own: the claims' scores and scales are not one.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,24 +19,26 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-import gitbench
+from gitbench.ablations import ablation_names
 from gitbench.errors import GitbenchError
-from gitbench.files import resource, write_text
-from gitbench.judge.claims import INCONCLUSIVE, REFUTED, SUPPORTED, Verdict, judge_study
-from gitbench.judge.words import further_seeds
+from gitbench.files import write_text
+from gitbench.judge.statistics import INCONCLUSIVE, REFUTED, SUPPORTED
+from gitbench.judge.verdict import Verdict
+from gitbench.judge.words import difference_text
 from gitbench.report.audit import check_numbers
-from gitbench.report.figures import claim_sides, draw_evidence
-from gitbench.report.html import TONES, embed_svg, symbol, template
-from gitbench.report.paper import CONFIDENCE
+from gitbench.report.figures import claim_sides, draw_difference
 from gitbench.report.results import load_results
-from gitbench.report.style import FAINT, INK, PAGE, PALETTE, RULE, save, style, svg_text
-from gitbench.report.tables import markdown_rows, pipe, summarise
-from gitbench.scores import claim_unit, digits, display_name, signed
-from gitbench.study.interim import looks_of
-from gitbench.study.lock import lock_deviations
-from gitbench.study.records import build_frame, load_studies, load_yardstick
+from gitbench.report.style import FAINT, INK, PAGE, PALETTE, RULE, embedded_svg, save, style
+from gitbench.report.tables import summarise
+from gitbench.report.templates import render, symbol, tone
+from gitbench.report.verdict_details import dropped_claims
+from gitbench.study.store import Study
 
 WORD_COLOURS = {"good": "#00694d", "bad": "#a33c00", "open": "#6a5300"}  # those of the pages, on white
+_COLUMNS = (
+    *("ablation", "profile", "data", "claim", "kind", "metric", "difference", "low", "high", "n"),
+    *("margin", "p", "p_holm", "verdict", "further_seeds"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,38 +58,48 @@ class BoardRow:
         """The study's data and profile."""
         return f"{self.data}, {self.profile}"
 
+    @property
+    def compared(self) -> str:
+        """The two sides of the claim."""
+        return " \N{MINUS SIGN} ".join(claim_sides(self.verdict.claim))
 
-def rows_of_work_dir(work_dir: str | Path) -> list[BoardRow]:
-    """Judge every study of a work directory that has a claim and a finished run; sorted by ablation, profile, data.
+    @property
+    def found(self) -> str:
+        """The difference with its interval and seeds."""
+        return difference_text(self.verdict, short=True)
+
+    @property
+    def quoted(self) -> str:
+        """The words of the paper, with their place and confidence code."""
+        claim = self.verdict.claim
+        return f"\u201c{claim.quote}\u201d ({claim.where}, {claim.confidence})"
+
+
+def rows_of_studies(judged: Iterable[tuple[Study, Sequence[Verdict]]]) -> list[BoardRow]:
+    """Return the rows of judged studies that have a finished run; sorted by ablation, profile, data.
 
     A study whose name starts with an underscore tests the judge, not the paper: it has no row.
-
     Errors: GitbenchError where there is none, or where a number has no run behind it.
     """
     rows = []
-    for study in load_studies(work_dir):
-        frame = build_frame(work_dir, [study])
-        if study.ablation.startswith("_") or not study.claims or frame["run_key"].isna().all():
+    for study, verdicts in judged:
+        plan = study.plan
+        if plan.ablation.startswith("_") or not study.finished:
             continue
-        kind = (load_yardstick(work_dir, study) or {}).get("kind")
-        verdicts = judge_study(study, frame, kind, looks=looks_of(work_dir, study))
-        check_numbers(work_dir, study, summarise(frame, study), verdicts)
-        dropped = tuple(
-            f"{each.name}: {each.what}" for each in lock_deviations(study, Path(work_dir)) if each.kind == "removed"
-        )
+        check_numbers(study, summarise(study.frame, plan), verdicts)
         rows += [
             BoardRow(
-                ablation=study.ablation,
-                profile=study.profile,
-                data=study.data,
-                title=study.title,
-                verdict=each,
-                dropped=dropped,
+                ablation=plan.ablation,
+                profile=plan.profile,
+                data=plan.data,
+                title=plan.title,
+                verdict=verdict,
+                dropped=tuple(f"{each.name}: {each.what}" for each in dropped_claims(study)),
             )
-            for each in verdicts
+            for verdict in verdicts
         ]
     if not rows:
-        raise GitbenchError(f"{work_dir} holds no study with a finished run: run `gitbench run ABLATION` first")
+        raise GitbenchError("no study of the work directory has a finished run: run `gitbench run ABLATION` first")
     return sorted(rows, key=lambda row: (row.ablation, row.profile, row.data))
 
 
@@ -117,7 +129,7 @@ def rows_of_results(folder: str | Path, out: str | Path | None = None) -> list[B
 def write_board(rows: Sequence[BoardRow], out: str | Path) -> list[Path]:
     """Write board.{html,md,csv,svg,pdf,png} into `out` and return their paths. The same rows give the same bytes."""
     out = Path(out)
-    write_text(out / "board.md", markdown_text(rows))
+    write_text(out / "board.md", render("board.md.j2", rows=rows, missing=unjudged(rows)))
     write_text(out / "board.csv", csv_text(rows))
     write_text(out / "board.html", page(rows))
     with style():
@@ -127,126 +139,42 @@ def write_board(rows: Sequence[BoardRow], out: str | Path) -> list[Path]:
 
 def unjudged(rows: Sequence[BoardRow]) -> list[str]:
     """Return the ablations that have no row."""
-    there = {path.stem for path in resource("ablations").glob("[!_]*.py")}
-    return sorted(there - {row.ablation for row in rows})
-
-
-def found_text(verdict: Verdict) -> str:
-    """Return "CIDEr +9.9 points (+6.7 to +13.1), n = 5"."""
-    if verdict.difference is None:
-        return "no difference measured"
-    places = digits((verdict.difference, *(verdict.interval or ())))
-    text = f"{display_name(verdict.claim.metric)} {signed(verdict.difference, places)} {claim_unit(verdict.claim)}"
-    if verdict.interval is not None:
-        text += f" ({signed(verdict.interval[0], places)} to {signed(verdict.interval[1], places)})"
-    return f"{text}, n = {verdict.n}"
-
-
-def _compared(verdict: Verdict) -> str:
-    return " \N{MINUS SIGN} ".join(claim_sides(verdict.claim))
-
-
-def _quoted(verdict: Verdict) -> str:
-    claim = verdict.claim
-    return f"\u201c{claim.quote}\u201d ({claim.where}, {claim.confidence})"
-
-
-def markdown_text(rows: Sequence[BoardRow]) -> str:
-    """Return the board as a Markdown table."""
-    body = [
-        [
-            f"`{row.ablation}`<br>{pipe(row.where)}",
-            pipe(f"{row.verdict.claim.says} {_quoted(row.verdict)}"),
-            pipe(f"{_compared(row.verdict)}: {found_text(row.verdict)}"),
-            f"{symbol(row.verdict.word)} {row.verdict.word}",
-        ]
-        for row in rows
-    ]
-    head = ["ablation", "the paper", "here: difference (95 % interval), seeds", "verdict"]
-    table = [line.replace("---:", "---") for line in markdown_rows(head, body)]
-    left = [f"Not run yet: {', '.join(unjudged(rows))}.", ""] if unjudged(rows) else []
-    gone = dict.fromkeys(f"Dropped from `{row.ablation}`, {each}." for row in rows for each in row.dropped)
-    return "\n".join([*table, "", *(line for each in gone for line in (each, "")), *left, _legend(), ""])
-
-
-def _legend() -> str:
-    return "Codes of the paper's claims: " + "; ".join(f"{code}: {words}" for code, words in CONFIDENCE.items()) + "."
+    return sorted(set(ablation_names()) - {row.ablation for row in rows})
 
 
 def csv_text(rows: Sequence[BoardRow]) -> str:
     """Return the board as CSV: one line a claim, plain numbers in full precision."""
     lines = []
     for row in rows:
-        verdict = row.verdict
-        low, high = verdict.interval or (None, None)
-        lines.append(
-            {
-                "ablation": row.ablation,
-                "profile": row.profile,
-                "data": row.data,
-                "claim": verdict.claim.name,
-                "kind": verdict.claim.kind,
-                "metric": verdict.claim.metric,
-                "difference": verdict.difference,
-                "low": low,
-                "high": high,
-                "n": verdict.n,
-                "margin": verdict.margin,
-                "p": verdict.p,
-                "p_holm": verdict.p_holm,
-                "verdict": verdict.word,
-                "further_seeds": verdict.further_seeds,
-            }
-        )
-    return pd.DataFrame(lines).to_csv(index=False, lineterminator="\n")
+        verdict, (low, high) = row.verdict, row.verdict.interval or (None, None)
+        named = {"claim": verdict.claim.name, "low": low, "high": high, "verdict": verdict.word}
+        lines.append(vars(row) | vars(verdict.claim) | vars(verdict) | named)
+    return pd.DataFrame(lines, columns=list(_COLUMNS)).to_csv(index=False, lineterminator="\n")
 
 
 def page(rows: Sequence[BoardRow]) -> str:
     """Return the board as one self-contained HTML page."""
-    counts = {word: sum(row.verdict.word == word for row in rows) for word in (SUPPORTED, REFUTED, INCONCLUSIVE)}
-    counts["not judged"] = len(rows) - sum(counts.values())
-    return template("board.html.j2").render(
-        groups=_groups(rows),
-        counts={word: count for word, count in counts.items() if count},
-        tones=TONES,
-        total=len(rows),
-        missing=unjudged(rows),
-        confidence=CONFIDENCE,
-        version=gitbench.__version__,
-    )
-
-
-def _groups(rows: Sequence[BoardRow]) -> list[dict[str, Any]]:
-    """Return the rows by study, with what the page shows of each claim."""
-    groups: dict[tuple[str, str], dict[str, Any]] = {}
+    judged = (SUPPORTED, REFUTED, INCONCLUSIVE)
+    words = [row.verdict.word if row.verdict.word in judged else "not judged" for row in rows]
+    studies: dict[tuple[str, str], list[tuple[BoardRow, str]]] = {}
     for index, row in enumerate(rows):
-        verdict = row.verdict
-        study = groups.setdefault((row.ablation, row.where), {"row": row, "claims": []})
-        study["claims"].append(
-            {
-                "verdict": verdict,
-                "compared": _compared(verdict),
-                "found": found_text(verdict),
-                "tone": TONES.get(verdict.word, "open"),
-                "further": further_seeds(verdict) if verdict.word == INCONCLUSIVE else "",
-                "plot": _plot(verdict, f"claim{index}"),
-            }
-        )
-    return list(groups.values())
+        studies.setdefault((row.ablation, row.where), []).append((row, _plot(row, f"claim{index}")))
+    counts = {word: words.count(word) for word in (*judged, "not judged") if word in words}
+    return render("board.html.j2", studies=list(studies.values()), counts=counts, missing=unjudged(rows))
 
 
-def _plot(verdict: Verdict, name: str) -> str:
-    if not verdict.differences:
+def _plot(row: BoardRow, name: str) -> str:
+    if not row.verdict.differences:
         return ""
     with style():
         figure = Figure(figsize=(2.9, 0.72))
-        _evidence_axes(figure.add_axes((0.02, 0.36, 0.96, 0.62)), verdict, 7.5)
-        return embed_svg(svg_text(figure, name), name, f"{_compared(verdict)}: {found_text(verdict)}")
+        _difference_axes(figure.add_axes((0.02, 0.36, 0.96, 0.62)), row.verdict, 7.5)
+        return embedded_svg(figure, name, f"{row.compared}: {row.found}")
 
 
-def _evidence_axes(axes: Axes, verdict: Verdict, size: float) -> None:
-    """Draw one claim's evidence: seeds, mean and interval, zero, the margin as a band; the axis has few numbers."""
-    draw_evidence(axes, verdict, 0.0, (PALETTE[0], "o", "-"))
+def _difference_axes(axes: Axes, verdict: Verdict, size: float) -> None:
+    """Draw one claim's differences: seeds, mean and interval, zero, the margin as a band; the axis has few numbers."""
+    draw_difference(axes, verdict, 0.0, (PALETTE[0], "o", "-"))
     axes.axvline(0, color=INK, lw=0.8)
     axes.set_ylim(-0.34, 0.34)
     axes.set_yticks([])
@@ -258,7 +186,7 @@ def _evidence_axes(axes: Axes, verdict: Verdict, size: float) -> None:
 
 
 def board_figure(rows: Sequence[BoardRow]) -> Figure:
-    """Draw the board as one picture: the claim on the left, its evidence in the middle, the verdict on the right."""
+    """Draw the board as one picture: the claim on the left, its differences in the middle, the verdict on the right."""
     height, head, foot = 0.98, 0.5, 0.34  # inches: a row, the heading, the line below
     width, total = 1.62 * PAGE, height * len(rows) + head + foot
     figure = Figure(figsize=(width, total))
@@ -271,19 +199,19 @@ def board_figure(rows: Sequence[BoardRow]) -> Figure:
         text(x, total - 0.14, words, weight="bold", size=9)
     for index, row in enumerate(rows):
         top = total - head - index * height
-        verdict, colour = row.verdict, WORD_COLOURS[TONES.get(row.verdict.word, "open")]
+        verdict, colour = row.verdict, WORD_COLOURS[tone(row.verdict.word)]
         figure.add_artist(_rule(top / total + 0.04 / total))
         text(0.1, top - 0.05, f"{row.ablation}  ({row.where})", size=7.6, color=FAINT)
         text(0.1, top - 0.24, textwrap.fill(verdict.claim.says, 62), size=9)
-        quote = textwrap.fill(_quoted(verdict), 78)
+        quote = textwrap.fill(row.quoted, 78)
         text(0.1, top - (0.44 if len(verdict.claim.says) <= 62 else 0.6), quote, size=7.2, color=FAINT, style="italic")
-        text(4.55, top - 0.05, _compared(verdict), size=7.6, color=FAINT)
+        text(4.55, top - 0.05, row.compared, size=7.6, color=FAINT)
         if verdict.differences:
-            _evidence_axes(
+            _difference_axes(
                 figure.add_axes((4.55 / width, (top - 0.78) / total, 2.95 / width, 0.54 / total)), verdict, 7
             )
         text(7.85, top - 0.05, f"{symbol(verdict.word)} {verdict.word}", size=9.2, weight="bold", color=colour)
-        found = found_text(verdict).replace(", n = ", "\nn = ").splitlines()
+        found = row.found.replace(", n = ", "\nn = ").splitlines()
         text(7.85, top - 0.26, "\n".join(textwrap.fill(line, 40) for line in found), size=7.8)
     figure.add_artist(_rule(foot / total))
     left = f" Not run yet: {', '.join(unjudged(rows))}." if unjudged(rows) else ""

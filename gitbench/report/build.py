@@ -6,52 +6,67 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from matplotlib.figure import Figure
 
 from gitbench.errors import GitbenchError
 from gitbench.files import explain_os_errors, make_dir, read_json, write_json, write_text
-from gitbench.report import figures, latex, tables
+from gitbench.judge.verdict import Verdict
 from gitbench.report.audit import check_numbers
-from gitbench.report.html import Drawing, main_metric, page
-from gitbench.report.paper_table import beside_markdown, beside_tables
-from gitbench.report.pictures import prediction_figure
-from gitbench.report.scale import scale_figure
-from gitbench.report.style import COLUMN, PAGE, TEXT, save, style, svg_text
-from gitbench.report.view import Content, gather
+from gitbench.report.figures import curve_figure, difference_figure, prediction_figure
+from gitbench.report.html import Drawing, page
+from gitbench.report.latex import numbers_text, table_text
+from gitbench.report.samples import Pictures
+from gitbench.report.score_figures import scale_figure, score_figure
+from gitbench.report.style import COLUMN, PAGE, TEXT, embedded_svg, save, style
+from gitbench.report.templates import render
+from gitbench.report.view import View
+from gitbench.study.store import Study
 
 MANIFEST = "manifest.json"
+# name -> (width of the file in inches, what draws it, what is read out for it; the caption on the page says the rest)
+_FIGURES: dict[str, tuple[float, Callable[[View, float], Figure | None], str]] = {
+    "score": (
+        COLUMN,
+        score_figure,
+        "Plot of the score of each arm and seed; the same numbers stand in the table of results",
+    ),
+    "scale": (
+        TEXT,
+        scale_figure,
+        "Plots of scores over the amount of data, ours and the paper's; the numbers stand in the tables",
+    ),
+    "curves": (COLUMN, curve_figure, "Plots of training and validation loss of each arm over iterations"),
+    "difference": (
+        COLUMN,
+        lambda view, width: difference_figure([each for each in view.verdicts if each.differences], width),
+        "Plot of the paired differences of each claim; the same numbers stand in the tables of details",
+    ),
+}
 
 
-def write_report(
-    work_dir: str | Path,
-    ablation: str,
-    profile: str,
-    data: str,
-    out: str | Path,
-    images: Mapping[Any, np.ndarray] | None = None,
-) -> Path:
-    """Write the report of one study into the folder `out` and return that folder.
+def write_report(study: Study, verdicts: Sequence[Verdict], out: str | Path, images: Pictures | None = None) -> Path:
+    """Write the report of a study, with its claims as judged, into the folder `out` and return that folder.
 
     `images` maps image_id to (H, W, 3) uint8 (or floats in [0, 1]); None for data whose pictures may not be passed on,
     and then no file of the report holds any. The folder holds table.{csv,md,tex}, numbers.tex, runs.csv, figures as SVG,
     PDF and PNG in the width of a paper's column, verdicts.json, report.html, and manifest.json (SHA-256 of every file).
-    The same work directory gives the same bytes. An earlier report in `out` is replaced; a folder with anything else in
-    it is refused, and so is a number that no finished run stands behind (GitbenchError).
+    The same study gives the same bytes. An earlier report in `out` is replaced; a folder with anything else in it is
+    refused, and so is a number that no finished run stands behind (GitbenchError).
     """
-    content = gather(work_dir, ablation, profile, data, images)
-    check_numbers(work_dir, content.study, tables.summarise(content.frame, content.study), content.verdicts)
+    view = View.of(study, verdicts, images)
+    check_numbers(study, view.table, verdicts)
     out = Path(os.path.abspath(out))
     _refuse_foreign(out)
     make_dir(out.parent)
     with explain_os_errors(out):
         building = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
     try:
-        _write_files(content, building)
-        _write_manifest(content, building)
+        write_files(view, building)
+        write_json(building / MANIFEST, _manifest(view, building))
         with explain_os_errors(out):
             building.chmod(0o755)
             _swap(building, out)
@@ -60,76 +75,63 @@ def write_report(
     return out
 
 
-def _write_files(content: Content, folder: Path) -> None:
-    frame, study, verdicts, floors = content.frame, content.study, content.verdicts, content.floors
-    crossed = {name: found.crossed for name, found in content.evidence.items()}
-    beside = beside_markdown(beside_tables(study, frame, verdicts))
-    write_text(folder / "table.csv", tables.csv_text(frame, study))
-    write_text(
-        folder / "table.md", f"{tables.markdown_text(frame, study, verdicts, floors, content.dropped)}\n{beside}"
-    )
-    write_text(folder / "table.tex", latex.table_text(frame, study, verdicts, floors))
-    write_text(folder / "numbers.tex", latex.numbers_text(frame, study, verdicts, crossed, floors))
-    write_text(folder / "runs.csv", frame.to_csv(index=False, lineterminator="\n"))
+def write_files(view: View, folder: Path) -> None:
+    """Write every file of a report but its manifest."""
+    write_text(folder / "table.csv", view.table.to_csv(index=False, lineterminator="\n"))
+    write_text(folder / "table.md", render("table.md.j2", view=view, plan=view.plan))
+    write_text(folder / "table.tex", table_text(view))
+    write_text(folder / "numbers.tex", numbers_text(view))
+    write_text(folder / "runs.csv", view.frame.to_csv(index=False, lineterminator="\n"))
     write_json(
         folder / "verdicts.json",
         {
             "schema": 1,
-            "answer": content.answer,
-            "verdicts": [verdict.as_json() for verdict in verdicts],
-            "dropped": [{"name": each.name, "what": each.what, "when": each.when} for each in content.dropped],
+            "answer": view.answer,
+            "verdicts": [verdict.as_json() for verdict in view.verdicts],
+            "dropped": [{"name": each.name, "what": each.what, "when": each.when} for each in view.dropped],
         },
     )
-    write_text(folder / "report.html", page(content, _draw(content, folder)))
+    write_text(folder / "report.html", page(view, _draw(view, folder)))
 
 
-def _draw(content: Content, folder: Path) -> dict[str, Drawing]:
+def _draw(view: View, folder: Path) -> dict[str, Drawing]:
     """Write the figures in the width of a paper's column (or its text); return those of the page by name."""
-    metric, judged = main_metric(content), [verdict for verdict in content.verdicts if verdict.differences]
-    drawers: dict[str, tuple[float, Any]] = {
-        "score": (COLUMN, lambda width: figures.score_figure(content, metric, width)),
-        "scale": (TEXT, lambda width: scale_figure(content, metric, width)),
-        "curves": (COLUMN, lambda width: figures.curve_figure(content, width)),
-        "difference": (COLUMN, lambda width: figures.difference_figure(judged, width) if judged else None),
-    }
     drawn: dict[str, Drawing] = {}
-    for name, (narrow, draw) in drawers.items():
-        with style(narrow):
-            figure = draw(narrow)
-        if figure is not None:
+    for name, (file_width, draw, label) in _FIGURES.items():
+        made = {}
+        for width in (file_width, PAGE, COLUMN):
+            with style(width):
+                made[width] = draw(view, width)
+        figure, wide, narrow = made[file_width], made[PAGE], made[COLUMN]
+        if figure is not None and wide is not None and narrow is not None:
             save(figure, folder, name)
-            with style(PAGE):
-                wide = svg_text(draw(PAGE), name)
-            with style(COLUMN):
-                drawn[name] = Drawing(wide=wide, narrow=svg_text(draw(COLUMN), f"{name} narrow"))
+            drawn[name] = Drawing(
+                wide=embedded_svg(wide, name, label), narrow=embedded_svg(narrow, f"{name}-narrow", label)
+            )
     if "scale" in drawn:  # its first panel is the same figure
         del drawn["score"]
-    pictured = [sample for sample in content.samples if sample.image is not None]
+    pictured = [sample for sample in view.samples if sample.image is not None]
     if pictured:
         with style():
             save(prediction_figure(pictured), folder, "predictions")
     return drawn
 
 
-def _write_manifest(content: Content, folder: Path) -> None:
-    study = content.study
-    hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
-    write_json(
-        folder / MANIFEST,
-        {
-            "schema": 1,
-            "ablation": study.ablation,
-            "profile": study.profile,
-            "data": study.data,
-            "data_fingerprint": study.data_fingerprint,
-            "command": study.command,
-            "title": study.title,
-            "environment": {name: list(values) for name, values in content.provenance.items()},
-            "runs": [run.run_key for run in content.finished],
-            "missing_runs": [run.run_key for run in content.missing],
-            "files": hashes,
-        },
-    )
+def _manifest(view: View, folder: Path) -> dict[str, Any]:
+    plan = view.plan
+    return {
+        "schema": 1,
+        "ablation": plan.ablation,
+        "profile": plan.profile,
+        "data": plan.data,
+        "data_fingerprint": plan.data_fingerprint,
+        "command": plan.command,
+        "title": plan.title,
+        "environment": {name: list(values) for name, values in view.provenance.items()},
+        "runs": [run.run_key for run in view.study.finished],
+        "missing_runs": [run.run_key for run in view.study.missing],
+        "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())},
+    }
 
 
 def _refuse_foreign(out: Path) -> None:

@@ -1,16 +1,19 @@
 """What stands between these runs and the paper: its recipe beside the one that was run, row by row.
 
-The left column is computed from the specs of the finished runs, the right one from `reports/paper/recipe.csv`
-(Table 11, p. 6 and the released code), each with its confidence code.
+One column is computed from the specs of the finished runs, the other comes from `reports/paper/recipe.csv` (Table 11,
+p. 6 and the released code), each value with its confidence code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from gitbench.report.paper import paper_value
+
+Spec = Mapping[str, Any]  # a RunSpec as JSON, as a record holds it
+_STARTS = {"random": "random values", "contrastive": "contrastive pre-training", "file": "weights of a file"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,107 +26,71 @@ class Deviation:
     confidence: str
 
 
-def deviations(specs: Iterable[Mapping[str, Any]], train_images: int | None = None) -> list[Deviation]:
-    """Compare the canonical specs of a study's runs with the recipe of GIT_B.
-
-    A value that differs between arms is listed with all its values. `train_images` is the number of training images
-    where the spec takes the whole split. Parts a spec does not carry are left out.
-    """
-    specs = [{**spec, "encoder_init": {**spec.get("encoder_init", {}), **_start(spec)}} for spec in specs]
-    specs = sorted(specs, key=lambda spec: bool(spec.get("vision", {}).get("blind")))  # the floor last
-
-    def here(form: str, *paths: str) -> str | None:
-        """Format the values at dotted `paths`; None when a spec lacks one."""
-        try:
-            found = [form.format(*(_at(spec, path) for path in paths)) for spec in specs]
-        except (KeyError, TypeError, ValueError):
-            return None
-        return ", ".join(dict.fromkeys(found)) or None
-
-    amount = here("{}", "data.train_images")
-    if amount == "None":
-        amount = str(train_images) if train_images else "the whole training split"
-    rows = [
-        (
-            "image encoder",
-            here(
-                "ViT, {} layers x {}, patch {}, from {}",
-                "encoder.layers",
-                "encoder.width",
-                "encoder.patch",
-                "encoder_init.source",
-            ),
-            "table11-git_b-image_encoder",
-        ),
-        ("image size", here("{} px", "data.image_size"), "table11-git_b-image_size"),
-        ("decoder layers", here("{}", "decoder.layers"), "recipe-decoder_layers"),
-        ("decoder hidden size", here("{}", "decoder.width"), "recipe-decoder_hidden_size"),
-        ("decoder attention", here("{}-attention", "decoder.attention"), "recipe-decoder_attention"),
-        ("decoder start", _listed(map(_decoder_start, specs)), "recipe-decoder_start"),
-        ("training images", amount, "table11-git_b-images"),
-        ("passes over the data", _epochs(specs, train_images), "table11-git_b-epochs"),
-        ("learning rate, encoder", here("{:g}", "train.lr_encoder"), "recipe-learning_rate_encoder"),
-        ("learning rate, decoder", here("{:g}", "train.lr_decoder"), "recipe-learning_rate_decoder"),
-        ("label smoothing", here("{:g}", "train.label_smoothing"), "recipe-label_smoothing"),
-        ("dropout", here("{:g}", "decoder.dropout"), "recipe-dropout"),
-        ("vocabulary", _listed(map(_vocabulary, specs)), "recipe-vocabulary"),
-        ("beam size", here("{}", "evaluate.beam_size"), "recipe-beam_size"),
-        ("length penalty", here("{:g}", "evaluate.length_penalty"), "recipe-length_penalty"),
-    ]
-    return [_row(what, value, identity) for what, value, identity in rows if value is not None]
+def _encoder(spec: Spec) -> str:
+    shape = "ViT, {layers} layers x {width}, patch {patch}".format(**spec["variants"]["encoder"])
+    return f"{shape}, from {_STARTS[spec['variants']['encoder_init']['source']]}"
 
 
-def _start(spec: Mapping[str, Any]) -> dict[str, str]:
-    """Say in words where an encoder's first values come from; a spec is silent where they are random."""
-    words = {"random": "random values", "contrastive": "contrastive pre-training", "file": "weights of a file"}
-    return {"source": words[spec.get("encoder_init", {}).get("source", "random")]}
-
-
-def _decoder_start(spec: Mapping[str, Any]) -> str:
+def _decoder_start(spec: Spec) -> str:
     """Say in words where a decoder's first values come from, and how much of a BERT that is."""
-    start = spec.get("decoder_init", {})
-    if start.get("source", "random") == "random":
+    start, text = spec["variants"]["decoder_init"], spec["text"]
+    if start["source"] == "random":
         return "random values"
-    words, kept = start["vocab_size"], spec["text"]
-    rows = f"{kept['vocab_size']:,} of {words:,}" if kept.get("subset") else f"all {words:,}"
+    words = start["vocab_size"]
+    rows = f"{text['vocab_size']:,} of {words:,}" if text["subset"] else f"all {words:,}"
     bias = "its head bias" if start["head_bias"] else "no head bias in this checkpoint"
-    return f"BERT weights: first {spec['decoder']['layers']} of {start['layers']} layers, {rows} word rows, {bias}"
+    layers = f"first {spec['variants']['decoder']['layers']} of {start['layers']} layers"
+    return f"BERT weights: {layers}, {rows} word rows, {bias}"
 
 
-def _vocabulary(spec: Mapping[str, Any]) -> str | None:
-    text = spec.get("text", {})
-    if not {"tokenizer", "vocab_size"} <= set(text):
-        return None
-    if text.get("subset"):
+def _amount(spec: Spec) -> str:
+    images = spec["data"]["train_images"]
+    return "the whole training split" if images is None else str(images)
+
+
+def _passes(spec: Spec) -> str | None:
+    images = spec["data"]["train_images"]
+    return None if images is None else f"{spec['train']['iterations'] * spec['train']['batch_images'] / images:.3g}"
+
+
+def _vocabulary(spec: Spec) -> str:
+    text = spec["text"]
+    if text["subset"]:
         return f"BERT's, cut down to the {text['vocab_size']} tokens that the training captions use"
     return f"{text['tokenizer']}, at most {text['vocab_size']} tokens"
 
 
-def _listed(found: Iterable[str | None]) -> str | None:
-    """List distinct values in order; None where one is missing."""
-    values = list(dict.fromkeys(found))
-    return None if None in values or not values else "; ".join(map(str, values))
+# (what, its value in a spec: a format or a function, the id of the paper's value)
+_ROWS: tuple[tuple[str, str | Callable[[Spec], str | None], str], ...] = (
+    ("image encoder", _encoder, "table11-git_b-image_encoder"),
+    ("image size", "{data[image_size]} px", "table11-git_b-image_size"),
+    ("decoder layers", "{variants[decoder][layers]}", "recipe-decoder_layers"),
+    ("decoder hidden size", "{variants[decoder][width]}", "recipe-decoder_hidden_size"),
+    ("decoder attention", "{variants[decoder][attention]}-attention", "recipe-decoder_attention"),
+    ("decoder start", _decoder_start, "recipe-decoder_start"),
+    ("training images", _amount, "table11-git_b-images"),
+    ("passes over the data", _passes, "table11-git_b-epochs"),
+    ("learning rate, encoder", "{train[lr_encoder]:g}", "recipe-learning_rate_encoder"),
+    ("learning rate, decoder", "{train[lr_decoder]:g}", "recipe-learning_rate_decoder"),
+    ("label smoothing", "{train[label_smoothing]:g}", "recipe-label_smoothing"),
+    ("dropout", "{variants[decoder][dropout]:g}", "recipe-dropout"),
+    ("vocabulary", _vocabulary, "recipe-vocabulary"),
+    ("beam size", "{evaluate[beam_size]}", "recipe-beam_size"),
+    ("length penalty", "{evaluate[length_penalty]:g}", "recipe-length_penalty"),
+)
 
 
-def _row(what: str, here: str, identity: str) -> Deviation:
-    value = paper_value(identity)
-    unit = f" {value['unit']}" if value["unit"] == "tokens" else " px" if value["unit"] == "pixels" else ""
-    return Deviation(what=what, here=here, paper=f"{value['value']}{unit}", confidence=value["confidence"])
+def deviations(specs: Iterable[Spec]) -> tuple[Deviation, ...]:
+    """Compare the specs of a study's runs with the recipe of GIT_B; a value that differs between arms is listed with all.
 
-
-def _epochs(specs: Iterable[Mapping[str, Any]], train_images: int | None) -> str | None:
+    A row that some run has no value for is left out (passes over a split that is taken whole).
+    """
+    ordered = sorted(specs, key=lambda spec: bool(spec["variants"]["vision"]["blind"]))  # the floor last
     found = []
-    for spec in specs:
-        try:
-            images = spec["data"]["train_images"] or train_images
-            found.append(f"{spec['train']['iterations'] * spec['train']['batch_images'] / images:.3g}")
-        except (KeyError, TypeError):
-            return None
-    return ", ".join(dict.fromkeys(found)) or None
-
-
-def _at(spec: Mapping[str, Any], path: str) -> Any:
-    value: Any = spec
-    for part in path.split("."):
-        value = value[part]
-    return value
+    for what, form, identity in _ROWS:
+        values = list(dict.fromkeys(form.format(**spec) if isinstance(form, str) else form(spec) for spec in ordered))
+        if values and None not in values:
+            here, paper = "; ".join(map(str, values)), paper_value(identity)
+            theirs = paper["value"] + {"tokens": " tokens", "pixels": " px"}.get(paper["unit"], "")
+            found.append(Deviation(what=what, here=here, paper=theirs, confidence=paper["confidence"]))
+    return tuple(found)

@@ -7,28 +7,25 @@ its `runs.csv` and manifest, whose hashes are checked.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from gitbench.errors import GitbenchError, unknown_name
-from gitbench.judge.claims import judge_claim
-from gitbench.judge.intervals import t_interval
-from gitbench.judge.noise import load_noise_floor
+from gitbench.judge.statistics import t_interval
+from gitbench.judge.verdict import Verdict
 from gitbench.judge.words import verdict_sentence
-from gitbench.metrics.aggregate import BLEUS, CORPUS_METRICS, LOSS, from_totals, statistics
-from gitbench.report.audit import Replicate, differences_of, replicates_of
+from gitbench.metrics.aggregate import BLEUS, CORPUS_METRICS, LOSS, aggregate
+from gitbench.report.audit import differences_of, values_behind
 from gitbench.report.results import Result
-from gitbench.report.verdict_details import evidence_lines, gather_evidence
+from gitbench.report.verdict_details import verdict_details
+from gitbench.report.view import provenance_of
 from gitbench.scores import COSTS, digits, unit
-from gitbench.spec import Claim
-from gitbench.study.interim import looks_of
-from gitbench.study.records import Study, build_frame, load_per_image, load_provenance, load_study, load_yardstick
+from gitbench.study.store import Study
 
-_FACTS = ("git_revision", "git_dirty", "python", "platform", "cpu", "gpus", "machine", "device", "driver")
+# What runs say of where they ran, beside revision and packages; "command" and "claims_lock" are the run's own.
+_FACTS = ("git_revision", "python", "platform", "cpu", "gpus", "machine", "device", "driver", "command", "claims_lock")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,107 +47,80 @@ def parse_target(text: str) -> Target:
     return Target(ablation=parts[0], name=parts[1], metric=parts[2] if len(parts) == 3 else None)
 
 
-def explain_runs(work_dir: str | Path, target: Target, profile: str, data: str) -> str:
-    """Return the whole walk as text, from a work directory.
+def explain_study(study: Study, verdicts: Sequence[Verdict], target: Target) -> str:
+    """Return the whole walk as text, from a study and its verdicts.
 
-    Errors: GitbenchError for a study, arm, claim or metric that is not there, or a number that no run stands behind.
+    Errors: GitbenchError for an arm, claim or metric that is not there, or a number that no run stands behind.
     """
-    study = load_study(work_dir, target.ablation, profile, data)
+    plan = study.plan
+    lines, rows = _walk(study.frame, verdicts, target, f"on {plan.data}, {plan.profile} profile")
     if target.metric is None:
-        return "\n".join(_claim_walk(work_dir, study, _claim(study.claims, target.name)))
-    if target.name == "ceiling":
-        return "\n".join(_ceiling_walk(work_dir, study, target.metric))
-    behind = replicates_of(work_dir, study, target.name, target.metric)
-    if not behind:
-        known = sorted(set(build_frame(work_dir, [study]).query("arm == @target.name")["metric"]))
-        if known and target.metric not in known:
-            raise unknown_name("metric", target.metric, known)
-        raise GitbenchError(
-            f"no finished run stands behind {target.ablation}:{target.name}:{target.metric}: run `{study.command}`"
-        )
-    return "\n".join(_number_walk(work_dir, study, target, behind))
-
-
-def _number_walk(work_dir: str | Path, study: Study, target: Target, behind: Sequence[Replicate]) -> Iterator[str]:
-    metric = str(target.metric)
-    yield f"{target.ablation}:{target.name}:{metric} on {study.data}, {study.profile} profile"
-    yield f"  arm          {study.arm(target.name).label}"
-    yield f"  printed      {mean_text([each.value for each in behind], metric)}"
-    yield f"  of one run   {aggregation(metric)}"
-    for signature in dict.fromkeys(each.signature for each in behind if each.signature):
-        yield f"  signature    {signature}"
-    yield "  replicates"
-    for each in behind:
-        mark = "  (changed by --cfg-options)" if each.overridden else ""
-        yield f"    {each.replicate:>3}  {each.value:<12.6g} {Path(work_dir) / 'runs' / each.run_key}{mark}"
-        if (again := _from_images(work_dir, each.run_key, metric)) is not None:
-            yield f"         {again[0]:<12.6g} again, from {again[1]} rows of its per_image.parquet"
-    yield from _environment(work_dir, study, [each.run_key for each in behind])
-
-
-def _claim_walk(work_dir: str | Path, study: Study, claim: Claim) -> Iterator[str]:
-    frame = build_frame(work_dir, [study])
-    kind = (load_yardstick(work_dir, study) or {}).get("kind")
-    verdict = judge_claim(study, claim, frame, kind, looks=looks_of(work_dir, study))
-    floors = load_noise_floor(work_dir, study.profile, study.data)
-    values = differences_of(work_dir, study, claim)
-    yield f"{study.ablation}:{claim.name} on {study.data}, {study.profile} profile: {verdict.word}"
-    yield f'  the paper    "{claim.quote}" ({claim.where}, {claim.confidence})'
-    yield f"  judged       {verdict_sentence(verdict)}"
-    for what, found in evidence_lines(verdict, gather_evidence(study, work_dir, [verdict], floors)[claim.name]):
-        yield f"  {what + ':':<30}{found}"
-    keys = {(run.arm, run.replicate): run.run_key for run in study.runs}
-    yield f"  paired differences in {claim.metric}"
-    for replicate, value in values.items():
-        runs = ", ".join(f"{arm} {keys[arm, replicate]}" for arm in claim.arms)
-        yield f"    {replicate:>3}  {value:<+12.6g} {runs}"
-    yield from _environment(work_dir, study, [keys[arm, replicate] for replicate in values for arm in claim.arms])
-
-
-def _ceiling_walk(work_dir: str | Path, study: Study, metric: str) -> Iterator[str]:
-    found = load_yardstick(work_dir, study)
-    if found is None or metric not in found["ceiling"]:
-        raise GitbenchError(f"no yardstick stands behind {study.ablation}:ceiling:{metric}: run `{study.command}`")
-    yield f"{study.ablation}:ceiling:{metric} on {study.data}, {study.profile} profile"
-    yield f"  value        {found['ceiling'][metric]['value']:.6g} {unit(metric)}, kind {found.get('kind')}"
-    yield f"  signature    {found['ceiling'][metric].get('signature')}"
-    yield f"  file         {Path(work_dir) / 'yardsticks' / f'{study.yardstick_key}.json'}"
+        details = verdict_details(study, [_verdict(verdicts, target.name)])[0]
+        lines += [f"  {what + ':':<30} {found}" for what, found in details.lines]
+    lines.append("  runs")
+    for row in rows.itertuples():
+        if row.role == "ceiling":
+            lines.append(f"         {row.value:<12.6g} {study.yardstick_path} ({study.yardstick.kind})")
+            continue
+        mark = "  (changed by --cfg-options)" * row.overridden
+        lines.append(f"    {row.replicate:>3}  {row.value:<12.6g} {row.arm:<12} {study.folder(row.run_key).path}{mark}")
+        if (again := _from_images(study, row.run_key, row.metric)) is not None:
+            lines.append(f"         {again[0]:<12.6g} again, from {again[1]} rows of its per-image scores")
+    lines += [f"  command      {plan.command}", f"  data         {plan.data}, fingerprint {plan.data_fingerprint}"]
+    facts = provenance_of(study, rows["run_key"].dropna().tolist(), _FACTS).items()
+    return "\n".join([*lines, *(f"  {name:<20} {', '.join(values)}" for name, values in facts)])
 
 
 def explain_result(result: Result, target: Target) -> str:
     """Return the walk as far as a committed report goes: its rows, run keys, command and environment."""
-    manifest, frame = result.manifest, result.frame
     where = f"on {result.data}, {result.profile} profile, from {result.folder}"
-    lines = []
-    if target.metric is None:
-        verdict = next((each for each in result.verdicts if each.claim.name == target.name), None)
-        if verdict is None:
-            raise unknown_name("claim", target.name, (each.claim.name for each in result.verdicts))
-        lines += [
-            f"{target.ablation}:{target.name} {where}: {verdict.word}",
-            f"  judged       {verdict_sentence(verdict)}",
-        ]
-        rows = frame[frame["arm"].isin(verdict.claim.arms) & (frame["metric"] == verdict.claim.metric)]
-    else:
-        rows = frame[(frame["arm"] == target.name) & (frame["metric"] == target.metric)]
-        if rows.empty:
-            kind, wanted = ("metric", target.metric) if target.name in set(frame["arm"]) else ("arm", target.name)
-            known = frame[frame["arm"] == target.name]["metric"] if kind == "metric" else frame["arm"]
-            raise unknown_name(kind, wanted, set(known))
-        lines += [f"{target.ablation}:{target.name}:{target.metric} {where}"]
-        if not rows["run_key"].isna().all():
-            lines += [f"  printed      {mean_text(rows['value'].tolist(), target.metric)}"]
-            lines += [f"  of one run   {aggregation(target.metric)}"]
-    lines += [f"  signature    {each}" for each in rows["signature"].dropna().unique()] + ["  replicates (runs.csv)"]
+    lines, rows = _walk(result.frame, result.verdicts, target, where)
+    lines.append("  runs (runs.csv)")
     for row in rows.itertuples():
         number = "" if pd.isna(row.replicate) else int(row.replicate)
         lines.append(f"    {number:>3}  {row.value:<12.6g} {row.arm:<12} {'' if pd.isna(row.run_key) else row.run_key}")
-    lines += [f"  command      {manifest['command']}", f"  data         fingerprint {manifest['data_fingerprint']}"]
-    for name, values in (manifest.get("environment") or {}).items():
-        if name != "data_fingerprint":
-            lines.append(f"  {name:<20} {', '.join(values)}")
-    lines.append("  the run folders are not part of the repository: run the command, or pass --work-dir")
-    return "\n".join(lines)
+    lines += [f"  command      {result.manifest['command']}"]
+    lines += [f"  data         fingerprint {result.manifest['data_fingerprint']}"]
+    facts = (result.manifest.get("environment") or {}).items()
+    lines += [f"  {name:<20} {', '.join(values)}" for name, values in facts if name != "data_fingerprint"]
+    return "\n".join([*lines, "  the run folders are not part of the repository: run the command, or pass --work-dir"])
+
+
+def _walk(
+    frame: pd.DataFrame, verdicts: Sequence[Verdict], target: Target, where: str
+) -> tuple[list[str], pd.DataFrame]:
+    """Return what a study and a committed report have in common: what is printed and why, and the rows behind it."""
+    if target.metric is None:
+        verdict = _verdict(verdicts, target.name)
+        claim = verdict.claim
+        rows = pd.concat([values_behind(frame, arm, claim.metric) for arm in claim.arms])
+        lines = [
+            f"{target.ablation}:{target.name} {where}: {verdict.word}",
+            f'  the paper    "{claim.quote}" ({claim.where}, {claim.confidence})',
+            f"  judged       {verdict_sentence(verdict)}",
+            f"  paired differences in {claim.metric}",
+            *(f"    {replicate:>3}  {value:+.6g}" for replicate, value in differences_of(frame, claim).items()),
+        ]
+        return lines, rows
+    rows = values_behind(frame, target.name, target.metric)
+    if rows.empty:
+        known = frame.loc[frame["arm"] == target.name, "metric"]
+        if known.empty:
+            raise unknown_name("arm with a finished run", target.name, set(frame["arm"]))
+        raise unknown_name("metric", target.metric, set(known))
+    lines = [f"{target.ablation}:{target.name}:{target.metric} {where}"]
+    if target.name != "ceiling":
+        lines += [f"  arm          {rows['label'].iloc[0]}"]
+        lines += [f"  printed      {mean_text(rows['value'].tolist(), target.metric)}"]
+        lines += [f"  of one run   {aggregation(target.metric)}"]
+    return [*lines, *(f"  signature    {each}" for each in rows["signature"].dropna().unique())], rows
+
+
+def _verdict(verdicts: Sequence[Verdict], name: str) -> Verdict:
+    found = next((verdict for verdict in verdicts if verdict.claim.name == name), None)
+    if found is None:
+        raise unknown_name("claim", name, (verdict.claim.name for verdict in verdicts))
+    return found
 
 
 def mean_text(values: Sequence[float], metric: str) -> str:
@@ -177,37 +147,12 @@ def aggregation(metric: str) -> str:
     return f"mean over the test images of column {metric}, undefined ones left out"
 
 
-def _from_images(work_dir: str | Path, run_key: str, metric: str) -> tuple[float, int] | None:
+def _from_images(study: Study, run_key: str, metric: str) -> tuple[float, int] | None:
     """Put one run's score together again; None where the run stores nothing per image for this metric."""
     if metric in COSTS:
         return None
-    table = load_per_image(work_dir, run_key)
+    table = study.per_image(run_key)
     try:
-        parts = statistics(table, metric)
+        return aggregate(table, metric), len(table)
     except GitbenchError:
         return None
-    return from_totals(parts.sum(axis=0), metric), len(table)
-
-
-def _environment(work_dir: str | Path, study: Study, keys: Sequence[str]) -> Iterator[str]:
-    """Yield the command, and the distinct values of everything that the runs say about revision, packages and machine."""
-    found: dict[str, dict[str, None]] = {}
-    for key in keys:
-        values = load_provenance(work_dir, key)
-        facts: dict[str, Any] = {name: values.get(name) for name in _FACTS}
-        facts |= {"run command": values.get("command"), "claims lock": values.get("claims_lock")}
-        facts |= {f"package {name}": version for name, version in sorted((values.get("packages") or {}).items())}
-        for name, value in facts.items():
-            if value not in (None, "", []):
-                found.setdefault(name, {})[str(value)] = None
-    yield f"  command      {study.command}"
-    yield f"  data         {study.data}, fingerprint {study.data_fingerprint}"
-    for name, texts in found.items():
-        yield f"  {name:<20} {', '.join(texts)}"
-
-
-def _claim(claims: Sequence[Claim], name: str) -> Claim:
-    found = next((claim for claim in claims if claim.name == name), None)
-    if found is None:
-        raise unknown_name("claim", name, (claim.name for claim in claims))
-    return found

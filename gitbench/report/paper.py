@@ -7,6 +7,9 @@ Where a table of the paper could not be obtained, only its claim is encoded (`nu
 
 from __future__ import annotations
 
+import functools
+from pathlib import Path
+
 import pandas as pd
 
 from gitbench.errors import GitbenchError
@@ -18,23 +21,13 @@ CONFIDENCE = {
     "D": "read off a figure of the paper, with the stated error",
     "H": "second-hand: reported by another paper, leaderboard or reader",
 }
-
 VALUE_COLUMNS = (
-    "id",
-    "table",
-    "model",
-    "benchmark",
-    "split",
-    "metric",
-    "value",
-    "unit",
-    "error",
-    "source",
-    "page",
-    "confidence",
-    "note",
+    *("id", "table", "model", "benchmark", "split", "metric", "value", "unit", "error"),
+    *("source", "page", "confidence", "note"),
 )
 CLAIM_COLUMNS = ("id", "ablation", "claim", "quote", "table", "page", "source", "confidence", "numbers", "note")
+_MODEL = r"(?P<size>\w+) \((?P<amount>[\d.]+)(?P<unit>[MB]) images\)"  # a model of Figure 4
+_UNITS = {"M": 1e6, "B": 1e9}
 
 
 def paper_rows(
@@ -44,8 +37,7 @@ def paper_rows(
 
     `value` stays text ("10M" and "1e-5" are values too); `error` is in the unit of the value, empty when unknown.
     """
-    files = [path for path in sorted(resource("reports/paper").glob("*.csv")) if path.name != "claims.csv"]
-    rows = pd.concat([_read(path.name, VALUE_COLUMNS) for path in files], ignore_index=True)
+    rows = _values()
     for column, wanted in {"table": table, "model": model, "benchmark": benchmark, "metric": metric}.items():
         if wanted is not None:
             rows = rows[rows[column] == wanted]
@@ -54,28 +46,56 @@ def paper_rows(
 
 def paper_claims(ablation: str | None = None) -> pd.DataFrame:
     """Return the paper's claims in words (`CLAIM_COLUMNS`), all of them or those of one ablation."""
-    rows = _read("claims.csv", CLAIM_COLUMNS)
+    rows = read_rows(resource("reports/paper") / "claims.csv", CLAIM_COLUMNS)
     return rows if ablation is None else rows[rows["ablation"] == ablation].reset_index(drop=True)
 
 
 def paper_value(identity: str) -> pd.Series:
     """Return the one value whose id is `identity`; raises GitbenchError for an unknown id."""
-    rows = paper_rows()
-    found = rows[rows["id"] == identity]
+    found = _values()[_values()["id"] == identity]
     if len(found) != 1:
         raise GitbenchError(f"reports/paper has no single value '{identity}': add the row, or correct the id")
     return found.iloc[0]
 
 
-def _read(name: str, columns: tuple[str, ...]) -> pd.DataFrame:
-    path = resource("reports/paper") / name
+def figure_4() -> pd.DataFrame:
+    """Return the paper's Figure 4: size, amount, images, benchmark, metric, value, error (numbers), unit, in its order."""
+    rows = paper_rows(table="Figure 4")
+    model = rows["model"].str.extract(_MODEL)
+    return pd.DataFrame(
+        {
+            "size": model["size"],
+            "amount": model["amount"] + model["unit"],
+            "images": model["amount"].astype(float) * model["unit"].map(_UNITS),
+            "benchmark": rows["benchmark"],
+            "metric": rows["metric"],
+            "value": rows["value"].astype(float),
+            "error": rows["error"].astype(float),
+            "unit": rows["unit"],
+        }
+    )
+
+
+def has_figure_4(ablation: str) -> bool:
+    """Tell whether the paper's numbers for an ablation are those of its Figure 4."""
+    return "figure_4" in set(paper_claims(ablation)["numbers"])
+
+
+@functools.cache
+def _values() -> pd.DataFrame:
+    files = [path for path in sorted(resource("reports/paper").glob("*.csv")) if path.name != "claims.csv"]
+    return pd.concat([read_rows(path, VALUE_COLUMNS) for path in files], ignore_index=True)
+
+
+def read_rows(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    """Read a CSV file as text. Errors: GitbenchError for other columns, or a row without source or confidence code."""
     rows = pd.read_csv(path, dtype=str, keep_default_na=False)
     if tuple(rows.columns) != columns:
-        raise GitbenchError(f"reports/paper/{name} must have the columns {','.join(columns)}: mend its header")
+        raise GitbenchError(f"reports/paper/{path.name} must have the columns {','.join(columns)}: mend its header")
     for line, row in enumerate(rows.itertuples(), start=2):
         if row.confidence not in CONFIDENCE or not row.source:
-            codes = ", ".join(CONFIDENCE)
             raise GitbenchError(
-                f"reports/paper/{name} line {line} needs a source and a confidence code of {codes}: mend it"
+                f"reports/paper/{path.name} line {line} needs a source and a confidence code of "
+                f"{', '.join(CONFIDENCE)}: mend it"
             )
     return rows

@@ -7,7 +7,6 @@ from the rows of its own `runs.csv`. So a number that was edited by hand never r
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -17,10 +16,10 @@ import pandas as pd
 
 from gitbench.errors import GitbenchError
 from gitbench.files import read_json
-from gitbench.judge.claims import Verdict
-from gitbench.judge.sample import sample
+from gitbench.judge.verdict import Verdict
+from gitbench.report.audit import check_verdict
 from gitbench.spec import Claim
-from gitbench.study.records import COLUMNS
+from gitbench.study.frame import COLUMNS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +38,12 @@ class Result:
 
 def load_results(folder: str | Path) -> list[Result]:
     """Load every report under `folder` (`<ablation>/<report>/manifest.json`), sorted by ablation, profile and data."""
-    found = [load_result(path.parent) for path in sorted(Path(folder).glob("*/*/manifest.json")) if _has_verdicts(path)]
+    # a noise floor's report has a manifest too, and no verdicts
+    paths = [
+        path for path in sorted(Path(folder).glob("*/*/verdicts.json")) if (path.parent / "manifest.json").is_file()
+    ]
+    found = [load_result(path.parent) for path in paths]
     return sorted(found, key=lambda result: (result.ablation, result.profile, result.data))
-
-
-def _has_verdicts(manifest: Path) -> bool:
-    """Tell a study's report from another that has a manifest (a noise floor)."""
-    return (manifest.parent / "verdicts.json").is_file()
 
 
 def find_result(folder: str | Path, ablation: str, profile: str, data: str) -> Result:
@@ -92,46 +90,20 @@ def load_result(folder: Path) -> Result:
     except (KeyError, TypeError, ValueError, AttributeError, OSError):
         raise GitbenchError(f"{folder} is no whole report: {fix}") from None
     for verdict in verdicts:
-        _check(result, verdict)
+        check_verdict(f"{folder}: {result.ablation}", verdict, result.frame, manifest["runs"])
     return result
 
 
 def verdict_from_json(values: Mapping[str, Any]) -> Verdict:
-    """Return a verdict from `Verdict.as_json`; fields that an older report lacks keep their defaults."""
-    claim = {each.name: values["claim"][each.name] for each in fields(Claim) if each.name in values["claim"]}
-    own = {each.name: values[each.name] for each in fields(Verdict) if each.name in values and each.name != "claim"}
-    claim, own = _tuples(claim), _tuples(own)
-    return Verdict(claim=Claim(**claim), **own)
+    """Return a verdict from `Verdict.as_json`. What an older report lacks keeps its default, what is unknown is dropped."""
+    claim = Claim(**_known(Claim, values["claim"]))
+    return Verdict(**{**_known(Verdict, values), "claim": claim})
 
 
-def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values with lists as tuples, nested ones too."""
-    return {
-        name: tuple(tuple(each) if isinstance(each, list) else each for each in value)
-        if isinstance(value, list)
-        else value
-        for name, value in values.items()
-    }
+def _known(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that are fields of `kind`, with lists as tuples, nested ones too."""
+    return {each.name: _as_tuple(values[each.name]) for each in fields(kind) if each.name in values}
 
 
-def _check(result: Result, verdict: Verdict) -> None:
-    """Refuse a difference that does not follow from the report's own runs."""
-    if verdict.difference is None:
-        return
-    claim, name = verdict.claim, f"{result.ablation}:{verdict.claim.name} in {result.folder}"
-    rows = result.frame[(result.frame["metric"] == claim.metric) & ~result.frame["overridden"]]
-    known = set(result.manifest["runs"])
-    values = {arm: _by_replicate(rows[rows["arm"] == arm]) for arm in claim.arms}
-    for arm in claim.arms:
-        if values[arm].empty or not set(rows[rows["arm"] == arm]["run_key"]) <= known:
-            raise GitbenchError(f"{name} has no runs behind its arm '{arm}': rebuild it with `gitbench report`")
-    ceilings = rows.loc[rows["role"] == "ceiling", "value"]
-    ceiling = float(ceilings.iloc[0]) if len(ceilings) else None
-    pair = sample(claim, values, _by_replicate(rows[rows["role"] == "floor"]), ceiling)
-    found = math.nan if pair is None else pair.interval.mean
-    if pair is None or len(pair.replicates) != verdict.n or not math.isclose(found, verdict.difference, rel_tol=1e-6):
-        raise GitbenchError(f"{name} says {verdict.difference:.6g} but its runs.csv gives {found:.6g}: rebuild it")
-
-
-def _by_replicate(rows: pd.DataFrame) -> pd.Series:
-    return pd.Series(rows["value"].to_numpy(dtype=float), index=[int(each) for each in rows["replicate"]])
+def _as_tuple(value: Any) -> Any:
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value

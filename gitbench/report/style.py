@@ -8,7 +8,9 @@ and its own line style too, and stays itself on a grey printer. Text is kept as 
 
 from __future__ import annotations
 
+import html
 import io
+import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -102,9 +104,26 @@ def save(figure: Figure, folder: Path, name: str) -> list[str]:
     return written
 
 
-def svg_text(figure: Figure, salt: str) -> str:
-    """Return a figure as SVG for embedding; `salt` keeps the ids of two figures on one page apart."""
+def embedded_svg(figure: Figure, name: str, label: str) -> str:
+    """Return a figure as SVG for a page; `name` keeps its ids apart from those of others, `label` is read out for it."""
     buffer = io.StringIO()
-    with matplotlib.rc_context(STYLE | {"svg.hashsalt": f"gitbench {salt}", "savefig.transparent": True}):
+    with matplotlib.rc_context(STYLE | {"svg.hashsalt": f"gitbench {name}", "savefig.transparent": True}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
+    return for_page(buffer.getvalue(), name, label)
+
+
+def for_page(svg: str, name: str, label: str) -> str:
+    """Return matplotlib's SVG without prologue and metadata, its ids made unique, the page's colours as CSS variables.
+
+    So the same drawing reads on light paper and in dark mode. `label` stands in for the loose words of its axes.
+    """
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    for _ in ("width", "height"):
+        svg = re.sub(r'(<svg[^>]*?) (?:width|height)="[^"]*"', r"\1", svg, count=1)
+    svg = svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(label)}"', 1)
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    svg = svg.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
+    colours = {INK: "--ink", FAINT: "--faint", RULE: "--rule"} | {colour: f"--c{i}" for i, colour in enumerate(PALETTE)}
+    for colour, variable in colours.items():
+        svg = svg.replace(colour, f"var({variable})")
+    return svg

@@ -1,4 +1,4 @@
-"""The evidence for one claim, line by line: every interval, p-value and yardstick that its verdict stands on, in words.
+"""The details of one verdict, line by line: every interval, p-value and yardstick that it stands on, in words.
 
 The t interval says what other seeds would give on these test images; the crossed one draws images anew too and says how
 much of the variance comes from each. Then the exact check, the correction for several claims, how often anybody looked,
@@ -10,146 +10,127 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from gitbench.errors import GitbenchError
-from gitbench.judge.claims import Verdict
 from gitbench.judge.crossed import Crossed
 from gitbench.judge.noise import NoiseFloor
-from gitbench.judge.resample import crossed_claim
+from gitbench.judge.resample import crossed_claims
+from gitbench.judge.verdict import Verdict
+from gitbench.judge.words import difference_text
+from gitbench.report.paper import paper_claims
+from gitbench.report.paper_table import paper_numbers
 from gitbench.scores import claim_unit, digits, signed, unit
 from gitbench.study.lock import LockDeviation, lock_deviations
-from gitbench.study.records import Study
+from gitbench.study.store import Study
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
-    """What stands behind one claim beside its verdict; None or empty: not measured."""
+class VerdictDetails:
+    """A verdict and what stands behind it; None or empty: not measured."""
 
+    verdict: Verdict
     crossed: Crossed | None = None
-    floor: NoiseFloor | None = None
+    noise_floor: NoiseFloor | None = None
     changes: tuple[LockDeviation, ...] = ()  # deviations from claims.lock that concern this claim
+    paper_note: str = ""  # what `reports/paper/claims.csv` adds to the paper's words
+    paper_numbers: str = ""  # what the paper found, as text with its confidence code
+
+    @property
+    def lines(self) -> list[tuple[str, str]]:
+        """Return (what, what was found) pairs, in the metric's own unit and sign."""
+        verdict = self.verdict
+        return [
+            ("seeds, on these test images", difference_text(verdict)),
+            ("seeds and test images", _crossed_line(self.crossed)),
+            *_test_lines(verdict),
+            ("looks", _looks_line(verdict)),
+            ("claim as locked beforehand", _lock_line(self.changes)),
+            ("noise floor", noise_line(verdict, self.noise_floor)),
+        ]
 
 
-def gather_evidence(
-    study: Study, work_dir: str | Path, verdicts: Sequence[Verdict], floors: dict[str, NoiseFloor]
-) -> dict[str, Evidence]:
-    """Return claim name -> evidence. A claim without a measured difference has no crossed interval."""
-    changes = lock_deviations(study, Path(work_dir))
-    found = {}
-    for verdict in verdicts:
-        claim = verdict.claim
-        found[claim.name] = Evidence(
-            crossed=None if verdict.difference is None else _crossed(study, work_dir, verdict),
-            floor=floors.get(claim.metric),
-            changes=tuple(each for each in changes if _concerns(each, claim.name)),
+def verdict_details(study: Study, verdicts: Sequence[Verdict]) -> tuple[VerdictDetails, ...]:
+    """Return the details of each verdict. A claim without a measured difference has no crossed interval."""
+    changes, known = lock_changes(study), paper_claims(study.plan.ablation).set_index("quote")
+    return tuple(
+        VerdictDetails(
+            verdict=verdict,
+            crossed=None if verdict.difference is None else _crossed(study, verdict),
+            noise_floor=study.noise_floors.get(verdict.claim.metric),
+            changes=tuple(each for each in changes if each.name.rsplit("/", 1)[-1] == verdict.claim.name),
+            paper_note=next(iter(known[known.index == verdict.claim.quote]["note"]), ""),
+            paper_numbers="{} ({})".format(*paper_numbers(study.plan, verdict.claim)),
         )
-    return found
+        for verdict in verdicts
+    )
 
 
-def _crossed(study: Study, work_dir: str | Path, verdict: Verdict) -> Crossed | None:
+def lock_changes(study: Study) -> tuple[LockDeviation, ...]:
+    """Return how the claims of a study differ from those that its finished runs were made under."""
+    return lock_deviations(study.plan, {run.run_key: study.provenance(run.run_key) for run in study.finished})
+
+
+def dropped_claims(study: Study) -> tuple[LockDeviation, ...]:
+    """Return the claims that runs of a study were made under and that nobody states any more."""
+    return tuple(each for each in lock_changes(study) if each.kind == "removed")
+
+
+def _crossed(study: Study, verdict: Verdict) -> Crossed | None:
     try:
-        return crossed_claim(study, work_dir, verdict.claim)
+        return crossed_claims([verdict.claim], study.frame, study.per_image)[verdict.claim.name]
     except (ValueError, GitbenchError):  # per-image scores that do not fit together: said as "not measured"
         return None
 
 
-def _concerns(deviation: LockDeviation, claim: str) -> bool:
-    return deviation.name.rsplit("/", 1)[-1] == claim
-
-
-def evidence_lines(verdict: Verdict, evidence: Evidence) -> list[tuple[str, str]]:
-    """Return (what, what was found) pairs, in the metric's own unit and sign."""
-    return [
-        ("seeds, on these test images", _t_line(verdict)),
-        ("seeds and test images", _crossed_line(verdict, evidence.crossed)),
-        (_test_name(verdict), "not computed" if verdict.p is None else p_text(verdict.p)),
-        ("exact sign-flip test", _exact_line(verdict)),
-        (_family_name(verdict), _holm_line(verdict)),
-        ("looks", _looks_line(verdict)),
-        ("claim as locked beforehand", _lock_line(evidence.changes)),
-        ("noise floor", noise_line(verdict, evidence.floor)),
-    ]
-
-
-def p_text(p: float) -> str:
-    """Return "p = 0.022" or "p < 0.001"."""
+def p_text(p: float | None) -> str:
+    """Return "p = 0.022", "p < 0.001" or "not computed"."""
+    if p is None:
+        return "not computed"
     return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 
-def _t_line(verdict: Verdict) -> str:
-    if verdict.difference is None:
-        return "no difference measured"
-    places = digits((verdict.difference, *(verdict.interval or ())))
-    mean = f"{signed(verdict.difference, places)} {claim_unit(verdict.claim)}"
-    if verdict.interval is None:
-        return f"{mean}, no interval with {verdict.n} seed{'s' * (verdict.n != 1)}"
-    kind = "interval valid under looking" if verdict.sequential else "Student-t interval"
-    low, high = (signed(each, places) for each in verdict.interval)
-    return f"{mean}, 95 % {kind} {low} to {high}, n = {verdict.n}"
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
-def _crossed_line(verdict: Verdict, crossed: Crossed | None) -> str:
+def _crossed_line(crossed: Crossed | None) -> str:
     if crossed is None:
         return "not measured: it needs per-image scores of 2 paired seeds"
-    places = digits((crossed.mean, crossed.low, crossed.high))
-    shares = (
-        f"{100 * share:.0f} % {name}"
-        for name, share in (
-            ("seeds", crossed.seed_share),
-            ("images", crossed.image_share),
-            ("the rest", crossed.rest_share),
-        )
+    low, high = (
+        signed(each, digits((crossed.mean, crossed.low, crossed.high))) for each in (crossed.low, crossed.high)
     )
+    shares = {"seeds": crossed.seed_share, "images": crossed.image_share, "the rest": crossed.rest_share}
     return (
-        f"95 % interval {signed(crossed.low, places)} to {signed(crossed.high, places)}; variance of the mean: "
-        f"{', '.join(shares)} ({crossed.replicates} seeds \N{MULTIPLICATION SIGN} {crossed.images} images, df = {crossed.df:.1f})"
+        f"95 % interval {low} to {high}; variance of the mean: "
+        f"{', '.join(f'{100 * share:.0f} % {name}' for name, share in shares.items())} "
+        f"({crossed.replicates} seeds \N{MULTIPLICATION SIGN} {crossed.images} images, df = {crossed.df:.1f})"
     )
 
 
-def _test_name(verdict: Verdict) -> str:
-    if verdict.sequential:
-        return "sequential test"
-    return "two one-sided t-tests" if verdict.claim.kind == "equivalent" else "one-sided t-test"
-
-
-def _exact_line(verdict: Verdict) -> str:
-    if verdict.p_sign_flip is None:
-        return "does not hold under looking" if verdict.sequential else "not computed"
-    text = p_text(verdict.p_sign_flip)
-    if verdict.sign_flip_needs is not None and verdict.n < verdict.sign_flip_needs:
-        text += f"; it cannot reach 0.05 with fewer than {verdict.sign_flip_needs} seeds"
-    return text
-
-
-def _family_name(verdict: Verdict) -> str:
-    return f"Holm, {verdict.family_size} claim{'s' * (verdict.family_size != 1)} of {verdict.family or 'this ablation'}"
-
-
-def _holm_line(verdict: Verdict) -> str:
-    if verdict.p_holm is None:
-        return "not computed"
-    if verdict.family_size <= 1:
-        return "nothing to adjust for: the only claim of its family"
-    return f"{p_text(verdict.p_holm)} after adjustment"
+def _test_lines(verdict: Verdict) -> list[tuple[str, str]]:
+    """Return what the tests found: the one that decides, the exact one, and the correction for several claims."""
+    name = "two one-sided t-tests" if verdict.claim.kind == "equivalent" else "one-sided t-test"
+    exact = "does not hold under looking" if verdict.sequential else p_text(verdict.p_sign_flip)
+    if not verdict.sequential and verdict.sign_flip_needs is not None and verdict.n < verdict.sign_flip_needs:
+        exact += f"; it cannot reach 0.05 with fewer than {verdict.sign_flip_needs} seeds"
+    adjusted = p_text(verdict.p_holm) + " after adjustment" * (verdict.p_holm is not None)
+    if verdict.p_holm is not None and verdict.family_size <= 1:
+        adjusted = "nothing to adjust for: the only claim"
+    return [
+        ("sequential test" if verdict.sequential else name, p_text(verdict.p)),
+        ("exact sign-flip test", exact),
+        (f"Holm, {_count(verdict.family_size, 'claim')}", adjusted),
+    ]
 
 
 def _looks_line(verdict: Verdict) -> str:
     if not verdict.looks:
         return "no earlier report of this study had another number of seeds"
-    return (
-        f"looked {verdict.looks} time{'s' * (verdict.looks != 1)} while seeds were added; the bounds hold under looking"
-    )
+    return f"looked {_count(verdict.looks, 'time')} while seeds were added; the bounds hold under looking"
 
 
 def _lock_line(changes: Sequence[LockDeviation]) -> str:
-    if not changes:
-        return "no deviation"
-    said = (
-        f"{getattr(each, 'what', each)}{f' ({when})' if (when := getattr(each, 'when', '')) else ''}"
-        for each in changes
-    )
-    return "; ".join(said)
+    return "; ".join(f"{each.what}{each.when and f' ({each.when})'}" for each in changes) or "no deviation"
 
 
 def noise_line(verdict: Verdict, floor: NoiseFloor | None) -> str:
@@ -157,9 +138,8 @@ def noise_line(verdict: Verdict, floor: NoiseFloor | None) -> str:
     claim = verdict.claim
     if floor is None:
         return "not measured for this profile and data: nox -s noise_floor"
-    if claim.kind in ("trend", "threshold"):  # the floor is one of differences
-        places = digits((floor.sd,))
-        text = f"sd between seeds of one arm: {floor.sd:.{places}f} {unit(claim.metric)}"
+    if claim.kind == "trend":  # the floor is one of differences
+        text = f"sd between seeds of one arm: {floor.sd:.{digits((floor.sd,))}f} {unit(claim.metric)}"
     else:
         arms = math.sqrt(2) if claim.kind == "interaction" else 1.0  # four arms instead of two
         smallest = arms * floor.mde_at(verdict.n)
@@ -171,3 +151,12 @@ def noise_line(verdict: Verdict, floor: NoiseFloor | None) -> str:
     if floor.false_positive_rate is not None:
         text += f"; false SUPPORTED on arms that are alike: {100 * floor.false_positive_rate:.1f} %"
     return text
+
+
+def margin_text(verdict: Verdict) -> str:
+    """Return a margin at three significant digits; a margin of nothing is 0, not 0.000."""
+    claim, margin = verdict.claim, verdict.margin
+    if margin is None:
+        return "unknown"
+    share = f" ({100 * claim.margin:g} % of the range from floor to ceiling)" if claim.margin_unit == "range" else ""
+    return f"{f'{margin:.{digits((margin,))}f}' if margin else '0'} {claim_unit(claim)}{share}"

@@ -1,240 +1,124 @@
-"""Everything one report says, gathered once from the run folders and handed to tables, figures and page."""
+"""Everything one report says, gathered once from a study and its verdicts; tables, figures and page draw from it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from gitbench.errors import GitbenchError
-from gitbench.judge.claims import Verdict, judge_study
-from gitbench.judge.noise import NoiseFloor, load_noise_floor
+from gitbench.judge.verdict import Verdict
 from gitbench.judge.words import answer
 from gitbench.report.deviations import Deviation, deviations
-from gitbench.report.paper import paper_claims
-from gitbench.report.verdict_details import Evidence, gather_evidence
-from gitbench.study.interim import looks_of
-from gitbench.study.lock import LockDeviation, lock_deviations
-from gitbench.study.proof import Proof, read_proof
-from gitbench.study.records import (
-    PlannedRun,
-    Study,
-    StudyArm,
-    build_frame,
-    load_curves,
-    load_per_image,
-    load_predictions,
-    load_provenance,
-    load_record,
-    load_study,
-    load_yardstick,
-)
+from gitbench.report.paper_table import PaperTable, paper_tables
+from gitbench.report.samples import Pictures, Sample, take_samples
+from gitbench.report.tables import Row, best_arms, cost_names, headline_names, score_names, summarise, table_rows
+from gitbench.report.verdict_details import VerdictDetails, dropped_claims, verdict_details
+from gitbench.spec import Plan, PlannedArm
+from gitbench.study.lock import LockDeviation
+from gitbench.study.store import Study
 
-SAMPLES = 6  # test images whose captions a report shows
+_FACTS = ("git_revision", "python", "device", "driver", "cpu", "data_fingerprint")
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampleCaption:
-    """One arm's caption of one image, with its score on that image where there is one."""
-
-    arm: str
-    role: str
-    text: str
-    score: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sample:
-    """One test image (or question): its references and every arm's text; `image` is (H, W, 3) uint8 or None."""
-
-    image_id: str
-    image: np.ndarray | None
-    references: tuple[str, ...]
-    captions: tuple[SampleCaption, ...]
-    given: str = ""  # the question
-
-
-@dataclass(frozen=True, kw_only=True)
-class Content:
+class View:
     """What a report is made of."""
 
     study: Study
-    frame: pd.DataFrame
+    plan: Plan
+    frame: pd.DataFrame  # one row a value
+    table: pd.DataFrame  # one row an arm, in full precision (`tables.summarise`)
+    rows: tuple[Row, ...]  # the same as printed cells
+    arms: tuple[PlannedArm, ...]  # those with a finished run, the floor first
     verdicts: tuple[Verdict, ...]
+    details: tuple[VerdictDetails, ...]  # of each verdict, in its order
     answer: str
-    yardstick_kind: str | None
-    finished: tuple[PlannedRun, ...]
-    missing: tuple[PlannedRun, ...]
+    metric: str  # the score that the study is about
     overridden: Mapping[str, tuple[str, ...]]  # run key -> the changed options
     absent: Mapping[str, str]  # metric -> why it was not computed
-    signatures: Mapping[str, tuple[str, ...]]
     curves: pd.DataFrame  # arm, replicate, iteration, split, loss
     samples: tuple[Sample, ...]
-    sample_metric: str | None
     provenance: Mapping[str, tuple[str, ...]]
     deviations: tuple[Deviation, ...]
-    paper_claims: pd.DataFrame
-    proof: Proof | None  # that the arms differ in one thing
-    floors: Mapping[str, NoiseFloor]  # metric -> noise floor; empty: not measured
-    evidence: Mapping[str, Evidence]  # claim -> what stands behind it beside its verdict
+    paper_tables: tuple[PaperTable, ...]
     dropped: tuple[LockDeviation, ...]  # claims that runs were made under and that nobody states any more
     amounts: Mapping[str, int]  # arm -> its training images; without an arm that takes the whole split
 
+    @classmethod
+    def of(cls, study: Study, verdicts: Sequence[Verdict], images: Pictures | None = None) -> View:
+        """Gather what the report of a study says. Errors: GitbenchError where no run of it is finished."""
+        plan, frame = study.plan, study.frame
+        if not study.finished:
+            asked = f"{plan.ablation} ({plan.profile}, {plan.data})"
+            raise GitbenchError(f"no run of {asked} is finished: run `{plan.command}` first")
+        records = {run.run_key: study.record(run.run_key) or {} for run in study.finished}
+        amounts = {run.arm: records[run.run_key]["spec"]["data"]["train_images"] for run in study.finished}
+        arms = tuple(sorted((arm for arm in plan.arms if arm.name in amounts), key=lambda arm: arm.role != "floor"))
+        table = summarise(frame, plan)
+        metric = plan.claims[0].metric if plan.claims else score_names(frame)[0]
+        return cls(
+            study=study,
+            plan=plan,
+            frame=frame,
+            table=table,
+            rows=tuple(table_rows(frame, table, best_arms(frame, plan, study.noise_floors))),
+            arms=arms,
+            verdicts=tuple(verdicts),
+            details=verdict_details(study, verdicts),
+            answer=answer(plan, verdicts),
+            metric=metric,
+            overridden={key: tuple(each["overridden"]) for key, each in records.items() if each.get("overridden")},
+            absent={name: why for each in records.values() for name, why in sorted((each.get("absent") or {}).items())},
+            curves=_curves(study),
+            samples=take_samples(study, arms, metric, images),
+            provenance=provenance_of(study, list(records), _FACTS),
+            deviations=deviations(record["spec"] for record in records.values()),
+            paper_tables=paper_tables(plan, frame),
+            dropped=dropped_claims(study),
+            amounts={arm: int(amount) for arm, amount in amounts.items() if amount is not None},
+        )
 
-def gather(
-    work_dir: str | Path, ablation: str, profile: str, data: str, images: Mapping[Any, np.ndarray] | None = None
-) -> Content:
-    """Read one study and all it needs; raises GitbenchError when it is missing, damaged, or no run is finished."""
-    study = load_study(work_dir, ablation, profile, data)
-    frame = build_frame(work_dir, [study])
-    records = {run.run_key: load_record(work_dir, run.run_key) for run in study.runs}
-    finished = tuple(run for run in study.runs if records[run.run_key] is not None)
-    if not finished:
-        raise GitbenchError(f"no run of {ablation} ({profile}, {data}) is finished: run `{study.command}` first")
-    done = {key: record for key, record in records.items() if record is not None}
-    kind = (load_yardstick(work_dir, study) or {}).get("kind")
-    verdicts = tuple(judge_study(study, frame, kind, looks=looks_of(work_dir, study)))
-    samples, metric = _samples(work_dir, study, finished, images)
-    floors = load_noise_floor(work_dir, profile, data)
-    return Content(
-        study=study,
-        frame=frame,
-        verdicts=verdicts,
-        answer=answer(study, verdicts),
-        yardstick_kind=kind,
-        finished=finished,
-        missing=tuple(run for run in study.runs if records[run.run_key] is None),
-        overridden={
-            key: tuple(map(str, record["overridden"])) for key, record in done.items() if record.get("overridden")
-        },
-        absent={name: why for record in done.values() for name, why in sorted((record.get("absent") or {}).items())},
-        signatures=_signatures(frame),
-        curves=_curves(work_dir, finished),
-        samples=samples,
-        sample_metric=metric,
-        provenance=_provenance(work_dir, finished),
-        deviations=tuple(deviations(record.get("spec") or {} for record in done.values())),
-        paper_claims=paper_claims(ablation),
-        proof=read_proof(work_dir, f"{ablation}.{profile}.{data}"),
-        floors=floors,
-        evidence=gather_evidence(study, work_dir, verdicts, floors),
-        dropped=tuple(each for each in lock_deviations(study, Path(work_dir)) if each.kind == "removed"),
-        amounts=_amounts(finished, done),
-    )
+    @property
+    def scores(self) -> list[str]:
+        """The scores that a printed table shows."""
+        return headline_names(self.frame)
 
+    @property
+    def more_scores(self) -> list[str]:
+        """The scores that stand in table.csv and in a folded table of the page alone."""
+        return [name for name in score_names(self.frame) if name not in self.scores]
 
-def arms_in_order(content: Content) -> list[StudyArm]:
-    """Return the arms that have a finished run, the floor first, the others as the study lists them."""
-    present = {run.arm for run in content.finished}
-    return sorted((arm for arm in content.study.arms if arm.name in present), key=lambda arm: arm.role != "floor")
+    @property
+    def costs(self) -> list[str]:
+        """The cost columns."""
+        return cost_names(self.frame)
 
-
-def counted(frame: pd.DataFrame) -> pd.DataFrame:
-    """Leave overridden runs out of every arm that has others; an arm of nothing else keeps them (and is marked)."""
-    clean = frame[~frame["overridden"]]
-    return frame[~frame["overridden"] | ~frame["arm"].isin(clean["arm"])]
-
-
-def _amounts(runs: tuple[PlannedRun, ...], records: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
-    """Return arm -> training images, as the records' specs say."""
-    found = {run.arm: (records[run.run_key].get("spec") or {}).get("data", {}).get("train_images") for run in runs}
-    return {arm: int(amount) for arm, amount in found.items() if amount is not None}
+    def level(self, role: str) -> float | None:
+        """Return the mean of the main metric over the runs of a role: of "floor", or of "ceiling"."""
+        found = self.frame.loc[(self.frame["role"] == role) & (self.frame["metric"] == self.metric), "value"].dropna()
+        return float(found.mean()) if len(found) else None
 
 
-def _signatures(frame: pd.DataFrame) -> dict[str, tuple[str, ...]]:
-    signed = frame.dropna(subset=["signature"])
-    return {metric: tuple(sorted(set(rows["signature"]))) for metric, rows in signed.groupby("metric", sort=False)}
-
-
-def _curves(work_dir: str | Path, runs: tuple[PlannedRun, ...]) -> pd.DataFrame:
+def _curves(study: Study) -> pd.DataFrame:
     tables = [
-        load_curves(work_dir, run.run_key)[["iteration", "split", "loss"]].assign(arm=run.arm, replicate=run.replicate)
-        for run in runs
+        study.curve(run.run_key)[["iteration", "split", "loss"]].assign(arm=run.arm, replicate=run.replicate)
+        for run in study.finished
     ]
     return pd.concat(tables, ignore_index=True)
 
 
-def _samples(
-    work_dir: str | Path, study: Study, runs: tuple[PlannedRun, ...], images: Mapping[Any, np.ndarray] | None
-) -> tuple[tuple[Sample, ...], str | None]:
-    """Take test images evenly spaced through the split (through those with a picture, where pictures are given).
-
-    Captions are those of each arm's first replicate; no result enters the choice.
-    """
-    first = {run.arm: run for run in sorted(runs, key=lambda run: -run.replicate)}
-    arms = sorted((arm for arm in study.arms if arm.name in first), key=lambda arm: arm.role != "floor")
-    metric = study.claims[0].metric if study.claims else "CIDEr"
-    captions, scores = {}, {}
-    for arm in arms:
-        predictions = load_predictions(work_dir, first[arm.name].run_key)
-        captions[arm.name] = {str(each["image_id"]): each for each in predictions}
-        table = load_per_image(work_dir, first[arm.name].run_key)
-        if metric in table:
-            scores[arm.name] = dict(zip(table["image_id"].map(str), table[metric], strict=True))
-    order = list(captions[arms[0].name])
-    if images is not None:
-        given = {str(identity) for identity in images}
-        first_arm = captions[arms[0].name]
-        order = [each for each in order if str(first_arm[each].get("image", each)) in given] or order
-    chosen = [order[index] for index in np.linspace(0, len(order) - 1, min(SAMPLES, len(order))).round().astype(int)]
-    samples = []
-    for identity in chosen:
-        shown = [arm for arm in arms if identity in captions[arm.name]]
-        entry = captions[arms[0].name][identity]
-        samples.append(
-            Sample(
-                image_id=identity,
-                image=_image(images, entry.get("image", entry["image_id"])),
-                given=entry.get("prefix", ""),
-                references=tuple(entry["references"]),
-                captions=tuple(
-                    SampleCaption(
-                        arm=arm.name,
-                        role=arm.role,
-                        text=captions[arm.name][identity]["caption"],
-                        score=_finite(scores.get(arm.name, {}).get(identity)),
-                    )
-                    for arm in shown
-                ),
-            )
-        )
-    return tuple(samples), metric if scores else None
-
-
-def _image(images: Mapping[Any, np.ndarray] | None, identity: Any) -> np.ndarray | None:
-    """Return the picture as (H, W, 3) uint8; floats in [0, 1] are scaled, grey is repeated."""
-    if images is None:
-        return None
-    found = next((images[key] for key in (identity, str(identity)) if key in images), None)
-    if found is None:
-        return None
-    picture = np.asarray(found)
-    if picture.dtype != np.uint8:
-        picture = (np.clip(picture, 0.0, 1.0) * 255).round().astype(np.uint8)
-    return np.repeat(picture[..., None], 3, axis=-1) if picture.ndim == 2 else picture[..., :3]
-
-
-def _finite(value: Any) -> float | None:
-    return float(value) if value is not None and np.isfinite(value) else None
-
-
-def _provenance(work_dir: str | Path, runs: tuple[PlannedRun, ...]) -> dict[str, tuple[str, ...]]:
-    """Collect the distinct values over all runs of what `provenance.json` holds, as text."""
+def provenance_of(study: Study, run_keys: Sequence[str], facts: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return fact -> its distinct values over some runs, as text; "git_dirty" and "package NAME" are added to `facts`."""
     found: dict[str, dict[str, None]] = {}
-
-    def add(name: str, value: Any) -> None:
-        if value not in (None, ""):
-            found.setdefault(name, {})[str(value)] = None
-
-    for run in runs:
-        values = load_provenance(work_dir, run.run_key)
-        for name in ("git_revision", "python", "device", "driver", "cpu", "data_fingerprint"):
-            add(name, values.get(name))
-        add("git_dirty", "yes" if values.get("git_dirty") else "no")
-        for package, version in sorted((values.get("packages") or {}).items()):
-            add(f"package {package}", version)
+    for key in run_keys:
+        recorded = study.provenance(key)
+        values: dict[str, Any] = {name: recorded.get(name) for name in facts}
+        values["git_dirty"] = "yes" if recorded.get("git_dirty") else "no"
+        values |= {f"package {name}": each for name, each in sorted((recorded.get("packages") or {}).items())}
+        for name, value in values.items():
+            if value not in (None, "", []):
+                found.setdefault(name, {})[str(value)] = None
     return {name: tuple(values) for name, values in found.items()}

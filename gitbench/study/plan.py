@@ -14,11 +14,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gitbench.data import SPLITS, check_source, content_hash, data_label, data_names, limit_of, study_fingerprint
+from gitbench.data import SPLITS, check_source, content_hash, data_label, data_names, limit_of
 from gitbench.data.bert_folder import described
-from gitbench.data.tasks import TaskSource, open_task
-from gitbench.data.tokenizer import CaptionTokenizer, from_bert, tokenizer_for
+from gitbench.data.tasks import TaskSource, open_task, study_fingerprint
+from gitbench.data.tokenizer import from_bert, tokenizer_for
 from gitbench.data.tokenizer_subset import rows_of
+from gitbench.data.wordpiece import CaptionTokenizer
 from gitbench.errors import GitbenchError, unknown_name
 from gitbench.run_key import run_key
 from gitbench.spec import Ablation, Arm, DataSpec, Plan, PlannedArm, PlannedRun, Profile, RunSpec, Vocabulary

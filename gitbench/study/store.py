@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
 
@@ -25,6 +25,10 @@ from gitbench.files import load_json, read_json, write_json, write_text
 from gitbench.run_folder import RECORD_SCHEMA, RunFolder
 from gitbench.run_key import from_json, to_json
 from gitbench.spec import Plan, PlannedRun
+
+if TYPE_CHECKING:
+    from gitbench.judge.noise import NoiseFloor
+    from gitbench.study.proof import Proof
 
 DEFAULT_WORK_DIR = Path("work_dirs")
 PLAN_SCHEMA = 2
@@ -143,6 +147,7 @@ class Study:
             raise _damaged(path)
         return curve
 
+    @functools.cache  # noqa: B019
     def provenance(self, run_key: str) -> dict[str, Any]:
         """Return what a run recorded about its revision, packages, device and machine."""
         found = _read(self.folder(run_key).provenance, read_json)
@@ -166,6 +171,27 @@ class Study:
         if not isinstance(found, dict) or not isinstance(found.get("ceiling"), dict):
             raise GitbenchError(f"{self.yardstick_path} is damaged: delete it and run again")
         return Yardstick(kind=found.get("kind"), ceiling=found["ceiling"], absent=found.get("absent"))
+
+    @functools.cached_property
+    def proof(self) -> Proof | None:
+        """The proof that the arms differ in one thing; None where there is none."""
+        from gitbench.study.proof import read_proof
+
+        return read_proof(self.proof_path)
+
+    @functools.cached_property
+    def noise_floors(self) -> Mapping[str, NoiseFloor]:
+        """Metric -> noise floor of this profile and data; empty where none was measured."""
+        from gitbench.judge.noise import floors_from_json
+
+        if not self.noise_path.is_file():
+            return {}
+        try:
+            return floors_from_json(read_json(self.noise_path))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise GitbenchError(
+                f"{self.noise_path} is damaged: delete it and run `gitbench noise-floor` again"
+            ) from None
 
     def write_yardstick(self, found: Yardstick) -> None:
         """Write the ceiling of the study's data."""

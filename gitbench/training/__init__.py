@@ -1,44 +1,16 @@
-"""One run: a RunSpec becomes an mmengine config, and the config a Runner that trains, captions and stops.
+"""One run: an mmengine config becomes a Runner that trains, captions and stops.
 
-Importing this package fills the registries: every part that a `config.py` names is registered here.
+Importing this package fills the registries with every part that a `config.py` names.
 """
 
-import sys
-
-if "mmengine.optim" not in sys.modules and "transformers" not in sys.modules:
-    # mmengine looks for one optimizer in transformers, whose import takes 0.7 s of every run's start: hide it meanwhile
-    sys.modules["transformers"] = None  # type: ignore[assignment]
-    try:
-        import mmengine.optim  # noqa: F401
-    finally:
-        del sys.modules["transformers"]
-
-from gitbench.training import (
+from gitbench.training import (  # noqa: F401 - imported for what they register
     compile,
-    contrastive,
     data,
     decoder_init,
     encoder_init,
-    frozen,
     hooks,
     loop,
     model,
     optimizer,
     schedule,
-    vocabulary,
 )
-
-__all__ = [
-    "compile",
-    "contrastive",
-    "data",
-    "decoder_init",
-    "encoder_init",
-    "frozen",
-    "hooks",
-    "loop",
-    "model",
-    "optimizer",
-    "schedule",
-    "vocabulary",
-]

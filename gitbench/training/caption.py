@@ -1,7 +1,7 @@
 """Caption image files with a checkpoint: a finished run's, an official one, or one of Hugging Face.
 
 What a checkpoint is, is found out from the names of its tensors (`gitbench.models.checkpoint`). Each format is given
-its photographs in its own way (`gitbench.data.image_rule`) and its own tokenizer; the search is the official one for
+its photographs in its own way (`gitbench.data.image_processor`) and its own tokenizer; the search is the official one for
 all three. As in the official code, a question is cut to 40 tokens and then to its last 38, and stands between [CLS] and
 the answer; a single image shown to a video model gets no temporal embedding, frames of a video do.
 
@@ -21,8 +21,14 @@ from torch import Tensor
 
 from gitbench.data.bert_folder import MINILM
 from gitbench.data.dataset import prefix_ids
-from gitbench.data.image_rule import ImageRule, huggingface_rule, official_parameters, official_rule, square_rule
-from gitbench.data.readers.photos import decode_image, read_image_file
+from gitbench.data.image_processor import (
+    ImageProcessor,
+    huggingface_processor,
+    official_parameters,
+    official_processor,
+    square_processor,
+)
+from gitbench.data.photos import decode_image, read_image_file
 from gitbench.data.tokenizer import CaptionTokenizer, from_bert
 from gitbench.errors import GitbenchError
 from gitbench.models.checkpoint import (
@@ -37,22 +43,26 @@ from gitbench.models.checkpoint import (
 )
 from gitbench.models.git import GIT
 from gitbench.models.weights import from_huggingface, from_official
+from gitbench.run_folder import RunFolder
 from gitbench.tasks import QUESTION_TOKENS
 from gitbench.training.run import load_run
 
 MOST_TOKENS = 1024  # `max_steps` of the official search
 # The sha256 of bert-base-uncased's vocab.txt: 30,522 lines, [PAD] 0, [CLS] 101, [SEP] 102.
 BERT_VOCABULARY = "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"
+_WORDS = ("embedding.words.weight", "word_embeddings.weight")  # endings of the word embedding's name
+
+State = dict[str, Tensor]
+Loaded = tuple[GIT, ImageProcessor, dict[str, Any]]  # the model, its rule for photographs, arguments of `GIT.generate`
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Captioner:
     """A model in eval mode with all that it takes to caption photographs."""
 
-    kind: str  # "gitbench", "official" or "huggingface"
     git: GIT
     tokenizer: CaptionTokenizer
-    rule: ImageRule
+    rule: ImageProcessor
     generation: dict[str, Any]  # arguments of `GIT.generate`
 
     def caption(self, images: Tensor, beam_size: int = 4, question: str | None = None) -> str:
@@ -81,80 +91,63 @@ def load_captioner(weights: Path, tokenizer: str | None = None) -> Captioner:
     tensors, file = read_checkpoint(weights)
     state = plain_names(tensors)
     try:
-        return _LOADERS[format_of(state)](file, state, given)
+        kind = format_of(state)
+        words = given or _tokenizer_of(kind, file.parent)
+        ids = {"pad_id": words.pad_id, "bos_id": words.bos_id, "eos_id": words.eos_id}
+        rows = next((len(value) for name, value in state.items() if name.endswith(_WORDS)), words.vocab_size)
+        if rows != words.vocab_size:
+            raise GitbenchError(
+                f"the word embedding has {rows} rows and the tokenizer {words.vocab_size} entries: pass "
+                "--tokenizer with the one it was trained with"
+            )
+        git, rule, generation = _LOADERS[kind](file, state, ids)
     except GitbenchError as error:
         named = f"{file.parent}/" in str(error) or str(file) in str(error)
         raise error if named else GitbenchError(f"{file}: {error}") from None
+    return Captioner(git=git.float(), tokenizer=words, rule=rule, generation=generation)
 
 
-def _own(file: Path, state: dict[str, Tensor], tokenizer: CaptionTokenizer | None) -> Captioner:
-    model, trained_with = load_run(file)
-    tokenizer = tokenizer or trained_with
-    _check_vocabulary(state.get("embedding.words.weight"), tokenizer)
-    _check_ids(model.git, tokenizer)
-    git = model.git.float()
-    rule = square_rule(git.encoder.spec.image_size)
-    return Captioner(kind=GITBENCH, git=git, tokenizer=tokenizer, rule=rule, generation=dict(model.generation))
+def _tokenizer_of(kind: str, folder: Path) -> CaptionTokenizer:
+    if kind == GITBENCH:
+        return CaptionTokenizer.load(RunFolder(folder).tokenizer)
+    has_own = kind == HUGGINGFACE and any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt"))
+    return from_bert(str(folder)) if has_own else bert_base_uncased()
 
 
-def _official(file: Path, state: dict[str, Tensor], tokenizer: CaptionTokenizer | None) -> Captioner:
-    tokenizer = tokenizer or bert_base_uncased()
-    _check_vocabulary(state.get("textual.embedding.words.weight"), tokenizer)
-    git = from_official(state, **_ids(tokenizer)).float()
-    parameters = official_parameters(file)
+def _own(file: Path, state: State, ids: dict[str, int]) -> Loaded:
+    model, _ = load_run(file)
+    git = model.git
+    trained = {"pad_id": git.pad_id, "bos_id": git.bos_id, "eos_id": git.eos_id}
+    if trained != ids:
+        raise GitbenchError(
+            f"the model was trained with the ids {trained} and the tokenizer has {ids}: leave --tokenizer out"
+        )
+    return git, square_processor(git.encoder.spec.image_size), model.generation
+
+
+def _official(file: Path, state: State, ids: dict[str, int]) -> Loaded:
+    git, parameters = from_official(state, **ids), official_parameters(file)
     frames = parameters.get("num_image_with_embedding", git.num_frames)
     if frames != git.num_frames:
         raise GitbenchError(
             f"{file} has temporal embeddings for {git.num_frames} frames and its parameter.yaml says {frames}: the two "
             "are of different models"
         )
-    rule = official_rule(parameters, git.encoder.spec.image_size)
-    return Captioner(kind=OFFICIAL, git=git, tokenizer=tokenizer, rule=rule, generation={"max_length": MOST_TOKENS})
+    return git, official_processor(parameters, git.encoder.spec.image_size), {"max_length": MOST_TOKENS}
 
 
-def _huggingface(file: Path, state: dict[str, Tensor], tokenizer: CaptionTokenizer | None) -> Captioner:
-    folder = file.parent
-    if tokenizer is None:
-        has_own = any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt"))
-        tokenizer = from_bert(str(folder)) if has_own else bert_base_uncased()
-    _check_vocabulary(state.get("git.embeddings.word_embeddings.weight"), tokenizer)
-    config = huggingface_config(folder)
-    git = from_huggingface(
-        state,
-        encoder_heads=config.get("vision_config", {}).get("num_attention_heads"),
-        decoder_heads=config.get("num_attention_heads"),
-        **_ids(tokenizer),
-    ).float()
-    rule = huggingface_rule(folder, git.encoder.spec.image_size)
-    return Captioner(kind=HUGGINGFACE, git=git, tokenizer=tokenizer, rule=rule, generation={"max_length": MOST_TOKENS})
+def _huggingface(file: Path, state: State, ids: dict[str, int]) -> Loaded:
+    config = huggingface_config(file.parent)
+    vision_heads = config.get("vision_config", {}).get("num_attention_heads")
+    git = from_huggingface(state, vision_heads, config.get("num_attention_heads"), **ids)
+    return git, huggingface_processor(file.parent, git.encoder.spec.image_size), {"max_length": MOST_TOKENS}
 
 
-_LOADERS: dict[str, Callable[[Path, dict[str, Tensor], CaptionTokenizer | None], Captioner]] = {
+_LOADERS: dict[str, Callable[[Path, State, dict[str, int]], Loaded]] = {
     GITBENCH: _own,
     OFFICIAL: _official,
     HUGGINGFACE: _huggingface,
 }
-
-
-def _ids(tokenizer: CaptionTokenizer) -> dict[str, int]:
-    return {"pad_id": tokenizer.pad_id, "bos_id": tokenizer.bos_id, "eos_id": tokenizer.eos_id}
-
-
-def _check_vocabulary(words: Tensor | None, tokenizer: CaptionTokenizer) -> None:
-    """Refuse a tokenizer that numbers other words than the embedding (V, D) has rows for."""
-    if words is not None and len(words) != tokenizer.vocab_size:
-        raise GitbenchError(
-            f"the word embedding has {len(words)} rows and the tokenizer {tokenizer.vocab_size} entries: pass "
-            "--tokenizer with the one it was trained with"
-        )
-
-
-def _check_ids(git: GIT, tokenizer: CaptionTokenizer) -> None:
-    trained = {"pad_id": git.pad_id, "bos_id": git.bos_id, "eos_id": git.eos_id}
-    if trained != _ids(tokenizer):
-        raise GitbenchError(
-            f"the model was trained with the ids {trained} and the tokenizer has {_ids(tokenizer)}: leave --tokenizer out"
-        )
 
 
 def bert_base_uncased() -> CaptionTokenizer:

@@ -5,8 +5,8 @@ find the caption of an image among those of the batch and the other way round: s
 temperature (`models.pair_encoder`). Then all but the image encoder is thrown away.
 
 The result is a pure function of recipe, encoder, images, captions and seed. It lies in the cache under a hash of these,
-so every run that starts from it shares one file: the first one makes it, the others wait for it or find it. Killed
-half-way it is made again. A note beside the file keeps the seconds it took, which enter the costs of all these runs.
+so every run that starts from it shares one file: the first run makes it, the others wait for it or find it. Where it is
+killed half-way it is made again. A note beside the file keeps the seconds it took, which enter these runs' costs.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from gitbench.training.schedule import warmup_cosine
 from gitbench.variants.encoder import EncoderSpec
 
 CONTRASTIVE_VERSION = 1  # raise when the same recipe would give other weights
+FORMAT = "gitbench-encoder"
 
 Normalise = Callable[[Tensor], Tensor]  # uint8 pixels (N,3,H,W) -> what the encoder reads, on its device
 Progress = Callable[[int, int], None]  # iterations done, of how many
@@ -46,7 +47,7 @@ Progress = Callable[[int, int], None]  # iterations done, of how many
 
 @dataclass(frozen=True, kw_only=True)
 class Pretraining:
-    """What is to be pre-trained and on what: everything that decides the result, and below the line what does not."""
+    """What is to be pre-trained and on what; all but the last two fields decide the result."""
 
     encoder: EncoderSpec
     recipe: ContrastiveSpec
@@ -54,7 +55,6 @@ class Pretraining:
     seed: int
     device: torch.device
     normalise: Normalise
-    # ---
     workers: int = 0  # data-loading processes
     progress: Progress | None = None  # called about a hundred times
 
@@ -63,7 +63,7 @@ class Pretraining:
 class Pretrained:
     """A pre-trained image encoder: its state dict, and per iteration the loss and the share of captions found.
 
-    `seconds` is what it took to make; None for a file that is older than the notes.
+    `seconds` is what it took to make; None for a file that has no note beside it.
     """
 
     state: dict[str, Tensor]
@@ -72,16 +72,96 @@ class Pretrained:
     seconds: float | None = None
 
 
+def pretrained_encoder(job: Pretraining) -> Pretrained:
+    """Return the encoder from the cache, pre-trained first where it is missing or damaged; the bits are the same."""
+    path = pretrained_path(job)
+    if job.progress is not None and not path.exists():
+        job.progress(0, job.recipe.iterations)  # also where another run is making it and this one waits
+    made: list[Pretrained] = []
+
+    def save(temporary: Path) -> None:
+        made.append(pretrain(job))
+        payload = {name: value for name, value in vars(made[0]).items() if name != "seconds"}
+        torch.save({"format": FORMAT, **payload}, temporary)
+        data = job.dataset
+        of = (job.encoder, job.recipe, data.data_spec, data.text_spec)
+        write_note(path, made[0].seconds, description(*of, data=data.source.fingerprint(), seed=job.seed))
+
+    try:
+        return cached(path, save, _load)
+    except CacheUnwritable as error:
+        print_log(f"{error}; the pre-trained encoder is not kept", "current")
+        return made[0] if made else pretrain(job)
+
+
+def pretrained_path(job: Pretraining) -> Path:
+    """Return the cache file of a pre-trained encoder, named after everything that decides its bits."""
+    dataset, device = job.dataset, job.device
+    processor = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    sizes = [dataset.crop_scale, dataset.store_size, dataset.data_spec.image_size, dataset.text_spec.max_tokens]
+    decisive = [
+        json.dumps([dataclasses.asdict(job.encoder), dataclasses.asdict(job.recipe)], sort_keys=True),
+        json.dumps(sizes),
+        dataset.source.fingerprint(),
+        dataset.tokenizer.fingerprint(),
+        f"{job.seed} {processor} {torch.__version__} {CONTRASTIVE_VERSION}",
+    ]
+    return cache_dir() / "encoders" / f"contrastive-{content_hash(decisive)[:20]}.pth"
+
+
+def _load(path: Path) -> Pretrained:
+    try:
+        payload: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path} is damaged") from error  # made again
+    if payload.pop("format", None) != FORMAT:
+        raise ValueError(f"{path} holds something else")
+    return Pretrained(**payload, seconds=noted_seconds(path))
+
+
 def pretrain(job: Pretraining) -> Pretrained:
     """Train a `PairEncoder` on the images of a training split, one caption each, and return its image encoder.
 
+    One thread does it, since the order of float sums depends on their number.
     Errors: fewer than two images, which leave nothing to tell apart.
     """
     recipe, began = job.recipe, time.monotonic()
-    model = _model(job)
-    optimizer = _optimizer(model, recipe)
+    print_log(f"contrastive pre-training: {recipe.iterations} x {recipe.batch_images} images", "current")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        model = _model(job)
+        losses, accuracies = (values.tolist() for values in _train(job, model))
+    finally:
+        torch.set_num_threads(threads)
+    state = {name: tensor.detach().cpu() for name, tensor in model.encoder.state_dict().items()}
+    tail, seconds = max(1, recipe.iterations // 10), time.monotonic() - began
+    loss, share = sum(losses[-tail:]) / tail, sum(accuracies[-tail:]) / tail
+    print_log(
+        f"contrastive pre-training: final loss {loss:.3f}, {share:.1%} of captions found, {seconds:.0f} s", "current"
+    )
+    return Pretrained(state=state, losses=losses, accuracies=accuracies, seconds=seconds)
+
+
+def _model(job: Pretraining) -> PairEncoder:
+    """The pair of encoders with their initial values, on the device, in training mode."""
+    dataset = job.dataset
+    positions = dataset.text_spec.max_tokens + 2
+    with torch.random.fork_rng(devices=[]):  # torch draws values that are replaced at once
+        model = PairEncoder(job.encoder, job.recipe, dataset.tokenizer.vocab_size, positions, dataset.eos_id)
+    set_initial_values(model, job.seed)
+    return model.to(job.device).train()
+
+
+def _train(job: Pretraining, model: PairEncoder) -> tuple[Tensor, Tensor]:
+    """Train in place; return each iteration's loss and the share of captions that their images found."""
+    recipe, losses, accuracies = job.recipe, [], []
+    groups = [  # norms, biases and the temperature are not decayed
+        {"params": [p for p in model.parameters() if (p.ndim > 1) == decayed], "weight_decay": decay}
+        for decayed, decay in ((True, recipe.weight_decay), (False, 0.0))
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, fused=True)
     every = max(1, recipe.iterations // 100)
-    losses, accuracies = [], []
     for step, batch in enumerate(_loader(job)):
         for group in optimizer.param_groups:
             group["lr"] = recipe.lr * warmup_cosine(step, recipe.warmup, recipe.iterations)
@@ -90,13 +170,31 @@ def pretrain(job: Pretraining) -> Pretrained:
         accuracies.append(found)
         if job.progress is not None and ((step + 1) % every == 0 or step + 1 == recipe.iterations):
             job.progress(step + 1, recipe.iterations)
-    state = {name: tensor.detach().cpu() for name, tensor in model.encoder.state_dict().items()}
-    return Pretrained(
-        state=state,
-        losses=torch.stack(losses).tolist(),
-        accuracies=torch.stack(accuracies).tolist(),
-        seconds=time.monotonic() - began,
+    return torch.stack(losses), torch.stack(accuracies)
+
+
+def _loader(job: Pretraining) -> DataLoader:
+    """Batches of images with one caption each, in an order of its own that the seed decides."""
+    pairs = copy.copy(job.dataset)
+    pairs.seed, pairs.captions_per_image, pairs._order = job.seed, 1, None
+    return DataLoader(
+        pairs,
+        batch_sampler=list(_batches(len(pairs), job.recipe)),
+        num_workers=job.workers,
+        collate_fn=collate,
+        generator=torch.Generator().manual_seed(0),
     )
+
+
+def _batches(count: int, recipe: ContrastiveSpec) -> Iterator[list[int]]:
+    """Yield the sample numbers of each iteration; no batch spans two epochs, where an image could be its own negative."""
+    if count < 2:
+        raise GitbenchError("contrastive pre-training needs at least 2 training images: raise train_images")
+    size = min(recipe.batch_images, count)
+    for step in range(recipe.iterations):
+        epoch, place = divmod(step, count // size)
+        first = epoch * count + place * size
+        yield list(range(first, first + size))
 
 
 def _step(
@@ -116,127 +214,3 @@ def _step(
         model.scale.clamp_(max=HOTTEST)
         found = similarities.argmax(1) == torch.arange(len(similarities), device=job.device)
     return loss.detach(), found.float().mean()
-
-
-def _loader(job: Pretraining) -> DataLoader:
-    """Batches of images with one caption each, in an order of its own that the seed decides."""
-    pairs = copy.copy(job.dataset)
-    pairs.seed, pairs.captions_per_image, pairs._order = job.seed, 1, None
-    return DataLoader(
-        pairs,
-        batch_sampler=list(_batches(len(pairs), job.recipe)),
-        num_workers=job.workers,
-        collate_fn=collate,
-        generator=torch.Generator().manual_seed(0),
-    )
-
-
-def _model(job: Pretraining) -> PairEncoder:
-    """The pair of encoders with their initial values, on the device, in training mode."""
-    dataset = job.dataset
-    positions = dataset.text_spec.max_tokens + 2
-    with torch.random.fork_rng(devices=[]):  # torch draws values that are replaced at once
-        model = PairEncoder(job.encoder, job.recipe, dataset.tokenizer.vocab_size, positions, dataset.eos_id)
-    set_initial_values(model, job.seed)
-    return model.to(job.device).train()
-
-
-def _batches(count: int, recipe: ContrastiveSpec) -> Iterator[list[int]]:
-    """Yield the sample numbers of each iteration; no batch spans two epochs, where an image could be its own negative."""
-    if count < 2:
-        raise GitbenchError("contrastive pre-training needs at least 2 training images: raise train_images")
-    size = min(recipe.batch_images, count)
-    for step in range(recipe.iterations):
-        epoch, place = divmod(step, count // size)
-        first = epoch * count + place * size
-        yield list(range(first, first + size))
-
-
-def _optimizer(model: PairEncoder, recipe: ContrastiveSpec) -> torch.optim.AdamW:
-    """AdamW; norms, biases and the temperature are not decayed."""
-    groups = [
-        {"params": [p for p in model.parameters() if (p.ndim > 1) == decayed], "weight_decay": decay}
-        for decayed, decay in ((True, recipe.weight_decay), (False, 0.0))
-    ]
-    return torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, fused=True)
-
-
-def pretrained_path(job: Pretraining) -> Path:
-    """Return the cache file of a pre-trained encoder, named after everything that decides its bits."""
-    dataset, device = job.dataset, job.device
-    processor = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    decisive = [
-        json.dumps([dataclasses.asdict(job.encoder), dataclasses.asdict(job.recipe)], sort_keys=True),
-        json.dumps(
-            [dataset.crop_scale, dataset.store_size, dataset.data_spec.image_size, dataset.text_spec.max_tokens]
-        ),
-        dataset.source.fingerprint(),
-        dataset.tokenizer.fingerprint(),
-        f"{job.seed} {processor} {torch.__version__} {CONTRASTIVE_VERSION}",
-    ]
-    return cache_dir() / "encoders" / f"contrastive-{content_hash(decisive)[:20]}.pth"
-
-
-def pretrained_encoder(job: Pretraining) -> Pretrained:
-    """Return the encoder from the cache, pre-trained first where it is missing or damaged; the bits are the same."""
-    path = pretrained_path(job)
-    if job.progress is not None and not path.exists():
-        job.progress(0, job.recipe.iterations)  # also where another run is making it and this one waits
-    made: list[Pretrained] = []
-
-    def save(temporary: Path) -> None:
-        made.append(_make(job))
-        _save(made[0], temporary)
-        write_note(path, made[0].seconds, _description(job))
-
-    try:
-        return cached(path, save, _load)
-    except CacheUnwritable as error:
-        print_log(f"{error}; the pre-trained encoder is not kept", "current")
-        return made[0] if made else _make(job)
-
-
-def _make(job: Pretraining) -> Pretrained:
-    """Pre-train with one thread, on which the order of float sums depends, and say how it went."""
-    recipe = job.recipe
-    print_log(f"contrastive pre-training: {recipe.iterations} x {recipe.batch_images} images", "current")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        made = pretrain(job)
-    finally:
-        torch.set_num_threads(threads)
-    tail = max(1, recipe.iterations // 10)
-    loss, share = sum(made.losses[-tail:]) / tail, sum(made.accuracies[-tail:]) / tail
-    print_log(
-        f"contrastive pre-training: final loss {loss:.3f}, {share:.1%} of captions found, {made.seconds:.0f} s",
-        "current",
-    )
-    return made
-
-
-def _description(job: Pretraining) -> dict[str, Any]:
-    return description(
-        job.encoder,
-        job.recipe,
-        job.dataset.data_spec,
-        job.dataset.text_spec,
-        data=job.dataset.source.fingerprint(),
-        seed=job.seed,
-    )
-
-
-def _save(made: Pretrained, path: Path) -> None:
-    """Write the weights; the seconds go into a note beside them, because older versions refuse another field here."""
-    payload = {name: value for name, value in vars(made).items() if name != "seconds"}
-    torch.save({"format": "gitbench-encoder", **payload}, path)
-
-
-def _load(path: Path) -> Pretrained:
-    try:
-        payload: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path} is damaged") from error  # made again
-    if payload.pop("format", None) != "gitbench-encoder":
-        raise ValueError(f"{path} holds something else")
-    return Pretrained(**payload, seconds=noted_seconds(path))

@@ -28,11 +28,11 @@ class DecoderInitHook(Hook):
     priority = "VERY_HIGH"
 
     def before_train(self, runner) -> None:  # type: ignore[no-untyped-def]
-        model = runner.model
-        if model.decoder_init.source not in SOURCES:
-            raise unknown_name("decoder_init source", model.decoder_init.source, SOURCES)
-        if model.decoder_init.source == "bert" and not runner.iter:
-            start_from_bert(model.git, model.decoder_init, runner.train_dataloader.dataset.tokenizer)
+        init = runner.model.variants["decoder_init"]
+        if init.source not in SOURCES:
+            raise unknown_name("decoder_init source", init.source, SOURCES)
+        if init.source == "bert" and not runner.iter:
+            start_from_bert(runner.model.git, init, runner.train_dataloader.dataset.tokenizer)
 
 
 def start_from_bert(git: GIT, init: DecoderInitSpec, tokenizer: CaptionTokenizer) -> list[str]:

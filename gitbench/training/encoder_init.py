@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import timm
-import torch
 from mmengine.hooks import Hook
-from timm.models import load_state_dict
 from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor
 
 from gitbench.errors import GitbenchError, unknown_name
+from gitbench.models.checkpoint import read_tensors
 from gitbench.models.encoder import ImageEncoder
 from gitbench.registry import HOOKS
 from gitbench.training.contrastive import Pretraining, Progress, pretrained_encoder
@@ -43,7 +42,7 @@ class EncoderInitHook(Hook):
 
     def before_train(self, runner) -> None:  # type: ignore[no-untyped-def]
         model, loader = runner.model, runner.train_dataloader
-        init, encoder = model.encoder_init, model.git.encoder
+        init, encoder = model.variants["encoder_init"], model.git.encoder
         if init.source not in SOURCES:
             raise unknown_name("encoder_init source", init.source, SOURCES)
         if init.source == "random" or runner.iter:
@@ -84,7 +83,7 @@ def encoder_weights(source: str | None, spec: EncoderSpec) -> dict[str, Tensor]:
     """
     if not source:
         raise GitbenchError("encoder_init has no path: set model.encoder_init.path to a file or a timm name")
-    found = _from_file(Path(source)) if Path(source).is_file() else _from_timm(source)
+    found = read_tensors(Path(source)) if Path(source).is_file() else _from_timm(source)
     model = ImageEncoder(spec)
     own = model.state_dict()
     try:
@@ -96,27 +95,12 @@ def encoder_weights(source: str | None, spec: EncoderSpec) -> dict[str, Tensor]:
     fitted = {name: tensor for name, tensor in fitted.items() if not name.startswith(("head.", "fc_norm."))}
     wrong = [f"{name} is missing" for name in own if name not in fitted]
     wrong += [f"{name} has no place" for name in fitted if name not in own]
-    wrong += [
-        f"{name} is {tuple(fitted[name].shape)}, not {tuple(tensor.shape)}"
-        for name, tensor in own.items()
-        if name in fitted and fitted[name].shape != tensor.shape
-    ]
+    both = [(name, tuple(fitted[name].shape), tuple(own[name].shape)) for name in own if name in fitted]
+    wrong += [f"{name} is {theirs}, not {ours}" for name, theirs, ours in both if theirs != ours]
     if wrong:
         listed = ", ".join(wrong[:NAMED]) + (f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else "")
         raise GitbenchError(f"{source} does not fit the encoder ({listed}): choose weights or an encoder to match")
     return {name: tensor.float() for name, tensor in fitted.items()}
-
-
-def _from_file(path: Path) -> dict[str, Tensor]:
-    try:
-        state = load_state_dict(str(path), weights_only=True)
-    except Exception as error:  # torch, zipfile, pickle and safetensors each have their own
-        raise GitbenchError(
-            f"{path} cannot be read as weights ({type(error).__name__}): pass a state dict saved by torch or safetensors"
-        ) from None
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise GitbenchError(f"{path} is no plain state dict: save the model's state_dict() and pass that")
-    return state
 
 
 def _from_timm(name: str) -> dict[str, Tensor]:

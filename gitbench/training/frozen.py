@@ -44,7 +44,8 @@ class FrozenEncoder(ImageEncoder):
     @contextmanager
     def known(self, image_set: str | None, indices: Sequence[int]) -> Iterator[None]:
         """Say that the next images are numbers `indices` of `image_set`; None (augmented images) reuses nothing."""
-        self._batch = None if image_set is None else [(image_set, index) for index in indices]
+        if image_set is not None and self.reuse:
+            self._batch = [(image_set, index) for index in indices]
         try:
             yield
         finally:
@@ -52,7 +53,7 @@ class FrozenEncoder(ImageEncoder):
 
     def forward(self, images: Tensor) -> Tensor:  # type: ignore[override]
         """Encode or look up images (N, 3, H, W): (N, S, D), without gradient."""
-        names = self._batch if self.reuse else None
+        names = self._batch
         if names is None or len(names) != len(images):
             return self._encode(images)
         missing = [row for row, name in enumerate(names) if name not in self.features]

@@ -1,4 +1,4 @@
-"""Hooks and evaluators: atomic checkpoints, the loss curve with progress, likelihood and captions collected per image."""
+"""Hooks and evaluators: checkpoints, the loss curve with progress, the closed vocabulary, results collected per image."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from mmengine.hooks import Hook, LoggerHook, RuntimeInfoHook
 from mmengine.logging import print_log
 
 from gitbench.files import atomic_path, explain_os_errors, write_text
+from gitbench.models.trie import Trie
 from gitbench.registry import HOOKS, METRICS
+from gitbench.run_folder import RunFolder
 
 KEEP = 2  # checkpoints kept: the older one stands in when the newest turns out damaged
 
@@ -43,21 +45,15 @@ class AtomicCheckpointHook(Hook):
         if done % self.interval and done != runner.max_iters:
             return
         folder = Path(runner.work_dir)
-        with atomic_path(folder / f"iter_{done}.pth") as temporary, explain_os_errors(temporary):
-            _save(runner, temporary)
-        write_text(folder / "last_checkpoint", str(folder / f"iter_{done}.pth"))  # what mmengine's `resume=True` reads
+        path, meta = folder / f"iter_{done}.pth", {"iter": runner.iter, "epoch": 0}
+        with atomic_path(path) as temporary, explain_os_errors(temporary), torch_write_errors():
+            runner.save_checkpoint(str(temporary.parent), temporary.name, by_epoch=False, meta=meta)
+        write_text(folder / "last_checkpoint", str(path))  # what mmengine's `resume=True` reads
         for old in checkpoints(folder)[KEEP:]:
             old.unlink(missing_ok=True)
 
     def before_save_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:  # type: ignore[no-untyped-def]
         checkpoint["message_hub"] = {"log_scalars": {}, "runtime_info": {}, "resumed_keys": {}}
-
-
-def _save(runner, path: Path) -> None:  # type: ignore[no-untyped-def]
-    """Let mmengine write a checkpoint to `path`."""
-    with torch_write_errors():
-        meta = {"iter": runner.iter, "epoch": 0}
-        runner.save_checkpoint(str(path.parent), path.name, by_epoch=False, meta=meta)
 
 
 @contextlib.contextmanager
@@ -138,7 +134,7 @@ class CurveHook(Hook):
         self.first_step: float | None = None  # when it began in this session (`time.monotonic`)
 
     def before_train(self, runner) -> None:  # type: ignore[no-untyped-def]
-        path = Path(runner.work_dir) / "curve.csv"
+        path = RunFolder(Path(runner.work_dir)).curve
         if runner.iter and path.is_file():
             self.rows = [row for row in read_curve(path) if row[0] <= runner.iter]
         self._mark = time.monotonic()
@@ -155,7 +151,9 @@ class CurveHook(Hook):
             now = time.monotonic()
             self.image_seconds += now - self._step_mark
             self._step_mark = now
-            self.rows.append((done, "train", loss, _decoder_rate(runner.optim_wrapper.param_groups)))
+            # mmengine adds a group of its own, which trains nothing
+            groups = (g for g in runner.optim_wrapper.param_groups if str(g.get("name", "")).startswith("decoder"))
+            self.rows.append((done, "train", loss, next(groups)["lr"]))
             if self.progress is not None:
                 self.progress(done, runner.max_iters, loss)
 
@@ -171,7 +169,7 @@ class CurveHook(Hook):
     def before_save_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:  # type: ignore[no-untyped-def]
         self._tick(runner)
         checkpoint["meta"] |= {"seconds": self.seconds, "data_wait_seconds": self.data_wait_seconds}
-        self.write(Path(runner.work_dir))
+        self._write(runner)
 
     def after_load_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:  # type: ignore[no-untyped-def]
         self.seconds = checkpoint["meta"].get("seconds", 0.0)
@@ -179,7 +177,7 @@ class CurveHook(Hook):
 
     def after_train(self, runner) -> None:  # type: ignore[no-untyped-def]
         self._tick(runner)
-        self.write(Path(runner.work_dir))
+        self._write(runner)
 
     def _tick(self, runner) -> None:  # type: ignore[no-untyped-def]
         now, waited = time.monotonic(), runner.train_loop.batches.waited
@@ -187,18 +185,12 @@ class CurveHook(Hook):
         self.data_wait_seconds += waited - self._waited
         self._mark, self._waited = now, waited
 
-    def write(self, folder: Path) -> None:
-        """Write `curve.csv`, rows in order of iteration."""
+    def _write(self, runner) -> None:  # type: ignore[no-untyped-def]
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(("iteration", "split", "loss", "lr"))
         writer.writerows((i, split, repr(loss), repr(lr)) for i, split, loss, lr in self.rows)
-        write_text(folder / "curve.csv", text.getvalue())
-
-
-def _decoder_rate(groups: list[dict[str, Any]]) -> float:
-    """Return the decoder's learning rate; mmengine adds a group of its own that trains nothing."""
-    return next(group["lr"] for group in groups if str(group.get("name", "")).startswith("decoder"))
+        write_text(RunFolder(Path(runner.work_dir)).curve, text.getvalue())
 
 
 def read_curve(path: Path) -> list[tuple[int, str, float, float]]:
@@ -207,6 +199,19 @@ def read_curve(path: Path) -> list[tuple[int, str, float, float]]:
         return [
             (int(row["iteration"]), row["split"], float(row["loss"]), float(row["lr"])) for row in csv.DictReader(file)
         ]
+
+
+@HOOKS.register_module()
+class ClosedVocabularyHook(Hook):
+    """Before the test of "classify" and "read", give the model a trie over the task's labels, within which it writes.
+
+    Labels that the tokenizer writes alike are one entry.
+    """
+
+    def before_test(self, runner) -> None:  # type: ignore[no-untyped-def]
+        dataset = runner.test_dataloader.dataset
+        labels = dataset.tokenizer.encode_all(list(dataset.source.vocabulary()), dataset.text_spec.max_tokens)
+        runner.model.vocabulary = Trie.of(labels, dataset.eos_id)
 
 
 class _PerImage(BaseMetric):

@@ -19,9 +19,8 @@ from gitbench.models.trie import Trie
 from gitbench.registry import MODELS, VARIANTS
 from gitbench.spec import ContrastiveSpec
 from gitbench.training.frozen import FrozenEncoder
-from gitbench.variants.decoder_init import DecoderInitSpec
-from gitbench.variants.encoder_init import EncoderInitSpec
-from gitbench.variants.encoder_training import EncoderTrainingSpec
+
+Prefixes = Sequence[Sequence[Sequence[int]]]  # of each image, for each text to be generated: the ids it starts with
 
 
 @MODELS.register_module()
@@ -49,18 +48,17 @@ class ImagePreprocessor(BaseDataPreprocessor):
 class CaptionModel(BaseModel):
     """The registry's model: variants named by `type`, their values in full, initial values from `init_seed` alone.
 
-    Batches are those of `caption_collate`: images (N,3,H,W) uint8, of films (N,F,3,H,W), tokens (N,K,T), need_predict
-    (N,K,T), image_ids; request_prefixes, for each image the ids given for each text to be generated; and for a frozen
-    encoder, which reuses features if `feature_cache`, image_set and indices. `encoder_init` and `decoder_init`
-    are kept for the hooks of these names, which have the data and the tokenizer that they need.
+    Each axis that the config names becomes a spec in `variants`, axis -> spec; the model, its hooks and the optimizer read
+    what concerns them. `variants` must hold encoder, decoder and vision.
+
+    Batches are those of `caption_collate`, after `ImagePreprocessor`: images (N,3,H,W), of films (N,F,3,H,W), tokens
+    (N,K,T), texts (the same, packed), image_ids; request_prefixes; and for a frozen encoder, which reuses features if
+    `feature_cache`, image_set and indices.
     """
 
     def __init__(
         self,
         *,
-        encoder: dict[str, Any],
-        decoder: dict[str, Any],
-        vision: dict[str, Any],
         vocab_size: int,
         pad_id: int,
         bos_id: int,
@@ -69,19 +67,18 @@ class CaptionModel(BaseModel):
         init_seed: int,
         generation: dict[str, Any],
         data_preprocessor: dict[str, Any],
-        encoder_training: dict[str, Any] | None = None,
-        encoder_init: dict[str, Any] | None = None,
-        decoder_init: dict[str, Any] | None = None,
         feature_cache: bool = True,
         num_frames: int = 0,
+        **variants: dict[str, Any],
     ) -> None:
         super().__init__(data_preprocessor=MODELS.build({**data_preprocessor, "pad_id": pad_id}))
         self.generation = dict(generation)
         self.vocabulary: Trie | None = None  # closed, of tasks that have one: given by ClosedVocabularyHook
+        self.variants = {axis: _spec(values) for axis, values in variants.items()}
         self.git = GIT(
-            encoder=VARIANTS.build(dict(encoder)),
-            decoder=VARIANTS.build(dict(decoder)),
-            vision=VARIANTS.build(dict(vision)),
+            encoder=self.variants["encoder"],
+            decoder=self.variants["decoder"],
+            vision=self.variants["vision"],
             vocab_size=vocab_size,
             pad_id=pad_id,
             bos_id=bos_id,
@@ -89,34 +86,26 @@ class CaptionModel(BaseModel):
             label_smoothing=label_smoothing,
             num_frames=num_frames,
         )
-        training = VARIANTS.build(dict(encoder_training)) if encoder_training else EncoderTrainingSpec()
-        if training.frozen:
+        if "encoder_training" in self.variants and self.variants["encoder_training"].frozen:
             self.git.encoder = FrozenEncoder(self.git.encoder.spec, reuse=feature_cache)
-        self.encoder_init = _encoder_init(encoder_init)
-        self.decoder_init = VARIANTS.build(dict(decoder_init)) if decoder_init else DecoderInitSpec()
         initialise(self.git, init_seed)
 
     def forward(  # type: ignore[override]
         self,
         images: torch.Tensor,
         tokens: torch.Tensor,
-        need_predict: torch.Tensor,
+        texts: PackedTexts,
         image_ids: list[str],
-        mode: str = "tensor",
+        mode: str,
         image_set: str | None = None,
         indices: Sequence[int] = (),
-        request_prefixes: Sequence[Sequence[Sequence[int]]] | None = None,
-        texts: PackedTexts | None = None,
+        request_prefixes: Prefixes | None = None,
         **_: Any,
     ) -> Any:
         n, k, t = tokens.shape
         with self._known(images, image_set, indices):
-            if mode == "tensor":
-                return self.git.logits(images, tokens[:, 0])
             memory = self.git.image_memory(images)
         self.git.embedding.check_length(t - 1)
-        if texts is None:  # a batch that did not come through the preprocessor
-            texts = self.git.packed(tokens.view(n * k, t), need_predict.view(n * k, t), n)
         if mode == "loss":
             return {"loss": self.git.packed_loss(memory, texts)}
         nll, count = (x.view(n, k).tolist() for x in self.git.packed_nll(memory, texts, n * k))
@@ -125,12 +114,12 @@ class CaptionModel(BaseModel):
                 {"image_id": image_id, "nll": math.fsum(a), "tokens": sum(b)}
                 for image_id, a, b in zip(image_ids, nll, count, strict=True)
             ]
-        return self._predict(memory, image_ids, nll, count, request_prefixes)
+        return self._predict(memory, image_ids, nll, count, request_prefixes or [[[self.git.bos_id]]] * n)
 
     def _known(
         self, images: torch.Tensor, image_set: str | None, indices: Sequence[int]
     ) -> AbstractContextManager[None]:
-        """Tell a frozen encoder which images it is shown, frame by frame; the blind see none of them."""
+        """Tell a frozen encoder which images it is shown, frame by frame; a blind model shows it none of them."""
         if isinstance(self.git.encoder, FrozenEncoder) and not self.git.vision.blind:
             frames = images.shape[1] if images.dim() == 5 else 1
             numbers = [index * frames + frame for index in indices for frame in range(frames)]
@@ -138,18 +127,12 @@ class CaptionModel(BaseModel):
         return nullcontext()
 
     def _predict(
-        self,
-        memory: Memory,
-        image_ids: list[str],
-        nll: list[list[float]],
-        count: list[list[int]],
-        request_prefixes: Sequence[Sequence[Sequence[int]]] | None,
+        self, memory: Memory, image_ids: list[str], nll: list[list[float]], count: list[list[int]], prefixes: Prefixes
     ) -> list[dict[str, Any]]:
         """Likelihood and generated ids of every request, image by image (mmengine wants one result an image).
 
         A request's likelihood is that of its own text, and of all the image's texts where there is one request.
         """
-        prefixes = request_prefixes or [[[self.git.bos_id]]] * len(image_ids)
         written = self._write(memory, prefixes, **self.generation)
         closed: Iterator[dict[str, Any]] | None = None
         if self.vocabulary is not None:  # its score is the log-probability of the entry
@@ -167,21 +150,16 @@ class CaptionModel(BaseModel):
             results.append({"image_id": image_id, "outputs": outputs})
         return results
 
-    def _write(
-        self, memory: Memory, prefixes: Sequence[Sequence[Sequence[int]]], **options: Any
-    ) -> Iterator[dict[str, Any]]:
+    def _write(self, memory: Memory, prefixes: Prefixes, **options: Any) -> Iterator[dict[str, Any]]:
         """Yield ids (without what was given) and score of every prefix of every image, in order."""
         flat = [ids for of_image in prefixes for ids in of_image]
-        given: dict[str, Any] = {}
-        if max(map(len, flat)) > 1 or len(flat) != len(prefixes):
-            longest, device = max(map(len, flat)), memory[0][0].device
+        longest, device = max(map(len, flat)), memory[0][0].device
+        if longest > 1 or len(flat) != len(prefixes):
             padded = [[*ids, *[self.git.pad_id] * (longest - len(ids))] for ids in flat]
             owners = [row for row, of_image in enumerate(prefixes) for _ in of_image]
-            given = {
-                "prefix": torch.tensor(padded, device=device),
-                "image_index": torch.tensor(owners, device=device),
-            }
-        sequences, scores = self.git.write(memory, len(prefixes), **given, **options)
+            options["prefix"] = torch.tensor(padded, device=device)
+            options["image_index"] = torch.tensor(owners, device=device)
+        sequences, scores = self.git.write(memory, len(prefixes), **options)
         for ids, sequence, score in zip(flat, sequences.tolist(), scores.tolist(), strict=True):
             yield {"ids": sequence[len(ids) :], "score": score}
 
@@ -190,11 +168,7 @@ class CaptionModel(BaseModel):
         return self._run_forward(self.data_preprocessor(data, False), mode="likelihood")
 
 
-def _encoder_init(values: dict[str, Any] | None) -> EncoderInitSpec:
-    """Build the spec, whose recipe a config holds as a plain dict."""
-    if not values:
-        return EncoderInitSpec()
+def _spec(values: dict[str, Any]) -> Any:
+    """Build a variant's spec from a config's values, in which a recipe is a plain dict."""
     recipe = values.get("recipe")
-    spec = VARIANTS.build({**values, "recipe": ContrastiveSpec(**recipe) if recipe else None})
-    assert isinstance(spec, EncoderInitSpec)
-    return spec
+    return VARIANTS.build({**values, "recipe": ContrastiveSpec(**recipe)} if recipe else dict(values))

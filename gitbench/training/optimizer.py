@@ -52,23 +52,17 @@ class EncoderDecoderOptim:
     Norms, biases and other one-dimensional tensors are not decayed.
     """
 
-    def __init__(self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: dict[str, float] | None = None) -> None:
-        if paramwise_cfg is None:
-            raise GitbenchError("EncoderDecoderOptim needs paramwise_cfg=dict(lr_encoder=..., lr_decoder=...)")
-        self.wrapper_cfg = dict(optim_wrapper_cfg)
-        self.rates = dict(paramwise_cfg)
+    def __init__(self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: dict[str, float]) -> None:
+        self.wrapper_cfg, self.rates = optim_wrapper_cfg, paramwise_cfg
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
-        cfg = dict(self.wrapper_cfg)
-        optimizer_cfg = dict(cfg.pop("optimizer"))
-        kind = optimizer_cfg.pop("type")
+        options = dict(self.wrapper_cfg["optimizer"])
+        kind = options.pop("type")
         if kind != "AdamW":
             raise GitbenchError(f"optimizer type '{kind}' is not supported: use AdamW")
-        groups = parameter_groups(
-            model, self.rates["lr_encoder"], self.rates["lr_decoder"], optimizer_cfg["weight_decay"]
-        )
-        optimizer = torch.optim.AdamW(groups, fused=True, **optimizer_cfg)
-        return OPTIM_WRAPPERS.build(dict(cfg, optimizer=optimizer))
+        groups = parameter_groups(model, **self.rates, weight_decay=options["weight_decay"])
+        optimizer = torch.optim.AdamW(groups, fused=True, **options)
+        return OPTIM_WRAPPERS.build({**self.wrapper_cfg, "optimizer": optimizer})
 
 
 def parameter_groups(

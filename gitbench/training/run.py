@@ -1,7 +1,6 @@
-"""Execute one run folder: train (or resume), caption the test split, leave predictions and costs behind.
+"""Execute one run folder: train (or resume), caption the test split, leave predictions, weights and costs behind.
 
-A folder passes three states: `config.py` alone (planned), `trained.json` (captions are there, scores are not), and
-`record.json` (complete). Scoring needs no torch and is done by the launcher.
+Scoring needs no torch and is done by the launcher.
 """
 
 from __future__ import annotations
@@ -33,6 +32,7 @@ from gitbench.training.encoder_init import EncoderInitHook
 from gitbench.training.hooks import CurveHook, checkpoints, latest_checkpoint, torch_write_errors
 from gitbench.training.model import CaptionModel
 
+FORMAT = "gitbench"  # of `model.pth`
 CPU_THREADS = 1  # a run's threads on CPU: fixed, since the order of float sums depends on it
 
 Progress = Callable[[int, int, float], None]  # iterations done, of how many, loss
@@ -68,69 +68,63 @@ class PlainRunner(Runner):
         """Leave the planner's `config.py` as it is: mmengine would write this session's work_dir and resume into it."""
 
 
-def execute(folder: Path, progress: Progress | None = None, pretraining: PretrainingProgress | None = None) -> None:
+def execute(path: Path, progress: Progress | None = None, pretraining: PretrainingProgress | None = None) -> None:
     """Train and caption one run folder. Returns at once where that is done already.
 
     `progress` hears of the training, `pretraining` of the contrastive pre-training that comes first in some runs.
 
     Errors: GitbenchError with one line for what a user can mend; anything else is a fault of the program.
     """
-    if RunFolder(folder).captioned:
+    folder = RunFolder(path)
+    if folder.captioned:
         return
-    clear_leftovers(folder)
+    for leftover in path.glob(".*.tmp*"):  # half-written files of a killed session
+        leftover.unlink(missing_ok=True)
     started = time.monotonic()
-    prepare_torch()
-    newest = latest_checkpoint(folder)
-    config = session_config(folder, newest)
-    runner = PlainRunner.from_cfg(config)
-    curve = next(hook for hook in runner.hooks if isinstance(hook, CurveHook))
-    curve.progress = progress
-    init = next(hook for hook in runner.hooks if isinstance(hook, EncoderInitHook))
-    init.progress = pretraining
-    compiling = next((hook for hook in runner.hooks if isinstance(hook, CompileHook)), None)
+    _prepare_torch()
+    checkpoint = latest_checkpoint(path)
+    runner = PlainRunner.from_cfg(_session_config(folder, checkpoint))
+    curve, init, compiling = (_hook(runner, kind) for kind in (CurveHook, EncoderInitHook, CompileHook))
+    curve.progress, init.progress = progress, pretraining
     runner.train()
     trained = time.monotonic()
     metrics = runner.test_loop.run()
     _write_predictions(runner, folder)
-    _write_weights(runner, config, folder)
+    _write_weights(runner, folder)
     captioned = time.monotonic() - trained
-    # with a checkpoint, pre-training or compilation before its first step, a run does more than start
-    fresh = newest is None and init.seconds is None and compiling is None
-    startup = curve.first_step - started if fresh and curve.first_step is not None else None
-    write_json(
-        folder / "trained.json",
-        {
-            "test_nll": metrics["test_nll"],
-            "train": {"iterations": runner.max_iters, "final_loss": _final_loss(curve)},
-            "cost": {
-                **_size(runner.model),
-                "training_images": len(runner.train_dataloader.dataset),
-                "peak_memory_bytes": peak_memory(),
-                "train_images_per_second": curve.images / curve.image_seconds if curve.image_seconds else None,
-                "train_seconds": curve.seconds,
-                "data_wait_seconds": curve.data_wait_seconds,
-                "caption_seconds": captioned,
-                "seconds": curve.seconds + captioned,
-                **({"pretrain_seconds": init.seconds} if init.seconds is not None else {}),
-                **({"compiled": compiling.used, "compile_seconds": compiling.seconds} if compiling else {}),
-                "startup_seconds": startup,
-            },
-        },
-    )
-    for path in (*checkpoints(folder), folder / "last_checkpoint"):
-        path.unlink(missing_ok=True)
+    cost = {
+        **_size(runner.model),
+        "training_images": len(runner.train_dataloader.dataset),
+        "peak_memory_bytes": _peak_memory(),
+        "train_images_per_second": curve.images / curve.image_seconds if curve.image_seconds else None,
+        "train_seconds": curve.seconds,
+        "data_wait_seconds": curve.data_wait_seconds,
+        "caption_seconds": captioned,
+        "seconds": curve.seconds + captioned,
+        "startup_seconds": None,
+    }
+    if init.seconds is not None:
+        cost["pretrain_seconds"] = init.seconds
+    if compiling is not None:
+        cost |= {"compiled": True, "compile_seconds": compiling.seconds}
+    if checkpoint is None and init.seconds is None and compiling is None:  # otherwise a run does more than start
+        cost["startup_seconds"] = curve.first_step - started
+    final_loss = [loss for _, split, loss, _ in curve.rows if split == "train"][-1]
+    train = {"iterations": runner.max_iters, "final_loss": final_loss}
+    write_json(folder.trained, {"test_nll": metrics["test_nll"], "train": train, "cost": cost})
+    for done in (*checkpoints(path), path / "last_checkpoint"):
+        done.unlink(missing_ok=True)
 
 
-def clear_leftovers(folder: Path) -> None:
-    """Remove the half-written files of a killed session."""
-    for leftover in folder.glob(".*.tmp*"):
-        leftover.unlink(missing_ok=True)
+def _hook(runner: Runner, kind: type) -> Any:
+    """The runner's hook of a kind; None where the config names none."""
+    return next((hook for hook in runner.hooks if isinstance(hook, kind)), None)
 
 
-def session_config(folder: Path, checkpoint: Path | None) -> Config:
+def _session_config(folder: RunFolder, checkpoint: Path | None) -> Config:
     """Return the config of a run folder as this session runs it: in the folder, from a checkpoint, on this device."""
-    config = RunFolder(folder).read_config()
-    config.work_dir = str(folder)
+    config = folder.read_config()
+    config.work_dir = str(folder.path)
     if checkpoint is not None:
         config.resume, config.load_from = True, str(checkpoint)
     if torch.cuda.is_available():  # copies of pinned batches run beside the computation
@@ -139,7 +133,7 @@ def session_config(folder: Path, checkpoint: Path | None) -> Config:
     return config
 
 
-def prepare_torch() -> None:
+def _prepare_torch() -> None:
     """Make results independent of how many runs there are at once: deterministic on GPUs, one thread on CPUs."""
     if torch.cuda.is_available():
         torch.use_deterministic_algorithms(True, warn_only=True)
@@ -147,20 +141,16 @@ def prepare_torch() -> None:
         torch.set_num_threads(CPU_THREADS)
 
 
-def _final_loss(curve: CurveHook) -> float:
-    losses = [loss for _, split, loss, _ in curve.rows if split == "train"]
-    return losses[-1]
-
-
-def _write_predictions(runner: Runner, folder: Path) -> None:
+def _write_predictions(runner: Runner, folder: RunFolder) -> None:
     dataset = runner.test_dataloader.dataset
     items = runner.test_evaluator.metrics[0].items
-    if len(items) != len(dataset):
-        raise GitbenchError(f"{len(items)} captions for {len(dataset)} test images: delete {folder} and run again")
-    with atomic_path(folder / "predictions.jsonl") as temporary, open(temporary, "w", encoding="utf-8") as file:
+    if [item["image_id"] for item in items] != [dataset.source.image_id(index) for index in range(len(dataset))]:
+        raise GitbenchError(
+            f"the {len(items)} captions are not those of the {len(dataset)} test images in their order: "
+            f"delete {folder.path} and run again"
+        )
+    with atomic_path(folder.predictions) as temporary, open(temporary, "w", encoding="utf-8") as file:
         for index, item in enumerate(items):
-            if dataset.source.image_id(index) != item["image_id"]:
-                raise GitbenchError(f"captions are out of order at {item['image_id']}: delete {folder} and run again")
             for request, output in zip(dataset.source.requests(index), item["outputs"], strict=True):
                 row = _prediction(request, output, item["image_id"], dataset.tokenizer)
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -185,13 +175,13 @@ def _prediction(request: Request, output: dict[str, Any], image_id: str, tokeniz
     return row
 
 
-def _write_weights(runner: Runner, config: Config, folder: Path) -> None:
+def _write_weights(runner: Runner, folder: RunFolder) -> None:
     """Write `model.pth` and `tokenizer.json`: what `gitbench caption --weights FOLDER` needs, and no pickled code."""
     state = {name: tensor.cpu() for name, tensor in runner.model.git.state_dict().items()}
-    payload = {"format": "gitbench", "model": json.dumps(config.model.to_dict()), "state_dict": state}
-    with atomic_path(folder / "model.pth") as temporary, explain_os_errors(temporary), torch_write_errors():
+    payload = {"format": FORMAT, "model": json.dumps(runner.cfg.model.to_dict()), "state_dict": state}
+    with atomic_path(folder.weights) as temporary, explain_os_errors(temporary), torch_write_errors():
         torch.save(payload, temporary)
-    runner.test_dataloader.dataset.tokenizer.save(folder / "tokenizer.json")
+    runner.test_dataloader.dataset.tokenizer.save(folder.tokenizer)
 
 
 def _size(model: CaptionModel) -> dict[str, Any]:
@@ -204,36 +194,38 @@ def _size(model: CaptionModel) -> dict[str, Any]:
     }
 
 
-def peak_memory() -> int:
+def _peak_memory() -> int:
     """Return the most bytes that this process has held, on the GPU where there is one."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def load_run(folder: Path) -> tuple[CaptionModel, Any]:
+def load_run(path: Path) -> tuple[CaptionModel, CaptionTokenizer]:
     """Load the captioner of a finished run folder, or of the `model.pth` in it: (model in eval mode, tokenizer)."""
-    path = folder / "model.pth" if not folder.is_file() else folder
-    if not path.is_file():
-        raise GitbenchError(f"{path} does not exist: pass the folder of a finished run")
+    file = path if path.is_file() else RunFolder(path).weights
+    if not file.is_file():
+        raise GitbenchError(f"{file} does not exist: pass the folder of a finished run")
     try:
-        payload = torch.load(path, map_location="cpu", weights_only=True)
+        payload = torch.load(file, map_location="cpu", weights_only=True)
+        if payload["format"] != FORMAT:
+            raise ValueError("of another program")
     except Exception as error:
-        raise GitbenchError(f"{path} is damaged ({type(error).__name__}): delete its folder and run again") from None
-    if not isinstance(payload, dict) or payload.get("format") != "gitbench":
-        raise GitbenchError(f"{path} is not a gitbench checkpoint: pass the folder of a finished run")
+        raise GitbenchError(
+            f"{file} is damaged or no checkpoint of gitbench ({type(error).__name__}): delete its folder and run again"
+        ) from None
     try:
         model = _model_of(json.loads(payload["model"]))
         model.git.load_state_dict(payload["state_dict"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise GitbenchError(f"{path} does not say which model it holds ({error}): run again") from None
+        raise GitbenchError(f"{file} does not say which model it holds ({error}): run again") from None
     except RuntimeError as error:  # torch lists the tensors, one a line
         wrong = " ".join(str(error).split())
-        raise GitbenchError(f"{path} does not hold its model's tensors ({wrong}): run again") from None
-    return model.eval(), CaptionTokenizer.load(path.parent / "tokenizer.json")
+        raise GitbenchError(f"{file} does not hold its model's tensors ({wrong}): run again") from None
+    return model.eval(), CaptionTokenizer.load(RunFolder(file.parent).tokenizer)
 
 
 def _model_of(config: dict[str, Any]) -> CaptionModel:
-    """Build the model that a checkpoint describes."""
+    """Build the model that a checkpoint describes. It holds all values of a variant, so a name may be gone since."""
     config.pop("type")
     return CaptionModel(**config)

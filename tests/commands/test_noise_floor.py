@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_study, tiny_profile
 from helpers_runs import make_work_dir
+from helpers_study import make_study, tiny_profile
 
 from gitbench.commands.noise_floor import measure_noise, noise_plan
 from gitbench.errors import GitbenchError

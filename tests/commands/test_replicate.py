@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import make_study, tiny_profile
 from helpers_bundle import edited, finish, members
 from helpers_data import row, write_parquet
+from helpers_study import make_study, tiny_profile
 
 from gitbench import cli, run_key
 from gitbench.ablations import load_ablation

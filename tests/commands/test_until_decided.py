@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import TINY, make_study
+from helpers_study import TINY, make_study
 
 from gitbench.cli import main
 from gitbench.commands import until_decided as decide

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import errno
-import os
-import subprocess
-import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers_data import TEXT, TinySource, printed_by
 from PIL import Image
 
 from gitbench.data import cache, open_source
-from gitbench.data.base import Example
 from gitbench.data.cache import decoded_split, encoded_split
 from gitbench.data.dataset import CaptionDataset
-from gitbench.data.scenes.stream import Stream
+from gitbench.data.image_processor import square_processor
+from gitbench.data.random_stream import Stream
 from gitbench.data.scenes.world import Scenes
 from gitbench.data.tokenizer import CaptionTokenizer, tokenizer_for
-from gitbench.data.transforms import centre_square, random_crop, stored_size
+from gitbench.data.transforms import random_crop, stored_size
 from gitbench.errors import GitbenchError
-from gitbench.spec import DataSpec, TextSpec
-
-ROOT = Path(__file__).parents[2]
-TEXT = TextSpec(vocab_size=300, max_tokens=16)
+from gitbench.spec import DataSpec
 
 
 @pytest.fixture(scope="module")
@@ -32,32 +28,8 @@ def tokenizer() -> CaptionTokenizer:
     return tokenizer_for(TEXT, open_source("scenes", "train", 24))
 
 
-class Words:
-    """A source of two photographs, one with a caption of 10,000 words."""
-
-    name, split = "words", "train"
-
-    def __len__(self) -> int:
-        return 2
-
-    def image_id(self, index: int) -> str:
-        return str(index)
-
-    def example(self, index: int) -> Example:
-        return Example(image_id=str(index), captions=("red circle " * 5000, "a dog") if index else ("a cat",))
-
-    def image(self, index: int) -> np.ndarray:
-        return np.random.default_rng(index).integers(0, 256, (30 + index, 41, 3), dtype=np.uint8)
-
-    def fingerprint(self) -> str:
-        return "words-and-two-images"
-
-    def check(self) -> None:
-        return None
-
-
 def test_ten_thousand_words_are_cut_to_the_limit(tokenizer: CaptionTokenizer) -> None:
-    encoded = encoded_split(Words(), tokenizer, 16)
+    encoded = encoded_split(TinySource(), tokenizer, 16)
     assert [[len(ids) for ids in encoded.of(index)] for index in (0, 1)] == [
         [len(tokenizer.encode("a cat"))],
         [16, len(tokenizer.encode("a dog"))],
@@ -66,10 +38,10 @@ def test_ten_thousand_words_are_cut_to_the_limit(tokenizer: CaptionTokenizer) ->
 
 
 def test_photographs_are_stored_as_the_test_transform_makes_them() -> None:
-    stored = decoded_split(Words(), 20)
+    stored = decoded_split(TinySource(), 20)
     assert stored.shape == (2, 20, 20, 3) and stored.dtype == np.uint8
     for index in (0, 1):
-        assert np.array_equal(stored[index], centre_square(Words().image(index), 20))
+        assert np.array_equal(stored[index], square_processor(20).resized(TinySource().image(index)))
 
 
 @pytest.mark.parametrize("shape", [(30, 41), (41, 30), (20, 20), (7, 99), (33, 32), (64, 20)])
@@ -78,7 +50,7 @@ def test_the_test_transform_is_torchvisions(shape: tuple[int, int]) -> None:
 
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
     expected = CenterCrop(20)(Resize(20, InterpolationMode.BICUBIC)(Image.fromarray(image)))
-    assert np.array_equal(centre_square(image, 20), np.asarray(expected))
+    assert np.array_equal(square_processor(20).resized(image), np.asarray(expected))
 
 
 def test_a_crop_is_cut_before_it_is_resized() -> None:
@@ -94,10 +66,8 @@ def test_a_crop_is_cut_before_it_is_resized() -> None:
 
 def test_crops_cover_the_area_asked_for() -> None:
     marked = np.arange(50, dtype=np.uint8)[:, None, None] * np.ones((1, 50, 3), dtype=np.uint8)
-    sides = []
-    for number in range(200):
-        cut = random_crop(marked, 50, (0.64, 1.0), Stream("crop", number))
-        sides.append(int(cut.max()) - int(cut.min()) + 1)
+    cuts = [random_crop(marked, 50, (0.64, 1.0), Stream("crop", number)) for number in range(200)]
+    sides = [int(cut.max()) - int(cut.min()) + 1 for cut in cuts]
     assert 39 <= min(sides) <= 42 and max(sides) == 50
 
 
@@ -128,11 +98,9 @@ def test_processes_that_start_together_build_one_file(tmp_path: Path) -> None:
         "from gitbench.data.cache import decoded_split; from gitbench.data.scenes.world import Scenes; import hashlib\n"
         "print(hashlib.sha256(decoded_split(Scenes('scenes', 'test', 60), 32).tobytes()).hexdigest())"
     )
-    env = {**os.environ, "GITBENCH_CACHE": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    runs = [
-        subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, text=True) for _ in range(3)
-    ]
-    assert len({run.communicate()[0] for run in runs}) == 1 and all(run.returncode == 0 for run in runs)
+    with ThreadPoolExecutor(3) as pool:
+        printed = list(pool.map(lambda _: printed_by(code, GITBENCH_CACHE=str(tmp_path)), range(3)))
+    assert len(set(printed)) == 1
     left = [path.name for path in (tmp_path / "images").iterdir() if not path.name.endswith(".lock")]
     assert len(left) == 1 and left[0].endswith(".npy")
 
@@ -167,7 +135,7 @@ def test_a_cache_that_is_a_file_still_works(
 def test_a_fault_of_the_data_is_not_taken_for_one_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GITBENCH_CACHE", str(tmp_path))
 
-    class Broken(Words):
+    class Broken(TinySource):
         def image(self, index: int) -> np.ndarray:
             raise GitbenchError("row 0: the image is unreadable: replace or remove it")
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from helpers_data import printed_by, refused
 
 import gitbench.data.tokenizer as tokenizer_module
-import gitbench.data.tokenizer_subset as subset_module
 from gitbench.data.bert_folder import MINILM
 from gitbench.data.scenes.world import Scenes
-from gitbench.data.tokenizer import CaptionTokenizer, from_bert, tokenizer_for, train_wordpiece
+from gitbench.data.tokenizer import from_bert, tokenizer_for
 from gitbench.data.tokenizer_subset import rows_of, subset_for
-from gitbench.errors import GitbenchError
+from gitbench.data.wordpiece import CaptionTokenizer, train_wordpiece
 from gitbench.spec import TextSpec
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
@@ -44,7 +41,8 @@ def pieces(tokenizer: CaptionTokenizer, text: str) -> list[str]:
 def test_the_captions_become_the_same_pieces_under_new_ids(tmp_path: Path) -> None:
     full = bert_like(tmp_path)
     captions = ["The dog, running.", "dogs run", "Cat"]
-    small, rows = subset_for(full, captions)
+    small = subset_for(full, captions)
+    rows = rows_of(small, full)
     for text in captions:
         assert pieces(small, text) == pieces(full, text)
         assert [rows[number] for number in small.encode(text)] == full.encode(text)
@@ -59,19 +57,9 @@ def test_the_captions_become_the_same_pieces_under_new_ids(tmp_path: Path) -> No
 
 def test_unseen_words_in_known_letters_are_spelled(tmp_path: Path) -> None:
     full = bert_like(tmp_path)
-    small, _ = subset_for(full, ["the dog runs"])
+    small = subset_for(full, ["the dog runs"])
     assert pieces(small, "dogs") == ["dog", "##s"] and pieces(small, "sod") == ["s", "##o", "##d"]
     assert pieces(small, "bog") == ["[UNK]"] and pieces(full, "bog") == ["b", "##o", "##g"]
-
-
-def test_words_that_bert_cannot_spell_stay_unknown(tmp_path: Path) -> None:
-    # "abcdz" is cut into ab ##cd and fails at z; without "ab" it would be cut into a ##bc ##d ...
-    full = bert_like(tmp_path, [*WORDS, "##dz"])
-    captions = ["abcdz runs", "abcun", "a", "##dz xbc"]
-    assert pieces(full, "abcdz") == ["[UNK]"]
-    small, rows = subset_for(full, captions)
-    assert all(pieces(small, text) == pieces(full, text) for text in captions)
-    assert {"ab", "##cd"} <= set(small.tokens())
 
 
 def test_any_captions_keep_their_pieces(tmp_path: Path) -> None:
@@ -83,16 +71,8 @@ def test_any_captions_keep_their_pieces(tmp_path: Path) -> None:
         captions = [
             " ".join("".join(source.choices("abcd", k=source.randint(1, 7))) for _ in range(5)) for _ in range(8)
         ]
-        small, _ = subset_for(full, captions)
+        small = subset_for(full, captions)
         assert [pieces(small, text) for text in captions] == [pieces(full, text) for text in captions]
-
-
-def test_rare_pieces_are_spelled_in_shorter_ones(tmp_path: Path) -> None:
-    full = bert_like(tmp_path)
-    captions = ["the dog", "the dog", "the big dog"]
-    small, _ = subset_for(full, captions, min_count=2)
-    assert pieces(small, captions[2]) == ["the", "b", "##i", "##g", "dog"]
-    assert {"the", "dog"} <= set(small.tokens()) and "big" not in small.tokens()
 
 
 def test_the_result_is_the_same_in_every_process_and_order(tmp_path: Path) -> None:
@@ -100,33 +80,21 @@ def test_the_result_is_the_same_in_every_process_and_order(tmp_path: Path) -> No
     code = (
         "import sys; from gitbench.data.tokenizer import from_bert\n"
         "from gitbench.data.tokenizer_subset import subset_for\n"
-        "small, rows = subset_for(from_bert(sys.argv[1]), sys.argv[2:]); print(small.fingerprint(), rows)"
+        "print(subset_for(from_bert(sys.argv[1]), sys.argv[2:]).fingerprint())"
     )
-    captions, printed = ["the dog runs", "a catz", "running ab"], set()
-    for seed, threads in (("1", "true"), ("2", "false")):
-        env = {**os.environ, "PYTHONHASHSEED": seed, "TOKENIZERS_PARALLELISM": threads}
-        env["PYTHONPATH"] = str(Path(__file__).parents[2])
-        command = [sys.executable, "-c", code, str(tmp_path), *captions]
-        printed.add(subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout)
-        captions.reverse()
-    assert len(printed) == 1
-
-
-def test_it_is_saved_and_read_as_any_tokenizer(tmp_path: Path) -> None:
-    small, _ = subset_for(bert_like(tmp_path), ["the dog runs"])
-    small.save(tmp_path / "tokenizer.json")
-    again = CaptionTokenizer.load(tmp_path / "tokenizer.json")
-    assert again.fingerprint() == small.fingerprint() and again.tokens() == small.tokens()
-    assert again.encode("the dog runs", 2) == small.encode("the dog runs")[:2]
+    captions = ["the dog runs", "a catz", "running ab"]
+    first = printed_by(code, str(tmp_path), *captions, PYTHONHASHSEED="1", TOKENIZERS_PARALLELISM="true")
+    again = printed_by(code, str(tmp_path), *captions[::-1], PYTHONHASHSEED="2", TOKENIZERS_PARALLELISM="false")
+    assert first == again
 
 
 def test_no_words_and_no_wordpiece_are_refused(tmp_path: Path) -> None:
     from tokenizers import Tokenizer, models
 
-    with pytest.raises(GitbenchError, match="no words in the captions"):
+    with refused("no words in the captions"):
         subset_for(bert_like(tmp_path), [" ", ""])
     levels = Tokenizer(models.WordLevel({token: k for k, token in enumerate([*SPECIALS, "dog"])}, "[UNK]"))
-    with pytest.raises(GitbenchError, match="only a WordPiece vocabulary"):
+    with refused("only a WordPiece vocabulary"):
         subset_for(CaptionTokenizer(levels), ["dog"])
 
 
@@ -134,7 +102,8 @@ def test_no_words_and_no_wordpiece_are_refused(tmp_path: Path) -> None:
 def test_scenes_need_few_of_berts_rows() -> None:
     full, source = from_bert(MINILM), Scenes("scenes", "train", 60)
     captions = [text for index in range(60) for text in source.example(index).captions]
-    small, rows = subset_for(full, captions)
+    small = subset_for(full, captions)
+    rows = rows_of(small, full)
     assert small.vocab_size == len(rows) < 300 and [small.bos_id, small.eos_id] == [2, 3]
     names = full.tokens()
     assert small.tokens() == [names[row] for row in rows]
@@ -145,15 +114,15 @@ def test_scenes_need_few_of_berts_rows() -> None:
         assert small.decode(small.encode(text, 100)) == text
 
 
-def test_the_rows_are_found_again_from_the_two_vocabularies(tmp_path: Path) -> None:
+def test_the_rows_are_found_in_a_saved_tokenizer(tmp_path: Path) -> None:
     full = bert_like(tmp_path / "bert")
-    small, rows = subset_for(full, ["The dog, running.", "Cat"])
+    small = subset_for(full, ["The dog, running.", "Cat"])
     small.save(tmp_path / "tokenizer.json")
-    assert rows_of(CaptionTokenizer.load(tmp_path / "tokenizer.json"), full) == rows
-    assert rows_of(full, full) == list(range(full.vocab_size))
-    with pytest.raises(GitbenchError, match=r"\d+ word pieces .* not in BERT's vocabulary \(.*\): use") as raised:
+    again = CaptionTokenizer.load(tmp_path / "tokenizer.json")
+    assert again.fingerprint() == small.fingerprint() and again.encode("the dog", 1) == small.encode("the dog")[:1]
+    assert rows_of(again, full) == rows_of(small, full) and rows_of(full, full) == list(range(full.vocab_size))
+    with refused(r"\d+ word pieces .* not in BERT's vocabulary \(.*\): use"):
         rows_of(train_wordpiece(["zebra crossing"] * 3, 60), full)
-    assert "\n" not in str(raised.value)
 
 
 def test_a_study_cuts_it_down_once_for_each_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,10 +144,9 @@ def test_a_study_cuts_it_down_once_for_each_content(tmp_path: Path, monkeypatch:
     assert len(list((tmp_path / "cache" / "tokenizers").glob("subset-*.json"))) == 3
 
     monkeypatch.setattr(tokenizer_module, "_IN_MEMORY", {})
-    monkeypatch.setattr(subset_module, "subset_for", lambda *_: pytest.fail("cut down again"))
     assert tokenizer_for(text, source).fingerprint() == first.fingerprint()
 
 
 def test_a_trained_vocabulary_is_not_cut_down() -> None:
-    with pytest.raises(GitbenchError, match="only a BERT tokenizer"):
+    with refused("only a BERT tokenizer"):
         tokenizer_for(TextSpec(subset=True), Scenes("scenes", "train", 3))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
+from gitbench.metrics.captions import BLEU_COLUMNS, bleu, cider_d
 from helpers_judge import claim_of
 from helpers_tools import load_tool
 
@@ -16,7 +17,6 @@ from gitbench.judge.crossed import crossed_interval, mean_squares
 from gitbench.judge.sample import by_replicate, sample
 from gitbench.judge.statistics import t_interval
 from gitbench.metrics.aggregate import CORPUS_METRICS, from_totals, scores_from_totals, statistics
-from gitbench.metrics.captions import BLEU_COLUMNS, bleu, cider_d
 
 WORDS = ["a", "red", "blue", "small", "large", "circle", "square", "left", "of", "the", "green", "star", "above", "two"]
 SEEDS, COUNT = 4, 60

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import make_study, run_of, tiny_profile
 from helpers_data import write_parquet
 from helpers_model import pictures, tiny
+from helpers_study import make_study, run_of, tiny_profile
 from helpers_tools import load_tool
 from PIL import Image
 

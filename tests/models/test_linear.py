@@ -70,10 +70,6 @@ def test_everything_else_stays_with_torch(monkeypatch):
     x, w, b = parts((4, 520))
     with torch.autocast("cpu", torch.bfloat16):
         assert linear(x, w, b).dtype == torch.bfloat16
-    stacked = torch.func.vmap(linear)(torch.stack([x, x]), torch.stack([w, -w]), torch.stack([b, b]))
-    torch.testing.assert_close(stacked[1], F.linear(x, -w, b), atol=1e-5, rtol=1e-5)
-    shared = torch.func.vmap(linear, in_dims=(0, None, None))(torch.stack([x, 2 * x]), w, b)
-    torch.testing.assert_close(shared[1], F.linear(2 * x, w, b), atol=1e-5, rtol=1e-5)
     assert not seen
 
 

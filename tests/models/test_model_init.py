@@ -67,48 +67,26 @@ def test_distributions_are_the_official_ones():
         assert values[name].std().item() == pytest.approx(expected, rel=0.06), name
 
     def uniform(name, inputs):
-        bound = inputs**-0.5
-        assert values[name].abs().max() <= bound
-        std(name, bound / 3**0.5)
+        assert values[name].abs().max() <= inputs**-0.5
+        std(name, (3 * inputs) ** -0.5)
 
-    for name in (
-        "embedding.words.weight",
-        "embedding.positions.weight",
-        "projection.0.weight",
-        "decoder.layers.0.down.weight",
-    ):
-        std(name, 0.02)
-    for name in (
-        "projection.0.bias",
-        "decoder.layers.0.qkv.bias",
-        "decoder.layers.0.out.bias",
-        "decoder.layers.0.up.bias",
-        "head_bias",
-    ):
+    layer, block = "decoder.layers.0", "encoder.blocks.0"
+    for name in ("embedding.words", "embedding.positions", "projection.0", f"{layer}.down"):
+        std(f"{name}.weight", 0.02)
+    for name in ("projection.0.bias", f"{layer}.qkv.bias", f"{layer}.out.bias", f"{layer}.up.bias", "head_bias"):
         uniform(name, 768)
-    uniform("decoder.layers.0.down.bias", 3072)
+    uniform(f"{layer}.down.bias", 3072)
     std("encoder.cls_token", 768**-0.5)
     std("encoder.pos_embed", 768**-0.5)
     uniform("encoder.patch_embed.proj.weight", 3 * 16 * 16)
-    uniform("encoder.blocks.0.attn.qkv.weight", 4 * 768 / 6)
-    uniform("encoder.blocks.0.attn.proj.weight", 768)
-    uniform("encoder.blocks.0.mlp.fc1.bias", 768)
-    uniform("encoder.blocks.0.mlp.fc2.bias", 3072)
-    for name in (
-        "encoder.blocks.0.attn.qkv.bias",
-        "encoder.blocks.0.attn.proj.bias",
-        "temporal",
-        "projection.1.bias",
-        "encoder.norm.bias",
-    ):
-        assert not values[name].any(), name
-    for name in (
-        "embedding.norm.weight",
-        "projection.1.weight",
-        "decoder.layers.0.norm2.weight",
-        "encoder.norm_pre.weight",
-    ):
-        assert (values[name] == 1).all(), name
+    uniform(f"{block}.attn.qkv.weight", 4 * 768 / 6)
+    uniform(f"{block}.attn.proj.weight", 768)
+    uniform(f"{block}.mlp.fc1.bias", 768)
+    uniform(f"{block}.mlp.fc2.bias", 3072)
+    zero = (f"{block}.attn.qkv.bias", f"{block}.attn.proj.bias", "temporal", "projection.1.bias", "encoder.norm.bias")
+    assert not any(values[name].any() for name in zero)
+    one = ("embedding.norm", "projection.1", f"{layer}.norm2", "encoder.norm_pre")
+    assert all((values[f"{name}.weight"] == 1).all() for name in one)
     assert values["embedding.words.weight"][0].any()  # the padding row is an ordinary row
 
 

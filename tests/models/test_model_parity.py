@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers_model import BOS, DECODER, ENCODER, EOS, VOCAB, pictures, texts, tiny
+from helpers_model import ENCODER, EOS, VOCAB, hf_config, pictures, texts, tiny
 
 from gitbench.models.weights import to_huggingface
 
@@ -23,27 +23,8 @@ CASES = {
 
 
 def hugging_face(model, num_frames):
-    config = transformers.GitConfig(
-        vision_config=dict(
-            hidden_size=ENCODER.width,
-            intermediate_size=int(ENCODER.width * ENCODER.mlp_ratio),
-            num_hidden_layers=ENCODER.layers,
-            num_attention_heads=ENCODER.heads,
-            image_size=ENCODER.image_size,
-            patch_size=ENCODER.patch,
-        ),
-        vocab_size=VOCAB,
-        hidden_size=DECODER.width,
-        num_hidden_layers=DECODER.layers,
-        num_attention_heads=DECODER.heads,
-        intermediate_size=DECODER.ffn,
-        max_position_embeddings=DECODER.max_positions,
-        pad_token_id=0,
-        bos_token_id=BOS,
-        eos_token_id=EOS,
-        num_image_with_embedding=num_frames or None,
-    )
-    theirs = transformers.GitForCausalLM(config)
+    frames = num_frames or None
+    theirs = transformers.GitForCausalLM(hf_config(transformers, eos_token_id=EOS, num_image_with_embedding=frames))
     theirs.load_state_dict(to_huggingface(model))
     return theirs.eval()
 

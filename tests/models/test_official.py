@@ -20,7 +20,7 @@ import torch
 from helpers_model import BOS, EOS, pictures, ragged, texts
 from PIL import Image
 
-from gitbench.data.image_rule import official_rule
+from gitbench.data.image_processor import official_processor
 from gitbench.models.weights import from_official, to_official
 from gitbench.variants.decoder import DecoderSpec
 from gitbench.variants.encoder import EncoderSpec
@@ -46,15 +46,9 @@ SHAPES = {  # the real widths, heads and patches, few layers; and a small one
     ),
 }
 # Packages that the checkout imports in order to download, and the one name that is taken from them.
-_DOWNLOADERS = {
-    "boto3": "",
-    "botocore": "",
-    "botocore.exceptions": "ClientError",
-    "requests": "",
-    "six": "",
-    "azfuse": "File",
-}
-TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
+_DOWNLOADERS = dict.fromkeys(("boto3", "botocore", "requests", "six"), "")
+_DOWNLOADERS |= {"botocore.exceptions": "ClientError", "azfuse": "File"}
+TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-10}  # of logits up to 9: kernels differ between processors
 dtypes = pytest.mark.parametrize("dtype", TOLERANCE, ids=["float32", "float64"])
 shapes = pytest.mark.parametrize("shape", SHAPES)
 
@@ -64,11 +58,8 @@ def official_on_path():
     """Make the checkout importable, with empty stand-ins for packages that it imports only to download."""
     if not (Path(OFFICIAL) / "generativeimage2text").is_dir():
         pytest.fail(f"GITBENCH_OFFICIAL={OFFICIAL} holds no generativeimage2text: name a checkout of the repository")
-    stand_ins = {
-        name: types.ModuleType(name)
-        for name in _DOWNLOADERS
-        if importlib.util.find_spec(name.partition(".")[0]) is None
-    }
+    missing = [name for name in _DOWNLOADERS if importlib.util.find_spec(name.partition(".")[0]) is None]
+    stand_ins = {name: types.ModuleType(name) for name in missing}
     for name, attribute in _DOWNLOADERS.items():
         if attribute and name in stand_ins:
             setattr(stand_ins[name], attribute, Exception)
@@ -107,9 +98,8 @@ def pair(shape: str, dtype: torch.dtype = torch.float32, frames: int = 0):
             noise = torch.randn(value.shape, generator=generator)
             fan_in = value.shape[-1] if value.dim() == 2 else value[0].numel() if value.dim() == 4 else 100
             value.copy_(noise * (0.5 if "embedding" in name else fan_in**-0.5))
-            if name.endswith("weight") and any(
-                part in name for part in ("ln_", "layer_norm", "LayerNorm", "projection.1")
-            ):
+            norm = any(part in name for part in ("ln_", "layer_norm", "LayerNorm", "projection.1"))
+            if norm and name.endswith("weight"):
                 value.add_(1)
         textual.embedding.words.weight.mul_(4 * decoder.width**-0.5)  # logits of a spread that tells tokens apart
     for module in official.modules():
@@ -177,11 +167,8 @@ def test_loss_and_gradients(frames, prefix, shape, dtype, monkeypatch):
     tokens, need = ragged(3, 14)
     need[:, : 1 + prefix] = False
     official.train()
-    batch = {
-        "image": list(images.unbind(1)) if frames else images,
-        "caption_tokens": tokens,
-        "need_predict": need.int(),
-    }
+    given = list(images.unbind(1)) if frames else images
+    batch = {"image": given, "caption_tokens": tokens, "need_predict": need.int()}
     theirs, own = official(batch)["vl_l_loss"], ours.loss(images, tokens, need)
     assert measured(f"loss, {shape}, {frames} frames, prefix {prefix}", dtype, theirs, own) <= TOLERANCE[dtype]
     theirs.backward(), own.backward()
@@ -189,16 +176,11 @@ def test_loss_and_gradients(frames, prefix, shape, dtype, monkeypatch):
         for value in ours.parameters():
             value.copy_(value.grad)
         gradients = to_official(ours)
-    seen = 0
-    gaps = []
-    for name, value in official.named_parameters():
-        if name == "image_encoder.proj":
-            assert value.grad is None
-            continue
-        gaps.append((gradients[name] - value.grad).abs().max().item() / max(value.grad.abs().max().item(), 1.0))
-        seen += 1
-    assert seen == len(gradients) - 1  # the tied head is one parameter of theirs, two names in the state dict
-    print(f"  gradients of {seen} tensors: largest difference {max(gaps):.1e}")
+    expected = {name: value.grad for name, value in official.named_parameters()}
+    assert expected.pop("image_encoder.proj") is None
+    gaps = [(gradients[n] - g).abs().max().item() / max(g.abs().max().item(), 1.0) for n, g in expected.items()]
+    assert len(gaps) == len(gradients) - 1  # the tied head is one parameter of theirs, two names in the state dict
+    print(f"  gradients of {len(gaps)} tensors: largest difference {max(gaps):.1e}")
     assert max(gaps) <= TOLERANCE[dtype]
 
 
@@ -281,7 +263,7 @@ def test_pixels(parameters, size):
     inference = importlib.import_module("generativeimage2text.inference")
     photograph = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     theirs = inference.get_image_transform(parameters)(Image.fromarray(photograph))
-    ours = torch.from_numpy(official_rule(parameters, 224).pixels(photograph).copy())
+    ours = torch.from_numpy(official_processor(parameters, 224).pixels(photograph).copy())
     assert ours.shape == theirs.shape
     assert (ours - theirs).abs().max() <= 1e-6  # theirs divides by 255 first: no pixel is another one
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers_model import DECODER, both_attentions, pictures, ragged, texts, tiny
+from helpers_model import DECODER, both_attentions, nll_of, pictures, ragged, texts, tiny
 
 from gitbench.errors import GitbenchError
 from gitbench.models.packed import end_to_end, pack
@@ -34,21 +34,19 @@ def test_a_prefix_stays_and_what_predicts_nothing_goes():
 
 
 @both_attentions
-@pytest.mark.parametrize("order", [None, [3, 0, 0, 1, 2, 3, 1, 2, 2]])
-def test_loss_and_likelihood_are_those_of_padded_texts(attention, order):
+def test_loss_and_likelihood_are_those_of_padded_texts(attention):
     """Against `logits`, which computes every position of every text, with prefixes, gaps and pads among the targets."""
     model, images = tiny(attention=attention, label_smoothing=0.0).double(), pictures(4, 3, 32, 32).double()
-    tokens, need = ragged(8 if order is None else 9, 9)
+    tokens, need = ragged(8, 9)
     need[1, 1], need[2, 1:3], need[5] = False, False, False
     tokens[6, 2] = 0
-    index = None if order is None else torch.tensor(order)
-    logits = model.logits(images, tokens, index)[:, :-1]
+    logits = model.logits(images, tokens)[:, :-1]
     counts = need[:, 1:] & (tokens[:, 1:] != 0)
     nll = F.cross_entropy(logits.transpose(1, 2), tokens[:, 1:], reduction="none") * counts
-    ours, count = model.token_nll(images, tokens, need, index)
+    ours, count = nll_of(model, images, tokens, need)
     torch.testing.assert_close(ours, nll.sum(1), atol=1e-12, rtol=0)
     assert count.tolist() == counts.sum(1).tolist() and count[5] == 0
-    torch.testing.assert_close(model.loss(images, tokens, need, index), nll.sum() / counts.sum(), atol=1e-12, rtol=0)
+    torch.testing.assert_close(model.loss(images, tokens, need), nll.sum() / counts.sum(), atol=1e-12, rtol=0)
 
 
 def test_rows_of_equal_texts():

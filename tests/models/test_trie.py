@@ -6,16 +6,8 @@ import math
 
 import pytest
 import torch
-from helpers_model import BOS, EOS, VOCAB, both_attentions, texts
-from helpers_search import (
-    captioner,
-    check,
-    how,
-    norm,
-    photos,
-    reference_search,
-    uncached,
-)
+from helpers_model import BOS, EOS, VOCAB, both_attentions, nll_of, texts
+from helpers_search import captioner, check, how, norm, photos, reference_search, uncached
 
 from gitbench.errors import GitbenchError
 from gitbench.models.trie import Trie
@@ -47,7 +39,7 @@ def scores_of_all(model, image, prefix, entries):
         end = len(prefix) + len(entry) + 1
         tokens[i, :end] = torch.tensor([*prefix, *entry, EOS])
         need[i, len(prefix) : end] = True
-    nll, count = model.token_nll(image[None], tokens, need)
+    nll, count = nll_of(model, image[None], tokens, need)
     assert count.tolist() == [len(entry) + 1 for entry in entries]
     return (-nll).tolist()
 
@@ -81,14 +73,6 @@ def test_continuations_fill_up_with_what_is_none():
     assert (tokens[~exists] != EOS).all() and (targets[~exists] == 3).all()
     other = Trie.of([[7]], eos_id=0)
     assert (other.continuations(torch.tensor([2]), 2)[0] != 0).all()
-
-
-def test_trie_of_many_entries_is_as_large_as_their_tokens():
-    generator = torch.Generator().manual_seed(0)
-    entries = torch.randint(1000, 30_522, (5000, 4), generator=generator).tolist()
-    trie = Trie.of(entries, EOS)
-    assert trie.entries == 5000 and walk(trie) == sorted(entries)
-    assert len(trie.tokens) <= 5000 * 5 + 1 and len(trie.starts) <= 5000 * 4 + 3
 
 
 @pytest.mark.parametrize(
@@ -182,14 +166,6 @@ def test_an_entry_that_the_model_finds_impossible_is_said_all_the_same(beams):
         photos(2, 3, 32, 32).float(), **how(beams), length_penalty=0.0, vocabulary=Trie.of([[7], [7, 8]], EOS)
     )
     assert sequences.tolist() == [[BOS, 7, EOS]] * 2 and (scores < -9e5).all() and scores.isfinite().all()
-
-
-def test_free_search_after_closed_search_is_free():
-    model, images = captioner(0), photos(2, 3, 32, 32)
-    before = model.generate(images)
-    model.generate(images, vocabulary=Trie.of(ENTRIES, EOS))
-    for a, b in zip(model.generate(images), before, strict=True):
-        assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize(

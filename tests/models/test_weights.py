@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 import json
-from pathlib import Path
 
 import pytest
 import torch
-from helpers_model import DECODER, ENCODER, VOCAB, pictures, texts, tiny
+from helpers_model import DECODER, ENCODER, VOCAB, hf_config, pictures, texts, tiny
 
-import gitbench.models
 from gitbench.errors import GitbenchError
-from gitbench.models import GIT, build_model
+from gitbench.models import GIT
 from gitbench.models.weights import from_huggingface, from_official, to_huggingface, to_official
 from gitbench.variants.decoder import DecoderSpec
 from gitbench.variants.encoder import EncoderSpec
@@ -33,12 +30,8 @@ def test_round_trip(save, load, frames):
     state = save(model)
     back = load(state, **HEADS)
     assert_equal(model, back)
-    assert (
-        not back.training
-        and back.encoder.spec == ENCODER
-        and back.decoder.spec == DECODER
-        and back.num_frames == frames
-    )
+    assert back.encoder.spec == ENCODER and back.decoder.spec == DECODER
+    assert back.num_frames == frames and not back.training
     again = save(back)
     assert state.keys() == again.keys() and all(torch.equal(v, again[k]) for k, v in state.items())
     images = pictures(1, *([2] if frames else []), 3, 32, 32)
@@ -121,24 +114,11 @@ def test_released_widths_are_read_off_the_tensors_heads_included(save, load, nam
     assert_equal(model, back)
 
 
-@pytest.mark.parametrize(
-    ("name", "total"), [("git_base", 153_571_386 - 768 * 512), ("git_large", 371_541_562 - 1024 * 768)]
-)
-def test_whole_models_have_the_official_number_of_parameters(name, total):
-    """Counted on the official models, less CLIP's projection (width x 512 or 768), which GIT never uses."""
-    with torch.device("meta"):
-        state = to_official(build_model(name))
-    assert sum(value.numel() for key, value in state.items() if key != "textual.output.weight") == total
-    assert state["textual.output.weight"].shape == (30522, 768) and state["textual.output.weight"].is_meta
-
-
 def test_a_transposed_matrix_is_refused():
     state = to_official(tiny())
     name = "textual.transformer.encoder.layer.1.intermediate.dense.weight"
     state[name] = state[name].T
-    with pytest.raises(
-        GitbenchError, match=r"layer.1.intermediate.dense.weight has shape \(48, 96\), expected \(96, 48\)"
-    ):
+    with pytest.raises(GitbenchError, match=r"layer.1.intermediate.dense.weight .*\(48, 96\), expected \(96, 48\)"):
         from_official(state, **HEADS)
     state = to_official(tiny())
     state["image_encoder.conv1.weight"] = state["image_encoder.conv1.weight"].flatten()
@@ -146,13 +126,9 @@ def test_a_transposed_matrix_is_refused():
         from_official(state, **HEADS)
 
 
-def test_ids_can_be_given():
-    model = from_official(to_official(tiny()), **HEADS, pad_id=5, bos_id=6, eos_id=7)
-    assert (model.pad_id, model.bos_id, model.eos_id) == (5, 6, 7)
-
-
-def test_precision_is_kept():
-    assert from_official(to_official(tiny().double()), **HEADS).head_bias.dtype == torch.float64
+def test_ids_can_be_given_and_precision_is_kept():
+    model = from_official(to_official(tiny().double()), **HEADS, pad_id=5, bos_id=6, eos_id=7)
+    assert (model.pad_id, model.bos_id, model.eos_id) == (5, 6, 7) and model.head_bias.dtype == torch.float64
 
 
 @pytest.mark.parametrize(
@@ -187,24 +163,7 @@ def test_heads_that_cannot_be_guessed_are_asked_for():
 
 def test_folders_of_hugging_face(tmp_path):
     transformers = pytest.importorskip("transformers")
-    config = transformers.GitConfig(
-        vision_config=dict(
-            hidden_size=32,
-            intermediate_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            image_size=32,
-            patch_size=8,
-        ),
-        vocab_size=VOCAB,
-        hidden_size=48,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        intermediate_size=96,
-        max_position_embeddings=96,
-        eos_token_id=99,
-    )
-    model = tiny(seed=5)
+    config, model = hf_config(transformers, eos_token_id=99), tiny(seed=5)
     theirs = transformers.GitForCausalLM(config)
     theirs.load_state_dict(to_huggingface(model))
     theirs.save_pretrained(tmp_path / "whole")
@@ -229,13 +188,3 @@ def test_unreadable_files_give_one_line(tmp_path):
         with pytest.raises(GitbenchError, match="cannot be read as weights") as error:
             from_huggingface(tmp_path / name)
         assert "\n" not in str(error.value)
-
-
-def test_models_need_no_transformers():
-    sources = sorted(Path(gitbench.models.__file__).parent.glob("*.py"))
-    nodes = [node for source in sources for node in ast.walk(ast.parse(source.read_text()))]
-    modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    modules |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
-    assert {"torch", "safetensors.torch"} <= modules and not any(
-        "transformers" in (name or "").split(".") for name in modules
-    )

@@ -4,7 +4,7 @@ import dataclasses
 
 import pandas as pd
 import pytest
-from conftest import TINY, make_study, run_of, tiny_profile
+from helpers_study import TINY, make_study, run_of, tiny_profile
 
 import gitbench
 from gitbench.ablations import load_ablation

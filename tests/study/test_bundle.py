@@ -9,8 +9,8 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from conftest import make_study
 from helpers_bundle import copied, finish, members, repack
+from helpers_study import make_study
 from test_layers import BLOCK
 
 from gitbench import cli

@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from conftest import make_study
+from helpers_study import make_study
 
 from gitbench.errors import GitbenchError
 from gitbench.study.find import find_study

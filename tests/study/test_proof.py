@@ -4,7 +4,7 @@ import copy
 import dataclasses
 
 import pytest
-from conftest import TINY, Run, make_study, run_of
+from helpers_study import TINY, Run, make_study, run_of
 
 import gitbench
 from gitbench.ablations import ablation_files, load_ablation

@@ -4,9 +4,9 @@ import json
 
 import pandas as pd
 import pytest
-from conftest import make_study
 from helpers_bundle import copied, finish
 from helpers_runs import make_work_dir, run_key
+from helpers_study import make_study
 
 from gitbench import cli
 from gitbench.commands.report import make_report

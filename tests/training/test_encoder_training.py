@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, tiny_profile
-from test_resume import kill_at, run_to_end
-from test_spec import spec_of
+from helpers_model import pictures
+from helpers_resume import assert_same_results, kill_at, run_to_end
+from helpers_study import TINY, make_study, run_of, runs_of, tiny_profile, write_configs
 
 import gitbench.training.frozen as frozen
 from gitbench.ablations import check_ablation, load_ablation
@@ -19,17 +18,13 @@ from gitbench.errors import GitbenchError
 from gitbench.models.encoder import ImageEncoder
 from gitbench.registry import MODELS
 from gitbench.spec import Ablation, Arm
-from gitbench.run_key import run_key
-from gitbench.variants.encoder import EncoderSpec
-from gitbench.variants.encoder_init import EncoderInitSpec
-from gitbench.variants.encoder_training import EncoderTrainingSpec
 from gitbench.study.config import make_config
-from gitbench.study.plan import Plan, make_plan, write_plan
+from gitbench.study.store import Study
 from gitbench.training.frozen import FrozenEncoder
 from gitbench.training.hooks import read_curve
 from gitbench.training.optimizer import parameter_groups
 from gitbench.training.run import execute, load_run
-from gitbench.variants import resolve
+from gitbench.variants.encoder import EncoderSpec
 
 SPEC = EncoderSpec(width=32, layers=2, heads=4, patch=8, image_size=32)
 VARIANTS = ("trained", "frozen", "ratio_1_20", "ratio_1_1")
@@ -45,76 +40,48 @@ def ablation(*variants: str, common: dict[str, str] | None = None) -> Ablation:
 
 def planned(
     folder: Path, *variants: str, common: dict[str, str] | None = None, train=None, data=None, options=None
-) -> Plan:
+) -> Study:
     profile = tiny_profile(**(train or {}))
     profile = dataclasses.replace(profile, data=dataclasses.replace(profile.data, **(data or {})))
-    plan = make_plan(ablation(*variants, common=common), profile, "scenes", folder, cfg_options=options)
-    write_plan(plan, "test")
-    return plan
+    study = make_study(folder, ablation(*variants, common=common), profile, cfg_options=options)
+    write_configs(study)
+    return study
 
 
-def model_of(plan: Plan, place: int = 0, **changes):
-    run = plan.runs[place]
-    config = make_config(run.spec, plan.vocabulary, run.key)
+def model_of(plan: Study, place: int = 0, **changes):
+    run = runs_of(plan)[place]
+    config = make_config(run.spec, plan.plan.vocabulary, run.key)
     return MODELS.build({**config.model.to_dict(), **changes})
 
 
-def some_batch(plan: Plan, indices: list[int], image_set: str | None = "train") -> dict:
+def some_batch(plan: Study, indices: list[int], image_set: str | None = "train") -> dict:
     generator = torch.Generator().manual_seed(sum(indices))
     pixels = torch.stack([torch.full((3, 64, 64), 9 * i + 3, dtype=torch.uint8) for i in indices])
     pixels[:, :, 8:24, 8:24] = 200
-    tokens = torch.randint(5, plan.vocabulary.size, (len(indices), 2, 6), generator=generator)
-    tokens[:, :, 0], tokens[:, :, -1] = plan.vocabulary.bos_id, plan.vocabulary.eos_id
+    tokens = torch.randint(5, plan.plan.vocabulary.size, (len(indices), 2, 6), generator=generator)
+    tokens[:, :, 0], tokens[:, :, -1] = plan.plan.vocabulary.bos_id, plan.plan.vocabulary.eos_id
     return {
         "images": pixels,
         "tokens": tokens,
-        "need_predict": tokens != plan.vocabulary.bos_id,
+        "need_predict": tokens != plan.plan.vocabulary.bos_id,
         "image_ids": [str(i) for i in indices],
         "indices": indices,
         "image_set": image_set,
     }
 
 
-def test_the_keys_of_plain_runs_are_what_they_were_before_these_axes_came(monkeypatch):
-    monkeypatch.setattr("gitbench.spec.NUMERICS_VERSION", 2)  # of that time
-    assert run_key(spec_of(), "d") == "21541d745ddfd01a"  # computed before the fields were added
-    explicit = spec_of(encoder_training=EncoderTrainingSpec(), encoder_init=EncoderInitSpec())
-    assert run_key(explicit, "d") == "21541d745ddfd01a"
-    changed = [
-        spec_of(encoder_training=EncoderTrainingSpec(frozen=True)),
-        spec_of(encoder_init=EncoderInitSpec(source="contrastive", recipe=tiny_profile().contrastive)),
-    ]
-    assert len({run_key(spec, "d") for spec in (spec_of(), *changed)}) == 3
-
-
 def test_a_ratio_of_rates_becomes_the_encoders_rate(tmp_path):
     plan = planned(tmp_path, *VARIANTS)
-    rates = {run.arm.name: run.spec.train.lr_encoder / run.spec.train.lr_decoder for run in plan.runs}
+    rates = {run.arm: run.spec.train.lr_encoder / run.spec.train.lr_decoder for run in runs_of(plan)}
     assert rates == pytest.approx(
         {"base": 1 / 5, "frozen": 1 / 5, "ratio_1_20": 1 / 20, "ratio_1_1": 1, "blind": 1 / 5}
     )
-    assert len({run.key for run in plan.runs}) == 5
-    for run in plan.runs:
-        config = make_config(run.spec, plan.vocabulary, run.key)
+    assert len({run.key for run in runs_of(plan)}) == 5
+    for run in runs_of(plan):
+        config = make_config(run.spec, plan.plan.vocabulary, run.key)
         assert config.optim_wrapper.paramwise_cfg.lr_encoder == run.spec.train.lr_encoder
-        assert config.model.encoder_training.frozen == (run.arm.name == "frozen")
-        assert config.model.encoder_init.source == "random" and config.variants == {"amount": "all"}
-    labels = [arm["label"] for arm in json.loads((tmp_path / "studies" / f"{plan.study}.json").read_text())["arms"]]
-    assert labels[:4] == [
-        "encoder trained, rates 1:5", "encoder frozen", "encoder trained, rates 1:20", "encoder trained, rates 1:1",
-    ]  # fmt: skip
-
-
-def test_a_ratio_equal_to_the_profiles_own_is_the_same_run(tmp_path, monkeypatch):
-    import gitbench.study.plan as plan_module
-
-    real = plan_module.resolve
-    one_fifth = EncoderTrainingSpec(lr_ratio=0.2)
-    monkeypatch.setattr(
-        plan_module, "resolve", lambda axis, name: one_fifth if name == "ratio_1_1" else real(axis, name)
-    )
-    plan = planned(tmp_path, "trained", "ratio_1_1")
-    assert plan.runs[0].key == plan.runs[1].key
+        assert config.model.encoder_training.frozen == (run.arm == "frozen")
+        assert config.model.encoder_init.source == "random" and config.variants["amount"] == "all"
 
 
 def test_the_optimizer_has_no_group_for_a_frozen_encoder(tmp_path):
@@ -154,7 +121,7 @@ def encoder_of(seed: int = 0) -> FrozenEncoder:
 def test_features_do_not_depend_on_the_batch_and_equal_the_plain_encoders():
     encoder, plain = encoder_of(), ImageEncoder(SPEC).eval()
     plain.load_state_dict(encoder.state_dict())
-    images = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    images = pictures(5, 3, 32, 32)
     with encoder.known("train", range(5)):
         together = encoder(images)
     assert torch.equal(together, torch.cat([plain(image[None]) for image in images]))
@@ -175,7 +142,7 @@ def count_passes(encoder: FrozenEncoder, monkeypatch) -> list[int]:
 def test_each_image_is_encoded_once_and_sets_of_images_are_apart(monkeypatch):
     encoder = encoder_of()
     passed = count_passes(encoder, monkeypatch)
-    images = torch.randn(4, 3, 32, 32)
+    images = pictures(4, 3, 32, 32)
     for image_set, indices in (
         ("train", [0, 1, 2, 3]),
         ("train", [3, 2, 1, 0]),
@@ -198,7 +165,7 @@ def test_beyond_the_limit_of_memory_images_are_encoded_again(monkeypatch):
     free.load_state_dict(encoder.state_dict())
     monkeypatch.setattr(frozen, "FEATURE_LIMIT", 2 * 17 * 32 * 4)  # two images of 17 tokens
     passed = count_passes(encoder, monkeypatch)
-    images = torch.randn(4, 3, 32, 32)
+    images = pictures(4, 3, 32, 32)
     for _ in range(2):
         with encoder.known("train", range(4)):
             assert torch.equal(encoder(images), free(images))
@@ -214,18 +181,16 @@ def test_the_blind_reuse_nothing(tmp_path):
     assert torch.equal(*losses) and not model.git.encoder.features
 
 
-def run_of(folder: Path, **options) -> Path:
+def frozen_run(folder: Path, **options) -> Path:
     plan = planned(folder, "frozen", train={"iterations": 14, "val_every": 7}, **options)
-    execute(plan.runs[0].folder)
-    return plan.runs[0].folder
+    folder = runs_of(plan)[0].folder
+    execute(folder)
+    return folder
 
 
 def test_a_run_with_reuse_equals_one_without_bit_for_bit(tmp_path):
-    with_reuse, without = run_of(tmp_path / "a"), run_of(tmp_path / "b", options={"model.feature_cache": False})
-    weights = [torch.load(f / "model.pth", weights_only=True)["state_dict"] for f in (with_reuse, without)]
-    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
-    for name in ("curve.csv", "predictions.jsonl"):
-        assert (with_reuse / name).read_bytes() == (without / name).read_bytes()
+    with_reuse, without = frozen_run(tmp_path / "a"), frozen_run(tmp_path / "b", options={"model.feature_cache": False})
+    assert_same_results(with_reuse, without)
     curve = read_curve(with_reuse / "curve.csv")
     assert curve[-1][2] < curve[0][2]  # it learns, from the image projection on
 
@@ -234,8 +199,8 @@ def test_training_moves_a_trained_encoder_and_not_a_frozen_one(tmp_path):
     plan = planned(tmp_path, "trained", "frozen", data={"crop_scale": (0.6, 1.0)})
     for place in (0, 1):
         before = copy.deepcopy(model_of(plan, place).git.state_dict())
-        execute(plan.runs[place].folder)
-        after = load_run(plan.runs[place].folder)[0].git.state_dict()
+        execute(runs_of(plan)[place].folder)
+        after = load_run(runs_of(plan)[place].folder)[0].git.state_dict()
         same = {name for name, tensor in before.items() if torch.equal(tensor, after[name])}
         encoder = {name for name in before if name.startswith("encoder.")}
         assert encoder <= same if place else not encoder & same - {"encoder.cls_token"}
@@ -246,7 +211,7 @@ def test_training_moves_a_trained_encoder_and_not_a_frozen_one(tmp_path):
 def test_a_killed_run_with_a_frozen_pretrained_encoder_leaves_no_trace(tmp_path):
     train = {"iterations": 30, "checkpoint_every": 7, "val_every": 15}
     quiet, killed = (
-        planned(tmp_path / name, "frozen", common={"encoder_init": "contrastive"}, train=train).runs[0]
+        run_of(planned(tmp_path / name, "frozen", common={"encoder_init": "contrastive"}, train=train), "base")
         for name in ("quiet", "killed")
     )
     assert quiet.key == killed.key
@@ -254,36 +219,25 @@ def test_a_killed_run_with_a_frozen_pretrained_encoder_leaves_no_trace(tmp_path)
     kill_at(killed, 20)
     run_to_end(killed)
     run_to_end(quiet)
-    weights = [torch.load(run.folder / "model.pth", weights_only=True)["state_dict"] for run in (quiet, killed)]
-    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
-    for name in ("curve.csv", "predictions.jsonl"):
-        assert (quiet.folder / name).read_bytes() == (killed.folder / name).read_bytes()
+    assert_same_results(quiet.folder, killed.folder)
 
 
 @pytest.mark.parametrize("name", ["encoder_training", "encoder_init"])
 def test_the_arms_of_the_ablation_start_and_train_as_named(name, tmp_path):
     """What they become in training is tested above; `test_ablations.py` runs the ablations whole."""
     found = load_ablation(name)
-    assert set(found.arms) == {"smoke", "cpu", "gpu", "paper"} and found.claims[0].kind == "better"
-    specs = {run.arm.name: run.spec for run in make_plan(found, tiny_profile(), "scenes", tmp_path).runs}
-    started = {arm for arm, spec in specs.items() if spec.encoder_init.source == "contrastive"}
+    specs = {run.arm: run.spec.variants for run in runs_of(make_study(tmp_path, found))}
+    started = {arm for arm, spec in specs.items() if spec["encoder_init"].source == "contrastive"}
     assert started == ({"base", "frozen", "ratio_1_1", "blind"} if name == "encoder_training" else {"contrastive"})
-    assert {arm for arm, spec in specs.items() if spec.encoder_training.frozen} <= {"frozen"}
+    assert {arm for arm, spec in specs.items() if spec["encoder_training"].frozen} <= {"frozen"}
 
 
 def test_what_is_common_to_all_arms_reaches_the_floor_and_may_not_be_varied(tmp_path):
     plan = planned(tmp_path, "trained", "frozen", common={"encoder_init": "contrastive"})
-    assert {run.spec.encoder_init.source for run in plan.runs} == {"contrastive"}
-    assert plan.runs[-1].arm.role == "floor" and plan.runs[-1].spec.encoder_init.recipe == plan.profile.contrastive
-    study = json.loads((tmp_path / "studies" / f"{plan.study}.json").read_text())
-    assert study["common"] == {"encoder_init": "contrastive"}
-    check_ablation(plan.ablation)
+    assert {run.spec.variants["encoder_init"].source for run in runs_of(plan)} == {"contrastive"}
+    assert run_of(plan, "blind").spec.variants["encoder_init"].recipe == tiny_profile().contrastive
+    check_ablation(ablation("trained", "frozen", common={"encoder_init": "contrastive"}))
     with pytest.raises(GitbenchError, match="'encoder_training' is varied and common at once"):
         check_ablation(ablation("trained", "frozen", common={"encoder_training": "frozen"}))
     with pytest.raises(GitbenchError, match="did you mean 'contrastive'"):
         check_ablation(ablation("trained", common={"encoder_init": "contrastiv"}))
-
-
-def test_the_variants_are_what_the_paper_speaks_of():
-    assert [resolve("encoder_training", name).frozen for name in VARIANTS] == [False, True, False, False]
-    assert [resolve("encoder_training", name).lr_ratio for name in VARIANTS] == [None, None, 1 / 20, 1]

@@ -6,17 +6,16 @@ import dataclasses
 
 import pytest
 import torch
-from conftest import TINY, tiny_profile
+from helpers_study import TINY, make_study, write_configs
 from safetensors.torch import save_file
 
 from gitbench.errors import GitbenchError
 from gitbench.models.encoder import ImageEncoder
 from gitbench.spec import Arm
-from gitbench.variants.encoder import EncoderSpec
-from gitbench.study.plan import make_plan, write_plan
 from gitbench.training.encoder_init import encoder_weights
 from gitbench.training.run import execute, load_run
 from gitbench.variants import resolve
+from gitbench.variants.encoder import EncoderSpec
 
 SPEC = EncoderSpec(width=32, layers=2, heads=2, patch=8, image_size=32)
 
@@ -54,18 +53,16 @@ def test_the_same_weights_under_three_naming_schemes_are_the_same_encoder(tmp_pa
         "timm.pth": {**state, "head.weight": torch.zeros(10, 32), "head.bias": torch.zeros(10)},
         "openai.pth": openai_names(state, 2, 32),
         "open_clip.pth": {"state_dict": {f"visual.trunk.{name}": tensor for name, tensor in state.items()}},
-        "half.pth": {name: tensor.half().float().half() for name, tensor in state.items()},
+        "half.pth": {name: tensor.half() for name, tensor in state.items()},
     }
     for name, form in forms.items():
         torch.save(form, tmp_path / name)
+    save_file(state, tmp_path / "timm.safetensors")
+    for name in (*forms, "timm.safetensors"):
         found = encoder_weights(str(tmp_path / name), SPEC)
         assert found.keys() == state.keys() and all(tensor.dtype == torch.float32 for tensor in found.values())
-        tolerance = 1e-3 if name == "half.pth" else 0
         for key, tensor in state.items():
-            torch.testing.assert_close(found[key], tensor, rtol=0, atol=tolerance)
-    save_file(state, tmp_path / "timm.safetensors")
-    found = encoder_weights(str(tmp_path / "timm.safetensors"), SPEC)
-    assert all(torch.equal(found[key], tensor) for key, tensor in state.items())
+            torch.testing.assert_close(found[key], tensor, rtol=0, atol=1e-3 if name == "half.pth" else 0)
 
 
 def test_a_position_table_of_another_size_is_resized(tmp_path):
@@ -86,8 +83,8 @@ def test_weights_that_do_not_fit_are_refused_with_what_does_not(tmp_path):
         "partial.pth": "norm_pre.weight is missing",
         "wide.pth": r"cls_token is \(1, 1, 64\), not \(1, 1, 32\).* and \d+ more",
         "deep.pth": "blocks.2.norm1.weight has no place",
-        "other.pth": "no plain state dict",
-        "list.pth": "cannot be read as weights",
+        "other.pth": "holds no tensors",
+        "list.pth": "holds no tensors",
         "text.pth": "cannot be read as weights",
     }.items():
         with pytest.raises(GitbenchError, match=said) as raised:
@@ -115,10 +112,10 @@ def test_a_run_starts_from_a_file_whose_content_is_in_its_key(tmp_path):
         state = some_state(resolve("encoder", "vit_2x64_p8_64"), seed)
         torch.save(state, file)
         options = {"model.encoder_init.source": "file", "model.encoder_init.path": str(file)}
-        plan = make_plan(ablation, tiny_profile(), "scenes", tmp_path / "w", cfg_options=options)
-        keys.append(plan.runs[0].key)
+        study = make_study(tmp_path / "w", ablation, cfg_options=options)
+        keys.append(study.plan.runs[0].run_key)
     assert keys[0] != keys[1]
-    write_plan(plan, "test")
-    execute(plan.runs[0].folder)
-    model = load_run(plan.runs[0].folder)[0]
+    folder = write_configs(study)[0].folder
+    execute(folder)
+    model = load_run(folder)[0]
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.git.encoder.state_dict().items())

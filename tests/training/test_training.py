@@ -5,15 +5,15 @@ import math
 
 import pytest
 import torch
-from conftest import TINY, tiny_profile
+from helpers_study import make_study, runs_of
 from mmengine.config import Config
 from torch import nn
 
 from gitbench.errors import GitbenchError
 from gitbench.profiles import get_profile
 from gitbench.registry import MODELS, VARIANTS
-from gitbench.study.config import make_config, read_config
-from gitbench.study.plan import make_plan
+from gitbench.run_folder import RunFolder
+from gitbench.study.config import make_config
 from gitbench.training.data import CountedSampler
 from gitbench.training.optimizer import DeviceOptimWrapper, EncoderDecoderOptim, parameter_groups
 from gitbench.training.schedule import WarmupCosineLR, warmup_cosine
@@ -87,38 +87,42 @@ def test_sampler_counts_on_from_its_start():
     assert [next(iterator) for _ in range(3)] == [40, 41, 42]
 
 
-def test_config_file_is_an_ordinary_config_that_names_its_variants(tiny_plan, tmp_path):
-    run = tiny_plan.runs[0]
-    (tmp_path / "config.py").write_text(make_config(run.spec, tiny_plan.vocabulary, run.key).pretty_text)
+def test_config_file_is_an_ordinary_config_that_names_its_variants(tiny_study, tmp_path):
+    run = runs_of(tiny_study)[0]
+    (tmp_path / "config.py").write_text(make_config(run.spec, tiny_study.plan.vocabulary, run.key).pretty_text)
     config = Config.fromfile(tmp_path / "config.py", lazy_import=False)
     assert config.model.decoder.type == "decoder/self_2x64" and config.default_scope == "gitbench"
-    assert dataclasses.asdict(VARIANTS.build(dict(config.model.decoder))) == dataclasses.asdict(run.spec.decoder)
+    assert dataclasses.asdict(VARIANTS.build(dict(config.model.decoder))) == dataclasses.asdict(
+        run.spec.variants["decoder"]
+    )
     assert isinstance(MODELS.build(dict(config.model)).git, nn.Module)
 
 
 def test_cfg_options_change_the_model_and_the_key(tmp_path):
-    plain = make_plan(TINY, tiny_profile(), "scenes", tmp_path)
-    changed = make_plan(TINY, tiny_profile(), "scenes", tmp_path, cfg_options={"model.decoder.layers": 3})
-    assert not {run.key for run in plain.runs} & {run.key for run in changed.runs}
-    assert plain.study != changed.study
-    config = make_config(changed.runs[0].spec, changed.vocabulary, "k")
+    plain = make_study(tmp_path)
+    changed = make_study(tmp_path, cfg_options={"model.decoder.layers": 3})
+    assert not {run.key for run in runs_of(plain)} & {run.key for run in runs_of(changed)}
+    assert plain.name != changed.name
+    config = make_config(runs_of(changed)[0].spec, changed.plan.vocabulary, "k")
     assert config.model.decoder.layers == 3
     with pytest.raises(GitbenchError, match="'layerz' is not there; there is: .*layers"):
-        make_config(
-            dataclasses.replace(changed.runs[0].spec, cfg_options={"model.decoder.layerz": 3}), changed.vocabulary, "k"
-        )
+        make_study(tmp_path, cfg_options={"model.decoder.layerz": 3})
+    with pytest.raises(GitbenchError, match="batch_size=abc: its value is a whole number"):
+        make_study(tmp_path, cfg_options={"train_dataloader.batch_size": "abc"})
 
 
 def test_a_damaged_config_gives_one_line(tmp_path):
     (tmp_path / "config.py").write_text("model = dict(")
     with pytest.raises(GitbenchError, match="not a readable config") as raised:
-        read_config(tmp_path / "config.py")
+        RunFolder(tmp_path).read_config()
     assert "\n" not in str(raised.value)
 
 
 def test_arms_of_a_replicate_share_seeds_and_replicates_do_not(tmp_path):
-    plan = make_plan(TINY, tiny_profile(), "scenes", tmp_path, replicates=2)
-    configs = {(run.arm.name, run.replicate): make_config(run.spec, plan.vocabulary, run.key) for run in plan.runs}
+    study = make_study(tmp_path, replicates=2)
+    configs = {
+        (run.arm, run.replicate): make_config(run.spec, study.plan.vocabulary, run.key) for run in runs_of(study)
+    }
     assert (
         configs["base", 0].model.init_seed == configs["small", 0].model.init_seed != configs["base", 1].model.init_seed
     )
@@ -129,7 +133,7 @@ def test_the_paper_profile_builds_and_takes_one_training_step():
     from gitbench.models import build_model
 
     paper = get_profile("paper")
-    encoder, decoder = resolve("encoder", paper.encoder), resolve("decoder", paper.decoder)
+    encoder, decoder = (resolve(axis, paper.variants[axis]) for axis in ("encoder", "decoder"))
     model = build_model("git_base").train()
     assert (model.encoder.spec, model.decoder.spec) == (encoder, decoder)
     optimizer = torch.optim.AdamW(parameter_groups(nn.ModuleDict({"git": model}), 1e-5, 5e-5, 0.01), fused=True)

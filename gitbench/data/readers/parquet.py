@@ -12,50 +12,62 @@ Classes and words to be read come in the same files, as a column `label` or `tex
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from gitbench.data.base import clean_caption
-from gitbench.data.readers.photos import PhotoSource, Row, divided, read_image_file
+from gitbench.data.base import SPLITS, clean_caption
+from gitbench.data.photos import SPLIT_OF, PhotoSource, Row, divided, no_split, read_image_file
 from gitbench.errors import GitbenchError
 from gitbench.files import cache_dir, make_dir
 
-TASK_OF_COLUMN = {"captions": "caption", "caption": "caption", "text": "read", "label": "classify"}
-ALIASES = {"train": ("train", "training"), "val": ("val", "validation", "valid", "dev"), "test": ("test",)}
+COLUMNS = {"caption": ("captions", "caption"), "read": ("text",), "classify": ("label",)}  # the first that is there
+NEEDS = {
+    task: f"train.parquet, val.parquet and test.parquet with the columns 'image' and '{names[0]}'"
+    for task, names in COLUMNS.items()
+}
 
 
-def shards(folder: Path, split: str) -> list[Path]:
-    """Return a split's Parquet files, also from a `data/` folder below, sorted by name."""
-    names = "|".join(ALIASES[split])
-    pattern = re.compile(rf"(?:{names})(?:[-_.].*)?\.parquet", re.IGNORECASE)
-    for place in (folder, folder / "data"):
-        found = sorted(file for file in place.glob("*.parquet") if pattern.fullmatch(file.name))
-        if found:
-            return found
-    return []
+def fits(folder: Path, task: str) -> bool:
+    """Tell whether a folder has Parquet files that are named after splits, or a single other one."""
+    return any(_shards(folder, split) for split in SPLITS)
 
 
-def single_shard(folder: Path) -> Path | None:
-    """Return the only Parquet file of a folder whose files name no split."""
-    if any(shards(folder, split) for split in ALIASES):
-        return None
-    for place in (folder, folder / "data"):
-        found = list(place.glob("*.parquet"))
-        if found:
-            return found[0] if len(found) == 1 else None
-    return None
+def open_split(folder: Path, split: str, limit: int | None, task: str) -> ParquetSource:
+    """Open a split of a folder of Parquet files; the task decides which column is read."""
+    if not _shards(folder, split):
+        raise no_split(folder, split, f"{split}.parquet")
+    return (
+        ParquetSource(folder, split, limit) if task == "caption" else LabelSource(folder, split, limit, COLUMNS[task])
+    )
+
+
+def _shards(folder: Path, split: str) -> list[Path]:
+    """Return a split's Parquet files, sorted by name: those named after it, or the only file if none names a split.
+
+    They lie in the folder or in a `data/` folder below.
+    """
+    places = [sorted(place.glob("*.parquet")) for place in (folder, folder / "data")]
+    if any(_split_of(file) for files in places for file in files):
+        named = ([file for file in files if _split_of(file) == split] for files in places)
+        return next(filter(None, named), [])
+    first = next(filter(None, places), [])
+    return first if len(first) == 1 else []
+
+
+def _split_of(file: Path) -> str | None:
+    """Return the split in the name of a file: train.parquet, validation-00000-of-00001.parquet, ..."""
+    found = re.fullmatch(r"([A-Za-z]+)(?:[-_.].*)?\.parquet", file.name)
+    return SPLIT_OF.get(found[1].lower()) if found else None
 
 
 class ParquetSource(PhotoSource):
     """One split of Parquet shards."""
 
-    columns: tuple[str, ...] = ("captions", "caption")  # of the texts: the first that is there
+    columns = COLUMNS["caption"]  # of the texts
 
-    def files(self) -> Iterable[Path]:
-        single = single_shard(self.folder)
-        return [single] if single else shards(self.folder, self.split)
+    def files(self) -> list[Path]:
+        return _shards(self.folder, self.split)
 
     @cached_property
     def _table(self) -> Any:
@@ -80,25 +92,20 @@ class ParquetSource(PhotoSource):
         finally:
             if shown:
                 datasets.enable_progress_bars()
-        self._check_columns(table.column_names, where)
+        found = set(table.column_names)
+        if "image" not in found or not found & set(self.columns):
+            fitting = [task for task, names in COLUMNS.items() if "image" in found and found & set(names)]
+            hint = f"; for these pass --task {fitting[0]}" if fitting else ""
+            needed = f"columns 'image' and '{self.columns[0]}' are needed"
+            raise GitbenchError(f"{where}: {needed}, found: {', '.join(table.column_names)}{hint}")
         if type(table.features["image"]).__name__ == "Image":
             table = table.cast_column("image", datasets.Image(decode=False))
         return table
 
-    def _check_columns(self, columns: list[str], where: str) -> None:
-        if "image" not in columns or not set(self.columns) & set(columns):
-            needed = f"columns 'image' and '{self.columns[0]}' are needed"
-            raise GitbenchError(f"{where}: {needed}, found: {', '.join(columns)}{self._other_task(columns)}")
-
-    def _other_task(self, columns: list[str]) -> str:
-        """Name the task that the columns found are for, as a hint."""
-        fitting = [task for column, task in TASK_OF_COLUMN.items() if {"image", column} <= set(columns)]
-        return f"; for these pass --task {fitting[0]}" if fitting else ""
-
     @cached_property
     def _numbers(self) -> list[int]:
         """The table's row numbers that belong to the split."""
-        if not single_shard(self.folder):
+        if _split_of(self.files()[0]):
             return list(range(len(self._table)))
         keys = [_image_key(value) for value in self._table["image"]]
         splits = divided(keys, str(self.folder))
@@ -112,7 +119,7 @@ class ParquetSource(PhotoSource):
         for number in self._numbers:
             where = f"{self.folder} ({self.split}), row {number}"
             name = f"{self.split}-{number}" if ids is None or ids[number] is None else str(ids[number])
-            rows.append(Row(image_id=name, captions=self.read_texts(texts[number], where), where=where))
+            rows.append(Row(image_id=name, texts=self.read_texts(texts[number], where), where=where))
         return rows
 
     def read_texts(self, value: Any, where: str) -> tuple[object, ...]:
@@ -137,10 +144,10 @@ class LabelSource(ParquetSource):
     A label is text, or a number with names as `datasets.ClassLabel` stores it. Items have it as their only caption.
     """
 
-    def __init__(self, folder: Path, split: str, limit: int | None, column: str):
+    def __init__(self, folder: Path, split: str, limit: int | None, columns: tuple[str, ...]):
         super().__init__(folder, split, limit)
-        self.columns = (column,)
-        self.holds = f"{column}s"
+        self.columns = columns
+        self.holds = f"{columns[0]}s"
 
     @cached_property
     def class_names(self) -> tuple[str, ...] | None:
@@ -163,7 +170,7 @@ class LabelSource(ParquetSource):
 
     def labels(self) -> set[str]:
         """Return the labels of the split: all names of a ClassLabel, else those that occur."""
-        return set(self.class_names or (str(row.captions[0]) for row in self.rows))
+        return set(self.class_names or (str(row.texts[0]) for row in self.rows))
 
 
 def _image_key(value: Any) -> bytes:

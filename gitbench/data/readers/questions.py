@@ -17,7 +17,6 @@ its questions, in the order in which the file first names the images.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -26,11 +25,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from gitbench.data.base import Example, Question, clean_caption
-from gitbench.data.readers.parquet import ALIASES
-from gitbench.data.readers.photos import PhotoSource, Row, divided, files_below, image_folders, read_image_file
+from gitbench.data.base import SPLITS, Example, Question, clean_caption
+from gitbench.data.photos import PhotoFileSource, Row, divided, read_texts_file, shared_file, split_file
 from gitbench.errors import GitbenchError
 
+NEEDS = {"vqa": "images/ with questions.json or train_questions.json, val_questions.json and test_questions.json"}
 ANNOTATORS = 10  # of a question in VQAv2, VizWiz, TextVQA
 _FORMS = "a list of {question_id, image, question, answers}, or VQAv2's 'questions'"
 
@@ -46,64 +45,49 @@ class Entry:
     where: str
 
 
-def question_file(folder: Path, split: str) -> Path | None:
+def fits(folder: Path, task: str) -> bool:
+    """Tell whether a folder has a file of questions, of one split or of all."""
+    return any(_question_file(folder, split) for split in SPLITS)
+
+
+def open_split(folder: Path, split: str, limit: int | None, task: str) -> QuestionSource:
+    """Open a split of a folder of questions."""
+    return QuestionSource(folder, split, limit, _question_file(folder, split))
+
+
+def _question_file(folder: Path, split: str) -> Path | None:
     """Return the file with the questions of a split: its own, or the one of all splits."""
     named = ("{}_questions.json", "*_{}[0-9]*_questions.json")
-    if any(_split_file(folder, name, named) for name in ALIASES):
-        return _split_file(folder, split, named)
-    shared = [place / "questions.json" for place in (folder, folder / "annotations")]
-    return next((path for path in shared if path.is_file()), None) or _split_file(folder, split, ("{}.json",))
+    if any(split_file(folder, name, named) for name in SPLITS):
+        return split_file(folder, split, named)
+    return shared_file(folder, ("questions.json",)) or split_file(folder, split, ("{}.json",))
 
 
-def _split_file(folder: Path, split: str, patterns: tuple[str, ...]) -> Path | None:
-    for place in (folder, folder / "annotations"):
-        for name in ALIASES[split]:
-            for pattern in patterns:
-                found = sorted(place.glob(pattern.format(name)))
-                if found:
-                    return found[-1]  # the newest year
-    return None
-
-
-class QuestionSource(PhotoSource):
+class QuestionSource(PhotoFileSource):
     """One split of a folder of questions."""
 
     holds = "questions"
-
-    @property
-    def _json(self) -> Path:
-        path = question_file(self.folder, self.split)
-        if path is None:
-            raise GitbenchError(f"{self.folder} has no questions for {self.split}: add {self.split}_questions.json")
-        return path
+    ending = "_questions.json"
 
     def files(self) -> Iterable[Path]:
-        images = self.folder / "images"
-        answers = _answer_file(self._json)
-        notes = [answers] if answers is not None and answers.is_file() else []
-        return [self._json, *notes, *files_below(images if images.is_dir() else self.folder)]
+        answers = _answer_file(self.text_file)
+        return [*super().files(), *([answers] if answers is not None and answers.is_file() else [])]
 
-    @cached_property
-    def _groups(self) -> list[list[Entry]]:
-        """The questions of the split, by image."""
-        path = self._json
+    def load_rows(self) -> list[Row]:
+        path = self.text_file
         groups: dict[str | int, list[Entry]] = {}
         for entry in _read(path):
             groups.setdefault(entry.image, []).append(entry)
-        if path.name == "questions.json":
-            splits = divided((_key(image) for image in groups), str(path))
-            groups = {image: group for image, group in groups.items() if splits[_key(image)] == self.split}
-        return list(groups.values())
-
-    def load_rows(self) -> list[Row]:
-        path = self._json
-        images = [group[0].image for group in self._groups]
-        return [Row(image_id=str(image), captions=(), where=f"{path}, image {image}") for image in images]
+        splits = divided(map(_key, groups), str(path)) if path.name == "questions.json" else {}
+        return [
+            Row(image_id=str(image), texts=tuple(group), where=f"{path}, image {image}", file=self._file(image))
+            for image, group in groups.items()
+            if splits.get(_key(image), self.split) == self.split
+        ]
 
     def asked(self, index: int) -> tuple[Question, ...]:
         """Return the cleaned questions about an item."""
-        self.image_id(index)  # the limit holds
-        return tuple(_question(entry) for entry in self._groups[index])
+        return tuple(_question(entry) for entry in self.rows[index].texts if isinstance(entry, Entry))
 
     def example(self, index: int) -> Example:
         """Return an item's questions, each with the answer that is learned; there are no captions."""
@@ -114,41 +98,30 @@ class QuestionSource(PhotoSource):
         for question in self.asked(index):
             yield from (question.question_id, question.text, question.answer, *question.answers)
 
-    def raw_image(self, index: int) -> bytes:
-        return read_image_file(self._find(index), self.rows[index].where)
-
-    def _find(self, index: int) -> Path:
-        """Return where an image lies; the first candidate if it lies nowhere."""
-        image = self._groups[index][0].image
-        if isinstance(image, int):
-            return self._by_number.get(image, self.folder / "images" / f"{image:012d}.jpg")
-        candidates = [place / image for place in image_folders(self.folder)]
-        return next((path for path in candidates if path.is_file()), candidates[0])
+    def _file(self, image: str | int) -> str:
+        """Return the name of an image's file, or its path where only a number is known."""
+        return image if isinstance(image, str) else str(self._by_number.get(image, f"{image:012d}.jpg"))
 
     @cached_property
     def _by_number(self) -> dict[int, Path]:
-        """Image files by the number that their names end in."""
+        """The absolute paths of image files by the number that their names end in."""
         found: dict[int, Path] = {}
-        for place in image_folders(self.folder):
+        for place in self.image_folders:
             for path in sorted(place.iterdir()) if place.is_dir() else ():
                 number = re.search(r"([0-9]+)\.[A-Za-z]+$", path.name)
                 if number and path.suffix != ".json":
-                    found.setdefault(int(number[1]), path)
+                    found.setdefault(int(number[1]), path.absolute())
         return found
 
     def check(self) -> None:
         """Check questions, answers and ids, and that every image file is there."""
         super().check()
-        seen: dict[str, str] = {}
-        for index, row in enumerate(self.rows):
-            for entry in self._groups[index]:
-                if entry.question_id in seen:
-                    raise GitbenchError(f"{entry.where}: question id already used for image {seen[entry.question_id]}: "
-                                        "give every question its own")  # fmt: skip
-                seen[entry.question_id] = str(entry.image)
-            path = self._find(index)
-            if not path.is_file():
-                raise GitbenchError(f"{row.where}: image {path} is missing: add it or remove its questions")
+        seen: dict[str, str | int] = {}
+        for entry in (entry for row in self.rows for entry in row.texts if isinstance(entry, Entry)):
+            if entry.question_id in seen:
+                text = f"{entry.where}: question id already used for image {seen[entry.question_id]}"
+                raise GitbenchError(f"{text}: give every question its own")
+            seen[entry.question_id] = entry.image
 
 
 def _key(image: str | int) -> bytes:
@@ -164,18 +137,9 @@ def _answer_file(path: Path) -> Path | None:
     return path.with_name(plain if path.with_name(plain).is_file() else name)
 
 
-def _load(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise GitbenchError(f"{path} is missing: it holds the answers to the questions beside it") from None
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise GitbenchError(f"{path} is not whole JSON: write it again") from None
-
-
 def _read(path: Path) -> list[Entry]:
     """Read a file of questions in either form, with the answers."""
-    content = _load(path)
+    content = read_texts_file(path)
     try:
         items = content if isinstance(content, list) else content["questions"]
         if isinstance(content, list) or all("answers" in item for item in items):
@@ -184,7 +148,7 @@ def _read(path: Path) -> list[Entry]:
             beside = _answer_file(path)
             if beside is None:
                 raise GitbenchError(f"{path} holds no answers: add 'answers' to its questions")
-            answers = {str(note["question_id"]): note["answers"] for note in _load(beside)["annotations"]}
+            answers = {str(note["question_id"]): note["answers"] for note in read_texts_file(beside)["annotations"]}
         return [_entry(item, answers, path) for item in items]
     except (KeyError, TypeError, AttributeError) as error:
         text = f"{path} is not a file of questions ({type(error).__name__}: {error}), which --task vqa needs"

@@ -8,14 +8,13 @@ fingerprint of the data set includes a few of them, so that a Pillow that draws 
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from gitbench.data.scenes import font as scene_font
+from gitbench.data.random_stream import Stream
+from gitbench.data.scenes import font
 from gitbench.data.scenes.layout import Placed, Scene
-from gitbench.data.scenes.stream import Stream
 
 Colour = tuple[int, int, int]
 Points = tuple[tuple[float, float], ...]
@@ -134,11 +133,6 @@ def _draw_group(canvas: Image.Image, one: Placed, paint: Colour, side: int) -> N
         canvas.paste(fill, (left, top, left + mask.width, top + mask.width), mask)
 
 
-@lru_cache(maxsize=64)
-def _word_runs(word: str) -> tuple[tuple[int, int, int], ...]:
-    return scene_font.runs(word)
-
-
 def _draw_sign(canvas: Image.Image, one: Placed, paint: Colour, side: int) -> None:
     """Draw a board with a thin frame and its word as large as it fits."""
     left, top, right, bottom = (value * side for value in one.box)
@@ -146,10 +140,10 @@ def _draw_sign(canvas: Image.Image, one: Placed, paint: Colour, side: int) -> No
     ink = _contrast(paint, 0.92)
     draw.rounded_rectangle((left, top, right, bottom), radius=side * 0.025, fill=paint, outline=ink, width=side // 80)
     word = one.item.word or ""
-    pixel = min((right - left) * 0.86 / scene_font.width_of(word), (bottom - top) * 0.72 / scene_font.HEIGHT)
-    x0 = (left + right - pixel * scene_font.width_of(word)) / 2
-    y0 = (top + bottom - pixel * scene_font.HEIGHT) / 2
-    for row, first, last in _word_runs(word):
+    pixel = min((right - left) * 0.86 / font.width_of(word), (bottom - top) * 0.72 / font.HEIGHT)
+    x0 = (left + right - pixel * font.width_of(word)) / 2
+    y0 = (top + bottom - pixel * font.HEIGHT) / 2
+    for row, first, last in font.runs(word):
         left, right = round(x0 + first * pixel), round(x0 + (last + 1) * pixel) - 1
         draw.rectangle((left, round(y0 + row * pixel), right, round(y0 + (row + 1) * pixel) - 1), fill=ink)
 

@@ -5,6 +5,9 @@ Drawn here so that an image does not depend on the fonts of a machine.
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
+
 WIDTH, HEIGHT = 5, 7
 _ROWS = {
     "a": "01110 10001 10001 11111 10001 10001 10001",
@@ -36,23 +39,15 @@ _ROWS = {
 }
 
 
+@lru_cache(maxsize=64)
 def runs(word: str) -> tuple[tuple[int, int, int], ...]:
     """Return the horizontal runs of ink of a word as (row, first column, last column), in font pixels."""
-    found: list[tuple[int, int, int]] = []
-    for place, letter in enumerate(word):
-        left = place * (WIDTH + 1)
-        for row, bits in enumerate(_ROWS[letter].split()):
-            column = 0
-            while column < WIDTH:
-                if bits[column] == "0":
-                    column += 1
-                    continue
-                end = column
-                while end + 1 < WIDTH and bits[end + 1] == "1":
-                    end += 1
-                found.append((row, left + column, left + end))
-                column = end + 1
-    return tuple(found)
+    return tuple(
+        (row, place * (WIDTH + 1) + ink.start(), place * (WIDTH + 1) + ink.end() - 1)
+        for place, letter in enumerate(word)
+        for row, bits in enumerate(_ROWS[letter].split())
+        for ink in re.finditer("1+", bits)
+    )
 
 
 def width_of(word: str) -> int:

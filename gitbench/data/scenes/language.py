@@ -2,19 +2,15 @@
 
 Each caption picks a viewpoint (what is mentioned, in which order, with which words), as human references do: all name
 shapes and colours, about half a size, most a texture, a third the background. So references disagree as real ones
-do, and a fresh sixth caption (`ceiling_caption` in `scenes`) marks the best score a captioner can expect.
-`parse_caption` (in `scene_parse`, offered here too) understands every caption that this grammar can produce.
+do, and a fresh sixth caption (`Scenes.ceiling_caption`) marks the best score a captioner can expect.
+`scenes.parse` understands every caption that this grammar can produce.
 """
 
 from __future__ import annotations
 
-from gitbench.data.scenes import words as words
+from gitbench.data.random_stream import Stream
+from gitbench.data.scenes import words
 from gitbench.data.scenes.graph import Relation, SceneGraph, SceneObject
-from gitbench.data.scenes.parse import parse_caption
-from gitbench.data.scenes.stream import Stream
-
-__all__ = ["caption", "parse_caption"]
-
 
 LENGTHS = range(6, 19)  # words; people rarely write longer ones
 TURNED = 0.25  # how often a relation is told from its other side
@@ -34,11 +30,10 @@ def _say(graph: SceneGraph, stream: Stream) -> str:
         return _say_motion(graph, stream)
     if len(graph.objects) == 1:
         return _say_one(graph, stream)
-    links = list(graph.relations)
     if len(graph.objects) == 3 and stream.chance(0.5):
         return _say_three(graph, stream)
-    if links and stream.chance(0.85):
-        return _say_pair(graph, stream.choice(links), stream)
+    if graph.relations and stream.chance(0.85):
+        return _say_pair(graph, stream.choice(graph.relations), stream)
     return _say_list(graph, stream)
 
 
@@ -121,12 +116,16 @@ def _say_one(graph: SceneGraph, stream: Stream) -> str:
     return f"there {_be(item)} {said}{_ground(graph, stream, 1)}"
 
 
+def _sides(graph: SceneGraph, link: Relation, stream: Stream) -> tuple[SceneObject, SceneObject, tuple[str, ...]]:
+    """Choose the side a relation is told from: subject, object, and the wordings that fit."""
+    straight, turned = words.RELATIONS[link.predicate]
+    first, second = graph.objects[link.subject], graph.objects[link.object]
+    return (second, first, turned) if stream.chance(TURNED) else (first, second, straight)
+
+
 def _say_pair(graph: SceneGraph, link: Relation, stream: Stream) -> str:
     """Say how two things lie to each other, from either side."""
-    straight, turned = words.RELATIONS[link.predicate]
-    first, second, wordings = graph.objects[link.subject], graph.objects[link.object], straight
-    if stream.chance(TURNED):
-        first, second, wordings = second, first, turned
+    first, second, wordings = _sides(graph, link, stream)
     how = _pick(stream, wordings)
     a, b = _phrase(first, stream), _phrase(second, stream)
     form = stream.weighted({"plain": 0.52, "verb": 0.12, "there": 0.12, "with": 0.14, "lead": 0.1})
@@ -157,10 +156,7 @@ def _say_three(graph: SceneGraph, stream: Stream) -> str:
         return _say_list(graph, stream)
     link = stream.choice(graph.relations)
     third = next(place for place in range(3) if place not in (link.subject, link.object))
-    straight, turned = words.RELATIONS[link.predicate]
-    first, second, wordings = graph.objects[link.subject], graph.objects[link.object], straight
-    if stream.chance(TURNED):
-        first, second, wordings = second, first, turned
+    first, second, wordings = _sides(graph, link, stream)
     pair = f"{_phrase(first, stream)} {_pick(stream, wordings)} {_phrase(second, stream)}"
     last = graph.objects[third]
     tail = _anchored(graph, third, stream) if stream.chance(0.6) else ""

@@ -8,10 +8,10 @@ the graph is exact whatever the sampler does.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from gitbench.data.random_stream import Stream
 from gitbench.data.scenes.graph import Relation, SceneGraph, SceneObject
-from gitbench.data.scenes.stream import Stream
 from gitbench.data.scenes.words import BACKGROUNDS, COLOURS, SHAPES, WORDS
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
@@ -118,10 +118,7 @@ def _container(stream: Stream, palette: list[str], with_third: bool) -> tuple[li
     inner_shape = stream.choice([name for name in SHAPES if name not in (shape, "ring")])
     inner = SceneObject(shape=inner_shape, count=1, size=size, colour=colours[1], texture=_texture(stream))
     inner_radius = RADIUS[size] * stream.uniform(0.97, 1.03)
-    return [
-        _single(outer, x, y, radius, _tilt(stream)),
-        _single(inner, x, y, inner_radius, _tilt(stream)),
-    ], regions
+    return [_single(outer, x, y, radius, _tilt(stream)), _single(inner, x, y, inner_radius, _tilt(stream))], regions
 
 
 def _entity(stream: Stream, region: Box, colours: list[str], taken: set[tuple[str, str | None]], sign: bool) -> Placed:
@@ -129,18 +126,12 @@ def _entity(stream: Stream, region: Box, colours: list[str], taken: set[tuple[st
     width, height = region[2] - region[0], region[3] - region[1]
     colour = stream.choice(colours)
     if sign and width >= SIGN_SIZE[0] - 0.02 and stream.chance(0.05):
-        item = SceneObject(
-            shape="sign", count=1, size="medium", colour=colour, texture="plain", word=stream.choice(WORDS)
-        )
-        half = (min(SIGN_SIZE[0], width - 0.005) / 2, SIGN_SIZE[1] / 2)
-        x, y = _spot(stream, region, *half)
-        return Placed(
-            item=item,
-            centres=((x, y),),
-            radius=half[0],
-            angle=0.0,
-            box=(x - half[0], y - half[1], x + half[0], y + half[1]),
-        )
+        word = stream.choice(WORDS)
+        item = SceneObject(shape="sign", count=1, size="medium", colour=colour, texture="plain", word=word)
+        half_width, half_height = min(SIGN_SIZE[0], width - 0.005) / 2, SIGN_SIZE[1] / 2
+        x, y = _spot(stream, region, half_width, half_height)
+        box = (x - half_width, y - half_height, x + half_width, y + half_height)
+        return Placed(item=item, centres=((x, y),), radius=half_width, angle=0.0, box=box)
     shape = stream.choice([name for name in SHAPES if (name, colour) not in taken])
     count, size = stream.weighted(COUNTS), stream.weighted(SIZES)
     if count > 1 and size == "large":
@@ -184,18 +175,9 @@ def _members(count: int, rows: int, columns: int, pitch: float, x: float, y: flo
 
 def _spot(stream: Stream, region: Box, half_width: float, half_height: float) -> tuple[float, float]:
     """Return a centre for something of this size in a region, on the grid where the region holds a grid point."""
-    return (
-        _snap(
-            stream.uniform(region[0] + half_width, region[2] - half_width),
-            region[0] + half_width,
-            region[2] - half_width,
-        ),
-        _snap(
-            stream.uniform(region[1] + half_height, region[3] - half_height),
-            region[1] + half_height,
-            region[3] - half_height,
-        ),
-    )
+    left, right = region[0] + half_width, region[2] - half_width
+    top, bottom = region[1] + half_height, region[3] - half_height
+    return _snap(stream.uniform(left, right), left, right), _snap(stream.uniform(top, bottom), top, bottom)
 
 
 def _snap(value: float, low: float, high: float) -> float:
@@ -229,9 +211,7 @@ def place_of(box: Box) -> str:
 
 
 def _located(one: Placed) -> Placed:
-    values = {name: getattr(one.item, name) for name in ("shape", "count", "size", "colour", "texture", "word")}
-    item = SceneObject(**values, place=place_of(one.box))
-    return Placed(item=item, centres=one.centres, radius=one.radius, angle=one.angle, box=one.box)
+    return replace(one, item=replace(one.item, place=place_of(one.box)))
 
 
 def _relations(placed: tuple[Placed, ...]) -> tuple[Relation, ...]:
@@ -266,13 +246,9 @@ def _holds(outer: Box, inner: Box) -> bool:
 
 def _moving(stream: Stream, placed: list[Placed], background: str, key: tuple[object, ...]) -> Scene:
     """Give every object a motion. Places and relations change on the way, so a moving scene states neither."""
-    moved = []
-    for one in placed:
-        values = {name: getattr(one.item, name) for name in ("shape", "count", "size", "colour", "texture", "word")}
-        item = SceneObject(**values, motion=stream.choice(tuple(STEPS)))
-        moved.append(Placed(item=item, centres=one.centres, radius=one.radius, angle=one.angle, box=one.box))
+    moved = tuple(replace(one, item=replace(one.item, motion=stream.choice(tuple(STEPS)))) for one in placed)
     graph = SceneGraph(objects=tuple(one.item for one in moved), background=background)
-    return Scene(placed=tuple(moved), graph=graph, key=key)
+    return Scene(placed=moved, graph=graph, key=key)
 
 
 def at_time(scene: Scene, time: float) -> Scene:
@@ -283,5 +259,5 @@ def at_time(scene: Scene, time: float) -> Scene:
         dx, dy = (axis * TRAVEL * (time - 0.5) for axis in step)
         centres = tuple((x + dx, y + dy) for x, y in one.centres)
         box = (one.box[0] + dx, one.box[1] + dy, one.box[2] + dx, one.box[3] + dy)
-        placed.append(Placed(item=one.item, centres=centres, radius=one.radius, angle=one.angle, box=box))
-    return Scene(placed=tuple(placed), graph=scene.graph, key=scene.key)
+        placed.append(replace(one, centres=centres, box=box))
+    return replace(scene, placed=tuple(placed))

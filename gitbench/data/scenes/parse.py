@@ -1,6 +1,6 @@
 """Understand a caption about a scene: text in, scene graph out.
 
-Exact for every caption of the grammar in `scene_language` (a test parses thousands and finds each graph contained in
+Exact for every caption of the grammar in `scenes.language` (a test parses thousands and finds each graph contained in
 the scene's). Any other text gives what could be recognised, down to an empty graph: a model's half-broken sentence is
 scored for what it says and no exception is raised.
 
@@ -15,7 +15,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
-from gitbench.data.scenes import words as words
+from gitbench.data.scenes import words
 from gitbench.data.scenes.graph import Relation, SceneGraph, SceneObject
 
 Lexicon = dict[tuple[str, ...], tuple[Any, ...]]
@@ -26,13 +26,8 @@ _MODIFIERS = ("size", "colour", "texture", "count")
 @lru_cache(maxsize=1)
 def lexicon() -> tuple[Lexicon, int]:
     """Return all phrases with their meaning, and the length of the longest in words."""
-    table: dict[str, tuple[Any, ...]] = {
-        "a": ("count", 1),
-        "an": ("count", 1),
-        "a pair of": ("count", 2),
-        "the": ("the",),
-    }
-    table |= {"some": ("skip",), "several": ("skip",), "a group of": ("skip",), "many": ("skip",)}
+    table: dict[str, tuple[Any, ...]] = {"a": ("count", 1), "an": ("count", 1), "a pair of": ("count", 2)}
+    table |= {"the": ("the",), "some": ("skip",), "several": ("skip",), "a group of": ("skip",), "many": ("skip",)}
     table |= {"it": ("pronoun",), "them": ("pronoun",), "with": ("with",)}
     table |= {number: ("count", count) for count, number in words.NUMBERS.items()}
     for name, wordings in {**words.SHAPES, "sign": words.SIGN}.items():

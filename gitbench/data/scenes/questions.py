@@ -6,9 +6,9 @@ answer is unique.
 
 from __future__ import annotations
 
-from gitbench.data.scenes import words as words
+from gitbench.data.random_stream import Stream
+from gitbench.data.scenes import words
 from gitbench.data.scenes.graph import SceneGraph, SceneObject
-from gitbench.data.scenes.stream import Stream
 
 Question = tuple[str, str]
 

@@ -11,6 +11,7 @@ from gitbench.errors import GitbenchError
 from gitbench.files import atomic_path
 
 SHOWN = 3  # captions beneath a picture
+HEIGHT, BELOW = 4.05, 1.3  # inches of a picture with its captions, and of the captions
 FORMATS = (".png", ".jpg", ".jpeg", ".pdf", ".svg", ".webp")
 
 
@@ -34,24 +35,18 @@ def draw_contact_sheet(count: int, split: str, out: str | Path, size: int = 64, 
     columns = min(4, count)
     rows = math.ceil(count / columns)
     with matplotlib.rc_context({"font.family": "DejaVu Sans", "svg.fonttype": "none"}):
-        figure = Figure(figsize=(3.0 * columns, 4.05 * rows + 0.1), dpi=110)
-        figure.subplots_adjust(left=0.02, right=0.98, top=1 - 0.1 / (4.05 * rows), bottom=0.0, wspace=0.08, hspace=0.0)
-        grid = figure.subplots(2 * rows, columns, squeeze=False, gridspec_kw={"height_ratios": [2.75, 1.3] * rows})
-        for place in range(rows * columns):
-            picture, text = (
-                grid[2 * (place // columns)][place % columns],
-                grid[2 * (place // columns) + 1][place % columns],
-            )
-            picture.axis("off")
-            text.axis("off")
+        figure = Figure(figsize=(3.0 * columns, HEIGHT * rows), dpi=110)
+        below = BELOW / (HEIGHT * rows)
+        figure.subplots_adjust(0.02, below, 0.98, 0.99, wspace=0.08, hspace=BELOW / (HEIGHT - BELOW))
+        for place, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
+            axes.axis("off")
             if place >= count:
                 continue
             # blocks stay sharp when the picture is scaled: what is shown is what the model gets
-            picture.imshow(source.render(place, size), interpolation="nearest", aspect="equal")
+            axes.imshow(source.render(place, size), interpolation="nearest")
             captions = source.example(place).captions[:SHOWN]
-            lines = ["\n".join(textwrap.wrap(said, 46, subsequent_indent="   ")) for said in captions]
-            text.text(0.0, 1.0, "\n".join("\u2022 " + line for line in lines), fontsize=7.6, va="top", linespacing=1.3,
-                      color="#222222", transform=text.transAxes)  # fmt: skip
+            lines = [textwrap.fill(f"\u2022 {said}", 46, subsequent_indent="   ") for said in captions]
+            axes.text(0.0, -0.04, "\n".join(lines), fontsize=7.6, va="top", linespacing=1.3, transform=axes.transAxes)
         with atomic_path(out) as temporary:
             figure.savefig(temporary, format=out.suffix[1:].lower(), facecolor="white")
     return out

