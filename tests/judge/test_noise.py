@@ -6,9 +6,8 @@ import json
 import math
 
 import numpy as np
-import pandas as pd
 import pytest
-from helpers_judge import plan_of
+from helpers_judge import plan_of, yardsticks
 
 from gitbench.judge.aa import judged_rate, noise_floor, pseudo_arms, rejection_rates
 from gitbench.judge.noise import (
@@ -22,18 +21,11 @@ from gitbench.judge.noise import (
 )
 
 PLAN = plan_of()
-COLUMNS = ["arm", "replicate", "metric", "role", "overridden", "signature", "machine", "value"]
 
 
 def measured(metric: str, values: list[float], floor: float | None = None, judged: int = 3, **options) -> NoiseFloor:
     """Measure values in two pseudo-arms of 3 seeds, below a ceiling of 120 and above this blind floor."""
     return noise_floor(PLAN, metric, values, 3, yardsticks(metric, floor, 120.0), judged=judged, **options)
-
-
-def yardsticks(metric: str, floor: float | None, ceiling: float) -> pd.DataFrame:
-    rows = [{"arm": role, "role": role, "value": value} for role, value in (("floor", floor), ("ceiling", ceiling))]
-    found = pd.DataFrame(rows if floor is not None else [], columns=COLUMNS)
-    return found.assign(replicate=0, metric=metric, overridden=False, signature="s", machine="m")
 
 
 def of_sd(sd: float, metric: str = "CIDEr") -> dict[str, NoiseFloor]:
