@@ -90,3 +90,10 @@ def judged(
 ) -> list[Verdict]:
     """Judge claims on the frame of `scores`; `options` are those of `frame_of`."""
     return judge_study(plan_of(*claims), frame_of(scores, **options), kind, looks=looks)
+
+
+def yardsticks(metric: str, floor: float | None, ceiling: float) -> pd.DataFrame:
+    """Return the rows of a frame that hold the blind floor and the ceiling; none without a floor."""
+    rows = [{"arm": role, "role": role, "value": value} for role, value in (("floor", floor), ("ceiling", ceiling))]
+    found = pd.DataFrame(rows if floor is not None else [], columns=list(COLUMNS))
+    return found.assign(replicate=0, metric=metric, overridden=False, signature="s", machine="m")

@@ -25,7 +25,8 @@ from gitbench.files import write_text
 from gitbench.judge.power import power_one_sided, power_tost
 from gitbench.judge.sample import slopes
 from gitbench.judge.sequential import EARLY, FIRST
-from gitbench.judge.statistics import ALPHA, REFUTED, SUPPORTED, Method, holm, p_values, t_interval, words
+from gitbench.judge.statistics import ALPHA, Method, holm, p_values, t_interval, words
+from gitbench.judge.verdict import REFUTED, SUPPORTED
 
 SEEDS = (3, 5, 8, 16)
 PLACES = (0.0, 1.0, 2.0)  # of a trend's arms

@@ -21,8 +21,9 @@ from dataclasses import dataclass
 
 from gitbench.errors import GitbenchError
 from gitbench.judge.allocation import next_seeds
-from gitbench.judge.claims import INCOMPLETE, INCONCLUSIVE, NOT_TESTABLE, Verdict, judge_study
+from gitbench.judge.claims import judge_study
 from gitbench.judge.sequential import FIRST
+from gitbench.judge.verdict import INCOMPLETE, INCONCLUSIVE, NOT_TESTABLE, Verdict
 from gitbench.launch.estimate import estimate_seconds, mean_seconds
 from gitbench.launch.progress import duration
 from gitbench.launch.scheduling import Outcome, launch, slots

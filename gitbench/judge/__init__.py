@@ -7,7 +7,8 @@ that was looked at while seeds were added, `allocation` says which arms get the 
 intervals over seeds and images, `noise` and `aa` the noise floor, `replication` compares a run with its repetition.
 """
 
-from gitbench.judge.claims import Verdict, judge_study
+from gitbench.judge.claims import judge_study
+from gitbench.judge.verdict import Verdict
 from gitbench.judge.words import answer
 
 __all__ = ["Verdict", "answer", "judge_study"]

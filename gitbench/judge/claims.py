@@ -35,24 +35,11 @@ import pandas as pd
 
 from gitbench.judge.claim_data import ClaimData, gather_claim_data
 from gitbench.judge.power import further_seeds, heads_to_support
-from gitbench.judge.statistics import (
-    INCONCLUSIVE,
-    REFUTED,
-    SIGN_FLIP_NEEDS,
-    SUPPORTED,
-    Adjusted,
-    Method,
-    adjust,
-    p_values,
-    sign_flip_p,
-    words,
-)
-from gitbench.judge.verdict import INCOMPLETE, NOT_TESTABLE, Verdict
+from gitbench.judge.statistics import SIGN_FLIP_NEEDS, Adjusted, Method, adjust, p_values, sign_flip_p, words
+from gitbench.judge.verdict import INCONCLUSIVE, Verdict
 from gitbench.judge.words import reason_of
 from gitbench.scores import orientation
 from gitbench.spec import Plan
-
-__all__ = ["INCOMPLETE", "INCONCLUSIVE", "NOT_TESTABLE", "REFUTED", "SUPPORTED", "Verdict", "judge_study"]
 
 
 def judge_study(plan: Plan, frame: pd.DataFrame, ceiling_kind: str | None = None, *, looks: int = 0) -> list[Verdict]:

@@ -22,6 +22,7 @@ from gitbench.scores import digits, ordered, signed
 
 LEVEL = 0.05  # for at least one false alarm in a whole replication
 _ROUNDING = 1e-9  # relative, of scores that are computed from the same texts
+_FACTS = ("git_revision", "python", "platform", "cpu", "machine")  # of provenance, beside the packages
 AGREE, DISAGREE, OPEN = "agree", "disagree", "not judged"
 
 
@@ -122,18 +123,14 @@ def compare(
 
 def changes(bundle: Mapping[str, Any], here: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what differs between the provenance of two runs: "torch 2.4.0, here 2.5.1"."""
-    found = [
-        f"{name} {bundle.get(name)}, here {here.get(name)}"
-        for name in ("git_revision", "python", "platform", "cpu", "machine")
-        if bundle.get(name) != here.get(name)
-    ]
-    theirs, ours = bundle.get("packages") or {}, here.get("packages") or {}
-    found += [
+    theirs, ours = (
+        {**(each.get("packages") or {}), **{name: each.get(name) for name in _FACTS}} for each in (bundle, here)
+    )
+    return tuple(
         f"{name} {theirs.get(name, 'absent')}, here {ours.get(name, 'absent')}"
-        for name in sorted({*theirs, *ours})
+        for name in (*_FACTS, *sorted({*theirs, *ours} - set(_FACTS)))
         if theirs.get(name) != ours.get(name)
-    ]
-    return tuple(found)
+    )
 
 
 def verdict(runs: Sequence[Rerun]) -> str:

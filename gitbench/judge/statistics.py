@@ -33,9 +33,9 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from gitbench.judge.sequential import FIRST, level_of, score
+from gitbench.judge.verdict import INCONCLUSIVE, REFUTED, SUPPORTED
 
 ALPHA = 0.05
-SUPPORTED, REFUTED, INCONCLUSIVE = "SUPPORTED", "REFUTED", "INCONCLUSIVE"
 Method = Literal["t", "sequential"]  # Student's paired test, or the one that stays valid under interim looks
 SIGN_FLIP_NEEDS = math.ceil(-math.log2(ALPHA))  # replicates below which the exact one-sided test cannot reach 5 %
 

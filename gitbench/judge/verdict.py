@@ -7,8 +7,11 @@ from typing import Any
 
 from gitbench.spec import Claim
 
-# The words of a claim whose runs are not all there, and of one that they cannot test; the others: `judge.statistics`.
-INCOMPLETE, NOT_TESTABLE = "INCOMPLETE", "NOT TESTABLE AT THIS SCALE"
+SUPPORTED, REFUTED, INCONCLUSIVE = "SUPPORTED", "REFUTED", "INCONCLUSIVE"
+INCOMPLETE, NOT_TESTABLE = (
+    "INCOMPLETE",
+    "NOT TESTABLE AT THIS SCALE",
+)  # runs are missing; runs that cannot test the claim
 
 
 @dataclass(frozen=True, kw_only=True)

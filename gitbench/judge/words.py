@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gitbench.judge.statistics import INCONCLUSIVE, REFUTED, SUPPORTED, Adjusted, words
-from gitbench.judge.verdict import INCOMPLETE, NOT_TESTABLE, Verdict
+from gitbench.judge.statistics import Adjusted, words
+from gitbench.judge.verdict import INCOMPLETE, INCONCLUSIVE, NOT_TESTABLE, REFUTED, SUPPORTED, Verdict
 from gitbench.scores import claim_unit, digits, display_name, orientation, signed
 from gitbench.spec import Claim, Plan
 

@@ -20,7 +20,8 @@ import pandas as pd
 
 from gitbench.errors import GitbenchError
 from gitbench.files import read_json, write_json
-from gitbench.judge.claims import Verdict, judge_study
+from gitbench.judge.claims import judge_study
+from gitbench.judge.verdict import Verdict
 from gitbench.spec import Plan
 
 SCHEMA = 1

@@ -109,11 +109,11 @@ def read_lock(path: Path | None = None) -> Lock:
     if not path.is_file():
         return Lock(claims={}, since={})
     values = read_json(path)
-    parts = {name: values.get(name, {}) for name in ("claims", "since")} if isinstance(values, dict) else {"": None}
-    for part in parts.values():
+    parts: dict[str, Any] = {"claims": None, "since": {}} | (values if isinstance(values, dict) else {})
+    for part in (parts["claims"], parts["since"]):
         if not isinstance(part, dict) or not all(isinstance(each, str) for each in part.values()):
             raise GitbenchError(f"{path} is damaged: {FIX}")
-    return Lock(**parts)
+    return Lock(claims=parts["claims"], since=parts["since"])
 
 
 def write_lock(path: Path, stated: Mapping[str, str]) -> None:

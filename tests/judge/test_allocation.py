@@ -7,8 +7,7 @@ import pytest
 from helpers_judge import CLAIMS, judged, pair
 
 from gitbench.judge.allocation import next_seeds, power_of_look, power_per_second
-from gitbench.judge.statistics import INCONCLUSIVE
-from gitbench.judge.verdict import Verdict
+from gitbench.judge.verdict import INCONCLUSIVE, Verdict
 
 SEEDS = {"a": 3, "b": 3, "d": 3, "blind": 3}
 SECONDS = dict.fromkeys(SEEDS, 10.0)

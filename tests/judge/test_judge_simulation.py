@@ -6,7 +6,7 @@ import pytest
 from helpers_judge import CLAIMS
 from helpers_tools import load_tool
 
-from gitbench.judge.statistics import REFUTED, SUPPORTED
+from gitbench.judge.verdict import REFUTED, SUPPORTED
 
 tool = load_tool("simulate")
 SETTINGS = {setting.name: setting for setting in tool.SETTINGS}

@@ -8,7 +8,6 @@ from helpers_judge import CLAIMS, judged, pair
 from helpers_tools import load_tool
 from scipy import integrate, stats
 
-from gitbench.judge.claims import INCONCLUSIVE, SUPPORTED
 from gitbench.judge.sequential import (
     EARLY,
     FIRST,
@@ -24,6 +23,7 @@ from gitbench.judge.sequential import (
     threshold,
 )
 from gitbench.judge.statistics import p_values
+from gitbench.judge.verdict import INCONCLUSIVE, SUPPORTED
 
 
 @pytest.mark.parametrize("t, n", [(-2.0, 3), (0.0, 5), (2.5, 4), (6.0, 9), (3.0, 40)])

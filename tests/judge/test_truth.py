@@ -14,24 +14,24 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from gitbench.commands.publish import publish
-from gitbench.judge.truth import main, outcomes, truth_of
 from helpers_data import write_parquet
 from helpers_model import pictures, tiny
-from helpers_study import tiny_profile
+from helpers_study import make_study, run_of, tiny_profile
+from helpers_tools import load_tool
 from PIL import Image
 
 from gitbench.ablations import load_ablation
+from gitbench.commands.report import make_report
 from gitbench.errors import GitbenchError
 from gitbench.files import resource
 from gitbench.launch.scheduling import launch
 from gitbench.models.git import blurred
-from gitbench.run_key import canonical
-from gitbench.study.plan import make_plan
-from gitbench.variants import resolve
+from gitbench.study.store import Study
 from gitbench.variants.vision import VisionSpec
 
+tool = load_tool("truth")
 TRUTH_FILE = resource("ablations") / "_truth.py"
+TRUTH = tool.truth_of(TRUTH_FILE)
 DIRECTIONS = {"lying": (0, 1), "upright": (1, 0), "rising": (1, 1), "falling": (1, -1)}
 WIDTHS = {"thin": 6, "broad": 14}  # pixels from stripe to stripe
 
@@ -58,17 +58,15 @@ def stripe_world(folder: Path, train: int = 400, test: int = 60) -> Path:
 
 
 @pytest.fixture(scope="module")
-def planted(tmp_path_factory) -> tuple[Path, Path]:
-    """The planted ablation on stripes, four seeds, trained and reported: (work directory, report)."""
+def report(tmp_path_factory) -> Path:
+    """The report of the planted ablation on stripes, four seeds."""
     folder = tmp_path_factory.mktemp("truth")
     data = stripe_world(folder / "stripes")
-    profile = tiny_profile(
-        iterations=100, batch_images=8, captions_per_image=2, lr_encoder=1e-3, lr_decoder=3e-3, warmup=10, betas=(0.9, 0.98)
-    )  # fmt: skip
+    recipe = {"iterations": 100, "batch_images": 8, "captions_per_image": 2, "lr_encoder": 1e-3, "lr_decoder": 3e-3}
+    profile = tiny_profile(**recipe, warmup=10, betas=(0.9, 0.98))
     profile = dataclasses.replace(
         profile,
-        encoder="vit_1x64_p8_64",
-        decoder="self_1x64",
+        variants={**profile.variants, "encoder": "vit_1x64_p8_64", "decoder": "self_1x64"},
         data=dataclasses.replace(profile.data, train_images=None, val_images=None, test_images=None),
         evaluate=dataclasses.replace(profile.evaluate, beam_size=1),
         replicates=4,
@@ -80,69 +78,54 @@ def planted(tmp_path_factory) -> tuple[Path, Path]:
         for claim in ablation.claims
     ]
     ablation = dataclasses.replace(ablation, claims=(*ablation.claims, *more))
-    plan = make_plan(ablation, profile, str(data), folder / "work")
-    outcome = launch(plan, "gitbench run ablations/_truth.py", plain=True)
+    study = make_study(folder / "work", ablation, profile, data=str(data))
+    outcome = launch(study, plain=True)
     assert outcome.completed == 16 and not outcome.failed  # the twin shares the runs of the sighted
-    return folder / "work", publish(folder / "work", plan.study, folder / "report")
+    return make_report(Study.open(study.work_dir, study.name), folder / "report")
 
 
 @pytest.mark.timeout(600)
-def test_the_verdicts_are_those_that_were_planted(planted):
-    found = {each.claim: each for each in outcomes(truth_of(TRUTH_FILE), planted[1])}
+def test_the_verdicts_are_those_that_were_planted(report):
+    found = tool.verdicts_on({**TRUTH, **{f"{name}-nll": words for name, words in TRUTH.items()}}, report)
     for name in ("sight-helps", "blur-helps", "twin-alike"):
-        assert found[name].right, found[name]
-    assert found["sight-helps"].difference == -found["blur-helps"].difference > 100
+        assert found[name]["word"] in TRUTH[name], found[name]
+    assert found["sight-helps"]["difference"] == -found["blur-helps"]["difference"] > 100
     # of an effect of nought the captions may be equal to the letter
-    assert found["unharmed-alike"].right or found["unharmed-alike"].word.startswith("NOT TESTABLE")
-    assert found["unharmed-helps"].word != "SUPPORTED"
-
-
-def test_so_are_those_of_the_likelihood_where_nought_is_measured_as_nearly_nought(planted):
-    truth = {f"{name}-nll": words for name, words in truth_of(TRUTH_FILE).items()}
-    found = {each.claim: each for each in outcomes(truth, planted[1])}
-    assert {each.claim: each.word for each in found.values()} == {
-        "sight-helps-nll": "SUPPORTED",
-        "blur-helps-nll": "REFUTED",
-        "unharmed-alike-nll": "SUPPORTED",
-        "unharmed-helps-nll": "REFUTED",
-        "twin-alike-nll": "NOT TESTABLE AT THIS SCALE",
+    assert found["unharmed-alike"]["word"].startswith(("NOT TESTABLE", *TRUTH["unharmed-alike"]))
+    assert found["unharmed-helps"]["word"] != "SUPPORTED"
+    assert {name: found[f"{name}-nll"]["word"] for name in TRUTH} == {
+        "sight-helps": "SUPPORTED",
+        "blur-helps": "REFUTED",
+        "unharmed-alike": "SUPPORTED",
+        "unharmed-helps": "REFUTED",
+        "twin-alike": "NOT TESTABLE AT THIS SCALE",
     }
-    assert 0 < abs(found["unharmed-alike-nll"].difference) < 0.05 < abs(found["sight-helps-nll"].difference)
-    assert "share their runs" in found["twin-alike-nll"].reason
-
-
-def test_the_report_says_so(planted):
-    page = (planted[1] / "report.html").read_text(encoding="utf-8")
+    small, large = (abs(found[name]["difference"]) for name in ("unharmed-alike-nll", "sight-helps-nll"))
+    assert 0 < small < 0.05 < large and "share their runs" in found["twin-alike-nll"]["reason"]
+    page = (report / "report.html").read_text(encoding="utf-8")
     assert "SUPPORTED" in page and "REFUTED" in page and "NOT TESTABLE AT THIS SCALE" in page
-    table = pd.read_csv(planted[1] / "table.csv")
-    assert {"sighted", "blurred", "unharmed", "twin", "blind"} <= set(table.iloc[:, 0]) | set(table["arm"])
+    table = pd.read_csv(report / "table.csv")
+    assert {"sighted", "blurred", "unharmed", "twin", "blind"} <= set(table["arm"])
 
 
 # ---- what is planted --------------------------------------------------------------------------------------------
 
 
 def test_a_wrong_verdict_is_told(tmp_path, capsys):
-    def report(word: str) -> int:
-        verdicts = [
-            {
-                "claim": {"name": name},
-                "word": words[0],
-                "difference": 1.0,
-                "interval": [0.0, 2.0],
-                "n": 5,
-                "reason": "r",
-            }
-            for name, words in truth_of(TRUTH_FILE).items()
+    def told(*words: str) -> int:
+        numbers = {"difference": 1.0, "n": 5, "reason": "r"}
+        listed = [
+            {"claim": {"name": name}, "word": word, **numbers} for name, word in zip(TRUTH, words, strict=bool(words))
         ]
-        verdicts[0]["word"] = word
-        (tmp_path / "verdicts.json").write_text(json.dumps({"verdicts": verdicts}))
-        return main([str(TRUTH_FILE), str(tmp_path)])
+        (tmp_path / "verdicts.json").write_text(json.dumps({"verdicts": listed}))
+        return tool.main([str(TRUTH_FILE), str(tmp_path)])
 
-    assert report("SUPPORTED") == 0 and "WRONG" not in capsys.readouterr().out
-    assert report("REFUTED") == 1 and "sight-helps: REFUTED (WRONG: may be SUPPORTED)" in capsys.readouterr().out
-    (tmp_path / "verdicts.json").write_text(json.dumps({"verdicts": []}))
-    assert main([str(TRUTH_FILE), str(tmp_path)]) == 2 and "no verdict on" in capsys.readouterr().err
-    assert main([str(resource("ablations") / "decoder_size.py"), str(tmp_path)]) == 2
+    right = [words[0] for words in TRUTH.values()]
+    assert told(*right) == 0 and "WRONG" not in capsys.readouterr().out
+    assert told("REFUTED", *right[1:]) == 1
+    assert "sight-helps: REFUTED (WRONG: may be SUPPORTED)" in capsys.readouterr().out
+    assert told() == 2 and "no verdict on" in capsys.readouterr().err
+    assert tool.main([str(resource("ablations") / "decoder_size.py"), str(tmp_path)]) == 2
     assert "plants no TRUTH" in capsys.readouterr().err
 
 
@@ -171,11 +154,8 @@ def test_a_model_that_sees_blurred_sees_what_blurring_gives(film):
         tiny(vision=VisionSpec(blur=-1.0))
 
 
-def test_the_blur_enters_a_run_key_only_where_there_is_one(tmp_path):
-    plan = make_plan(load_ablation(str(TRUTH_FILE)), tiny_profile(), "scenes", tmp_path)
-    by_arm = {run.arm.name: run for run in plan.runs}
-    assert canonical(by_arm["sighted"].spec)["vision"] == {"blind": False}
-    assert canonical(by_arm["blurred"].spec)["vision"] == {"blind": False, "blur": 16.0}
-    assert by_arm["twin"].key == by_arm["sighted"].key
-    assert len({by_arm[name].key for name in ("sighted", "blurred", "unharmed", "blind")}) == 4
-    assert resolve("vision", "unharmed").blur == 0.25
+def test_the_twin_is_the_same_run_and_the_others_are_not(tmp_path):
+    study = make_study(tmp_path, load_ablation(str(TRUTH_FILE)))
+    runs = {name: run_of(study, name) for name in ("sighted", "blurred", "unharmed", "blind", "twin")}
+    assert runs["twin"].key == runs["sighted"].key and len({run.key for run in runs.values()}) == 4
+    assert [runs[name].spec.variants["vision"].blur for name in ("sighted", "blurred", "unharmed")] == [0, 16.0, 0.25]

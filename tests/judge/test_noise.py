@@ -1,0 +1,138 @@
+"""The noise floor: spread between replicates of one arm, what it lets us detect, and the judge's errors on it."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from helpers_judge import plan_of, yardsticks
+
+from gitbench.judge.aa import judged_rate, noise_floor, pseudo_arms, rejection_rates
+from gitbench.judge.noise import (
+    NoiseFloor,
+    PairSpread,
+    detectable,
+    floors_from_json,
+    floors_to_json,
+    minimum_detectable,
+    sd_interval,
+)
+
+PLAN = plan_of()
+
+
+def measured(metric: str, values: list[float], floor: float | None = None, judged: int = 3, **options) -> NoiseFloor:
+    """Measure values in two pseudo-arms of 3 seeds, below a ceiling of 120 and above this blind floor."""
+    return noise_floor(PLAN, metric, values, 3, yardsticks(metric, floor, 120.0), judged=judged, **options)
+
+
+def of_sd(sd: float, metric: str = "CIDEr") -> dict[str, NoiseFloor]:
+    values = np.array([-1.0, 1.0, -1.0, 1.0, -1.0, 1.0])
+    return {metric: measured(metric, (50 + sd * values / values.std(ddof=1)).tolist())}
+
+
+@pytest.mark.parametrize("n", [2, 5])
+def test_the_minimum_detectable_effect_is_found_in_80_percent_of_studies(n):
+    draws = minimum_detectable(2.0, n) + 2.0 * np.random.default_rng(n).standard_normal((40_000, n))
+    assert rejection_rates(draws)[1] == pytest.approx(0.80, abs=0.009)
+
+
+def test_the_minimum_detectable_effect_at_the_edges():
+    assert math.isinf(minimum_detectable(1.0, 1)) and minimum_detectable(0.0, 5) == 0.0
+    assert minimum_detectable(3.0, 5) == pytest.approx(3 * minimum_detectable(1.0, 5))
+    assert minimum_detectable(1.0, 5) == pytest.approx(1.682, abs=0.001)
+
+
+def test_the_interval_of_a_standard_deviation_covers():
+    rng = np.random.default_rng(0)
+    found = [sd_interval(rng.normal(5, 3, 6)) for _ in range(1000)]
+    assert np.mean([low <= 3 <= high for _, low, high in found]) == pytest.approx(0.95, abs=0.02)
+    assert all(low < sd < high for sd, low, high in found)
+
+
+@pytest.mark.parametrize(("count", "seeds", "expected"), [(6, 3, 120), (8, 3, 3360), (2, 1, 2)])
+def test_pseudo_arms_are_all_and_each_once(count, seeds, expected):
+    found = pseudo_arms(count, seeds)
+    assert found.shape == (expected, seeds, 2)
+    assert all(len(set(split.reshape(-1).tolist())) == 2 * seeds for split in found)
+    assert len({frozenset(map(tuple, split.tolist())) for split in found}) == expected
+
+
+def test_too_many_splits_are_drawn_and_too_few_replicates_refused():
+    drawn = pseudo_arms(16, 8, most=500)
+    assert drawn.shape == (500, 8, 2) and all(len(set(split.reshape(-1).tolist())) == 16 for split in drawn)
+    assert (drawn == pseudo_arms(16, 8, most=500)).all()
+    with pytest.raises(ValueError, match="5 replicates cannot be split into two arms of 3"):
+        pseudo_arms(5, 3)
+    values = np.random.default_rng(9).normal(0, 1, 10)
+    all_of_them, some = (
+        rejection_rates(values[chosen[:, :, 0]] - values[chosen[:, :, 1]])
+        for chosen in (pseudo_arms(10, 5), pseudo_arms(10, 5, most=4000))
+    )
+    assert some == pytest.approx(all_of_them, abs=0.02)
+
+
+@pytest.mark.parametrize(("metric", "sign"), [("CIDEr", 1), ("test_nll", -1)])
+def test_the_judge_and_the_rules_over_all_splits_agree(metric, sign):
+    values = np.random.default_rng(18).normal(50, 4, 6)  # noise in which some of these splits differ
+    chosen = pseudo_arms(6, 3)[::6]
+    ends = (10.0, 120.0) if sign > 0 else (120.0, 10.0)
+    rate, refused = judged_rate(PLAN, metric, values, chosen, yardsticks(metric, *ends), "grammar")
+    better, _ = rejection_rates(values[chosen[:, :, 0]] - values[chosen[:, :, 1]], sign)
+    assert refused is None and rate == pytest.approx(better, abs=1e-12)
+    assert better == pytest.approx(0.05 if sign > 0 else 0.15)
+
+
+def test_false_positives_are_5_percent_over_many_noise_floors():
+    rng, chosen = np.random.default_rng(5), pseudo_arms(6, 3)
+    draws = rng.normal(100, 6, (1000, 6))
+    rates = [rejection_rates(values[chosen[:, :, 0]] - values[chosen[:, :, 1]]) for values in draws]
+    assert np.mean(rates, axis=0) == pytest.approx((0.05, 0.05), abs=0.008)
+
+
+def test_a_judge_that_refuses_is_said_to():
+    values = [50.0, 51.0, 52.5, 49.0, 50.5, 51.7]
+    floor = measured("CIDEr", values, floor=49.0, judged=5)
+    assert floor.false_positive_rate == 0.0 and floor.judged == 5 and "1.5 times the blind floor" in floor.note
+    assert "no blind floor" in measured("CIDEr", values).note
+    part = measured("SceneF1-objects", values)
+    assert part.false_positive_rate is None and part.judged == 0 and part.splits == 120
+    flat = measured("BLEU-4", [0.0] * 6)
+    assert flat.sd == flat.mde == flat.better_rate == flat.different_rate == 0.0
+
+
+def test_measured_values_are_read_as_they_were_written():
+    floors = of_sd(2.0) | of_sd(0.1, "test_nll")
+    assert floors["CIDEr"].sd == pytest.approx(2.0) and floors["CIDEr"].n == 6 and floors["CIDEr"].seeds == 3
+    assert floors["CIDEr"].mde == pytest.approx(minimum_detectable(2**0.5 * 2.0, 3))
+    assert floors["CIDEr"].mde_at(3) == floors["CIDEr"].mde > floors["CIDEr"].mde_at(5)
+    pair = PairSpread(study="s", treatment="t", reference="r", sd=1.0, n=5, mde=2.0)
+    floors["ROUGE-L"] = measured("ROUGE-L", [50.0, 51.0, 52.5, 49.0, 50.5, 51.7], pairs=[pair], signature="x")
+    assert floors_from_json(json.loads(json.dumps(floors_to_json(floors, {"seeds": 3})))) == floors
+    with pytest.raises(KeyError):
+        floors_from_json({"floors": [{"metric": "CIDEr"}]})
+
+
+def test_detectable_asks_the_floor_and_the_pairs():
+    floors = of_sd(2.0)
+    edge, paired, wide = floors["CIDEr"].mde, minimum_detectable(0.5, 3), minimum_detectable(9.0, 3)
+    assert paired < edge < wide
+    for difference, metric, known, n, sd, expected in (
+        (-1.01 * edge, "CIDEr", floors, 3, None, True),
+        (0.99 * edge, "CIDEr", floors, 3, None, False),
+        (0.99 * edge, "CIDEr", floors, 4, None, True),  # more seeds see more
+        (1.01 * edge, "CIDEr", floors, 2, None, False),
+        (100.0, "CIDEr", floors, 1, None, False),
+        (1.01 * paired, "CIDEr", floors, 3, 0.5, False),  # a small sd may be luck
+        (1.01 * edge, "CIDEr", floors, 3, 0.5, True),
+        (0.99 * wide, "CIDEr", floors, 3, 9.0, False),
+        (1.01 * paired, "CIDEr", {}, 3, 0.5, True),
+        (0.99 * paired, "CIDEr", {}, 3, 0.5, False),
+        (0.1, "CIDEr", {}, 3, None, True),  # not measured
+        (0.1, "BLEU-4", floors, 3, None, True),
+        (0.0, "CIDEr", {}, 3, None, False),
+        (math.nan, "CIDEr", {}, 3, None, False),
+    ):
+        assert detectable(difference, metric, known, n, sd) == expected
