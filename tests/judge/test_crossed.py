@@ -7,7 +7,6 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
-from gitbench.metrics.captions import BLEU_COLUMNS, bleu, cider_d
 from helpers_judge import claim_of
 from helpers_tools import load_tool
 
@@ -17,6 +16,9 @@ from gitbench.judge.crossed import crossed_interval, mean_squares
 from gitbench.judge.sample import by_replicate, sample
 from gitbench.judge.statistics import t_interval
 from gitbench.metrics.aggregate import CORPUS_METRICS, from_totals, scores_from_totals, statistics
+from gitbench.metrics.bleu import BLEU_COLUMNS, bleu
+from gitbench.metrics.cider import CiderD
+from gitbench.metrics.compare import Comparison
 
 WORDS = ["a", "red", "blue", "small", "large", "circle", "square", "left", "of", "the", "green", "star", "above", "two"]
 SEEDS, COUNT = 4, 60
@@ -123,10 +125,10 @@ def captions() -> tuple[pd.DataFrame, Tables]:
     for arm, share in {"base": 0.6, "large": 0.75, "small": 0.55, "tiny": 0.5}.items():
         for replicate in range(SEEDS):
             said = _predictions(rng, references, share + rng.normal(0, 0.02))
-            corpus, parts = bleu(said, [[each] for each in references])
+            corpus, parts = bleu(Comparison(said, [[each] for each in references]))
             table = pd.DataFrame(parts, columns=list(BLEU_COLUMNS))
             table.insert(0, "image_id", [f"image-{i}" for i in range(COUNT)])
-            table["CIDEr"] = 100 * cider_d(said, [[each] for each in references])
+            table["CIDEr"] = 100 * CiderD([[each] for each in references]).score(said)
             table["tokens"] = words
             table["nll"] = np.array(words) * rng.gamma(4, (1.1 - share) / 4, COUNT)
             table["meteor_stats"] = _meteor_lines(rng, words, share)
