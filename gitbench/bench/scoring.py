@@ -17,13 +17,13 @@ from gitbench.data.scenes.world import Scenes
 from gitbench.errors import GitbenchError
 from gitbench.metrics.bleu import bleu
 from gitbench.metrics.cider import CiderD
-from gitbench.metrics.compare import Comparison
+from gitbench.metrics.compare import Comparison, References
 from gitbench.metrics.rouge import rouge_l
 
 TOLERANCE = 1e-9
 PEER = "pycocoevalcap"
 
-Captions, References = Sequence[str], Sequence[Sequence[str]]  # tokenized; a list of references for each image
+Captions, Lists = Sequence[str], Sequence[Sequence[str]]  # tokenized; a list of references for each image
 
 
 def scoring_rows(repeats: int, images: int) -> list[Row]:
@@ -73,39 +73,40 @@ def check(name: str, ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -
     return f"every value, the largest difference {worst:.1e}"
 
 
-def our_cider(predictions: Captions, references: References) -> list[np.ndarray]:
+def our_cider(predictions: Captions, references: Lists) -> list[np.ndarray]:
     """Return CIDEr-D an image."""
-    return [CiderD(references).score(predictions)]
+    known = CiderD(references)
+    return [known.score(Comparison(predictions, known.references))]
 
 
-def our_bleu(predictions: Captions, references: References) -> list[np.ndarray]:
+def our_bleu(predictions: Captions, references: Lists) -> list[np.ndarray]:
     """Return corpus BLEU-1..4 and the counts an image."""
-    corpus_bleu, table = bleu(Comparison(predictions, references))
+    corpus_bleu, table = bleu(Comparison(predictions, References(references)))
     return [np.array(corpus_bleu), table]
 
 
-def our_rouge(predictions: Captions, references: References) -> list[np.ndarray]:
+def our_rouge(predictions: Captions, references: Lists) -> list[np.ndarray]:
     """Return ROUGE-L an image."""
-    return [rouge_l(Comparison(predictions, references))]
+    return [rouge_l(Comparison(predictions, References(references)))]
 
 
-def all_ours(predictions: Captions, references: References) -> list[np.ndarray]:
+def all_ours(predictions: Captions, references: Lists) -> list[np.ndarray]:
     """Return all three, from one preparation."""
     known = CiderD(references)
     comparison = Comparison(predictions, known.references)
     corpus_bleu, table = bleu(comparison)
-    return [known.of(comparison), np.array(corpus_bleu), table, rouge_l(comparison)]
+    return [known.score(comparison), np.array(corpus_bleu), table, rouge_l(comparison)]
 
 
-def peer_cider(predictions: Captions, references: References) -> list[np.ndarray]:
+def peer_cider(predictions: Captions, references: Lists) -> list[np.ndarray]:
     """Return CIDEr-D an image, by pycocoevalcap."""
     from pycocoevalcap.cider.cider_scorer import CiderScorer
 
     return [np.asarray(_fed(CiderScorer(n=4, sigma=6.0), predictions, references).compute_score()[1], dtype=float)]
 
 
-def peer_bleu(predictions: Captions, references: References) -> list[np.ndarray]:
-    """Return corpus BLEU-1..4 and the counts an image (as `bleu_statistics`), by pycocoevalcap."""
+def peer_bleu(predictions: Captions, references: Lists) -> list[np.ndarray]:
+    """Return corpus BLEU-1..4 and the counts an image (as `bleu`), by pycocoevalcap."""
     from pycocoevalcap.bleu.bleu_scorer import BleuScorer
 
     scorer = _fed(BleuScorer(n=4), predictions, references)
@@ -118,7 +119,7 @@ def peer_bleu(predictions: Captions, references: References) -> list[np.ndarray]
     return [np.array(corpus_bleu), np.array(rows, dtype=np.int64)]
 
 
-def peer_rouge(predictions: Captions, references: References) -> list[np.ndarray]:
+def peer_rouge(predictions: Captions, references: Lists) -> list[np.ndarray]:
     """Return ROUGE-L an image, by pycocoevalcap; no caption scores 0 (it would give 1 against an empty reference)."""
     from pycocoevalcap.rouge.rouge import Rouge
 
@@ -127,12 +128,12 @@ def peer_rouge(predictions: Captions, references: References) -> list[np.ndarray
     return [np.array([scorer.calc_score([text], list(texts)) if text else 0.0 for text, texts in pairs], dtype=float)]
 
 
-def all_peers(predictions: Captions, references: References) -> list[np.ndarray]:
+def all_peers(predictions: Captions, references: Lists) -> list[np.ndarray]:
     """Return all three, by pycocoevalcap."""
     return [array for scores in (peer_cider, peer_bleu, peer_rouge) for array in scores(predictions, references)]
 
 
-def _fed(scorer: Any, predictions: Captions, references: References) -> Any:
+def _fed(scorer: Any, predictions: Captions, references: Lists) -> Any:
     for prediction, texts in zip(predictions, references, strict=True):
         scorer += (prediction, list(texts))
     return scorer

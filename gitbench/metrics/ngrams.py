@@ -117,12 +117,6 @@ def find(values: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return places, values[places] == wanted
 
 
-def spread(starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Return the ranges starts[i] .. starts[i] + sizes[i] - 1, one after another."""
-    before = np.cumsum(sizes) - sizes
-    return np.repeat(starts - before, sizes) + np.arange(sizes.sum())
-
-
 def changes(values: np.ndarray) -> np.ndarray:
     """Tell where a value differs from the one before it; the first one does."""
     changed = np.ones(len(values), dtype=bool)
