@@ -32,10 +32,6 @@ class Score:
     signature: str
 
 
-class MetricUnavailable(Exception):
-    """One metric cannot be computed here; the text is the reason and the fix. The other metrics go on."""
-
-
 @dataclass(kw_only=True)
 class Scores:
     """All scores of one set of texts; each metric adds its own.
@@ -98,10 +94,10 @@ class Scores:
 
     @contextlib.contextmanager
     def attempt(self, metric: str) -> Iterator[None]:
-        """Turn a MetricUnavailable of the block into the metric's absence, with the reason."""
+        """Turn a GitbenchError of the block into the metric's absence, with the reason; the other metrics go on."""
         try:
             yield
-        except MetricUnavailable as reason:
+        except GitbenchError as reason:
             self.absent[metric] = str(reason)
 
 

@@ -26,7 +26,8 @@ from typing import IO
 
 import numpy as np
 
-from gitbench.metrics.base import SCALE, MetricUnavailable, Scores
+from gitbench.errors import GitbenchError
+from gitbench.metrics.base import SCALE, Scores
 from gitbench.metrics.java import java_command, java_environment, last_line
 from gitbench.metrics.tokenize import library_folder
 
@@ -41,7 +42,7 @@ _CHUNKS = 20  # place of the chunk count among the statistics
 class Meteor:
     """One METEOR process: `submit` captions, do something else, then `collect` the result.
 
-    Every failure (no jar, crash, deadline passed, nonsense answered) is a `MetricUnavailable` that says why; the next
+    Every failure (no jar, crash, deadline passed, nonsense answered) is a GitbenchError that says why; the next
     `submit` starts a fresh process.
     """
 
@@ -62,7 +63,7 @@ class Meteor:
         self.close()
         jar = library_folder() / "meteor" / "meteor-1.5.jar"
         if not jar.is_file():
-            raise MetricUnavailable(f"{jar} is missing: run `python -m pip install --force-reinstall pycocoevalcap`")
+            raise GitbenchError(f"{jar} is missing: run `python -m pip install --force-reinstall pycocoevalcap`")
         command = java_command("-Xmx2G", "-jar", jar, "-", "-", "-stdio", "-l", "en", "-norm")
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         try:
@@ -76,7 +77,7 @@ class Meteor:
                 start_new_session=True,  # Ctrl-C is for us: a score in progress must not lose its METEOR by it
             )
         except OSError as error:
-            raise MetricUnavailable(f"METEOR cannot be started ({error}): run `gitbench doctor`") from error
+            raise GitbenchError(f"METEOR cannot be started ({error}): run `gitbench doctor`") from error
         self._answers = queue.SimpleQueue()
         threading.Thread(target=_read, args=(self.process, self._answers), daemon=True).start()
         self._end = weakref.finalize(self, _end, self.process)  # also runs when the interpreter exits
@@ -100,13 +101,13 @@ class Meteor:
             statistics = [self._answer() for _ in range(self._pending)]
             for line in statistics:
                 if len(line.split()) != STATISTICS:
-                    raise MetricUnavailable(f"METEOR answered '{line[:80]}' instead of {STATISTICS} numbers")
+                    raise GitbenchError(f"METEOR answered '{line[:80]}' instead of {STATISTICS} numbers")
             self._write([" ||| ".join(["EVAL", *statistics])])
             per_image = [float(self._answer()) for _ in range(self._pending)]
             corpus = float(self._answer())
         except ValueError as error:
             self.close()
-            raise MetricUnavailable(f"METEOR answered nonsense ({error})") from error
+            raise GitbenchError(f"METEOR answered nonsense ({error})") from error
         except BaseException:  # an interrupt leaves unread answers behind, which the next call would take for its own
             self.close()
             raise
@@ -135,12 +136,12 @@ class Meteor:
         try:
             line = self._answers.get(timeout=max(0.0, self._deadline - time.monotonic()))
         except queue.Empty:
-            raise MetricUnavailable(
+            raise GitbenchError(
                 f"METEOR did not finish within {self.timeout:g} s: free the machine, shorten long captions, "
                 "or allow it more time"
             ) from None
         if line is None:
-            raise MetricUnavailable(f"METEOR's process died ({self._last_words()}): score again with more free memory")
+            raise GitbenchError(f"METEOR's process died ({self._last_words()}): score again with more free memory")
         return line.decode("utf-8", "replace").strip()
 
     def _last_words(self) -> str:

@@ -21,14 +21,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gitbench.data.scenes.graph import SceneGraph
+from gitbench.data.scenes.parse import parse_caption
 from gitbench.metrics.base import Scores
-
-if TYPE_CHECKING:
-    from gitbench.data.scenes.graph import SceneGraph
 
 KINDS = ("objects", "attributes", "relations")
 METRICS = ("SceneF1", *(f"SceneF1-{kind}" for kind in KINDS), "SceneF1-precision", "SceneF1-recall", "SceneF1-truth")
@@ -68,8 +66,6 @@ def scene_scores(caption: str, references: Sequence[str], graph: SceneGraph) -> 
 @lru_cache(maxsize=_REMEMBERED)
 def _facts(caption: str) -> Facts:
     """Return what a caption states, by kind."""
-    from gitbench.data.scenes.parse import parse_caption
-
     return {kind: frozenset(facts) for kind, facts in parse_caption(caption).facts().items()}
 
 
