@@ -54,11 +54,6 @@ class References:
         self.image = np.repeat(np.arange(len(self.sizes)), self.sizes)
         self.first = np.cumsum(self.sizes) - self.sizes
 
-    def cut_at(self, separator: str) -> References:
-        """Return the same references cut into words at `separator`."""
-        texts = iter(self.words.texts)
-        return References([[next(texts) for _ in range(size)] for size in self.sizes], separator)
-
 
 class Comparison:
     """One caption of every image beside the references of the image.
@@ -106,7 +101,9 @@ class Comparison:
 
     def cut_at(self, separator: str) -> Comparison:
         """Return the same comparison with all captions cut into words at `separator`."""
-        return Comparison(self.words.texts, self.references.cut_at(separator), separator)
+        texts = iter(self.references.words.texts)
+        references = [[next(texts) for _ in range(size)] for size in self.references.sizes]
+        return Comparison(self.words.texts, References(references, separator), separator)
 
     def _further(self, n: int) -> Walk:
         """Walk on by one word: of the places where the first n - 1 words are the caption's, those where n are."""

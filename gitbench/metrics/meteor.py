@@ -89,11 +89,8 @@ class Meteor:
         self.start()
         self._deadline = time.monotonic() + self.timeout
         self._pending = len(predictions)
-        lines = [
-            " ||| ".join(["SCORE", *map(_clean, refs), _clean(text)])
-            for text, refs in zip(predictions, references, strict=True)
-        ]
-        self._write(lines)
+        rows = zip(predictions, references, strict=True)
+        self._write([" ||| ".join(["SCORE", *map(_clean, refs), _clean(text)]) for text, refs in rows])
 
     def collect(self, scores: Scores) -> None:
         """Wait for the answers to the last `submit` and add METEOR with its columns."""
@@ -141,15 +138,13 @@ class Meteor:
                 "or allow it more time"
             ) from None
         if line is None:
-            raise GitbenchError(f"METEOR's process died ({self._last_words()}): score again with more free memory")
+            assert self.process is not None and self._errors is not None
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(timeout=10)
+            self._errors.seek(0)
+            said = f"exit status {self.process.returncode}, {last_line(self._errors.read())}"
+            raise GitbenchError(f"METEOR's process died ({said}): score again with more free memory")
         return line.decode("utf-8", "replace").strip()
-
-    def _last_words(self) -> str:
-        assert self.process is not None and self._errors is not None
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(timeout=10)
-        self._errors.seek(0)
-        return f"exit status {self.process.returncode}, {last_line(self._errors.read())}"
 
 
 def _clean(text: str) -> str:

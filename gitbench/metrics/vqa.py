@@ -67,10 +67,11 @@ def normalise(answer: str) -> str:
 def vqa_accuracy(answer: str, references: Sequence[str]) -> float:
     """Return the accuracy of one answer, a fraction; `references` holds one answer an annotator (see the module)."""
     (answer,), references = _comparable([answer], references)
-    matches = references.count(answer)
-    if len(references) == 1:
+    matches, count = references.count(answer), len(references)
+    if count == 1:
         return float(matches)
-    return _leave_one_out(matches, len(references))
+    with_match_left_out, without = min((matches - 1) / ENOUGH, 1.0), min(matches / ENOUGH, 1.0)
+    return (matches * with_match_left_out + (count - matches) * without) / count
 
 
 def annotator_accuracy(references: Sequence[str]) -> float:
@@ -80,12 +81,6 @@ def annotator_accuracy(references: Sequence[str]) -> float:
     _, references = _comparable([], references)
     counts = Counter(references)
     return sum(min((counts[answer] - 1) / ENOUGH, 1.0) for answer in references) / len(references)
-
-
-def _leave_one_out(matches: int, count: int) -> float:
-    """Return the mean over the `count` annotators left out: `matches` of them gave the answer themselves."""
-    with_match_left_out, without = min((matches - 1) / ENOUGH, 1.0), min(matches / ENOUGH, 1.0)
-    return (matches * with_match_left_out + (count - matches) * without) / count
 
 
 def _comparable(answers: Sequence[str], references: Sequence[str]) -> tuple[list[str], list[str]]:
