@@ -23,7 +23,8 @@ from gitbench.metrics.rouge import rouge_l
 TOLERANCE = 1e-9
 PEER = "pycocoevalcap"
 
-Captions, Lists = Sequence[str], Sequence[Sequence[str]]  # tokenized; a list of references for each image
+Captions = Sequence[str]  # tokenized, one an image
+Texts = Sequence[Sequence[str]]  # tokenized references, a list an image
 
 
 def scoring_rows(repeats: int, images: int) -> list[Row]:
@@ -73,24 +74,24 @@ def check(name: str, ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -
     return f"every value, the largest difference {worst:.1e}"
 
 
-def our_cider(predictions: Captions, references: Lists) -> list[np.ndarray]:
+def our_cider(predictions: Captions, references: Texts) -> list[np.ndarray]:
     """Return CIDEr-D an image."""
     known = CiderD(references)
     return [known.score(Comparison(predictions, known.references))]
 
 
-def our_bleu(predictions: Captions, references: Lists) -> list[np.ndarray]:
+def our_bleu(predictions: Captions, references: Texts) -> list[np.ndarray]:
     """Return corpus BLEU-1..4 and the counts an image."""
     corpus_bleu, table = bleu(Comparison(predictions, References(references)))
     return [np.array(corpus_bleu), table]
 
 
-def our_rouge(predictions: Captions, references: Lists) -> list[np.ndarray]:
+def our_rouge(predictions: Captions, references: Texts) -> list[np.ndarray]:
     """Return ROUGE-L an image."""
     return [rouge_l(Comparison(predictions, References(references)))]
 
 
-def all_ours(predictions: Captions, references: Lists) -> list[np.ndarray]:
+def all_ours(predictions: Captions, references: Texts) -> list[np.ndarray]:
     """Return all three, from one preparation."""
     known = CiderD(references)
     comparison = Comparison(predictions, known.references)
@@ -98,14 +99,14 @@ def all_ours(predictions: Captions, references: Lists) -> list[np.ndarray]:
     return [known.score(comparison), np.array(corpus_bleu), table, rouge_l(comparison)]
 
 
-def peer_cider(predictions: Captions, references: Lists) -> list[np.ndarray]:
+def peer_cider(predictions: Captions, references: Texts) -> list[np.ndarray]:
     """Return CIDEr-D an image, by pycocoevalcap."""
     from pycocoevalcap.cider.cider_scorer import CiderScorer
 
     return [np.asarray(_fed(CiderScorer(n=4, sigma=6.0), predictions, references).compute_score()[1], dtype=float)]
 
 
-def peer_bleu(predictions: Captions, references: Lists) -> list[np.ndarray]:
+def peer_bleu(predictions: Captions, references: Texts) -> list[np.ndarray]:
     """Return corpus BLEU-1..4 and the counts an image (as `bleu`), by pycocoevalcap."""
     from pycocoevalcap.bleu.bleu_scorer import BleuScorer
 
@@ -119,7 +120,7 @@ def peer_bleu(predictions: Captions, references: Lists) -> list[np.ndarray]:
     return [np.array(corpus_bleu), np.array(rows, dtype=np.int64)]
 
 
-def peer_rouge(predictions: Captions, references: Lists) -> list[np.ndarray]:
+def peer_rouge(predictions: Captions, references: Texts) -> list[np.ndarray]:
     """Return ROUGE-L an image, by pycocoevalcap; no caption scores 0 (it would give 1 against an empty reference)."""
     from pycocoevalcap.rouge.rouge import Rouge
 
@@ -128,12 +129,12 @@ def peer_rouge(predictions: Captions, references: Lists) -> list[np.ndarray]:
     return [np.array([scorer.calc_score([text], list(texts)) if text else 0.0 for text, texts in pairs], dtype=float)]
 
 
-def all_peers(predictions: Captions, references: Lists) -> list[np.ndarray]:
+def all_peers(predictions: Captions, references: Texts) -> list[np.ndarray]:
     """Return all three, by pycocoevalcap."""
     return [array for scores in (peer_cider, peer_bleu, peer_rouge) for array in scores(predictions, references)]
 
 
-def _fed(scorer: Any, predictions: Captions, references: Lists) -> Any:
+def _fed(scorer: Any, predictions: Captions, references: Texts) -> Any:
     for prediction, texts in zip(predictions, references, strict=True):
         scorer += (prediction, list(texts))
     return scorer

@@ -94,10 +94,10 @@ class Scores:
 
     @contextlib.contextmanager
     def attempt(self, metric: str) -> Iterator[None]:
-        """Turn a GitbenchError of the block into the metric's absence, with the reason; the other metrics go on."""
+        """Turn a failure of the block into the metric's absence, with the reason; the other metrics go on."""
         try:
             yield
-        except GitbenchError as reason:
+        except (GitbenchError, OSError) as reason:
             self.absent[metric] = str(reason)
 
 
@@ -110,18 +110,16 @@ def check_references(references: Mapping[str, Sequence[str]], noun: str) -> None
             raise GitbenchError(f"{noun} {key} needs a list of at least one reference: add it or leave it out")
 
 
-def check_ids(
-    given: Mapping[str, object], references: Mapping[str, object], noun: str, what: str, *, exact: bool = True
-) -> None:
+def check_ids(given: Mapping[str, object], references: Mapping[str, object], noun: str, what: str) -> None:
     """Refuse a set that cannot be scored as a whole: CIDEr depends on exactly which images take part.
 
-    GitbenchError if an image (`noun`) of the references has no `what`, or, where `exact`, one has no reference.
+    GitbenchError if an image (`noun`) of the references has no `what`, or one has no reference.
     """
     lacking = [key for key in references if key not in given]
     if lacking:
         raise GitbenchError(
             f"{len(lacking)} of {len(references)} {noun}s have no {what} (first: {lacking[0]}): pass one for each"
         )
-    extra = [key for key in given if key not in references] if exact else []
+    extra = [key for key in given if key not in references]
     if extra:
         raise GitbenchError(f"{len(extra)} {noun}s have no reference (first: {extra[0]}): leave them out")

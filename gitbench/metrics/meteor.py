@@ -1,11 +1,9 @@
 """METEOR 1.5 in a child process that cannot hang us.
 
 The jar comes from `pycocoevalcap` and is driven by its own line protocol (`SCORE` gives an image's statistics, `EVAL`
-the scores of such statistics). Upstream's wrapper is not used: after any error it waits for ever on its own lock, also
-at the interpreter's exit. Here every answer has a deadline, and a process that dies or is late is ended and reported.
-
-The process reads a table of paraphrases for 8-10 s when it starts and then needs about 4 ms an image and up to 2 GB,
-so one process serves all calls. It ends when its input closes, so it does not outlive a killed parent.
+the scores of such statistics). Upstream's wrapper waits for ever on its own lock after any error; here every answer has
+a deadline, and a process that dies or is late is ended and reported. It reads a table of paraphrases for 8-10 s when it
+starts and then needs about 4 ms an image and up to 2 GB, so one process serves all calls.
 
 METEOR is a corpus statistic: `from_many_totals` repeats the jar's arithmetic (Denkowski and Lavie 2014, English ranking
 parameters), so that resampled corpora can be scored from the stored statistics without Java (tested against the jar).
@@ -66,18 +64,15 @@ class Meteor:
             raise GitbenchError(f"{jar} is missing: run `python -m pip install --force-reinstall pycocoevalcap`")
         command = java_command("-Xmx2G", "-jar", jar, "-", "-", "-stdio", "-l", "en", "-norm")
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
-        try:
-            self.process = subprocess.Popen(
-                command,
-                cwd=jar.parent,
-                env=java_environment(),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._errors,
-                start_new_session=True,  # Ctrl-C is for us: a score in progress must not lose its METEOR by it
-            )
-        except OSError as error:
-            raise GitbenchError(f"METEOR cannot be started ({error}): run `gitbench doctor`") from error
+        self.process = subprocess.Popen(
+            command,
+            cwd=jar.parent,
+            env=java_environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            start_new_session=True,  # Ctrl-C is for us: a score in progress must not lose its METEOR by it
+        )
         self._answers = queue.SimpleQueue()
         threading.Thread(target=_read, args=(self.process, self._answers), daemon=True).start()
         self._end = weakref.finalize(self, _end, self.process)  # also runs when the interpreter exits

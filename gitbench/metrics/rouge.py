@@ -55,8 +55,10 @@ def _common(comparison: Comparison) -> np.ndarray:
         mask, now = masks[begins[active] + step], unmatched[active]
         unmatched[active] = (now + (now & mask)) | (now & ~mask)
     common = np.bitwise_count(~unmatched).astype(np.int64)
-    for reference in np.flatnonzero(words.lengths[image] > _BITS):
-        common[reference] = _common_of_long(_ids(words, image[reference]), _ids(comparison.references.words, reference))
+    for reference in np.flatnonzero(words.lengths[image] > _BITS).tolist():
+        common[reference] = _common_of_long(
+            _ids(words, int(image[reference])), _ids(comparison.references.words, reference)
+        )
     return common
 
 

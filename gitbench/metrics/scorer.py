@@ -23,7 +23,7 @@ from gitbench.metrics.tokenize import Tokenizer
 _REMEMBERED = 4  # reference sets kept, tokenized and counted: validation and test, each whole and with one left out
 
 
-class CaptionScorer:
+class CaptionScorer(contextlib.AbstractContextManager["CaptionScorer"]):
     """Scores captions; METEOR's and the tokenizer's processes are started once and shared by all calls of a `with` block.
 
     `meteor`, `spice`: whether to compute them (SPICE where its files are installed). `timeout`: seconds that each Java
@@ -38,13 +38,7 @@ class CaptionScorer:
         self.spice = spice
         self._prepared = lru_cache(_REMEMBERED)(self._prepare)
 
-    def __enter__(self) -> CaptionScorer:
-        return self
-
     def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def close(self) -> None:
         """End the child processes; a later `score` would start others. They also end with the interpreter."""
         self.tokenizer.close()
         if self.meteor:
@@ -66,10 +60,8 @@ class CaptionScorer:
         """
         check_references(references, "image")
         check_ids(predictions, references, "image", "caption")
-        if graphs is not None:
-            check_ids(graphs, references, "image", "scene graph", exact=False)
         if self.meteor:  # first, because it reads its table while the rest goes on; a failure shows in `submit`, too
-            with contextlib.suppress(GitbenchError):
+            with contextlib.suppress(GitbenchError, OSError):
                 self.meteor.start()
         ids = list(references)
         raw, raw_references = [predictions[image] for image in ids], [list(references[image]) for image in ids]

@@ -77,7 +77,5 @@ def _run(given: Path, made: Path, timeout: float) -> None:
         raise GitbenchError(
             f"SPICE did not finish within {timeout:g} s: free the machine or allow it more time"
         ) from None
-    except OSError as error:
-        raise GitbenchError(f"SPICE cannot be started ({error}): run `gitbench doctor`") from error
     if done.returncode:
         raise GitbenchError(f"SPICE failed ({last_line(done.stderr)}): it needs up to 8 GB of memory")

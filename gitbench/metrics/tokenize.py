@@ -30,7 +30,7 @@ from gitbench.errors import GitbenchError
 from gitbench.metrics.java import java_command, java_environment, last_line
 
 TOKENIZER = "ptb-stanford-3.4.1"
-FILES = 64  # calls that one process serves
+FILES = 64  # that one process reads: one a call, and one more, whose beginning ends the last answer
 _PAUSE = 0.002  # seconds between looks at whether an answer is there
 
 # What the jar takes for a line end (\n \v \f \r U+2028 U+2029, found by trying all of U+0001..U+FFFF) or Python does.
@@ -68,7 +68,7 @@ class Tokenizer:
     So it is given files that do not hold anything yet: pipes, which it opens by their numbers (under /dev/fd, as a
     POSIX system allows) and waits for. Each call fills the next pipe and closes it, and its answer is whole when the
     program has begun the next answer. When we die, the system closes all pipes, and the program finds every other
-    file empty and ends. After `FILES` calls, and after any error, the next call starts another process.
+    file empty and ends. When its files are used up, and after any error, the next call starts another process.
     """
 
     def __init__(self, timeout: float = 600) -> None:
@@ -89,7 +89,7 @@ class Tokenizer:
             return []
         text = "\n".join(_LINE_SEPARATORS.sub(" ", caption) for caption in captions)
         try:
-            if self.process is None or not self._pipes:
+            if self.process is None or len(self._pipes) < 2:
                 self._start()
             answer = self._answer(text.encode("utf-8", "replace"))  # a lone surrogate becomes "?"
             lines = answer.decode("utf-8", "replace").split("\n")
@@ -151,8 +151,6 @@ class Tokenizer:
         deadline = time.monotonic() + self.timeout
         while not (self._folder / str(number + 1)).exists():
             if self.process.poll() is not None:
-                if number == FILES - 1 and not self.process.returncode:
-                    break  # the last file has no next one
                 said = last_line((self._folder / "errors").read_bytes())
                 raise GitbenchError(f"the caption tokenizer failed ({said}): run `gitbench doctor`")
             if time.monotonic() > deadline:
