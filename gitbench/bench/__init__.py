@@ -9,6 +9,4 @@ process, after their results on the very inputs that are timed were found equal.
     measure     one task: build both programs, check (`checks`), time;  scoring: the same for caption scores
     rows        paired times, ratios, intervals; targets and the comparison with an earlier result
     report      bench.md, the chart and bench.json
-
-`workloads`, `run`, `rows` and `report` need no torch.
 """

@@ -112,11 +112,12 @@ def packages(names: Sequence[str] = PACKAGES) -> Iterator[Check]:
             present.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
             lacking.append(name)
-    if lacking:
-        fix = f"run `python -m pip install {' '.join(lacking)}`"
-        yield Check(name="packages", status="FAIL", found=f"not installed: {', '.join(lacking)}", fix=fix)
-    else:
-        yield Check(name="packages", status="ok", found=", ".join(present))
+    yield Check(
+        name="packages",
+        status="FAIL" if lacking else "ok",
+        found=f"not installed: {', '.join(lacking)}" if lacking else ", ".join(present),
+        fix=f"run `python -m pip install {' '.join(lacking)}`",
+    )
 
 
 def _tokenizer() -> Iterator[Check]:
@@ -148,8 +149,7 @@ def _cache() -> Iterator[Check]:
     fix = "free some space or set GITBENCH_CACHE to a folder that you may write to"
     try:
         make_dir(folder)
-        with tempfile.TemporaryFile(dir=folder) as probe:
-            probe.write(b"x" * 4096)
+        tempfile.TemporaryFile(dir=folder).close()
     except (OSError, GitbenchError) as error:
         yield Check(name="cache", status="FAIL", found=f"{folder} cannot be written ({error})", fix=fix)
         return

@@ -78,8 +78,7 @@ class Scores:
     def signature(self, head: str, said: Mapping[str, object], undefined: int, *last: str) -> str:
         """Build a signature, for example "CIDEr-D|lib:pycocoevalcap-1.2|n:1000|refs:5|scale:100".
 
-        It holds the metric, what is said of it, the number of images, for how many of them it is undefined, how many
-        references each has ("5" where all agree, "4-5" where they do not), and the kind of ceiling.
+        `undefined`: for how many images the metric is; `refs`: "5" where all images have so many references, else "4-5".
         """
         counts = [len(refs) for refs in self.references]
         low, high = min(counts), max(counts)

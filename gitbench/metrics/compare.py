@@ -68,7 +68,7 @@ class Comparison:
         self.references = references
         self._counting = count(self.words, apart=True)
         self._orders: list[Order] = []
-        self._walks: list[Walk] = []
+        self._walks: dict[int, Walk] = {}
         self._shared: dict[int, Shared] = {}
 
     def order(self, n: int) -> Order:
@@ -78,10 +78,24 @@ class Comparison:
         return self._orders[n - 1]
 
     def walk(self, n: int) -> Walk:
-        """Return where references say an n-gram of `n` words of the caption that they are compared with."""
-        while len(self._walks) < n:
-            self._walks.append(self._further(len(self._walks) + 1))
-        return self._walks[n - 1]
+        """Return where references say an n-gram of `n` words of the caption that they are compared with.
+
+        Those are, of the places where the first n - 1 words are the caption's, those where the next word is, too.
+        """
+        if n in self._walks:
+            return self._walks[n]
+        words = self.references.words
+        if n == 1:
+            place, pair = np.arange(len(words.ids)), words.owner
+            row = self.references.image[pair]  # a tree's root: its caption
+        else:
+            before = self.walk(n - 1)
+            on = np.flatnonzero(words.left[before.place] >= n)
+            place, pair, row = before.place[on], before.pair[on], before.row[on]
+        row, found = find(self.order(n).codes, row * self.words.limit + words.ids[place + n - 1])
+        on = np.flatnonzero(found)
+        self._walks[n] = Walk(pair=pair[on], place=place[on], row=row[on])
+        return self._walks[n]
 
     def shared(self, n: int) -> Shared:
         """Return which n-grams of `n` words captions and references have in common, and how often."""
@@ -104,17 +118,3 @@ class Comparison:
         texts = iter(self.references.words.texts)
         references = [[next(texts) for _ in range(size)] for size in self.references.sizes]
         return Comparison(self.words.texts, References(references, separator), separator)
-
-    def _further(self, n: int) -> Walk:
-        """Walk on by one word: of the places where the first n - 1 words are the caption's, those where n are."""
-        words = self.references.words
-        if n == 1:
-            place, pair = np.arange(len(words.ids)), words.owner
-            row = self.references.image[pair]  # a tree's root: its caption
-        else:
-            before = self.walk(n - 1)
-            on = np.flatnonzero(words.left[before.place] >= n)
-            place, pair, row = before.place[on], before.pair[on], before.row[on]
-        row, found = find(self.order(n).codes, row * self.words.limit + words.ids[place + n - 1])
-        on = np.flatnonzero(found)
-        return Walk(pair=pair[on], place=place[on], row=row[on])
