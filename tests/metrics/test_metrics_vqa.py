@@ -136,15 +136,12 @@ def test_both_searches_are_scored_by_the_same_comparison(task):
     assert list(alone.per_image.columns) == ["image_id", "accuracy"]
 
 
-def test_a_perfect_answerer_reaches_the_ceiling():
+def test_the_ceiling_is_a_perfect_answerer_or_what_one_of_several_annotators_reaches():
     perfect = answer_ceiling("vqa", {"q": ["2"], "r": ["a, b"]})
     assert {name: score.value for name, score in perfect.items()} == {"VQA": 100, "EM": 100}
     assert "|ceiling:perfect|" in perfect["EM"].signature
     reading = answer_ceiling("read", {"w": ["stop"]})
     assert {name: score.value for name, score in reading.items()} == {"accuracy": 100, "accuracy-closed": 100}
-
-
-def test_the_ceiling_of_several_annotators_is_what_one_of_them_reaches():
     found = answer_ceiling("vqa", {"q": ["yes"] * 8 + ["no"] * 2, "r": ["x", *(f"y{n}" for n in range(9))]})
     assert found["VQA"].value == pytest.approx(100 * (8 + 2 / 3) / 10 / 2)
     assert found["EM"].value == pytest.approx(50)  # all ten of the first have one who says the same, none of the second
