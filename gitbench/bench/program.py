@@ -22,31 +22,12 @@ NEVER = -1e4  # bias of [SEP] where texts are generated: all programs write the 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """A training batch: images (N,3,H,W) normalised, tokens (N,k,T) padded right, need_predict (N,k,T) bool."""
+    """A training batch: images (N,3,H,W) normalised, and k texts of each, in image order."""
 
     images: Tensor
-    tokens: Tensor
-    need_predict: Tensor
-
-    @property
-    def captions(self) -> int:
-        """How many texts each image has."""
-        return self.tokens.shape[1]
-
-    @property
-    def lengths(self) -> list[int]:
-        """The ids of each text, without padding."""
-        return (self.tokens != PAD).sum(-1).flatten().tolist()
-
-    @property
-    def texts(self) -> Tensor:
-        """The texts in image order: (M, T)."""
-        return self.tokens.flatten(0, 1)
-
-    @property
-    def predicted(self) -> Tensor:
-        """Which of their ids are to be predicted: (M, T)."""
-        return self.need_predict.flatten(0, 1)
+    texts: Tensor  # (M, T) int64, padded right
+    predicted: Tensor  # (M, T) bool: which of their ids are to be predicted
+    captions: int  # k
 
     @property
     def repeated_images(self) -> Tensor:
@@ -63,7 +44,6 @@ class Program(ABC):
     encoder: nn.Module  # the image encoder, a part of the model
     optimizer: torch.optim.Optimizer
     fused: bool | None = None  # of its AdamW; None: torch's default
-    bf16 = False  # train in bf16 autocast
 
     @abstractmethod
     def inputs(self, batch: Batch) -> dict[str, Any]:
@@ -95,15 +75,12 @@ class Program(ABC):
 
     def step(self, inputs: dict[str, Any]) -> None:
         """Take one optimizer step: forward, backward, update."""
-        device = next(self.model.parameters()).device.type
-        with torch.autocast(device, torch.bfloat16, enabled=self.bf16):
-            loss = self.loss(inputs)
-        loss.backward()
+        self.loss(inputs).backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
 
 
-def shared_model(shape: Shape, device: torch.device, *, endless: bool = False, seed: int = 0) -> GIT:
+def shared_model(shape: Shape, device: torch.device, *, endless: bool = False) -> GIT:
     """Return the model whose weights every program gets, in eval mode.
 
     Its values are random, but so large that every part shows in the output and the next token depends on the picture:
@@ -117,7 +94,7 @@ def shared_model(shape: Shape, device: torch.device, *, endless: bool = False, s
         bos_id=BOS,
         eos_id=EOS,
     )
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, value in model.named_parameters():
             fan_in = value.shape[-1] if value.dim() == 2 else value[0].numel() if value.dim() == 4 else 100
@@ -133,23 +110,22 @@ def shared_model(shape: Shape, device: torch.device, *, endless: bool = False, s
     return model.to(device).eval()
 
 
-def pictures(shape: Shape, count: int, device: torch.device, seed: int = 1) -> Tensor:
+def pictures(shape: Shape, count: int, device: torch.device) -> Tensor:
     """Random normalised images (count, 3, H, W)."""
     size = shape.encoder.image_size
-    return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(seed)).to(device)
+    return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(1)).to(device)
 
 
-def training_batch(shape: Shape, texts: str, captions: int, device: torch.device, seed: int = 2) -> Batch:
+def training_batch(shape: Shape, texts: str, captions: int, device: torch.device) -> Batch:
     """Random images with random texts, of the lengths that `texts` names."""
-    lengths = torch.tensor(text_lengths(shape, texts, captions))
+    lengths = torch.tensor(text_lengths(shape, texts, captions))[:, None]
     longest = int(lengths.max())
-    generator = torch.Generator().manual_seed(seed)
-    tokens = torch.randint(EOS + 1, shape.vocab_size, (*lengths.shape, longest), generator=generator)
+    generator = torch.Generator().manual_seed(2)
+    ids = torch.randint(EOS + 1, shape.vocab_size, (len(lengths), longest), generator=generator)
     places = torch.arange(longest)
-    tokens[..., 0] = BOS
-    tokens[places == lengths[..., None] - 1] = EOS
-    tokens[places >= lengths[..., None]] = PAD
-    need = (places > 0) & (places < lengths[..., None])
-    return Batch(
-        images=pictures(shape, shape.train_images, device), tokens=tokens.to(device), need_predict=need.to(device)
-    )
+    ids[:, 0] = BOS
+    ids[places == lengths - 1] = EOS
+    ids[places >= lengths] = PAD
+    predicted = (places > 0) & (places < lengths)
+    images = pictures(shape, shape.train_images, device)
+    return Batch(images=images, texts=ids.to(device), predicted=predicted.to(device), captions=captions)

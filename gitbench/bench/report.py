@@ -18,7 +18,6 @@ from gitbench.bench.workloads import WORKLOADS
 from gitbench.files import make_dir, write_json, write_text
 from gitbench.report.style import FAINT, INK, PAGE, PALETTE, save, style
 
-GPU_SHARE = 0.45  # of the measured matrix rate, to be reached by train-5 of the base shape in bf16
 PEER_NAMES = {
     "hf": "Hugging Face",
     "hf-fused": "Hugging Face, fused AdamW",
@@ -47,7 +46,6 @@ def markdown(rows: Sequence[Row], made: dict[str, Any]) -> str:
     """The result as a page: where it was made, every row with what must be reached, and what was checked."""
     device = ", ".join(made["gpus"]) or made["cpu"]
     revision = (made["git_revision"] or "unknown")[:12] + (" with changes" if made["git_dirty"] else "")
-    rates = "; ".join(f"{rate / 1e9:,.0f} GFLOP/s in {name}" for name, rate in made["matrix_rate"].items())
     versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
     lines = [
         "# Speed",
@@ -59,20 +57,16 @@ def markdown(rows: Sequence[Row], made: dict[str, Any]) -> str:
         f"* {device}, {made['cpu_count']} cores, {made['threads']} threads (scores: 1); {made['started']}; "
         f"revision {revision}",
         f"* {versions}, Python {made['python']}",
-        *([f"* a large matrix product reached {rates} in the first process; each measures its own"] if rates else []),
         "",
         "![ratios](bench.png)",
         "",
-        "| workload | against | ratio and interval | must reach | range | pairs | ours, s | theirs, s | share, ours / theirs |",
-        "|" + "---|" * 9,
+        "| workload | against | ratio and interval | must reach | range | pairs | ours, s | theirs, s |",
+        "|" + "---|" * 8,
         *map(_line, rows),
         "",
         "Ratio: median of the paired ratios (peer's time / ours). Interval: exact, of that median, from order statistics;",
-        "95 % or more from six pairs on, with fewer the whole range and the coverage it has. Share: necessary operations",
-        "(each image once per layer, text positions only, backward twice the forward) at the median time, of the matrix",
-        f"rate that the same process measured; a GPU must reach {100 * GPU_SHARE:.0f} % in bf16 with 5 captions per image",
-        "and GIT-base. Reached: the median, whatever the interval. Texts: `filled` all of full length; `captions` of the",
-        "lengths of real captions (Flickr8k).",
+        "95 % or more from six pairs on, with fewer the whole range and the coverage it has. Reached: the median, whatever",
+        "the interval. Texts: `filled` all of full length; `captions` of the lengths of real captions (Flickr8k).",
         "",
         "## What was checked, and how it was run",
         "",
@@ -90,9 +84,6 @@ def _line(row: Row) -> str:
     target = ""
     if row.target is not None:
         target = f"{row.target:g}: {'reached' if row.ratio >= row.target else '**not reached**'}"
-    share = ""
-    if row.ours_share is not None and row.peer_share is not None:
-        share = f"{100 * row.ours_share:.0f} % / {100 * row.peer_share:.0f} %"
     cells = [
         workload_label(row),
         PEER_NAMES.get(row.peer, row.peer),
@@ -101,17 +92,15 @@ def _line(row: Row) -> str:
         f"{min(row.ratios):.2f} to {max(row.ratios):.2f}",
         str(len(row.ratios)),
         *(f"{median:.3g}" for median in seconds),
-        share,
     ]
     return f"| {' | '.join(cells)} |"
 
 
 def workload_label(row: Row, short: bool = False) -> str:
-    """The workload of a row in words, or by its name (`short`), with its shape, texts and precision."""
+    """The workload of a row in words, or by its name (`short`), with its shape and texts."""
     known = WORKLOADS.get(row.workload)
     name = SCORE_NAMES.get(row.workload) or (known.doc if known and not short else row.workload)
-    precision = "" if row.precision == "float32" else row.precision
-    return ", ".join(filter(None, (name, row.shape, row.texts, precision)))
+    return ", ".join(filter(None, (name, row.shape, row.texts)))
 
 
 def chart(rows: Sequence[Row]) -> Figure:

@@ -1,6 +1,6 @@
-"""What was measured: paired times of two programs on one workload, their ratio, its interval, and what it must be.
+"""Paired times of two programs on one workload: how they are taken, their ratio, its interval, and what it must be.
 
-The i-th times of a row were measured next to each other, the order alternating, so that a busy moment of the machine
+The i-th times of a row are measured next to each other, the order alternating, so that a busy moment of the machine
 strikes both; only their ratio is judged. The ratio's interval is that of its median, exact and without an assumption
 about the noise: the order statistics of the paired ratios, whose coverage is binomial (a bootstrap over few
 samples covers far less than it says, and times are skewed, which a t interval does not allow for). Fewer than six
@@ -13,20 +13,22 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gitbench.errors import GitbenchError
 from gitbench.files import read_json
 
+MOST_PAIRS = 15  # more would narrow the interval of a median little
 LEVEL = 0.95
 KEPT = 0.9  # of an earlier ratio; a row whose whole interval lies below it has become slower
 
 BOTH = ("small", "base")
-# The ratio that rows of a workload, peer and device must reach in the shapes named: on 2 CPU cores, on a GPU in bf16.
+# The ratio that rows of a workload and peer must reach in the shapes named, on 2 CPU cores.
 TARGETS = {
     ("train-5", "hf", "cpu"): (BOTH, 4.0),
     ("train-5", "official", "cpu"): (BOTH, 4.0),
@@ -37,10 +39,44 @@ TARGETS = {
     ("greedy", "hf", "cpu"): (BOTH, 1.2),
     ("greedy", "official", "cpu"): (BOTH, 4.0),
     ("frozen-5", "hf", "cpu"): (BOTH, 5.0),
-    ("train-5", "hf", "cuda"): (("base",), 4.0),
-    ("beam-4", "hf", "cuda"): (("base",), 5.0),
 }
 SCORE_TARGETS = {"score-cider": 9.0, "score-bleu": 5.0, "score-rouge": 5.0}  # of 5,000 images
+
+
+Call = Callable[[], object]
+
+
+class Times(NamedTuple):
+    """Times of two programs in seconds, paired by their place."""
+
+    ours: tuple[float, ...]
+    theirs: tuple[float, ...]
+
+
+def paired(ours: Call, theirs: Call, *, seconds: float = 0.0, repeats: int | None = None) -> Times:
+    """Time two warmed-up programs: `repeats` pairs, or as many as fit into about `seconds`, judged by the first pair."""
+    times: tuple[list[float], list[float]] = ([], [])
+    wanted = repeats or 1
+    while len(times[0]) < wanted:
+        order = (0, 1) if len(times[0]) % 2 == 0 else (1, 0)
+        for side in order:
+            times[side].append(once((ours, theirs)[side]))
+        if repeats is None and len(times[0]) == 1:
+            wanted = pairs_within(seconds, times[0][0] + times[1][0])
+    return Times(tuple(times[0]), tuple(times[1]))
+
+
+def pairs_within(seconds: float, pair: float) -> int:
+    """Return how many pairs of `pair` seconds are measured in about `seconds`: 1 to 15, twice the time for the first 3."""
+    few = min(3, int(2 * seconds / pair))
+    return max(1, few, min(MOST_PAIRS, int(seconds / pair)))
+
+
+def once(call: Call) -> float:
+    """Run once; return the seconds."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +104,6 @@ class Row:
     device: str  # "cpu" or "cuda"
     notes: str = ""
     texts: str = ""
-    precision: str = "float32"  # or "bfloat16"
-    ours_share: float | None = None  # of the measured matrix rate, counting the necessary operations only
-    peer_share: float | None = None
 
     def __post_init__(self) -> None:
         times = (*self.ours_seconds, *self.peer_seconds)
@@ -82,13 +115,12 @@ class Row:
     @property
     def key(self) -> tuple[str, ...]:
         """What makes two rows of two benchmark runs comparable."""
-        return (self.workload, self.shape, self.texts, self.peer, self.precision, self.device)
+        return (self.workload, self.shape, self.texts, self.peer, self.device)
 
     @property
     def name(self) -> str:
         """The row in words, for messages."""
-        precision = "" if self.precision == "float32" else self.precision
-        return f"{' '.join(filter(None, (self.workload, self.shape, self.texts, precision)))} against {self.peer}"
+        return f"{' '.join(filter(None, (self.workload, self.shape, self.texts)))} against {self.peer}"
 
     @property
     def ratios(self) -> tuple[float, ...]:
@@ -110,8 +142,6 @@ class Row:
         """The ratio that must be reached; None where nothing is asked."""
         if self.workload in SCORE_TARGETS:
             return SCORE_TARGETS[self.workload] if self.shape.startswith("5000 ") else None
-        if self.device == "cuda" and self.precision == "float32":
-            return None
         shapes, ratio = TARGETS.get((self.workload, self.peer, self.device), ((), None))
         return ratio if self.shape in shapes else None
 
@@ -143,18 +173,15 @@ def to_json(row: Row) -> dict[str, Any]:
         "range": [min(row.ratios), max(row.ratios)],
         "interval": dataclasses.asdict(row.interval),
     }
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()} | derived
+    return values | derived
 
 
 def from_json(values: dict[str, Any]) -> Row:
-    """Read a row back; what is derived is computed again. Damaged values give a one-line error."""
+    """Read a row back; what is derived, or no longer known, is left out. Damaged values give a one-line error."""
     try:
         values = {"workload": values["work"], **values}
-        kept: dict[str, Any] = {
-            field.name: values[field.name] for field in dataclasses.fields(Row) if field.name in values
-        }
-        kept |= {name: tuple(kept[name]) for name in ("ours_seconds", "peer_seconds")}
-        return Row(**kept)
+        kept = {field.name: values[field.name] for field in dataclasses.fields(Row)}
+        return Row(**kept | {name: tuple(kept[name]) for name in ("ours_seconds", "peer_seconds")})
     except (KeyError, TypeError, ValueError) as error:
         raise GitbenchError(f"not a row of a benchmark ({error}): make the file again with gitbench bench") from None
 

@@ -10,7 +10,6 @@ Lengths count ids with [CLS] and [SEP]. A caption longer than a shape's texts is
 
 from __future__ import annotations
 
-import dataclasses
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ PEERS = ("hf", "hf-fused", "official")
 TEXTS = ("filled", "captions")
 STEPS = 20  # decoder steps of every caption that is generated
 SCORED_IMAGES, QUICK_IMAGES = 5000, 200
-SCORING_REPEATS = 3  # of pairs that take 20 s each, on two sets of captions
+SCORING_REPEATS = 3  # of pairs that take 20 s each
 
 # Captions by their number of word pieces, without [CLS] and [SEP]: all 40,000 of Flickr8k (8,000 images), tokenised with
 # BERT's uncased vocabulary of 30,522 and cut after 40. Mean 12.3, median 12.
@@ -117,25 +116,14 @@ _SHAPES = (
 SHAPES = {shape.name: shape for shape in _SHAPES}
 
 
-def for_gpu(shape: Shape, gib: float) -> Shape:
-    """Return the shape with batches for a GPU of so much memory: up to 8 times as large, or nothing would fill it.
-
-    Hugging Face's step of the base shape, which repeats the images, sets the limit: about 10 GiB for each time.
-    """
-    factor = 2 ** min(3, max(0, int(gib / 10)).bit_length() - 1) if gib >= 10 else 1
-    images = {name: factor * getattr(shape, name) for name in ("train_images", "greedy_images", "beam_images")}
-    return dataclasses.replace(shape, **images)
-
-
-def text_lengths(shape: Shape, texts: str, captions: int, seed: int = 0) -> list[list[int]]:
-    """Return the lengths in ids, [CLS] and [SEP] counted, of each image's texts in a training batch: (images, captions)."""
-    if texts == "filled":
-        return [[shape.text] * captions for _ in range(shape.train_images)]
+def text_lengths(shape: Shape, texts: str, captions: int) -> list[int]:
+    """Return the lengths in ids, [CLS] and [SEP] counted, of the texts of a training batch, in image order."""
     count = shape.train_images * captions
-    stream = random.Random(f"gitbench bench {shape.name} {seed}")
+    if texts == "filled":
+        return [shape.text] * count
+    stream = random.Random(f"gitbench bench {shape.name} 0")
     drawn = stream.choices(list(CAPTION_LENGTHS), weights=list(CAPTION_LENGTHS.values()), k=count)
-    lengths = [min(pieces + 2, shape.text) for pieces in drawn]
-    return [lengths[row : row + captions] for row in range(0, count, captions)]
+    return [min(pieces + 2, shape.text) for pieces in drawn]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,12 +15,8 @@ def add(commands: Any) -> None:
     bench = commands.add_parser(
         "bench", help="speed against Hugging Face, the official code and pycocoevalcap, results checked equal first"
     )
-    bench.add_argument(
-        "--workloads",
-        metavar="NAME,...",
-        type=_words,
-        help="default: all (train-1, train-5, frozen-5, greedy, beam-4, scoring)",
-    )
+    workloads = "default: all (train-1, train-5, frozen-5, greedy, beam-4, scoring)"
+    bench.add_argument("--workloads", metavar="NAME,...", type=_words, help=workloads)
     bench.add_argument(
         "--shapes", metavar="NAME,...", type=_words, help="small, base (default: both; with --quick: quick)"
     )
@@ -37,12 +33,8 @@ def add(commands: Any) -> None:
     bench.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
     bench.add_argument("--quick", action="store_true", help="a tiny shape, in seconds: for tests and regression checks")
     bench.add_argument("--out", type=Path, metavar="DIR", help="default: reports/results/speed/MACHINE")
-    bench.add_argument(
-        "--against",
-        type=Path,
-        metavar="FILE",
-        help="a bench.json: status 1 where a ratio fell, with its whole interval, below 90 %% of it",
-    )
+    slower = "a bench.json: status 1 where a ratio fell, with its whole interval, below 90 %% of it"
+    bench.add_argument("--against", type=Path, metavar="FILE", help=slower)
     bench.set_defaults(run=_bench)
 
 
@@ -72,7 +64,7 @@ def _bench(arguments: argparse.Namespace) -> int:
     rows, made = run_tasks(tasks)
     where = results_folder() / "speed" / machine_label() / ("quick" if quick else "")
     print(f"report: {write_report(rows, made, arguments.out or where) / 'bench.md'}")
-    slower = [] if stored is None else regressions(rows, stored)
+    slower = regressions(rows, stored) if stored is not None else []
     for line in slower:
         print(f"slower: {line}")
     return 1 if slower else 0

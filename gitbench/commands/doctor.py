@@ -19,7 +19,6 @@ from gitbench.files import cache_dir, make_dir
 
 # Needed to train, evaluate and report, apart from torch, which has a check of its own.
 PACKAGES = ("mmengine", "timm", "datasets", "tokenizers", "numpy", "pandas", "scipy", "matplotlib", "jinja2")
-BERT = "bert-base-uncased"
 _GIB = 2**30
 
 
@@ -39,19 +38,23 @@ def add(commands: Any) -> None:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    """Print the findings as a table; return 1 if something needed is missing, else 0."""
-    checks = diagnose()
-    print(table(checks))
+    """Print the findings in aligned columns, each fix below what it mends; 1 if something needed is missing, else 0."""
+    checks = diagnose((_machine, _torch, packages, _tokenizer, _spice, _cache))
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        print(f"{check.status:<4}  {check.name:<{width}}  {check.found}")
+        if check.fix and check.status != "ok":
+            print(f"{'':<4}  {'':<{width}}  -> {check.fix}")
     failures = sum(check.status == "FAIL" for check in checks)
     warnings = sum(check.status == "warn" for check in checks)
     print(f"\n{failures} failed, {warnings} warned, {len(checks) - failures - warnings} ok")
     return 1 if failures else 0
 
 
-def diagnose(examinations: Sequence[Callable[[], Iterator[Check]]] | None = None) -> list[Check]:
-    """Run checks (default: all); one that breaks is itself a finding and never an exception."""
+def diagnose(examinations: Sequence[Callable[[], Iterator[Check]]]) -> list[Check]:
+    """Run checks; one that breaks is itself a finding and never an exception."""
     checks: list[Check] = []
-    for examine in ALL if examinations is None else examinations:
+    for examine in examinations:
         name = examine.__name__.strip("_")
         try:
             checks += examine()
@@ -62,17 +65,6 @@ def diagnose(examinations: Sequence[Callable[[], Iterator[Check]]] | None = None
             found = f"{type(error).__name__}: {error}"
             checks.append(Check(name=name, status="FAIL", found=found, fix="reinstall gitbench"))
     return checks
-
-
-def table(checks: list[Check]) -> str:
-    """Format findings in aligned columns, each fix on a line below what it mends."""
-    width = max((len(check.name) for check in checks), default=0)
-    lines = []
-    for check in checks:
-        lines.append(f"{check.status:<4}  {check.name:<{width}}  {check.found}")
-        if check.fix and check.status != "ok":
-            lines.append(f"{'':<4}  {'':<{width}}  -> {check.fix}")
-    return "\n".join(lines)
 
 
 def _machine() -> Iterator[Check]:
@@ -93,11 +85,8 @@ def _machine() -> Iterator[Check]:
 
 def _torch() -> Iterator[Check]:
     """Report torch and each CUDA device: name, memory, and whether bf16 (the GPU profiles' precision) is native."""
-    try:
-        import torch
-    except ModuleNotFoundError:
-        yield Check(name="torch", status="FAIL", found="not installed", fix="run `python -m pip install torch`")
-        return
+    import torch
+
     yield Check(name="torch", status="ok", found=torch.__version__)
     if not torch.cuda.is_available():
         built = "built with CUDA, but no device answers" if torch.version.cuda else "built without CUDA"
@@ -123,11 +112,12 @@ def packages(names: Sequence[str] = PACKAGES) -> Iterator[Check]:
             present.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
             lacking.append(name)
-    if lacking:
-        fix = f"run `python -m pip install {' '.join(lacking)}`"
-        yield Check(name="packages", status="FAIL", found=f"not installed: {', '.join(lacking)}", fix=fix)
-    else:
-        yield Check(name="packages", status="ok", found=", ".join(present))
+    yield Check(
+        name="packages",
+        status="FAIL" if lacking else "ok",
+        found=f"not installed: {', '.join(lacking)}" if lacking else ", ".join(present),
+        fix=f"run `python -m pip install {' '.join(lacking)}`",
+    )
 
 
 def _tokenizer() -> Iterator[Check]:
@@ -146,12 +136,11 @@ def _tokenizer() -> Iterator[Check]:
 def _spice() -> Iterator[Check]:
     from gitbench.metrics.spice import PARSER, missing_files
 
-    reason = missing_files()
-    if reason is None:
+    found, _, fix = (missing_files() or "").partition(": ")
+    if found:
+        yield Check(name="SPICE", status="warn", found=f"{found}: no SPICE scores", fix=fix)
+    else:
         yield Check(name="SPICE", status="ok", found=f"complete, with {PARSER}")
-        return
-    found, _, fix = reason.partition(": ")
-    yield Check(name="SPICE", status="warn", found=f"{found}: no SPICE scores", fix=fix)
 
 
 def _cache() -> Iterator[Check]:
@@ -160,30 +149,9 @@ def _cache() -> Iterator[Check]:
     fix = "free some space or set GITBENCH_CACHE to a folder that you may write to"
     try:
         make_dir(folder)
-        with tempfile.TemporaryFile(dir=folder) as probe:
-            probe.write(b"x" * 4096)
-            probe.flush()
-            os.fsync(probe.fileno())
+        tempfile.TemporaryFile(dir=folder).close()
     except (OSError, GitbenchError) as error:
         yield Check(name="cache", status="FAIL", found=f"{folder} cannot be written ({error})", fix=fix)
         return
     free = shutil.disk_usage(folder).free / _GIB
     yield Check(name="cache", status="ok" if free > 5 else "warn", found=f"{folder}, {free:.1f} GiB free", fix=fix)
-
-
-def _bert() -> Iterator[Check]:
-    """Look for BERT's vocabulary in the local Hugging Face cache; only the paper profile needs it."""
-    from huggingface_hub import try_to_load_from_cache
-
-    for repository in (BERT, f"google-bert/{BERT}"):
-        for file in ("tokenizer.json", "vocab.txt"):
-            path = try_to_load_from_cache(repository, file)
-            if isinstance(path, str):
-                yield Check(name=f"{BERT} tokenizer", status="ok", found=f"in the local cache, {path}")
-                return
-    found = "not in the local cache (the paper profile needs it, the others do not)"
-    fix = "the first use downloads it; on a machine without network, copy a Hugging Face cache and set HF_HOME"
-    yield Check(name=f"{BERT} tokenizer", status="warn", found=found, fix=fix)
-
-
-ALL = (_machine, _torch, packages, _tokenizer, _spice, _cache, _bert)

@@ -21,6 +21,9 @@ from gitbench.metrics.bleu import BLEU_COLUMNS, BLEUS, bleu_from_many_totals, bl
 CORPUS_METRICS = (*BLEUS, "METEOR")  # every other metric is a mean over images, or over tokens
 LOSS = "test_nll"  # nats per token
 
+# The columns that are added up, of metrics that are no mean over images.
+_SUMMED = {**dict.fromkeys(BLEUS, BLEU_COLUMNS), "METEOR": ("meteor_stats",), LOSS: ("nll", "tokens")}
+
 
 def statistics(per_image: pd.DataFrame, metric: str) -> np.ndarray:
     """Return additive statistics of a metric, (images, k) float64: sum any rows, then call `from_totals`.
@@ -28,15 +31,14 @@ def statistics(per_image: pd.DataFrame, metric: str) -> np.ndarray:
     A mean over images is (sum, count), with (0, 0) for an image where the metric is undefined; the loss is (nats, tokens).
     Raises GitbenchError if the table lacks what the metric needs.
     """
-    if metric in BLEUS:
-        _require(per_image, metric, BLEU_COLUMNS)
-        return per_image[list(BLEU_COLUMNS)].to_numpy(dtype=float)
+    columns = _SUMMED.get(metric, ())
+    lacking = [name for name in columns if name not in per_image.columns]
+    if lacking:
+        raise GitbenchError(f"{metric} cannot be computed, the table lacks {lacking[0]}: score the captions again")
     if metric == "METEOR":
-        _require(per_image, metric, ("meteor_stats",))
         return meteor.statistics_matrix(per_image["meteor_stats"].tolist())
-    if metric == LOSS:
-        _require(per_image, metric, ("nll", "tokens"))
-        return per_image[["nll", "tokens"]].to_numpy(dtype=float)
+    if columns:
+        return per_image[list(columns)].to_numpy(dtype=float)
     if metric not in per_image.columns:
         known = [name for name in per_image.columns if pd.api.types.is_float_dtype(per_image[name].dtype)]
         raise unknown_name("metric", metric, known)
@@ -69,9 +71,3 @@ def scores_from_totals(totals: np.ndarray, metric: str) -> np.ndarray:
 def aggregate(per_image: pd.DataFrame, metric: str) -> float:
     """Return the corpus score, times 100, of the images in a table (all of them, or any resample of its rows)."""
     return from_totals(statistics(per_image, metric).sum(axis=0), metric)
-
-
-def _require(per_image: pd.DataFrame, metric: str, columns: Sequence[str]) -> None:
-    lacking = [name for name in columns if name not in per_image.columns]
-    if lacking:
-        raise GitbenchError(f"{metric} cannot be computed, the table lacks {lacking[0]}: score the captions again")

@@ -12,6 +12,7 @@ Each is a mean over requests, in points; a request is one output to be made (a q
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -65,9 +66,9 @@ def score_answers(
     """
     scores = _empty_scores(task, references, None)
     check_ids(predictions, references, "request", "answer")
-    if task == "vqa" and closed is not None:
-        raise GitbenchError("questions have no closed vocabulary: pass `closed` for classify and read only")
     if task == "vqa":
+        if closed is not None:
+            raise GitbenchError("questions have no closed vocabulary: pass `closed` for classify and read only")
         _add(scores, "VQA", [vqa_accuracy(predictions[request], refs) for request, refs in references.items()])
         _add(scores, "EM", [exact_match(predictions[request], refs) for request, refs in references.items()])
         return scores
@@ -105,9 +106,8 @@ def _annotator_match(references: Sequence[str]) -> float:
     """Return the share of annotators whose answer another one gave too; 1 where there is one."""
     if len(references) == 1:
         return 1.0
-    others = ([*references[:place], *references[place + 1 :]] for place in range(len(references)))
-    matches = [exact_match(answer, rest) for answer, rest in zip(references, others, strict=True)]
-    return sum(matches) / len(matches)
+    counts = Counter(map(_parts, references))
+    return sum(counts[_parts(answer)] > 1 for answer in references) / len(references)
 
 
 def _empty_scores(task: str, references: Mapping[str, Sequence[str]], ceiling: str | None) -> Scores:

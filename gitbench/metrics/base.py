@@ -32,10 +32,6 @@ class Score:
     signature: str
 
 
-class MetricUnavailable(Exception):
-    """One metric cannot be computed here; the text is the reason and the fix. The other metrics go on."""
-
-
 @dataclass(kw_only=True)
 class Scores:
     """All scores of one set of texts; each metric adds its own.
@@ -82,8 +78,7 @@ class Scores:
     def signature(self, head: str, said: Mapping[str, object], undefined: int, *last: str) -> str:
         """Build a signature, for example "CIDEr-D|lib:pycocoevalcap-1.2|n:1000|refs:5|scale:100".
 
-        It holds the metric, what is said of it, the number of images, for how many of them it is undefined, how many
-        references each has ("5" where all agree, "4-5" where they do not), and the kind of ceiling.
+        `undefined`: for how many images the metric is; `refs`: "5" where all images have so many references, else "4-5".
         """
         counts = [len(refs) for refs in self.references]
         low, high = min(counts), max(counts)
@@ -98,10 +93,10 @@ class Scores:
 
     @contextlib.contextmanager
     def attempt(self, metric: str) -> Iterator[None]:
-        """Turn a MetricUnavailable of the block into the metric's absence, with the reason."""
+        """Turn a failure of the block into the metric's absence, with the reason; the other metrics go on."""
         try:
             yield
-        except MetricUnavailable as reason:
+        except (GitbenchError, OSError) as reason:
             self.absent[metric] = str(reason)
 
 
@@ -114,18 +109,16 @@ def check_references(references: Mapping[str, Sequence[str]], noun: str) -> None
             raise GitbenchError(f"{noun} {key} needs a list of at least one reference: add it or leave it out")
 
 
-def check_ids(
-    given: Mapping[str, object], references: Mapping[str, object], noun: str, what: str, *, exact: bool = True
-) -> None:
+def check_ids(given: Mapping[str, object], references: Mapping[str, object], noun: str, what: str) -> None:
     """Refuse a set that cannot be scored as a whole: CIDEr depends on exactly which images take part.
 
-    GitbenchError if an image (`noun`) of the references has no `what`, or, where `exact`, one has no reference.
+    GitbenchError if an image (`noun`) of the references has no `what`, or one has no reference.
     """
     lacking = [key for key in references if key not in given]
     if lacking:
         raise GitbenchError(
             f"{len(lacking)} of {len(references)} {noun}s have no {what} (first: {lacking[0]}): pass one for each"
         )
-    extra = [key for key in given if key not in references] if exact else []
+    extra = [key for key in given if key not in references]
     if extra:
         raise GitbenchError(f"{len(extra)} {noun}s have no reference (first: {extra[0]}): leave them out")

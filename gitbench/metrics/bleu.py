@@ -1,8 +1,8 @@
 """BLEU-1 to BLEU-4 of the COCO evaluation (Papineni et al. 2002, with the closest reference length).
 
 BLEU is a function of sums over images: n-grams of the predictions, how many of them are found (clipped by the highest
-count in one reference), and lengths. `bleu_statistics` gives these integers for each image, `bleu_from_totals` the
-score of any sum of them. Both equal pycocoevalcap's (tested).
+count in one reference), and lengths. `bleu` gives these integers for each image, `bleu_from_totals` the score of any
+sum of them. Both equal pycocoevalcap's (tested).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gitbench.metrics.ngrams import ORDERS, changes
 
 BLEUS = tuple(f"BLEU-{order}" for order in range(1, ORDERS + 1))
 
-# The per-image sufficient statistics of BLEU, in the order of the columns of `bleu_statistics`.
+# The per-image sufficient statistics of BLEU, in the order of the columns of its table.
 BLEU_COLUMNS = (
     *(f"bleu_guess_{order}" for order in range(1, ORDERS + 1)),  # n-grams of the prediction
     *(f"bleu_match_{order}" for order in range(1, ORDERS + 1)),  # of those, how many are in a reference (clipped)
@@ -38,17 +38,12 @@ def add_bleu(scores: Scores, comparison: Comparison) -> None:
 
 def bleu(comparison: Comparison) -> tuple[list[float], np.ndarray]:
     """Return corpus BLEU-1..4 and the integer matrix (captions, len(BLEU_COLUMNS)) that they are a function of."""
-    table = bleu_statistics(comparison)
+    lengths, orders = comparison.words.lengths, range(1, ORDERS + 1)
+    guess = [np.maximum(0, lengths - n + 1) for n in orders]
+    match = [_matches(comparison, n) for n in orders]
+    table = np.stack([*guess, *match, lengths, _closest(comparison)], axis=1)
     totals = table.sum(axis=0).tolist()
-    return [bleu_from_totals(totals, order) for order in range(1, ORDERS + 1)], table
-
-
-def bleu_statistics(comparison: Comparison) -> np.ndarray:
-    """Return the integer matrix (captions, len(BLEU_COLUMNS)) that corpus BLEU is a function of."""
-    lengths = comparison.words.lengths
-    guess = [np.maximum(0, lengths - n + 1) for n in range(1, ORDERS + 1)]
-    match = [_matches(comparison, n) for n in range(1, ORDERS + 1)]
-    return np.stack([*guess, *match, lengths, _closest(comparison)], axis=1)
+    return [bleu_from_totals(totals, n) for n in orders], table
 
 
 def bleu_from_totals(totals: Sequence[float], order: int) -> float:
@@ -72,7 +67,7 @@ def bleu_from_many_totals(totals: np.ndarray, order: int) -> np.ndarray:
 def _matches(comparison: Comparison, n: int) -> np.ndarray:
     """Return how many n-grams of each caption are in a reference, each counted at most as often as in one reference."""
     order, shared = comparison.order(n), comparison.shared(n)
-    total = np.zeros(len(comparison.images), dtype=np.int64)
+    total = np.zeros(len(comparison.words.texts), dtype=np.int64)
     if len(shared.row):
         firsts = np.flatnonzero(changes(shared.row))
         rows = shared.row[firsts]
@@ -83,7 +78,7 @@ def _matches(comparison: Comparison, n: int) -> np.ndarray:
 
 def _closest(comparison: Comparison) -> np.ndarray:
     """Return, for each caption, the length of the reference that is closest in length."""
-    lengths = comparison.references.words.lengths[comparison.pairs]
-    distance = np.abs(lengths - np.repeat(comparison.words.lengths, comparison.sizes))
+    lengths = comparison.references.words.lengths
+    distance = np.abs(lengths - comparison.words.lengths[comparison.references.image])
     scale = int(lengths.max()) + 1  # distance and length as one number: the smallest has both smallest
     return comparison.over_references(np.minimum, distance * scale + lengths) % scale

@@ -1,8 +1,7 @@
 """CIDEr-D (Vedantam et al. 2015): n-grams weighted by how few images' references hold them.
 
 Document frequencies come from the references passed in. So CIDEr depends on the set: one image alone scores 0, two
-perfect images 10, and a subset is not comparable with the whole. `CiderD` keeps the frequencies, so that a few
-captions against a known set (a reward while training) cost what those few captions cost.
+perfect images 10, and a subset is not comparable with the whole.
 
 Equal to pycocoevalcap's CIDEr, which is CIDEr-D, within rounding (tested): the count of an n-gram is clipped at the
 reference's, lengths are counted in bigrams and compared by a Gaussian of width 6, and n-grams that no reference holds
@@ -36,44 +35,36 @@ class _Known:
 
 def add_cider(scores: Scores, comparison: Comparison, known: CiderD) -> None:
     """Add CIDEr, with the document frequencies of `known`, whose references the comparison is with."""
-    scores.add_mean("CIDEr", known.of(comparison), "CIDEr-D")
+    scores.add_mean("CIDEr", known.score(comparison), "CIDEr-D")
 
 
 class CiderD:
     """CIDEr-D against one set of references, whose document frequencies are computed once and kept.
 
-    `references`: tokenized strings, one list an image, or prepared. Raises GitbenchError for an image without any.
+    `references`: tokenized strings, one list an image. Raises GitbenchError for an image without any.
     """
 
-    def __init__(self, references: References | Sequence[Sequence[str]]) -> None:
-        self.references = references if isinstance(references, References) else References(references)
-        self._highest = np.log(float(len(self.references)))  # rarity of what no image holds, or a single one
+    def __init__(self, references: Sequence[Sequence[str]]) -> None:
+        self.references = References(references)
+        self._highest = np.log(float(len(references)))  # rarity of what no image holds, or a single one
         self._known = [self._weigh(order) for order in islice(count(self.references.words), ORDERS)]
 
-    def score(self, captions: Sequence[str], images: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
-        """Return CIDEr-D of each caption, (captions,), in 0..10 (10 is perfect).
-
-        `captions`: tokenized strings; `images`: the number of the image, in the order of the references, that each is
-        of (default: one caption of every image). Images may come several times or not at all.
-        """
-        return self.of(Comparison(captions, self.references, images))
-
-    def of(self, comparison: Comparison) -> np.ndarray:
-        """Return CIDEr-D of each caption of a comparison with these references, (captions,)."""
+    def score(self, comparison: Comparison) -> np.ndarray:
+        """Return CIDEr-D of each caption of a comparison with these references, (captions,), in 0..10 (10 is perfect)."""
+        image, sizes = self.references.image, self.references.sizes
         bigrams = np.maximum(0, comparison.words.lengths - 1)  # lengths are compared by them
-        distance = np.repeat(bigrams, comparison.sizes)
-        distance -= np.maximum(0, self.references.words.lengths - 1)[comparison.pairs]
+        distance = bigrams[image] - np.maximum(0, self.references.words.lengths - 1)
         likeness = np.exp(-(distance**2) / (2 * SIGMA**2))
-        total = np.zeros(len(comparison.pairs))
+        total = np.zeros(len(image))
         for n, (known, rarity) in enumerate(zip(self._known, self._rarities(comparison), strict=True), start=1):
             order, shared = comparison.order(n), comparison.shared(n)
             weights = order.count * rarity
-            norms = np.sqrt(_sums(order.caption, weights**2, len(comparison.sizes)))
+            norms = np.sqrt(_sums(order.caption, weights**2, len(sizes)))
             weight = shared.count * known.at[shared.place]
             product = _sums(shared.pair, np.minimum(weights[shared.row], weight) * weight, len(total))
-            norm = np.repeat(norms, comparison.sizes) * known.norms[comparison.pairs]
+            norm = norms[image] * known.norms
             total += np.divide(product, norm, out=np.zeros_like(product), where=norm != 0)
-        return 10.0 * comparison.over_references(np.add, total * likeness) / ORDERS / comparison.sizes
+        return 10.0 * comparison.over_references(np.add, total * likeness) / ORDERS / sizes
 
     def _weigh(self, order: Order) -> _Known:
         image = self.references.image[order.caption]

@@ -5,7 +5,7 @@ sets captions beside them. The n-grams of each caption form a tree of its own: t
 All words of the references are walked along the trees of their images at once; most fall off at the first word or
 the second, so that what remains to be counted is short.
 
-    P  pairs of a caption and a reference of its image, in the order of the captions, then of the references
+    P  pairs of a caption and a reference of its image, in the order of the references
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from itertools import chain
 import numpy as np
 
 from gitbench.errors import GitbenchError
-from gitbench.metrics.ngrams import Order, changes, count, cut, find, sort_stable, spread
+from gitbench.metrics.ngrams import Order, changes, count, cut, find, sort_stable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,45 +54,21 @@ class References:
         self.image = np.repeat(np.arange(len(self.sizes)), self.sizes)
         self.first = np.cumsum(self.sizes) - self.sizes
 
-    def __len__(self) -> int:
-        return len(self.sizes)
-
-    def cut_at(self, separator: str) -> References:
-        """Return the same references cut into words at `separator`."""
-        texts = iter(self.words.texts)
-        return References([[next(texts) for _ in range(size)] for size in self.sizes], separator)
-
 
 class Comparison:
-    """Captions beside the references of their images.
+    """One caption of every image beside the references of the image.
 
-    `captions`: tokenized strings. `references`: one list an image, or prepared. `images`: the number of the image that
-    each is of, (captions,); by default one caption of every image, in order. An image may have several captions, or
-    none. `sizes` (captions,) is how many pairs a caption has, `first` where they begin, `pairs` (P,) the reference of
-    each.
-
-    Raises GitbenchError if there is no caption, or not one number for each.
+    `captions` (N,): tokenized strings. Raises GitbenchError if there is not one caption for each image.
     """
 
-    def __init__(
-        self,
-        captions: Sequence[str],
-        references: References | Sequence[Sequence[str]],
-        images: Sequence[int] | np.ndarray | None = None,
-        separator: str | None = None,
-    ) -> None:
-        references = references if isinstance(references, References) else References(references)
-        self.images = np.arange(len(references)) if images is None else np.asarray(images, dtype=np.int64)
-        if not len(captions) or len(captions) != len(self.images):
-            raise GitbenchError(f"{len(captions)} captions of {len(self.images)} images: pass one for each")
+    def __init__(self, captions: Sequence[str], references: References, separator: str | None = None) -> None:
+        if len(captions) != len(references.sizes):
+            raise GitbenchError(f"{len(captions)} captions of {len(references.sizes)} images: pass one for each")
         self.words = cut(captions, separator, references.words)
         self.references = references
-        self.sizes = references.sizes[self.images]
-        self.first = np.cumsum(self.sizes) - self.sizes
-        self.pairs = spread(references.first[self.images], self.sizes)
         self._counting = count(self.words, apart=True)
         self._orders: list[Order] = []
-        self._walks: list[Walk] = []
+        self._walks: dict[int, Walk] = {}
         self._shared: dict[int, Shared] = {}
 
     def order(self, n: int) -> Order:
@@ -102,42 +78,43 @@ class Comparison:
         return self._orders[n - 1]
 
     def walk(self, n: int) -> Walk:
-        """Return where references say an n-gram of `n` words of the caption that they are compared with."""
-        while len(self._walks) < n:
-            self._walks.append(self._further(len(self._walks) + 1))
-        return self._walks[n - 1]
+        """Return where references say an n-gram of `n` words of the caption that they are compared with.
 
-    def shared(self, n: int) -> Shared:
-        """Return which n-grams of `n` words captions and references have in common, and how often."""
-        if n not in self._shared:
-            walk, rows = self.walk(n), len(self.order(n).codes)
-            codes, steps = sort_stable(walk.row * len(self.pairs) + walk.pair, rows * len(self.pairs))
-            firsts = np.flatnonzero(changes(codes))
-            row, pair = np.divmod(codes[firsts], len(self.pairs))
-            times = np.diff(firsts, append=len(codes))
-            self._shared[n] = Shared(row=row, pair=pair, count=times, place=walk.place[steps[firsts]])
-        return self._shared[n]
-
-    def over_references(self, reduce: np.ufunc, values: np.ndarray) -> np.ndarray:
-        """Reduce values of pairs, (P,), to one a caption: the minimum, maximum or sum over its references."""
-        return reduce.reduceat(values, self.first)
-
-    def cut_at(self, separator: str) -> Comparison:
-        """Return the same comparison with all captions cut into words at `separator`."""
-        return Comparison(self.words.texts, self.references.cut_at(separator), self.images, separator)
-
-    def _further(self, n: int) -> Walk:
-        """Walk on by one word: of the places where the first n - 1 words are the caption's, those where n are."""
+        Those are, of the places where the first n - 1 words are the caption's, those where the next word is, too.
+        """
+        if n in self._walks:
+            return self._walks[n]
         words = self.references.words
         if n == 1:
-            lengths = words.lengths[self.pairs]
-            place = spread(words.starts[self.pairs], lengths)
-            pair = np.repeat(np.arange(len(self.pairs)), lengths)
-            row = np.repeat(np.repeat(np.arange(len(self.sizes)), self.sizes), lengths)  # a tree's root: its caption
+            place, pair = np.arange(len(words.ids)), words.owner
+            row = self.references.image[pair]  # a tree's root: its caption
         else:
             before = self.walk(n - 1)
             on = np.flatnonzero(words.left[before.place] >= n)
             place, pair, row = before.place[on], before.pair[on], before.row[on]
         row, found = find(self.order(n).codes, row * self.words.limit + words.ids[place + n - 1])
         on = np.flatnonzero(found)
-        return Walk(pair=pair[on], place=place[on], row=row[on])
+        self._walks[n] = Walk(pair=pair[on], place=place[on], row=row[on])
+        return self._walks[n]
+
+    def shared(self, n: int) -> Shared:
+        """Return which n-grams of `n` words captions and references have in common, and how often."""
+        if n not in self._shared:
+            walk, rows = self.walk(n), len(self.order(n).codes)
+            pairs = len(self.references.image)
+            codes, steps = sort_stable(walk.row * pairs + walk.pair, rows * pairs)
+            firsts = np.flatnonzero(changes(codes))
+            row, pair = np.divmod(codes[firsts], pairs)
+            times = np.diff(firsts, append=len(codes))
+            self._shared[n] = Shared(row=row, pair=pair, count=times, place=walk.place[steps[firsts]])
+        return self._shared[n]
+
+    def over_references(self, reduce: np.ufunc, values: np.ndarray) -> np.ndarray:
+        """Reduce values of pairs, (P,), to one a caption: the minimum, maximum or sum over its references."""
+        return reduce.reduceat(values, self.references.first)
+
+    def cut_at(self, separator: str) -> Comparison:
+        """Return the same comparison with all captions cut into words at `separator`."""
+        texts = iter(self.references.words.texts)
+        references = [[next(texts) for _ in range(size)] for size in self.references.sizes]
+        return Comparison(self.words.texts, References(references, separator), separator)

@@ -39,10 +39,8 @@ def java_home() -> Path:
 @functools.cache
 def java_version() -> str:
     """Return the version of the Java in use ("25.0.2"), from its `release` file."""
-    for line in (java_home() / "release").read_text(encoding="utf-8").splitlines():
-        if line.startswith("JAVA_VERSION="):
-            return line.partition("=")[2].strip().strip('"')
-    return "unknown"
+    lines = (java_home() / "release").read_text(encoding="utf-8").splitlines()
+    return dict(line.split("=", 1) for line in lines)["JAVA_VERSION"].strip('"')
 
 
 def java_command(*arguments: str | Path) -> list[str]:

@@ -1,11 +1,9 @@
 """METEOR 1.5 in a child process that cannot hang us.
 
 The jar comes from `pycocoevalcap` and is driven by its own line protocol (`SCORE` gives an image's statistics, `EVAL`
-the scores of such statistics). Upstream's wrapper is not used: after any error it waits for ever on its own lock, also
-at the interpreter's exit. Here every answer has a deadline, and a process that dies or is late is ended and reported.
-
-The process reads a table of paraphrases for 8-10 s when it starts and then needs about 4 ms an image and up to 2 GB,
-so one process serves all calls. It ends when its input closes, so it does not outlive a killed parent.
+the scores of such statistics). Upstream's wrapper waits for ever on its own lock after any error; here every answer has
+a deadline, and a process that dies or is late is ended and reported. It reads a table of paraphrases for 8-10 s when it
+starts and then needs about 4 ms an image and up to 2 GB, so one process serves all calls.
 
 METEOR is a corpus statistic: `from_many_totals` repeats the jar's arithmetic (Denkowski and Lavie 2014, English ranking
 parameters), so that resampled corpora can be scored from the stored statistics without Java (tested against the jar).
@@ -26,7 +24,8 @@ from typing import IO
 
 import numpy as np
 
-from gitbench.metrics.base import SCALE, MetricUnavailable, Scores
+from gitbench.errors import GitbenchError
+from gitbench.metrics.base import SCALE, Scores
 from gitbench.metrics.java import java_command, java_environment, last_line
 from gitbench.metrics.tokenize import library_folder
 
@@ -41,7 +40,7 @@ _CHUNKS = 20  # place of the chunk count among the statistics
 class Meteor:
     """One METEOR process: `submit` captions, do something else, then `collect` the result.
 
-    Every failure (no jar, crash, deadline passed, nonsense answered) is a `MetricUnavailable` that says why; the next
+    Every failure (no jar, crash, deadline passed, nonsense answered) is a GitbenchError that says why; the next
     `submit` starts a fresh process.
     """
 
@@ -62,21 +61,18 @@ class Meteor:
         self.close()
         jar = library_folder() / "meteor" / "meteor-1.5.jar"
         if not jar.is_file():
-            raise MetricUnavailable(f"{jar} is missing: run `python -m pip install --force-reinstall pycocoevalcap`")
+            raise GitbenchError(f"{jar} is missing: run `python -m pip install --force-reinstall pycocoevalcap`")
         command = java_command("-Xmx2G", "-jar", jar, "-", "-", "-stdio", "-l", "en", "-norm")
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
-        try:
-            self.process = subprocess.Popen(
-                command,
-                cwd=jar.parent,
-                env=java_environment(),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._errors,
-                start_new_session=True,  # Ctrl-C is for us: a score in progress must not lose its METEOR by it
-            )
-        except OSError as error:
-            raise MetricUnavailable(f"METEOR cannot be started ({error}): run `gitbench doctor`") from error
+        self.process = subprocess.Popen(
+            command,
+            cwd=jar.parent,
+            env=java_environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            start_new_session=True,  # Ctrl-C is for us: a score in progress must not lose its METEOR by it
+        )
         self._answers = queue.SimpleQueue()
         threading.Thread(target=_read, args=(self.process, self._answers), daemon=True).start()
         self._end = weakref.finalize(self, _end, self.process)  # also runs when the interpreter exits
@@ -88,11 +84,8 @@ class Meteor:
         self.start()
         self._deadline = time.monotonic() + self.timeout
         self._pending = len(predictions)
-        lines = [
-            " ||| ".join(["SCORE", *map(_clean, refs), _clean(text)])
-            for text, refs in zip(predictions, references, strict=True)
-        ]
-        self._write(lines)
+        rows = zip(predictions, references, strict=True)
+        self._write([" ||| ".join(["SCORE", *map(_clean, refs), _clean(text)]) for text, refs in rows])
 
     def collect(self, scores: Scores) -> None:
         """Wait for the answers to the last `submit` and add METEOR with its columns."""
@@ -100,13 +93,13 @@ class Meteor:
             statistics = [self._answer() for _ in range(self._pending)]
             for line in statistics:
                 if len(line.split()) != STATISTICS:
-                    raise MetricUnavailable(f"METEOR answered '{line[:80]}' instead of {STATISTICS} numbers")
+                    raise GitbenchError(f"METEOR answered '{line[:80]}' instead of {STATISTICS} numbers")
             self._write([" ||| ".join(["EVAL", *statistics])])
             per_image = [float(self._answer()) for _ in range(self._pending)]
             corpus = float(self._answer())
         except ValueError as error:
             self.close()
-            raise MetricUnavailable(f"METEOR answered nonsense ({error})") from error
+            raise GitbenchError(f"METEOR answered nonsense ({error})") from error
         except BaseException:  # an interrupt leaves unread answers behind, which the next call would take for its own
             self.close()
             raise
@@ -135,20 +128,18 @@ class Meteor:
         try:
             line = self._answers.get(timeout=max(0.0, self._deadline - time.monotonic()))
         except queue.Empty:
-            raise MetricUnavailable(
+            raise GitbenchError(
                 f"METEOR did not finish within {self.timeout:g} s: free the machine, shorten long captions, "
                 "or allow it more time"
             ) from None
         if line is None:
-            raise MetricUnavailable(f"METEOR's process died ({self._last_words()}): score again with more free memory")
+            assert self.process is not None and self._errors is not None
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(timeout=10)
+            self._errors.seek(0)
+            said = f"exit status {self.process.returncode}, {last_line(self._errors.read())}"
+            raise GitbenchError(f"METEOR's process died ({said}): score again with more free memory")
         return line.decode("utf-8", "replace").strip()
-
-    def _last_words(self) -> str:
-        assert self.process is not None and self._errors is not None
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(timeout=10)
-        self._errors.seek(0)
-        return f"exit status {self.process.returncode}, {last_line(self._errors.read())}"
 
 
 def _clean(text: str) -> str:

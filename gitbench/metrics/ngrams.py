@@ -62,8 +62,16 @@ def cut(texts: Sequence[str], separator: str | None = None, known: Words | None 
     """Cut captions into words at white space, or at `separator`.
 
     Words of `known` keep the numbers that they have there, and others get higher ones; `known` is left as it is.
+    Regular captions, which is what the tokenizer makes, are cut as one string; that takes half the time.
     """
-    words, lengths, regular = _cut(texts, separator)
+    whole = " ".join(filter(None, texts))
+    words = whole.split()
+    regular = separator is None and " ".join(words) == whole
+    if regular:
+        lengths = np.array([text.count(" ") + 1 if text else 0 for text in texts], dtype=np.int64)
+    else:
+        parts = [text.split(separator) for text in texts]
+        words, lengths = list(chain.from_iterable(parts)), np.array(list(map(len, parts)), dtype=np.int64)
     numbers: defaultdict[str, int] = defaultdict()
     numbers.default_factory = numbers.__len__  # a new word gets the next number
     ids = np.fromiter(map(numbers.__getitem__, words), dtype=np.int64, count=len(words))
@@ -117,12 +125,6 @@ def find(values: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return places, values[places] == wanted
 
 
-def spread(starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Return the ranges starts[i] .. starts[i] + sizes[i] - 1, one after another."""
-    before = np.cumsum(sizes) - sizes
-    return np.repeat(starts - before, sizes) + np.arange(sizes.sum())
-
-
 def changes(values: np.ndarray) -> np.ndarray:
     """Tell where a value differs from the one before it; the first one does."""
     changed = np.ones(len(values), dtype=bool)
@@ -142,18 +144,3 @@ def sort_stable(codes: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
         return packed >> bits, packed & ((1 << bits) - 1)
     places = np.argsort(codes, kind="stable")
     return codes[places], places
-
-
-def _cut(texts: Sequence[str], separator: str | None) -> tuple[list[str], np.ndarray, bool]:
-    """Return all words, the number of words of each caption, and whether the captions are regular.
-
-    Regular captions, which is what the tokenizer makes, are cut as one string; that takes half the time.
-    """
-    if separator is None:
-        whole = " ".join(filter(None, texts))
-        words = whole.split()
-        if " ".join(words) == whole:
-            lengths = [text.count(" ") + 1 if text else 0 for text in texts]
-            return words, np.array(lengths, dtype=np.int64), True
-    parts = [text.split(separator) for text in texts]
-    return list(chain.from_iterable(parts)), np.array(list(map(len, parts)), dtype=np.int64), False

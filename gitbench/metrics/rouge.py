@@ -30,7 +30,7 @@ def rouge_l(comparison: Comparison) -> np.ndarray:
     if not (comparison.words.regular and comparison.references.words.regular):
         comparison = comparison.cut_at(" ")
     common = _common(comparison).astype(float)
-    lengths = np.maximum(1, comparison.references.words.lengths[comparison.pairs])
+    lengths = np.maximum(1, comparison.references.words.lengths)
     recall = comparison.over_references(np.maximum, common / lengths)
     precision = comparison.over_references(np.maximum, common) / np.maximum(1, comparison.words.lengths)
     some = (recall > 0) & np.array([text != "" for text in comparison.words.texts])
@@ -40,14 +40,14 @@ def rouge_l(comparison: Comparison) -> np.ndarray:
 
 def _common(comparison: Comparison) -> np.ndarray:
     """Return the length of the longest common subsequence of each pair of a caption and a reference, (P,)."""
-    words, walk = comparison.words, comparison.walk(1)
+    words, walk, image = comparison.words, comparison.walk(1), comparison.references.image
     bits = np.left_shift(
         np.uint64(1), ((np.arange(len(words.ids)) - words.starts[words.owner]) % _BITS).astype(np.uint64)
     )
     masks = np.zeros(len(comparison.order(1).codes), dtype=np.uint64)  # where in its caption each word stands
     np.bitwise_or.at(masks, comparison.order(1).at, bits)
     masks = masks[walk.row]
-    steps = np.bincount(walk.pair, minlength=len(comparison.pairs))
+    steps = np.bincount(walk.pair, minlength=len(image))
     begins = np.cumsum(steps) - steps
     unmatched = np.full(len(steps), ~np.uint64(0))  # a bit is cleared where the subsequence grows
     for step in range(steps.max()):
@@ -55,20 +55,20 @@ def _common(comparison: Comparison) -> np.ndarray:
         mask, now = masks[begins[active] + step], unmatched[active]
         unmatched[active] = (now + (now & mask)) | (now & ~mask)
     common = np.bitwise_count(~unmatched).astype(np.int64)
-    for number in np.flatnonzero(words.lengths > _BITS).tolist():
-        own = slice(comparison.first[number], comparison.first[number] + comparison.sizes[number])
-        common[own] = [_common_of_long(comparison, number, reference) for reference in comparison.pairs[own].tolist()]
+    for reference in np.flatnonzero(words.lengths[image] > _BITS).tolist():
+        common[reference] = _common_of_long(
+            _ids(words, int(image[reference])), _ids(comparison.references.words, reference)
+        )
     return common
 
 
-def _common_of_long(comparison: Comparison, number: int, reference: int) -> int:
-    """Return the length of the longest common subsequence of caption `number` and a reference, of any lengths."""
+def _common_of_long(caption: list[int], reference: list[int]) -> int:
+    """Return the length of the longest common subsequence of two lists of words, of any lengths."""
     masks: dict[int, int] = {}
-    own = _ids(comparison.words, number)
-    for place, word in enumerate(own):
+    for place, word in enumerate(caption):
         masks[word] = masks.get(word, 0) | 1 << place
-    full = unmatched = (1 << len(own)) - 1
-    for word in _ids(comparison.references.words, reference):
+    full = unmatched = (1 << len(caption)) - 1
+    for word in reference:
         mask = masks.get(word, 0)
         unmatched = ((unmatched + (unmatched & mask)) | (unmatched & ~mask)) & full
     return (full ^ unmatched).bit_count()

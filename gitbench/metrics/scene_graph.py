@@ -3,9 +3,8 @@
 SPICE (Anderson et al. 2016) estimates this on natural images with a dependency parser. In the embedded world it is
 exact: a caption is parsed into facts (an object; an object's attribute; a relation between two objects) and compared,
 as sets, with the facts that the reference captions state between them. The references' union is the target, as in
-SPICE, and not the whole scene: no caption lists everything, so against the whole scene even a perfect human sentence
-would score low. Against the union a single caption still cannot reach full recall, so read the score beside the
-ceiling (a fresh caption of the same grammar, `CaptionScorer.ceiling`).
+SPICE, and not the whole scene, of which no caption lists everything. A single caption cannot reach full recall against
+the union, so read the score beside the ceiling (a fresh caption of the same grammar, `CaptionScorer.ceiling`).
 
 SceneF1              F1 over all facts; -precision and -recall are its two sides
 SceneF1-objects      F1 over (object)
@@ -21,19 +20,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gitbench.data.scenes.graph import SceneGraph
+from gitbench.data.scenes.parse import parse_caption
 from gitbench.metrics.base import Scores
-
-if TYPE_CHECKING:
-    from gitbench.data.scenes.graph import SceneGraph
 
 KINDS = ("objects", "attributes", "relations")
 METRICS = ("SceneF1", *(f"SceneF1-{kind}" for kind in KINDS), "SceneF1-precision", "SceneF1-recall", "SceneF1-truth")
 
-Facts = dict[str, frozenset[tuple[str, ...]]]
 _REMEMBERED = 2**14  # captions whose facts are kept: the references of a study's test set, parsed once for all its runs
 
 
@@ -66,10 +62,8 @@ def scene_scores(caption: str, references: Sequence[str], graph: SceneGraph) -> 
 
 
 @lru_cache(maxsize=_REMEMBERED)
-def _facts(caption: str) -> Facts:
+def _facts(caption: str) -> dict[str, frozenset[tuple[str, ...]]]:
     """Return what a caption states, by kind."""
-    from gitbench.data.scenes.parse import parse_caption
-
     return {kind: frozenset(facts) for kind, facts in parse_caption(caption).facts().items()}
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from functools import lru_cache
 
+from gitbench.data.scenes.graph import SceneGraph
 from gitbench.errors import GitbenchError
-from gitbench.metrics.base import MetricUnavailable, Scores, check_ids, check_references
+from gitbench.metrics.base import Scores, check_ids, check_references
 from gitbench.metrics.bleu import add_bleu
 from gitbench.metrics.cider import CiderD, add_cider
 from gitbench.metrics.compare import Comparison
@@ -20,13 +20,10 @@ from gitbench.metrics.scene_graph import add_scene_graph
 from gitbench.metrics.spice import add_spice
 from gitbench.metrics.tokenize import Tokenizer
 
-if TYPE_CHECKING:
-    from gitbench.data.scenes.graph import SceneGraph
-
 _REMEMBERED = 4  # reference sets kept, tokenized and counted: validation and test, each whole and with one left out
 
 
-class CaptionScorer:
+class CaptionScorer(contextlib.AbstractContextManager["CaptionScorer"]):
     """Scores captions; METEOR's and the tokenizer's processes are started once and shared by all calls of a `with` block.
 
     `meteor`, `spice`: whether to compute them (SPICE where its files are installed). `timeout`: seconds that each Java
@@ -39,15 +36,9 @@ class CaptionScorer:
         self.tokenizer = Tokenizer(timeout)
         self.meteor = Meteor(timeout) if meteor else None
         self.spice = spice
-        self._known: dict[str, tuple[list[list[str]], CiderD]] = {}  # the latest last
-
-    def __enter__(self) -> CaptionScorer:
-        return self
+        self._prepared = lru_cache(_REMEMBERED)(self._prepare)
 
     def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def close(self) -> None:
         """End the child processes; a later `score` would start others. They also end with the interpreter."""
         self.tokenizer.close()
         if self.meteor:
@@ -69,17 +60,17 @@ class CaptionScorer:
         """
         check_references(references, "image")
         check_ids(predictions, references, "image", "caption")
-        if graphs is not None:
-            check_ids(graphs, references, "image", "scene graph", exact=False)
         if self.meteor:  # first, because it reads its table while the rest goes on; a failure shows in `submit`, too
-            with contextlib.suppress(MetricUnavailable):
+            with contextlib.suppress(GitbenchError, OSError):
                 self.meteor.start()
         ids = list(references)
         raw, raw_references = [predictions[image] for image in ids], [list(references[image]) for image in ids]
-        cut_references, known = self._prepare(raw_references)
+        cut_references, known = self._prepared(tuple(map(tuple, raw_references)))
         cut = self.tokenizer.tokenize(raw)
         scores = Scores(ids=ids, references=raw_references, ceiling=ceiling)
-        if self.meteor:
+        if self.meteor is None:
+            scores.absent["METEOR"] = "switched off"
+        else:
             with scores.attempt("METEOR"):
                 self.meteor.submit(cut, cut_references)
         comparison = Comparison(cut, known.references)
@@ -90,7 +81,14 @@ class CaptionScorer:
             scores.absent["SceneF1"] = "this data has no scene graphs"
         else:
             add_scene_graph(scores, raw, raw_references, [graphs[image] for image in ids])
-        self._add_java_metrics(scores, cut, cut_references)
+        if self.meteor and "METEOR" not in scores.absent:
+            with scores.attempt("METEOR"):
+                self.meteor.collect(scores)
+        if self.spice:
+            with scores.attempt("SPICE"):
+                add_spice(scores, cut, cut_references, self.timeout)
+        else:
+            scores.absent["SPICE"] = "switched off"
         add_plugins(scores, predictions, references)
         return scores
 
@@ -111,31 +109,11 @@ class CaptionScorer:
         chosen, rest = leave_one_out(references)
         return self.score(chosen, rest, graphs, ceiling="leave-one-out")
 
-    def _prepare(self, references: list[list[str]]) -> tuple[list[list[str]], CiderD]:
-        """Tokenize and count references, remembering the last few sets: every checkpoint is scored against the same."""
-        key = hashlib.sha256(repr(references).encode()).hexdigest()
-        known = self._known.pop(key, None)
-        if known is None:
-            flat = iter(self.tokenizer.tokenize([text for refs in references for text in refs]))
-            tokenized = [[next(flat) for _ in refs] for refs in references]
-            known = tokenized, CiderD(tokenized)
-        self._known[key] = known
-        while len(self._known) > _REMEMBERED:
-            del self._known[next(iter(self._known))]
-        return known
-
-    def _add_java_metrics(self, scores: Scores, predictions: list[str], references: list[list[str]]) -> None:
-        """Collect METEOR, which was submitted, and run SPICE."""
-        if self.meteor is None:
-            scores.absent["METEOR"] = "switched off"
-        elif "METEOR" not in scores.absent:
-            with scores.attempt("METEOR"):
-                self.meteor.collect(scores)
-        if not self.spice:
-            scores.absent["SPICE"] = "switched off"
-            return
-        with scores.attempt("SPICE"):
-            add_spice(scores, predictions, references, self.timeout)
+    def _prepare(self, references: tuple[tuple[str, ...], ...]) -> tuple[list[list[str]], CiderD]:
+        """Tokenize and count references."""
+        flat = iter(self.tokenizer.tokenize([text for refs in references for text in refs]))
+        tokenized = [[next(flat) for _ in refs] for refs in references]
+        return tokenized, CiderD(tokenized)
 
 
 def leave_one_out(references: Mapping[str, Sequence[str]]) -> tuple[dict[str, str], dict[str, list[str]]]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from gitbench.errors import GitbenchError
 from gitbench.files import read_json, write_json
-from gitbench.metrics.base import MetricUnavailable, Scores
+from gitbench.metrics.base import Scores
 from gitbench.metrics.java import java_command, java_environment, last_line
 from gitbench.metrics.tokenize import library_folder
 
@@ -40,18 +40,13 @@ def missing_files() -> str | None:
 
 
 def add_spice(scores: Scores, predictions: Sequence[str], references: Sequence[Sequence[str]], timeout: float) -> None:
-    """Add SPICE, from tokenized captions; raises what `spice_scores` raises."""
-    scores.add_mean("SPICE", spice_scores(predictions, references, timeout), "SPICE-1.0", parser=PARSER)
+    """Add SPICE's F from tokenized captions; NaN for an image where SPICE leaves it undefined.
 
-
-def spice_scores(predictions: Sequence[str], references: Sequence[Sequence[str]], timeout: float = 600) -> np.ndarray:
-    """Return SPICE's F an image, (images,), from tokenized captions; NaN where SPICE leaves it undefined.
-
-    Raises MetricUnavailable if files are missing, or the program fails or needs more than `timeout` seconds.
+    Raises GitbenchError if files are missing, or the program fails or needs more than `timeout` seconds.
     """
     reason = missing_files()
     if reason:
-        raise MetricUnavailable(reason)
+        raise GitbenchError(reason)
     with tempfile.TemporaryDirectory(prefix="gitbench-spice-") as name:
         given, made = Path(name) / "captions.json", Path(name) / "scores.json"
         rows = zip(predictions, references, strict=True)
@@ -59,10 +54,10 @@ def spice_scores(predictions: Sequence[str], references: Sequence[Sequence[str]]
         _run(given, made, timeout)
         try:
             found = {item["image_id"]: item["scores"]["All"]["f"] for item in read_json(made)}
-            values = [found[place] for place in range(len(predictions))]
+            values = np.array([found[place] for place in range(len(predictions))], dtype=float)
         except (GitbenchError, KeyError, TypeError) as error:
-            raise MetricUnavailable(f"SPICE's answer is damaged ({error!r}): score again") from error
-    return np.array([np.nan if value is None else float(value) for value in values], dtype=float)
+            raise GitbenchError(f"SPICE's answer is damaged ({error!r}): score again") from error
+    scores.add_mean("SPICE", values, "SPICE-1.0", parser=PARSER)
 
 
 def _run(given: Path, made: Path, timeout: float) -> None:
@@ -79,10 +74,8 @@ def _run(given: Path, made: Path, timeout: float) -> None:
             start_new_session=True,  # Ctrl-C is for us, and must not turn into an absent score
         )
     except subprocess.TimeoutExpired:
-        raise MetricUnavailable(
+        raise GitbenchError(
             f"SPICE did not finish within {timeout:g} s: free the machine or allow it more time"
         ) from None
-    except OSError as error:
-        raise MetricUnavailable(f"SPICE cannot be started ({error}): run `gitbench doctor`") from error
     if done.returncode:
-        raise MetricUnavailable(f"SPICE failed ({last_line(done.stderr)}): it needs up to 8 GB of memory")
+        raise GitbenchError(f"SPICE failed ({last_line(done.stderr)}): it needs up to 8 GB of memory")

@@ -30,7 +30,7 @@ from gitbench.errors import GitbenchError
 from gitbench.metrics.java import java_command, java_environment, last_line
 
 TOKENIZER = "ptb-stanford-3.4.1"
-FILES = 64  # calls that one process serves
+FILES = 64  # that one process reads: one a call, and one more, whose beginning ends the last answer
 _PAUSE = 0.002  # seconds between looks at whether an answer is there
 
 # What the jar takes for a line end (\n \v \f \r U+2028 U+2029, found by trying all of U+0001..U+FFFF) or Python does.
@@ -55,11 +55,6 @@ def library_version() -> str:
     return f"pycocoevalcap-{importlib.metadata.version('pycocoevalcap')}"
 
 
-def fold_lines(caption: str) -> str:
-    """Turn every line separator of a caption into a space, so that one caption stays one line."""
-    return _LINE_SEPARATORS.sub(" ", caption)
-
-
 def tokenize(captions: Sequence[str], timeout: float = 600) -> list[str]:
     """Tokenize captions by a process of their own, see `Tokenizer.tokenize`."""
     with contextlib.closing(Tokenizer(timeout)) as tokenizer:
@@ -73,7 +68,7 @@ class Tokenizer:
     So it is given files that do not hold anything yet: pipes, which it opens by their numbers (under /dev/fd, as a
     POSIX system allows) and waits for. Each call fills the next pipe and closes it, and its answer is whole when the
     program has begun the next answer. When we die, the system closes all pipes, and the program finds every other
-    file empty and ends. After `FILES` calls, and after any error, the next call starts another process.
+    file empty and ends. When its files are used up, and after any error, the next call starts another process.
     """
 
     def __init__(self, timeout: float = 600) -> None:
@@ -92,14 +87,23 @@ class Tokenizer:
         """
         if not captions:
             return []
-        text = "\n".join(map(fold_lines, captions)).encode("utf-8", "replace")  # a lone surrogate becomes "?"
+        text = "\n".join(_LINE_SEPARATORS.sub(" ", caption) for caption in captions)
         try:
-            if self.process is None or not self._pipes:
+            if self.process is None or len(self._pipes) < 2:
                 self._start()
-            return _captions(self._answer(text), len(captions))
-        except BaseException:  # an interrupt, too, leaves a half-filled pipe behind
+            answer = self._answer(text.encode("utf-8", "replace"))  # a lone surrogate becomes "?"
+            lines = answer.decode("utf-8", "replace").split("\n")
+            if len(lines) != len(captions):
+                raise GitbenchError(
+                    f"the caption tokenizer made {len(lines)} lines of {len(captions)} captions, so no score can be "
+                    "trusted: please report the captions as a bug of gitbench"
+                )
+        except BaseException as error:  # an interrupt, too, leaves a half-filled pipe behind
             self.close()
+            if isinstance(error, OSError):
+                raise GitbenchError(f"the caption tokenizer failed ({error}): run `gitbench doctor`") from error
             raise
+        return [" ".join(word for word in line.rstrip().split(" ") if word not in _PUNCTUATION) for line in lines]
 
     def close(self) -> None:
         """End the process; nothing happens if none is running. It also ends with the interpreter."""
@@ -109,15 +113,14 @@ class Tokenizer:
         self._pipes = []
 
     def _start(self) -> None:
-        self.close()
-        try:
-            self._folder = Path(tempfile.mkdtemp(prefix="gitbench-tokenizer-"))
-            self._launch([os.pipe() for _ in range(FILES)])
-        except OSError as error:
-            raise GitbenchError(f"Java cannot be started ({error}): run `gitbench doctor`") from error
-
-    def _launch(self, ends: list[tuple[int, int]]) -> None:
         """Start the program on the reading ends of pipes and keep the writing ends."""
+        self.close()
+        jar = library_folder() / "tokenizer" / "stanford-corenlp-3.4.1.jar"
+        if not jar.is_file():
+            raise GitbenchError(f"{jar} is missing: run `python -m pip install --force-reinstall pycocoevalcap`")
+        command = java_command("-cp", jar, "edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase")
+        self._folder = Path(tempfile.mkdtemp(prefix="gitbench-tokenizer-"))
+        ends = [os.pipe() for _ in range(FILES)]
         self._pipes = [writing for _, writing in ends]
         reading = [reading for reading, _ in ends]
         try:
@@ -125,7 +128,7 @@ class Tokenizer:
             (self._folder / "files").write_text(listed, encoding="utf-8")
             with open(self._folder / "errors", "wb") as errors:
                 self.process = subprocess.Popen(
-                    [*_command(), "-ioFileList", "files"],
+                    [*command, "-ioFileList", "files"],
                     cwd=self._folder,
                     env=java_environment(),
                     stdin=subprocess.DEVNULL,
@@ -148,8 +151,6 @@ class Tokenizer:
         deadline = time.monotonic() + self.timeout
         while not (self._folder / str(number + 1)).exists():
             if self.process.poll() is not None:
-                if number == FILES - 1 and not self.process.returncode:
-                    break  # the last file has no next one
                 said = last_line((self._folder / "errors").read_bytes())
                 raise GitbenchError(f"the caption tokenizer failed ({said}): run `gitbench doctor`")
             if time.monotonic() > deadline:
@@ -161,24 +162,6 @@ class Tokenizer:
         answer = made.read_bytes()
         made.unlink()
         return answer
-
-
-def _command() -> list[str]:
-    jar = library_folder() / "tokenizer" / "stanford-corenlp-3.4.1.jar"
-    if not jar.is_file():
-        raise GitbenchError(f"{jar} is missing: run `python -m pip install --force-reinstall pycocoevalcap`")
-    return java_command("-cp", jar, "edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase")
-
-
-def _captions(answer: bytes, count: int) -> list[str]:
-    """Return the captions of an answer, without punctuation; GitbenchError unless it has `count` lines."""
-    lines = answer.decode("utf-8", "replace").split("\n")
-    if len(lines) != count:
-        raise GitbenchError(
-            f"the caption tokenizer made {len(lines)} lines of {count} captions, so no score can be trusted: "
-            "please report the captions as a bug of gitbench"
-        )
-    return [" ".join(word for word in line.rstrip().split(" ") if word not in _PUNCTUATION) for line in lines]
 
 
 def _send(pipe: int, text: bytes) -> None:

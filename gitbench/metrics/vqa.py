@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 ENOUGH = 3  # matching annotators that make an answer fully right
 
@@ -66,33 +66,26 @@ def normalise(answer: str) -> str:
 
 def vqa_accuracy(answer: str, references: Sequence[str]) -> float:
     """Return the accuracy of one answer, a fraction; `references` holds one answer an annotator (see the module)."""
-    (answer,), references = _comparable([answer], references)
-    matches = references.count(answer)
-    if len(references) == 1:
+    prepare = _preparation(references)
+    matches, count = list(map(prepare, references)).count(prepare(answer)), len(references)
+    if count == 1:
         return float(matches)
-    return _leave_one_out(matches, len(references))
+    with_match_left_out, without = min((matches - 1) / ENOUGH, 1.0), min(matches / ENOUGH, 1.0)
+    return (matches * with_match_left_out + (count - matches) * without) / count
 
 
 def annotator_accuracy(references: Sequence[str]) -> float:
     """Return what an annotator reaches, a fraction: each answer against the others, then the mean. 1 where there is one."""
     if len(references) == 1:
         return 1.0
-    _, references = _comparable([], references)
-    counts = Counter(references)
-    return sum(min((counts[answer] - 1) / ENOUGH, 1.0) for answer in references) / len(references)
+    answers = list(map(_preparation(references), references))
+    counts = Counter(answers)
+    return sum(min((counts[answer] - 1) / ENOUGH, 1.0) for answer in answers) / len(answers)
 
 
-def _leave_one_out(matches: int, count: int) -> float:
-    """Return the mean over the `count` annotators left out: `matches` of them gave the answer themselves."""
-    with_match_left_out, without = min((matches - 1) / ENOUGH, 1.0), min(matches / ENOUGH, 1.0)
-    return (matches * with_match_left_out + (count - matches) * without) / count
-
-
-def _comparable(answers: Sequence[str], references: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Prepare both sides: normalised, or where several annotators write the same, only stripped."""
-    stripped = [_stripped(reference) for reference in references]
-    prepare = _stripped if len(stripped) > 1 and len(set(stripped)) == 1 else normalise
-    return [prepare(answer) for answer in answers], [prepare(reference) for reference in stripped]
+def _preparation(references: Sequence[str]) -> Callable[[str], str]:
+    """Return what prepares both sides: `normalise`, or, where several annotators write the same, only stripping."""
+    return _stripped if len(references) > 1 and len(set(map(_stripped, references))) == 1 else normalise
 
 
 def _stripped(text: str) -> str:

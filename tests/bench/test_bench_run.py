@@ -11,21 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from gitbench.bench import child, measure, scoring
+from gitbench.bench import measure, scoring
 from gitbench.bench.checks import check_texts, check_training
-from gitbench.bench.measure import generation_flops, training_flops
 from gitbench.bench.ours import Gitbench
 from gitbench.bench.peers import make_peer
 from gitbench.bench.program import BOS, EOS, NEVER, PAD, pictures, shared_model, training_batch
 from gitbench.bench.rows import Row, to_json
-from gitbench.bench.run import run_tasks
-from gitbench.bench.timing import paired, pairs_within
-from gitbench.bench.workloads import SHAPES, STEPS, Task
+from gitbench.bench.run import measure_here, run_tasks
+from gitbench.bench.workloads import SHAPES, STEPS, Task, text_lengths
 from gitbench.cli import main
 from gitbench.errors import GitbenchError
 from gitbench.files import read_json
-from gitbench.metrics.compare import Comparison
-from gitbench.models.flops import forward_flops
 
 pytest.importorskip("transformers")
 CPU = torch.device("cpu")
@@ -107,12 +103,12 @@ def test_all_write_the_same_texts_of_the_same_length(beams, peer):
 
 
 def test_batches_hold_texts_of_their_lengths():
-    batch = training_batch(SHAPE, "captions", 5, CPU)
-    assert batch.tokens.shape[:2] == (3, 5) and batch.captions == 5 and len(batch.repeated_images) == 15
-    for ids, need, length in zip(batch.texts.tolist(), batch.predicted.tolist(), batch.lengths, strict=True):
+    batch, lengths = training_batch(SHAPE, "captions", 5, CPU), text_lengths(SHAPE, "captions", 5)
+    assert len(batch.images) == 3 and len(batch.repeated_images) == 15
+    for ids, need, length in zip(batch.texts.tolist(), batch.predicted.tolist(), lengths, strict=True):
         assert ids[0] == BOS and ids[length - 1] == EOS and ids[length:] == [PAD] * (len(ids) - length)
         assert need == [0 < place < length for place in range(len(ids))]
-    assert max(batch.lengths) == batch.tokens.shape[-1]  # padded to the longest only
+    assert max(lengths) == batch.texts.shape[1]  # padded to the longest only
     assert shared_model(SHAPE, CPU, endless=True).head_bias[EOS] == torch.tensor(NEVER)
 
 
@@ -131,27 +127,9 @@ def test_the_frozen_encoder_of_a_step_is_run_once():
     assert torch.equal(ours.git.encoder.patch_embed.proj.weight, before)
 
 
-def test_operations_are_those_of_the_formulas():
-    model = shared_model(SHAPE, CPU)
-    assert generation_flops(model, 3, 4) == pytest.approx(3 * forward_flops(model, captions=4, tokens=STEPS))
-    assert training_flops(model, 2, [11] * 4) == pytest.approx(3 * 2 * forward_flops(model, captions=2, tokens=10))
-    short, long = (training_flops(model, 1, [length], frozen=True) for length in (5, 15))
-    assert 0 < short < long < training_flops(model, 1, [15])
-
-
-def test_pairs_alternate_and_are_as_many_as_asked_for():
-    order: list[str] = []
-    times = paired(lambda: order.append("ours"), lambda: order.append("theirs"), CPU, seconds=1.0, repeats=3)
-    assert order == ["ours", "theirs", "theirs", "ours", "ours", "theirs"]
-    assert len(times.ours) == len(times.theirs) == 3 and min(*times.ours, *times.theirs) > 0
-    assert [pairs_within(30.0, pair) for pair in (0.1, 3.0, 15.0, 25.0, 40.0, 200.0)] == [15, 10, 3, 2, 1, 1]
-
-
-def test_rows_of_all_scores_on_both_sets_of_captions():
+def test_rows_of_all_scores():
     rows = scoring.scoring_rows(2, images=64)
-    assert [(row.workload, row.shape) for row in rows] == [
-        (name, f"64 images, {corpus}") for corpus in ("drawn", "scenes") for name in scoring.SCORES
-    ]
+    assert [(row.workload, row.shape) for row in rows] == [(name, "64 images, scenes") for name in scoring.SCORES]
     for row in rows:
         assert (row.peer, row.device, len(row.ours_seconds), len(row.peer_seconds)) == ("pycocoevalcap", "cpu", 2, 2)
         assert float(row.checked.rpartition(" ")[2]) <= 1e-9
@@ -165,19 +143,6 @@ def test_scores_that_differ_are_not_timed(ours, theirs, difference):
     assert "5.0e-10" in scoring.check("score-x", [np.array([0.5])], [np.array([0.5 + 5e-10])])
     with pytest.raises(GitbenchError, match=f"score-x differs .* by {difference}"):
         scoring.check("score-x", [np.array(ours)], [np.array(theirs)])
-
-
-def test_drawn_captions_are_like_peoples():
-    """Within a tenth or so of what the head of `scoring` says of 5,000 images; the same whenever they are drawn."""
-    corpus = scoring.drawn(1000)
-    assert corpus == scoring.drawn(1000) != scoring.drawn(1000, seed=1)
-    assert [len(texts) for texts in corpus.references] == [5] * 1000
-    comparison = Comparison(corpus.predictions, corpus.references)
-    words = comparison.references.words
-    assert 10.3 < words.lengths.mean() < 11.3 and 3.3 < words.lengths.std() < 4.2 and words.lengths.min() >= 3
-    assert 0.10 < np.bincount(words.ids).max() / len(words.ids) < 0.14
-    found = [len(comparison.walk(n).place) / len(words.ids) for n in range(1, 5)]
-    np.testing.assert_allclose(found, [0.32, 0.11, 0.044, 0.018], rtol=0.2)
 
 
 def test_a_failing_check_ends_the_run(monkeypatch):
@@ -194,7 +159,7 @@ def test_a_failing_check_ends_the_run(monkeypatch):
     monkeypatch.setitem(SHAPES, "quick", SHAPE)
     tasks = [Task(workload=name, shape="quick", peers=("hf",), repeats=1) for name in ("greedy", "train-1")]
     with pytest.raises(GitbenchError, match="nothing is timed"):
-        run_tasks(tasks, child.measure_task, said.append)
+        run_tasks(tasks, measure_here, said.append)
     assert len(said) == 3
 
 
@@ -217,8 +182,8 @@ def test_quick_run_from_the_command_line(tmp_path, capsys):
         ("greedy", "quick", "", "hf"),
     ]
     for row in values["rows"]:
-        assert len(row["ours_seconds"]) == 2 and row["checked"] and row["ours_share"] > 0 < row["peer_share"]
-    assert values["threads"] == 1 and values["versions"]["transformers"] and values["matrix_rate"]["float32"] > 0
+        assert len(row["ours_seconds"]) == 2 and row["checked"]
+    assert values["threads"] == 1 and values["versions"]["transformers"]
 
 
 def test_a_child_that_cannot_run_is_one_line_and_no_result(tmp_path, capsys):

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import sys
 
-import pytest
-
 from gitbench.cli import main
-from gitbench.commands.doctor import Check, diagnose, packages, table
+from gitbench.commands.doctor import diagnose, packages
 
 
 def test_a_working_machine_passes_and_every_problem_names_its_fix(monkeypatch, tmp_path, capsys):
@@ -36,16 +34,3 @@ def test_missing_packages_and_checks_that_break_are_findings():
     lacking, broken = diagnose([lambda: packages(("numpy", "no-such-package")), _broken])
     assert lacking.status == "FAIL" and lacking.fix == "run `python -m pip install no-such-package`"
     assert (broken.name, broken.status) == ("broken", "FAIL") and "RuntimeError: boom" in broken.found
-
-
-@pytest.mark.parametrize("status", ["ok", "warn", "FAIL"])
-def test_the_table_is_aligned_and_shows_fixes_of_problems_only(status):
-    text = table(
-        [
-            Check(name="a", status=status, found="first", fix="mend it"),
-            Check(name="longer", status="ok", found="second", fix="not needed"),
-        ]
-    )
-    lines = text.splitlines()
-    assert lines[0].index("first") == lines[-1].index("second")
-    assert ("mend it" in text) == (status != "ok") and "not needed" not in text

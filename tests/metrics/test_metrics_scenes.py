@@ -32,36 +32,24 @@ def test_saying_everything_is_perfect_and_nothing_is_zero(caption, score):
     assert scores(caption) == dict.fromkeys(METRICS, score)
 
 
-def test_words_do_not_matter_only_facts_do():
+def test_facts_matter_and_words_do_not():
     assert scores("a blue star with stripes right of a tiny red disc")["SceneF1"] == 1.0
+    colour = scores(BOTH.replace("red", "green"))
+    assert colour["SceneF1-objects"] == colour["SceneF1-relations"] == 1.0
+    assert 0 < colour["SceneF1-attributes"] < 1
+    assert 0 < colour["SceneF1"] < 1 and colour["SceneF1-truth"] < 1
+    relation = scores(BOTH.replace("left of", "above"))
+    assert relation["SceneF1-objects"] == relation["SceneF1-attributes"] == 1.0
+    assert relation["SceneF1-relations"] == 0
 
 
-def test_a_wrong_colour_lowers_the_attributes_only():
-    wrong = scores(BOTH.replace("red", "green"))
-    assert wrong["SceneF1-objects"] == wrong["SceneF1-relations"] == 1.0
-    assert 0 < wrong["SceneF1-attributes"] < 1
-    assert 0 < wrong["SceneF1"] < 1 and wrong["SceneF1-truth"] < 1
-
-
-def test_a_wrong_relation_lowers_the_relations_only():
-    wrong = scores(BOTH.replace("left of", "above"))
-    assert wrong["SceneF1-objects"] == wrong["SceneF1-attributes"] == 1.0
-    assert wrong["SceneF1-relations"] == 0
-
-
-def test_a_short_true_caption_loses_recall_and_no_precision():
+def test_precision_recall_and_truth_are_what_they_say():
     short = scores("a red circle")
     assert short["SceneF1-precision"] == short["SceneF1-truth"] == 1.0
     assert 0 < short["SceneF1-recall"] < short["SceneF1"] < 1
-
-
-def test_a_truth_no_reference_tells_is_true_and_not_precise():
-    extra = scores(BOTH + " on the right")
-    assert extra["SceneF1-truth"] == 1.0
-    assert extra["SceneF1-precision"] < 1 and extra["SceneF1-recall"] == 1.0
-
-
-def test_f1_is_the_harmonic_mean():
+    untold = scores(BOTH + " on the right")  # true, and in no reference
+    assert untold["SceneF1-truth"] == 1.0
+    assert untold["SceneF1-precision"] < 1 and untold["SceneF1-recall"] == 1.0
     mixed = scores("a red circle above a green heart")
     precision, recall = mixed["SceneF1-precision"], mixed["SceneF1-recall"]
     assert mixed["SceneF1"] == pytest.approx(2 * precision * recall / (precision + recall))
@@ -84,11 +72,9 @@ def test_real_scenes_have_a_ceiling_below_perfect_and_above_a_wrong_pairing():
     with CaptionScorer(meteor=False, spice=False) as scorer:
         ceiling = scorer.ceiling(references, candidates=fresh, graphs=graphs)
         wrong = scorer.score(shifted, references, graphs)
-        against_each_other = scorer.ceiling(references, graphs=graphs)
     assert ceiling.values["SceneF1-truth"].value == pytest.approx(100)  # the grammar never lies
     assert wrong.values["SceneF1"].value < 0.6 * ceiling.values["SceneF1"].value
     assert 60 < ceiling.values["SceneF1"].value < 99
-    assert against_each_other.values["SceneF1"].value < 99
     assert "SceneF1" not in ceiling.absent
     for name in METRICS:
         assert aggregate(ceiling.per_image, name) == pytest.approx(ceiling.values[name].value, abs=1e-9)

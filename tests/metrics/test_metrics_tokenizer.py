@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -28,10 +29,6 @@ def tokenizer():
     made = Tokenizer()
     yield made
     made.close()
-
-
-def fake_java(monkeypatch, script: str) -> None:
-    monkeypatch.setattr(tokenize_module, "java_command", lambda *_: ["sh", "-c", script])
 
 
 def is_gone(pid: int, seconds: float = 20) -> bool:
@@ -72,7 +69,7 @@ def test_odd_captions_keep_their_place(tokenizer, monkeypatch):
 
 
 def test_a_used_up_process_is_replaced(tokenizer, monkeypatch):
-    monkeypatch.setattr(tokenize_module, "FILES", 2)
+    monkeypatch.setattr(tokenize_module, "FILES", 3)
     processes = []
     for word in ("One", "Two", "Three"):
         assert tokenizer.tokenize([f"{word}."]) == [word.lower()]
@@ -91,7 +88,7 @@ def test_a_killed_tokenizer_is_an_error_and_the_next_call_works(tokenizer):
 
 
 def test_a_late_tokenizer_is_given_up(monkeypatch):
-    fake_java(monkeypatch, "exec sleep 60")
+    monkeypatch.setattr(tokenize_module, "java_command", lambda *_: ["sh", "-c", "exec sleep 60"])
     tokenizer = Tokenizer(timeout=0.3)
     with pytest.raises(GitbenchError, match="longer than 0.3 s"):
         tokenizer.tokenize(["a dog " * 50_000])
@@ -103,22 +100,17 @@ def test_a_late_tokenizer_is_given_up(monkeypatch):
     [
         ("echo 'cannot map memory' >&2; exit 3", r"failed \(cannot map memory\).*gitbench doctor"),
         ("echo 'a dog' > 0; exit 0", r"failed \(it said nothing\)"),  # before its last file: what it left is no answer
+        ("", "failed .*absent.*gitbench doctor"),  # no Java at all
     ],
 )
 def test_a_failing_tokenizer_is_quoted(monkeypatch, script, reason):
-    fake_java(monkeypatch, script)
+    monkeypatch.setattr(tokenize_module, "java_command", lambda *_: ["sh", "-c", script] if script else ["./absent"])
     with pytest.raises(GitbenchError, match=reason):
         tokenize(["a dog"])
 
 
-def test_a_java_that_cannot_be_started_is_one_clear_line(monkeypatch, tmp_path):
-    monkeypatch.setattr(tokenize_module, "java_command", lambda *_: [str(tmp_path / "absent")])
-    with pytest.raises(GitbenchError, match="Java cannot be started"):
-        tokenize(["a dog"])
-
-
 def test_an_answer_of_another_length_is_refused(tokenizer, monkeypatch):
-    monkeypatch.setattr(tokenize_module, "fold_lines", lambda text: text)
+    monkeypatch.setattr(tokenize_module, "_LINE_SEPARATORS", re.compile("never"))
     with pytest.raises(GitbenchError, match="made 3 lines of 2 captions"):
         tokenizer.tokenize(["a\u2028b", "c"])
 
