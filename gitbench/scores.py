@@ -80,9 +80,9 @@ def lower_is_better(metric: str) -> bool:
 def orientation(claim: Claim) -> int:
     """Return the sign that turns the claim's differences so that more is what it claims (for "not_better": better).
 
-    A trend or threshold states its direction in the metric's own numbers; the others mean better and worse.
+    A trend states its direction in the metric's own numbers; the others mean better and worse.
     """
-    if claim.kind in ("trend", "threshold"):
+    if claim.kind == "trend":
         return 1 if claim.direction == "up" else -1
     return -1 if lower_is_better(claim.metric) else 1
 
@@ -113,12 +113,3 @@ def signed(value: float, places: int) -> str:
 def claim_unit(claim: Claim) -> str:
     """Return the unit of a claim's differences, margin and bounds: that of its metric, of a trend for each 1 of x."""
     return f"{unit(claim.metric)} per {claim.along_unit}" if claim.kind == "trend" else unit(claim.metric)
-
-
-def level_text(claim: Claim) -> str:
-    """Return the level of a threshold for people: "60 points", "50 % of the range from floor to ceiling"."""
-    if claim.level is None:
-        return ""
-    if claim.level_unit == "range":
-        return f"{100 * claim.level:g} % of the range from floor to ceiling"
-    return f"{claim.level:g} {unit(claim.metric)}"
