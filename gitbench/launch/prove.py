@@ -30,7 +30,7 @@ from gitbench.study.proof import (
     read_proof,
     write_proof,
 )
-from gitbench.study.store import Study
+from gitbench.study.store import Study, listed_runs
 
 REPLICATES = 2  # of which tensors and batches are compared
 Configs = Mapping[tuple[str, int], dict[str, Any]]  # (arm, replicate) -> config
@@ -47,7 +47,7 @@ def axes_of(plan: Plan, arm: PlannedArm) -> tuple[str, ...]:
 def is_proven(study: Study) -> bool:
     """Tell whether the proof of exactly these runs and axes is on file."""
     proof = _proof_on_file(study)
-    return proof is not None and list(proof.runs) == _runs(study.plan)
+    return proof is not None and list(proof.runs) == listed_runs(study.plan)
 
 
 def _proof_on_file(study: Study) -> Proof | None:
@@ -63,7 +63,7 @@ def _proof_on_file(study: Study) -> Proof | None:
     if proof is None or proof.version != PROOF_VERSION or proof.base != study.plan.base:
         return None
     compared, known = (
-        [run for run in runs if run["replicate"] < REPLICATES] for runs in (_runs(study.plan), proof.runs)
+        [run for run in runs if run["replicate"] < REPLICATES] for runs in (listed_runs(study.plan), proof.runs)
     )
     axes = {arm.name: axes_of(study.plan, arm) for arm in _other_arms(study.plan)}
     same = compared == known and list(proof.replicates) == sorted({run["replicate"] for run in known})
@@ -73,10 +73,6 @@ def _proof_on_file(study: Study) -> Proof | None:
 def _other_arms(plan: Plan) -> list[PlannedArm]:
     present = {run.arm for run in plan.runs}
     return [arm for arm in plan.arms if arm.name in present and arm.name != plan.base]
-
-
-def _runs(plan: Plan) -> list[dict[str, Any]]:
-    return [{"arm": run.arm, "replicate": run.replicate, "run_key": run.run_key} for run in plan.runs]
 
 
 def prove(study: Study, context: Any) -> Proof:
@@ -95,7 +91,7 @@ def prove(study: Study, context: Any) -> Proof:
                 compare_configs(configs[base, replicate], config, axes[name])
     known = _proof_on_file(study)
     if known is not None:
-        extended = dataclasses.replace(known, runs=tuple(_runs(plan)))
+        extended = dataclasses.replace(known, runs=tuple(listed_runs(plan)))
         write_proof(study.proof_path, extended)
         return extended
     replicates = sorted({replicate for _, replicate in configs})[:REPLICATES]
@@ -121,7 +117,7 @@ def prove(study: Study, context: Any) -> Proof:
         batches=batches,
         found=sum(study.done(run) for run in study.unique_runs),
         arms=tuple(found.values()),
-        runs=tuple(_runs(plan)),
+        runs=tuple(listed_runs(plan)),
     )
     write_proof(study.proof_path, proof)
     return proof
