@@ -101,19 +101,16 @@ def test_a_really_full_disk_fails_the_run_with_one_line_and_no_record(tmp_path):
         "import resource, signal, sys; sys.path.insert(0, 'tests')\n"
         "from pathlib import Path\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "from helpers_study import TINY, tiny_profile\n"
-        "from gitbench.study.plan import make_plan, write_plan\n"
-        "plan = make_plan(TINY, tiny_profile(), 'scenes', Path(sys.argv[1])); write_plan(plan, 'x')\n"
+        "from helpers_study import make_study, write_configs\n"
+        "run = write_configs(make_study(Path(sys.argv[1])))[0]\n"
         "from gitbench.training.run import execute\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
         "from gitbench.errors import GitbenchError\n"
-        "try: execute(runs_of(study)[0].folder)\n"
+        "try: execute(run.folder)\n"
         "except GitbenchError as error: print('LINE', error)\n"
     )
-    root = Path(__file__).parent.parent
-    result = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=120, cwd=root
-    )
+    command, root = [sys.executable, "-c", code, str(tmp_path)], Path(__file__).parents[1]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=root)
     lines = [line for line in result.stdout.splitlines() if line.startswith("LINE")]
     assert len(lines) == 1 and "disk is full" in lines[0], result.stdout[-500:] + result.stderr[-2000:]
     assert not list(tmp_path.rglob("record.json")) and not list(tmp_path.rglob("*.pth"))
