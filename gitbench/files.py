@@ -52,18 +52,14 @@ def explain_os_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise GitbenchError(
-                f"the disk is full while writing {path}: free some space or pass another --work-dir"
-            ) from error
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            raise GitbenchError(
-                f"{path} cannot be written (read-only): pass a --work-dir that you may write to"
-            ) from error
-        if error.errno in (errno.ENOTDIR, errno.EEXIST):
-            raise GitbenchError(
-                f"{path} cannot be created, a file is in the way: remove it or pass another --work-dir"
-            ) from error
-        raise GitbenchError(f"{path} cannot be written ({error.strerror or error}): choose another place") from error
+            said = f"the disk is full while writing {path}: free some space or pass another --work-dir"
+        elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            said = f"{path} cannot be written (read-only): pass a --work-dir that you may write to"
+        elif error.errno in (errno.ENOTDIR, errno.EEXIST):
+            said = f"{path} cannot be created, a file is in the way: remove it or pass another --work-dir"
+        else:
+            said = f"{path} cannot be written ({error.strerror or error}): choose another place"
+        raise GitbenchError(said) from error
 
 
 def make_dir(path: Path) -> Path:

@@ -6,7 +6,6 @@ children of mmengine's roots: one for every root, since a scope with gaps makes 
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from mmengine.registry import Registry, root
@@ -27,11 +26,6 @@ class _Variants(Registry):
         if axis not in AXES:
             raise unknown_name("axis", axis, AXES)
         return AXES[axis].build(name, **values)
-
-    def get(self, key: str) -> Any:
-        """Return the function that builds a variant; None where there is none."""
-        axis, _, name = key.partition("/")
-        return functools.partial(AXES[axis].build, name) if name in getattr(AXES.get(axis), "variants", ()) else None
 
 
 VARIANTS = _Variants("variant", scope=SCOPE, locations=["gitbench.variants"])

@@ -4,7 +4,7 @@ import dataclasses
 import json
 
 import pytest
-from test_study import call
+from helpers_cli import call
 
 from gitbench.ablations import ablation_files, check_ablation, load_ablation
 from gitbench.errors import GitbenchError

@@ -5,21 +5,18 @@ Bad images, captions and folders are in test_data_*; missing Java in test_metric
 
 import dataclasses
 import errno
-import io
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from helpers_data import photo, row, write_parquet
 from helpers_study import TINY, make_study, runs_of
-from PIL import Image
 
 from gitbench import files
-from gitbench.ablations import ablation_files, check_ablation, load_ablation
+from gitbench.ablations import check_ablation
 from gitbench.cli import main
 from gitbench.commands.report import make_report
 from gitbench.errors import GitbenchError
@@ -101,19 +98,16 @@ def test_a_really_full_disk_fails_the_run_with_one_line_and_no_record(tmp_path):
         "import resource, signal, sys; sys.path.insert(0, 'tests')\n"
         "from pathlib import Path\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "from helpers_study import TINY, tiny_profile\n"
-        "from gitbench.study.plan import make_plan, write_plan\n"
-        "plan = make_plan(TINY, tiny_profile(), 'scenes', Path(sys.argv[1])); write_plan(plan, 'x')\n"
+        "from helpers_study import make_study, write_configs\n"
+        "run = write_configs(make_study(Path(sys.argv[1])))[0]\n"
         "from gitbench.training.run import execute\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
         "from gitbench.errors import GitbenchError\n"
-        "try: execute(runs_of(study)[0].folder)\n"
+        "try: execute(run.folder)\n"
         "except GitbenchError as error: print('LINE', error)\n"
     )
-    root = Path(__file__).parent.parent
-    result = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=120, cwd=root
-    )
+    command, root = [sys.executable, "-c", code, str(tmp_path)], Path(__file__).parents[1]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=root)
     lines = [line for line in result.stdout.splitlines() if line.startswith("LINE")]
     assert len(lines) == 1 and "disk is full" in lines[0], result.stdout[-500:] + result.stderr[-2000:]
     assert not list(tmp_path.rglob("record.json")) and not list(tmp_path.rglob("*.pth"))
@@ -154,11 +148,6 @@ def test_an_ablation_that_could_not_be_judged_is_refused(ablation, expected):
         check_ablation(ablation)
 
 
-def test_every_ablation_file_can_be_judged():
-    for name in ablation_files():
-        check_ablation(load_ablation(name))
-
-
 def test_a_broken_ablation_file_is_named_with_its_line(tmp_path, capsys):
     (tmp_path / "mine.py").write_text("x = 1\ny = nothing\n")
     assert main(["run", str(tmp_path / "mine.py")]) == 2
@@ -188,19 +177,17 @@ def test_predictions_cut_at_a_line_end_are_made_again_not_scored(tmp_path):
     assert json.loads((folder / "record.json").read_text())["metrics"] == record["metrics"]
 
 
-def test_one_caption_per_image_gives_a_report_without_a_ceiling(tmp_path, capsys):
-    folder = tmp_path / "single"
-    folder.mkdir()
-    for split, count in (("train", 8), ("val", 4), ("test", 4)):
-        rows = [
-            {
-                "image": {"bytes": png((index * 20, 90, 30)), "path": None},
-                "image_id": f"{split}{index}",
-                "captions": [f"a thing {index}"],
-            }
-            for index in range(count)
-        ]
-        pq.write_table(pa.Table.from_pylist(rows), folder / f"{split}.parquet")
+def splits(folder: Path, rows: list[dict]) -> Path:
+    """Write the same rows as training, validation and test data."""
+    for split in ("train", "val", "test"):
+        write_parquet(
+            folder / f"{split}.parquet", [{**each, "image_id": f"{split}{each['image_id']}"} for each in rows]
+        )
+    return folder
+
+
+def test_one_caption_per_image_gives_a_report_without_a_ceiling(tmp_path):
+    folder = splits(tmp_path / "single", [row(number, [f"a thing {number}"]) for number in range(8)])
     study = make_study(tmp_path / "w", data=str(folder))
     assert launch(study, plain=True).failed == ()
     assert (make_report(Study.open(study.work_dir, study.name), tmp_path / "out") / "report.html").is_file()
@@ -208,28 +195,13 @@ def test_one_caption_per_image_gives_a_report_without_a_ceiling(tmp_path, capsys
     assert find_study(study.work_dir, "tiny", "smoke", str(folder)).name == study.name
 
 
-def png(colour: tuple[int, int, int]) -> bytes:
-    stream = io.BytesIO()
-    Image.new("RGB", (20, 16), colour).save(stream, "PNG")
-    return stream.getvalue()
-
-
 def test_two_images_of_one_id_and_unreadable_ones_stop_the_plan_or_the_launch_before_training(tmp_path):
-    folder = tmp_path / "bad"
-    folder.mkdir()
-    rows = [
-        {"image": {"bytes": png((1, 2, 3)), "path": None}, "image_id": "same", "captions": ["a", "b"]} for _ in range(4)
-    ]
-    for split in ("train", "val", "test"):
-        pq.write_table(pa.Table.from_pylist(rows), folder / f"{split}.parquet")
+    same = splits(tmp_path / "same", [{**row(number), "image_id": "same"} for number in range(4)])
     with pytest.raises(GitbenchError, match="same"):
-        make_study(tmp_path / "w", data=str(folder))
-    for number, row in enumerate(rows):
-        row["image_id"] = str(number)
-    rows[2]["image"] = {"bytes": png((1, 2, 3))[:40], "path": None}
-    for split in ("train", "val", "test"):
-        pq.write_table(pa.Table.from_pylist(rows), folder / f"{split}.parquet")
-    study = make_study(tmp_path / "w", data=str(folder))
+        make_study(tmp_path / "w", data=str(same))
+    cut = {"bytes": photo(2)[:40], "path": None}
+    bad = splits(tmp_path / "bad", [row(number, image=cut if number == 2 else ...) for number in range(4)])
+    study = make_study(tmp_path / "w", data=str(bad))
     with pytest.raises(GitbenchError, match="replace or remove it") as raised:
         launch(study, plain=True)
     assert "\n" not in str(raised.value) and not list(tmp_path.rglob("log.txt"))

@@ -16,7 +16,7 @@ from gitbench.launch.scheduling import launch
 from gitbench.run_key import canonical
 from gitbench.spec import Claim, TaskSpec
 from gitbench.study.find import find_study
-from gitbench.tasks import TASKS, claims_for, for_task, task_spec
+from gitbench.tasks import TASKS, for_task, task_spec
 
 CLAIM = Claim(
     name="small-no-worse",
@@ -125,11 +125,6 @@ def test_room_for_questions_and_frames():
     assert task_spec("video", profile).frames == profile.frames > 1 and task_spec("read", profile).frames == 0
     with pytest.raises(GitbenchError, match="unknown task 'vqq': did you mean 'vqa'"):
         task_spec("vqq", profile)
-
-
-def test_claims_go_over_to_a_task_unless_their_margin_is_in_points():
-    assert [claim.name for claim in claims_for(ASKED.claims, TaskSpec(name="vqa"))] == ["small-no-worse"]
-    assert claims_for(ASKED.claims, TaskSpec(name="video", frames=2)) == ASKED.claims
 
 
 @pytest.mark.parametrize("task, data", [("video", "scenes"), ("vqa", "folder"), ("read", "folder")])

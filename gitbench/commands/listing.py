@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import textwrap
 from typing import Any
 
 WIDTH = 110
@@ -62,11 +63,9 @@ def _families(names: list[str]) -> list[list[str]]:
 
 def _wrapped(start: str, items: list[str]) -> None:
     """Print items after `start`, in lines of at most `WIDTH` columns that break between items."""
-    line = start
-    for place, item in enumerate(items):
-        text = item + ("," if place + 1 < len(items) else "")
-        if len(line) + len(text) > WIDTH and line.strip():
-            print(line.rstrip())
-            line = " " * len(start)
-        line += text + " "
-    print(line.rstrip())
+    whole = ", ".join(item.replace(" ", "\N{NO-BREAK SPACE}") for item in items)
+    indent = " " * len(start)
+    text = textwrap.fill(
+        whole, WIDTH, initial_indent=start, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    print(text.replace("\N{NO-BREAK SPACE}", " "))

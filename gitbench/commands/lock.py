@@ -20,7 +20,7 @@ def _lock(arguments: argparse.Namespace) -> int:
     from gitbench.study.lock import FIX, differences, lock_path, own_lock_path, read_lock, stated_claims, write_lock
 
     stated, path = stated_claims(arguments.files), lock_path()
-    found = differences(stated, read_lock(path).claims)
+    found = differences(stated, read_lock(path))
     if arguments.check:
         if found:
             raise GitbenchError(f"{'; '.join(found)}: {FIX}")

@@ -60,10 +60,14 @@ def make_report(study: Study, out: Path | None = None, publish: bool = False) ->
     look at the study. Errors: GitbenchError for a record that says something else than its images.
     """
     from gitbench.report import write_report
+    from gitbench.study.interim import judge_for_report, read_looks, write_looks
     from gitbench.study.verify import check_records
 
     check_records(study)
-    verdicts = judge_and_note(study)
+    before = read_looks(study.looks_path)
+    verdicts, looks = judge_for_report(study.plan, study.frame, study.yardstick.kind, before)
+    if looks is not None and looks != before:
+        write_looks(study.looks_path, looks)
     return write_report(study, verdicts, out or report_folder(study, publish), images=pictures(study))
 
 
@@ -74,17 +78,6 @@ def judge(study: Study) -> tuple[Verdict, ...]:
 
     looks = read_looks(study.looks_path)
     return tuple(judge_study(study.plan, study.frame, study.yardstick.kind, looks=looks.counted if looks else 0))
-
-
-def judge_and_note(study: Study) -> tuple[Verdict, ...]:
-    """Judge a study as a report shows it, and keep the report as a look where it has other seeds than the last one."""
-    from gitbench.study.interim import judge_for_report, read_looks, write_looks
-
-    before = read_looks(study.looks_path)
-    verdicts, looks = judge_for_report(study.plan, study.frame, study.yardstick.kind, before)
-    if looks is not None and looks != before:
-        write_looks(study.looks_path, looks)
-    return verdicts
 
 
 def pictures(study: Study) -> dict[str, np.ndarray] | None:

@@ -73,21 +73,17 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _run_until_decided(arguments: argparse.Namespace) -> int:
-    from gitbench.commands.until_decided import (
-        MAX_SEEDS,
-        check,
-        parse_budget,
-        run_until_decided,
-        seeds_now,
-        start_seeds,
-    )
+    from gitbench.commands.until_decided import FIRST, MAX_SEEDS, UntilDecided, check, parse_budget, seeds_now
     from gitbench.launch.progress import duration
+    from gitbench.profiles import get_profile
     from gitbench.study.plan import with_seeds
     from gitbench.study.store import Study
 
     budget = None if arguments.budget is None else parse_budget(arguments.budget)
     most = MAX_SEEDS if arguments.max_seeds is None else arguments.max_seeds
-    start = start_seeds(profile_of(arguments), arguments.seeds)
+    start = arguments.seeds
+    if start is None:  # the profile's, but enough for a look
+        start = max(get_profile(profile_of(arguments)).replicates, FIRST)
     check(_plan(arguments, start).plan, start, most)
     full = _plan(arguments, most)
     if arguments.dry_run:
@@ -95,7 +91,7 @@ def _run_until_decided(arguments: argparse.Namespace) -> int:
         within = "" if budget is None else f" within {duration(budget)}"
         print(f"  then seeds are added to the arms of open claims{within}, up to {most} an arm")
         return 0
-    decision = run_until_decided(full, start, budget, arguments.jobs, arguments.plain)
+    decision = UntilDecided(full, start, budget, arguments.jobs, arguments.plain).run()
     print(f"{full.name}: {decision.said}")
     return _finish(arguments, full, decision.outcome, judged=decision.looks > 0)
 

@@ -27,7 +27,6 @@ from gitbench.judge.verdict import INCOMPLETE, INCONCLUSIVE, NOT_TESTABLE, Verdi
 from gitbench.launch.estimate import estimate_seconds, mean_seconds
 from gitbench.launch.progress import duration
 from gitbench.launch.scheduling import Outcome, launch, slots
-from gitbench.profiles import get_profile
 from gitbench.spec import Plan
 from gitbench.study.interim import Looks, read_looks, write_looks
 from gitbench.study.plan import with_seeds
@@ -52,17 +51,10 @@ class Decision:
 
 def parse_budget(text: str) -> float:
     """Return the seconds of a length of time: "45s", "90m", "1.5h", "2d". Errors: GitbenchError for anything else."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([smhd])\s*", text, re.IGNORECASE)
-    if found:
-        return float(found[1]) * _UNITS[found[2].lower()]
-    if re.fullmatch(r"\s*0+(?:\.0*)?\s*", text):
-        return 0.0
+    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([smhd]?)\s*", text, re.IGNORECASE)
+    if found and (found[2] or float(found[1]) == 0):
+        return float(found[1]) * _UNITS.get(found[2].lower(), 0.0)
     raise GitbenchError(f"--budget {text}: write a number with s, m, h or d, for example 45s, 90m or 1.5h")
-
-
-def start_seeds(profile: str, asked: int | None) -> int:
-    """Return the seeds that a study starts with: those asked for, else the profile's, but enough for a look."""
-    return max(get_profile(profile).replicates, FIRST) if asked is None else asked
 
 
 def check(plan: Plan, start: int, most: int) -> None:
@@ -90,11 +82,8 @@ def seeds_now(full: Study, start: int) -> Seeds:
     if looks and looks.until_decided and looks.looks:
         last = looks.looks[-1].seeds
         seeds = {arm: max(count, listed[arm], last.get(arm, 0)) for arm, count in seeds.items()}
-    return {arm: min(count, _most(full)) for arm, count in seeds.items()}
-
-
-def _most(full: Study) -> int:
-    return max(run.replicate for run in full.plan.runs) + 1
+    most = max(run.replicate for run in full.plan.runs) + 1
+    return {arm: min(count, most) for arm, count in seeds.items()}
 
 
 def _finished(full: Study) -> Seeds:
@@ -106,65 +95,57 @@ def _finished(full: Study) -> Seeds:
     return finished
 
 
-def run_until_decided(
-    full: Study,
-    start: int,
-    budget: float | None = None,
-    jobs: int | None = None,
-    plain: bool = False,
-    *,
-    launch: Callable[..., Outcome] = launch,
-    clock: Callable[[], float] = time.monotonic,
-) -> Decision:
-    """Train, judge and add seeds until every claim is decided, the seeds of `full` are used up or the time is.
+class UntilDecided:
+    """A study under way: its seeds, its looks, and the time that is left.
 
-    `budget` is in seconds of this call, by `clock`. No batch is begun that is not expected to end within it, and of the
-    first one no run; what runs is never cut off. Errors: those of `launch`; KeyboardInterrupt loses nothing.
+    `budget` is in seconds of `run`, by `clock`. No batch is begun that is not expected to end within it, and of the
+    first one no run; what runs is never cut off.
     """
-    return _UntilDecided(full, start, budget, jobs, plain, launch, clock).work()
-
-
-class _UntilDecided:
-    """A study under way: its seeds, its looks, and the time that is left."""
 
     def __init__(
         self,
         full: Study,
         start: int,
-        budget: float | None,
-        jobs: int | None,
-        plain: bool,
-        launch: Callable[..., Outcome],
-        clock: Callable[[], float],
+        budget: float | None = None,
+        jobs: int | None = None,
+        plain: bool = False,
+        *,
+        launch: Callable[..., Outcome] = launch,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.full, self.jobs, self.plain, self.launch, self.clock = full, jobs, plain, launch, clock
         self.budget = math.inf if budget is None else budget
         self.ends = math.inf if budget is None else clock() + budget
         self.at_once = len(slots(full.plan.gpu_gib, jobs))
         self.seeds = seeds_now(full, start)
+        self.most = max(run.replicate for run in full.plan.runs) + 1
         self.looks = read_looks(full.looks_path) or Looks(study=full.name)
         self.completed = self.found = 0
         self.failed: tuple[tuple[str, int, str], ...] = ()
 
-    def work(self) -> Decision:
-        """Repeat batch and look until there is a reason to stop."""
+    def run(self) -> Decision:
+        """Train, judge and add seeds until every claim is decided, the seeds of `full` are used up or the time is.
+
+        Errors: those of `launch`; KeyboardInterrupt loses nothing.
+        """
         while True:
             late = self._train()
             if self.failed:
-                return self._stop(FAILED, f"stopped after {self._looks_text()}: a run failed twice")
+                return self._stop(FAILED, f"stopped after {_plural(len(self.looks.looks), 'look')}: a run failed twice")
             if late and not self._settle():
                 return self._stop(BUDGET, f"{late}; no verdict yet, the same command goes on from here")
             verdicts = self._look()
             open_ones = [verdict for verdict in verdicts if verdict.word == INCONCLUSIVE]
             if not open_ones:
-                return self._stop(DECIDED, f"no claim is open after {self._looks_text()}{_unjudged(verdicts)}")
+                return self._stop(
+                    DECIDED, f"no claim is open after {_plural(len(self.looks.looks), 'look')}{_unjudged(verdicts)}"
+                )
             still = f"{_plural(len(open_ones), 'claim')} still open"
             if late:
                 return self._stop(BUDGET, f"{late}; {still}")
-            most = _most(self.full)
-            grown = next_seeds(open_ones, self.seeds, mean_seconds(self.full), most, self.at_once)
+            grown = next_seeds(open_ones, self.seeds, mean_seconds(self.full), self.most, self.at_once)
             if grown == self.seeds:
-                return self._stop(SEEDS, f"{still} at {most} seeds: raise --max-seeds to go on")
+                return self._stop(SEEDS, f"{still} at {self.most} seeds: raise --max-seeds to go on")
             added = ", ".join(arm for arm in grown if grown[arm] > self.seeds[arm])
             self.seeds = grown
             need, _ = estimate_seconds(self._batch(), self.at_once)
@@ -217,9 +198,6 @@ class _UntilDecided:
             p = f", p {each.p_holm:.2g}" if each.p_holm is not None else ""  # as it decides, adjusted
             print(f"  {each.claim.name}: {each.word} (n = {each.n}{p})", flush=True)
         return verdicts
-
-    def _looks_text(self) -> str:
-        return _plural(len(self.looks.looks), "look")
 
     def _stop(self, why: str, said: str) -> Decision:
         if self.looks.looks:

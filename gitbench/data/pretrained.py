@@ -1,18 +1,17 @@
 """The note beside a pre-trained encoder in the cache: how long it took to make, and of what; read without torch.
 
 `training.contrastive` writes `contrastive-<hash>.json` beside the weights of that name. Weights without a note have an
-unknown cost, and an estimate counts them as still to be made.
+unknown cost.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gitbench.files import cache_dir, load_json, write_json
+from gitbench.files import load_json, write_json
 from gitbench.spec import ContrastiveSpec, DataSpec, TextSpec
 from gitbench.variants.encoder import EncoderSpec
 
@@ -46,11 +45,3 @@ def noted_seconds(weights: Path) -> float | None:
     note = load_json(weights.with_suffix(".json"))
     seconds = note.get("seconds") if isinstance(note, dict) else None
     return float(seconds) if isinstance(seconds, int | float) else None
-
-
-def kept() -> Iterator[tuple[dict[str, Any], float]]:
-    """Yield (description, seconds) of every pre-trained encoder in the cache that has a note."""
-    for weights in sorted((cache_dir() / "encoders").glob("contrastive-*.pth")):
-        seconds = noted_seconds(weights)
-        if seconds is not None:
-            yield load_json(weights.with_suffix(".json"))["of"], seconds

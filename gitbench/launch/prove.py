@@ -12,6 +12,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -29,7 +30,7 @@ from gitbench.study.proof import (
     read_proof,
     write_proof,
 )
-from gitbench.study.store import Study
+from gitbench.study.store import Study, listed_runs
 
 REPLICATES = 2  # of which tensors and batches are compared
 Configs = Mapping[tuple[str, int], dict[str, Any]]  # (arm, replicate) -> config
@@ -46,13 +47,14 @@ def axes_of(plan: Plan, arm: PlannedArm) -> tuple[str, ...]:
 def is_proven(study: Study) -> bool:
     """Tell whether the proof of exactly these runs and axes is on file."""
     proof = _proof_on_file(study)
-    return proof is not None and list(proof.runs) == _runs(study.plan)
+    return proof is not None and list(proof.runs) == listed_runs(study.plan)
 
 
 def _proof_on_file(study: Study) -> Proof | None:
-    """Return the proof on file where it compared these arms in these axes, in the way it is done now.
+    """Return the proof on file if it compared these arms in these axes, with the same runs in its replicates.
 
-    A damaged one counts as none: it is made again.
+    Then more replicates add no more than configs to compare: tensors and batches are compared in the first two. A
+    damaged proof counts as none: it is made again.
     """
     try:
         proof = read_proof(study.proof_path)
@@ -60,31 +62,17 @@ def _proof_on_file(study: Study) -> Proof | None:
         return None
     if proof is None or proof.version != PROOF_VERSION or proof.base != study.plan.base:
         return None
+    compared, known = (
+        [run for run in runs if run["replicate"] < REPLICATES] for runs in (listed_runs(study.plan), proof.runs)
+    )
     axes = {arm.name: axes_of(study.plan, arm) for arm in _other_arms(study.plan)}
-    return proof if {arm.arm: arm.axes for arm in proof.arms} == axes else None
-
-
-def _known(study: Study) -> Proof | None:
-    """Return the proof on file if it is of the same runs in the replicates that it compared.
-
-    Then more replicates add no more than configs to compare: tensors and batches are compared in the first two.
-    """
-    proof = _proof_on_file(study)
-    if proof is None:
-        return None
-    compared = [run for run in _runs(study.plan) if run["replicate"] < REPLICATES]
-    known = [run for run in proof.runs if run["replicate"] < REPLICATES]
     same = compared == known and list(proof.replicates) == sorted({run["replicate"] for run in known})
-    return proof if same else None
+    return proof if same and {arm.arm: arm.axes for arm in proof.arms} == axes else None
 
 
 def _other_arms(plan: Plan) -> list[PlannedArm]:
     present = {run.arm for run in plan.runs}
     return [arm for arm in plan.arms if arm.name in present and arm.name != plan.base]
-
-
-def _runs(plan: Plan) -> list[dict[str, Any]]:
-    return [{"arm": run.arm, "replicate": run.replicate, "run_key": run.run_key} for run in plan.runs]
 
 
 def prove(study: Study, context: Any) -> Proof:
@@ -99,11 +87,11 @@ def prove(study: Study, context: Any) -> Proof:
     axes = {arm.name: axes_of(plan, arm) for arm in others}
     for (name, replicate), config in configs.items():
         if name in axes:
-            with _Named(plan, name, axes[name], replicate):
+            with _named(plan, name, axes[name], replicate):
                 compare_configs(configs[base, replicate], config, axes[name])
-    known = _known(study)
+    known = _proof_on_file(study)
     if known is not None:
-        extended = dataclasses.replace(known, runs=tuple(_runs(plan)))
+        extended = dataclasses.replace(known, runs=tuple(listed_runs(plan)))
         write_proof(study.proof_path, extended)
         return extended
     replicates = sorted({replicate for _, replicate in configs})[:REPLICATES]
@@ -117,7 +105,7 @@ def prove(study: Study, context: Any) -> Proof:
         reference = next(made)
         batches = tuple(reference["batches"])
         for name in axes:
-            with _Named(plan, name, axes[name], replicate):
+            with _named(plan, name, axes[name], replicate):
                 pair = (configs[base, replicate], configs[name, replicate])
                 each = compare_arm(name, axes[name], pair, (reference, next(made)))
                 found.setdefault(name, each)
@@ -129,7 +117,7 @@ def prove(study: Study, context: Any) -> Proof:
         batches=batches,
         found=sum(study.done(run) for run in study.unique_runs),
         arms=tuple(found.values()),
-        runs=tuple(_runs(plan)),
+        runs=tuple(listed_runs(plan)),
     )
     write_proof(study.proof_path, proof)
     return proof
@@ -137,9 +125,7 @@ def prove(study: Study, context: Any) -> Proof:
 
 def _configs(plan: Plan) -> Configs:
     """Return the config of every run, and of the base in every replicate that any arm runs."""
-    first = next((run for run in plan.runs if run.arm == plan.base), None)
-    if first is None:
-        raise GitbenchError(f"{plan.ablation} has no arm '{plan.base}' in profile {plan.profile}: name one so")
+    first = next(run for run in plan.runs if run.arm == plan.base)
     planned = {(run.arm, run.replicate): run for run in plan.runs}
     for replicate in sorted({run.replicate for run in plan.runs}):
         spec = dataclasses.replace(_spec(first), replicate=replicate)
@@ -152,22 +138,16 @@ def _spec(run: PlannedRun) -> RunSpec:
     return run.spec
 
 
-class _Named:
+@contextmanager
+def _named(plan: Plan, arm: str, axes: Sequence[str], replicate: int) -> Iterator[None]:
     """Give a second difference the names of ablation and arm, and the fix."""
-
-    def __init__(self, plan: Plan, arm: str, axes: Sequence[str], replicate: int) -> None:
-        self.plan, self.arm, self.axes, self.replicate = plan, arm, axes, replicate
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, SecondDifference):
-            axes = " and ".join(self.axes) or "name"
-            raise GitbenchError(
-                f"{self.plan.ablation}: arm '{self.arm}' differs from '{self.plan.base}' in more than its {axes} "
-                f"(replicate {self.replicate}): {error}: an arm may differ in one thing, remove the other"
-            ) from None
+    try:
+        yield
+    except SecondDifference as error:
+        raise GitbenchError(
+            f"{plan.ablation}: arm '{arm}' differs from '{plan.base}' in more than its {' and '.join(axes) or 'name'} "
+            f"(replicate {replicate}): {error}: an arm may differ in one thing, remove the other"
+        ) from None
 
 
 def _fingerprints(configs: Configs, amounts: Sequence[int], context: Any) -> Iterator[dict[str, Any]]:

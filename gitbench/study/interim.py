@@ -20,8 +20,8 @@ import pandas as pd
 
 from gitbench.errors import GitbenchError
 from gitbench.files import read_json, write_json
-from gitbench.judge.claims import judge_study
-from gitbench.judge.verdict import Verdict
+from gitbench.judge.claims import Verdict, judge_study
+from gitbench.run_key import from_json
 from gitbench.spec import Plan
 
 SCHEMA = 1
@@ -69,9 +69,9 @@ class Looks:
         if self.looks and dict(self.looks[-1].seeds) == dict(seeds):
             return self
         fields = ("word", "n", "p", "p_holm", "p_refute_holm")
-        lines = [
+        lines = (
             ClaimLook(claim=each.claim.name, **{name: getattr(each, name) for name in fields}) for each in verdicts
-        ]
+        )
         return dataclasses.replace(self, looks=(*self.looks, Look(seeds=dict(seeds), claims=tuple(lines))))
 
 
@@ -81,16 +81,8 @@ def read_looks(path: Path) -> Looks | None:
         return None
     values = read_json(path)
     try:
-        looks = tuple(
-            Look(
-                seeds={str(arm): int(count) for arm, count in look["seeds"].items()},
-                claims=tuple(ClaimLook(**claim) for claim in look["claims"]),
-            )
-            for look in values["looks"]
-        )
-        until_decided = bool(values.get("until_decided", True))
-        return Looks(study=values["study"], looks=looks, stopped=values["stopped"], until_decided=until_decided)
-    except (KeyError, TypeError, ValueError, AttributeError):
+        return from_json(Looks, {key: value for key, value in values.items() if key != "schema"})
+    except (TypeError, AttributeError):
         raise GitbenchError(
             f"{path} is damaged: delete it only if nobody has seen a verdict of this study, then run again"
         ) from None

@@ -2,9 +2,7 @@
 
 `claims.lock` at the top of the repository holds "ablation/claim" -> hash, and is written by `gitbench lock`; a test fails
 where an ablation says something else. A run records the lock it ran under and the hashes of all claims at that moment
-(`provenance.json`), so its claims can be compared with today's wherever the run goes: `lock_deviations`. The lock also
-says since when a claim stands as it is ("since"; absent of those that stood there first), for runs that are older than
-the lock and recorded nothing.
+(`provenance.json`), so its claims can be compared with today's wherever the run goes: `lock_deviations`.
 
 A hash covers all that a claim says, its margin and its reason too. Fields that stand at their defaults are left out, so
 that a new field changes no hash.
@@ -15,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,21 +29,13 @@ FIX = "run `gitbench lock`, and commit claims.lock with the change"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lock:
-    """What `claims.lock` holds, both by "ablation/claim"."""
-
-    claims: Mapping[str, str]  # -> hash
-    since: Mapping[str, str]  # -> since when it stands as it is (UTC); claims that stood there first have no entry
-
-
-@dataclass(frozen=True, kw_only=True)
 class LockDeviation:
     """A claim that is not the one some of its runs were made under."""
 
     name: str  # of the claim
     what: str  # a clause for people
     when: str  # since when there are such runs: the start of the first, UTC; "" where none says
-    kind: str  # "changed", "added", "removed", or "unlocked" (runs that are older than the lock)
+    kind: str  # "changed", "added" or "removed"
     runs: int  # how many of the runs it rests on
     of: int
 
@@ -103,28 +92,24 @@ def lock_path() -> Path:
         return own
 
 
-def read_lock(path: Path | None = None) -> Lock:
-    """Read a lock (default: the repository's); an empty one where there is none. Errors: GitbenchError for a damaged file."""
+def read_lock(path: Path | None = None) -> dict[str, str]:
+    """Read "ablation/claim" -> hash of a lock (default: the one that holds); {} where there is none.
+
+    Errors: GitbenchError for a damaged file.
+    """
     path = path or lock_path()
     if not path.is_file():
-        return Lock(claims={}, since={})
+        return {}
     values = read_json(path)
-    parts: dict[str, Any] = {"claims": None, "since": {}} | (values if isinstance(values, dict) else {})
-    for part in (parts["claims"], parts["since"]):
-        if not isinstance(part, dict) or not all(isinstance(each, str) for each in part.values()):
-            raise GitbenchError(f"{path} is damaged: {FIX}")
-    return Lock(claims=parts["claims"], since=parts["since"])
+    claims = values.get("claims") if isinstance(values, dict) else None
+    if not isinstance(claims, dict) or not all(isinstance(each, str) for each in claims.values()):
+        raise GitbenchError(f"{path} is damaged: {FIX}")
+    return claims
 
 
 def write_lock(path: Path, stated: Mapping[str, str]) -> None:
-    """Write the hashes of the claims ("ablation/claim" -> hash), and since when they are new."""
-    before = read_lock(path)
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    since = dict(before.since)
-    if before.claims:  # a first lock says nothing of when its claims were stated
-        since |= {name: now for name, digest in stated.items() if before.claims.get(name) != digest}
-    kept = {name: since[name] for name in sorted(stated) if name in since}
-    write_json(path, {"schema": SCHEMA, "claims": dict(sorted(stated.items())), **({"since": kept} if kept else {})})
+    """Write the hashes of the claims ("ablation/claim" -> hash)."""
+    write_json(path, {"schema": SCHEMA, "claims": dict(sorted(stated.items()))})
 
 
 def differences(stated: Mapping[str, str], locked: Mapping[str, str]) -> list[str]:
@@ -146,77 +131,67 @@ def under_lock(stated: Mapping[str, str]) -> dict[str, Any]:
     `claims_lock` is None where there is no lock. `claims` holds those of the lock, since a run may serve other
     ablations too, and `stated`, those of its own ablation as they are in its file.
     """
-    locked = read_lock().claims
+    locked = read_lock()
     return {"claims_lock": _digest(locked) if locked else None, "claims": {**locked, **stated}}
 
 
 def lock_deviations(plan: Plan, provenance: Mapping[str, Mapping[str, Any]]) -> tuple[LockDeviation, ...]:
     """Return every claim of a study that differs from what a run it rests on was made under, or was dropped since.
 
-    `provenance` maps the run keys of finished runs to what they recorded. Runs that are older than the lock recorded no
-    claims: there the lock says whether the claim is younger than they are, and else nobody can tell, which is said.
+    `provenance` maps the run keys of finished runs to what they recorded.
     """
-    records = [(run.arm, provenance[run.run_key]) for run in plan.runs if run.run_key in provenance]
-    lock = read_lock()
+    made = [(run.arm, provenance[run.run_key]) for run in plan.runs if run.run_key in provenance]
     found: list[LockDeviation] = []
     for claim in plan.claims:
-        own = [record for arm, record in records if arm in claim.arms]
         key, forms = f"{plan.ablation}/{claim.name}", _forms(claim, plan.task)
-        found += _of_claim(claim, key, forms, own, lock.since.get(key, "") if lock.claims.get(key) in forms else "")
+        records = [record for arm, record in made if arm in claim.arms]
+        added = [record for record in records if key not in record.get("claims", {})]
+        known = [record for record in records if key in record.get("claims", {})]
+        changed = [record for record in known if record["claims"][key] not in forms]
+        found += _deviation(
+            claim.name, "changed", "changed after results existed: {} rest on another form of it", changed, records
+        )
+        found += _deviation(
+            claim.name,
+            "added",
+            "added or changed after results existed: {} were made before it was stated like this",
+            added,
+            records,
+        )
     if plan.task == "caption":  # other tasks leave claims out: those whose margin is in captions' points
-        found += _removed(plan, [record for _, record in records])
+        found += _removed(plan, [record for _, record in made])
     return tuple(found)
 
 
 def _forms(claim: Claim, task: str) -> set[str]:
     """Return the hashes that mean this claim: a task judges it by its own score, whatever the ablation names."""
-    if task == "caption":
-        return {claim_hash(claim)}
-    return {claim_hash(dataclasses.replace(claim, metric=metric)) for metric in METRICS}
-
-
-def _of_claim(claim: Claim, key: str, forms: set[str], records: Records, since: str) -> list[LockDeviation]:
-    """Sort a claim's runs into those made under another claim, before there was one, and before any lock.
-
-    `since`: from when the lock has it as it is; "" where it does not say.
-    """
-    groups: dict[str, list[Mapping[str, Any]]] = {"changed": [], "added": [], "unlocked": []}
-    for record in records:
-        if "claims" not in record:
-            younger = "" < str(record.get("started") or "") < since
-            groups["added" if younger else "unlocked"].append(record)
-        elif key not in record["claims"]:
-            groups["added"].append(record)
-        elif record["claims"][key] not in forms:
-            groups["changed"].append(record)
-    says = {
-        "changed": "changed after results existed: {} rest on another form of it",
-        "added": "added or changed after results existed: {} were made before it was stated like this",
-        "unlocked": "{} ran before claims were locked",
-    }
-    return [_deviation(claim.name, kind, says[kind], group, records) for kind, group in groups.items() if group]
+    metrics = [claim.metric] if task == "caption" else METRICS
+    return {claim_hash(dataclasses.replace(claim, metric=metric)) for metric in metrics}
 
 
 def _removed(plan: Plan, records: Records) -> list[LockDeviation]:
     """Return the claims of the ablation that runs were made under and that the study does not state any more."""
-    stated, prefix = {claim.name for claim in plan.claims}, f"{plan.ablation}/"
+    prefix = f"{plan.ablation}/"
     keys = {key for record in records for key in record.get("claims", {}) if key.startswith(prefix)}
-    says = "dropped after results existed: {} were made while it was stated"
+    found: list[LockDeviation] = []
+    for key in sorted(keys - {prefix + claim.name for claim in plan.claims}):
+        under = [each for each in records if key in each.get("claims", {})]
+        says = "dropped after results existed: {} were made while it was stated"
+        found += _deviation(key.removeprefix(prefix), "removed", says, under, records)
+    return found
+
+
+def _deviation(name: str, kind: str, says: str, group: Records, records: Records) -> list[LockDeviation]:
+    """Return the deviation of a `group` of a claim's `records`; none where the group is empty."""
+    if not group:
+        return []
     return [
-        _deviation(
-            name, "removed", says, [each for each in records if prefix + name in each.get("claims", {})], records
+        LockDeviation(
+            name=name,
+            what=says.format(f"{len(group)} of {len(records)} runs"),
+            when=min((str(record["started"]) for record in group if record.get("started")), default=""),
+            kind=kind,
+            runs=len(group),
+            of=len(records),
         )
-        for name in sorted({key.removeprefix(prefix) for key in keys} - stated)
     ]
-
-
-def _deviation(name: str, kind: str, says: str, group: Records, records: Records) -> LockDeviation:
-    """Return the deviation of a `group` of a claim's `records`."""
-    return LockDeviation(
-        name=name,
-        what=says.format(f"{len(group)} of {len(records)} runs"),
-        when=min((str(record["started"]) for record in group if record.get("started")), default=""),
-        kind=kind,
-        runs=len(group),
-        of=len(records),
-    )

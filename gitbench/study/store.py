@@ -54,7 +54,7 @@ class Study:
     @classmethod
     def open(cls, work_dir: str | Path, name: str) -> Study:
         """Open a study by its name. Errors: GitbenchError where it is missing (listing those there are) or damaged."""
-        path = _plan_path(existing(work_dir), name)
+        path = existing(work_dir) / "studies" / f"{name}.json"
         if not path.is_file():
             known = ", ".join(study_names(work_dir)) or "(none)"
             ablation, profile = [*name.split("."), ""][:2]
@@ -73,7 +73,7 @@ class Study:
     @property
     def plan_path(self) -> Path:
         """The file of the plan."""
-        return _plan_path(self.work_dir, self.name)
+        return self.work_dir / "studies" / f"{self.name}.json"
 
     @property
     def proof_path(self) -> Path:
@@ -167,10 +167,10 @@ class Study:
         """The ceiling of the study's data; without a kind where it is not scored yet."""
         if not self.plan.yardstick_key or not self.yardstick_path.is_file():
             return Yardstick()
-        found = read_json(self.yardstick_path)
-        if not isinstance(found, dict) or not isinstance(found.get("ceiling"), dict):
-            raise GitbenchError(f"{self.yardstick_path} is damaged: delete it and run again")
-        return Yardstick(kind=found.get("kind"), ceiling=found["ceiling"], absent=found.get("absent"))
+        try:
+            return from_json(Yardstick, read_json(self.yardstick_path))
+        except (TypeError, AttributeError):
+            raise GitbenchError(f"{self.yardstick_path} is damaged: delete it and run again") from None
 
     @functools.cached_property
     def proof(self) -> Proof | None:
@@ -202,14 +202,13 @@ class Study:
         """Write the plan; a file that says the same is not touched. Errors: a study of an earlier version is there."""
         if self.plan_path.is_file() and isinstance(there := load_json(self.plan_path), dict):
             _check_schema(self.plan_path, there)
-        write_if_changed(self.plan_path, plan_text(self.plan))
+        values = {"schema": PLAN_SCHEMA, "study": self.name, **to_json(self.plan), "runs": listed_runs(self.plan)}
+        write_if_changed(self.plan_path, json.dumps(values, indent=2) + "\n")
 
 
-def plan_text(plan: Plan) -> str:
-    """Return a plan as the text of its file; the specs of its runs stand in their records."""
-    values = to_json(plan)
-    values["runs"] = [{"arm": run.arm, "replicate": run.replicate, "run_key": run.run_key} for run in plan.runs]
-    return json.dumps({"schema": PLAN_SCHEMA, "study": plan.name, **values}, indent=2) + "\n"
+def listed_runs(plan: Plan) -> list[dict[str, Any]]:
+    """Return the runs of a plan as the files of a study list them; their specs stand in their records."""
+    return [{"arm": run.arm, "replicate": run.replicate, "run_key": run.run_key} for run in plan.runs]
 
 
 def read_plan(path: Path) -> Plan:
@@ -263,10 +262,6 @@ def read_predictions(path: Path) -> list[dict[str, Any]]:
     if not all(isinstance(row, dict) and {"image_id", "caption", "references"} <= set(row) for row in rows):
         raise ValueError("a row that is no prediction")
     return rows
-
-
-def _plan_path(work_dir: str | Path, name: str) -> Path:
-    return Path(work_dir) / "studies" / f"{name}.json"
 
 
 def _check_schema(path: Path, values: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ from gitbench.metrics.aggregate import aggregate
 from gitbench.run_key import run_key
 from gitbench.spec import RunSpec
 from gitbench.study.proof import read_proof
-from gitbench.study.store import Study
+from gitbench.study.store import Study, listed_runs
 from gitbench.variants import run_spec_from_json
 
 CLOSE = 1e-6  # of a score, relative above 1: the same sums in another order differ by 1e-12
@@ -50,8 +50,7 @@ def findings(study: Study) -> Iterator[str]:
     except GitbenchError as error:
         yield str(error)
         return
-    runs = [{"arm": run.arm, "replicate": run.replicate, "run_key": run.run_key} for run in study.plan.runs]
-    if proof is None or list(proof.runs) != runs:
+    if proof is None or list(proof.runs) != listed_runs(study.plan):
         yield (
             f"{study.proof_path} is {'missing' if proof is None else 'the proof of other runs'}: run "
             f"`{study.plan.command}` to prove that the arms differ in their axis alone"

@@ -31,14 +31,16 @@ class DecoderSpec:
     max_positions: int = 1024
 
 
-def decoder(attention: str, layers: int, width: int, dropout: float = 0.1, max_positions: int = 1024) -> DecoderSpec:
-    """Return the spec of a decoder with the standard head and feed-forward sizes for its width."""
+def decoder(
+    attention: str, layers: int, width: int, dropout: float = 0.1, max_positions: int = 1024, heads: int | None = None
+) -> DecoderSpec:
+    """Return the spec of a decoder with the standard feed-forward size, and heads where `heads` is None, for its width."""
     head = 64 if width >= 192 else 32
     return DecoderSpec(
         attention=attention,  # type: ignore[arg-type]
         layers=layers,
         width=width,
-        heads=width // head,
+        heads=heads or width // head,
         ffn=4 * width,
         dropout=dropout,
         max_positions=max_positions,
@@ -61,12 +63,6 @@ def matched(spec: DecoderSpec, other: DecoderSpec) -> DecoderSpec:
     per_hidden_unit = 2 * spec.width + 1
     surplus = layer_parameters(spec) - layer_parameters(other) * other.layers / spec.layers
     return dataclasses.replace(spec, ffn=8 * max(1, round((spec.ffn - surplus / per_hidden_unit) / 8)))
-
-
-def bert_shaped(layers: int, width: int, heads: int, dropout: float, max_positions: int) -> DecoderSpec:
-    """Return the spec of a self-attention decoder with a BERT's heads and its first `max_positions`."""
-    own = decoder("self", layers, width, dropout, max_positions)
-    return dataclasses.replace(own, heads=heads)
 
 
 def _label(run: RunSpec, name: str) -> str:
@@ -107,7 +103,7 @@ for _layers, _width in MEDIUM:
 for _layers, _width in PAPER:
     add_size(_layers, _width)
 for _layers in (1, 2):  # of MiniLM's six; small, so without dropout
-    AXIS.add(f"bert_{_layers}x384", bert_shaped(_layers, 384, heads=12, dropout=0.0, max_positions=64))
-AXIS.add("bert_6x384", bert_shaped(6, 384, heads=12, dropout=0.1, max_positions=64))
+    AXIS.add(f"bert_{_layers}x384", decoder("self", _layers, 384, heads=12, dropout=0.0, max_positions=64))
+AXIS.add("bert_6x384", decoder("self", 6, 384, heads=12, max_positions=64))
 for _layers in (6, 12):  # of bert-base's twelve
-    AXIS.add(f"bert_{_layers}x768", bert_shaped(_layers, 768, heads=12, dropout=0.1, max_positions=512))
+    AXIS.add(f"bert_{_layers}x768", decoder("self", _layers, 768, heads=12, max_positions=512))

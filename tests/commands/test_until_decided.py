@@ -94,7 +94,7 @@ def planned(folder: Path, *claims: Claim, most: int = 12, arms: tuple[Arm, ...] 
 
 
 def run(study: Study, trainer: Trainer, start: int = 3, budget: float | None = None) -> decide.Decision:
-    return decide.run_until_decided(study, start, budget, 1, launch=trainer, clock=trainer.clock)
+    return decide.UntilDecided(study, start, budget, 1, launch=trainer, clock=trainer.clock).run()
 
 
 def looks_in(study: Study) -> Looks:
@@ -261,7 +261,6 @@ def test_what_cannot_be_decided_is_refused(tmp_path):
         with pytest.raises(GitbenchError, match=said):
             decide.check(*arguments)
     decide.check(plan, 3, 3)
-    assert decide.start_seeds("smoke", None) == 3 and decide.start_seeds("smoke", 7) == 7
 
 
 def test_options_that_belong_together(tmp_path, capsys):

@@ -6,21 +6,13 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from helpers_study import TINY, Run, make_study, run_of, tiny_profile, write_configs
+from helpers_study import TINY, Run, make_study, run_of, tiny_profile
 
-from gitbench.files import cache_dir, load_json, write_json
-from gitbench.launch.estimate import IMAGE_SHARE, estimate_seconds, pretraining_to_do
+from gitbench.files import write_json
+from gitbench.launch.estimate import IMAGE_SHARE, estimate_seconds
 from gitbench.launch.progress import Display
-from gitbench.seeding import derive_seed
 from gitbench.spec import Arm
 from gitbench.study.store import Study
-from gitbench.training.run import execute
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setenv("GITBENCH_CACHE", str(tmp_path / "cache"))
-    return cache_dir() / "encoders"
 
 
 def start_study(folder: Path) -> Study:
@@ -32,40 +24,26 @@ def start_study(folder: Path) -> Study:
     return make_study(folder, ablation, tiny_profile(iterations=2), replicates=2)
 
 
-def finish(run: Run, **cost) -> None:
+def finish(run: Run) -> None:
     """Write what makes a run count as complete."""
     write_json(
         run.folder / "record.json",
-        {"run_key": run.key, "spec": {}, "metrics": {}, "train": {}, "cost": {"seconds": 10.0, **cost}},
+        {"run_key": run.key, "spec": {}, "metrics": {}, "train": {}, "cost": {"seconds": 10.0}},
     )
     (run.folder / "per_image.parquet").write_bytes(b"")
 
 
-def test_the_estimate_adds_each_pretraining_that_is_still_to_be_made_once(tmp_path):
+def test_the_estimate_adds_each_pretraining_that_no_finished_run_has_once(tmp_path):
     study = start_study(tmp_path / "w")
     profile = tiny_profile(iterations=2)
     recipe, images = profile.contrastive, profile.train.iterations * profile.train.batch_images
     guess = profile.run_seconds * recipe.iterations * recipe.batch_images / images * IMAGE_SHARE
-    assert [seconds for _, seconds in pretraining_to_do(study)] == [guess, guess]  # one a replicate
-    assert estimate_seconds(study, 1) == (pytest.approx(6 * profile.run_seconds + 2 * guess), False)
+    assert estimate_seconds(study, 1) == (pytest.approx(6 * profile.run_seconds + 2 * guess), False)  # one a replicate
     assert estimate_seconds(study, 2)[0] == pytest.approx(estimate_seconds(study, 1)[0] / 2)
-    finish(run_of(study, "contrastive"), pretrain_seconds=7.0)
-    ((of, seconds),) = pretraining_to_do(study)
-    assert seconds == 7.0 and of["seed"] == derive_seed("contrastive", 1)  # as long as the one that was measured
-    assert estimate_seconds(study, 1) == (pytest.approx(5 * 10 + 7), True)
+    finish(run_of(study, "contrastive"))
+    assert estimate_seconds(study, 1) == (pytest.approx(5 * 10 + guess), True)
     finish(run_of(study, "contrastive", 1))
-    assert pretraining_to_do(study) == []
-
-
-def test_the_estimate_finds_a_pretraining_in_the_cache(tmp_path, cache):
-    study = start_study(tmp_path / "w")
-    write_configs(study)
-    execute(run_of(study, "contrastive").folder)
-    (note,) = cache.glob("contrastive-*.json")
-    ((of, seconds),) = pretraining_to_do(study)  # the run has no record yet, but its encoder is there
-    assert of["seed"] == derive_seed("contrastive", 1) and seconds == load_json(note)["seconds"]
-    note.with_suffix(".pth").unlink()
-    assert len(pretraining_to_do(study)) == 2
+    assert estimate_seconds(study, 1) == (pytest.approx(4 * 10), True)
 
 
 def test_the_display_says_pretraining_and_counts_none_of_it(tiny_study, capsys, monkeypatch):

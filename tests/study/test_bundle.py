@@ -3,15 +3,13 @@
 import hashlib
 import json
 import shutil
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
 import pytest
 from helpers_bundle import copied, finish, members, repack
+from helpers_cli import call_without_torch
 from helpers_study import make_study
-from test_layers import BLOCK
 
 from gitbench import cli
 from gitbench.commands.report import make_report
@@ -54,9 +52,8 @@ def test_the_same_study_gives_the_same_bytes_wherever_it_lies(study, packed, tmp
 def test_the_report_of_a_bundle_has_the_same_numbers_without_torch(trained, tmp_path):
     bundle = write_bundle(trained, tmp_path / "trained.tar.xz").path
     make_report(copied(trained, tmp_path / "work"), tmp_path / "here")
-    arguments = ["report", "--bundle", str(bundle), "--work-dir", str(tmp_path / "w"), "--out", str(tmp_path / "there")]
-    code = BLOCK + f"from gitbench.cli import main\nraise SystemExit(main({arguments!r}))"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=180)
+    words = ["report", "--bundle", str(bundle), "--work-dir", str(tmp_path / "w"), "--out", str(tmp_path / "there")]
+    result = call_without_torch(*words)
     assert result.returncode == 0, result.stderr[-2000:]
     for name in ("table.csv", "verdicts.json", "runs.csv"):
         assert (tmp_path / "there" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
