@@ -40,12 +40,8 @@ def initial_value(name: str, shape: tuple[int, ...], generator: torch.Generator)
     layer, _, kind = name.rpartition(".")
     if name == "temporal":
         return torch.zeros(shape)
-    if "norm" in layer.rpartition(".")[2]:
+    if "norm" in layer.rpartition(".")[2] or layer == "projection.1":
         return torch.ones(shape) if kind == "weight" else torch.zeros(shape)
-    if name == "projection.1.weight":
-        return torch.ones(shape)
-    if name == "projection.1.bias":
-        return torch.zeros(shape)
     if name.startswith("encoder."):
         return _encoder_value(layer, kind, shape, generator)
     if len(shape) > 1:

@@ -64,7 +64,6 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         and _ONEDNN is not None
         and torch.backends.mkldnn.enabled
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
     ):
         return _LargeLinear.apply(x, weight, bias)
     return F.linear(x, weight, bias)

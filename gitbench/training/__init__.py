@@ -4,7 +4,6 @@ Importing this package fills the registries with every part that a `config.py` n
 """
 
 from gitbench.training import (  # noqa: F401 - imported for what they register
-    compile,
     data,
     decoder_init,
     encoder_init,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import queue
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mmengine.dist import get_dist_info
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from gitbench.data.dataset import CaptionDataset, collate
@@ -29,21 +29,17 @@ FUNCTIONS.register_module(name="caption_collate", module=caption_collate)
 
 @DATA_SAMPLERS.register_module()
 class CountedSampler(Sampler):
-    """Sample numbers 0, 1, 2, ... without end; with several processes, rank r takes every world-th.
+    """Sample numbers `start`, `start` + 1, ... without end.
 
     The data set turns a sample number into an image, its captions and its augmentation; nothing else is random.
     `start` is set by the training loop, so a resumed run asks for its next sample directly and replays nothing.
     """
 
     def __init__(self, dataset: Dataset, seed: int | None = None) -> None:
-        self.rank, self.world = get_dist_info()
-        self.start = 0  # samples already taken by this rank
+        self.start = 0  # samples already taken
 
     def __iter__(self) -> Iterator[int]:
-        number = self.start
-        while True:
-            yield number * self.world + self.rank
-            number += 1
+        return itertools.count(self.start)
 
     def __len__(self) -> int:
         return 2**62  # endless

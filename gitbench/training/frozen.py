@@ -27,10 +27,9 @@ class FrozenEncoder(ImageEncoder):
     Features are reused only within `known`, which says which images a batch holds.
     """
 
-    def __init__(self, spec: EncoderSpec, reuse: bool = True) -> None:
+    def __init__(self, spec: EncoderSpec) -> None:
         super().__init__(spec)
         self.requires_grad_(False)
-        self.reuse = reuse
         self.features: dict[tuple[str, int], Tensor] = {}  # (set of images, number in it) -> (S, D)
         self.held = 0  # bytes
         self._batch: list[tuple[str, int]] | None = None
@@ -44,7 +43,7 @@ class FrozenEncoder(ImageEncoder):
     @contextmanager
     def known(self, image_set: str | None, indices: Sequence[int]) -> Iterator[None]:
         """Say that the next images are numbers `indices` of `image_set`; None (augmented images) reuses nothing."""
-        if image_set is not None and self.reuse:
+        if image_set is not None:
             self._batch = [(image_set, index) for index in indices]
         try:
             yield

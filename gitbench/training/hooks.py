@@ -131,7 +131,6 @@ class CurveHook(Hook):
         self.images = 0  # this session's, and the seconds they took
         self.image_seconds = 0.0
         self._mark = self._step_mark = self._waited = 0.0
-        self.first_step: float | None = None  # when it began in this session (`time.monotonic`)
 
     def before_train(self, runner) -> None:  # type: ignore[no-untyped-def]
         path = RunFolder(Path(runner.work_dir)).curve
@@ -141,7 +140,6 @@ class CurveHook(Hook):
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:  # type: ignore[no-untyped-def]
         self._step_mark = self._step_mark or time.monotonic()
-        self.first_step = self.first_step or self._step_mark
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:  # type: ignore[no-untyped-def]
         done = batch_idx + 1
@@ -214,13 +212,17 @@ class ClosedVocabularyHook(Hook):
         runner.model.vocabulary = Trie.of(labels, dataset.eos_id)
 
 
-class _PerImage(BaseMetric):
-    """Collect exactly one result an image, in order: mmengine cuts surplus results to the data set's length silently."""
+@METRICS.register_module()
+class PerImage(BaseMetric):
+    """Negative log-likelihood per token of all references, without label smoothing, in nats; called `name`.
 
-    name = "nll"
+    Exactly one result an image is kept, in order, in `items` (mmengine cuts surplus results to the data set's length
+    silently): after a test with the generated ids, for `predictions.jsonl`.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__(collect_device="cpu", collect_dir=tempfile.gettempdir())
+        self.name = name
         self.items: list[dict[str, Any]] = []
 
     def process(self, data_batch: Any, data_samples: Any) -> None:
@@ -231,17 +233,3 @@ class _PerImage(BaseMetric):
         parts = [part for item in results for part in item.get("outputs", [item])]
         tokens = sum(part["tokens"] for part in parts)
         return {self.name: sum(part["nll"] for part in parts) / max(1, tokens)}
-
-
-@METRICS.register_module()
-class CaptionLoss(_PerImage):
-    """Validation: negative log-likelihood per token of all references, without label smoothing, in nats."""
-
-    name = "val_nll"
-
-
-@METRICS.register_module()
-class CaptionDump(_PerImage):
-    """Test: the same likelihood, and the generated ids of every image kept in `items` for `predictions.jsonl`."""
-
-    name = "test_nll"

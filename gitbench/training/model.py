@@ -52,8 +52,8 @@ class CaptionModel(BaseModel):
     what concerns them. `variants` must hold encoder, decoder and vision.
 
     Batches are those of `caption_collate`, after `ImagePreprocessor`: images (N,3,H,W), of films (N,F,3,H,W), tokens
-    (N,K,T), texts (the same, packed), image_ids; request_prefixes; and for a frozen encoder, which reuses features if
-    `feature_cache`, image_set and indices.
+    (N,K,T), texts (the same, packed), image_ids; request_prefixes; and for a frozen encoder, which reuses features,
+    image_set and indices.
     """
 
     def __init__(
@@ -67,7 +67,6 @@ class CaptionModel(BaseModel):
         init_seed: int,
         generation: dict[str, Any],
         data_preprocessor: dict[str, Any],
-        feature_cache: bool = True,
         num_frames: int = 0,
         **variants: dict[str, Any],
     ) -> None:
@@ -87,7 +86,7 @@ class CaptionModel(BaseModel):
             num_frames=num_frames,
         )
         if "encoder_training" in self.variants and self.variants["encoder_training"].frozen:
-            self.git.encoder = FrozenEncoder(self.git.encoder.spec, reuse=feature_cache)
+            self.git.encoder = FrozenEncoder(self.git.encoder.spec)
         initialise(self.git, init_seed)
 
     def forward(  # type: ignore[override]

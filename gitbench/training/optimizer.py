@@ -72,14 +72,10 @@ def parameter_groups(
 
     A frozen encoder has no group.
     """
-    found = False
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        found = found or name.startswith(ENCODER_PREFIX)
         if parameter.requires_grad:
             groups.setdefault((name.startswith(ENCODER_PREFIX), parameter.ndim > 1), []).append(parameter)
-    if not found:
-        raise GitbenchError(f"no parameter starts with '{ENCODER_PREFIX}': the encoder's rate would reach nothing")
     return [
         dict(
             params=parameters,

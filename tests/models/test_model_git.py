@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gitbench.errors import GitbenchError
 from gitbench.models import build_model, parameter_counts
-from gitbench.models.flops import flops_by_part, forward_flops
+from gitbench.models.flops import flops_by_part
 from gitbench.models.git import GIT
 from gitbench.variants.decoder import DecoderSpec
 from gitbench.variants.encoder import EncoderSpec
@@ -256,7 +256,6 @@ def test_overrides_replace_single_values():
             "no token of the batch is to be predicted",
         ),
         (lambda: tiny().loss(pictures(1, 3, 32, 32), texts(1, 4), torch.ones(1, 3)), "must agree"),
-        (lambda: parameter_counts(torch.nn.Linear(1, 1)), "wants a GIT"),
     ],
 )
 def test_errors_name_the_fix(make, message):
@@ -265,20 +264,17 @@ def test_errors_name_the_fix(make, message):
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("captions", "frames"), [(1, 1), (3, 1), (2, 2)])
+@pytest.mark.parametrize("captions", [1, 3])
 @both_attentions
-def test_flops_equal_what_torch_counts(attention, captions, frames):
+def test_flops_equal_what_torch_counts(attention, captions):
     """All but text attention, of which torch counts what is masked too: the future, and the image's other captions."""
     model, tokens = tiny(attention=attention), texts(captions, 5)
-    images = pictures(1, frames, 3, 32, 32)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
-        model.logits(images, tokens)
-    image = frames * 17
+        model.logits(pictures(1, 3, 32, 32), tokens)
+    image = 17
     executed = image + captions * 5
     needed = image + (5 + 1) / 2
     excess = DECODER.layers * captions * 5 * 4 * (executed - needed) * DECODER.width
-    parts = flops_by_part(model, captions=captions, tokens=5, frames=frames)
+    parts = flops_by_part(model, captions=captions, tokens=5)
     assert counter.get_total_flops() - excess == sum(parts.values())
-    assert forward_flops(model, captions=captions, tokens=5, frames=frames) == round(sum(parts.values()))
-    assert parts["encoder"] == flops_by_part(model, captions=9, tokens=9, frames=frames)["encoder"]
-    assert forward_flops(model, image_size=64) > 3 * parts["encoder"] / frames
+    assert parts["encoder"] == flops_by_part(model, captions=9, tokens=9)["encoder"]

@@ -75,11 +75,6 @@ def test_optimizer_wrapper_is_built_and_clips():
     assert isinstance(wrapper, DeviceOptimWrapper) and wrapper.clip_grad_kwargs == {"max_norm": 1.0}
 
 
-def test_a_model_without_an_encoder_is_refused():
-    with pytest.raises(GitbenchError, match=r"git\.encoder"):
-        parameter_groups(nn.Linear(2, 2), 1e-5, 5e-5, 0.0)
-
-
 def test_sampler_counts_on_from_its_start():
     sampler = CountedSampler(dataset=None)
     sampler.start = 40
