@@ -82,14 +82,15 @@ class DecoderLayer(nn.Module):
 
     def project(self, x: Tensor) -> tuple[Tensor, ...]:
         """Queries, keys, values of (N, Q, D), each (N, h, Q, d)."""
-        return self._split(self.qkv(x), 3)
+        return self.split(self.qkv(x), 3)
 
     def keys_values(self, x: Tensor) -> tuple[Tensor, ...]:
         """Keys and values only: all that the last layer needs from the image."""
         width = x.shape[-1]
-        return self._split(linear(x, self.qkv.weight[width:], self.qkv.bias[width:]), 2)
+        return self.split(linear(x, self.qkv.weight[width:], self.qkv.bias[width:]), 2)
 
-    def _split(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
+    def split(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
+        """From (N, Q, parts * D) to that many (N, h, Q, d)."""
         return x.unflatten(-1, (parts, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
 
     def add_attended(self, x: Tensor, mixed: Tensor) -> Tensor:
@@ -108,6 +109,7 @@ class Decoder(nn.Module, ABC):
     """What `GIT` and the search ask of a decoder, however its text comes to see the image."""
 
     layer_type: ClassVar[type[DecoderLayer]] = DecoderLayer
+    image_in_slots: ClassVar[bool] = True  # of a cache; otherwise the image stands beside them
 
     def __init__(self, spec: DecoderSpec) -> None:
         super().__init__()
@@ -132,12 +134,16 @@ class Decoder(nn.Module, ABC):
         """
 
     @abstractmethod
+    def run(self, x: Tensor, attend: Attend, image: Memory) -> Tensor:
+        """Run all layers over text tokens (N, Q, D): `attend` supplies what they see, `image` what is not among that."""
+
     def cache(self, memory: Memory, rows: int, room: int) -> Cache:
         """Start a cache for generation: `rows` images and room for `room` text tokens each."""
+        return Cache(memory, rows, room, image_in_slots=self.image_in_slots)
 
-    @abstractmethod
     def continue_text(self, x: Tensor, cache: Cache) -> Tensor:
         """Run new text tokens (N, Q, D), announced by `cache.begin`, which see what the cache holds, to (N, Q, D)."""
+        return self.run(x, cache.attend, cache.image)
 
 
 class SelfAttentionDecoder(Decoder):
@@ -164,18 +170,10 @@ class SelfAttentionDecoder(Decoder):
             )
             return F.scaled_dot_product_attention(q, seen_k, seen_v, attn_mask=mask, dropout_p=self.attention_dropout)
 
-        return self.run(x, attend)
+        return self.run(x, attend, [])
 
-    def cache(self, memory: Memory, rows: int, room: int) -> Cache:
-        """Start a cache whose first slots hold the image."""
-        return Cache(memory, rows, room, image_in_slots=True)
-
-    def continue_text(self, x: Tensor, cache: Cache) -> Tensor:
-        """Run new text tokens; see `Decoder.continue_text`."""
-        return self.run(x, cache.attend)
-
-    def run(self, x: Tensor, attend: Attend) -> Tensor:
-        """Run all layers over text tokens (N, Q, D); `attend` supplies what they see (a batch, or a cache)."""
+    def run(self, x: Tensor, attend: Attend, image: Memory) -> Tensor:
+        """Run all layers over text tokens; see `Decoder.run`. The image is among what `attend` supplies."""
         for i, layer in enumerate(self.layers):
             x = layer.finish(x, attend(i, *layer.project(x)))
         return x

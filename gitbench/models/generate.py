@@ -44,9 +44,9 @@ def search(
     memory: Memory,
     prefix: Tensor,
     *,
-    beam_size: int,
-    length_penalty: float,
-    max_length: int,
+    beam_size: int = 4,
+    length_penalty: float = 0.6,
+    max_length: int = 20,
     greedy: bool = False,
     vocabulary: Trie | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -62,14 +62,11 @@ def search(
     given = _read(prefix, model.pad_id)
     if max_length <= given.longest:
         raise GitbenchError(f"max_length {max_length} leaves no room after a prefix of {given.longest} ids: raise it")
-    if vocabulary is None:
-        if beam_size < 1 or 2 * beam_size > model.vocab_size:
-            raise GitbenchError(
-                f"beam_size {beam_size} is out of range: use 1 to {model.vocab_size // 2} (half the vocabulary)"
-            )
-    else:
-        if beam_size < 1:
-            raise GitbenchError(f"beam_size {beam_size} is out of range: use 1 or more")
+    if beam_size < 1 or (vocabulary is None and 2 * beam_size > model.vocab_size):
+        raise GitbenchError(
+            f"beam_size {beam_size} is out of range: use 1 to {model.vocab_size // 2} (half the vocabulary)"
+        )
+    if vocabulary is not None:
         vocabulary.check(model.eos_id, model.vocab_size, given.longest, max_length)
         beam_size = min(beam_size, vocabulary.entries)  # that many find the best entry; more would all be dead
         vocabulary = vocabulary.to(prefix.device)

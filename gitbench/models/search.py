@@ -53,9 +53,6 @@ class _Best(NamedTuple):
     length: Tensor  # (N,) of the text alone
     score: Tensor  # (N,)
 
-    def of(self, rows: Tensor) -> _Best:
-        return _Best(*(x[rows] for x in self))
-
 
 class _Count:
     """How many sentences are unfinished, read without keeping a GPU waiting.
@@ -256,7 +253,7 @@ class Search:
             self.text, self.sums, self.origin, self.done = (
                 x[rows] for x in (self.text, self.sums, self.origin, self.done)
             )
-            self.best = self.best.of(rows)
+            self.best = _Best(*(x[rows] for x in self.best))
             if self.nodes is not None:
                 self.nodes = self.nodes[rows]
             if isinstance(self.given, Tensor):

@@ -46,7 +46,13 @@ class Trie:
         depth = [0]
         end = -1  # its number is known when all others are
         for entry in entries:
-            _check(entry, eos_id)
+            if not entry:
+                raise GitbenchError("an entry of the closed vocabulary has no tokens: drop it or give it a text")
+            if eos_id in entry or min(entry) < 0:
+                raise GitbenchError(
+                    f"an entry of the closed vocabulary holds [SEP] ({eos_id}) or a negative id: {list(entry)}; pass the "
+                    "tokenizer's ids of a text"
+                )
             node = 0
             for token in entry:
                 if token not in edges[node]:
@@ -107,14 +113,3 @@ class Trie:
         exists = edge < self.starts[nodes + 1][..., None]
         edge = edge.masked_fill(~exists, len(self.tokens) - 1)
         return self.tokens[edge], self.targets[edge], exists
-
-
-def _check(entry: tuple[int, ...], eos_id: int) -> None:
-    if not entry:
-        raise GitbenchError("an entry of the closed vocabulary has no tokens: drop it or give it a text")
-    if eos_id in entry:
-        raise GitbenchError(
-            f"an entry of the closed vocabulary holds [SEP] ({eos_id}), which is added to each: {list(entry)}"
-        )
-    if min(entry) < 0:
-        raise GitbenchError(f"an entry of the closed vocabulary holds a negative id: {list(entry)}; pass token ids")

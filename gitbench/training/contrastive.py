@@ -203,8 +203,9 @@ def _step(
     """Take one step; return its loss and the share of captions that their images found, as scalars on the device."""
     tokens = batch["tokens"][:, 0].to(job.device)
     with torch.autocast(job.device.type, torch.bfloat16, enabled=job.device.type == "cuda"):
-        vectors = model.embed(job.normalise(batch["images"]), tokens)
-    similarities = model.similarities(*vectors)  # in float32: the temperature multiplies rounding a hundredfold
+        image, text = model.embed(job.normalise(batch["images"]), tokens)
+    # of image i with caption j, in float32: the temperature multiplies rounding a hundredfold
+    similarities = model.scale.exp() * image @ text.T
     loss = contrastive_loss(similarities)
     optimizer.zero_grad()
     loss.backward()

@@ -81,7 +81,7 @@ def test_continuations_fill_up_with_what_is_none():
         ([], "the closed vocabulary is empty: pass at least one entry"),
         ([[5], []], "has no tokens: drop it"),
         ([[5, EOS]], r"holds \[SEP\] \(102\)"),
-        ([[5, -1]], r"holds a negative id: \[5, -1\]"),
+        ([[5, -1]], r"negative id: \[5, -1\]"),
     ],
 )
 def test_entries_that_cannot_be_said_are_refused(sequences, message):
@@ -171,7 +171,7 @@ def test_an_entry_that_the_model_finds_impossible_is_said_all_the_same(beams):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"beam_size": 0}, "beam_size 0 is out of range: use 1 or more"),
+        ({"beam_size": 0}, "beam_size 0 is out of range"),
         ({"max_length": 7}, "max_length 7 is too short for a prefix of 2 ids .* of 5 tokens: use 8 or more"),
         ({"vocabulary": Trie.of([[5]], eos_id=3)}, "does not fit the model"),
         ({"vocabulary": Trie.of([[VOCAB]], EOS)}, "make it with the model's tokenizer"),
