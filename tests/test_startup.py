@@ -187,7 +187,7 @@ def run_vocabulary(run: Run):  # type: ignore[no-untyped-def]
 
 
 def threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name == "batches"]
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("batches")]
 
 
 @pytest.mark.parametrize(("crop", "workers", "threaded"), [((0.6, 1.0), 0, 1), (None, 0, 0), ((0.6, 1.0), 1, 0)])
@@ -222,9 +222,8 @@ class Broken(torch.utils.data.Dataset):
 def test_an_error_of_the_data_comes_where_it_belongs() -> None:
     with Batches(DataLoader(Broken(), batch_size=None, shuffle=False)) as batches:
         assert [next(batches) for _ in range(3)] == [0, 1, 2]
-        for _ in range(2):  # whoever asks again waits for nothing
-            with pytest.raises(GitbenchError, match="image 3 is damaged"):
-                next(batches)
+        with pytest.raises(GitbenchError, match="image 3 is damaged"):
+            next(batches)
     assert threads() == []
 
 

@@ -149,19 +149,16 @@ class Search:
         own = torch.eye(beams, dtype=torch.bool, device=self.text.device).expand(rows, -1, -1)
         mask = torch.cat([self.cache.visible, own], dim=2)
         self.cache.begin(mask)
-        newest = self.model.embedding(self.text[:, :, -1].reshape(-1, 1), start=self._newest_position())
+        position: int | Tensor = self.given + self.text.shape[2] - 1
+        if isinstance(position, Tensor):
+            last = self.longest + self.text.shape[2] - 1
+            self.model.embedding.check_length(last + 1)
+            # finished sentences may be longer
+            position = position.clamp(max=last).repeat_interleave(beams)[:, None]
+        newest = self.model.embedding(self.text[:, :, -1].reshape(-1, 1), start=position)
         hidden = self.model.decoder.continue_text(newest.view(rows, beams, -1), self.cache)
         self.cache.end(mask)
         return self._log_probs(hidden)
-
-    def _newest_position(self) -> int | Tensor:
-        """Where the newest tokens stand: one position for all, or one per beam (N * B, 1)."""
-        _, beams, length = self.text.shape
-        if not isinstance(self.given, Tensor):
-            return self.given + length - 1
-        self.model.embedding.check_length(self.longest + length)
-        position = (self.given + length - 1).clamp(max=self.longest + length - 1)  # finished sentences may be longer
-        return position.repeat_interleave(beams)[:, None]
 
     def _log_probs(self, hidden: Tensor) -> Tensor:
         return self.model.head(hidden).to(self.dtype).log_softmax(-1)

@@ -31,7 +31,6 @@ class Trie:
     widths: tuple[int, ...]  # the largest number of edges out of one node, by depth; one number per possible step
     entries: int  # distinct ones
     eos_id: int
-    largest_id: int  # of all tokens, [SEP] included
 
     @classmethod
     def of(cls, sequences: Sequence[Sequence[int]], eos_id: int) -> Trie:
@@ -73,7 +72,6 @@ class Trie:
             widths=tuple(widths),
             entries=len(entries),
             eos_id=eos_id,
-            largest_id=max(eos_id, *map(max, entries)),
         )
 
     @property
@@ -83,9 +81,10 @@ class Trie:
 
     def check(self, eos_id: int, vocab_size: int, prefix_length: int, max_length: int) -> None:
         """Raise an error if the model has other ids, or if a prefix, the longest entry and [SEP] need more room."""
-        if self.eos_id != eos_id or self.largest_id >= vocab_size:
+        largest = int(self.tokens.max())
+        if self.eos_id != eos_id or largest >= vocab_size:
             raise GitbenchError(
-                f"the closed vocabulary ([SEP] {self.eos_id}, ids up to {self.largest_id}) does not fit the model "
+                f"the closed vocabulary ([SEP] {self.eos_id}, ids up to {largest}) does not fit the model "
                 f"([SEP] {eos_id}, {vocab_size} ids): make it with the model's tokenizer"
             )
         needed = prefix_length + self.longest + 1

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from gitbench.data.base import content_hash
-from gitbench.data.cache import CacheUnwritable, cached
+from gitbench.data.cache import made_once
 from gitbench.data.dataset import collate
 from gitbench.data.pretrained import description, noted_seconds, write_note
 from gitbench.errors import GitbenchError
@@ -73,25 +73,22 @@ class Pretrained:
 
 
 def pretrained_encoder(job: Pretraining) -> Pretrained:
-    """Return the encoder from the cache, pre-trained first where it is missing or damaged; the bits are the same."""
+    """Return the encoder from the cache, pre-trained first where it is missing or damaged.
+
+    The bits are the same either way. Where the cache cannot be written, they are made for this run alone.
+    """
     path = pretrained_path(job)
     if job.progress is not None and not path.exists():
         job.progress(0, job.recipe.iterations)  # also where another run is making it and this one waits
-    made: list[Pretrained] = []
 
-    def save(temporary: Path) -> None:
-        made.append(pretrain(job))
-        payload = {name: value for name, value in vars(made[0]).items() if name != "seconds"}
+    def write(made: Pretrained, temporary: Path) -> None:
+        payload = {name: value for name, value in vars(made).items() if name != "seconds"}
         torch.save({"format": FORMAT, **payload}, temporary)
         data = job.dataset
         of = (job.encoder, job.recipe, data.data_spec, data.text_spec)
-        write_note(path, made[0].seconds, description(*of, data=data.source.fingerprint(), seed=job.seed))
+        write_note(path, made.seconds, description(*of, data=data.source.fingerprint(), seed=job.seed))
 
-    try:
-        return cached(path, save, _load)
-    except CacheUnwritable as error:
-        print_log(f"{error}; the pre-trained encoder is not kept", "current")
-        return made[0] if made else pretrain(job)
+    return made_once(path, lambda: pretrain(job), write, _load)
 
 
 def pretrained_path(job: Pretraining) -> Path:
@@ -125,13 +122,16 @@ def pretrain(job: Pretraining) -> Pretrained:
     One thread does it, since the order of float sums depends on their number.
     Errors: fewer than two images, which leave nothing to tell apart.
     """
-    recipe, began = job.recipe, time.monotonic()
+    recipe, dataset, began = job.recipe, job.dataset, time.monotonic()
     print_log(f"contrastive pre-training: {recipe.iterations} x {recipe.batch_images} images", "current")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        model = _model(job)
-        losses, accuracies = (values.tolist() for values in _train(job, model))
+        with torch.random.fork_rng(devices=[]):  # torch draws values that are replaced at once
+            positions = dataset.text_spec.max_tokens + 2
+            model = PairEncoder(job.encoder, recipe, dataset.tokenizer.vocab_size, positions, dataset.eos_id)
+        set_initial_values(model, job.seed)
+        losses, accuracies = (values.tolist() for values in _train(job, model.to(job.device).train()))
     finally:
         torch.set_num_threads(threads)
     state = {name: tensor.detach().cpu() for name, tensor in model.encoder.state_dict().items()}
@@ -141,16 +141,6 @@ def pretrain(job: Pretraining) -> Pretrained:
         f"contrastive pre-training: final loss {loss:.3f}, {share:.1%} of captions found, {seconds:.0f} s", "current"
     )
     return Pretrained(state=state, losses=losses, accuracies=accuracies, seconds=seconds)
-
-
-def _model(job: Pretraining) -> PairEncoder:
-    """The pair of encoders with their initial values, on the device, in training mode."""
-    dataset = job.dataset
-    positions = dataset.text_spec.max_tokens + 2
-    with torch.random.fork_rng(devices=[]):  # torch draws values that are replaced at once
-        model = PairEncoder(job.encoder, job.recipe, dataset.tokenizer.vocab_size, positions, dataset.eos_id)
-    set_initial_values(model, job.seed)
-    return model.to(job.device).train()
 
 
 def _train(job: Pretraining, model: PairEncoder) -> tuple[Tensor, Tensor]:

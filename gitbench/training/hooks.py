@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import errno
-import io
 import os
 import pickle
 import tempfile
@@ -184,11 +183,8 @@ class CurveHook(Hook):
         self._mark, self._waited = now, waited
 
     def _write(self, runner) -> None:  # type: ignore[no-untyped-def]
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(("iteration", "split", "loss", "lr"))
-        writer.writerows((i, split, repr(loss), repr(lr)) for i, split, loss, lr in self.rows)
-        write_text(RunFolder(Path(runner.work_dir)).curve, text.getvalue())
+        lines = [f"{i},{split},{loss!r},{lr!r}\n" for i, split, loss, lr in self.rows]
+        write_text(RunFolder(Path(runner.work_dir)).curve, "iteration,split,loss,lr\n" + "".join(lines))
 
 
 def read_curve(path: Path) -> list[tuple[int, str, float, float]]:

@@ -194,18 +194,16 @@ def load_run(path: Path) -> tuple[CaptionModel, CaptionTokenizer]:
         payload = torch.load(file, map_location="cpu", weights_only=True)
         if payload["format"] != FORMAT:
             raise ValueError("of another program")
+        config = json.loads(payload["model"])  # with all values of a variant, so that its name may be gone since
+        config.pop("type")
+        model = CaptionModel(**config)
     except Exception as error:
         raise GitbenchError(
             f"{file} is damaged or no checkpoint of gitbench ({type(error).__name__}): delete its folder and run again"
         ) from None
     try:
-        config = json.loads(payload["model"])  # with all values of a variant, so that its name may be gone since
-        config.pop("type")
-        model = CaptionModel(**config)
         model.git.load_state_dict(payload["state_dict"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise GitbenchError(f"{file} does not say which model it holds ({error}): run again") from None
-    except RuntimeError as error:  # torch lists the tensors, one a line
+    except (KeyError, TypeError, RuntimeError) as error:  # torch lists the tensors, one a line
         wrong = " ".join(str(error).split())
         raise GitbenchError(f"{file} does not hold its model's tensors ({wrong}): run again") from None
     return model.eval(), CaptionTokenizer.load(RunFolder(file.parent).tokenizer)

@@ -241,7 +241,7 @@ SPOILT = {
     "yaml": "parameter.yaml: test_crop_size is 'large', no whole number",
     "lacking": "does not hold its model's tensors .*head_bias",
     "foreign": "does not hold its model's tensors .*foo",
-    "shapeless": "does not say which model it holds",
+    "shapeless": "no checkpoint of gitbench",
     "relu": "config.json has hidden_act 'relu' and GIT has 'gelu'",
 }
 
