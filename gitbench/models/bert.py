@@ -6,14 +6,12 @@ text alone with BERT's bidirectional mask it reproduces BERT's hidden states (te
 
 What has no exact counterpart, and what is done about it:
 
-* Token types. GIT has none, and captions are of type 0 throughout, so row 0 is added to every *position* row: the sum
-  word + position + type is the same number. The word rows stay BERT's own, for they are also the output head.
-* Eps of the embedding's LayerNorm: BERT 1e-12, GIT 1e-8. GIT's is kept, so that arms differ in initial values only.
-  Measured on MiniLM with captions, in float64: it moves embeddings by up to 8e-6 and last hidden states (values up to
-  6) by up to 1.2e-6; with BERT's eps the two agree to 1e-14.
-* Head. Its weight is the word embedding in both. Its bias is that of the masked-language head (`cls.predictions.bias`)
-  where the checkpoint has one, else 0. BERT puts a transform before its head; GIT has no place for it.
-* Pooler, next-sentence and classification heads are ignored.
+* Token types. GIT has none, and captions are of type 0, so row 0 is added to every *position* row. The word rows stay
+  BERT's own, for they are also the output head.
+* Eps of the embedding's LayerNorm: BERT 1e-12, GIT 1e-8, which is kept. It moves MiniLM's last hidden states (values up
+  to 6) by up to 1.2e-6.
+* Head. Its bias is that of the masked-language head (`cls.predictions.bias`) where the checkpoint has one, else 0. The
+  transform before BERT's head, its pooler and its other heads are left out.
 
 The image encoder, the projection, the temporal embedding and a cross-attention decoder's own parts (`cross_*`) have no
 source in BERT and keep the values they have. V vocabulary, D width, F feed-forward width, P positions.

@@ -4,10 +4,8 @@ The paper's second decoder is in `cross_attention.py`. The official one (`layers
 image and text tokens in one sequence, with a mask: image tokens see image tokens, text tokens see the image and earlier
 text. So an image token never depends on text, and this file computes two streams:
 
-* the image stream, once per image: `image_memory` gives the keys and values of every layer (the last layer's image
-  hidden states, which nothing reads, are skipped);
-* the text stream: `text` lets all captions of an image look at the same memory, without copying it per caption. The
-  captions of an image are laid end to end as one row of queries (`packed.py`); a mask keeps them apart.
+* the image stream, once per image: `image_memory` gives the keys and values of every layer;
+* the text stream: `text` lets all captions of an image, laid end to end (`packed.py`), look at the same memory.
 
 Results and gradients equal those of one sequence per caption. In training an image's captions share its dropout.
 Numbers that matter: text embedding LayerNorm eps 1e-8, projection 1e-5, layers 1e-12; erf GELU; dropout on hidden

@@ -12,9 +12,8 @@ one, and scores depend on it:
 * A sentence is done when no open beam can still win: its sum is the most it can reach, the longest length the kindest
   norm.
 
-What is left out changes no result: the official code looks at that bound one step late, carries finished sentences
-along until all are finished, and recomputes image and text at every step. With one beam it is not greedy search: after
-[SEP] it goes on with the second-best token, and may return that longer text. `greedy` is: the best token until [SEP].
+With one beam it is not greedy search: after [SEP] it goes on with the second-best token, and may return that longer
+text. `greedy` is: the best token until [SEP].
 
 **trie**, with a `vocabulary`. The same search, but a beam goes on only with tokens that lead to an entry, and every
 result is one. The sum is the model's own log p(entry and [SEP] | image, prefix), not renormalised over the entries: use

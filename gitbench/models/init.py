@@ -11,10 +11,9 @@ and an ablation's arms start equal wherever they can. Nothing is read from or wr
   attention input weights Xavier-uniform with zero bias, zero bias after attention, all else torch's default.
 
 A bias's own shape does not tell its layer's number of inputs, so that number is inferred: the feed-forward part is
-four times the width everywhere in GIT, and the projection and the output head have the 768 inputs of GIT-base. At the
-official base sizes this is exactly the official scheme; elsewhere those two biases get the range of the base model. A
-decoder with another feed-forward width keeps the rule, so that it shares its values: in the `cross_*_matched` variants
-(twice the width) up.bias starts sqrt(2) wider and down.bias sqrt(2) narrower than torch's default would be.
+four times the width, and the projection and the output head have the 768 inputs of GIT-base. At the official base sizes
+this is exactly the official scheme. In the `cross_*_matched` variants (feed-forward twice the width) up.bias starts
+sqrt(2) wider and down.bias sqrt(2) narrower than torch's default would be.
 """
 
 from __future__ import annotations
@@ -30,8 +29,6 @@ from gitbench.seeding import derive_seed
 STD = 0.02
 BASE_WIDTH = 768
 FFN_RATIO = 4
-
-
 Draw = Callable[[str, tuple[int, ...], torch.Generator], Tensor | None]
 
 

@@ -1,8 +1,7 @@
 """A closed vocabulary as a trie: which tokens may follow what is written so far, so that only its entries can be said.
 
-Labels of a classification or words of a lexicon are generated like any caption, but the search goes along the trie's
-edges only. Log-probabilities stay the model's own, over all its tokens: the official `TrieAutoRegressiveBeamSearch`
-lifts the allowed ones by (max logit - min logit + 1), so that its scores mean nothing, and takes one image at a time.
+Log-probabilities stay the model's own, over all its tokens: the official `TrieAutoRegressiveBeamSearch` lifts the
+allowed ones by (max logit - min logit + 1), so that its scores mean nothing, and takes one image at a time.
 
 The trie is three tensors (compressed rows), as large as the entries together, whatever the tokenizer's size. Edges out
 of node n stand at `starts[n]` to `starts[n + 1]`. Node 0 is the root, the last node the end that every entry's [SEP]

@@ -1,15 +1,14 @@
 """Weights from and to the two published implementations: microsoft/GenerativeImage2Text and Hugging Face transformers.
 
-One table (`_tensors`) names every parameter in the three layouts; the four conversions only read it. Sizes are read
-off the tensors, so any checkpoint of the architecture fits. Missing and unexpected names and other shapes are errors,
-never skipped in silence. Files are read in `checkpoint.py`. What the layouts differ in (measured on both):
+One table (`_tensors`) names every parameter in the three layouts. Sizes are read off the tensors, so any checkpoint of
+the architecture fits; missing and unexpected names and other shapes are errors. What the layouts differ in (measured):
 
 * official: a `module.` prefix on some checkpoints; CLIP's `image_encoder.proj`, which the model never uses; the tied
   head twice.
 * Hugging Face 5.x: separate q, k, v in the image encoder; an *untied* head, refused here if it differs from the word
-  embedding; the temporal embedding spelled `img_temporal_embedding`, in files of 4.x `img_temperal_embedding`, both
-  read; buffers `position_ids` in old files, dropped. Its text-embedding LayerNorm has eps 1e-12 where the official
-  one has 1e-8: logits differ by 2e-6.
+  embedding; the temporal embedding spelled `img_temporal_embedding`, in files of 4.x `img_temperal_embedding`; buffers
+  `position_ids` in old files, dropped. Its text-embedding LayerNorm has eps 1e-12, the official one 1e-8: logits differ
+  by 2e-6.
 """
 
 from __future__ import annotations
@@ -178,7 +177,13 @@ def _build(
     state: State, layout: str, head: str, encoder_heads: int | None, decoder_heads: int | None, **options: Any
 ) -> GIT:
     state = {key: value for key, value in state.items() if not _IGNORED.fullmatch(key)}
-    depths = _depths(state)
+    patterns = (
+        r"(?:resblocks|encoder\.layers)\.(\d+)\.",
+        r"encoder\.layer\.(\d+)\.",
+        r"img_temp[eo]ral_embedding\.(\d+)$",
+    )
+    # of encoder layers, decoder layers and frames
+    depths = [len({found[1] for key in state if (found := re.search(pattern, key))}) for pattern in patterns]
     rows = list(_tensors(*depths))
     expected = {name for row in rows for name in getattr(row, layout)}
     check_names(state, expected, "these weights do not fit GIT", optional=head)
@@ -203,17 +208,6 @@ def _build(
     return model.to(words.dtype).eval()
 
 
-def _depths(state: State) -> tuple[int, int, int]:
-    """Number of encoder layers, decoder layers and frames, by counting names."""
-    patterns = (
-        r"(?:resblocks|encoder\.layers)\.(\d+)\.",
-        r"encoder\.layer\.(\d+)\.",
-        r"img_temp[eo]ral_embedding\.(\d+)$",
-    )
-    counts = [len({m[1] for key in state if (m := re.search(pattern, key))}) for pattern in patterns]
-    return counts[0], counts[1], counts[2]
-
-
 def _heads(width: int, given: int | None, name: str) -> int:
     if given is None and width % 64:
         raise GitbenchError(f"the number of heads of a width of {width} cannot be guessed: pass {name}")
@@ -233,7 +227,7 @@ _SIZING = {
 
 def _model_for(
     tensors: Mapping[str, list[Tensor]],
-    depths: tuple[int, int, int],
+    depths: list[int],
     encoder_heads: int | None,
     decoder_heads: int | None,
     options: dict[str, Any],

@@ -11,5 +11,4 @@ from gitbench.training import (  # noqa: F401 - imported for what they register
     loop,
     model,
     optimizer,
-    schedule,
 )

@@ -35,7 +35,7 @@ from gitbench.files import cache_dir
 from gitbench.models.pair_encoder import HOTTEST, PairEncoder, contrastive_loss, set_initial_values
 from gitbench.spec import ContrastiveSpec
 from gitbench.training.data import CaptionData
-from gitbench.training.schedule import warmup_cosine
+from gitbench.training.optimizer import warmup_cosine
 from gitbench.variants.encoder import EncoderSpec
 
 CONTRASTIVE_VERSION = 1  # raise when the same recipe would give other weights
@@ -61,14 +61,13 @@ class Pretraining:
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrained:
-    """A pre-trained image encoder: its state dict, and per iteration the loss and the share of captions found.
+    """A pre-trained image encoder: its state dict, and the loss of each iteration.
 
     `seconds` is what it took to make; None for a file that has no note beside it.
     """
 
     state: dict[str, Tensor]
     losses: list[float]
-    accuracies: list[float]
     seconds: float | None = None
 
 
@@ -113,7 +112,7 @@ def _load(path: Path) -> Pretrained:
         raise ValueError(f"{path} is damaged") from error  # made again
     if payload.pop("format", None) != FORMAT:
         raise ValueError(f"{path} holds something else")
-    return Pretrained(**payload, seconds=noted_seconds(path))
+    return Pretrained(state=payload["state"], losses=payload["losses"], seconds=noted_seconds(path))
 
 
 def pretrain(job: Pretraining) -> Pretrained:
@@ -131,21 +130,19 @@ def pretrain(job: Pretraining) -> Pretrained:
             positions = dataset.text_spec.max_tokens + 2
             model = PairEncoder(job.encoder, recipe, dataset.tokenizer.vocab_size, positions, dataset.eos_id)
         set_initial_values(model, job.seed)
-        losses, accuracies = (values.tolist() for values in _train(job, model.to(job.device).train()))
+        losses = _train(job, model.to(job.device).train())
     finally:
         torch.set_num_threads(threads)
     state = {name: tensor.detach().cpu() for name, tensor in model.encoder.state_dict().items()}
     tail, seconds = max(1, recipe.iterations // 10), time.monotonic() - began
-    loss, share = sum(losses[-tail:]) / tail, sum(accuracies[-tail:]) / tail
-    print_log(
-        f"contrastive pre-training: final loss {loss:.3f}, {share:.1%} of captions found, {seconds:.0f} s", "current"
-    )
-    return Pretrained(state=state, losses=losses, accuracies=accuracies, seconds=seconds)
+    loss = sum(losses[-tail:]) / tail
+    print_log(f"contrastive pre-training: final loss {loss:.3f}, {seconds:.0f} s", "current")
+    return Pretrained(state=state, losses=losses, seconds=seconds)
 
 
-def _train(job: Pretraining, model: PairEncoder) -> tuple[Tensor, Tensor]:
-    """Train in place; return each iteration's loss and the share of captions that their images found."""
-    recipe, losses, accuracies = job.recipe, [], []
+def _train(job: Pretraining, model: PairEncoder) -> list[float]:
+    """Train in place; return each iteration's loss."""
+    recipe, losses = job.recipe, []
     groups = [  # norms, biases and the temperature are not decayed
         {"params": [p for p in model.parameters() if (p.ndim > 1) == decayed], "weight_decay": decay}
         for decayed, decay in ((True, recipe.weight_decay), (False, 0.0))
@@ -155,12 +152,10 @@ def _train(job: Pretraining, model: PairEncoder) -> tuple[Tensor, Tensor]:
     for step, batch in enumerate(_loader(job)):
         for group in optimizer.param_groups:
             group["lr"] = recipe.lr * warmup_cosine(step, recipe.warmup, recipe.iterations)
-        loss, found = _step(job, model, optimizer, batch)
-        losses.append(loss)
-        accuracies.append(found)
+        losses.append(_step(job, model, optimizer, batch))
         if job.progress is not None and ((step + 1) % every == 0 or step + 1 == recipe.iterations):
             job.progress(step + 1, recipe.iterations)
-    return torch.stack(losses), torch.stack(accuracies)
+    return torch.stack(losses).tolist()
 
 
 def _loader(job: Pretraining) -> DataLoader:
@@ -187,10 +182,8 @@ def _batches(count: int, recipe: ContrastiveSpec) -> Iterator[list[int]]:
         yield list(range(first, first + size))
 
 
-def _step(
-    job: Pretraining, model: PairEncoder, optimizer: torch.optim.Optimizer, batch: dict[str, Any]
-) -> tuple[Tensor, Tensor]:
-    """Take one step; return its loss and the share of captions that their images found, as scalars on the device."""
+def _step(job: Pretraining, model: PairEncoder, optimizer: torch.optim.Optimizer, batch: dict[str, Any]) -> Tensor:
+    """Take one step; return its loss, a scalar on the device."""
     tokens = batch["tokens"][:, 0].to(job.device)
     with torch.autocast(job.device.type, torch.bfloat16, enabled=job.device.type == "cuda"):
         image, text = model.embed(job.normalise(batch["images"]), tokens)
@@ -203,5 +196,4 @@ def _step(
     optimizer.step()
     with torch.no_grad():
         model.scale.clamp_(max=HOTTEST)
-        found = similarities.argmax(1) == torch.arange(len(similarities), device=job.device)
-    return loss.detach(), found.float().mean()
+    return loss.detach()

@@ -76,9 +76,8 @@ def test_the_loss_is_infonce_in_both_directions():
 def test_it_learns_to_find_the_caption_of_an_image(dataset):
     recipe = dataclasses.replace(RECIPE, iterations=120, warmup=10, batch_images=12)
     made = pretrain(job(dataset, recipe=recipe))
-    assert len(made.losses) == len(made.accuracies) == 120
+    assert len(made.losses) == 120
     assert sum(made.losses[-10:]) / 10 < 0.6 * math.log(12) < sum(made.losses[:5]) / 5
-    assert sum(made.accuracies[-10:]) / 10 > 4 / 12  # chance is 1 in 12
     ImageEncoder(SPEC).load_state_dict(made.state)
 
 

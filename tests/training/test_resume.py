@@ -19,7 +19,7 @@ from gitbench.launch.worker import take_lock
 from gitbench.machine import Gpu
 from gitbench.run_folder import RunFolder
 from gitbench.training.hooks import checkpoints, latest_checkpoint, read_curve
-from gitbench.training.schedule import warmup_cosine
+from gitbench.training.optimizer import warmup_cosine
 
 
 def planned(work_dir: Path, checkpoint_every: int = 7, val_every: int = 15) -> Run:

@@ -15,8 +15,13 @@ from gitbench.registry import MODELS, VARIANTS
 from gitbench.run_folder import RunFolder
 from gitbench.study.config import make_config
 from gitbench.training.data import CountedSampler
-from gitbench.training.optimizer import DeviceOptimWrapper, EncoderDecoderOptim, parameter_groups
-from gitbench.training.schedule import WarmupCosineLR, warmup_cosine
+from gitbench.training.optimizer import (
+    DeviceOptimWrapper,
+    EncoderDecoderOptim,
+    WarmupCosineLR,
+    parameter_groups,
+    warmup_cosine,
+)
 from gitbench.variants import resolve
 
 
