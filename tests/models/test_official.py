@@ -176,6 +176,7 @@ def test_loss_and_gradients(frames, prefix, shape, dtype, monkeypatch):
         for value in ours.parameters():
             value.copy_(value.grad)
         gradients = to_official(ours)
+    assert set(official.state_dict()) == {*gradients, "image_encoder.proj"}
     expected = {name: value.grad for name, value in official.named_parameters()}
     assert expected.pop("image_encoder.proj") is None
     gaps = [(gradients[n] - g).abs().max().item() / max(g.abs().max().item(), 1.0) for n, g in expected.items()]
@@ -195,12 +196,6 @@ def lively_pair(frames: int = 0):
     return official, ours
 
 
-def like_to_end(official, ours, bias: float) -> None:
-    with torch.no_grad():
-        for value in (official.textual.output.bias, ours.head_bias):
-            value[EOS] = bias
-
-
 @pytest.mark.parametrize("penalty", [0.6, 1.0])
 @pytest.mark.parametrize("beams", [1, 2, 4])
 @pytest.mark.parametrize("prefix", [0, 3])
@@ -215,15 +210,13 @@ def test_searches(frames, prefix, beams, penalty):
     official.decoder = decoder.GeneratorWithBeamSearch(EOS, most, beams, length_penalty=penalty)
     lengths = set()
     for i in range(count):
-        like_to_end(official, ours, 0.5 * i)  # from long texts to short ones
-        batch = {
-            "image": list(images[i : i + 1].unbind(1)) if frames else images[i : i + 1],
-            "prefix": start[i : i + 1],
-        }
+        image = images[i : i + 1]
         with torch.no_grad():
-            theirs = official(batch)
+            for value in (official.textual.output.bias, ours.head_bias):
+                value[EOS] = 0.5 * i  # from long texts to short ones
+            theirs = official({"image": list(image.unbind(1)) if frames else image, "prefix": start[i : i + 1]})
         sequence, score = ours.generate(
-            images[i : i + 1], prefix=start[i : i + 1], beam_size=beams, length_penalty=penalty, max_length=most
+            image, prefix=start[i : i + 1], beam_size=beams, length_penalty=penalty, max_length=most
         )
         found = sequence[0, 1 + prefix :]
         expected = theirs["predictions"][0, : len(found)]
@@ -231,26 +224,6 @@ def test_searches(frames, prefix, beams, penalty):
         assert abs(score[0].item() - theirs["logprobs"][0].item()) <= 1e-6 * max(1, -score[0])  # theirs is a float32
         lengths.add(int((found != EOS).sum()))
     assert len(lengths) > 2  # empty, short and long answers, not one kind
-
-
-def test_greedy_search_is_not_theirs_with_one_beam():
-    """The documented difference: after [SEP] the official search goes on with the second-best token."""
-    decoder = importlib.import_module("generativeimage2text.layers.decoder")
-    official, ours = lively_pair()
-    images = pictures(12, 3, 32, 32).double()
-    official.decoder = decoder.GeneratorWithBeamSearch(EOS, 20, 1, length_penalty=3.0)  # long texts pay
-    same, ahead = [], []
-    for bias in range(8):
-        like_to_end(official, ours, bias)
-        with torch.no_grad():
-            theirs = official({"image": images})
-        own, scores = ours.generate(images, greedy=True, length_penalty=3.0, max_length=20)
-        same.append((theirs["predictions"][:, : own.shape[1]] == own).all(1))
-        ahead.append(theirs["logprobs"][:, 0] - scores)
-    equal, gain = torch.cat(same), torch.cat(ahead)
-    print(f"greedy: {int(equal.sum())} of {len(equal)} sequences are the same")
-    assert equal.any() and not equal.all()
-    assert gain[equal].abs().max() <= 2e-5 and (gain[~equal] > 0).all()  # it goes on only to a better score
 
 
 @pytest.mark.parametrize("size", [(37, 90), (90, 37), (64, 64), (48, 64), (300, 31)])
@@ -266,18 +239,3 @@ def test_pixels(parameters, size):
     ours = torch.from_numpy(official_processor(parameters, 224).pixels(photograph).copy())
     assert ours.shape == theirs.shape
     assert (ours - theirs).abs().max() <= 1e-6  # theirs divides by 255 first: no pixel is another one
-
-
-def test_the_official_loader_takes_what_we_write():
-    common = importlib.import_module("generativeimage2text.torch_common")
-    official, ours = pair("small", frames=2)
-    written = {f"module.{name}": value for name, value in to_official(ours).items()}
-    names = set(official.state_dict()) - {"image_encoder.proj"}
-    assert names == set(to_official(ours))
-    before = {name: value.clone() for name, value in official.state_dict().items()}
-    with torch.no_grad():
-        for value in official.parameters():
-            value.zero_()
-    common.load_state_dict(official, written)
-    after = official.state_dict()
-    assert all(torch.equal(after[name], before[name]) for name in names)

@@ -84,15 +84,12 @@ def test_a_ratio_of_rates_becomes_the_encoders_rate(tmp_path):
         assert config.model.encoder_init.source == "random" and config.variants["amount"] == "all"
 
 
-def test_the_optimizer_has_no_group_for_a_frozen_encoder(tmp_path):
+def test_a_frozen_encoder_starts_from_the_same_values_and_is_no_part_of_the_optimizer(tmp_path):
     plan = planned(tmp_path, "trained", "frozen")
-    names = [{g["name"] for g in parameter_groups(model_of(plan, place), 1e-3, 5e-3, 0.01)} for place in (0, 1)]
+    models = [model_of(plan, place) for place in (0, 1)]
+    names = [{g["name"] for g in parameter_groups(model, 1e-3, 5e-3, 0.01)} for model in models]
     assert names == [{"encoder", "encoder_no_decay", "decoder", "decoder_no_decay"}, {"decoder", "decoder_no_decay"}]
-
-
-def test_a_frozen_model_has_the_same_tensors_and_starts_from_the_same_values(tmp_path):
-    plan = planned(tmp_path, "trained", "frozen")
-    trained, still = (model_of(plan, place).git.state_dict() for place in (0, 1))
+    trained, still = (model.git.state_dict() for model in models)
     assert list(trained) == list(still)
     assert all(torch.equal(tensor, still[name]) for name, tensor in trained.items())
 
