@@ -45,7 +45,7 @@ class TextEmbedding(nn.Module):
     def forward(self, tokens: Tensor, start: int | Tensor = 0) -> Tensor:
         """Embed ids (M, T) to (M, T, D); their first column stands at position `start`, or each id at `start` (M, T).
 
-        Positions given as a tensor are not checked (see `check_length`): that would wait for the device.
+        Positions given as a tensor are not checked: that would wait for the device.
         """
         if isinstance(start, Tensor):
             positions = self.positions(start)

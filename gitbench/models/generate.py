@@ -61,6 +61,8 @@ def search(
     given = _read(prefix, model.pad_id)
     if max_length <= given.longest:
         raise GitbenchError(f"max_length {max_length} leaves no room after a prefix of {given.longest} ids: raise it")
+    if given.ragged:
+        model.embedding.check_length(max_length - 1)
     if beam_size < 1 or (vocabulary is None and 2 * beam_size > model.vocab_size):
         raise GitbenchError(
             f"beam_size {beam_size} is out of range: use 1 to {model.vocab_size // 2} (half the vocabulary)"

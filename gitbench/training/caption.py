@@ -90,7 +90,14 @@ def load_captioner(weights: Path, tokenizer: str | None = None) -> Captioner:
     state = plain_names(state)
     try:
         kind = format_of(state)
-        words = given or _tokenizer_of(kind, file.parent)
+        if given is not None:
+            words = given
+        elif kind == GITBENCH:
+            words = CaptionTokenizer.load(RunFolder(file.parent).tokenizer)
+        elif kind == HUGGINGFACE and any((file.parent / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+            words = from_bert(str(file.parent))
+        else:
+            words = bert_base_uncased()
         ids = {"pad_id": words.pad_id, "bos_id": words.bos_id, "eos_id": words.eos_id}
         rows = next((len(value) for name, value in state.items() if name.endswith(_WORDS)), words.vocab_size)
         if rows != words.vocab_size:
@@ -103,13 +110,6 @@ def load_captioner(weights: Path, tokenizer: str | None = None) -> Captioner:
         named = f"{file.parent}/" in str(error) or str(file) in str(error)
         raise error if named else GitbenchError(f"{file}: {error}") from None
     return Captioner(git=git.float(), tokenizer=words, rule=rule, generation=generation)
-
-
-def _tokenizer_of(kind: str, folder: Path) -> CaptionTokenizer:
-    if kind == GITBENCH:
-        return CaptionTokenizer.load(RunFolder(folder).tokenizer)
-    has_own = kind == HUGGINGFACE and any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt"))
-    return from_bert(str(folder)) if has_own else bert_base_uncased()
 
 
 def _load(kind: str, file: Path, state: dict[str, Tensor], ids: dict[str, int]) -> Loaded:

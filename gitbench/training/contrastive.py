@@ -152,7 +152,18 @@ def _train(job: Pretraining, model: PairEncoder) -> list[float]:
     for step, batch in enumerate(_loader(job)):
         for group in optimizer.param_groups:
             group["lr"] = recipe.lr * warmup_cosine(step, recipe.warmup, recipe.iterations)
-        losses.append(_step(job, model, optimizer, batch))
+        tokens = batch["tokens"][:, 0].to(job.device)
+        with torch.autocast(job.device.type, torch.bfloat16, enabled=job.device.type == "cuda"):
+            image, text = model.embed(job.normalise(batch["images"]), tokens)
+        # of image i with caption j, in float32: the temperature multiplies rounding a hundredfold
+        loss = contrastive_loss(model.scale.exp() * image @ text.T)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_grad)
+        optimizer.step()
+        with torch.no_grad():
+            model.scale.clamp_(max=HOTTEST)
+        losses.append(loss.detach())
         if job.progress is not None and ((step + 1) % every == 0 or step + 1 == recipe.iterations):
             job.progress(step + 1, recipe.iterations)
     return torch.stack(losses).tolist()
@@ -180,20 +191,3 @@ def _batches(count: int, recipe: ContrastiveSpec) -> Iterator[list[int]]:
         epoch, place = divmod(step, count // size)
         first = epoch * count + place * size
         yield list(range(first, first + size))
-
-
-def _step(job: Pretraining, model: PairEncoder, optimizer: torch.optim.Optimizer, batch: dict[str, Any]) -> Tensor:
-    """Take one step; return its loss, a scalar on the device."""
-    tokens = batch["tokens"][:, 0].to(job.device)
-    with torch.autocast(job.device.type, torch.bfloat16, enabled=job.device.type == "cuda"):
-        image, text = model.embed(job.normalise(batch["images"]), tokens)
-    # of image i with caption j, in float32: the temperature multiplies rounding a hundredfold
-    similarities = model.scale.exp() * image @ text.T
-    loss = contrastive_loss(similarities)
-    optimizer.zero_grad()
-    loss.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), job.recipe.clip_grad)
-    optimizer.step()
-    with torch.no_grad():
-        model.scale.clamp_(max=HOTTEST)
-    return loss.detach()

@@ -100,13 +100,11 @@ class LazyInfoHook(RuntimeInfoHook):
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:  # type: ignore[no-untyped-def]
         self._pending += [(name, value.detach()) for name, value in (outputs or {}).items()]
-        norms = getattr(runner.optim_wrapper, "norms", None)
-        if norms:
-            self._pending.append((runner.optim_wrapper.grad_name, norms.pop()))
-            norms.clear()
+        if runner.optim_wrapper.norms:
+            self._pending.append((runner.optim_wrapper.grad_name, runner.optim_wrapper.norms.pop()))
         done = batch_idx + 1
         if done % self._interval == 0 or done == runner.max_iters:
-            values = torch.stack([value.float() for _, value in self._pending]).tolist() if self._pending else []
+            values = torch.stack([value.float() for _, value in self._pending]).tolist()
             for (name, _), value in zip(self._pending, values, strict=True):
                 runner.message_hub.update_scalar(f"train/{name}", value)
             self._pending.clear()

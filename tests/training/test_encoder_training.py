@@ -154,7 +154,7 @@ def test_each_image_is_encoded_once_and_sets_of_images_are_apart(monkeypatch):
     encoder(images)  # nothing said about them
     assert passed == [4, 4, 4, 4]
     encoder.load_state_dict(ImageEncoder(SPEC).state_dict())
-    assert not encoder.features and not encoder.held
+    assert not encoder.features
 
 
 def test_beyond_the_limit_of_memory_images_are_encoded_again(monkeypatch):
@@ -166,7 +166,7 @@ def test_beyond_the_limit_of_memory_images_are_encoded_again(monkeypatch):
     for _ in range(2):
         with encoder.known("train", range(4)):
             assert torch.equal(encoder(images), free(images))
-    assert passed == [4, 2] and len(encoder.features) == 2 and encoder.held == frozen.FEATURE_LIMIT
+    assert passed == [4, 2] and len(encoder.features) == 2
 
 
 def test_the_blind_reuse_nothing(tmp_path):
