@@ -44,7 +44,7 @@ def initial_value(name: str, shape: tuple[int, ...], generator: torch.Generator)
     if len(shape) > 1:
         width = shape[0] if layer.endswith("down") else shape[-1]
         return torch.randn(shape, generator=generator).mul_(STD * max(1.0, BASE_WIDTH / width) ** 0.5)
-    return _uniform(shape, _bias_inputs(name, shape[0]) ** -0.5, generator)
+    return _uniform(shape, _bias_inputs(layer, shape[0]) ** -0.5, generator)
 
 
 def initialise(model: nn.Module, seed: int, draw: Draw = initial_value) -> None:
@@ -66,18 +66,18 @@ def _encoder_value(layer: str, kind: str, shape: tuple[int, ...], generator: tor
     if kind == "bias":
         if ".attn." in layer:
             return torch.zeros(shape)
-        return _uniform(shape, _bias_inputs(layer + ".bias", shape[0]) ** -0.5, generator)
+        return _uniform(shape, _bias_inputs(layer, shape[0]) ** -0.5, generator)
     if layer.endswith("attn.qkv"):
         return _uniform(shape, math.sqrt(6 / sum(shape)), generator)
     return _uniform(shape, math.prod(shape[1:]) ** -0.5, generator)
 
 
-def _bias_inputs(name: str, outputs: int) -> float:
-    """Return the number of inputs of the Linear that a bias of `outputs` values belongs to."""
-    layer = name.rpartition(".")[0].rpartition(".")[2]
+def _bias_inputs(layer: str, outputs: int) -> float:
+    """Return the number of inputs of a Linear whose bias has `outputs` values."""
+    part = layer.rpartition(".")[2]
     ratio = {"qkv": 1 / 3, "cross_kv": 1 / 2} | dict.fromkeys(("out", "cross_q", "cross_out"), 1.0)
     ratio |= dict.fromkeys(("up", "fc1"), 1 / FFN_RATIO) | dict.fromkeys(("down", "fc2"), float(FFN_RATIO))
-    return outputs * ratio[layer] if layer in ratio else BASE_WIDTH
+    return outputs * ratio[part] if part in ratio else BASE_WIDTH
 
 
 def _uniform(shape: tuple[int, ...], bound: float, generator: torch.Generator) -> Tensor:

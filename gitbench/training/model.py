@@ -73,7 +73,11 @@ class CaptionModel(BaseModel):
         super().__init__(data_preprocessor=MODELS.build({**data_preprocessor, "pad_id": pad_id}))
         self.generation = dict(generation)
         self.vocabulary: Trie | None = None  # closed, of tasks that have one: given by ClosedVocabularyHook
-        self.variants = {axis: _spec(values) for axis, values in variants.items()}
+        self.variants: dict[str, Any] = {}
+        for axis, values in variants.items():
+            recipe = values.get("recipe")  # in a config a plain dict
+            given = {**values, "recipe": ContrastiveSpec(**recipe)} if recipe else values
+            self.variants[axis] = VARIANTS.build(given)
         self.git = GIT(
             encoder=self.variants["encoder"],
             decoder=self.variants["decoder"],
@@ -102,7 +106,12 @@ class CaptionModel(BaseModel):
         **_: Any,
     ) -> Any:
         n, k, t = tokens.shape
-        with self._known(images, image_set, indices):
+        known: AbstractContextManager[None] = nullcontext()
+        if isinstance(self.git.encoder, FrozenEncoder) and not self.git.vision.blind:  # a blind model shows it nothing
+            frames = images.shape[1] if images.dim() == 5 else 1
+            numbers = [index * frames + frame for index in indices for frame in range(frames)]
+            known = self.git.encoder.known(image_set, numbers)
+        with known:
             memory = self.git.image_memory(images)
         self.git.embedding.check_length(t - 1)
         if mode == "loss":
@@ -114,16 +123,6 @@ class CaptionModel(BaseModel):
                 for image_id, a, b in zip(image_ids, nll, count, strict=True)
             ]
         return self._predict(memory, image_ids, nll, count, request_prefixes or [[[self.git.bos_id]]] * n)
-
-    def _known(
-        self, images: torch.Tensor, image_set: str | None, indices: Sequence[int]
-    ) -> AbstractContextManager[None]:
-        """Tell a frozen encoder which images it is shown, frame by frame; a blind model shows it none of them."""
-        if isinstance(self.git.encoder, FrozenEncoder) and not self.git.vision.blind:
-            frames = images.shape[1] if images.dim() == 5 else 1
-            numbers = [index * frames + frame for index in indices for frame in range(frames)]
-            return self.git.encoder.known(image_set, numbers)
-        return nullcontext()
 
     def _predict(
         self, memory: Memory, image_ids: list[str], nll: list[list[float]], count: list[list[int]], prefixes: Prefixes
@@ -165,9 +164,3 @@ class CaptionModel(BaseModel):
     def val_step(self, data: dict[str, Any]) -> list[dict[str, Any]]:
         """Likelihood of the references only: validation follows the loss, captions are generated once, at the end."""
         return self._run_forward(self.data_preprocessor(data, False), mode="likelihood")
-
-
-def _spec(values: dict[str, Any]) -> Any:
-    """Build a variant's spec from a config's values, in which a recipe is a plain dict."""
-    recipe = values.get("recipe")
-    return VARIANTS.build({**values, "recipe": ContrastiveSpec(**recipe)} if recipe else dict(values))
