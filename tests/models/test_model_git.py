@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 from helpers_model import (
     DECODER,
+    ENCODER,
     EOS,
     VOCAB,
     both_attentions,
@@ -233,14 +236,11 @@ def test_overrides_replace_single_values():
         (lambda: build_model("git_bse"), "unknown model 'git_bse': did you mean 'git_base'"),
         (lambda: build_model("git_base", vocabsize=5), "did you mean 'vocab_size'"),
         (lambda: build_model("git_base", decoder_layer=5), "did you mean 'decoder_layers'"),
-        (lambda: tiny(decoder=DecoderSpec(attention="selv", layers=1, width=8, heads=2, ffn=8)), "did you mean 'self'"),  # type: ignore[arg-type]
-        (lambda: tiny(decoder=DecoderSpec(layers=1, width=9, heads=2, ffn=8)), "not a multiple of its 2 heads"),
-        (lambda: tiny(decoder=DecoderSpec(layers=0, width=8, heads=2, ffn=8)), "use at least 1"),
-        (
-            lambda: tiny(encoder=EncoderSpec(width=9, layers=1, heads=2, patch=8, image_size=8)),
-            "not a multiple of its 2 heads",
-        ),
-        (lambda: tiny(encoder=EncoderSpec(width=8, layers=1, heads=2, patch=8, image_size=4)), "raise image_size"),
+        (lambda: tiny(attention="selv"), "did you mean 'self'"),
+        (lambda: tiny(decoder=replace(DECODER, width=49)), "not a multiple of its 4 heads"),
+        (lambda: tiny(decoder=replace(DECODER, layers=0)), "use at least 1"),
+        (lambda: tiny(encoder=replace(ENCODER, width=33)), "not a multiple of its 4 heads"),
+        (lambda: tiny(encoder=replace(ENCODER, image_size=4)), "raise image_size"),
         (lambda: tiny(vocab_size=50), "outside the vocabulary"),
         (lambda: tiny(label_smoothing=1.0), "label_smoothing 1.0 is out of range"),
         (lambda: tiny().logits(pictures(1, 3, 7, 32), texts(1, 3)), "below the patch size 8"),

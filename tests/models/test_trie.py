@@ -142,20 +142,6 @@ def test_fewer_beams_search_as_the_official_search_among_the_entries(attention, 
     check(sequences, scores, expected)
 
 
-@pytest.mark.parametrize("beams", [0, 1, 4])
-def test_a_single_entry_is_always_said(beams):
-    model, images = captioner(0), photos(3, 3, 32, 32)
-    widths, run = [], model.decoder.continue_text
-    model.decoder.continue_text = lambda x, cache: widths.append(x.shape[1]) or run(x, cache)
-    sequences, scores = model.generate(
-        images, **how(beams), length_penalty=0.0, max_length=5, vocabulary=Trie.of([[20, 21, 22]], EOS)
-    )
-    assert sequences.tolist() == [[BOS, 20, 21, 22, EOS]] * 3
-    assert widths == [1] * 4  # more beams than entries would be dead, and are not carried along
-    for image, score in zip(images, scores.tolist(), strict=True):
-        assert score == pytest.approx(scores_of_all(model, image, [BOS], ENTRIES)[5], abs=1e-9)
-
-
 @pytest.mark.parametrize("beams", [0, 1, 2, 4])
 def test_an_entry_that_the_model_finds_impossible_is_said_all_the_same(beams):
     model = captioner(0).float()
