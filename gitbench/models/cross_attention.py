@@ -5,9 +5,8 @@ feed-forward; after each of the three its dropout, residual sum and LayerNorm (e
 tokens never attend to each other and no layer changes them, so `image_memory` is one projection per layer: keys and
 values of an image are made once, however many captions or beams look at it.
 
-What is the same in both decoders (qkv, out, norm1, up, down, norm2) has the same name and shape, so arms of a
-replicate start with the same values there. qkv serves the text alone here; the image has `cross_kv`. A layer has
-4 D^2 + 6 D parameters more than a self-attention layer.
+What is the same in both decoders (qkv, out, norm1, up, down, norm2) has the same name, shape and initial values. A layer
+has 4 D^2 + 6 D parameters more than a self-attention layer.
 
 N images (rows), S image tokens, Q text tokens a row, h heads, d head width, D = h*d.
 """

@@ -1,10 +1,9 @@
 """The floating-point operations that a forward pass of GIT needs, by formula.
 
 Counted: matrix products (two operations per multiply-add), those of attention included, with causal attention at the
-half that is needed. Not counted: norms, activations, softmax, embeddings, position resizing. An image costs
-the same however many captions it has: it passes each self-attention layer once, of which the last makes only keys and
-values; with cross-attention every layer does only that. A backward pass
-costs twice the forward pass. Divided by a device's rate this bounds the speed; kernels may execute more operations.
+half that is needed. Not counted: norms, activations, softmax, embeddings, position resizing. An image passes each
+self-attention layer once, however many captions it has, and the last one makes only keys and values; with
+cross-attention every layer does only that. A backward pass costs twice the forward pass.
 
 s tokens an image, k captions of T tokens, V vocabulary.
 """

@@ -1,9 +1,8 @@
 """Caption image files with a checkpoint: a finished run's, an official one, or one of Hugging Face.
 
-What a checkpoint is, is found out from the names of its tensors (`gitbench.models.checkpoint`). Each format is given
-its photographs in its own way (`gitbench.data.image_processor`) and its own tokenizer; the search is the official one for
-all three. As in the official code, a question is cut to 40 tokens and then to its last 38, and stands between [CLS] and
-the answer; a single image shown to a video model gets no temporal embedding, frames of a video do.
+Each format is given its photographs in its own way (`gitbench.data.image_processor`) and its own tokenizer; the search
+is the official one for all three. As in the official code, a question is cut to 40 tokens and then to its last 38, and
+stands between [CLS] and the answer; a single image shown to a video model gets no temporal embedding.
 
 N images of H x W pixels, F frames.
 """

@@ -1,12 +1,11 @@
 """Contrastive pre-training of the image encoder: stage i of the paper (p. 4), as CLIP does it.
 
-The run's own image encoder and a small causal text encoder, each with a linear projection into a common space, learn to
-find the caption of an image among those of the batch and the other way round: symmetric InfoNCE with a learned
-temperature (`models.pair_encoder`). Then all but the image encoder is thrown away.
+The run's own image encoder and a small causal text encoder learn to find the caption of an image among those of the
+batch and the other way round (`models.pair_encoder`). Then all but the image encoder is thrown away.
 
-The result is a pure function of recipe, encoder, images, captions and seed. It lies in the cache under a hash of these,
-so every run that starts from it shares one file: the first run makes it, the others wait for it or find it. Where it is
-killed half-way it is made again. A note beside the file keeps the seconds it took, which enter these runs' costs.
+The result is a pure function of recipe, encoder, images, captions and seed. It lies in the cache under a hash of these:
+the first run makes it, the others wait for it or find it. A note beside the file keeps the seconds it took, which enter
+the costs of all these runs.
 """
 
 from __future__ import annotations

@@ -87,8 +87,7 @@ class Batches:
     """The batches of a loader, in order; `waited` counts the seconds that `next` has waited for them.
 
     Where a loader has no processes of its own and cuts random crops, a thread makes them `ahead` of the training: crops
-    are resized outside Python, beside the model. What is in a batch depends on its number alone, so this changes when,
-    and never what. Without crops a batch is a few slices, 1 % of a step, and a thread would only get in the way.
+    are resized outside Python, beside the model. What is in a batch depends on its number alone.
     Errors of the data set are raised by the `next` that reaches them. Use it as a context: its end stops the thread.
     """
 

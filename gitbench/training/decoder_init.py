@@ -1,8 +1,7 @@
 """Where the text decoder's first values come from: random, or a BERT's weights, of which it takes the rows of its own words.
 
-The weights come after `initialise` and before the first iteration, so that an arm that starts from BERT shares with a
-random one every tensor that BERT has no source for (image encoder, projection). A resumed run and a finished one that
-is loaded have them in their checkpoint: neither needs the BERT.
+An arm that starts from BERT shares with a random one every tensor that BERT has no source for (image encoder,
+projection). A resumed run and a finished one that is loaded have the weights in their checkpoint.
 """
 
 from __future__ import annotations

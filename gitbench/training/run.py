@@ -80,9 +80,8 @@ def execute(path: Path, progress: Progress | None = None, pretraining: Pretraini
     else:
         torch.set_num_threads(CPU_THREADS)
     runner = PlainRunner.from_cfg(_session_config(folder))
-    curve, init = (
-        next((hook for hook in runner.hooks if isinstance(hook, kind)), None) for kind in (CurveHook, EncoderInitHook)
-    )
+    hooks: dict[type, Any] = {type(hook): hook for hook in runner.hooks}
+    curve, init = hooks[CurveHook], hooks[EncoderInitHook]
     curve.progress, init.progress = progress, pretraining
     runner.train()
     trained = time.monotonic()
