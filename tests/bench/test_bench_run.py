@@ -25,7 +25,7 @@ from gitbench.cli import main
 from gitbench.errors import GitbenchError
 from gitbench.files import read_json
 from gitbench.metrics.compare import Comparison
-from gitbench.models.flops import forward_flops
+from gitbench.models.flops import flops_by_part
 
 pytest.importorskip("transformers")
 CPU = torch.device("cpu")
@@ -133,8 +133,9 @@ def test_the_frozen_encoder_of_a_step_is_run_once():
 
 def test_operations_are_those_of_the_formulas():
     model = shared_model(SHAPE, CPU)
-    assert generation_flops(model, 3, 4) == pytest.approx(3 * forward_flops(model, captions=4, tokens=STEPS))
-    assert training_flops(model, 2, [11] * 4) == pytest.approx(3 * 2 * forward_flops(model, captions=2, tokens=10))
+    written, read = (sum(flops_by_part(model, captions=k, tokens=t).values()) for k, t in ((4, STEPS), (2, 10)))
+    assert generation_flops(model, 3, 4) == pytest.approx(3 * written)
+    assert training_flops(model, 2, [11] * 4) == pytest.approx(3 * 2 * read)
     short, long = (training_flops(model, 1, [length], frozen=True) for length in (5, 15))
     assert 0 < short < long < training_flops(model, 1, [15])
 
