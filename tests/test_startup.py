@@ -22,7 +22,6 @@ from gitbench.data import CAPTIONS
 from gitbench.data.cache import EncodedCaptions, decoded_split
 from gitbench.data.tasks import open_task
 from gitbench.errors import GitbenchError
-from gitbench.registry import HOOKS
 from gitbench.run_folder import RunFolder
 from gitbench.study.config import make_config
 from gitbench.training import model as model_module
@@ -161,11 +160,6 @@ def test_a_training_step_reads_nothing_from_the_device(run: Run, monkeypatch: py
 def test_mmengines_own_hook_reads_every_step(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     _, reads = trained_counting(run, monkeypatch, RuntimeInfoHook)
     assert min(reads) >= 1  # so the test above would see it
-
-
-def test_the_hook_of_a_config_is_ours() -> None:
-    with HOOKS.switch_scope_and_registry("gitbench") as found:
-        assert found.get("RuntimeInfoHook") is LazyInfoHook
 
 
 # ---- waiting for data --------------------------------------------------------------------------------------------

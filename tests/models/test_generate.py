@@ -73,9 +73,7 @@ def test_finished_sentences_cost_no_steps():
         ({"beam_size": VOCAB}, f"use 1 to {VOCAB // 2}"),
         ({"length_penalty": -1.0}, "length_penalty -1.0 is negative"),
         ({"max_length": 1}, "max_length 1 leaves no room"),
-        ({"prefix": texts(3, 2)}, "one row of ids"),
         ({"prefix": torch.tensor([[BOS, 5, 6], [BOS, 0, 5]])}, "a prefix holds \\[PAD\\] before its last id"),
-        ({"prefix": torch.tensor([[BOS, 5], [0, BOS]])}, "padded at its end"),
         ({"max_length": 200, "beam_size": 1}, "exceeds the decoder's 96 positions"),
     ],
 )

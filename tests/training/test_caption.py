@@ -17,7 +17,6 @@ from safetensors.torch import save_file
 from gitbench.cli import main
 from gitbench.data.tokenizer import from_bert, train_wordpiece
 from gitbench.errors import GitbenchError
-from gitbench.models.checkpoint import format_of
 from gitbench.models.weights import to_huggingface, to_official
 from gitbench.training import caption
 from gitbench.training.caption import bert_base_uncased, caption_files, load_captioner
@@ -169,15 +168,6 @@ def test_frames_are_one_video_and_a_single_image_gets_no_temporal_embedding(tmp_
     assert loaded.caption(torch.stack([first, second])[None], 2) != video
     with pytest.raises(GitbenchError, match="4 frames for a model of 3"):
         captions([photographs[0]] * 4, folder, tokenizer=str(folder / "words.json"), frames=True)
-
-
-def test_the_format_is_told_by_the_names_of_tensors():
-    git = model()
-    states = {"gitbench": git.state_dict(), "official": to_official(git), "huggingface": to_huggingface(git)}
-    for name, state in states.items():
-        assert format_of(state) == format_of({f"module.{key}": value for key, value in state.items()}) == name
-    with pytest.raises(GitbenchError, match=r"these 4 tensors \(a, b, c, \.\.\.\) are no GIT"):
-        format_of(dict.fromkeys("dcba", torch.zeros(1)))
 
 
 def test_an_official_checkpoint_gets_berts_own_vocabulary(monkeypatch):

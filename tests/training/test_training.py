@@ -118,17 +118,6 @@ def test_a_damaged_config_gives_one_line(tmp_path):
     assert "\n" not in str(raised.value)
 
 
-def test_arms_of_a_replicate_share_seeds_and_replicates_do_not(tmp_path):
-    study = make_study(tmp_path, replicates=2)
-    configs = {
-        (run.arm, run.replicate): make_config(run.spec, study.plan.vocabulary, run.key) for run in runs_of(study)
-    }
-    assert (
-        configs["base", 0].model.init_seed == configs["small", 0].model.init_seed != configs["base", 1].model.init_seed
-    )
-    assert configs["base", 0].train_dataloader.dataset.seed == configs["blind", 0].train_dataloader.dataset.seed
-
-
 def test_the_paper_profile_builds_and_takes_one_training_step():
     from gitbench.models import build_model
 
