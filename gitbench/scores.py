@@ -31,7 +31,6 @@ COSTS = {
     "train_images_per_second": "image/s",
     "seconds": "s",
     "data_wait_seconds": "s",
-    "compile_seconds": "s",
     "pretrain_seconds": "s",
 }
 

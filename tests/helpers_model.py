@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gitbench.models.git import GIT
+from gitbench.models.packed import pack
 from gitbench.variants.decoder import DecoderSpec
 from gitbench.variants.encoder import EncoderSpec
 
@@ -66,7 +67,8 @@ def gradients(model: GIT) -> dict[str, Tensor]:
 
 def nll_of(model: GIT, images: Tensor, tokens: Tensor, need: Tensor) -> tuple[Tensor, Tensor]:
     """Each text's negative log-likelihood (M,) over its predicted tokens, and how many these are (M,)."""
-    return model.packed_nll(model.image_memory(images), model.packed(tokens, need, len(images)), len(tokens))
+    packed = pack(tokens, need, len(images), model.pad_id)
+    return model.packed_nll(model.image_memory(images), packed, len(tokens))
 
 
 def hf_config(transformers: Any, **options: Any) -> Any:

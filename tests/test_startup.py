@@ -22,7 +22,6 @@ from gitbench.data import CAPTIONS
 from gitbench.data.cache import EncodedCaptions, decoded_split
 from gitbench.data.tasks import open_task
 from gitbench.errors import GitbenchError
-from gitbench.registry import HOOKS
 from gitbench.run_folder import RunFolder
 from gitbench.study.config import make_config
 from gitbench.training import model as model_module
@@ -71,7 +70,6 @@ def test_a_run_imports_nothing_needless(run: Run) -> None:
     )
     assert python(code, str(run.folder)).splitlines()[-1] == "needless: []"
     cost = json.loads((run.folder / "trained.json").read_text())["cost"]
-    assert cost["startup_seconds"] > 0
     assert 0 < cost["data_wait_seconds"] < cost["train_seconds"]
 
 
@@ -94,7 +92,7 @@ def test_waits_of_earlier_sessions_count(run: Run) -> None:
     torch.save(saved, path)
     execute(run.folder)
     cost = json.loads((run.folder / "trained.json").read_text())["cost"]
-    assert 1000 < cost["data_wait_seconds"] < 1010 and cost["startup_seconds"] is None
+    assert 1000 < cost["data_wait_seconds"] < 1010
 
 
 # ---- waiting for the device --------------------------------------------------------------------------------------
@@ -164,11 +162,6 @@ def test_mmengines_own_hook_reads_every_step(run: Run, monkeypatch: pytest.Monke
     assert min(reads) >= 1  # so the test above would see it
 
 
-def test_the_hook_of_a_config_is_ours() -> None:
-    with HOOKS.switch_scope_and_registry("gitbench") as found:
-        assert found.get("RuntimeInfoHook") is LazyInfoHook
-
-
 # ---- waiting for data --------------------------------------------------------------------------------------------
 
 
@@ -188,7 +181,7 @@ def run_vocabulary(run: Run):  # type: ignore[no-untyped-def]
 
 
 def threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name == "batches"]
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("batches")]
 
 
 @pytest.mark.parametrize(("crop", "workers", "threaded"), [((0.6, 1.0), 0, 1), (None, 0, 0), ((0.6, 1.0), 1, 0)])
@@ -223,9 +216,8 @@ class Broken(torch.utils.data.Dataset):
 def test_an_error_of_the_data_comes_where_it_belongs() -> None:
     with Batches(DataLoader(Broken(), batch_size=None, shuffle=False)) as batches:
         assert [next(batches) for _ in range(3)] == [0, 1, 2]
-        for _ in range(2):  # whoever asks again waits for nothing
-            with pytest.raises(GitbenchError, match="image 3 is damaged"):
-                next(batches)
+        with pytest.raises(GitbenchError, match="image 3 is damaged"):
+            next(batches)
     assert threads() == []
 
 

@@ -64,7 +64,6 @@ class Gitbench(Program):
         """Let the next step encode its images again."""
         assert self.frozen is not None
         self.frozen.features.clear()
-        self.frozen.held = 0
 
     def generate(self, images: Tensor, beams: int) -> Tensor:
         # max_length counts [CLS] and the last token, which is weighed but not written (the official rule)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from torch import nn
-
-from gitbench.errors import GitbenchError, unknown_name
+from gitbench.errors import unknown_name
 from gitbench.models.git import GIT
 from gitbench.variants.decoder import DecoderSpec
 from gitbench.variants.encoder import EncoderSpec
@@ -44,13 +42,11 @@ def build_model(name: str, **overrides: Any) -> GIT:
     return GIT(**specs, **options).eval()
 
 
-def parameter_counts(model: nn.Module) -> dict[str, int]:
-    """Count a `GIT`'s parameters: total, encoder, decoder (layers), embedding, projection, head, temporal.
+def parameter_counts(model: GIT) -> dict[str, int]:
+    """Count a model's parameters: total, encoder, decoder (layers), embedding, projection, head, temporal.
 
     The head's weight is the word embedding and counts there.
     """
-    if not isinstance(model, GIT):
-        raise GitbenchError(f"parameter_counts wants a GIT, not {type(model).__name__}: pass the model inside")
     parts = dict.fromkeys(("encoder", "decoder", "embedding", "projection", "head", "temporal"), 0)
     for name, parameter in model.named_parameters():
         parts[name.partition(".")[0].removesuffix("_bias")] += parameter.numel()

@@ -6,14 +6,12 @@ text alone with BERT's bidirectional mask it reproduces BERT's hidden states (te
 
 What has no exact counterpart, and what is done about it:
 
-* Token types. GIT has none, and captions are of type 0 throughout, so row 0 is added to every *position* row: the sum
-  word + position + type is the same number. The word rows stay BERT's own, for they are also the output head.
-* Eps of the embedding's LayerNorm: BERT 1e-12, GIT 1e-8. GIT's is kept, so that arms differ in initial values only.
-  Measured on MiniLM with captions, in float64: it moves embeddings by up to 8e-6 and last hidden states (values up to
-  6) by up to 1.2e-6; with BERT's eps the two agree to 1e-14.
-* Head. Its weight is the word embedding in both. Its bias is that of the masked-language head (`cls.predictions.bias`)
-  where the checkpoint has one, else 0. BERT puts a transform before its head; GIT has no place for it.
-* Pooler, next-sentence and classification heads are ignored.
+* Token types. GIT has none, and captions are of type 0, so row 0 is added to every *position* row. The word rows stay
+  BERT's own, for they are also the output head.
+* Eps of the embedding's LayerNorm: BERT 1e-12, GIT 1e-8, which is kept. It moves MiniLM's last hidden states (values up
+  to 6) by up to 1.2e-6.
+* Head. Its bias is that of the masked-language head (`cls.predictions.bias`) where the checkpoint has one, else 0. The
+  transform before BERT's head, its pooler and its other heads are left out.
 
 The image encoder, the projection, the temporal embedding and a cross-attention decoder's own parts (`cross_*`) have no
 source in BERT and keep the values they have. V vocabulary, D width, F feed-forward width, P positions.
@@ -65,20 +63,26 @@ def load_bert(source: str | Path) -> BertWeights:
     state: dict[str, Tensor] = {}
     for file in weight_files(folder):
         state.update(read_tensors(file))
-    state = {_plain(name): value for name, value in state.items()}
+    state = {
+        plain_name(name)
+        .replace("LayerNorm.gamma", "LayerNorm.weight")
+        .replace("LayerNorm.beta", "LayerNorm.bias"): value
+        for name, value in state.items()
+    }
     head_bias = next((state[name] for name in HEAD_BIAS if name in state), None)
     tensors = {name: value for name, value in state.items() if not _IGNORED.match(name)}
     shapes = _shapes(config)
-    _check(folder, tensors, shapes)
-    if head_bias is not None and tuple(head_bias.shape) != (config.vocab_size,):
-        _disagree(folder, HEAD_BIAS[0], head_bias, (config.vocab_size,))
+    check_names(tensors, shapes, f"the weights in {folder} are not those of its config.json")
+    given = dict(tensors)
+    if head_bias is not None:
+        given[HEAD_BIAS[0]], shapes[HEAD_BIAS[0]] = head_bias, (config.vocab_size,)
+    for name, shape in shapes.items():
+        own = tuple(given[name].shape)
+        if len(own) != len(shape) or any(b not in (-1, a) for a, b in zip(own, shape, strict=True)) or 0 in own:
+            raise GitbenchError(
+                f"{folder}: {name} has shape {own} where config.json says {shape}: the two are of different models"
+            )
     return BertWeights(source=str(source), config=config, tensors=tensors, head_bias=head_bias)
-
-
-def _plain(name: str) -> str:
-    """A tensor's name, its LayerNorm's parts as PyTorch calls them."""
-    kinds = {"gamma": "weight", "beta": "bias"}
-    return re.sub(r"LayerNorm\.(gamma|beta)$", lambda found: f"LayerNorm.{kinds[found[1]]}", plain_name(name))
 
 
 def _shapes(config: BertConfig) -> dict[str, tuple[int, ...]]:
@@ -101,20 +105,6 @@ def _shapes(config: BertConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _check(folder: Path, tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    check_names(tensors, shapes, f"the weights in {folder} are not those of its config.json")
-    for name, shape in shapes.items():
-        own = tuple(tensors[name].shape)
-        if len(own) != len(shape) or any(a != b for a, b in zip(own, shape, strict=True) if b > 0) or 0 in own:
-            _disagree(folder, name, tensors[name], shape)
-
-
-def _disagree(folder: Path, name: str, value: Tensor, shape: tuple[int, ...]) -> None:
-    raise GitbenchError(
-        f"{folder}: {name} has shape {tuple(value.shape)} where config.json says {shape}: the two are of different models"
-    )
-
-
 def initialise_from_bert(git: GIT, weights: BertWeights, rows: Sequence[int] | None = None) -> list[str]:
     """Set a GIT's text side to a BERT's values, in place; return the names of the parameters set.
 
@@ -124,13 +114,11 @@ def initialise_from_bert(git: GIT, weights: BertWeights, rows: Sequence[int] | N
     """
     spec, config = git.decoder.spec, weights.config
     if spec.heads != config.heads:
-        raise GitbenchError(
-            f"the decoder has {spec.heads} attention heads and the BERT {config.heads}: shape it with decoder_spec"
-        )
+        what = f"{spec.heads} attention heads and the BERT {config.heads}"
+        raise GitbenchError(f"the decoder has {what}: shape it with decoder_spec")
     if spec.layers > config.layers:
-        raise GitbenchError(
-            f"the decoder has {spec.layers} layers and the BERT {config.layers}: shape it with decoder_spec"
-        )
+        what = f"{spec.layers} layers and the BERT {config.layers}"
+        raise GitbenchError(f"the decoder has {what}: shape it with decoder_spec")
     values, own = _values(weights, spec.layers, spec.max_positions, rows), dict(git.named_parameters())
     for name, value in values.items():
         if value.shape != own[name].shape:
@@ -152,7 +140,13 @@ def _values(weights: BertWeights, layers: int, positions: int, rows: Sequence[in
     values["embedding.words.weight"] = words
     values["head_bias"] = words.new_zeros(len(words)) if weights.head_bias is None else weights.head_bias
     if rows is not None:
-        kept = _kept(rows, len(words))
+        outside = [row for row in rows if not 0 <= row < len(words)]
+        if outside or len(set(rows)) != len(rows):
+            what = f"row {outside[0]} lies outside" if outside else "a row is named twice, which cannot be, of"
+            raise GitbenchError(
+                f"{what} BERT's vocabulary of {len(words)}: pass the rows of subset_for and the same BERT"
+            )
+        kept = torch.tensor(list(rows), dtype=torch.int64)
         values |= {name: values[name][kept] for name in ("embedding.words.weight", "head_bias")}
     # in float64, so that the sum adds no rounding of its own
     values["embedding.positions.weight"] = (
@@ -165,11 +159,3 @@ def _values(weights: BertWeights, layers: int, positions: int, rows: Sequence[in
                     [tensors[f"encoder.layer.{i}.{part}.{kind}"] for part in parts]
                 )
     return values
-
-
-def _kept(rows: Sequence[int], vocab_size: int) -> Tensor:
-    outside = [row for row in rows if not 0 <= row < vocab_size]
-    if outside or len(set(rows)) != len(rows):
-        what = f"row {outside[0]} lies outside" if outside else "a row is named twice, which cannot be, of"
-        raise GitbenchError(f"{what} BERT's vocabulary of {vocab_size}: pass the rows of subset_for and the same BERT")
-    return torch.tensor(list(rows), dtype=torch.int64)

@@ -6,8 +6,7 @@ Three programs leave GIT weights, and their files differ in name, nesting and te
 * official: `snapshot/model.pt` in the folder of a released model, tensors under `model` or bare, some with `module.`;
 * Hugging Face: what `save_pretrained` writes, `model.safetensors` (also in shards) or `pytorch_model.bin`.
 
-File names only say where to look. How a file is read is decided by its first bytes, and whose tensors they are by their
-names (`format_of`). Pickled code is never run.
+How a file is read is decided by its first bytes, and whose tensors they are by their names. Pickled code is never run.
 """
 
 from __future__ import annotations

@@ -5,26 +5,23 @@ feed-forward; after each of the three its dropout, residual sum and LayerNorm (e
 tokens never attend to each other and no layer changes them, so `image_memory` is one projection per layer: keys and
 values of an image are made once, however many captions or beams look at it.
 
-What is the same in both decoders (qkv, out, norm1, up, down, norm2) has the same name and shape, so arms of a
-replicate start with the same values there. qkv serves the text alone here; the image has `cross_kv`. A layer has
-4 D^2 + 6 D parameters more than a self-attention layer.
+What is the same in both decoders (qkv, out, norm1, up, down, norm2) has the same name, shape and initial values. A layer
+has 4 D^2 + 6 D parameters more than a self-attention layer.
 
 N images (rows), S image tokens, Q text tokens a row, h heads, d head width, D = h*d.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gitbench.models.cache import Cache, Memory
+from gitbench.models.cache import Memory
 from gitbench.models.decoder import Attend, Decoder, DecoderLayer
 from gitbench.variants.decoder import DecoderSpec
-
-Look = Callable[[int, Tensor], Tensor]  # layer number, q (N, h, Q, d) -> what the image answers (N, h, Q, d)
 
 
 class CrossAttentionLayer(DecoderLayer):
@@ -37,16 +34,11 @@ class CrossAttentionLayer(DecoderLayer):
         self.cross_out = nn.Linear(spec.width, spec.width)
         self.norm_cross = nn.LayerNorm(spec.width, eps=1e-12)
 
-    def cross_queries(self, x: Tensor) -> Tensor:
-        """Text (N, Q, D) to the queries it puts to the image (N, h, Q, d)."""
-        return self._split(self.cross_q(x), 1)[0]
-
-    def cross_keys_values(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Projected image tokens (N, S, D) to this layer's keys and values of them, (N, h, S, d) each."""
-        return self._split(self.cross_kv(image), 2)
-
-    def add_seen(self, x: Tensor, mixed: Tensor) -> Tensor:
-        """From the cross-attention's output (N, h, Q, d) to the feed-forward part's input (N, Q, D)."""
+    def see(self, x: Tensor, image: tuple[Tensor, Tensor], dropout: float) -> Tensor:
+        """Let text (N, Q, D) attend to an image's keys and values, (N or 1, h, S, d) each: (N, Q, D), normalised."""
+        (q,) = self.split(self.cross_q(x), 1)
+        k, v = (m.expand(len(x), -1, -1, -1) for m in image)
+        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
         return self.norm_cross(x + self.dropout(self.cross_out(mixed.transpose(1, 2).flatten(2))))
 
 
@@ -55,10 +47,11 @@ class CrossAttentionDecoder(Decoder):
 
     layer_type: ClassVar[type[DecoderLayer]] = CrossAttentionLayer
     layers: Sequence[CrossAttentionLayer]
+    image_in_slots: ClassVar[bool] = False
 
     def image_memory(self, image: Tensor) -> Memory:
         """Project image tokens (N, S, D) to every layer's keys and values; nothing else happens to an image."""
-        return [(k, v) for k, v in (layer.cross_keys_values(image) for layer in self.layers)]
+        return [(k, v) for k, v in (layer.split(layer.cross_kv(image), 2) for layer in self.layers)]
 
     def text(self, x: Tensor, memory: Memory, visible: Tensor) -> Tensor:
         """Run text tokens; see `Decoder.text`."""
@@ -67,27 +60,12 @@ class CrossAttentionDecoder(Decoder):
         def attend(_: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=self.attention_dropout)
 
-        return self.run(x, attend, self._look_at(memory))
+        return self.run(x, attend, memory)
 
-    def cache(self, memory: Memory, rows: int, room: int) -> Cache:
-        """Start a cache of text slots, with the image beside them."""
-        return Cache(memory, rows, room, image_in_slots=False)
-
-    def continue_text(self, x: Tensor, cache: Cache) -> Tensor:
-        """Run new text tokens; see `Decoder.continue_text`."""
-        return self.run(x, cache.attend, self._look_at(cache.image))
-
-    def run(self, x: Tensor, attend: Attend, look: Look) -> Tensor:
-        """Run all layers over text tokens (N, Q, D): `attend` supplies the text that they see, `look` the image."""
+    def run(self, x: Tensor, attend: Attend, image: Memory) -> Tensor:
+        """Run all layers over text tokens; see `Decoder.run`."""
         for i, layer in enumerate(self.layers):
             x = layer.add_attended(x, attend(i, *layer.project(x)))
-            x = layer.add_seen(x, look(i, layer.cross_queries(x)))
+            x = layer.see(x, image[i], self.attention_dropout)
             x = layer.feed_forward(x)
         return x
-
-    def _look_at(self, memory: Memory) -> Look:
-        def look(i: int, q: Tensor) -> Tensor:
-            k, v = (m.expand(len(q), -1, -1, -1) for m in memory[i])
-            return F.scaled_dot_product_attention(q, k, v, dropout_p=self.attention_dropout)
-
-        return look

@@ -4,10 +4,8 @@ The paper's second decoder is in `cross_attention.py`. The official one (`layers
 image and text tokens in one sequence, with a mask: image tokens see image tokens, text tokens see the image and earlier
 text. So an image token never depends on text, and this file computes two streams:
 
-* the image stream, once per image: `image_memory` gives the keys and values of every layer (the last layer's image
-  hidden states, which nothing reads, are skipped);
-* the text stream: `text` lets all captions of an image look at the same memory, without copying it per caption. The
-  captions of an image are laid end to end as one row of queries (`packed.py`); a mask keeps them apart.
+* the image stream, once per image: `image_memory` gives the keys and values of every layer;
+* the text stream: `text` lets all captions of an image, laid end to end (`packed.py`), look at the same memory.
 
 Results and gradients equal those of one sequence per caption. In training an image's captions share its dropout.
 Numbers that matter: text embedding LayerNorm eps 1e-8, projection 1e-5, layers 1e-12; erf GELU; dropout on hidden
@@ -47,7 +45,7 @@ class TextEmbedding(nn.Module):
     def forward(self, tokens: Tensor, start: int | Tensor = 0) -> Tensor:
         """Embed ids (M, T) to (M, T, D); their first column stands at position `start`, or each id at `start` (M, T).
 
-        Positions given as a tensor are not checked (see `check_length`): that would wait for the device.
+        Positions given as a tensor are not checked: that would wait for the device.
         """
         if isinstance(start, Tensor):
             positions = self.positions(start)
@@ -82,14 +80,15 @@ class DecoderLayer(nn.Module):
 
     def project(self, x: Tensor) -> tuple[Tensor, ...]:
         """Queries, keys, values of (N, Q, D), each (N, h, Q, d)."""
-        return self._split(self.qkv(x), 3)
+        return self.split(self.qkv(x), 3)
 
     def keys_values(self, x: Tensor) -> tuple[Tensor, ...]:
         """Keys and values only: all that the last layer needs from the image."""
         width = x.shape[-1]
-        return self._split(linear(x, self.qkv.weight[width:], self.qkv.bias[width:]), 2)
+        return self.split(linear(x, self.qkv.weight[width:], self.qkv.bias[width:]), 2)
 
-    def _split(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
+    def split(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
+        """From (N, Q, parts * D) to that many (N, h, Q, d)."""
         return x.unflatten(-1, (parts, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
 
     def add_attended(self, x: Tensor, mixed: Tensor) -> Tensor:
@@ -108,6 +107,7 @@ class Decoder(nn.Module, ABC):
     """What `GIT` and the search ask of a decoder, however its text comes to see the image."""
 
     layer_type: ClassVar[type[DecoderLayer]] = DecoderLayer
+    image_in_slots: ClassVar[bool] = True  # of a cache; otherwise the image stands beside them
 
     def __init__(self, spec: DecoderSpec) -> None:
         super().__init__()
@@ -132,12 +132,16 @@ class Decoder(nn.Module, ABC):
         """
 
     @abstractmethod
+    def run(self, x: Tensor, attend: Attend, image: Memory) -> Tensor:
+        """Run all layers over text tokens (N, Q, D): `attend` supplies what they see, `image` what is not among that."""
+
     def cache(self, memory: Memory, rows: int, room: int) -> Cache:
         """Start a cache for generation: `rows` images and room for `room` text tokens each."""
+        return Cache(memory, rows, room, image_in_slots=self.image_in_slots)
 
-    @abstractmethod
     def continue_text(self, x: Tensor, cache: Cache) -> Tensor:
         """Run new text tokens (N, Q, D), announced by `cache.begin`, which see what the cache holds, to (N, Q, D)."""
+        return self.run(x, cache.attend, cache.image)
 
 
 class SelfAttentionDecoder(Decoder):
@@ -164,18 +168,10 @@ class SelfAttentionDecoder(Decoder):
             )
             return F.scaled_dot_product_attention(q, seen_k, seen_v, attn_mask=mask, dropout_p=self.attention_dropout)
 
-        return self.run(x, attend)
+        return self.run(x, attend, [])
 
-    def cache(self, memory: Memory, rows: int, room: int) -> Cache:
-        """Start a cache whose first slots hold the image."""
-        return Cache(memory, rows, room, image_in_slots=True)
-
-    def continue_text(self, x: Tensor, cache: Cache) -> Tensor:
-        """Run new text tokens; see `Decoder.continue_text`."""
-        return self.run(x, cache.attend)
-
-    def run(self, x: Tensor, attend: Attend) -> Tensor:
-        """Run all layers over text tokens (N, Q, D); `attend` supplies what they see (a batch, or a cache)."""
+    def run(self, x: Tensor, attend: Attend, image: Memory) -> Tensor:
+        """Run all layers over text tokens; see `Decoder.run`. The image is among what `attend` supplies."""
         for i, layer in enumerate(self.layers):
             x = layer.finish(x, attend(i, *layer.project(x)))
         return x

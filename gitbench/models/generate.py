@@ -12,9 +12,8 @@ one, and scores depend on it:
 * A sentence is done when no open beam can still win: its sum is the most it can reach, the longest length the kindest
   norm.
 
-What is left out changes no result: the official code looks at that bound one step late, carries finished sentences
-along until all are finished, and recomputes image and text at every step. With one beam it is not greedy search: after
-[SEP] it goes on with the second-best token, and may return that longer text. `greedy` is: the best token until [SEP].
+With one beam it is not greedy search: after [SEP] it goes on with the second-best token, and may return that longer
+text. `greedy` is: the best token until [SEP].
 
 **trie**, with a `vocabulary`. The same search, but a beam goes on only with tokens that lead to an entry, and every
 result is one. The sum is the model's own log p(entry and [SEP] | image, prefix), not renormalised over the entries: use
@@ -44,9 +43,9 @@ def search(
     memory: Memory,
     prefix: Tensor,
     *,
-    beam_size: int,
-    length_penalty: float,
-    max_length: int,
+    beam_size: int = 4,
+    length_penalty: float = 0.6,
+    max_length: int = 20,
     greedy: bool = False,
     vocabulary: Trie | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -62,14 +61,13 @@ def search(
     given = _read(prefix, model.pad_id)
     if max_length <= given.longest:
         raise GitbenchError(f"max_length {max_length} leaves no room after a prefix of {given.longest} ids: raise it")
-    if vocabulary is None:
-        if beam_size < 1 or 2 * beam_size > model.vocab_size:
-            raise GitbenchError(
-                f"beam_size {beam_size} is out of range: use 1 to {model.vocab_size // 2} (half the vocabulary)"
-            )
-    else:
-        if beam_size < 1:
-            raise GitbenchError(f"beam_size {beam_size} is out of range: use 1 or more")
+    if given.ragged:
+        model.embedding.check_length(max_length - 1)
+    if beam_size < 1 or (vocabulary is None and 2 * beam_size > model.vocab_size):
+        raise GitbenchError(
+            f"beam_size {beam_size} is out of range: use 1 to {model.vocab_size // 2} (half the vocabulary)"
+        )
+    if vocabulary is not None:
         vocabulary.check(model.eos_id, model.vocab_size, given.longest, max_length)
         beam_size = min(beam_size, vocabulary.entries)  # that many find the best entry; more would all be dead
         vocabulary = vocabulary.to(prefix.device)

@@ -25,7 +25,6 @@ from gitbench.models.generate import search
 from gitbench.models.init import initialise
 from gitbench.models.linear import linear, speed_up
 from gitbench.models.packed import PackedTexts, end_to_end, pack
-from gitbench.models.trie import Trie
 from gitbench.variants.decoder import DecoderSpec
 from gitbench.variants.encoder import EncoderSpec
 from gitbench.variants.vision import VisionSpec
@@ -153,12 +152,9 @@ class GIT(nn.Module):
         (not [CLS], not a prefix). The smoothed target gives 1 - eps to the token and eps / (V - 1) to every other one.
         No target is an error.
         """
-        return self.packed_loss(self.image_memory(images), self.packed(tokens, need_predict, images.shape[0]))
-
-    def packed(self, tokens: Tensor, need_predict: Tensor, rows: int) -> PackedTexts:
-        """Pack texts (M, T) of `rows` images, k = M / rows each, without those parts that predict nothing."""
         self.embedding.check_length(tokens.shape[1] - 1)
-        return pack(tokens, need_predict, rows, self.pad_id)
+        texts = pack(tokens, need_predict, images.shape[0], self.pad_id)
+        return self.packed_loss(self.image_memory(images), texts)
 
     def packed_loss(self, memory: Memory, texts: PackedTexts) -> Tensor:
         """Return `loss` of packed texts and their images' memory."""
@@ -197,14 +193,12 @@ class GIT(nn.Module):
         prefix: Tensor | None = None,
         *,
         image_index: Tensor | None = None,
-        beam_size: int = 4,
-        length_penalty: float = 0.6,
-        max_length: int = 20,
-        greedy: bool = False,
-        vocabulary: Trie | None = None,
+        **options: Any,
     ) -> tuple[Tensor, Tensor]:
-        """Write a text per prefix, without dropout: (sequences (M, L) int64, scores (M,)), by the search of
-        `generate.py`, where `beam_size`, `length_penalty`, `max_length` and `greedy` are explained.
+        """Write a text per prefix, without dropout: (sequences (M, L) int64, scores (M,)).
+
+        `options` are those of `gitbench.models.generate.search`: beam_size, length_penalty, max_length, greedy,
+        vocabulary.
 
         `prefix` (M, P) holds ids that start with [CLS], of any lengths, padded at the end; without it every text starts
         with [CLS] alone. Text i belongs to image `image_index[i]`; without an index, the M = N texts stand in image
@@ -217,17 +211,8 @@ class GIT(nn.Module):
         was_training = self.training
         self.eval()
         try:
-            return self.write(
-                self.image_memory(images),
-                images.shape[0],
-                prefix,
-                image_index=image_index,
-                beam_size=beam_size,
-                length_penalty=length_penalty,
-                max_length=max_length,
-                greedy=greedy,
-                vocabulary=vocabulary,
-            )
+            memory = self.image_memory(images)
+            return self.write(memory, images.shape[0], prefix, image_index=image_index, **options)
         finally:
             self.train(was_training)
 

@@ -11,10 +11,9 @@ and an ablation's arms start equal wherever they can. Nothing is read from or wr
   attention input weights Xavier-uniform with zero bias, zero bias after attention, all else torch's default.
 
 A bias's own shape does not tell its layer's number of inputs, so that number is inferred: the feed-forward part is
-four times the width everywhere in GIT, and the projection and the output head have the 768 inputs of GIT-base. At the
-official base sizes this is exactly the official scheme; elsewhere those two biases get the range of the base model. A
-decoder with another feed-forward width keeps the rule, so that it shares its values: in the `cross_*_matched` variants
-(twice the width) up.bias starts sqrt(2) wider and down.bias sqrt(2) narrower than torch's default would be.
+four times the width, and the projection and the output head have the 768 inputs of GIT-base. At the official base sizes
+this is exactly the official scheme. In the `cross_*_matched` variants (feed-forward twice the width) up.bias starts
+sqrt(2) wider and down.bias sqrt(2) narrower than torch's default would be.
 """
 
 from __future__ import annotations
@@ -30,8 +29,6 @@ from gitbench.seeding import derive_seed
 STD = 0.02
 BASE_WIDTH = 768
 FFN_RATIO = 4
-
-
 Draw = Callable[[str, tuple[int, ...], torch.Generator], Tensor | None]
 
 
@@ -40,18 +37,14 @@ def initial_value(name: str, shape: tuple[int, ...], generator: torch.Generator)
     layer, _, kind = name.rpartition(".")
     if name == "temporal":
         return torch.zeros(shape)
-    if "norm" in layer.rpartition(".")[2]:
+    if "norm" in layer.rpartition(".")[2] or layer == "projection.1":
         return torch.ones(shape) if kind == "weight" else torch.zeros(shape)
-    if name == "projection.1.weight":
-        return torch.ones(shape)
-    if name == "projection.1.bias":
-        return torch.zeros(shape)
     if name.startswith("encoder."):
         return _encoder_value(layer, kind, shape, generator)
     if len(shape) > 1:
         width = shape[0] if layer.endswith("down") else shape[-1]
         return torch.randn(shape, generator=generator).mul_(STD * max(1.0, BASE_WIDTH / width) ** 0.5)
-    return _uniform(shape, _bias_inputs(name, shape[0]) ** -0.5, generator)
+    return _uniform(shape, _bias_inputs(layer, shape[0]) ** -0.5, generator)
 
 
 def initialise(model: nn.Module, seed: int, draw: Draw = initial_value) -> None:
@@ -73,18 +66,18 @@ def _encoder_value(layer: str, kind: str, shape: tuple[int, ...], generator: tor
     if kind == "bias":
         if ".attn." in layer:
             return torch.zeros(shape)
-        return _uniform(shape, _bias_inputs(layer + ".bias", shape[0]) ** -0.5, generator)
+        return _uniform(shape, _bias_inputs(layer, shape[0]) ** -0.5, generator)
     if layer.endswith("attn.qkv"):
         return _uniform(shape, math.sqrt(6 / sum(shape)), generator)
     return _uniform(shape, math.prod(shape[1:]) ** -0.5, generator)
 
 
-def _bias_inputs(name: str, outputs: int) -> float:
-    """Return the number of inputs of the Linear that a bias of `outputs` values belongs to."""
-    layer = name.rpartition(".")[0].rpartition(".")[2]
+def _bias_inputs(layer: str, outputs: int) -> float:
+    """Return the number of inputs of a Linear whose bias has `outputs` values."""
+    part = layer.rpartition(".")[2]
     ratio = {"qkv": 1 / 3, "cross_kv": 1 / 2} | dict.fromkeys(("out", "cross_q", "cross_out"), 1.0)
     ratio |= dict.fromkeys(("up", "fc1"), 1 / FFN_RATIO) | dict.fromkeys(("down", "fc2"), float(FFN_RATIO))
-    return outputs * ratio[layer] if layer in ratio else BASE_WIDTH
+    return outputs * ratio[part] if part in ratio else BASE_WIDTH
 
 
 def _uniform(shape: tuple[int, ...], bound: float, generator: torch.Generator) -> Tensor:

@@ -1,11 +1,9 @@
 """Linear layers, on CPUs with oneDNN's matrix products where these are the faster ones.
 
-torch's own float32 product on CPUs is MKL's. oneDNN, which torch carries along and its compiler uses, was faster in every
-product of a large weight with activations that was measured (AMD EPYC with AVX-512, 2 threads): by a tenth with
-hundreds of rows, by a third with 150, twice as fast with 30 rows and less, as in a step of beam search, and for the
-vocabulary. It was slower for weights' gradients and for small weights, which stay with torch. The rule is fixed, not
-timed at run time: a run's numbers must not depend on how busy a machine is. Other CPUs have not been measured;
-`torch.backends.mkldnn.set_flags(False)` switches it off.
+torch's own float32 product on CPUs is MKL's. oneDNN, which torch carries along, was faster in every product of a large
+weight with activations that was measured (AMD EPYC with AVX-512, 2 threads): by a tenth with hundreds of rows, twice as
+fast with 30 rows and less, and slower for weights' gradients and for small weights. The rule is fixed, not timed at run
+time: a run's numbers must not depend on how busy a machine is. `torch.backends.mkldnn.set_flags(False)` switches it off.
 """
 
 from __future__ import annotations
@@ -64,7 +62,6 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         and _ONEDNN is not None
         and torch.backends.mkldnn.enabled
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
     ):
         return _LargeLinear.apply(x, weight, bias)
     return F.linear(x, weight, bias)

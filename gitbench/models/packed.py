@@ -1,9 +1,8 @@
 """Texts without padding: the texts of an image laid end to end in one row, each only as far as it predicts.
 
-A batch of captions padded to its longest one is a third padding, and the decoder would compute all of it. Here an image's
-texts follow each other directly, so that a row is as long as their sum, and sums differ little between images. What
-comes after the last token that predicts something is left out: nothing earlier sees it. Made before a batch goes to its
-device, whose shapes then depend on nothing that the host would have to wait for.
+A batch of captions padded to its longest one is a third padding. Here an image's texts follow each other directly, each
+as far as its last token that predicts something: nothing earlier sees the rest. Packing is done on the host, before a
+batch goes to its device, so that no shape depends on what the device would have to be waited for.
 
 N rows, k texts a row, M = N*k texts of T tokens, Q the longest row, P predicted tokens.
 """

@@ -80,10 +80,6 @@ class PairEncoder(nn.Module):
         text = self.text_projection(self.text(tokens))
         return F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)
 
-    def similarities(self, image: Tensor, text: Tensor) -> Tensor:
-        """Compare unit vectors, each (N, E): row i of (N, N) holds image i with all captions, over the temperature."""
-        return self.scale.exp() * image @ text.T
-
 
 def contrastive_loss(similarities: Tensor) -> Tensor:
     """Symmetric InfoNCE of similarities (N, N) whose pairs stand on the diagonal: a scalar in nats."""

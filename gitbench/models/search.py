@@ -53,9 +53,6 @@ class _Best(NamedTuple):
     length: Tensor  # (N,) of the text alone
     score: Tensor  # (N,)
 
-    def of(self, rows: Tensor) -> _Best:
-        return _Best(*(x[rows] for x in self))
-
 
 class _Count:
     """How many sentences are unfinished, read without keeping a GPU waiting.
@@ -65,22 +62,21 @@ class _Count:
     what a finished one goes on to write is not recorded, so an old count costs a step and changes nothing.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self) -> None:
         self.sent: Tensor | None = None
         self.arrival: torch.cuda.Event | None = None
 
-    def look(self, counts: Tensor) -> list[int] | None:
-        """Return the counts, or earlier ones; None while none has arrived."""
-        if self.device.type != "cuda":
-            return counts.tolist()
+    def look(self, count: Tensor) -> int | None:
+        """Return the count, or an earlier one; None while none has arrived."""
+        if count.device.type != "cuda":
+            return int(count)
         seen = None
         if self.sent is not None and self.arrival is not None:
             if not self.arrival.query():
                 return None
-            seen = self.sent.tolist()
-        self.sent = torch.empty(counts.shape, dtype=counts.dtype, pin_memory=True)
-        self.sent.copy_(counts, non_blocking=True)
+            seen = int(self.sent)
+        self.sent = torch.empty(count.shape, dtype=count.dtype, pin_memory=True)
+        self.sent.copy_(count, non_blocking=True)
         self.arrival = torch.cuda.Event()
         self.arrival.record()
         return seen
@@ -112,7 +108,6 @@ class Search:
         # of the rows of the batch, the unfinished sentences
         self.origin = torch.arange(rows, device=device)  # row of the output that a row of the batch belongs to
         self.given: int | Tensor = prefix.lengths if prefix.ragged else prefix.longest  # prefix length, (N,) or of all
-        self.longest = prefix.longest  # the longest prefix of an unfinished sentence
         self.done = torch.zeros(rows, dtype=torch.bool, device=device)
         # of the open beams; one until the first choice
         self.dtype = torch.promote_types(memory[0][0].dtype, torch.float32)
@@ -126,7 +121,7 @@ class Search:
             score=torch.full((rows,), -torch.inf, dtype=self.dtype, device=device),
         )
         self.found = self.best
-        self.count = _Count(device)
+        self.count = _Count()
 
     def read_prefix(self) -> Tensor:
         """Run the prefix, once per sentence; return the log-probabilities of the next token (N, 1, V)."""
@@ -152,19 +147,14 @@ class Search:
         own = torch.eye(beams, dtype=torch.bool, device=self.text.device).expand(rows, -1, -1)
         mask = torch.cat([self.cache.visible, own], dim=2)
         self.cache.begin(mask)
-        newest = self.model.embedding(self.text[:, :, -1].reshape(-1, 1), start=self._newest_position())
+        position: int | Tensor = self.given + self.text.shape[2] - 1
+        if isinstance(position, Tensor):
+            # only finished sentences are longer than max_length - 1
+            position = position.clamp(max=self.max_length - 2).repeat_interleave(beams)[:, None]
+        newest = self.model.embedding(self.text[:, :, -1].reshape(-1, 1), start=position)
         hidden = self.model.decoder.continue_text(newest.view(rows, beams, -1), self.cache)
         self.cache.end(mask)
         return self._log_probs(hidden)
-
-    def _newest_position(self) -> int | Tensor:
-        """Where the newest tokens stand: one position for all, or one per beam (N * B, 1)."""
-        _, beams, length = self.text.shape
-        if not isinstance(self.given, Tensor):
-            return self.given + length - 1
-        self.model.embedding.check_length(self.longest + length)
-        position = (self.given + length - 1).clamp(max=self.longest + length - 1)  # finished sentences may be longer
-        return position.repeat_interleave(beams)[:, None]
 
     def _log_probs(self, hidden: Tensor) -> Tensor:
         return self.model.head(hidden).to(self.dtype).log_softmax(-1)
@@ -241,13 +231,9 @@ class Search:
     def _shrink(self) -> bool:
         """Let finished sentences leave the batch, when enough are; False when none is left."""
         unfinished = ~self.done
-        counts = [unfinished.sum()]
-        if isinstance(self.given, Tensor):
-            counts.append((self.given * unfinished).max())
-        seen = self.count.look(torch.stack(counts))
-        if seen is None:
+        left = self.count.look(unfinished.sum())
+        if left is None:
             return True
-        left, self.longest = seen if len(seen) == 2 else (seen[0], self.longest)
         if left and left <= SHRINK * len(self.done):
             self._store()
             rows = unfinished.nonzero()[:, 0]
@@ -256,7 +242,7 @@ class Search:
             self.text, self.sums, self.origin, self.done = (
                 x[rows] for x in (self.text, self.sums, self.origin, self.done)
             )
-            self.best = self.best.of(rows)
+            self.best = _Best(*(x[rows] for x in self.best))
             if self.nodes is not None:
                 self.nodes = self.nodes[rows]
             if isinstance(self.given, Tensor):

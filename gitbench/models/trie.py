@@ -1,8 +1,7 @@
 """A closed vocabulary as a trie: which tokens may follow what is written so far, so that only its entries can be said.
 
-Labels of a classification or words of a lexicon are generated like any caption, but the search goes along the trie's
-edges only. Log-probabilities stay the model's own, over all its tokens: the official `TrieAutoRegressiveBeamSearch`
-lifts the allowed ones by (max logit - min logit + 1), so that its scores mean nothing, and takes one image at a time.
+Log-probabilities stay the model's own, over all its tokens: the official `TrieAutoRegressiveBeamSearch` lifts the
+allowed ones by (max logit - min logit + 1), so that its scores mean nothing, and takes one image at a time.
 
 The trie is three tensors (compressed rows), as large as the entries together, whatever the tokenizer's size. Edges out
 of node n stand at `starts[n]` to `starts[n + 1]`. Node 0 is the root, the last node the end that every entry's [SEP]
@@ -31,7 +30,6 @@ class Trie:
     widths: tuple[int, ...]  # the largest number of edges out of one node, by depth; one number per possible step
     entries: int  # distinct ones
     eos_id: int
-    largest_id: int  # of all tokens, [SEP] included
 
     @classmethod
     def of(cls, sequences: Sequence[Sequence[int]], eos_id: int) -> Trie:
@@ -46,7 +44,13 @@ class Trie:
         depth = [0]
         end = -1  # its number is known when all others are
         for entry in entries:
-            _check(entry, eos_id)
+            if not entry:
+                raise GitbenchError("an entry of the closed vocabulary has no tokens: drop it or give it a text")
+            if eos_id in entry or min(entry) < 0:
+                raise GitbenchError(
+                    f"an entry of the closed vocabulary holds [SEP] ({eos_id}) or a negative id: {list(entry)}; pass the "
+                    "tokenizer's ids of a text"
+                )
             node = 0
             for token in entry:
                 if token not in edges[node]:
@@ -67,7 +71,6 @@ class Trie:
             widths=tuple(widths),
             entries=len(entries),
             eos_id=eos_id,
-            largest_id=max(eos_id, *map(max, entries)),
         )
 
     @property
@@ -77,9 +80,10 @@ class Trie:
 
     def check(self, eos_id: int, vocab_size: int, prefix_length: int, max_length: int) -> None:
         """Raise an error if the model has other ids, or if a prefix, the longest entry and [SEP] need more room."""
-        if self.eos_id != eos_id or self.largest_id >= vocab_size:
+        largest = int(self.tokens.max())
+        if self.eos_id != eos_id or largest >= vocab_size:
             raise GitbenchError(
-                f"the closed vocabulary ([SEP] {self.eos_id}, ids up to {self.largest_id}) does not fit the model "
+                f"the closed vocabulary ([SEP] {self.eos_id}, ids up to {largest}) does not fit the model "
                 f"([SEP] {eos_id}, {vocab_size} ids): make it with the model's tokenizer"
             )
         needed = prefix_length + self.longest + 1
@@ -107,14 +111,3 @@ class Trie:
         exists = edge < self.starts[nodes + 1][..., None]
         edge = edge.masked_fill(~exists, len(self.tokens) - 1)
         return self.tokens[edge], self.targets[edge], exists
-
-
-def _check(entry: tuple[int, ...], eos_id: int) -> None:
-    if not entry:
-        raise GitbenchError("an entry of the closed vocabulary has no tokens: drop it or give it a text")
-    if eos_id in entry:
-        raise GitbenchError(
-            f"an entry of the closed vocabulary holds [SEP] ({eos_id}), which is added to each: {list(entry)}"
-        )
-    if min(entry) < 0:
-        raise GitbenchError(f"an entry of the closed vocabulary holds a negative id: {list(entry)}; pass token ids")

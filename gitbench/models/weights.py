@@ -1,15 +1,14 @@
 """Weights from and to the two published implementations: microsoft/GenerativeImage2Text and Hugging Face transformers.
 
-One table (`_tensors`) names every parameter in the three layouts; the four conversions only read it. Sizes are read
-off the tensors, so any checkpoint of the architecture fits. Missing and unexpected names and other shapes are errors,
-never skipped in silence. Files are read in `checkpoint.py`. What the layouts differ in (measured on both):
+One table (`_tensors`) names every parameter in the three layouts. Sizes are read off the tensors, so any checkpoint of
+the architecture fits; missing and unexpected names and other shapes are errors. What the layouts differ in (measured):
 
 * official: a `module.` prefix on some checkpoints; CLIP's `image_encoder.proj`, which the model never uses; the tied
   head twice.
 * Hugging Face 5.x: separate q, k, v in the image encoder; an *untied* head, refused here if it differs from the word
-  embedding; the temporal embedding spelled `img_temporal_embedding`, in files of 4.x `img_temperal_embedding`, both
-  read; buffers `position_ids` in old files, dropped. Its text-embedding LayerNorm has eps 1e-12 where the official
-  one has 1e-8: logits differ by 2e-6.
+  embedding; the temporal embedding spelled `img_temporal_embedding`, in files of 4.x `img_temperal_embedding`; buffers
+  `position_ids` in old files, dropped. Its text-embedding LayerNorm has eps 1e-12, the official one 1e-8: logits differ
+  by 2e-6.
 """
 
 from __future__ import annotations
@@ -42,7 +41,8 @@ BERT_LAYER = {
     "down": ("output.dense",),
     "norm2": ("output.LayerNorm",),
 }
-_OFFICIAL_HEAD, _HF_HEAD = "textual.output.weight", "output.weight"
+_HEAD = {"official": "textual.output.weight", "huggingface": "output.weight"}
+Heads = tuple[int | None, int | None]  # of encoder and decoder; None: width // 64
 _IGNORED = re.compile(r"image_encoder\.proj|git\.(image_encoder\.vision_model\.)?embeddings\.position_ids")
 
 
@@ -120,7 +120,7 @@ def from_official(
     Heads cannot be read off the tensors and default to width // 64. Ids are BERT's unless given: `pad_id`, `bos_id`,
     `eos_id`; so is `label_smoothing`.
     """
-    return _build(plain_names(state_dict), "official", _OFFICIAL_HEAD, encoder_heads, decoder_heads, **options)
+    return _build(plain_names(state_dict), "official", (encoder_heads, decoder_heads), options)
 
 
 def from_huggingface(
@@ -146,20 +146,20 @@ def from_huggingface(
     state = {name.replace("img_temperal_embedding", "img_temporal_embedding"): value for name, value in names.items()}
     if len(state) < len(names):
         raise GitbenchError("these weights hold the temporal embedding under both spellings: delete one of them")
-    return _build(state, "huggingface", _HF_HEAD, encoder_heads, decoder_heads, **options)
+    return _build(state, "huggingface", (encoder_heads, decoder_heads), options)
 
 
 def to_official(model: GIT) -> dict[str, Tensor]:
     """Return the official state dict (without CLIP's unused `image_encoder.proj`: their loader is not strict)."""
-    return _export(model, "official", _OFFICIAL_HEAD)
+    return _export(model, "official")
 
 
 def to_huggingface(model: GIT) -> dict[str, Tensor]:
     """Return the `GitForCausalLM` state dict (transformers 5.x spelling); the head is a copy of the words."""
-    return _export(model, "huggingface", _HF_HEAD)
+    return _export(model, "huggingface")
 
 
-def _export(model: GIT, layout: str, head: str) -> dict[str, Tensor]:
+def _export(model: GIT, layout: str) -> dict[str, Tensor]:
     if model.decoder.spec.attention != "self":
         raise GitbenchError(
             f"a {model.decoder.spec.attention}-attention decoder has no {layout} format (neither implementation has "
@@ -170,15 +170,20 @@ def _export(model: GIT, layout: str, head: str) -> dict[str, Tensor]:
         names = getattr(row, layout)
         for name, part in zip(names, ours[row.ours].chunk(len(names)), strict=True):
             result[name] = row.foreign(part).clone()
-    result[head] = ours["embedding.words.weight"].clone()
+    result[_HEAD[layout]] = ours["embedding.words.weight"].clone()
     return result
 
 
-def _build(
-    state: State, layout: str, head: str, encoder_heads: int | None, decoder_heads: int | None, **options: Any
-) -> GIT:
+def _build(state: State, layout: str, heads: Heads, options: dict[str, Any]) -> GIT:
+    head = _HEAD[layout]
     state = {key: value for key, value in state.items() if not _IGNORED.fullmatch(key)}
-    depths = _depths(state)
+    patterns = (
+        r"(?:resblocks|encoder\.layers)\.(\d+)\.",
+        r"encoder\.layer\.(\d+)\.",
+        r"img_temp[eo]ral_embedding\.(\d+)$",
+    )
+    # of encoder layers, decoder layers and frames
+    depths = [len({found[1] for key in state if (found := re.search(pattern, key))}) for pattern in patterns]
     rows = list(_tensors(*depths))
     expected = {name for row in rows for name in getattr(row, layout)}
     check_names(state, expected, "these weights do not fit GIT", optional=head)
@@ -190,7 +195,7 @@ def _build(
             f"the output head {head} differs from the word embedding (by {gap}): this checkpoint was trained "
             "untied and GIT ties them; copy one over the other, or train with tie_word_embeddings=True"
         )
-    model = _model_for(theirs, depths, encoder_heads, decoder_heads, options)
+    model = _model_for(theirs, depths, heads, options)
     own, joined = model.state_dict(), {}
     for row in rows:
         names, parts = getattr(row, layout), theirs[row.ours]
@@ -201,17 +206,6 @@ def _build(
         joined[row.ours] = torch.cat(parts).reshape(own[row.ours].shape)
     model.load_state_dict(joined)
     return model.to(words.dtype).eval()
-
-
-def _depths(state: State) -> tuple[int, int, int]:
-    """Number of encoder layers, decoder layers and frames, by counting names."""
-    patterns = (
-        r"(?:resblocks|encoder\.layers)\.(\d+)\.",
-        r"encoder\.layer\.(\d+)\.",
-        r"img_temp[eo]ral_embedding\.(\d+)$",
-    )
-    counts = [len({m[1] for key in state if (m := re.search(pattern, key))}) for pattern in patterns]
-    return counts[0], counts[1], counts[2]
 
 
 def _heads(width: int, given: int | None, name: str) -> int:
@@ -231,13 +225,7 @@ _SIZING = {
 }
 
 
-def _model_for(
-    tensors: Mapping[str, list[Tensor]],
-    depths: tuple[int, int, int],
-    encoder_heads: int | None,
-    decoder_heads: int | None,
-    options: dict[str, Any],
-) -> GIT:
+def _model_for(tensors: Mapping[str, list[Tensor]], depths: list[int], heads: Heads, options: dict[str, Any]) -> GIT:
     for name, dimensions in _SIZING.items():
         for value in tensors.get(name, []):
             if value.dim() != dimensions or 0 in value.shape:
@@ -248,7 +236,7 @@ def _model_for(
     encoder = EncoderSpec(
         width=vit_width,
         layers=depths[0],
-        heads=_heads(vit_width, encoder_heads, "encoder_heads"),
+        heads=_heads(vit_width, heads[0], "encoder_heads"),
         patch=patch.shape[-1],
         image_size=grid * patch.shape[-1],
         mlp_ratio=tensors["encoder.blocks.0.mlp.fc1.weight"][0].shape[0] / vit_width if depths[0] else 4.0,
@@ -256,7 +244,7 @@ def _model_for(
     decoder = DecoderSpec(
         layers=depths[1],
         width=width,
-        heads=_heads(width, decoder_heads, "decoder_heads"),
+        heads=_heads(width, heads[1], "decoder_heads"),
         ffn=tensors["decoder.layers.0.up.weight"][0].shape[0] if depths[1] else 4 * width,
         max_positions=tensors["embedding.positions.weight"][0].shape[0],
     )

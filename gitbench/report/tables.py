@@ -33,7 +33,6 @@ _COST_HEADINGS = {
     "train_images_per_second": "training images/s",
     "seconds": "seconds a run",
     "data_wait_seconds": "of them waiting for data",
-    "compile_seconds": "of them compiling",  # where a run was asked to; no part of training images/s
     "pretrain_seconds": "pre-training seconds (shared)",  # once for all runs of a replicate; no part of the run's own
 }
 

@@ -44,8 +44,8 @@ def make_config(spec: RunSpec, vocabulary: Vocabulary, key: str) -> Config:
             ),
             val_cfg=dict(type="ValLoop"),
             test_cfg=dict(type="TestLoop"),
-            val_evaluator=dict(type="CaptionLoss"),
-            test_evaluator=dict(type="CaptionDump"),
+            val_evaluator=dict(type="PerImage", name="val_nll"),
+            test_evaluator=dict(type="PerImage", name="test_nll"),
             optim_wrapper=dict(
                 type="DeviceOptimWrapper",
                 constructor="EncoderDecoderOptim",
@@ -72,14 +72,11 @@ def make_config(spec: RunSpec, vocabulary: Vocabulary, key: str) -> Config:
             env_cfg=dict(cudnn_benchmark=False, mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0)),
             randomness=dict(seed=spec.replicate),
             launcher="none",
-            compile_layers=False,
             resume=False,
             load_from=None,
         )
     )
     apply_options(config, dict(spec.cfg_options))
-    if config.compile_layers:
-        config.custom_hooks.append(dict(type="CompileHook"))
     return config
 
 
@@ -129,7 +126,6 @@ def _model(spec: RunSpec, vocabulary: Vocabulary) -> dict[str, Any]:
     return dict(
         type="CaptionModel",
         **axes,
-        feature_cache=True,
         vocab_size=vocabulary.size,
         pad_id=vocabulary.pad_id,
         bos_id=vocabulary.bos_id,

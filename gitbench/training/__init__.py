@@ -4,7 +4,6 @@ Importing this package fills the registries with every part that a `config.py` n
 """
 
 from gitbench.training import (  # noqa: F401 - imported for what they register
-    compile,
     data,
     decoder_init,
     encoder_init,
@@ -12,5 +11,4 @@ from gitbench.training import (  # noqa: F401 - imported for what they register
     loop,
     model,
     optimizer,
-    schedule,
 )

@@ -1,9 +1,8 @@
 """Caption image files with a checkpoint: a finished run's, an official one, or one of Hugging Face.
 
-What a checkpoint is, is found out from the names of its tensors (`gitbench.models.checkpoint`). Each format is given
-its photographs in its own way (`gitbench.data.image_processor`) and its own tokenizer; the search is the official one for
-all three. As in the official code, a question is cut to 40 tokens and then to its last 38, and stands between [CLS] and
-the answer; a single image shown to a video model gets no temporal embedding, frames of a video do.
+Each format is given its photographs in its own way (`gitbench.data.image_processor`) and its own tokenizer; the search
+is the official one for all three. As in the official code, a question is cut to 40 tokens and then to its last 38, and
+stands between [CLS] and the answer; a single image shown to a video model gets no temporal embedding.
 
 N images of H x W pixels, F frames.
 """
@@ -11,7 +10,7 @@ N images of H x W pixels, F frames.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,6 @@ from gitbench.errors import GitbenchError
 from gitbench.models.checkpoint import (
     GITBENCH,
     HUGGINGFACE,
-    OFFICIAL,
     checkpoint_files,
     format_of,
     huggingface_config,
@@ -52,8 +50,7 @@ MOST_TOKENS = 1024  # `max_steps` of the official search
 BERT_VOCABULARY = "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"
 _WORDS = ("embedding.words.weight", "word_embeddings.weight")  # endings of the word embedding's name
 
-State = dict[str, Tensor]
-Loaded = tuple[GIT, ImageProcessor, dict[str, Any]]  # the model, its rule for photographs, arguments of `GIT.generate`
+Loaded = tuple[GIT, ImageProcessor, dict[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,11 +85,18 @@ def load_captioner(weights: Path, tokenizer: str | None = None) -> Captioner:
     `tokenizer` (hub name, folder or file) replaces the checkpoint's own; an official one has none and gets BERT's.
     """
     given = from_bert(tokenizer) if tokenizer else None
-    tensors, file = read_checkpoint(weights)
-    state = plain_names(tensors)
+    state, file = read_checkpoint(weights)
+    state = plain_names(state)
     try:
         kind = format_of(state)
-        words = given or _tokenizer_of(kind, file.parent)
+        if given is not None:
+            words = given
+        elif kind == GITBENCH:
+            words = CaptionTokenizer.load(RunFolder(file.parent).tokenizer)
+        elif kind == HUGGINGFACE and any((file.parent / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+            words = from_bert(str(file.parent))
+        else:
+            words = bert_base_uncased()
         ids = {"pad_id": words.pad_id, "bos_id": words.bos_id, "eos_id": words.eos_id}
         rows = next((len(value) for name, value in state.items() if name.endswith(_WORDS)), words.vocab_size)
         if rows != words.vocab_size:
@@ -100,32 +104,29 @@ def load_captioner(weights: Path, tokenizer: str | None = None) -> Captioner:
                 f"the word embedding has {rows} rows and the tokenizer {words.vocab_size} entries: pass "
                 "--tokenizer with the one it was trained with"
             )
-        git, rule, generation = _LOADERS[kind](file, state, ids)
+        git, rule, generation = _load(kind, file, state, ids)
     except GitbenchError as error:
         named = f"{file.parent}/" in str(error) or str(file) in str(error)
         raise error if named else GitbenchError(f"{file}: {error}") from None
     return Captioner(git=git.float(), tokenizer=words, rule=rule, generation=generation)
 
 
-def _tokenizer_of(kind: str, folder: Path) -> CaptionTokenizer:
+def _load(kind: str, file: Path, state: dict[str, Tensor], ids: dict[str, int]) -> Loaded:
+    """Build the model of a checkpoint, with its rule for photographs and the arguments of `GIT.generate`."""
     if kind == GITBENCH:
-        return CaptionTokenizer.load(RunFolder(folder).tokenizer)
-    has_own = kind == HUGGINGFACE and any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt"))
-    return from_bert(str(folder)) if has_own else bert_base_uncased()
-
-
-def _own(file: Path, state: State, ids: dict[str, int]) -> Loaded:
-    model, _ = load_run(file)
-    git = model.git
-    trained = {"pad_id": git.pad_id, "bos_id": git.bos_id, "eos_id": git.eos_id}
-    if trained != ids:
-        raise GitbenchError(
-            f"the model was trained with the ids {trained} and the tokenizer has {ids}: leave --tokenizer out"
-        )
-    return git, square_processor(git.encoder.spec.image_size), model.generation
-
-
-def _official(file: Path, state: State, ids: dict[str, int]) -> Loaded:
+        model, _ = load_run(file)
+        git = model.git
+        trained = {"pad_id": git.pad_id, "bos_id": git.bos_id, "eos_id": git.eos_id}
+        if trained != ids:
+            raise GitbenchError(
+                f"the model was trained with the ids {trained} and the tokenizer has {ids}: leave --tokenizer out"
+            )
+        return git, square_processor(git.encoder.spec.image_size), model.generation
+    if kind == HUGGINGFACE:
+        config = huggingface_config(file.parent)
+        vision_heads = config.get("vision_config", {}).get("num_attention_heads")
+        git = from_huggingface(state, vision_heads, config.get("num_attention_heads"), **ids)
+        return git, huggingface_processor(file.parent, git.encoder.spec.image_size), {"max_length": MOST_TOKENS}
     git, parameters = from_official(state, **ids), official_parameters(file)
     frames = parameters.get("num_image_with_embedding", git.num_frames)
     if frames != git.num_frames:
@@ -134,20 +135,6 @@ def _official(file: Path, state: State, ids: dict[str, int]) -> Loaded:
             "are of different models"
         )
     return git, official_processor(parameters, git.encoder.spec.image_size), {"max_length": MOST_TOKENS}
-
-
-def _huggingface(file: Path, state: State, ids: dict[str, int]) -> Loaded:
-    config = huggingface_config(file.parent)
-    vision_heads = config.get("vision_config", {}).get("num_attention_heads")
-    git = from_huggingface(state, vision_heads, config.get("num_attention_heads"), **ids)
-    return git, huggingface_processor(file.parent, git.encoder.spec.image_size), {"max_length": MOST_TOKENS}
-
-
-_LOADERS: dict[str, Callable[[Path, State, dict[str, int]], Loaded]] = {
-    GITBENCH: _own,
-    OFFICIAL: _official,
-    HUGGINGFACE: _huggingface,
-}
 
 
 def bert_base_uncased() -> CaptionTokenizer:
@@ -184,18 +171,13 @@ def caption_files(
             what = "is a folder" if path.is_dir() else "does not exist"
             raise GitbenchError(f"{path} {what}: pass image files")
     captioner = load_captioner(weights, tokenizer)
-    if frames:
-        yield " ".join(map(str, paths)), captioner.caption(_video(captioner, paths), beam_size, question)
+    if not frames:
+        for path in paths:
+            yield str(path), captioner.caption(captioner.pixels(path)[None], beam_size, question)
         return
-    for path in paths:
-        yield str(path), captioner.caption(captioner.pixels(path)[None], beam_size, question)
-
-
-def _video(captioner: Captioner, paths: Sequence[Path]) -> Tensor:
-    """Read the frames of a video, (1, F, 3, H, W)."""
-    frames = [captioner.pixels(path) for path in paths]
-    for path, frame in zip(paths, frames, strict=True):
-        if frame.shape != frames[0].shape:
-            sizes = " and ".join(f"{frame.shape[1]} x {frame.shape[2]}" for frame in (frames[0], frame))
+    video = [captioner.pixels(path) for path in paths]
+    for path, frame in zip(paths, video, strict=True):
+        if frame.shape != video[0].shape:
+            sizes = " and ".join(f"{frame.shape[1]} x {frame.shape[2]}" for frame in (video[0], frame))
             raise GitbenchError(f"{path}: the frames of a video differ in size ({sizes}): pass frames of one video")
-    return torch.stack(frames)[None]
+    yield " ".join(map(str, paths)), captioner.caption(torch.stack(video)[None], beam_size, question)

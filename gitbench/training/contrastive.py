@@ -1,12 +1,11 @@
 """Contrastive pre-training of the image encoder: stage i of the paper (p. 4), as CLIP does it.
 
-The run's own image encoder and a small causal text encoder, each with a linear projection into a common space, learn to
-find the caption of an image among those of the batch and the other way round: symmetric InfoNCE with a learned
-temperature (`models.pair_encoder`). Then all but the image encoder is thrown away.
+The run's own image encoder and a small causal text encoder learn to find the caption of an image among those of the
+batch and the other way round (`models.pair_encoder`). Then all but the image encoder is thrown away.
 
-The result is a pure function of recipe, encoder, images, captions and seed. It lies in the cache under a hash of these,
-so every run that starts from it shares one file: the first run makes it, the others wait for it or find it. Where it is
-killed half-way it is made again. A note beside the file keeps the seconds it took, which enter these runs' costs.
+The result is a pure function of recipe, encoder, images, captions and seed. It lies in the cache under a hash of these:
+the first run makes it, the others wait for it or find it. A note beside the file keeps the seconds it took, which enter
+the costs of all these runs.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from gitbench.data.base import content_hash
-from gitbench.data.cache import CacheUnwritable, cached
+from gitbench.data.cache import made_once
 from gitbench.data.dataset import collate
 from gitbench.data.pretrained import description, noted_seconds, write_note
 from gitbench.errors import GitbenchError
@@ -35,7 +34,7 @@ from gitbench.files import cache_dir
 from gitbench.models.pair_encoder import HOTTEST, PairEncoder, contrastive_loss, set_initial_values
 from gitbench.spec import ContrastiveSpec
 from gitbench.training.data import CaptionData
-from gitbench.training.schedule import warmup_cosine
+from gitbench.training.optimizer import warmup_cosine
 from gitbench.variants.encoder import EncoderSpec
 
 CONTRASTIVE_VERSION = 1  # raise when the same recipe would give other weights
@@ -61,37 +60,33 @@ class Pretraining:
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrained:
-    """A pre-trained image encoder: its state dict, and per iteration the loss and the share of captions found.
+    """A pre-trained image encoder: its state dict, and the loss of each iteration.
 
     `seconds` is what it took to make; None for a file that has no note beside it.
     """
 
     state: dict[str, Tensor]
     losses: list[float]
-    accuracies: list[float]
     seconds: float | None = None
 
 
 def pretrained_encoder(job: Pretraining) -> Pretrained:
-    """Return the encoder from the cache, pre-trained first where it is missing or damaged; the bits are the same."""
+    """Return the encoder from the cache, pre-trained first where it is missing or damaged.
+
+    The bits are the same either way. Where the cache cannot be written, they are made for this run alone.
+    """
     path = pretrained_path(job)
     if job.progress is not None and not path.exists():
         job.progress(0, job.recipe.iterations)  # also where another run is making it and this one waits
-    made: list[Pretrained] = []
 
-    def save(temporary: Path) -> None:
-        made.append(pretrain(job))
-        payload = {name: value for name, value in vars(made[0]).items() if name != "seconds"}
+    def write(made: Pretrained, temporary: Path) -> None:
+        payload = {name: value for name, value in vars(made).items() if name != "seconds"}
         torch.save({"format": FORMAT, **payload}, temporary)
         data = job.dataset
         of = (job.encoder, job.recipe, data.data_spec, data.text_spec)
-        write_note(path, made[0].seconds, description(*of, data=data.source.fingerprint(), seed=job.seed))
+        write_note(path, made.seconds, description(*of, data=data.source.fingerprint(), seed=job.seed))
 
-    try:
-        return cached(path, save, _load)
-    except CacheUnwritable as error:
-        print_log(f"{error}; the pre-trained encoder is not kept", "current")
-        return made[0] if made else pretrain(job)
+    return made_once(path, lambda: pretrain(job), write, _load)
 
 
 def pretrained_path(job: Pretraining) -> Path:
@@ -116,7 +111,7 @@ def _load(path: Path) -> Pretrained:
         raise ValueError(f"{path} is damaged") from error  # made again
     if payload.pop("format", None) != FORMAT:
         raise ValueError(f"{path} holds something else")
-    return Pretrained(**payload, seconds=noted_seconds(path))
+    return Pretrained(state=payload["state"], losses=payload["losses"], seconds=noted_seconds(path))
 
 
 def pretrain(job: Pretraining) -> Pretrained:
@@ -125,37 +120,28 @@ def pretrain(job: Pretraining) -> Pretrained:
     One thread does it, since the order of float sums depends on their number.
     Errors: fewer than two images, which leave nothing to tell apart.
     """
-    recipe, began = job.recipe, time.monotonic()
+    recipe, dataset, began = job.recipe, job.dataset, time.monotonic()
     print_log(f"contrastive pre-training: {recipe.iterations} x {recipe.batch_images} images", "current")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        model = _model(job)
-        losses, accuracies = (values.tolist() for values in _train(job, model))
+        with torch.random.fork_rng(devices=[]):  # torch draws values that are replaced at once
+            positions = dataset.text_spec.max_tokens + 2
+            model = PairEncoder(job.encoder, recipe, dataset.tokenizer.vocab_size, positions, dataset.eos_id)
+        set_initial_values(model, job.seed)
+        losses = _train(job, model.to(job.device).train())
     finally:
         torch.set_num_threads(threads)
     state = {name: tensor.detach().cpu() for name, tensor in model.encoder.state_dict().items()}
     tail, seconds = max(1, recipe.iterations // 10), time.monotonic() - began
-    loss, share = sum(losses[-tail:]) / tail, sum(accuracies[-tail:]) / tail
-    print_log(
-        f"contrastive pre-training: final loss {loss:.3f}, {share:.1%} of captions found, {seconds:.0f} s", "current"
-    )
-    return Pretrained(state=state, losses=losses, accuracies=accuracies, seconds=seconds)
+    loss = sum(losses[-tail:]) / tail
+    print_log(f"contrastive pre-training: final loss {loss:.3f}, {seconds:.0f} s", "current")
+    return Pretrained(state=state, losses=losses, seconds=seconds)
 
 
-def _model(job: Pretraining) -> PairEncoder:
-    """The pair of encoders with their initial values, on the device, in training mode."""
-    dataset = job.dataset
-    positions = dataset.text_spec.max_tokens + 2
-    with torch.random.fork_rng(devices=[]):  # torch draws values that are replaced at once
-        model = PairEncoder(job.encoder, job.recipe, dataset.tokenizer.vocab_size, positions, dataset.eos_id)
-    set_initial_values(model, job.seed)
-    return model.to(job.device).train()
-
-
-def _train(job: Pretraining, model: PairEncoder) -> tuple[Tensor, Tensor]:
-    """Train in place; return each iteration's loss and the share of captions that their images found."""
-    recipe, losses, accuracies = job.recipe, [], []
+def _train(job: Pretraining, model: PairEncoder) -> list[float]:
+    """Train in place; return each iteration's loss."""
+    recipe, losses = job.recipe, []
     groups = [  # norms, biases and the temperature are not decayed
         {"params": [p for p in model.parameters() if (p.ndim > 1) == decayed], "weight_decay": decay}
         for decayed, decay in ((True, recipe.weight_decay), (False, 0.0))
@@ -165,12 +151,21 @@ def _train(job: Pretraining, model: PairEncoder) -> tuple[Tensor, Tensor]:
     for step, batch in enumerate(_loader(job)):
         for group in optimizer.param_groups:
             group["lr"] = recipe.lr * warmup_cosine(step, recipe.warmup, recipe.iterations)
-        loss, found = _step(job, model, optimizer, batch)
-        losses.append(loss)
-        accuracies.append(found)
+        tokens = batch["tokens"][:, 0].to(job.device)
+        with torch.autocast(job.device.type, torch.bfloat16, enabled=job.device.type == "cuda"):
+            image, text = model.embed(job.normalise(batch["images"]), tokens)
+        # of image i with caption j, in float32: the temperature multiplies rounding a hundredfold
+        loss = contrastive_loss(model.scale.exp() * image @ text.T)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_grad)
+        optimizer.step()
+        with torch.no_grad():
+            model.scale.clamp_(max=HOTTEST)
+        losses.append(loss.detach())
         if job.progress is not None and ((step + 1) % every == 0 or step + 1 == recipe.iterations):
             job.progress(step + 1, recipe.iterations)
-    return torch.stack(losses), torch.stack(accuracies)
+    return torch.stack(losses).tolist()
 
 
 def _loader(job: Pretraining) -> DataLoader:
@@ -195,22 +190,3 @@ def _batches(count: int, recipe: ContrastiveSpec) -> Iterator[list[int]]:
         epoch, place = divmod(step, count // size)
         first = epoch * count + place * size
         yield list(range(first, first + size))
-
-
-def _step(
-    job: Pretraining, model: PairEncoder, optimizer: torch.optim.Optimizer, batch: dict[str, Any]
-) -> tuple[Tensor, Tensor]:
-    """Take one step; return its loss and the share of captions that their images found, as scalars on the device."""
-    tokens = batch["tokens"][:, 0].to(job.device)
-    with torch.autocast(job.device.type, torch.bfloat16, enabled=job.device.type == "cuda"):
-        vectors = model.embed(job.normalise(batch["images"]), tokens)
-    similarities = model.similarities(*vectors)  # in float32: the temperature multiplies rounding a hundredfold
-    loss = contrastive_loss(similarities)
-    optimizer.zero_grad()
-    loss.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), job.recipe.clip_grad)
-    optimizer.step()
-    with torch.no_grad():
-        model.scale.clamp_(max=HOTTEST)
-        found = similarities.argmax(1) == torch.arange(len(similarities), device=job.device)
-    return loss.detach(), found.float().mean()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import queue
-import threading
+import itertools
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from mmengine.dist import get_dist_info
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from gitbench.data.dataset import CaptionDataset, collate
@@ -29,21 +28,17 @@ FUNCTIONS.register_module(name="caption_collate", module=caption_collate)
 
 @DATA_SAMPLERS.register_module()
 class CountedSampler(Sampler):
-    """Sample numbers 0, 1, 2, ... without end; with several processes, rank r takes every world-th.
+    """Sample numbers `start`, `start` + 1, ... without end.
 
     The data set turns a sample number into an image, its captions and its augmentation; nothing else is random.
     `start` is set by the training loop, so a resumed run asks for its next sample directly and replays nothing.
     """
 
     def __init__(self, dataset: Dataset, seed: int | None = None) -> None:
-        self.rank, self.world = get_dist_info()
-        self.start = 0  # samples already taken by this rank
+        self.start = 0  # samples already taken
 
     def __iter__(self) -> Iterator[int]:
-        number = self.start
-        while True:
-            yield number * self.world + self.rank
-            number += 1
+        return itertools.count(self.start)
 
     def __len__(self) -> int:
         return 2**62  # endless
@@ -92,31 +87,23 @@ class Batches:
     """The batches of a loader, in order; `waited` counts the seconds that `next` has waited for them.
 
     Where a loader has no processes of its own and cuts random crops, a thread makes them `ahead` of the training: crops
-    are resized outside Python, beside the model. What is in a batch depends on its number alone, so this changes when,
-    and never what. Without crops a batch is a few slices, 1 % of a step, and a thread would only get in the way.
+    are resized outside Python, beside the model. What is in a batch depends on its number alone.
     Errors of the data set are raised by the `next` that reaches them. Use it as a context: its end stops the thread.
     """
 
-    def __init__(self, loader: DataLoader, ahead: int = 2) -> None:
+    def __init__(self, loader: DataLoader, ahead: int = 3) -> None:
         self.waited = 0.0
         self._made: Iterator[Any] = iter(loader)
-        self._ready: queue.Queue[tuple[Any, BaseException | None]] | None = None
-        self._stopped = threading.Event()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="batches")  # which starts with its first task
+        self._ready: deque[Future] = deque()
         if loader.num_workers == 0 and getattr(loader.dataset, "crop_scale", None) is not None:
-            self._ready = queue.Queue(ahead)
-            self._thread = threading.Thread(target=self._make, args=(self._ready,), name="batches", daemon=True)
-            self._thread.start()
+            self._ready.extend(self._thread.submit(next, self._made) for _ in range(ahead))
 
     def __enter__(self) -> Batches:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        if self._ready is not None:
-            while self._thread.is_alive():
-                with contextlib.suppress(queue.Empty):  # it may be waiting for a place
-                    self._ready.get_nowait()
-                self._thread.join(0.01)
+        self._thread.shutdown(cancel_futures=True)
         self._made = iter(())  # a loader's processes end with it
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -124,23 +111,10 @@ class Batches:
 
     def __next__(self) -> dict[str, Any]:
         started = time.perf_counter()
-        if self._ready is None:
-            batch, error = next(self._made), None
+        if self._ready:
+            batch = self._ready.popleft().result()
+            self._ready.append(self._thread.submit(next, self._made))
         else:
-            batch, error = self._ready.get()
+            batch = next(self._made)
         self.waited += time.perf_counter() - started
-        if error is not None:
-            self._stopped.set()
-            if self._ready is not None:
-                self._ready.put((None, error))  # for whoever asks again: the thread has ended
-            raise error
         return batch
-
-    def _make(self, ready: queue.Queue[tuple[Any, BaseException | None]]) -> None:
-        """Fill the queue until the end, which is passed on as the error that it is (StopIteration)."""
-        while not self._stopped.is_set():
-            try:
-                ready.put((next(self._made), None))
-            except BaseException as error:
-                ready.put((None, error))
-                return

@@ -15,14 +15,13 @@ from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor
 
 from gitbench.errors import GitbenchError, unknown_name
-from gitbench.models.checkpoint import read_tensors
+from gitbench.models.checkpoint import check_names, read_tensors
 from gitbench.models.encoder import ImageEncoder
 from gitbench.registry import HOOKS
 from gitbench.training.contrastive import Pretraining, Progress, pretrained_encoder
 from gitbench.variants.encoder import EncoderSpec
 
 SOURCES = ("random", "contrastive", "file")
-NAMED = 6  # tensors that an error names
 
 
 @HOOKS.register_module()
@@ -93,13 +92,11 @@ def encoder_weights(source: str | None, spec: EncoderSpec) -> dict[str, Tensor]:
             f"{source} holds no image encoder ({type(error).__name__}): pass a CLIP-shaped ViT"
         ) from None
     fitted = {name: tensor for name, tensor in fitted.items() if not name.startswith(("head.", "fc_norm."))}
-    wrong = [f"{name} is missing" for name in own if name not in fitted]
-    wrong += [f"{name} has no place" for name in fitted if name not in own]
-    both = [(name, tuple(fitted[name].shape), tuple(own[name].shape)) for name in own if name in fitted]
-    wrong += [f"{name} is {theirs}, not {ours}" for name, theirs, ours in both if theirs != ours]
-    if wrong:
-        listed = ", ".join(wrong[:NAMED]) + (f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else "")
-        raise GitbenchError(f"{source} does not fit the encoder ({listed}): choose weights or an encoder to match")
+    check_names(fitted, own, f"{source} does not fit the encoder")
+    for name, tensor in fitted.items():
+        if tensor.shape != own[name].shape:
+            shapes = f"{tuple(tensor.shape)}, not {tuple(own[name].shape)}"
+            raise GitbenchError(f"{source} does not fit the encoder ({name} is {shapes}): choose weights to match")
     return {name: tensor.float() for name, tensor in fitted.items()}
 
 

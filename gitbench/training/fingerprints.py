@@ -17,7 +17,6 @@ import torch
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
-from torch.utils.data import DataLoader
 
 from gitbench.data.base import content_hash
 from gitbench.registry import MODELS, SCOPE
@@ -40,7 +39,9 @@ def fingerprint(config: Mapping[str, Any], amounts: Iterable[int]) -> dict[str, 
     with DefaultScope.overwrite_default_scope(SCOPE):
         model = MODELS.build(config["model"])
         optimizer = build_optim_wrapper(model, config["optim_wrapper"]).optimizer
-        training, test = (_loader(config[f"{split}_dataloader"]) for split in ("train", "test"))
+        # in this process: what a loader yields does not depend on how many others would help
+        loaders = ({**config[f"{split}_dataloader"], "num_workers": 0} for split in ("train", "test"))
+        training, test = (Runner.build_dataloader({**loader, "persistent_workers": False}) for loader in loaders)
     dataset = training.dataset
     assert isinstance(model, CaptionModel) and isinstance(dataset, CaptionData)
     count = len(dataset)
@@ -55,11 +56,6 @@ def fingerprint(config: Mapping[str, Any], amounts: Iterable[int]) -> dict[str, 
         "batches": {name: {key: _entry(value) for key, value in batch.items()} for name, batch in batches.items()},
         "first_images": {n: first_images(dataset, n) for n in {count, *(min(count, n) for n in amounts)}},
     }
-
-
-def _loader(config: dict[str, Any]) -> DataLoader:
-    """Build a loader in this process: what it yields does not depend on how many others would help."""
-    return Runner.build_dataloader({**config, "num_workers": 0, "persistent_workers": False})
 
 
 def _tensors(model: CaptionModel, optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Any]]:

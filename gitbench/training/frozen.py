@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,14 +26,12 @@ class FrozenEncoder(ImageEncoder):
     Features are reused only within `known`, which says which images a batch holds.
     """
 
-    def __init__(self, spec: EncoderSpec, reuse: bool = True) -> None:
+    def __init__(self, spec: EncoderSpec) -> None:
         super().__init__(spec)
         self.requires_grad_(False)
-        self.reuse = reuse
         self.features: dict[tuple[str, int], Tensor] = {}  # (set of images, number in it) -> (S, D)
-        self.held = 0  # bytes
         self._batch: list[tuple[str, int]] | None = None
-        self.register_load_state_dict_post_hook(_forget)
+        self.register_load_state_dict_post_hook(lambda module, _: module.features.clear())  # of the old weights
         self.eval()
 
     def train(self, mode: bool = True) -> FrozenEncoder:
@@ -44,7 +41,7 @@ class FrozenEncoder(ImageEncoder):
     @contextmanager
     def known(self, image_set: str | None, indices: Sequence[int]) -> Iterator[None]:
         """Say that the next images are numbers `indices` of `image_set`; None (augmented images) reuses nothing."""
-        if image_set is not None and self.reuse:
+        if image_set is not None:
             self._batch = [(image_set, index) for index in indices]
         try:
             yield
@@ -65,23 +62,12 @@ class FrozenEncoder(ImageEncoder):
             made = dict(enumerate(self._encode(images)))
         rows = [made[row] if row in made else self.features[name] for row, name in enumerate(names)]
         for row in missing:
-            self._keep(names[row], made[row])
+            if (len(self.features) + 1) * made[row].nbytes <= FEATURE_LIMIT:
+                self.features[names[row]] = made[row].clone()  # not a view, which would keep its whole batch
         return torch.stack(rows)
-
-    def _keep(self, name: tuple[str, int], tokens: Tensor) -> None:
-        size = tokens.numel() * tokens.element_size()
-        if name not in self.features and self.held + size <= FEATURE_LIMIT:
-            self.features[name] = tokens.clone()  # not a view, which would keep its whole batch
-            self.held += size
 
     @torch.no_grad()
     def _encode(self, images: Tensor) -> Tensor:
         if images.device.type != "cpu":
             return super().forward(images)
         return torch.cat([super(FrozenEncoder, self).forward(image[None]) for image in images])
-
-
-def _forget(module: Any, _: Any) -> None:
-    """Drop the features of weights that have just been replaced."""
-    module.features.clear()
-    module.held = 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import errno
-import io
 import os
 import pickle
 import tempfile
@@ -101,13 +100,11 @@ class LazyInfoHook(RuntimeInfoHook):
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:  # type: ignore[no-untyped-def]
         self._pending += [(name, value.detach()) for name, value in (outputs or {}).items()]
-        norms = getattr(runner.optim_wrapper, "norms", None)
-        if norms:
-            self._pending.append((runner.optim_wrapper.grad_name, norms.pop()))
-            norms.clear()
+        if runner.optim_wrapper.norms:
+            self._pending.append((runner.optim_wrapper.grad_name, runner.optim_wrapper.norms.pop()))
         done = batch_idx + 1
         if done % self._interval == 0 or done == runner.max_iters:
-            values = torch.stack([value.float() for _, value in self._pending]).tolist() if self._pending else []
+            values = torch.stack([value.float() for _, value in self._pending]).tolist()
             for (name, _), value in zip(self._pending, values, strict=True):
                 runner.message_hub.update_scalar(f"train/{name}", value)
             self._pending.clear()
@@ -131,7 +128,6 @@ class CurveHook(Hook):
         self.images = 0  # this session's, and the seconds they took
         self.image_seconds = 0.0
         self._mark = self._step_mark = self._waited = 0.0
-        self.first_step: float | None = None  # when it began in this session (`time.monotonic`)
 
     def before_train(self, runner) -> None:  # type: ignore[no-untyped-def]
         path = RunFolder(Path(runner.work_dir)).curve
@@ -141,7 +137,6 @@ class CurveHook(Hook):
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:  # type: ignore[no-untyped-def]
         self._step_mark = self._step_mark or time.monotonic()
-        self.first_step = self.first_step or self._step_mark
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:  # type: ignore[no-untyped-def]
         done = batch_idx + 1
@@ -186,11 +181,8 @@ class CurveHook(Hook):
         self._mark, self._waited = now, waited
 
     def _write(self, runner) -> None:  # type: ignore[no-untyped-def]
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(("iteration", "split", "loss", "lr"))
-        writer.writerows((i, split, repr(loss), repr(lr)) for i, split, loss, lr in self.rows)
-        write_text(RunFolder(Path(runner.work_dir)).curve, text.getvalue())
+        lines = [f"{i},{split},{loss!r},{lr!r}\n" for i, split, loss, lr in self.rows]
+        write_text(RunFolder(Path(runner.work_dir)).curve, "iteration,split,loss,lr\n" + "".join(lines))
 
 
 def read_curve(path: Path) -> list[tuple[int, str, float, float]]:
@@ -214,13 +206,17 @@ class ClosedVocabularyHook(Hook):
         runner.model.vocabulary = Trie.of(labels, dataset.eos_id)
 
 
-class _PerImage(BaseMetric):
-    """Collect exactly one result an image, in order: mmengine cuts surplus results to the data set's length silently."""
+@METRICS.register_module()
+class PerImage(BaseMetric):
+    """Negative log-likelihood per token of all references, without label smoothing, in nats; called `name`.
 
-    name = "nll"
+    Exactly one result an image is kept, in order, in `items` (mmengine cuts surplus results to the data set's length
+    silently): after a test with the generated ids, for `predictions.jsonl`.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__(collect_device="cpu", collect_dir=tempfile.gettempdir())
+        self.name = name
         self.items: list[dict[str, Any]] = []
 
     def process(self, data_batch: Any, data_samples: Any) -> None:
@@ -231,17 +227,3 @@ class _PerImage(BaseMetric):
         parts = [part for item in results for part in item.get("outputs", [item])]
         tokens = sum(part["tokens"] for part in parts)
         return {self.name: sum(part["nll"] for part in parts) / max(1, tokens)}
-
-
-@METRICS.register_module()
-class CaptionLoss(_PerImage):
-    """Validation: negative log-likelihood per token of all references, without label smoothing, in nats."""
-
-    name = "val_nll"
-
-
-@METRICS.register_module()
-class CaptionDump(_PerImage):
-    """Test: the same likelihood, and the generated ids of every image kept in `items` for `predictions.jsonl`."""
-
-    name = "test_nll"

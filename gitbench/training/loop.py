@@ -7,7 +7,6 @@ dropout to whatever state the generator is in.
 from __future__ import annotations
 
 import torch
-from mmengine.dist import get_rank
 from mmengine.runner import BaseLoop, Runner
 from torch.utils.data import DataLoader
 
@@ -18,7 +17,7 @@ from gitbench.training.data import Batches
 
 @LOOPS.register_module()
 class CountedTrainLoop(BaseLoop):
-    """Train `max_iters` iterations; iteration i takes the samples from i * batch and the dropout seed of (seed, i, rank)."""
+    """Train `max_iters` iterations; iteration i takes the samples from i * batch and the dropout seed of (seed, i)."""
 
     def __init__(
         self, runner: Runner, dataloader: DataLoader | dict, max_iters: int, val_interval: int, dropout_seed: int
@@ -56,9 +55,8 @@ class CountedTrainLoop(BaseLoop):
                 ):
                     self.runner.val_loop.run()
                     self.runner.model.train()
-                self.runner.call_hook(
-                    "after_step", done=self._iter
-                )  # with validation behind it: a checkpoint loses nothing
+                # with validation behind it: a checkpoint loses nothing
+                self.runner.call_hook("after_step", done=self._iter)
         self.runner.call_hook("after_train_epoch")
         self.runner.call_hook("after_train")
         return self.runner.model
@@ -66,7 +64,7 @@ class CountedTrainLoop(BaseLoop):
     def run_iter(self, batch: dict) -> None:
         """Take one optimizer step."""
         self.runner.call_hook("before_train_iter", batch_idx=self._iter, data_batch=batch)
-        torch.manual_seed(derive_seed(self.dropout_seed, self._iter, get_rank()))
+        torch.manual_seed(derive_seed(self.dropout_seed, self._iter, 0))
         outputs = self.runner.model.train_step(batch, optim_wrapper=self.runner.optim_wrapper)
         self.runner.call_hook("after_train_iter", batch_idx=self._iter, data_batch=batch, outputs=outputs)
         self._iter += 1

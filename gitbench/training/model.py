@@ -52,8 +52,8 @@ class CaptionModel(BaseModel):
     what concerns them. `variants` must hold encoder, decoder and vision.
 
     Batches are those of `caption_collate`, after `ImagePreprocessor`: images (N,3,H,W), of films (N,F,3,H,W), tokens
-    (N,K,T), texts (the same, packed), image_ids; request_prefixes; and for a frozen encoder, which reuses features if
-    `feature_cache`, image_set and indices.
+    (N,K,T), texts (the same, packed), image_ids; request_prefixes; and for a frozen encoder, which reuses features,
+    image_set and indices.
     """
 
     def __init__(
@@ -67,14 +67,17 @@ class CaptionModel(BaseModel):
         init_seed: int,
         generation: dict[str, Any],
         data_preprocessor: dict[str, Any],
-        feature_cache: bool = True,
         num_frames: int = 0,
         **variants: dict[str, Any],
     ) -> None:
         super().__init__(data_preprocessor=MODELS.build({**data_preprocessor, "pad_id": pad_id}))
         self.generation = dict(generation)
         self.vocabulary: Trie | None = None  # closed, of tasks that have one: given by ClosedVocabularyHook
-        self.variants = {axis: _spec(values) for axis, values in variants.items()}
+        self.variants: dict[str, Any] = {}
+        for axis, values in variants.items():
+            recipe = values.get("recipe")  # in a config a plain dict
+            given = {**values, "recipe": ContrastiveSpec(**recipe)} if recipe else values
+            self.variants[axis] = VARIANTS.build(given)
         self.git = GIT(
             encoder=self.variants["encoder"],
             decoder=self.variants["decoder"],
@@ -87,7 +90,7 @@ class CaptionModel(BaseModel):
             num_frames=num_frames,
         )
         if "encoder_training" in self.variants and self.variants["encoder_training"].frozen:
-            self.git.encoder = FrozenEncoder(self.git.encoder.spec, reuse=feature_cache)
+            self.git.encoder = FrozenEncoder(self.git.encoder.spec)
         initialise(self.git, init_seed)
 
     def forward(  # type: ignore[override]
@@ -103,7 +106,12 @@ class CaptionModel(BaseModel):
         **_: Any,
     ) -> Any:
         n, k, t = tokens.shape
-        with self._known(images, image_set, indices):
+        known: AbstractContextManager[None] = nullcontext()
+        if isinstance(self.git.encoder, FrozenEncoder) and not self.git.vision.blind:  # a blind model shows it nothing
+            frames = images.shape[1] if images.dim() == 5 else 1
+            numbers = [index * frames + frame for index in indices for frame in range(frames)]
+            known = self.git.encoder.known(image_set, numbers)
+        with known:
             memory = self.git.image_memory(images)
         self.git.embedding.check_length(t - 1)
         if mode == "loss":
@@ -115,16 +123,6 @@ class CaptionModel(BaseModel):
                 for image_id, a, b in zip(image_ids, nll, count, strict=True)
             ]
         return self._predict(memory, image_ids, nll, count, request_prefixes or [[[self.git.bos_id]]] * n)
-
-    def _known(
-        self, images: torch.Tensor, image_set: str | None, indices: Sequence[int]
-    ) -> AbstractContextManager[None]:
-        """Tell a frozen encoder which images it is shown, frame by frame; a blind model shows it none of them."""
-        if isinstance(self.git.encoder, FrozenEncoder) and not self.git.vision.blind:
-            frames = images.shape[1] if images.dim() == 5 else 1
-            numbers = [index * frames + frame for index in indices for frame in range(frames)]
-            return self.git.encoder.known(image_set, numbers)
-        return nullcontext()
 
     def _predict(
         self, memory: Memory, image_ids: list[str], nll: list[list[float]], count: list[list[int]], prefixes: Prefixes
@@ -166,9 +164,3 @@ class CaptionModel(BaseModel):
     def val_step(self, data: dict[str, Any]) -> list[dict[str, Any]]:
         """Likelihood of the references only: validation follows the loss, captions are generated once, at the end."""
         return self._run_forward(self.data_preprocessor(data, False), mode="likelihood")
-
-
-def _spec(values: dict[str, Any]) -> Any:
-    """Build a variant's spec from a config's values, in which a recipe is a plain dict."""
-    recipe = values.get("recipe")
-    return VARIANTS.build({**values, "recipe": ContrastiveSpec(**recipe)} if recipe else dict(values))

@@ -25,9 +25,8 @@ from gitbench.data.tokenizer import CaptionTokenizer
 from gitbench.errors import GitbenchError
 from gitbench.files import atomic_path, explain_os_errors, write_json
 from gitbench.models import parameter_counts
-from gitbench.models.flops import forward_flops
+from gitbench.models.flops import flops_by_part
 from gitbench.run_folder import RunFolder
-from gitbench.training.compile import CompileHook
 from gitbench.training.encoder_init import EncoderInitHook
 from gitbench.training.hooks import CurveHook, checkpoints, latest_checkpoint, torch_write_errors
 from gitbench.training.model import CaptionModel
@@ -44,14 +43,10 @@ class NoPictures:
 
     dataset_meta: Any = None
 
-    def add_config(self, config: Config, **_: Any) -> None:
-        """Write nothing: the config lies in the run's folder."""
+    def add_config(self, *_: Any, **__: Any) -> None:
+        """Write nothing: the config lies in the run's folder, and `CurveHook` keeps the losses."""
 
-    def add_scalars(self, scalar_dict: dict, **_: Any) -> None:
-        """Write nothing: see `CurveHook`."""
-
-    def close(self) -> None:
-        """Nothing is open."""
+    add_scalars = close = add_config
 
 
 class PlainRunner(Runner):
@@ -80,11 +75,13 @@ def execute(path: Path, progress: Progress | None = None, pretraining: Pretraini
         return
     for leftover in path.glob(".*.tmp*"):  # half-written files of a killed session
         leftover.unlink(missing_ok=True)
-    started = time.monotonic()
-    _prepare_torch()
-    checkpoint = latest_checkpoint(path)
-    runner = PlainRunner.from_cfg(_session_config(folder, checkpoint))
-    curve, init, compiling = (_hook(runner, kind) for kind in (CurveHook, EncoderInitHook, CompileHook))
+    if torch.cuda.is_available():
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    else:
+        torch.set_num_threads(CPU_THREADS)
+    runner = PlainRunner.from_cfg(_session_config(folder))
+    hooks: dict[type, Any] = {type(hook): hook for hook in runner.hooks}
+    curve, init = hooks[CurveHook], hooks[EncoderInitHook]
     curve.progress, init.progress = progress, pretraining
     runner.train()
     trained = time.monotonic()
@@ -93,22 +90,15 @@ def execute(path: Path, progress: Progress | None = None, pretraining: Pretraini
     _write_weights(runner, folder)
     captioned = time.monotonic() - trained
     cost = {
-        **_size(runner.model),
-        "training_images": len(runner.train_dataloader.dataset),
-        "peak_memory_bytes": _peak_memory(),
+        **_size(runner),
         "train_images_per_second": curve.images / curve.image_seconds if curve.image_seconds else None,
         "train_seconds": curve.seconds,
         "data_wait_seconds": curve.data_wait_seconds,
         "caption_seconds": captioned,
         "seconds": curve.seconds + captioned,
-        "startup_seconds": None,
     }
     if init.seconds is not None:
         cost["pretrain_seconds"] = init.seconds
-    if compiling is not None:
-        cost |= {"compiled": True, "compile_seconds": compiling.seconds}
-    if checkpoint is None and init.seconds is None and compiling is None:  # otherwise a run does more than start
-        cost["startup_seconds"] = curve.first_step - started
     final_loss = [loss for _, split, loss, _ in curve.rows if split == "train"][-1]
     train = {"iterations": runner.max_iters, "final_loss": final_loss}
     write_json(folder.trained, {"test_nll": metrics["test_nll"], "train": train, "cost": cost})
@@ -116,29 +106,35 @@ def execute(path: Path, progress: Progress | None = None, pretraining: Pretraini
         done.unlink(missing_ok=True)
 
 
-def _hook(runner: Runner, kind: type) -> Any:
-    """The runner's hook of a kind; None where the config names none."""
-    return next((hook for hook in runner.hooks if isinstance(hook, kind)), None)
+def _size(runner: Runner) -> dict[str, int]:
+    """Return the costs that are sizes; memory is the most that this process has held, on the GPU where there is one."""
+    git = runner.model.git
+    counts = parameter_counts(git)
+    if torch.cuda.is_available():
+        memory = torch.cuda.max_memory_allocated()
+    else:
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return {
+        "parameters": counts["total"],
+        "encoder_parameters": counts["encoder"],
+        "decoder_parameters": counts["decoder"],
+        "flops_per_image": round(sum(flops_by_part(git).values())),
+        "training_images": len(runner.train_dataloader.dataset),
+        "peak_memory_bytes": memory,
+    }
 
 
-def _session_config(folder: RunFolder, checkpoint: Path | None) -> Config:
-    """Return the config of a run folder as this session runs it: in the folder, from a checkpoint, on this device."""
+def _session_config(folder: RunFolder) -> Config:
+    """Return the config of a run folder as this session runs it: from its last checkpoint, on this device."""
     config = folder.read_config()
     config.work_dir = str(folder.path)
+    checkpoint = latest_checkpoint(folder.path)
     if checkpoint is not None:
         config.resume, config.load_from = True, str(checkpoint)
     if torch.cuda.is_available():  # copies of pinned batches run beside the computation
         for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
             loader.setdefault("pin_memory", True)
     return config
-
-
-def _prepare_torch() -> None:
-    """Make results independent of how many runs there are at once: deterministic on GPUs, one thread on CPUs."""
-    if torch.cuda.is_available():
-        torch.use_deterministic_algorithms(True, warn_only=True)
-    else:
-        torch.set_num_threads(CPU_THREADS)
 
 
 def _write_predictions(runner: Runner, folder: RunFolder) -> None:
@@ -184,23 +180,6 @@ def _write_weights(runner: Runner, folder: RunFolder) -> None:
     runner.test_dataloader.dataset.tokenizer.save(folder.tokenizer)
 
 
-def _size(model: CaptionModel) -> dict[str, Any]:
-    counts = parameter_counts(model.git)
-    return {
-        "parameters": counts["total"],
-        "encoder_parameters": counts["encoder"],
-        "decoder_parameters": counts["decoder"],
-        "flops_per_image": forward_flops(model.git, captions=1),
-    }
-
-
-def _peak_memory() -> int:
-    """Return the most bytes that this process has held, on the GPU where there is one."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
 def load_run(path: Path) -> tuple[CaptionModel, CaptionTokenizer]:
     """Load the captioner of a finished run folder, or of the `model.pth` in it: (model in eval mode, tokenizer)."""
     file = path if path.is_file() else RunFolder(path).weights
@@ -210,22 +189,16 @@ def load_run(path: Path) -> tuple[CaptionModel, CaptionTokenizer]:
         payload = torch.load(file, map_location="cpu", weights_only=True)
         if payload["format"] != FORMAT:
             raise ValueError("of another program")
+        config = json.loads(payload["model"])  # with all values of a variant, so that its name may be gone since
+        config.pop("type")
+        model = CaptionModel(**config)
     except Exception as error:
         raise GitbenchError(
             f"{file} is damaged or no checkpoint of gitbench ({type(error).__name__}): delete its folder and run again"
         ) from None
     try:
-        model = _model_of(json.loads(payload["model"]))
         model.git.load_state_dict(payload["state_dict"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise GitbenchError(f"{file} does not say which model it holds ({error}): run again") from None
-    except RuntimeError as error:  # torch lists the tensors, one a line
+    except (KeyError, TypeError, RuntimeError) as error:  # torch lists the tensors, one a line
         wrong = " ".join(str(error).split())
         raise GitbenchError(f"{file} does not hold its model's tensors ({wrong}): run again") from None
     return model.eval(), CaptionTokenizer.load(RunFolder(file.parent).tokenizer)
-
-
-def _model_of(config: dict[str, Any]) -> CaptionModel:
-    """Build the model that a checkpoint describes. It holds all values of a variant, so a name may be gone since."""
-    config.pop("type")
-    return CaptionModel(**config)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from helpers_model import BOS, EOS, VOCAB, both_attentions, texts
-from helpers_search import captioner, check, greedy_search, how, official_search, photos, reference_search, uncached
+from helpers_search import captioner, check, how, official_search, photos, reference_search, uncached
 
 from gitbench.errors import GitbenchError
 
@@ -57,17 +55,6 @@ def test_long_texts_outgrow_the_first_allocation(attention):
         assert all(len(row) == 59 for row, _ in expected)
 
 
-def test_greedy_is_not_the_official_search_with_one_beam():
-    """Official: after [SEP] the beam goes on with the second-best token and may win. Documented in generate.py."""
-
-    def log_probs(row):
-        first, other = (0.5, 0.49) if len(row) == 1 else (0.98, 0.01)
-        return [math.log({EOS: first, 5: other}.get(token, 1e-9)) for token in range(VOCAB)]
-
-    assert greedy_search(log_probs, [BOS], 1.0, 12)[0] == [BOS]
-    assert official_search(log_probs, [BOS], 1, 1.0, 12)[0] == [BOS, 5]
-
-
 def test_finished_sentences_cost_no_steps():
     """A model that ends at once: the official search needs a second look, this one a single pass over the prefix."""
     model, images = captioner(0, eos=200.0), photos(3, 3, 32, 32)
@@ -79,17 +66,6 @@ def test_finished_sentences_cost_no_steps():
     assert [tuple(shape[:2]) for shape in calls] == [(3, 1)]
 
 
-@both_attentions
-def test_result_does_not_depend_on_the_company(attention):
-    model, images = captioner(3, attention=attention), photos(6, 3, 32, 32)
-    together, scores = model.generate(images, max_length=12)
-    for i in range(6):
-        alone, score = model.generate(images[i : i + 1], max_length=12)
-        width = alone.shape[1]
-        assert together[i, :width].tolist() == alone[0].tolist() and (together[i, width:] == EOS).all()
-        torch.testing.assert_close(scores[i], score[0], atol=1e-9, rtol=0)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -97,9 +73,7 @@ def test_result_does_not_depend_on_the_company(attention):
         ({"beam_size": VOCAB}, f"use 1 to {VOCAB // 2}"),
         ({"length_penalty": -1.0}, "length_penalty -1.0 is negative"),
         ({"max_length": 1}, "max_length 1 leaves no room"),
-        ({"prefix": texts(3, 2)}, "one row of ids"),
         ({"prefix": torch.tensor([[BOS, 5, 6], [BOS, 0, 5]])}, "a prefix holds \\[PAD\\] before its last id"),
-        ({"prefix": torch.tensor([[BOS, 5], [0, BOS]])}, "padded at its end"),
         ({"max_length": 200, "beam_size": 1}, "exceeds the decoder's 96 positions"),
     ],
 )

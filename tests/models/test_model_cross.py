@@ -76,18 +76,6 @@ def test_layers_equal_torchs():
         torch.testing.assert_close(a, b, atol=1e-10, rtol=0)
 
 
-def test_image_tokens_do_not_see_each_other():
-    """In no layer: a changed image token changes its own keys and values, nobody else's."""
-    model = tiny(attention="cross")
-    image = model.encode(pictures(1, 3, 32, 32)).detach()
-    changed = image.clone()
-    changed[0, 5] += 1
-    for before, after in zip(model.decoder.image_memory(image), model.decoder.image_memory(changed), strict=True):
-        for a, b in zip(before, after, strict=True):
-            moved = (a - b).abs().amax(dim=(0, 1, 3))
-            assert moved[5] > 1e-2 and not moved[:5].any() and not moved[6:].any()
-
-
 def test_dropout_stands_in_both_attentions_and_after_all_three_parts(monkeypatch):
     model, rates, parts, plain = tiny(attention="cross"), [], [], F.scaled_dot_product_attention
 
@@ -104,18 +92,6 @@ def test_dropout_stands_in_both_attentions_and_after_all_three_parts(monkeypatch
         assert rates == [rate] * 2 * DECODER.layers
         assert len(parts) == 3 * DECODER.layers  # hidden states, after each of the three parts
         rates.clear(), parts.clear()
-
-
-@pytest.mark.parametrize("rows", [1, 3])
-def test_search_neither_copies_nor_masks_the_image(rows):
-    """Beams, prefix and steps share the image's keys and values; a memory of one row serves all images."""
-    memory = tiny(attention="cross").image_memory(pictures(rows, 3, 32, 32))
-    cache = tiny(attention="cross").decoder.cache(memory, 3, room=8)
-    assert cache.used == 0 and all(a is b for a, b in zip(cache.image, memory, strict=True))
-    cache.keep(torch.tensor([2, 0]))
-    kept = 1 if rows == 1 else 2
-    assert len(cache.visible) == 2 and all(len(k) == len(v) == kept for k, v in cache.image)
-    assert torch.equal(cache.image[1][0][0], memory[1][0][0 if rows == 1 else 2])
 
 
 # -- initial values ---------------------------------------------------------------------------------------------------

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 from helpers_model import (
     DECODER,
+    ENCODER,
     EOS,
     VOCAB,
     both_attentions,
@@ -21,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gitbench.errors import GitbenchError
 from gitbench.models import build_model, parameter_counts
-from gitbench.models.flops import flops_by_part, forward_flops
+from gitbench.models.flops import flops_by_part
 from gitbench.models.git import GIT
 from gitbench.variants.decoder import DecoderSpec
 from gitbench.variants.encoder import EncoderSpec
@@ -129,10 +132,6 @@ def test_blind_equals_zero_pixels_and_ignores_the_image(attention):
     tokens, need = ragged(6, 7)
     expected = loss_and_gradients(model, torch.zeros_like(images), tokens, need)
     assert_same(loss_and_gradients(blind, images, tokens, need), expected, 1e-12)
-    for prefix in (None, texts(3, 2)):
-        zero = model.generate(torch.zeros_like(images), prefix, max_length=8)
-        for a, b in zip(blind.generate(images, prefix, max_length=8), zero, strict=True):
-            torch.testing.assert_close(a, b, atol=1e-12, rtol=0)
 
 
 @both_attentions
@@ -237,14 +236,11 @@ def test_overrides_replace_single_values():
         (lambda: build_model("git_bse"), "unknown model 'git_bse': did you mean 'git_base'"),
         (lambda: build_model("git_base", vocabsize=5), "did you mean 'vocab_size'"),
         (lambda: build_model("git_base", decoder_layer=5), "did you mean 'decoder_layers'"),
-        (lambda: tiny(decoder=DecoderSpec(attention="selv", layers=1, width=8, heads=2, ffn=8)), "did you mean 'self'"),  # type: ignore[arg-type]
-        (lambda: tiny(decoder=DecoderSpec(layers=1, width=9, heads=2, ffn=8)), "not a multiple of its 2 heads"),
-        (lambda: tiny(decoder=DecoderSpec(layers=0, width=8, heads=2, ffn=8)), "use at least 1"),
-        (
-            lambda: tiny(encoder=EncoderSpec(width=9, layers=1, heads=2, patch=8, image_size=8)),
-            "not a multiple of its 2 heads",
-        ),
-        (lambda: tiny(encoder=EncoderSpec(width=8, layers=1, heads=2, patch=8, image_size=4)), "raise image_size"),
+        (lambda: tiny(attention="selv"), "did you mean 'self'"),
+        (lambda: tiny(decoder=replace(DECODER, width=49)), "not a multiple of its 4 heads"),
+        (lambda: tiny(decoder=replace(DECODER, layers=0)), "use at least 1"),
+        (lambda: tiny(encoder=replace(ENCODER, width=33)), "not a multiple of its 4 heads"),
+        (lambda: tiny(encoder=replace(ENCODER, image_size=4)), "raise image_size"),
         (lambda: tiny(vocab_size=50), "outside the vocabulary"),
         (lambda: tiny(label_smoothing=1.0), "label_smoothing 1.0 is out of range"),
         (lambda: tiny().logits(pictures(1, 3, 7, 32), texts(1, 3)), "below the patch size 8"),
@@ -256,7 +252,6 @@ def test_overrides_replace_single_values():
             "no token of the batch is to be predicted",
         ),
         (lambda: tiny().loss(pictures(1, 3, 32, 32), texts(1, 4), torch.ones(1, 3)), "must agree"),
-        (lambda: parameter_counts(torch.nn.Linear(1, 1)), "wants a GIT"),
     ],
 )
 def test_errors_name_the_fix(make, message):
@@ -265,20 +260,17 @@ def test_errors_name_the_fix(make, message):
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("captions", "frames"), [(1, 1), (3, 1), (2, 2)])
+@pytest.mark.parametrize("captions", [1, 3])
 @both_attentions
-def test_flops_equal_what_torch_counts(attention, captions, frames):
+def test_flops_equal_what_torch_counts(attention, captions):
     """All but text attention, of which torch counts what is masked too: the future, and the image's other captions."""
     model, tokens = tiny(attention=attention), texts(captions, 5)
-    images = pictures(1, frames, 3, 32, 32)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
-        model.logits(images, tokens)
-    image = frames * 17
+        model.logits(pictures(1, 3, 32, 32), tokens)
+    image = 17
     executed = image + captions * 5
     needed = image + (5 + 1) / 2
     excess = DECODER.layers * captions * 5 * 4 * (executed - needed) * DECODER.width
-    parts = flops_by_part(model, captions=captions, tokens=5, frames=frames)
+    parts = flops_by_part(model, captions=captions, tokens=5)
     assert counter.get_total_flops() - excess == sum(parts.values())
-    assert forward_flops(model, captions=captions, tokens=5, frames=frames) == round(sum(parts.values()))
-    assert parts["encoder"] == flops_by_part(model, captions=9, tokens=9, frames=frames)["encoder"]
-    assert forward_flops(model, image_size=64) > 3 * parts["encoder"] / frames
+    assert parts["encoder"] == flops_by_part(model, captions=9, tokens=9)["encoder"]

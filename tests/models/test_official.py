@@ -1,8 +1,8 @@
 """Beside the official code: the same random weights give the same logits, losses, gradients, searches and pixels.
 
 The official repository (microsoft/GenerativeImage2Text, checked at faae4fb) is no part of this one. Name a checkout to
-run these tests: `GITBENCH_OFFICIAL=/path/to/GenerativeImage2Text pytest tests/models/test_official.py -s` (-s prints the
-largest differences). Its packages for downloading are replaced by empty ones; nothing of it is changed but dropout, off.
+run these tests: `GITBENCH_OFFICIAL=/path/to/GenerativeImage2Text pytest tests/models/test_official.py`. Its packages for
+downloading are replaced by empty ones; nothing of it is changed but dropout, off.
 """
 
 from __future__ import annotations
@@ -120,13 +120,6 @@ def official_logits(official, images, tokens):
     return official.textual(torch.cat(frames, 1), tokens)
 
 
-def measured(what: str, dtype: torch.dtype, a: torch.Tensor, b: torch.Tensor) -> float:
-    assert a.shape == b.shape and a.dtype == b.dtype == dtype
-    gap = (a - b).abs().max().item()
-    print(f"{what:<60} {str(dtype).removeprefix('torch.')}  largest {a.abs().max().item():.2f}  difference {gap:.1e}")
-    return gap
-
-
 CASES = {  # height, width in patches, frames given, frames of the model, tokens
     "captions": (4, 4, 0, 0, 12),
     "[CLS] alone": (4, 4, 0, 0, 1),
@@ -151,7 +144,7 @@ def test_logits(case, shape, dtype):
     with torch.no_grad():
         a, b = official_logits(official, images, tokens), ours.logits(images, tokens)
     assert a.std() > 1
-    assert measured(f"logits, {shape}, {case}", dtype, a, b) <= TOLERANCE[dtype]
+    torch.testing.assert_close(b, a, atol=TOLERANCE[dtype], rtol=0)
 
 
 @dtypes
@@ -170,17 +163,17 @@ def test_loss_and_gradients(frames, prefix, shape, dtype, monkeypatch):
     given = list(images.unbind(1)) if frames else images
     batch = {"image": given, "caption_tokens": tokens, "need_predict": need.int()}
     theirs, own = official(batch)["vl_l_loss"], ours.loss(images, tokens, need)
-    assert measured(f"loss, {shape}, {frames} frames, prefix {prefix}", dtype, theirs, own) <= TOLERANCE[dtype]
+    torch.testing.assert_close(own, theirs, atol=TOLERANCE[dtype], rtol=0)
     theirs.backward(), own.backward()
     with torch.no_grad():  # ours under their names: a GIT whose values are the gradients
         for value in ours.parameters():
             value.copy_(value.grad)
         gradients = to_official(ours)
+    assert set(official.state_dict()) == {*gradients, "image_encoder.proj"}
     expected = {name: value.grad for name, value in official.named_parameters()}
     assert expected.pop("image_encoder.proj") is None
     gaps = [(gradients[n] - g).abs().max().item() / max(g.abs().max().item(), 1.0) for n, g in expected.items()]
     assert len(gaps) == len(gradients) - 1  # the tied head is one parameter of theirs, two names in the state dict
-    print(f"  gradients of {len(gaps)} tensors: largest difference {max(gaps):.1e}")
     assert max(gaps) <= TOLERANCE[dtype]
 
 
@@ -193,12 +186,6 @@ def lively_pair(frames: int = 0):
         for norm in (official.textual.visual_projection[1], ours.projection[1]):
             norm.weight.mul_(2)
     return official, ours
-
-
-def like_to_end(official, ours, bias: float) -> None:
-    with torch.no_grad():
-        for value in (official.textual.output.bias, ours.head_bias):
-            value[EOS] = bias
 
 
 @pytest.mark.parametrize("penalty", [0.6, 1.0])
@@ -215,15 +202,13 @@ def test_searches(frames, prefix, beams, penalty):
     official.decoder = decoder.GeneratorWithBeamSearch(EOS, most, beams, length_penalty=penalty)
     lengths = set()
     for i in range(count):
-        like_to_end(official, ours, 0.5 * i)  # from long texts to short ones
-        batch = {
-            "image": list(images[i : i + 1].unbind(1)) if frames else images[i : i + 1],
-            "prefix": start[i : i + 1],
-        }
+        image = images[i : i + 1]
         with torch.no_grad():
-            theirs = official(batch)
+            for value in (official.textual.output.bias, ours.head_bias):
+                value[EOS] = 0.5 * i  # from long texts to short ones
+            theirs = official({"image": list(image.unbind(1)) if frames else image, "prefix": start[i : i + 1]})
         sequence, score = ours.generate(
-            images[i : i + 1], prefix=start[i : i + 1], beam_size=beams, length_penalty=penalty, max_length=most
+            image, prefix=start[i : i + 1], beam_size=beams, length_penalty=penalty, max_length=most
         )
         found = sequence[0, 1 + prefix :]
         expected = theirs["predictions"][0, : len(found)]
@@ -231,26 +216,6 @@ def test_searches(frames, prefix, beams, penalty):
         assert abs(score[0].item() - theirs["logprobs"][0].item()) <= 1e-6 * max(1, -score[0])  # theirs is a float32
         lengths.add(int((found != EOS).sum()))
     assert len(lengths) > 2  # empty, short and long answers, not one kind
-
-
-def test_greedy_search_is_not_theirs_with_one_beam():
-    """The documented difference: after [SEP] the official search goes on with the second-best token."""
-    decoder = importlib.import_module("generativeimage2text.layers.decoder")
-    official, ours = lively_pair()
-    images = pictures(12, 3, 32, 32).double()
-    official.decoder = decoder.GeneratorWithBeamSearch(EOS, 20, 1, length_penalty=3.0)  # long texts pay
-    same, ahead = [], []
-    for bias in range(8):
-        like_to_end(official, ours, bias)
-        with torch.no_grad():
-            theirs = official({"image": images})
-        own, scores = ours.generate(images, greedy=True, length_penalty=3.0, max_length=20)
-        same.append((theirs["predictions"][:, : own.shape[1]] == own).all(1))
-        ahead.append(theirs["logprobs"][:, 0] - scores)
-    equal, gain = torch.cat(same), torch.cat(ahead)
-    print(f"greedy: {int(equal.sum())} of {len(equal)} sequences are the same")
-    assert equal.any() and not equal.all()
-    assert gain[equal].abs().max() <= 2e-5 and (gain[~equal] > 0).all()  # it goes on only to a better score
 
 
 @pytest.mark.parametrize("size", [(37, 90), (90, 37), (64, 64), (48, 64), (300, 31)])
@@ -266,18 +231,3 @@ def test_pixels(parameters, size):
     ours = torch.from_numpy(official_processor(parameters, 224).pixels(photograph).copy())
     assert ours.shape == theirs.shape
     assert (ours - theirs).abs().max() <= 1e-6  # theirs divides by 255 first: no pixel is another one
-
-
-def test_the_official_loader_takes_what_we_write():
-    common = importlib.import_module("generativeimage2text.torch_common")
-    official, ours = pair("small", frames=2)
-    written = {f"module.{name}": value for name, value in to_official(ours).items()}
-    names = set(official.state_dict()) - {"image_encoder.proj"}
-    assert names == set(to_official(ours))
-    before = {name: value.clone() for name, value in official.state_dict().items()}
-    with torch.no_grad():
-        for value in official.parameters():
-            value.zero_()
-    common.load_state_dict(official, written)
-    after = official.state_dict()
-    assert all(torch.equal(after[name], before[name]) for name in names)

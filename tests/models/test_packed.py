@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 import torch.nn.functional as F
-from helpers_model import DECODER, both_attentions, nll_of, pictures, ragged, texts, tiny
+from helpers_model import both_attentions, nll_of, pictures, ragged, texts, tiny
 
-from gitbench.errors import GitbenchError
 from gitbench.models.packed import end_to_end, pack
 
 
@@ -54,13 +52,3 @@ def test_rows_of_equal_texts():
     assert positions.tolist() == [[0, 1, 2, 0, 1, 2]]
     packed = pack(texts(2, 4), torch.ones(2, 4, dtype=torch.bool), rows=1, pad_id=0)
     assert torch.equal(visible, packed.visible) and torch.equal(positions, packed.positions)
-
-
-def test_texts_that_cannot_be_shared_out():
-    with pytest.raises(GitbenchError, match="3 texts cannot be shared out to 2 images"):
-        pack(texts(3, 4), torch.ones(3, 4), rows=2, pad_id=0)
-    with pytest.raises(GitbenchError, match="must agree"):
-        pack(texts(2, 4), torch.ones(2, 5), rows=2, pad_id=0)
-    with pytest.raises(GitbenchError, match="exceeds the decoder's"):
-        long = DECODER.max_positions + 2
-        tiny().loss(pictures(1, 3, 32, 32), texts(1, long), torch.ones(1, long, dtype=torch.bool))

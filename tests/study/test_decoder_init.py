@@ -30,7 +30,7 @@ from gitbench.run_key import canonical
 from gitbench.spec import Ablation, Arm, Profile
 from gitbench.study.config import make_config
 from gitbench.study.store import Study
-from gitbench.training.decoder_init import DecoderInitHook, start_from_bert
+from gitbench.training.decoder_init import DecoderInitHook
 from gitbench.training.hooks import latest_checkpoint
 from gitbench.training.run import execute, load_run
 from gitbench.variants import resolve
@@ -211,11 +211,10 @@ def test_a_bert_that_has_changed_since_planning_is_refused(bert: Path, tmp_path:
 
 
 def test_a_config_by_hand_needs_a_source_and_a_path() -> None:
-    model = SimpleNamespace(variants={"decoder_init": DecoderInitSpec(source="brt")})  # type: ignore[arg-type]
-    with pytest.raises(GitbenchError, match="did you mean 'bert'"):
-        DecoderInitHook().before_train(SimpleNamespace(model=model, iter=0))
-    with pytest.raises(GitbenchError, match="has no path"):
-        start_from_bert(None, DecoderInitSpec(source="bert"), None)  # type: ignore[arg-type]
+    for source, message in (("brt", "did you mean 'bert'"), ("bert", "has no path")):
+        model = SimpleNamespace(variants={"decoder_init": DecoderInitSpec(source=source)})  # type: ignore[arg-type]
+        with pytest.raises(GitbenchError, match=message):
+            DecoderInitHook().before_train(SimpleNamespace(model=model, iter=0))
 
 
 # --- what is refused before anything starts -------------------------------------------------------------------------

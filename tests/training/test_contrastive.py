@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import errno
 import math
 import multiprocessing
-import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -27,7 +25,7 @@ from gitbench.study.store import Study
 from gitbench.training.contrastive import Pretraining, pretrain, pretrained_encoder, pretrained_path
 from gitbench.training.data import CaptionData
 from gitbench.training.model import ImagePreprocessor
-from gitbench.training.run import execute
+from gitbench.training.run import execute, load_run
 from gitbench.variants.encoder import EncoderSpec
 
 SPEC = EncoderSpec(width=32, layers=2, heads=2, patch=8, image_size=32)
@@ -76,9 +74,8 @@ def test_the_loss_is_infonce_in_both_directions():
 def test_it_learns_to_find_the_caption_of_an_image(dataset):
     recipe = dataclasses.replace(RECIPE, iterations=120, warmup=10, batch_images=12)
     made = pretrain(job(dataset, recipe=recipe))
-    assert len(made.losses) == len(made.accuracies) == 120
+    assert len(made.losses) == 120
     assert sum(made.losses[-10:]) / 10 < 0.6 * math.log(12) < sum(made.losses[:5]) / 5
-    assert sum(made.accuracies[-10:]) / 10 > 4 / 12  # chance is 1 in 12
     ImageEncoder(SPEC).load_state_dict(made.state)
 
 
@@ -116,10 +113,9 @@ def test_made_and_loaded_are_the_same_bits_and_the_global_generator_is_left_alon
     assert torch.equal(torch.get_rng_state(), state)
     (file,) = cache.glob("*.pth")
     assert pretrained_path(job(dataset)) == file
-    real = contrastive.pretrain
-    monkeypatch.setattr(contrastive, "pretrain", lambda *_: pytest.fail("made twice"))
-    assert equal(obtain(dataset).state, made.state)
-    monkeypatch.setattr(contrastive, "pretrain", real)
+    with monkeypatch.context() as patch:
+        patch.setattr(contrastive, "pretrain", lambda *_: pytest.fail("made twice"))
+        assert equal(obtain(dataset).state, made.state)
     file.unlink()
     torch.manual_seed(99)
     assert equal(obtain(dataset).state, made.state)
@@ -171,93 +167,45 @@ def test_batches_hold_each_image_once_and_never_span_two_epochs():
         list(contrastive._batches(1, recipe))
 
 
-def start_study(folder: Path, replicates: int = 2, **train) -> Study:
+def start_study(folder: Path, replicates: int = 2, common: dict[str, str] | None = None, **train) -> Study:
     arms = (
         Arm(name="base", variants={"encoder_init": "random"}),
         Arm(name="contrastive", variants={"encoder_init": "contrastive"}),
     )
-    ablation = dataclasses.replace(TINY, axis="encoder_init", arms={"smoke": arms})
+    ablation = dataclasses.replace(TINY, axis="encoder_init", arms={"smoke": arms}, common=common or {})
     study = make_study(folder, ablation, tiny_profile(**{"iterations": 2, **train}), replicates=replicates)
     write_configs(study)
     return study
 
 
-def test_a_run_starts_from_the_pretrained_encoder_of_its_replicate(tmp_path, cache, monkeypatch):
-    study = start_study(tmp_path / "w")
-    started = {}
-    real = torch.optim.AdamW.step
-
-    def step(optimizer, *arguments):
-        names = {group.get("name") for group in optimizer.param_groups}
-        if "encoder" in names and current not in started:
-            group = next(group for group in optimizer.param_groups if group["name"] == "encoder")
-            started[current] = [parameter.detach().clone() for parameter in group["params"]]
-        return real(optimizer, *arguments)
-
-    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+def test_a_run_starts_from_the_pretrained_encoder_of_its_replicate(tmp_path, cache):
+    study = start_study(tmp_path / "w", common={"encoder_training": "frozen"})
     for run in runs_of(study):
         if run.arm != "blind":
-            current = (run.arm, run.replicate)
             execute(run.folder)
-    assert len(list(cache.glob("*.pth"))) == 2  # one a replicate
+    files = {load_json(note)["of"]["seed"]: note.with_suffix(".pth") for note in cache.glob("contrastive-*.json")}
+    assert len(files) == 2  # one a replicate
     for replicate in (0, 1):
-        run = run_of(study, "contrastive", replicate)
-        values = dataclasses.asdict(run.spec.data)
-        values.pop("workers")
-        data = CaptionData(
-            data="scenes", split="train", data_spec=values, text_spec=dataclasses.asdict(run.spec.text), seed=0,
-            captions_per_image=None,
-        )  # fmt: skip
-        recipe = run.spec.variants["encoder_init"].recipe
-        seed = derive_seed("contrastive", replicate)
-        path = pretrained_path(job(data, seed, recipe, encoder=run.spec.variants["encoder"]))
-        assert path.is_file()
-        kept = {t.numpy().tobytes() for t in contrastive._load(path).state.values()}
-        assert all(t.numpy().tobytes() in kept for t in started["contrastive", replicate])
-        assert not any(t.numpy().tobytes() in kept for t in started["base", replicate])
-
-
-def _die_while_saving(dataset: CaptionData) -> None:
-    contrastive.torch.save = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
-    obtain(dataset)
-
-
-def test_a_process_killed_in_the_middle_leaves_nothing_that_counts(dataset, cache):
-    process = multiprocessing.get_context("spawn").Process(target=_die_while_saving, args=(dataset,))
-    process.start()
-    process.join(60)
-    assert process.exitcode == -signal.SIGKILL and not [p for p in cache.glob("contrastive-*.pth")]
-    assert len(obtain(dataset).losses) == RECIPE.iterations and len(list(cache.glob("contrastive-*.pth"))) == 1
+        kept = contrastive._load(files[derive_seed("contrastive", replicate)]).state
+        for arm in ("base", "contrastive"):
+            encoder = load_run(run_of(study, arm, replicate).folder)[0].git.encoder
+            assert equal(encoder.state_dict(), kept) == (arm == "contrastive")
 
 
 def test_the_seconds_are_those_of_the_making_and_unknown_without_a_note(dataset, cache, monkeypatch):
     made = obtain(dataset)
-    assert made.seconds is not None and made.seconds > 0
+    assert made.seconds > 0
     monkeypatch.setattr(contrastive, "pretrain", lambda *_: pytest.fail("made twice"))
     assert obtain(dataset).seconds == made.seconds
     (note,) = cache.glob("contrastive-*.json")
     write_json(note, {**load_json(note), "seconds": 12.5})
-    found = obtain(dataset)
-    assert found.seconds == 12.5 and equal(found.state, made.state)
+    assert obtain(dataset).seconds == 12.5
     for damage in ("", "[1]", '{"seconds": "soon"}'):
         note.write_text(damage)
         assert obtain(dataset).seconds is None
     note.unlink()
     found = obtain(dataset)
     assert equal(found.state, made.state) and found.seconds is None
-
-
-def test_a_full_disk_does_not_cost_the_pretraining_twice(dataset, cache, monkeypatch):
-    calls = []
-    real = contrastive.pretrain
-    monkeypatch.setattr(contrastive, "pretrain", lambda given: calls.append(given) or real(given))
-
-    def full(*_) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(contrastive.torch, "save", full)
-    made = obtain(dataset)
-    assert len(calls) == 1 and made.seconds > 0 and not list(cache.glob("*.pth"))
 
 
 def test_progress_starts_at_nothing_ends_at_all_and_is_silent_where_the_file_is_there(dataset):
@@ -315,11 +263,9 @@ def test_a_worker_passes_on_how_far_the_pretraining_is(tmp_path, cache, monkeypa
     process.start()
     theirs.close()
     messages = []
-    while True:
-        try:
+    with contextlib.suppress(EOFError):
+        while True:
             messages.append(ours.recv())
-        except EOFError:
-            break
     process.join(60)
     assert process.exitcode == 0 and [rest for kind, *rest in messages if kind == "pretraining"][-1] == [6, 6]
     kinds = [kind for kind, *_ in messages]

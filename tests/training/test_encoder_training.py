@@ -84,15 +84,12 @@ def test_a_ratio_of_rates_becomes_the_encoders_rate(tmp_path):
         assert config.model.encoder_init.source == "random" and config.variants["amount"] == "all"
 
 
-def test_the_optimizer_has_no_group_for_a_frozen_encoder(tmp_path):
+def test_a_frozen_encoder_starts_from_the_same_values_and_is_no_part_of_the_optimizer(tmp_path):
     plan = planned(tmp_path, "trained", "frozen")
-    names = [{g["name"] for g in parameter_groups(model_of(plan, place), 1e-3, 5e-3, 0.01)} for place in (0, 1)]
+    models = [model_of(plan, place) for place in (0, 1)]
+    names = [{g["name"] for g in parameter_groups(model, 1e-3, 5e-3, 0.01)} for model in models]
     assert names == [{"encoder", "encoder_no_decay", "decoder", "decoder_no_decay"}, {"decoder", "decoder_no_decay"}]
-
-
-def test_a_frozen_model_has_the_same_tensors_and_starts_from_the_same_values(tmp_path):
-    plan = planned(tmp_path, "trained", "frozen")
-    trained, still = (model_of(plan, place).git.state_dict() for place in (0, 1))
+    trained, still = (model.git.state_dict() for model in models)
     assert list(trained) == list(still)
     assert all(torch.equal(tensor, still[name]) for name, tensor in trained.items())
 
@@ -157,7 +154,7 @@ def test_each_image_is_encoded_once_and_sets_of_images_are_apart(monkeypatch):
     encoder(images)  # nothing said about them
     assert passed == [4, 4, 4, 4]
     encoder.load_state_dict(ImageEncoder(SPEC).state_dict())
-    assert not encoder.features and not encoder.held
+    assert not encoder.features
 
 
 def test_beyond_the_limit_of_memory_images_are_encoded_again(monkeypatch):
@@ -169,7 +166,7 @@ def test_beyond_the_limit_of_memory_images_are_encoded_again(monkeypatch):
     for _ in range(2):
         with encoder.known("train", range(4)):
             assert torch.equal(encoder(images), free(images))
-    assert passed == [4, 2] and len(encoder.features) == 2 and encoder.held == frozen.FEATURE_LIMIT
+    assert passed == [4, 2] and len(encoder.features) == 2
 
 
 def test_the_blind_reuse_nothing(tmp_path):
@@ -181,16 +178,17 @@ def test_the_blind_reuse_nothing(tmp_path):
     assert torch.equal(*losses) and not model.git.encoder.features
 
 
-def frozen_run(folder: Path, **options) -> Path:
-    plan = planned(folder, "frozen", train={"iterations": 14, "val_every": 7}, **options)
+def frozen_run(folder: Path) -> Path:
+    plan = planned(folder, "frozen", train={"iterations": 14, "val_every": 7})
     folder = runs_of(plan)[0].folder
     execute(folder)
     return folder
 
 
-def test_a_run_with_reuse_equals_one_without_bit_for_bit(tmp_path):
-    with_reuse, without = frozen_run(tmp_path / "a"), frozen_run(tmp_path / "b", options={"model.feature_cache": False})
-    assert_same_results(with_reuse, without)
+def test_a_run_with_reuse_equals_one_without_bit_for_bit(tmp_path, monkeypatch):
+    with_reuse = frozen_run(tmp_path / "a")
+    monkeypatch.setattr(frozen, "FEATURE_LIMIT", 0)
+    assert_same_results(with_reuse, frozen_run(tmp_path / "b"))
     curve = read_curve(with_reuse / "curve.csv")
     assert curve[-1][2] < curve[0][2]  # it learns, from the image projection on
 

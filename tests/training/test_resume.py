@@ -11,15 +11,13 @@ import pytest
 import torch
 from helpers_resume import CONTEXT, assert_same_results, kill_at, run_to_end
 from helpers_study import Run, make_study, tiny_profile, write_configs
-from mmengine.config import Config
-from mmengine.runner import Runner
 
 from gitbench.launch.scheduling import slots, start_context
 from gitbench.launch.worker import take_lock
 from gitbench.machine import Gpu
 from gitbench.run_folder import RunFolder
 from gitbench.training.hooks import checkpoints, latest_checkpoint, read_curve
-from gitbench.training.schedule import warmup_cosine
+from gitbench.training.optimizer import warmup_cosine
 
 
 def planned(work_dir: Path, checkpoint_every: int = 7, val_every: int = 15) -> Run:
@@ -56,17 +54,6 @@ def test_three_sigkills_leave_no_trace(quiet, tmp_path):
     trained = json.loads((killed.folder / "trained.json").read_text())
     assert trained["train"]["iterations"] == 40 and not checkpoints(killed.folder)
     assert (killed.folder / "config.py").read_bytes() == config  # mmengine would write this session's into it
-
-
-def test_a_plain_runner_trains_the_same_run_from_the_config_file(quiet, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    config = Config.fromfile(quiet.folder / "config.py", lazy_import=False)
-    torch.set_num_threads(1)
-    runner = Runner.from_cfg(config)
-    runner.train()
-    weights = torch.load(quiet.folder / "model.pth", weights_only=True)["state_dict"]
-    assert all(torch.equal(tensor, weights[name]) for name, tensor in runner.model.git.state_dict().items())
-    assert Path(runner.work_dir) == tmp_path / config.work_dir != quiet.folder
 
 
 def test_a_checkpoint_holds_the_validation_of_its_own_iteration(tmp_path):

@@ -15,8 +15,13 @@ from gitbench.registry import MODELS, VARIANTS
 from gitbench.run_folder import RunFolder
 from gitbench.study.config import make_config
 from gitbench.training.data import CountedSampler
-from gitbench.training.optimizer import DeviceOptimWrapper, EncoderDecoderOptim, parameter_groups
-from gitbench.training.schedule import WarmupCosineLR, warmup_cosine
+from gitbench.training.optimizer import (
+    DeviceOptimWrapper,
+    EncoderDecoderOptim,
+    WarmupCosineLR,
+    parameter_groups,
+    warmup_cosine,
+)
 from gitbench.variants import resolve
 
 
@@ -75,11 +80,6 @@ def test_optimizer_wrapper_is_built_and_clips():
     assert isinstance(wrapper, DeviceOptimWrapper) and wrapper.clip_grad_kwargs == {"max_norm": 1.0}
 
 
-def test_a_model_without_an_encoder_is_refused():
-    with pytest.raises(GitbenchError, match=r"git\.encoder"):
-        parameter_groups(nn.Linear(2, 2), 1e-5, 5e-5, 0.0)
-
-
 def test_sampler_counts_on_from_its_start():
     sampler = CountedSampler(dataset=None)
     sampler.start = 40
@@ -116,17 +116,6 @@ def test_a_damaged_config_gives_one_line(tmp_path):
     with pytest.raises(GitbenchError, match="not a readable config") as raised:
         RunFolder(tmp_path).read_config()
     assert "\n" not in str(raised.value)
-
-
-def test_arms_of_a_replicate_share_seeds_and_replicates_do_not(tmp_path):
-    study = make_study(tmp_path, replicates=2)
-    configs = {
-        (run.arm, run.replicate): make_config(run.spec, study.plan.vocabulary, run.key) for run in runs_of(study)
-    }
-    assert (
-        configs["base", 0].model.init_seed == configs["small", 0].model.init_seed != configs["base", 1].model.init_seed
-    )
-    assert configs["base", 0].train_dataloader.dataset.seed == configs["blind", 0].train_dataloader.dataset.seed
 
 
 def test_the_paper_profile_builds_and_takes_one_training_step():
