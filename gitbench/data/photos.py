@@ -6,9 +6,9 @@ the data becomes one line that names file and row and the fix.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
+import json
 import os
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from gitbench.data.base import SPLITS, Example, check_limit, clean_caption, content_hash
+from gitbench.data.base import SPLITS, Example, clean_caption, content_hash
+from gitbench.data.cache import cached
 from gitbench.errors import GitbenchError
-from gitbench.files import cache_dir, load_json, write_json
+from gitbench.files import cache_dir, load_json, read_json
 
 FINGERPRINT_VERSION = 1
 SPLIT_WORDS = {"train": ("train", "training"), "val": ("val", "validation", "valid", "dev"), "test": ("test",)}
@@ -65,10 +66,9 @@ class PhotoSource(ABC):
     @cached_property
     def rows(self) -> list[Row]:
         rows = self.load_rows()
-        what = f"{self.folder} ({self.split})"
         if not rows:
-            raise GitbenchError(f"{what} holds no images with {self.holds}: fill the split or pass other data")
-        check_limit(self.limit, what)
+            what = f"{self.folder} ({self.split}) holds no images with {self.holds}"
+            raise GitbenchError(f"{what}: fill the split or pass other data")
         return rows[: self.limit]
 
     def __len__(self) -> int:
@@ -111,25 +111,21 @@ class PhotoSource(ABC):
 
     @cached_property
     def _fingerprint(self) -> str:
-        note = self._note()
-        known = load_json(note)
-        if isinstance(known, dict) and "fingerprint" in known:
-            return known["fingerprint"]
-        fingerprint = content_hash(self._content())
-        with contextlib.suppress(GitbenchError, OSError):  # a cache that cannot be written only costs time
-            write_json(note, {"fingerprint": fingerprint, "folder": str(self.folder), "split": self.split})
-        return fingerprint
-
-    def _note(self) -> Path:
-        """Return the cache file that keeps the fingerprint, named after what must not have changed."""
         parts = [str(FINGERPRINT_VERSION), self.split, str(self.limit), str(self.folder.resolve())]
         parts += [] if self.holds == "captions" else [self.holds]  # one file can hold captions and labels
         for file in sorted(self.files()):
             status = file.stat()
             parts += [str(file.resolve()), str(status.st_size), str(status.st_mtime_ns)]
-        return cache_dir() / "fingerprints" / f"{content_hash(parts)}.json"
+        path = cache_dir() / "fingerprints" / f"{content_hash(parts)}.json"
+
+        def save(temporary: Path) -> None:
+            note = {"fingerprint": content_hash(self._content()), "folder": str(self.folder), "split": self.split}
+            temporary.write_text(json.dumps(note))
+
+        return cached(path, save, lambda path: read_json(path)["fingerprint"])
 
     def _content(self) -> Iterable[str | bytes]:
+        """Yield what the fingerprint is of."""
         yield str(FINGERPRINT_VERSION)
         for index in range(len(self)):
             yield self.image_id(index)

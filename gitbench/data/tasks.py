@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 
 from gitbench.data import CAPTIONS, limit_of, open_source
-from gitbench.data.base import SPLITS, Example, Question, Source, Text, check_split, content_hash
-from gitbench.data.scenes.signs import scenes_with_a_sign, word_of
+from gitbench.data.base import SPLITS, Example, Question, Source, Text, content_hash
+from gitbench.data.image_processor import square_processor
 from gitbench.data.scenes.words import WORDS
-from gitbench.data.scenes.world import Scenes
+from gitbench.data.scenes.world import SIZE, Scenes, scenes_with_a_sign, word_of
 from gitbench.errors import GitbenchError
 from gitbench.spec import DataSpec, TaskSpec
 from gitbench.tasks import get_task
@@ -53,6 +53,8 @@ class TaskSource:
     (None: all); data: what was opened, for the labels of the other splits.
     """
 
+    drawn = False  # whether `pixels` draws with Python alone, so that threads do not help
+
     def __init__(self, source: Source, task: TaskSpec, data: str, numbers: Sequence[int] | None = None):
         self.source, self.task, self.data = source, task, data
         self.name, self.split = source.name, source.split
@@ -66,11 +68,6 @@ class TaskSource:
         """Return which item of the data set an item is."""
         return index if self._numbers is None else self._numbers[index]
 
-    @property
-    def frame_count(self) -> int:
-        """How many frames an image has; 0 for still images."""
-        return self.task.frames
-
     def image_id(self, index: int) -> str:
         return self.source.image_id(self.number(index))
 
@@ -79,8 +76,12 @@ class TaskSource:
         return self.source.example(self.number(index))
 
     def image(self, index: int) -> np.ndarray:
-        """Return an image at its original size: uint8 (H, W, 3), of a film (F, H, W, 3)."""
+        """Return an image at its original size: uint8 (H, W, 3)."""
         return self.source.image(self.number(index))
+
+    def pixels(self, index: int, size: int) -> np.ndarray:
+        """Return an image as a square: uint8 (size, size, 3), resized (short side, bicubic) and centre-cropped."""
+        return square_processor(size).resized(self.image(index))
 
     def texts(self, index: int) -> tuple[Text, ...]:
         """Return what is learned of an item: at least one text."""
@@ -105,8 +106,6 @@ class TaskSource:
 
     def vocabulary(self) -> tuple[str, ...]:
         """Return the closed vocabulary of "classify" and "read": the labels of all splits whole, sorted."""
-        if not self.closed:
-            raise ValueError(f"the task {self.task.name} has no closed vocabulary")
         return self._labels
 
     @cached_property
@@ -153,6 +152,7 @@ class TaskSource:
 class SceneTaskSource(TaskSource):
     """A task over scenes, which are drawn at any size."""
 
+    drawn = True
     source: Scenes
     _labels = tuple(sorted(WORDS))
 
@@ -164,16 +164,12 @@ class SceneTaskSource(TaskSource):
 
     def image(self, index: int) -> np.ndarray:
         """Return an image at 64 px: uint8 (64, 64, 3), of a film (F, 64, 64, 3)."""
-        number, count = self.number(index), self.frame_count
-        return self.source.frames(number, count) if count else self.source.image(number)
+        return self.pixels(index, SIZE)
 
-    def render(self, index: int, size: int) -> np.ndarray:
-        """Draw the picture at any size: uint8 (size, size, 3)."""
-        return self.source.render(self.number(index), size)
-
-    def frames(self, index: int, count: int, size: int) -> np.ndarray:
-        """Draw equally spaced moments of a film: uint8 (count, size, size, 3)."""
-        return self.source.frames(self.number(index), count, size)
+    def pixels(self, index: int, size: int) -> np.ndarray:
+        """Draw an image at any size: uint8 (size, size, 3), a film as equally spaced moments (F, size, size, 3)."""
+        number, count = self.number(index), self.task.frames
+        return self.source.frames(number, count, size) if count else self.source.render(number, size)
 
     def ceiling_caption(self, index: int) -> str:
         """Return a sixth caption of the same grammar."""
@@ -185,10 +181,11 @@ def open_task(data: str, split: str, limit: int | None, task: TaskSpec) -> TaskS
 
     Raises GitbenchError, in one line, where the data set lacks what the task needs.
     """
-    check_split(split)
-    closed = get_task(task.name).closed
-    _check_frames(task)
-    films = task.name == "video"
+    closed, films = get_task(task.name).closed, task.name == "video"
+    if films and task.frames < 1:
+        raise GitbenchError(f"a film of {task.frames} frames shows nothing: give --task video at least 1 frame")
+    if task.frames and not films:
+        raise GitbenchError(f"--task {task.name} has still images and takes no frames: leave them out or use video")
     source: Any = open_source(data, split, limit, "caption" if films else task.name)
     if films and not (isinstance(source, Scenes) and source.moving):
         raise GitbenchError(f"--task video needs films and {data} holds still images: pass --data scenes-motion")
@@ -200,13 +197,6 @@ def open_task(data: str, split: str, limit: int | None, task: TaskSpec) -> TaskS
         return SceneTaskSource(source, task, data)
     numbers = scenes_with_a_sign(data, split, len(source))
     return SceneTaskSource(Scenes(data, split, numbers[-1] + 1), task, data, numbers)
-
-
-def _check_frames(task: TaskSpec) -> None:
-    if task.name == "video" and task.frames < 1:
-        raise GitbenchError(f"a film of {task.frames} frames shows nothing: give --task video at least 1 frame")
-    if task.name != "video" and task.frames:
-        raise GitbenchError(f"--task {task.name} has still images and takes no frames: leave them out or use video")
 
 
 def study_fingerprint(data: str, spec: DataSpec, task: TaskSpec = CAPTIONS) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from gitbench.data.base import Source, content_hash, texts_of
 from gitbench.data.bert_folder import MINILM, TOKENIZER_FILES, bert_folder, hub_file
-from gitbench.data.cache import made_once
+from gitbench.data.cache import cached
 from gitbench.data.tokenizer_subset import SUBSET_VERSION, subset_for
 from gitbench.data.wordpiece import TRAINER_VERSION, CaptionTokenizer, lower_casing, train_wordpiece
 from gitbench.errors import GitbenchError
@@ -15,8 +16,6 @@ from gitbench.files import cache_dir
 from gitbench.spec import TextSpec
 
 __all__ = ["CaptionTokenizer", "from_bert", "tokenizer_for", "train_wordpiece"]
-
-_IN_MEMORY: dict[Path, CaptionTokenizer] = {}  # by cache path, which names the content
 
 
 def from_bert(name_or_path: str) -> CaptionTokenizer:
@@ -45,38 +44,22 @@ def tokenizer_for(text: TextSpec, source: Source) -> CaptionTokenizer:
 
     What is made from the captions is cached by content: captions, what decides the making, version of the library.
     """
+    import tokenizers
+
     if text.tokenizer == "wordpiece":
         if text.subset:
             raise GitbenchError("only a BERT tokenizer can be cut down: name one, or leave out `subset`")
         made_by = [str(text.vocab_size), str(TRAINER_VERSION)]
-        return _made(
-            f"wordpiece-{text.vocab_size}", source, made_by, lambda captions: train_wordpiece(captions, text.vocab_size)
-        )
-    whole = from_bert(text.tokenizer)
-    if not text.subset:
-        return whole
-    made_by = [whole.fingerprint(), str(SUBSET_VERSION)]
-    return _made("subset", source, made_by, lambda captions: subset_for(whole, captions))
-
-
-def _made(
-    name: str, source: Source, made_by: list[str], make: Callable[[Iterable[str]], CaptionTokenizer]
-) -> CaptionTokenizer:
-    """Make a tokenizer from the captions of `source`, once for each content of captions and `made_by`."""
-    import tokenizers
-
+        name, make = f"wordpiece-{text.vocab_size}", partial(train_wordpiece, vocab_size=text.vocab_size)
+    else:
+        whole = from_bert(text.tokenizer)
+        if not text.subset:
+            return whole
+        made_by = [whole.fingerprint(), str(SUBSET_VERSION)]
+        name, make = "subset", partial(subset_for, whole)
     key = content_hash([source.fingerprint(), *made_by, tokenizers.__version__])[:20]
     path = cache_dir() / "tokenizers" / f"{name}-{key}.json"
-
-    def load(path: Path) -> CaptionTokenizer:
-        try:
-            return CaptionTokenizer.load(path)
-        except GitbenchError as error:
-            raise ValueError(str(error)) from None  # damaged: made again
-
-    if path not in _IN_MEMORY:
-        _IN_MEMORY[path] = made_once(path, lambda: make(_sentences(source)), CaptionTokenizer.save, load)
-    return _IN_MEMORY[path]
+    return cached(path, lambda temporary: make(_sentences(source)).save(temporary), CaptionTokenizer.load)
 
 
 def _sentences(source: Source) -> Iterator[str]:
