@@ -74,18 +74,12 @@ def bert_folder(source: str | Path) -> Path:
         return path
     if path.exists() or isinstance(source, Path) or path.is_absolute() or str(source).startswith((".", "~")):
         raise GitbenchError(f"{source} is not a folder: pass one that holds a BERT's config.json and model.safetensors")
-    return _from_hub(source)
-
-
-def _from_hub(name: str) -> Path:
-    config = hub_file(name, "config.json")
-    weights = hub_file(name, "model.safetensors") or hub_file(name, "pytorch_model.bin")
+    config = hub_file(source, "config.json")
+    weights = hub_file(source, "model.safetensors") or hub_file(source, "pytorch_model.bin")
     if config is None or weights is None:
-        raise GitbenchError(
-            f"'{name}' on the Hugging Face hub has no config.json with weights: pass the name of a BERT"
-        )
+        raise GitbenchError(f"'{source}' on the Hugging Face hub has no config.json with weights: name a BERT")
     for file in TOKENIZER_FILES:
-        hub_file(name, file)
+        hub_file(source, file)
     return config.parent
 
 
@@ -128,9 +122,7 @@ def read_config(folder: Path) -> BertConfig:
             )
     wrong = [theirs for theirs in _SIZES.values() if not isinstance(config.get(theirs), int) or config[theirs] < 1]
     if wrong:
-        raise GitbenchError(
-            f"{path} states no whole number for {', '.join(wrong)}: pass the config of a BERT checkpoint"
-        )
+        raise GitbenchError(f"{path} states no whole number for {', '.join(wrong)}: pass a BERT checkpoint")
     return BertConfig(**{ours: config[theirs] for ours, theirs in _SIZES.items()})
 
 

@@ -13,6 +13,7 @@ A text is [CLS] prefix target [SEP], without a mark between the two, and only ta
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,14 +22,15 @@ from torch.utils.data import Dataset
 
 from gitbench.data import CAPTIONS, limit_of
 from gitbench.data.cache import EncodedCaptions, decoded_split, encoded_split
+from gitbench.data.image_processor import random_crop, stored_size
 from gitbench.data.random_stream import Stream
 from gitbench.data.tasks import TaskSource, open_task
 from gitbench.data.tokenizer import CaptionTokenizer
-from gitbench.data.transforms import random_crop, stored_size
 from gitbench.seeding import derive_seed
 from gitbench.spec import DataSpec, TaskSpec, TextSpec
 
 
+@lru_cache(maxsize=2)
 def permutation(seed: int, epoch: int, count: int) -> np.ndarray:
     """Return the order of images in an epoch: int64 (count,).
 
@@ -76,7 +78,6 @@ class CaptionDataset(Dataset):
         self.store_size = stored_size(data_spec.image_size, self.crop_scale)
         self.encoded: EncodedCaptions = encoded_split(self.source, tokenizer, text_spec.max_tokens)
         self._images: np.ndarray | None = None
-        self._order: tuple[int, np.ndarray] | None = None
         _ = self.images  # what is wrong with them shows here
 
     def __len__(self) -> int:
@@ -85,7 +86,7 @@ class CaptionDataset(Dataset):
 
     def __getstate__(self) -> dict[str, Any]:
         # a memory map would be pickled as its content when workers are spawned: they open it again
-        return {**self.__dict__, "_images": None, "_order": None}
+        return {**self.__dict__, "_images": None}
 
     @property
     def images(self) -> np.ndarray:
@@ -100,9 +101,7 @@ class CaptionDataset(Dataset):
         if not self.train:
             return number
         epoch, position = divmod(number, len(self))
-        if self._order is None or self._order[0] != epoch:
-            self._order = (epoch, permutation(self.seed, epoch, len(self)))
-        return int(self._order[1][position])
+        return int(permutation(self.seed, epoch, len(self))[position])
 
     def __getitem__(self, number: int) -> dict[str, Any]:
         """Return one image with its texts.

@@ -36,7 +36,7 @@ class Row:
     """An image's id and its texts (captions, a label, questions) as they stand in the file."""
 
     image_id: str
-    texts: tuple[object, ...]
+    texts: tuple[Any, ...]
     where: str  # for error messages: file and row
     file: str = ""  # name of the image file, where images are files
     subfolder: str = ""  # where the data say that it lies
@@ -247,18 +247,17 @@ def listing(folder: Path, most: int = 8) -> str:
     return shown or "nothing"
 
 
-def split_by_hash(key: bytes) -> str:
-    """Return the split of an image by its name or bytes: about 80 % train, 10 % val, 10 % test; adding moves none."""
-    share = hashlib.sha256(key).digest()[0] / 256
-    return "train" if share < 0.8 else "val" if share < 0.9 else "test"
-
-
 def divided(keys: Iterable[bytes], where: str) -> dict[bytes, str]:
-    """Divide images by `split_by_hash`, whatever their order; where a split is empty the largest one gives it an image."""
-    ordered = sorted(set(keys), key=lambda key: hashlib.sha256(key).digest())
+    """Divide images by a hash of their names or bytes: about 80 % train, 10 % val, 10 % test; adding moves none.
+
+    Where a split is empty the largest one gives it an image.
+    """
+    shares = {key: hashlib.sha256(key).digest() for key in keys}
+    ordered = sorted(shares, key=shares.__getitem__)
     if len(ordered) < len(SPLITS):
         raise GitbenchError(f"{where}: {len(ordered)} images cannot be divided into train, val and test: add images")
-    splits = {key: split_by_hash(key) for key in ordered}
+    limits = {"train": 0.8, "val": 0.9, "test": 1}
+    splits = {key: next(name for name in SPLITS if shares[key][0] / 256 < limits[name]) for key in ordered}
     for split in SPLITS:
         if split not in splits.values():
             largest = Counter(splits.values()).most_common(1)[0][0]

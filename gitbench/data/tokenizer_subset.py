@@ -49,8 +49,6 @@ def subset_for(tokenizer: CaptionTokenizer, captions: Iterable[str]) -> CaptionT
         "model": definition["model"] | {"vocab": {names[old]: new for old, new in numbers.items()}},
         "added_tokens": sorted(entries, key=lambda entry: entry["id"]),
         "post_processor": None,  # it adds [CLS] and [SEP] by their old ids; here the data set adds them
-        "truncation": None,
-        "padding": None,
     }
     return CaptionTokenizer(Tokenizer.from_str(json.dumps(smaller)))
 

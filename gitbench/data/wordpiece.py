@@ -76,7 +76,9 @@ class CaptionTokenizer:
 
     def words(self, text: str) -> list[str]:
         """Split a text into words as encoding does, before they are cut into pieces: normalised, punctuation apart."""
-        return _words(self._tokenizer, text)
+        splitting, normalizer = self._tokenizer.pre_tokenizer, self._tokenizer.normalizer
+        normal = normalizer.normalize_str(text) if normalizer else text
+        return [word for word, _ in splitting.pre_tokenize_str(normal)]
 
     def save(self, path: str | Path) -> None:
         """Write a `tokenizer.json` that the `tokenizers` library reads as well; atomic."""
@@ -97,11 +99,6 @@ class CaptionTokenizer:
             raise GitbenchError(f"{path} is not a whole tokenizer.json: delete it and run again") from None
 
 
-def _words(tokenizer: Tokenizer, text: str) -> list[str]:
-    normal = tokenizer.normalizer.normalize_str(text) if tokenizer.normalizer else text
-    return [word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal)]
-
-
 def lower_casing(vocabulary: dict[str, int]) -> Tokenizer:
     """Build the `tokenizers` object of a vocabulary (token -> id) that splits text as bert-base-uncased does."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
@@ -120,9 +117,8 @@ def train_wordpiece(captions: Iterable[str], vocab_size: int) -> CaptionTokenize
 
     specials = [PAD, UNKNOWN, BEGIN, END]
     blank = lower_casing({token: number for number, token in enumerate(specials)})
-    counts: Counter[str] = Counter()
-    for caption in captions:
-        counts.update(_words(blank, caption))
+    words = CaptionTokenizer(blank).words
+    counts = Counter(word for caption in captions for word in words(caption))
     if not counts:
         raise GitbenchError("there are no words in the captions to train a tokenizer on: check the data")
     letter_counts: Counter[str] = Counter()
@@ -142,5 +138,4 @@ def train_wordpiece(captions: Iterable[str], vocab_size: int) -> CaptionTokenize
         show_progress=False,
     )
     blank.train_from_iterator((" ".join([word] * count) for word, count in kept.items()), trainer, length=len(kept))
-    ordered = sorted(blank.get_vocab().items(), key=lambda entry: entry[1])
-    return CaptionTokenizer(lower_casing({token: number for number, (token, _) in enumerate(ordered)}))
+    return CaptionTokenizer(lower_casing(blank.get_vocab()))

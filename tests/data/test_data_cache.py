@@ -14,11 +14,10 @@ from PIL import Image
 from gitbench.data import cache, open_source
 from gitbench.data.cache import decoded_split, encoded_split
 from gitbench.data.dataset import CaptionDataset
-from gitbench.data.image_processor import square_processor
+from gitbench.data.image_processor import random_crop, square_processor, stored_size
 from gitbench.data.random_stream import Stream
 from gitbench.data.scenes.world import Scenes
 from gitbench.data.tokenizer import CaptionTokenizer, tokenizer_for
-from gitbench.data.transforms import random_crop, stored_size
 from gitbench.errors import GitbenchError
 from gitbench.spec import DataSpec
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gitbench.data.scenes.signs import scenes_with_a_sign, word_of
 from helpers_data import CAPTION, CLASSIFY, READ, TEXT, VIDEO, VQA, refused
 from torch.utils.data import DataLoader
 
@@ -15,7 +16,6 @@ from gitbench.data import open_source
 from gitbench.data.base import content_hash
 from gitbench.data.cache import decoded_split, encoded_split, joined
 from gitbench.data.dataset import CaptionDataset, collate, prefix_ids
-from gitbench.data.scenes.signs import scenes_with_a_sign, word_of
 from gitbench.data.scenes.words import WORDS
 from gitbench.data.scenes.world import Scenes
 from gitbench.data.tasks import Request, Text, open_task, study_fingerprint

@@ -18,9 +18,9 @@ from gitbench.data.photos import (
     SPLIT_OF,
     PhotoFileSource,
     Row,
+    divided,
     read_texts_file,
     shared_file,
-    split_by_hash,
     split_file,
 )
 from gitbench.errors import GitbenchError
@@ -66,8 +66,10 @@ class CocoSource(PhotoFileSource):
         if path != shared_file(self.folder, _SHARED):
             return rows
         told = [_SPLIT_OF.get(str(image.get("split"))) for image in images]
-        splits = told if set(SPLITS) <= set(told) else [split_by_hash(Path(row.file).name.encode()) for row in rows]
-        return [row for row, split in zip(rows, splits, strict=True) if split == self.split]
+        if not set(SPLITS) <= set(told):
+            keys = [Path(row.file).name.encode() for row in rows]
+            told = list(map(divided(keys, str(path)).get, keys))
+        return [row for row, split in zip(rows, told, strict=True) if split == self.split]
 
 
 def _row(image: dict[str, Any], by_image: dict[Any, list[object]], path: Path) -> Row:

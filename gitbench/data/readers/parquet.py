@@ -81,20 +81,18 @@ class ParquetSource(PhotoSource):
         cache = make_dir(cache_dir() / "datasets")
         try:
             table = datasets.load_dataset("parquet", data_files={"train": paths}, split="train", cache_dir=str(cache))
-        except OSError as error:
-            if error.errno is not None:  # of the file system: cache full or read-only
+        except Exception as error:  # the library wraps what the reader says in its own errors
+            if isinstance(error, OSError) and error.errno is not None:  # of the file system: cache full or read-only
                 text = f"{where}: {error.strerror} while reading into {cache}: set GITBENCH_CACHE to another folder"
                 raise GitbenchError(text) from None
-            raise GitbenchError(f"{where}: not readable as Parquet: write the shards again") from None
-        except Exception as error:  # the library wraps what the reader says in its own errors
-            fix = f"check that {_names(paths)} are whole and have the same columns"
+            fix = f"check that the {len(paths)} files from {Path(paths[0]).name} on are whole and have the same columns"
             raise GitbenchError(f"{where}: not readable as Parquet ({type(error).__name__}): {fix}") from None
         finally:
             if shown:
                 datasets.enable_progress_bars()
         found = set(table.column_names)
+        fitting = [task for task, names in COLUMNS.items() if "image" in found and found & set(names)]
         if "image" not in found or not found & set(self.columns):
-            fitting = [task for task, names in COLUMNS.items() if "image" in found and found & set(names)]
             hint = f"; for these pass --task {fitting[0]}" if fitting else ""
             needed = f"columns 'image' and '{self.columns[0]}' are needed"
             raise GitbenchError(f"{where}: {needed}, found: {', '.join(table.column_names)}{hint}")
@@ -178,8 +176,3 @@ def _image_key(value: Any) -> bytes:
     if isinstance(value, dict):
         value = value.get("bytes") or value.get("path")
     return value if isinstance(value, bytes) else str(value or "").encode()
-
-
-def _names(paths: list[str]) -> str:
-    names = [Path(path).name for path in paths]
-    return ", ".join(names) if len(names) <= 3 else f"{names[0]} ... {names[-1]}"

@@ -23,7 +23,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from gitbench.data.base import SPLITS, Example, Question, clean_caption
 from gitbench.data.photos import PhotoFileSource, Row, divided, read_texts_file, shared_file, split_file
@@ -43,6 +42,12 @@ class Entry:
     text: object
     answers: object
     where: str
+
+    def question(self) -> Question:
+        """Return the cleaned question."""
+        answers, answer = _references(self.answers, self.where)
+        text = clean_caption(self.text, self.where, "question")
+        return Question(question_id=self.question_id, text=text, answers=answers, answer=answer)
 
 
 def fits(folder: Path, task: str) -> bool:
@@ -87,7 +92,7 @@ class QuestionSource(PhotoFileSource):
 
     def asked(self, index: int) -> tuple[Question, ...]:
         """Return the cleaned questions about an item."""
-        return tuple(_question(entry) for entry in self.rows[index].texts if isinstance(entry, Entry))
+        return tuple(entry.question() for entry in self.rows[index].texts)
 
     def example(self, index: int) -> Example:
         """Return an item's questions, each with the answer that is learned; there are no captions."""
@@ -117,7 +122,7 @@ class QuestionSource(PhotoFileSource):
         """Check questions, answers and ids, and that every image file is there."""
         super().check()
         seen: dict[str, str | int] = {}
-        for entry in (entry for row in self.rows for entry in row.texts if isinstance(entry, Entry)):
+        for entry in (entry for row in self.rows for entry in row.texts):
             if entry.question_id in seen:
                 text = f"{entry.where}: question id already used for image {seen[entry.question_id]}"
                 raise GitbenchError(f"{text}: give every question its own")
@@ -142,35 +147,29 @@ def _read(path: Path) -> list[Entry]:
     content = read_texts_file(path)
     try:
         items = content if isinstance(content, list) else content["questions"]
-        if isinstance(content, list) or all("answers" in item for item in items):
-            answers = {str(item["question_id"]): item["answers"] for item in items}
-        else:
+        noted = items
+        if not isinstance(content, list) and not all("answers" in item for item in items):
             beside = _answer_file(path)
             if beside is None:
                 raise GitbenchError(f"{path} holds no answers: add 'answers' to its questions")
-            answers = {str(note["question_id"]): note["answers"] for note in read_texts_file(beside)["annotations"]}
-        return [_entry(item, answers, path) for item in items]
+            noted = read_texts_file(beside)["annotations"]
+        answers = {str(note["question_id"]): note["answers"] for note in noted}
+        entries = []
+        for item in items:
+            own, image = str(item["question_id"]), item["image"] if "image" in item else item["image_id"]
+            entries.append(
+                Entry(
+                    question_id=own,
+                    image=image if isinstance(image, int) else str(image),
+                    text=item["question"],
+                    answers=item.get("answers", answers.get(own)),
+                    where=f"{path}, question {own}",
+                )
+            )
+        return entries
     except (KeyError, TypeError, AttributeError) as error:
         text = f"{path} is not a file of questions ({type(error).__name__}: {error}), which --task vqa needs"
         raise GitbenchError(f"{text}: {_FORMS}") from None
-
-
-def _entry(item: dict[str, Any], answers: dict[str, Any], path: Path) -> Entry:
-    own = str(item["question_id"])
-    image = item["image"] if "image" in item else item["image_id"]
-    return Entry(
-        question_id=own,
-        image=image if isinstance(image, int) else str(image),
-        text=item["question"],
-        answers=item.get("answers", answers.get(own)),
-        where=f"{path}, question {own}",
-    )
-
-
-def _question(entry: Entry) -> Question:
-    answers, answer = _references(entry.answers, entry.where)
-    text = clean_caption(entry.text, entry.where, "question")
-    return Question(question_id=entry.question_id, text=text, answers=answers, answer=answer)
 
 
 def _references(given: object, where: str) -> tuple[tuple[str, ...], str]:

@@ -59,14 +59,18 @@ def render(scene: Scene, size: int) -> np.ndarray:
     side = size * OVERSAMPLE
     stream = Stream("decoration", *scene.key)
     canvas = Image.new("RGB", (side, side))
-    BACKDROPS[scene.graph.background or "gray"](canvas, ImageDraw.Draw(canvas), side, stream)
+    BACKDROPS[scene.graph.background or "gray"](ImageDraw.Draw(canvas), side, stream)
     # what is contained lies on top of its container: larger things first
     for one in sorted(scene.placed, key=lambda one: -one.radius if one.item.shape != "sign" else 0.0):
-        paint = _tone(stream, PAINT[one.item.colour], 14)
+        paint, radius = _tone(stream, PAINT[one.item.colour], 14), one.radius * side
         if one.item.shape == "sign":
             _draw_sign(canvas, one, paint, side)
-        else:
-            _draw_group(canvas, one, paint, side)
+            continue
+        mask = _mask(one.item.shape, radius, one.angle)
+        fill, half = _pattern(one.item.texture, mask.width, radius, paint), mask.width // 2
+        for x, y in one.centres:
+            left, top = round(x * side) - half, round(y * side) - half
+            canvas.paste(fill, (left, top, left + mask.width, top + mask.width), mask)
     return np.asarray(canvas.reduce(OVERSAMPLE))
 
 
@@ -99,10 +103,10 @@ def _mask(shape: str, radius: float, angle: float) -> Image.Image:
     return mask
 
 
-def _pattern(texture: str | None, side: int, radius: float, paint: Colour) -> Image.Image | None:
-    """Return a square painted with a texture, or None where the plain colour does."""
+def _pattern(texture: str | None, side: int, radius: float, paint: Colour) -> Image.Image | Colour:
+    """Return a square painted with a texture; of a plain thing its colour."""
     if texture in (None, "plain"):
-        return None
+        return paint
     ink = _contrast(paint, 0.72)
     tile = Image.new("RGB", (side, side), paint)
     draw = ImageDraw.Draw(tile)
@@ -123,16 +127,6 @@ def _pattern(texture: str | None, side: int, radius: float, paint: Colour) -> Im
     return tile
 
 
-def _draw_group(canvas: Image.Image, one: Placed, paint: Colour, side: int) -> None:
-    radius = one.radius * side
-    mask = _mask(one.item.shape, radius, one.angle)
-    half = mask.width // 2
-    fill = _pattern(one.item.texture, mask.width, radius, paint) or paint
-    for x, y in one.centres:
-        left, top = round(x * side) - half, round(y * side) - half
-        canvas.paste(fill, (left, top, left + mask.width, top + mask.width), mask)
-
-
 def _draw_sign(canvas: Image.Image, one: Placed, paint: Colour, side: int) -> None:
     """Draw a board with a thin frame and its word as large as it fits."""
     left, top, right, bottom = (value * side for value in one.box)
@@ -151,10 +145,6 @@ def _draw_sign(canvas: Image.Image, one: Placed, paint: Colour, side: int) -> No
 # ---- backgrounds: each fills the canvas -------------------------------------------------------------------------
 
 
-def _fill(canvas: Image.Image, tone: Colour) -> None:
-    canvas.paste(tone, (0, 0, *canvas.size))
-
-
 def _fade(draw: ImageDraw.ImageDraw, side: int, top: Colour, bottom: Colour) -> None:
     bands = 24
     for band in range(bands):
@@ -163,13 +153,13 @@ def _fade(draw: ImageDraw.ImageDraw, side: int, top: Colour, bottom: Colour) -> 
         draw.rectangle((0, band * side // bands, side, (band + 1) * side // bands), fill=tone)
 
 
-def _gray(canvas: Image.Image, draw: ImageDraw.ImageDraw, side: int, stream: Stream) -> None:
+def _gray(draw: ImageDraw.ImageDraw, side: int, stream: Stream) -> None:
     light = int(stream.uniform(138, 172))
-    _fill(canvas, (light, light, light + 2))
+    draw.rectangle((0, 0, side, side), fill=(light, light, light + 2))
 
 
-def _paper(canvas: Image.Image, draw: ImageDraw.ImageDraw, side: int, stream: Stream) -> None:
-    _fill(canvas, _tone(stream, (238, 238, 232), 8))
+def _paper(draw: ImageDraw.ImageDraw, side: int, stream: Stream) -> None:
+    draw.rectangle((0, 0, side, side), fill=_tone(stream, (238, 238, 232), 8))
     step, start = side / 9, stream.uniform(0, side / 9)
     for k in range(10):
         at = start + k * step
@@ -177,25 +167,25 @@ def _paper(canvas: Image.Image, draw: ImageDraw.ImageDraw, side: int, stream: St
         draw.line((0, at, side, at), fill=(176, 200, 226), width=max(1, side // 110))
 
 
-def _grass(canvas: Image.Image, draw: ImageDraw.ImageDraw, side: int, stream: Stream) -> None:
+def _grass(draw: ImageDraw.ImageDraw, side: int, stream: Stream) -> None:
     base = _tone(stream, (160, 204, 120), 10)
-    _fill(canvas, base)
+    draw.rectangle((0, 0, side, side), fill=base)
     dark = tuple(int(value * 0.8) for value in base)
     for _ in range(48):
         x, y, lean = stream.uniform(0, side), stream.uniform(0, side), stream.uniform(-0.02, 0.02) * side
         draw.line((x, y, x + lean, y - side * 0.05), fill=dark, width=max(1, side // 100))
 
 
-def _sand(canvas: Image.Image, draw: ImageDraw.ImageDraw, side: int, stream: Stream) -> None:
+def _sand(draw: ImageDraw.ImageDraw, side: int, stream: Stream) -> None:
     base = _tone(stream, (226, 204, 158), 8)
-    _fill(canvas, base)
+    draw.rectangle((0, 0, side, side), fill=base)
     dark = tuple(int(value * 0.86) for value in base)
     for _ in range(60):
         x, y = stream.uniform(0, side), stream.uniform(0, side)
         draw.rectangle((x, y, x + side / 70, y + side / 70), fill=dark)
 
 
-def _sky(canvas: Image.Image, draw: ImageDraw.ImageDraw, side: int, stream: Stream) -> None:
+def _sky(draw: ImageDraw.ImageDraw, side: int, stream: Stream) -> None:
     _fade(draw, side, _tone(stream, (128, 184, 236), 10), (206, 230, 248))
     for _ in range(2):
         x, y = stream.uniform(0.1, 0.9) * side, stream.uniform(0.05, 0.9) * side
@@ -204,7 +194,7 @@ def _sky(canvas: Image.Image, draw: ImageDraw.ImageDraw, side: int, stream: Stre
             draw.ellipse((left, y - half, right, y + half), fill=(236, 243, 250))
 
 
-def _night(canvas: Image.Image, draw: ImageDraw.ImageDraw, side: int, stream: Stream) -> None:
+def _night(draw: ImageDraw.ImageDraw, side: int, stream: Stream) -> None:
     _fade(draw, side, _tone(stream, (16, 18, 46), 6), (44, 46, 86))
     for _ in range(26):
         x, y, r = stream.uniform(0, side), stream.uniform(0, side), side * stream.uniform(0.004, 0.009)
