@@ -94,11 +94,9 @@ def official_parameters(file: Path) -> dict[str, Any]:
     fix = "take it from the release again"
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        values = {name: value for name, value in values.items() if value is not None}
+    except (yaml.YAMLError, OSError, UnicodeDecodeError, AttributeError) as error:
         raise GitbenchError(f"{path} cannot be read ({type(error).__name__}): {fix}") from None
-    if not isinstance(values, dict):
-        raise GitbenchError(f"{path} holds no parameters by name: {fix}")
-    values = {name: value for name, value in values.items() if value is not None}
     for name, least in _PARAMETERS.items():
         value = values.get(name, least)
         if not isinstance(value, int) or value < least:

@@ -105,7 +105,7 @@ class PhotoSource(ABC):
     def fingerprint(self) -> str:
         """Hash ids, cleaned texts and image bytes of all rows in use.
 
-        Remembered in the cache under the files' paths, sizes and times, so that it is not computed again each time.
+        Kept in the cache under the files' paths, sizes and times, so that it is not computed again each time.
         """
         return self._fingerprint
 
@@ -179,18 +179,15 @@ class PhotoFileSource(PhotoSource):
 
 def decode_image(data: bytes, where: str) -> np.ndarray:
     """Decode an image file to uint8 (H, W, 3), RGB; what cannot be decoded is an error that names its place."""
-    fix = "replace or remove it"
-    if not data:
-        raise GitbenchError(f"{where}: the image is empty (0 bytes): {fix}")
     try:
         with Image.open(io.BytesIO(data)) as opened:
             pixels = np.asarray(opened.convert("RGB"))
+        reason = "" if pixels.size else "without pixels"
     except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error and more on damaged files
         too_large = isinstance(error, Image.DecompressionBombError)
         reason = "too large" if too_large else "cut short" if "truncated" in str(error) else "unreadable"
-        raise GitbenchError(f"{where}: the image is {reason}: {fix}") from None
-    if pixels.size == 0:
-        raise GitbenchError(f"{where}: the image has no pixels ({pixels.shape[1]} x {pixels.shape[0]}): {fix}")
+    if reason:
+        raise GitbenchError(f"{where}: the image is {reason if data else 'empty (0 bytes)'}: replace or remove it")
     return pixels
 
 

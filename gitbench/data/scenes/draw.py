@@ -8,12 +8,13 @@ fingerprint of the data set includes a few of them, so that a Pillow that draws 
 from __future__ import annotations
 
 import math
+import re
+from functools import lru_cache
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from gitbench.data.random_stream import Stream
-from gitbench.data.scenes import font
 from gitbench.data.scenes.layout import Placed, Scene
 
 Colour = tuple[int, int, int]
@@ -52,6 +53,36 @@ POLYGONS: dict[str, Points] = {
     "star": _star(),
     "heart": _heart(),
 }  # fmt: skip
+# A pixel font of our own, so that an image does not depend on the fonts of a machine: capital letters, seven rows each.
+LETTER_WIDTH, LETTER_HEIGHT = 5, 7
+LETTERS = {
+    "a": "01110 10001 10001 11111 10001 10001 10001",
+    "b": "11110 10001 10001 11110 10001 10001 11110",
+    "c": "01111 10000 10000 10000 10000 10000 01111",
+    "d": "11110 10001 10001 10001 10001 10001 11110",
+    "e": "11111 10000 10000 11110 10000 10000 11111",
+    "f": "11111 10000 10000 11110 10000 10000 10000",
+    "g": "01111 10000 10000 10011 10001 10001 01111",
+    "h": "10001 10001 10001 11111 10001 10001 10001",
+    "i": "01110 00100 00100 00100 00100 00100 01110",
+    "j": "00111 00010 00010 00010 00010 10010 01100",
+    "k": "10001 10010 10100 11000 10100 10010 10001",
+    "l": "10000 10000 10000 10000 10000 10000 11111",
+    "m": "10001 11011 10101 10101 10001 10001 10001",
+    "n": "10001 11001 10101 10101 10011 10001 10001",
+    "o": "01110 10001 10001 10001 10001 10001 01110",
+    "p": "11110 10001 10001 11110 10000 10000 10000",
+    "q": "01110 10001 10001 10001 10101 10010 01101",
+    "r": "11110 10001 10001 11110 10100 10010 10001",
+    "s": "01111 10000 10000 01110 00001 00001 11110",
+    "t": "11111 00100 00100 00100 00100 00100 00100",
+    "u": "10001 10001 10001 10001 10001 10001 01110",
+    "v": "10001 10001 10001 10001 10001 01010 00100",
+    "w": "10001 10001 10001 10101 10101 11011 10001",
+    "x": "10001 10001 01010 00100 01010 10001 10001",
+    "y": "10001 10001 01010 00100 00100 00100 00100",
+    "z": "11111 00001 00010 00100 01000 10000 11111",
+}
 
 
 def render(scene: Scene, size: int) -> np.ndarray:
@@ -134,12 +165,24 @@ def _draw_sign(canvas: Image.Image, one: Placed, paint: Colour, side: int) -> No
     ink = _contrast(paint, 0.92)
     draw.rounded_rectangle((left, top, right, bottom), radius=side * 0.025, fill=paint, outline=ink, width=side // 80)
     word = one.item.word or ""
-    pixel = min((right - left) * 0.86 / font.width_of(word), (bottom - top) * 0.72 / font.HEIGHT)
-    x0 = (left + right - pixel * font.width_of(word)) / 2
-    y0 = (top + bottom - pixel * font.HEIGHT) / 2
-    for row, first, last in font.runs(word):
+    width = len(word) * (LETTER_WIDTH + 1) - 1  # in font pixels
+    pixel = min((right - left) * 0.86 / width, (bottom - top) * 0.72 / LETTER_HEIGHT)
+    x0 = (left + right - pixel * width) / 2
+    y0 = (top + bottom - pixel * LETTER_HEIGHT) / 2
+    for row, first, last in _runs(word):
         left, right = round(x0 + first * pixel), round(x0 + (last + 1) * pixel) - 1
         draw.rectangle((left, round(y0 + row * pixel), right, round(y0 + (row + 1) * pixel) - 1), fill=ink)
+
+
+@lru_cache(maxsize=64)
+def _runs(word: str) -> tuple[tuple[int, int, int], ...]:
+    """Return the horizontal runs of ink of a word as (row, first column, last column), in font pixels."""
+    return tuple(
+        (row, place * (LETTER_WIDTH + 1) + ink.start(), place * (LETTER_WIDTH + 1) + ink.end() - 1)
+        for place, letter in enumerate(word)
+        for row, bits in enumerate(LETTERS[letter].split())
+        for ink in re.finditer("1+", bits)
+    )
 
 
 # ---- backgrounds: each fills the canvas -------------------------------------------------------------------------

@@ -27,10 +27,6 @@ def _name(item: SceneObject) -> str:
     return f"{item.colour} {item.shape if item.count == 1 else _plural(item.shape)}"
 
 
-def _article(word: str) -> str:
-    return "an" if word[0] in "aeiou" else "a"
-
-
 def _unique(graph: SceneGraph, attribute: str) -> list[SceneObject]:
     """Return the objects whose shape (or colour) no other object shares."""
     values = [getattr(item, attribute) for item in graph.objects]
@@ -44,8 +40,7 @@ def _count(graph: SceneGraph, stream: Stream) -> Question:
 
 
 def _colour(graph: SceneGraph, stream: Stream) -> Question | None:
-    options = _unique(graph, "shape")
-    if not options:
+    if not (options := _unique(graph, "shape")):
         return None
     item = stream.choice(options)
     said = f"is the {item.shape}" if item.count == 1 else f"are the {_plural(item.shape)}"
@@ -53,8 +48,7 @@ def _colour(graph: SceneGraph, stream: Stream) -> Question | None:
 
 
 def _shape(graph: SceneGraph, stream: Stream) -> Question | None:
-    options = _unique(graph, "colour")
-    if not options:
+    if not (options := _unique(graph, "colour")):
         return None
     item = stream.choice(options)
     return f"what shape is {item.colour}?", item.shape
@@ -73,11 +67,11 @@ def _place(graph: SceneGraph, stream: Stream) -> Question | None:
 def _yes_no(graph: SceneGraph, stream: Stream) -> Question:
     """Ask for a thing that is there, or for one of the same shape in a colour that is not."""
     item = stream.choice(graph.objects)
-    if stream.chance(0.5):
-        return f"is there {_article(item.colour or '')} {item.colour} {item.shape}?", "yes"
-    present = {other.colour for other in graph.objects if other.shape == item.shape}
-    colour = stream.choice([name for name in words.COLOURS if name not in present])
-    return f"is there {_article(colour)} {colour} {item.shape}?", "no"
+    colour, answer = str(item.colour), "yes"
+    if not stream.chance(0.5):
+        present = {other.colour for other in graph.objects if other.shape == item.shape}
+        colour, answer = stream.choice([name for name in words.COLOURS if name not in present]), "no"
+    return f"is there {'an' if colour[0] in 'aeiou' else 'a'} {colour} {item.shape}?", answer
 
 
 def _relation(graph: SceneGraph, stream: Stream) -> Question | None:
