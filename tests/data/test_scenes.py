@@ -216,11 +216,7 @@ def test_motion_is_drawn_as_it_is_told() -> None:
     assert len(seen) == 5
 
 
-def test_bad_numbers_are_refused(world: Scenes) -> None:
-    with refused("at least 1"):
-        Scenes("scenes", "train", 0)
-    with refused("unknown split 'dev'"):
-        Scenes("scenes", "dev", 3)
+def test_a_number_beyond_the_split_is_refused(world: Scenes) -> None:
     with pytest.raises(IndexError):
         world.example(COUNT)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from helpers_data import printed_by, refused
 
-import gitbench.data.tokenizer as tokenizer_module
 from gitbench.data.bert_folder import MINILM
 from gitbench.data.scenes.world import Scenes
 from gitbench.data.tokenizer import from_bert, tokenizer_for
@@ -127,7 +126,6 @@ def test_the_rows_are_found_in_a_saved_tokenizer(tmp_path: Path) -> None:
 
 def test_a_study_cuts_it_down_once_for_each_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GITBENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(tokenizer_module, "_IN_MEMORY", {})
     source = Scenes("scenes", "train", 20)
     captions = [caption for index in range(20) for caption in source.example(index).captions]
     words = train_wordpiece(captions, 300).tokens()
@@ -142,8 +140,6 @@ def test_a_study_cuts_it_down_once_for_each_content(tmp_path: Path, monkeypatch:
     tokenizer_for(TextSpec(tokenizer=str(tmp_path / "b"), subset=True), source)
     tokenizer_for(text, Scenes("scenes", "train", 21))
     assert len(list((tmp_path / "cache" / "tokenizers").glob("subset-*.json"))) == 3
-
-    monkeypatch.setattr(tokenizer_module, "_IN_MEMORY", {})
     assert tokenizer_for(text, source).fingerprint() == first.fingerprint()
 
 
