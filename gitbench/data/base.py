@@ -66,7 +66,7 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def image_id(self, index: int) -> str:
-        """Return the id of an item, unique in its split."""
+        """The id of an item, unique in its split."""
 
     def example(self, index: int) -> Example:
         """Return the text of an item; no image is decoded."""

@@ -1,6 +1,6 @@
 """BERT checkpoint folders: where one is found, the shape it states, and a hash of its content (Devlin et al. 2019).
 
-Imports no torch, so that planning can shape a decoder as the BERT it is to start from, and put the content of the
+Imports no torch, so that planning can compare a decoder with the BERT it is to start from, and put the content of the
 weights into a run key, without reading them; `gitbench.models.bert` reads and loads them.
 
 A folder is what `save_pretrained` of Hugging Face writes: config.json, model.safetensors or pytorch_model.bin, and
@@ -20,7 +20,6 @@ from typing import Any
 
 from gitbench.errors import GitbenchError
 from gitbench.files import read_json
-from gitbench.variants.decoder import DecoderSpec
 from gitbench.variants.decoder_init import DecoderInitSpec
 
 MINILM = "minilm"  # all-MiniLM-L6-v2: BERT-shaped, 6 layers of 384, BERT's uncased vocabulary of 30,522
@@ -124,26 +123,6 @@ def read_config(folder: Path) -> BertConfig:
     if wrong:
         raise GitbenchError(f"{path} states no whole number for {', '.join(wrong)}: pass a BERT checkpoint")
     return BertConfig(**{ours: config[theirs] for ours, theirs in _SIZES.items()})
-
-
-def decoder_spec(
-    config: BertConfig, layers: int | None = None, dropout: float = 0.1, max_positions: int | None = None
-) -> DecoderSpec:
-    """Shape a decoder as a BERT: its first `layers` layers and first `max_positions` positions (None: all).
-
-    The default dropout is the one of BERT and of the official GIT.
-    """
-    for what, asked, there in (("layers", layers, config.layers), ("positions", max_positions, config.max_positions)):
-        if asked is not None and not 1 <= asked <= there:
-            raise GitbenchError(f"{asked} {what} asked of a BERT that has {there}: ask for 1 to {there}")
-    return DecoderSpec(
-        layers=layers or config.layers,
-        width=config.width,
-        heads=config.heads,
-        ffn=config.ffn,
-        dropout=dropout,
-        max_positions=max_positions or config.max_positions,
-    )
 
 
 def weight_files(folder: Path) -> list[Path]:

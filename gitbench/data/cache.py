@@ -7,9 +7,8 @@ be written (disk full, read-only) is an error that names the variable that moves
 
 from __future__ import annotations
 
-import contextlib
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -39,7 +38,7 @@ def cached(path: Path, save: Callable[[Path], None], load: Callable[[Path], T]) 
 
     if found := loaded(path, load):
         return found[0]
-    with _unwritable(path):
+    try:
         make_dir(path.parent)
         with FileLock(path.with_name(f".{path.name}.lock")):  # the system releases it if the process is killed
             if found := loaded(path, load):  # another process has made it meanwhile
@@ -47,6 +46,13 @@ def cached(path: Path, save: Callable[[Path], None], load: Callable[[Path], T]) 
             with atomic_path(path) as temporary:
                 save(temporary)
             return load(path)
+    except (GitbenchError, OSError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if not isinstance(cause, OSError):
+            raise
+        reason = cause.strerror or "cannot be written"
+        text = f"the cache {path.parent}: {reason}: set GITBENCH_CACHE to a folder with space that you may write to"
+        raise CacheUnwritable(text) from error
 
 
 def loaded(path: Path, load: Callable[[Path], T]) -> list[T]:
@@ -55,22 +61,6 @@ def loaded(path: Path, load: Callable[[Path], T]) -> list[T]:
         return [load(path)] if path.exists() else []
     except _DAMAGED:
         return []
-
-
-@contextlib.contextmanager
-def _unwritable(path: Path) -> Iterator[None]:
-    """Turn an error of the file system into CacheUnwritable; errors about the data pass."""
-    try:
-        yield
-    except CacheUnwritable:
-        raise
-    except (GitbenchError, OSError) as error:
-        cause = error if isinstance(error, OSError) else error.__cause__
-        if not isinstance(cause, OSError):
-            raise
-        reason = cause.strerror or "cannot be written"
-        text = f"the cache {path.parent}: {reason}: set GITBENCH_CACHE to a folder with space that you may write to"
-        raise CacheUnwritable(text) from error
 
 
 # ---- images -----------------------------------------------------------------------------------------------------

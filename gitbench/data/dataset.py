@@ -3,11 +3,9 @@
 N images, k texts each (captions, or questions with answers), T tokens, S image side, F frames of a film.
 A text is [CLS] prefix target [SEP], without a mark between the two, and only target and [SEP] are predicted.
 
-* In training an item's number is a *sample number* 0, 1, 2, ... without end. Its epoch is number // n; the image, the
-  captions and the crop are functions of (seed, number) alone. So nothing depends on workers, on how many items were
-  drawn before, or on a resume.
-* All random streams are keyed by purpose, so that switching augmentation on does not change the order of images.
-* Images come from a memory map that every run of a study shares (`cache.decoded_split`); tokens are encoded once.
+In training an item's number is a sample number 0, 1, 2, ... without end. Its epoch is number // n; the image, the
+captions and the crop are functions of (seed, number) alone, each with a random stream of its own. So nothing depends on
+workers, on how many items were drawn before, on a resume, and the order of images does not depend on the crops.
 """
 
 from __future__ import annotations

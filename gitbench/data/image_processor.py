@@ -5,10 +5,9 @@
   would pass the limit, then the long side to the limit; the aspect stays and nothing is cropped.
 * Hugging Face: preprocessor_config.json, or the `image_processor` in processor_config.json. Its converted VQA models
   crop where the official ones do not; each is followed as it stands.
-* Training crops, as the official example: a random square of `crop_scale` of the area, resized bicubic; no flip, because
-  captions say left and right. Known gap: the official crop is drawn from the whole photograph, and is the centre square
-  where no square of that area fits (at 4:3, any of 75 % of the area or more). Here it is always drawn from the centre
-  square, so that images can be decoded once and kept as squares.
+* Training crops, as the official example: a random square of `crop_scale` of the area, resized bicubic, never flipped.
+  Known gap: the official crop is drawn from the whole photograph, and is the centre square where none of that area fits
+  (at 4:3, from 75 % of the area up). Here it is always drawn from the centre square, so images are kept as squares.
 
 Pillow resizes throughout, as the official code does; Hugging Face's torchvision backend differs from it by up to 0.015
 after normalisation, its Pillow backend by nothing. H x W pixels.
@@ -79,7 +78,7 @@ class ImageProcessor:
 
 
 def square_processor(size: int) -> ImageProcessor:
-    """What most models want: the short side to `size`, then the centre square."""
+    """The short side to `size`, then the centre square."""
     return ImageProcessor(size=size, crop=(size, size))
 
 

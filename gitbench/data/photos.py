@@ -1,7 +1,6 @@
 """What the readers of folders share: photographs with texts by people, the split of one file, and what can be wrong.
 
-Opening a folder only looks at file names; texts are read on first use, images when they are asked for. Each fault of
-the data becomes one line that names file and row and the fix.
+Opening a folder only looks at file names; texts are read on first use, images when they are asked for.
 """
 
 from __future__ import annotations
@@ -78,14 +77,13 @@ class PhotoSource(ABC):
         return self.rows[index].image_id
 
     def example(self, index: int) -> Example:
-        """Return the cleaned captions of an item."""
         row = self.rows[index]
         if not row.texts:
             raise GitbenchError(f"{row.where}: the image has no caption: add one or remove the row")
         return Example(image_id=row.image_id, captions=tuple(clean_caption(text, row.where) for text in row.texts))
 
     def texts_to_hash(self, index: int) -> Iterable[str]:
-        """Return the cleaned texts of an item that enter the fingerprint."""
+        """Return the texts of an item that enter the fingerprint."""
         return self.example(index).captions
 
     def image(self, index: int) -> np.ndarray:
@@ -93,14 +91,11 @@ class PhotoSource(ABC):
         return decode_image(self.raw_image(index), self.rows[index].where)
 
     def check(self) -> None:
-        """Read every caption and id; images are checked when they are decoded."""
-        seen: dict[str, str] = {}
-        for index, row in enumerate(self.rows):
+        """Read every text and id; images are checked when they are decoded."""
+        for index in range(len(self)):
             self.example(index)
-            if row.image_id in seen:
-                text = f"{row.where}: image id '{row.image_id}' already used at {seen[row.image_id]}"
-                raise GitbenchError(f"{text}: put all captions of an image into one row")
-            seen[row.image_id] = row.where
+        ids = ((row.image_id, row.where) for row in self.rows)
+        refuse_repeats(ids, "image id", "put all captions of an image into one row")
 
     def fingerprint(self) -> str:
         """Hash ids, cleaned texts and image bytes of all rows in use.
@@ -177,6 +172,15 @@ class PhotoFileSource(PhotoSource):
                 raise _missing(path, row.where)
 
 
+def refuse_repeats(ids: Iterable[tuple[str, str]], what: str, fix: str) -> None:
+    """Refuse an id that two places of the data have; each id comes with its place."""
+    seen: dict[str, str] = {}
+    for name, where in ids:
+        if name in seen:
+            raise GitbenchError(f"{where}: {what} '{name}' already used at {seen[name]}: {fix}")
+        seen[name] = where
+
+
 def decode_image(data: bytes, where: str) -> np.ndarray:
     """Decode an image file to uint8 (H, W, 3), RGB; what cannot be decoded is an error that names its place."""
     try:
@@ -225,7 +229,6 @@ def shared_file(folder: Path, patterns: tuple[str, ...]) -> Path | None:
 
 
 def read_texts_file(path: Path) -> Any:
-    """Return the content of a JSON file of texts."""
     content = load_json(path)
     if content is None:
         raise GitbenchError(f"{path} is missing or not whole JSON: write it again")

@@ -1,7 +1,6 @@
 """The note beside a pre-trained encoder in the cache: how long it took to make, and of what; read without torch.
 
-`training.contrastive` writes `contrastive-<hash>.json` beside the weights of that name. Weights without a note have an
-unknown cost, and an estimate counts them as still to be made.
+`training.contrastive` writes it. An estimate counts weights without a note as still to be made.
 """
 
 from __future__ import annotations
@@ -20,10 +19,7 @@ from gitbench.variants.encoder import EncoderSpec
 def description(
     encoder: EncoderSpec, recipe: ContrastiveSpec, data_spec: DataSpec, text: TextSpec, *, data: str, seed: int
 ) -> dict[str, Any]:
-    """Say what a pre-trained encoder is of, as JSON values; `data` is the fingerprint of the training split.
-
-    Enough to recognise it in an estimate. Its file's name is the exact identity, which knows machine and versions too.
-    """
+    """Say what a pre-trained encoder is of, as JSON values; `data` is the fingerprint of the training split."""
     values = {
         "encoder": dataclasses.asdict(encoder),
         "recipe": dataclasses.asdict(recipe),

@@ -1,7 +1,6 @@
 """Tasks: what of a data set is given to the model, what it is to say, and against what that is scored.
 
-Everything is text generation (GIT, p. 4 and 6): a task turns an item into `Text`s to learn (a prefix that is given and
-a target that is said) and `Request`s to generate and score.
+Everything is text generation (GIT, p. 4 and 6): an item becomes `Text`s to learn and `Request`s to generate and score.
 
 | task | data | a text of an item | a request of an item |
 |---|---|---|---|
@@ -11,8 +10,7 @@ a target that is said) and `Request`s to generate and score.
 | read | scenes with one sign, Parquet with `text` | the word | one |
 | classify | the same scenes (24 classes), Parquet with `label` | the class | one |
 
-An image without a text for the task is no item of it: of scenes, "read" and "classify" take the first with exactly
-one sign, so that 8,000 training images are 8,000 images with a sign.
+Of scenes, "read" and "classify" take the first with exactly one sign: 8,000 images are 8,000 with a sign.
 """
 
 from __future__ import annotations
@@ -72,7 +70,6 @@ class TaskSource:
         return self.source.image_id(self.number(index))
 
     def example(self, index: int) -> Example:
-        """Return all texts that the data set has for an item, whatever the task."""
         return self.source.example(self.number(index))
 
     def image(self, index: int) -> np.ndarray:
@@ -101,7 +98,6 @@ class TaskSource:
         return (Request(request_id=self.image_id(index), prefix="", references=references),)
 
     def label(self, index: int) -> str:
-        """Return the class or the words that are said of an item of "classify" or "read"."""
         return self.example(index).captions[0]
 
     def vocabulary(self) -> tuple[str, ...]:
@@ -126,7 +122,7 @@ class TaskSource:
         )
 
     def image_fingerprint(self) -> str:
-        """Hash what decides the images alone, so that tasks over the same images share their cache."""
+        """Hash what decides the images alone: tasks over the same images share their cache."""
         if self._numbers is None:
             return self.source.fingerprint()
         return content_hash([self.source.fingerprint(), *map(str, self._numbers)])
@@ -145,7 +141,6 @@ class TaskSource:
         return content_hash(parts)
 
     def check(self) -> None:
-        """Raise what is wrong with the data set, as far as that shows without decoding an image."""
         self.source.check()
 
 
@@ -157,13 +152,11 @@ class SceneTaskSource(TaskSource):
     _labels = tuple(sorted(WORDS))
 
     def label(self, index: int) -> str:
-        """Return the word on the only sign of a scene."""
         word = word_of(self.source.scene(self.number(index)).graph)
         assert word is not None, "only scenes with one sign are items"
         return word
 
     def image(self, index: int) -> np.ndarray:
-        """Return an image at 64 px: uint8 (64, 64, 3), of a film (F, 64, 64, 3)."""
         return self.pixels(index, SIZE)
 
     def pixels(self, index: int, size: int) -> np.ndarray:
@@ -172,7 +165,6 @@ class SceneTaskSource(TaskSource):
         return self.source.frames(number, count, size) if count else self.source.render(number, size)
 
     def ceiling_caption(self, index: int) -> str:
-        """Return a sixth caption of the same grammar."""
         return self.source.ceiling_caption(self.number(index))
 
 

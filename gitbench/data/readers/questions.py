@@ -1,8 +1,7 @@
 """Folders of questions about photographs (VQA): `images/` and JSON files of questions with answers.
 
-Files: `questions.json` for all splits, divided 80/10/10 by a hash of the image's file name (see `photos.divided`), or
-one file a split: `train_questions.json`, `train.json`, or VQAv2's own names (`v2_..._train2014_questions.json`), also
-in `annotations/`. In two forms:
+Files: `questions.json` for all splits (see `photos.divided`), or one file a split: `train_questions.json`,
+`train.json`, or VQAv2's own names (`v2_..._train2014_questions.json`), also in `annotations/`. In two forms:
 
 1. A list of {question_id, image, question, answers}; `image` is a file name.
 2. VQAv2's pair: {"questions": [{question_id, image_id, question}]}, and beside it, with `annotations` for `questions`
@@ -10,9 +9,8 @@ in `annotations/`. In two forms:
    its file's name (`COCO_train2014_000000000042.jpg` is image 42).
 
 Answers that are objects with `answer`, or exactly ten texts, are those of ten annotators: all of them are references,
-the most frequent is learned (of equals the first). Fewer plain texts are the parts of ONE answer, as in DAQUAR (a set
-of things): joined by ", " in the file's order, with spaces for DAQUAR's underscores. One item is one image with all
-its questions, in the order in which the file first names the images.
+the most frequent is learned (of equals the first). Fewer plain texts are the parts of ONE answer, as in DAQUAR: joined
+by ", ", with spaces for DAQUAR's underscores. One item is one image with all its questions, in the file's order.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ from functools import cached_property
 from pathlib import Path
 
 from gitbench.data.base import SPLITS, Example, Question, clean_caption
-from gitbench.data.photos import PhotoFileSource, Row, divided, read_texts_file, shared_file, split_file
+from gitbench.data.photos import PhotoFileSource, Row, divided, read_texts_file, refuse_repeats, shared_file, split_file
 from gitbench.errors import GitbenchError
 
 NEEDS = {"vqa": "images/ with questions.json or train_questions.json, val_questions.json and test_questions.json"}
@@ -51,12 +49,10 @@ class Entry:
 
 
 def fits(folder: Path, task: str) -> bool:
-    """Tell whether a folder has a file of questions, of one split or of all."""
     return any(_question_file(folder, split) for split in SPLITS)
 
 
 def open_split(folder: Path, split: str, limit: int | None, task: str) -> QuestionSource:
-    """Open a split of a folder of questions."""
     return QuestionSource(folder, split, limit, _question_file(folder, split))
 
 
@@ -69,8 +65,6 @@ def _question_file(folder: Path, split: str) -> Path | None:
 
 
 class QuestionSource(PhotoFileSource):
-    """One split of a folder of questions."""
-
     holds = "questions"
     ending = "_questions.json"
 
@@ -121,12 +115,8 @@ class QuestionSource(PhotoFileSource):
     def check(self) -> None:
         """Check questions, answers and ids, and that every image file is there."""
         super().check()
-        seen: dict[str, str | int] = {}
-        for entry in (entry for row in self.rows for entry in row.texts):
-            if entry.question_id in seen:
-                text = f"{entry.where}: question id already used for image {seen[entry.question_id]}"
-                raise GitbenchError(f"{text}: give every question its own")
-            seen[entry.question_id] = entry.image
+        ids = ((entry.question_id, row.where) for row in self.rows for entry in row.texts)
+        refuse_repeats(ids, "question id", "give every question its own")
 
 
 def _key(image: str | int) -> bytes:

@@ -1,8 +1,7 @@
 """Draw a scene at any size: four-fold oversampling with Pillow, then a box filter. About half a millisecond at 64 px.
 
-The decoration (tone of a colour, blades of grass, clouds) comes from the scene's own stream, so an image is
-as pure a function of (version, split, index) as its graph. Pillow's integer rasteriser decides the pixels; the
-fingerprint of the data set includes a few of them, so that a Pillow that draws differently is noticed.
+The decoration (tone of a colour, blades of grass, clouds) comes from a stream of the scene's key. Pillow decides the
+pixels; a few are in the data set's fingerprint, so that a Pillow that draws differently is noticed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Where things are: a scene as a vector description, sampled from a stream, with the graph that is true of it.
 
-Coordinates run from 0 to 1, x to the right, y down, so that one scene can be drawn at any size. Scenes hold one to
-three objects or groups, laid out in regions that do not overlap; relations are read off the geometry afterwards, so
-the graph is exact whatever the sampler does.
+Coordinates run from 0 to 1, x to the right, y down. Scenes hold one to three objects or groups, laid out in regions that
+do not overlap; relations are read off the geometry afterwards, so the graph is exact whatever the sampler does.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """The embedded world: a data set without a file. Each scene is a pure function of (version, split, index).
 
-Splits are different streams of the same distribution, so they never share a scene on purpose and need no files; the
-amount of data is only a number. "scenes" are still images, "scenes-motion" short films in which the captions tell
-what moves where. On 500 scenes a caption that ignores the picture scores CIDEr 25 (the mean over captions drawn from
-the training split; the best of 120: 40), naming colour and shape of two objects without their relation 209, a sixth
-caption of the grammar 296. Raise VERSION when a change alters scenes, drawings or captions.
+Splits are different streams of the same distribution. "scenes" are still images, "scenes-motion" short films in which
+the captions tell what moves where. On 500 scenes a caption that ignores the picture scores CIDEr 25 (the mean over
+captions drawn from the training split; the best of 120: 40), naming colour and shape of two objects without their
+relation 209, a sixth caption of the grammar 296. Raise VERSION when a change alters scenes, drawings or captions.
 """
 
 from __future__ import annotations
@@ -20,9 +19,8 @@ from gitbench.data.cache import cached, loaded
 from gitbench.data.random_stream import Stream
 from gitbench.data.scenes.draw import render
 from gitbench.data.scenes.graph import SceneGraph
-from gitbench.data.scenes.language import caption
+from gitbench.data.scenes.language import ask, caption
 from gitbench.data.scenes.layout import Scene, at_time, sample_scene
-from gitbench.data.scenes.questions import ask
 from gitbench.files import cache_dir
 
 VERSION = 1
@@ -68,7 +66,7 @@ class Scenes:
         return self.render(index, SIZE)
 
     def render(self, index: int, size: int) -> np.ndarray:
-        """Draw the picture at any size: uint8 (size, size, 3). A moving scene is drawn in mid-motion."""
+        """Draw the picture: uint8 (size, size, 3). A moving scene is drawn in mid-motion."""
         return render(self.scene(index), size)
 
     def frames(self, index: int, count: int, size: int = SIZE) -> np.ndarray:
