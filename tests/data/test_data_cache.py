@@ -30,15 +30,6 @@ def stored(count: int = 5, size: int = 16) -> np.ndarray:
     return decoded_split(open_task("scenes", "val", count, CAPTION), size)
 
 
-def test_ten_thousand_words_are_cut_to_the_limit(tokenizer: CaptionTokenizer) -> None:
-    encoded = encoded_split(TinySource(), tokenizer, 16)
-    assert [[len(ids) for ids in encoded.of(index)] for index in (0, 1)] == [
-        [len(tokenizer.encode("a cat"))],
-        [16, len(tokenizer.encode("a dog"))],
-    ]
-    assert encoded.of(1)[0] == tokenizer.encode("red circle " * 8, 16)
-
-
 def test_photographs_are_stored_as_the_test_transform_makes_them() -> None:
     images = decoded_split(TaskSource(TinySource(), CAPTION, "tiny"), 20)
     assert images.shape == (2, 20, 20, 3) and images.dtype == np.uint8

@@ -13,7 +13,6 @@ from helpers_data import (
     CAPTION,
     CLASSIFY,
     READ,
-    TEXT,
     VIDEO,
     VQA,
     coco,
@@ -27,11 +26,9 @@ from helpers_data import (
     write_parquet,
 )
 
-from gitbench.data.dataset import CaptionDataset, collate
 from gitbench.data.photos import divided
-from gitbench.data.tasks import Request, Text, open_task
-from gitbench.data.tokenizer import tokenizer_for
-from gitbench.spec import DataSpec, TaskSpec
+from gitbench.data.tasks import Request, Text
+from gitbench.spec import TaskSpec
 
 SPLITS = ("train", "val", "test")
 
@@ -244,16 +241,3 @@ def test_what_a_folder_lacks_is_named(tmp_path: Path) -> None:
     ):
         with refused(message):
             opened(folder, task=task)
-
-
-def test_a_folder_of_questions_trains(tmp_path: Path) -> None:
-    content = [question(k, f"{k % 12}.png", ("red", "dark_blue") if k % 2 else ("2",)) for k in range(36)]
-    folder = asked_folder(tmp_path, content)
-    tokenizer = tokenizer_for(TEXT, open_task(str(folder), "train", None, VQA))
-    data = CaptionDataset(str(folder), "train", DataSpec(image_size=24), TEXT, tokenizer, 3, 2, True, VQA)
-    assert len(data) >= 5
-    batch = collate([data[k] for k in range(2 * len(data))])
-    assert batch["images"].shape[1:] == (3, 24, 24)
-    first = batch["tokens"][0, 0].tolist()
-    said = data.tokenizer.decode(first[int(batch["prefix_lengths"][0, 0]) :])
-    assert said in ("2", "red, dark blue")

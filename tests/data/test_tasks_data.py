@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from helpers_data import CAPTION, CLASSIFY, READ, TEXT, VIDEO, VQA, refused
-from torch.utils.data import DataLoader
 
 from gitbench.data import open_source
 from gitbench.data.base import content_hash
@@ -91,8 +90,6 @@ def test_a_limit_counts_scenes_that_can_be_read() -> None:
         assert task.requests(index) == (Request(request_id=f"scenes-test-{number}", prefix="", references=(word,)),)
         assert np.array_equal(task.image(index), world.image(number))
     assert task.vocabulary() == tuple(sorted(WORDS)) == open_task("scenes", "val", 2, CLASSIFY).vocabulary()
-    fewer = open_task("scenes", "test", 7, READ)
-    assert [fewer.image_id(k) for k in range(7)] == [task.image_id(k) for k in range(7)]
     assert task.image_fingerprint() != Scenes("scenes", "test", with_sign[-1] + 1).fingerprint()
     stored = decoded_split(task, 24)
     assert stored.shape == (20, 24, 24, 3) and np.array_equal(stored[9], world.render(with_sign[9], 24))
@@ -212,7 +209,6 @@ def test_a_batch_is_padded_and_marked(task: TaskSpec) -> None:
 
 def test_questions_are_chosen_in_training_with_their_prefix() -> None:
     data, everything = items(VQA, texts=2), items(VQA, texts=None)
-    again = DataLoader(items(VQA, texts=2), 4, sampler=range(24), num_workers=1, collate_fn=collate)
     seen = [data[number] for number in range(24)]
     whole = {item["index"]: item for item in (everything[number] for number in range(12))}
     for item in seen:
@@ -222,9 +218,6 @@ def test_questions_are_chosen_in_training_with_their_prefix() -> None:
         assert all(pair in pairs for pair in zip(item["tokens"], item["prefix_lengths"], strict=True))
         assert min(item["prefix_lengths"]) > 3
     assert len({str(item["tokens"]) for item in seen}) > 12  # the second epoch asks other things
-    for start, batch in enumerate(again):
-        expected = collate(seen[4 * start : 4 * start + 4])
-        assert all(torch.equal(batch[key], expected[key]) for key in ("images", "tokens", "prefix_lengths"))
 
 
 def test_questions_and_captions_share_their_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

