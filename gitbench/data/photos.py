@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -23,7 +22,7 @@ from PIL import Image
 from gitbench.data.base import SPLITS, Example, clean_caption, content_hash
 from gitbench.data.cache import cached
 from gitbench.errors import GitbenchError
-from gitbench.files import cache_dir, load_json, read_json
+from gitbench.files import cache_dir, load_json, read_json, write_json
 
 FINGERPRINT_VERSION = 1
 SPLIT_WORDS = {"train": ("train", "training"), "val": ("val", "validation", "valid", "dev"), "test": ("test",)}
@@ -98,10 +97,7 @@ class PhotoSource(ABC):
         refuse_repeats(ids, "image id", "put all captions of an image into one row")
 
     def fingerprint(self) -> str:
-        """Hash ids, cleaned texts and image bytes of all rows in use.
-
-        Kept in the cache under the files' paths, sizes and times, so that it is not computed again each time.
-        """
+        """Hash ids, cleaned texts and image bytes of all rows in use; cached by the files' paths, sizes and times."""
         return self._fingerprint
 
     @cached_property
@@ -113,19 +109,15 @@ class PhotoSource(ABC):
             parts += [str(file.resolve()), str(status.st_size), str(status.st_mtime_ns)]
         path = cache_dir() / "fingerprints" / f"{content_hash(parts)}.json"
 
+        def content() -> Iterable[str | bytes]:
+            yield str(FINGERPRINT_VERSION)
+            for index in range(len(self)):
+                yield from (self.image_id(index), *self.texts_to_hash(index), self.raw_image(index))
+
         def save(temporary: Path) -> None:
-            note = {"fingerprint": content_hash(self._content()), "folder": str(self.folder), "split": self.split}
-            temporary.write_text(json.dumps(note))
+            write_json(temporary, {"fingerprint": content_hash(content())})
 
         return cached(path, save, lambda path: read_json(path)["fingerprint"])
-
-    def _content(self) -> Iterable[str | bytes]:
-        """Yield what the fingerprint is of."""
-        yield str(FINGERPRINT_VERSION)
-        for index in range(len(self)):
-            yield self.image_id(index)
-            yield from self.texts_to_hash(index)
-            yield self.raw_image(index)
 
 
 class PhotoFileSource(PhotoSource):

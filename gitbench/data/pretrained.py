@@ -39,9 +39,7 @@ def write_note(weights: Path, seconds: float | None, of: dict[str, Any]) -> None
 
 def noted_seconds(weights: Path) -> float | None:
     """Return what a file of weights took to make; None where there is no whole note."""
-    note = load_json(weights.with_suffix(".json"))
-    seconds = note.get("seconds") if isinstance(note, dict) else None
-    return float(seconds) if isinstance(seconds, int | float) else None
+    return (load_json(weights.with_suffix(".json")) or {}).get("seconds")
 
 
 def kept() -> Iterator[tuple[dict[str, Any], float]]:

@@ -110,8 +110,7 @@ class TaskSource:
         return tuple(sorted({label for source in sources for label in source.labels()}))
 
     def _questions(self, index: int) -> tuple[Question, ...]:
-        asked = getattr(self.source, "asked", None)
-        if asked is not None:
+        if asked := getattr(self.source, "asked", None):
             return asked(self.number(index))
         example = self.example(index)
         if not example.questions:

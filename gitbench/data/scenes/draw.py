@@ -26,11 +26,6 @@ PAINT: dict[str | None, Colour] = {
 }  # fmt: skip
 
 
-def _star() -> Points:
-    turns = [(-math.pi / 2 + k * math.pi / 5, 1.08 if k % 2 == 0 else 0.46) for k in range(10)]
-    return tuple((radius * math.cos(turn), radius * math.sin(turn) + 0.06) for turn, radius in turns)
-
-
 def _heart() -> Points:
     points = []
     for step in range(36):
@@ -41,6 +36,7 @@ def _heart() -> Points:
     return tuple(points)
 
 
+_TURNS = [(-math.pi / 2 + k * math.pi / 5, 1.08 if k % 2 == 0 else 0.46) for k in range(10)]  # angle, radius of a star
 _A = 0.36  # half the width of a bar of the cross
 POLYGONS: dict[str, Points] = {
     "square": ((-0.88, -0.88), (0.88, -0.88), (0.88, 0.88), (-0.88, 0.88)),
@@ -49,7 +45,7 @@ POLYGONS: dict[str, Points] = {
         (-_A, -1), (_A, -1), (_A, -_A), (1, -_A), (1, _A), (_A, _A), (_A, 1), (-_A, 1), (-_A, _A), (-1, _A), (-1, -_A),
         (-_A, -_A),
     ),
-    "star": _star(),
+    "star": tuple((radius * math.cos(turn), radius * math.sin(turn) + 0.06) for turn, radius in _TURNS),
     "heart": _heart(),
 }  # fmt: skip
 # A pixel font of our own, so that an image does not depend on the fonts of a machine: capital letters, seven rows each.

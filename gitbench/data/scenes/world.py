@@ -47,7 +47,6 @@ class Scenes:
         return f"{self.name}-{self.split}-{self._checked(index)}"
 
     def scene(self, index: int) -> Scene:
-        """Return the vector description with its graph."""
         return sample_scene(self.name, VERSION, self.split, self._checked(index), moving=self.moving)
 
     def example(self, index: int) -> Example:
@@ -62,7 +61,6 @@ class Scenes:
         return self._caption(self.scene(index).graph, index, CAPTIONS)
 
     def image(self, index: int) -> np.ndarray:
-        """Return the picture at 64 px: uint8 (64, 64, 3)."""
         return self.render(index, SIZE)
 
     def render(self, index: int, size: int) -> np.ndarray:
