@@ -141,30 +141,24 @@ def encoded_split(source: Source, tokenizer: CaptionTokenizer, max_tokens: int) 
         return EncodedCaptions(**arrays)
 
     def save(path: Path) -> None:
-        arrays = _encode(source, tokenizer, max_tokens)
-        if not arrays["prefixes"].any():
-            del arrays["prefixes"]
+        texts: list[Text] = []
+        images = [0]
+        for index in range(len(source)):
+            texts += texts_of(source, index)
+            images.append(len(texts))
+        given = [text.prefix for text in texts]
+        targets = tokenizer.encode_all([text.target for text in texts], max_tokens)
+        starts = tokenizer.encode_all(given, max_tokens) if any(given) else [[]] * len(texts)
+        pairs = [joined(start, target, max_tokens) for start, target in zip(starts, targets, strict=True)]
+        lengths = np.array([len(ids) for ids, _ in pairs], dtype=np.int64)
+        flat = np.fromiter((token for ids, _ in pairs for token in ids), dtype=np.int32, count=int(lengths.sum()))
+        arrays = {"ids": flat, "captions": np.concatenate([[0], np.cumsum(lengths)]), "images": np.array(images)}
+        if any(given):
+            arrays["prefixes"] = np.array([length for _, length in pairs], dtype=np.int64)
         with open(path, "wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
 
     return cached(path, save, load)
-
-
-def _encode(source: Source, tokenizer: CaptionTokenizer, max_tokens: int) -> dict[str, np.ndarray]:
-    texts: list[Text] = []
-    images = [0]
-    for index in range(len(source)):
-        texts += texts_of(source, index)
-        images.append(len(texts))
-    said, given = [text.target for text in texts], [text.prefix for text in texts]
-    targets = tokenizer.encode_all(said, max_tokens)
-    starts = tokenizer.encode_all(given, max_tokens) if any(given) else [[]] * len(said)
-    pairs = [joined(start, target, max_tokens) for start, target in zip(starts, targets, strict=True)]
-    lists, prefixes = [ids for ids, _ in pairs], np.array([length for _, length in pairs], dtype=np.int64)
-    lengths = np.array([len(ids) for ids in lists], dtype=np.int64)
-    flat = np.fromiter((token for ids in lists for token in ids), dtype=np.int32, count=int(lengths.sum()))
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    return {"ids": flat, "captions": offsets, "images": np.array(images), "prefixes": prefixes}
 
 
 def joined(prefix: list[int], target: list[int], max_tokens: int) -> tuple[list[int], int]:

@@ -47,7 +47,7 @@ class PhotoSource(ABC):
 
     def __init__(self, folder: Path, split: str, limit: int | None):
         self.folder, self.split, self.limit = folder, split, limit
-        self.name = folder.resolve().name
+        self.name, self.where = folder.resolve().name, f"{folder} ({split})"
 
     @abstractmethod
     def load_rows(self) -> list[Row]:
@@ -65,8 +65,7 @@ class PhotoSource(ABC):
     def rows(self) -> list[Row]:
         rows = self.load_rows()
         if not rows:
-            what = f"{self.folder} ({self.split}) holds no images with {self.holds}"
-            raise GitbenchError(f"{what}: fill the split or pass other data")
+            raise GitbenchError(f"{self.where} holds no images with {self.holds}: fill the split or pass other data")
         return rows[: self.limit]
 
     def __len__(self) -> int:

@@ -63,14 +63,9 @@ def tokenizer_for(text: TextSpec, source: Source) -> CaptionTokenizer:
         name, make = "subset", partial(subset_for, whole)
     key = content_hash([source.fingerprint(), *made_by, tokenizers.__version__])[:20]
     path = cache_dir() / "tokenizers" / f"{name}-{key}.json"
-    return cached(path, lambda temporary: make(_sentences(source)).save(temporary), CaptionTokenizer.load)
-
-
-def _sentences(source: Source) -> Iterator[str]:
-    """Yield the given and said parts of all texts of a source."""
-    for index in range(len(source)):
-        for text in texts_of(source, index):
-            yield from filter(None, (text.prefix, text.target))
+    texts = (text for index in range(len(source)) for text in texts_of(source, index))
+    sentences = (part for text in texts for part in (text.prefix, text.target) if part)
+    return cached(path, lambda temporary: make(sentences).save(temporary), CaptionTokenizer.load)
 
 
 # ---- BERT's vocabulary cut down ----------------------------------------------------------------------------------

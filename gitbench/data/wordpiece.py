@@ -124,8 +124,7 @@ def train_wordpiece(captions: Iterable[str], vocab_size: int) -> CaptionTokenize
     for word, count in counts.items():
         for letter in word:
             letter_counts[letter] += count
-    common = sorted(letter_counts.items(), key=lambda entry: (-entry[1], entry[0]))[:MOST_CHARACTERS]
-    letters = sorted(letter for letter, _ in common)
+    letters = sorted(sorted(letter_counts, key=lambda letter: (-letter_counts[letter], letter))[:MOST_CHARACTERS])
     # both forms of every letter, so that no word in known letters is unknown
     alphabet = letters + ["##" + letter for letter in letters]
     known = set(letters)

@@ -35,9 +35,8 @@ def open_split(folder: Path, split: str, limit: int | None, task: str) -> Parque
     """Open a split of a folder of Parquet files; the task decides which column is read."""
     if not _shards(folder, split):
         raise no_split(folder, split, f"{split}.parquet")
-    return (
-        ParquetSource(folder, split, limit) if task == "caption" else LabelSource(folder, split, limit, COLUMNS[task])
-    )
+    kind = ParquetSource if task == "caption" else LabelSource
+    return kind(folder, split, limit, COLUMNS[task])
 
 
 def _shards(folder: Path, split: str) -> list[Path]:
@@ -60,7 +59,11 @@ def _split_of(file: Path) -> str | None:
 
 
 class ParquetSource(PhotoSource):
-    columns = COLUMNS["caption"]  # of the texts
+    """Images with texts in the first of `columns` that is there."""
+
+    def __init__(self, folder: Path, split: str, limit: int | None, columns: tuple[str, ...]):
+        super().__init__(folder, split, limit)
+        self.columns, self.holds = columns, f"{columns[-1]}s"
 
     def files(self) -> list[Path]:
         return _shards(self.folder, self.split)
@@ -71,7 +74,6 @@ class ParquetSource(PhotoSource):
         import datasets
 
         paths = [str(path) for path in self.files()]
-        where = f"{self.folder} ({self.split})"
         shown = datasets.is_progress_bar_enabled()
         datasets.disable_progress_bars()
         cache = make_dir(cache_dir() / "datasets")
@@ -79,10 +81,12 @@ class ParquetSource(PhotoSource):
             table = datasets.load_dataset("parquet", data_files={"train": paths}, split="train", cache_dir=str(cache))
         except Exception as error:  # the library wraps what the reader says in its own errors
             if isinstance(error, OSError) and error.errno is not None:  # of the file system: cache full or read-only
-                text = f"{where}: {error.strerror} while reading into {cache}: set GITBENCH_CACHE to another folder"
+                text = (
+                    f"{self.where}: {error.strerror} while reading into {cache}: set GITBENCH_CACHE to another folder"
+                )
                 raise GitbenchError(text) from None
             fix = f"check that the {len(paths)} files from {Path(paths[0]).name} on are whole and have the same columns"
-            raise GitbenchError(f"{where}: not readable as Parquet ({type(error).__name__}): {fix}") from None
+            raise GitbenchError(f"{self.where}: not readable as Parquet ({type(error).__name__}): {fix}") from None
         finally:
             if shown:
                 datasets.enable_progress_bars()
@@ -91,7 +95,7 @@ class ParquetSource(PhotoSource):
         if "image" not in found or not found & set(self.columns):
             hint = f"; for these pass --task {fitting[0]}" if fitting else ""
             needed = f"columns 'image' and '{self.columns[0]}' are needed"
-            raise GitbenchError(f"{where}: {needed}, found: {', '.join(table.column_names)}{hint}")
+            raise GitbenchError(f"{self.where}: {needed}, found: {', '.join(table.column_names)}{hint}")
         if type(table.features["image"]).__name__ == "Image":
             table = table.cast_column("image", datasets.Image(decode=False))
         return table
@@ -111,7 +115,7 @@ class ParquetSource(PhotoSource):
         texts, ids = table[column][:], table["image_id"][:] if "image_id" in table.column_names else None
         rows = []
         for number in self._numbers:
-            where = f"{self.folder} ({self.split}), row {number}"
+            where = f"{self.where}, row {number}"
             name = f"{self.split}-{number}" if ids is None or ids[number] is None else str(ids[number])
             rows.append(Row(image_id=name, texts=self.read_texts(texts[number], where), where=where))
         return rows
@@ -137,17 +141,11 @@ class LabelSource(ParquetSource):
     A label is text, or a number with names as `datasets.ClassLabel` stores it. Items have it as their only caption.
     """
 
-    def __init__(self, folder: Path, split: str, limit: int | None, columns: tuple[str, ...]):
-        super().__init__(folder, split, limit)
-        self.columns = columns
-        self.holds = f"{columns[0]}s"
-
     @cached_property
     def class_names(self) -> tuple[str, ...] | None:
         """The cleaned names of a ClassLabel column, in the order of its numbers; None for a column of text."""
         names = getattr(self._table.features[self.columns[0]], "names", None)
-        where = f"{self.folder} ({self.split})"
-        return None if names is None else tuple(clean_caption(name, where, "class name") for name in names)
+        return None if names is None else tuple(clean_caption(name, self.where, "class name") for name in names)
 
     def read_texts(self, value: Any, where: str) -> tuple[object, ...]:
         """Return the one text, cleaned; a number without a name is an error."""
