@@ -111,7 +111,9 @@ class PhotoSource(ABC):
         def content() -> Iterable[str | bytes]:
             yield str(FINGERPRINT_VERSION)
             for index in range(len(self)):
-                yield from (self.image_id(index), *self.texts_to_hash(index), self.raw_image(index))
+                yield self.image_id(index)
+                yield from self.texts_to_hash(index)
+                yield self.raw_image(index)
 
         def save(temporary: Path) -> None:
             write_json(temporary, {"fingerprint": content_hash(content())})
