@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gitbench.data.bert_folder import decoder_spec
+from gitbench.data.bert_folder import BertConfig
 from gitbench.models.bert import BertWeights
 from gitbench.models.git import GIT
+from gitbench.variants.decoder import DecoderSpec
 from gitbench.variants.encoder import EncoderSpec
 
 SIZES = {
@@ -43,6 +44,12 @@ def saved(model: nn.Module, folder: Path) -> Path:
     """Write a `transformers` model into a folder as its own `save_pretrained` does."""
     model.save_pretrained(folder)  # type: ignore[operator]
     return folder
+
+
+def decoder_spec(config: BertConfig, **change: Any) -> DecoderSpec:
+    """A decoder of a BERT's shape."""
+    shape = {name: getattr(config, name) for name in ("layers", "width", "heads", "ffn", "max_positions")}
+    return DecoderSpec(**{**shape, "dropout": 0.1, **change})
 
 
 def git_for(weights: BertWeights, vocab_size: int | None = None, **shape: Any) -> GIT:

@@ -10,13 +10,13 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from gitbench.data.base import SPLITS, Example, Source, check_split, content_hash
+from gitbench.data.base import SPLITS, Example, Source, content_hash
 from gitbench.errors import GitbenchError, unknown_name
 from gitbench.spec import DataSpec, TaskSpec
 
 __all__ = [
-    "CAPTIONS", "SPLITS", "Example", "Source", "check_source", "content_hash", "data_label", "data_names", "limit_of",
-    "open_source", "register",
+    "CAPTIONS", "SPLITS", "Example", "Source", "content_hash", "data_label", "data_names", "limit_of", "open_source",
+    "register",
 ]  # fmt: skip
 
 OpenSplit = Callable[[str, str, int | None], Source]
@@ -44,7 +44,6 @@ def register(name: str, open_split: OpenSplit) -> None:
 
 
 def data_names() -> tuple[str, ...]:
-    """Return the registered names."""
     return tuple(_REGISTERED)
 
 
@@ -54,12 +53,15 @@ def open_source(data: str, split: str, limit: int | None = None, task: str = "ca
     A limit takes the first items; it is an upper bound for folders and the size itself for computed data. The task's
     name says which files of a folder are meant; `tasks.open_task` also turns what they hold into the task's texts.
     """
-    check_split(split)
+    if split not in SPLITS:
+        raise GitbenchError(f"unknown split '{split}': known: {', '.join(SPLITS)}")
+    if limit is not None and limit < 1:
+        raise GitbenchError(f"{data} ({split}): a limit of {limit} images leaves nothing: use at least 1")
     if data in _REGISTERED:
         return _REGISTERED[data](data, split, limit)
     path = Path(data).expanduser()
     if path.exists():
-        from gitbench.data.folder import open_folder
+        from gitbench.data.readers import open_folder
 
         return open_folder(path, split, limit, task)
     if "/" in data or "\\" in data:
@@ -78,8 +80,3 @@ def data_label(data: str) -> str:
 def limit_of(spec: DataSpec, split: str) -> int | None:
     """Return how many images of a split a spec takes (None: all)."""
     return {"train": spec.train_images, "val": spec.val_images, "test": spec.test_images}[split]
-
-
-def check_source(source: Source) -> None:
-    """Raise GitbenchError for what is wrong with a split, as far as that shows without decoding images."""
-    source.check()

@@ -66,7 +66,7 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def image_id(self, index: int) -> str:
-        """Return the id of an item, unique in its split."""
+        """The id of an item, unique in its split."""
 
     def example(self, index: int) -> Example:
         """Return the text of an item; no image is decoded."""
@@ -83,8 +83,7 @@ class Source(Protocol):
 
 def texts_of(source: Source, index: int) -> tuple[Text, ...]:
     """Return what is learned of an item: the texts of its task, of a data set without a task its captions."""
-    texts = getattr(source, "texts", None)
-    if texts is not None:
+    if texts := getattr(source, "texts", None):
         return texts(index)
     return tuple(Text(prefix="", target=caption) for caption in source.example(index).captions)
 
@@ -95,8 +94,7 @@ def clean_caption(text: object, where: str, what: str = "caption") -> str:
     `what` is the noun shown to the user, for texts that are no captions.
     """
     if not isinstance(text, str):
-        article = "an" if what[0] in "aeiou" else "a"
-        raise GitbenchError(f"{where}: {article} {what} must be text, not {type(text).__name__}: correct or remove it")
+        raise GitbenchError(f"{where}: {what} must be text, not {type(text).__name__}: correct or remove it")
     folded = re.sub(" {2,}", " ", _SEPARATORS.sub(" ", text)).strip()
     if not folded:
         raise GitbenchError(f"{where}: empty {what}: write one or remove it from the data")
@@ -111,15 +109,3 @@ def content_hash(parts: Iterable[str | bytes]) -> str:
         digest.update(len(data).to_bytes(8, "little"))
         digest.update(data)
     return digest.hexdigest()
-
-
-def check_split(split: str) -> None:
-    """Refuse a split name other than train, val and test."""
-    if split not in SPLITS:
-        raise GitbenchError(f"unknown split '{split}': known: {', '.join(SPLITS)}")
-
-
-def check_limit(limit: int | None, what: str) -> None:
-    """Refuse a limit on the number of images that leaves none; `what` names the data and the split."""
-    if limit is not None and limit < 1:
-        raise GitbenchError(f"{what}: a limit of {limit} images leaves nothing: use at least 1")

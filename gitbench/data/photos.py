@@ -1,12 +1,10 @@
 """What the readers of folders share: photographs with texts by people, the split of one file, and what can be wrong.
 
-Opening a folder only looks at file names; texts are read on first use, images when they are asked for. Each fault of
-the data becomes one line that names file and row and the fix.
+Opening a folder only looks at file names; texts are read on first use, images when they are asked for.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import os
@@ -21,9 +19,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from gitbench.data.base import SPLITS, Example, check_limit, clean_caption, content_hash
+from gitbench.data.base import SPLITS, Example, clean_caption, content_hash
+from gitbench.data.cache import cached
 from gitbench.errors import GitbenchError
-from gitbench.files import cache_dir, load_json, write_json
+from gitbench.files import cache_dir, load_json, read_json, write_json
 
 FINGERPRINT_VERSION = 1
 SPLIT_WORDS = {"train": ("train", "training"), "val": ("val", "validation", "valid", "dev"), "test": ("test",)}
@@ -35,7 +34,7 @@ class Row:
     """An image's id and its texts (captions, a label, questions) as they stand in the file."""
 
     image_id: str
-    texts: tuple[object, ...]
+    texts: tuple[Any, ...]
     where: str  # for error messages: file and row
     file: str = ""  # name of the image file, where images are files
     subfolder: str = ""  # where the data say that it lies
@@ -48,7 +47,7 @@ class PhotoSource(ABC):
 
     def __init__(self, folder: Path, split: str, limit: int | None):
         self.folder, self.split, self.limit = folder, split, limit
-        self.name = folder.resolve().name
+        self.name, self.where = folder.resolve().name, f"{folder} ({split})"
 
     @abstractmethod
     def load_rows(self) -> list[Row]:
@@ -65,10 +64,8 @@ class PhotoSource(ABC):
     @cached_property
     def rows(self) -> list[Row]:
         rows = self.load_rows()
-        what = f"{self.folder} ({self.split})"
         if not rows:
-            raise GitbenchError(f"{what} holds no images with {self.holds}: fill the split or pass other data")
-        check_limit(self.limit, what)
+            raise GitbenchError(f"{self.where} holds no images with {self.holds}: fill the split or pass other data")
         return rows[: self.limit]
 
     def __len__(self) -> int:
@@ -78,14 +75,13 @@ class PhotoSource(ABC):
         return self.rows[index].image_id
 
     def example(self, index: int) -> Example:
-        """Return the cleaned captions of an item."""
         row = self.rows[index]
         if not row.texts:
             raise GitbenchError(f"{row.where}: the image has no caption: add one or remove the row")
         return Example(image_id=row.image_id, captions=tuple(clean_caption(text, row.where) for text in row.texts))
 
     def texts_to_hash(self, index: int) -> Iterable[str]:
-        """Return the cleaned texts of an item that enter the fingerprint."""
+        """Return the texts of an item that enter the fingerprint."""
         return self.example(index).captions
 
     def image(self, index: int) -> np.ndarray:
@@ -93,48 +89,36 @@ class PhotoSource(ABC):
         return decode_image(self.raw_image(index), self.rows[index].where)
 
     def check(self) -> None:
-        """Read every caption and id; images are checked when they are decoded."""
-        seen: dict[str, str] = {}
-        for index, row in enumerate(self.rows):
+        """Read every text and id; images are checked when they are decoded."""
+        for index in range(len(self)):
             self.example(index)
-            if row.image_id in seen:
-                text = f"{row.where}: image id '{row.image_id}' already used at {seen[row.image_id]}"
-                raise GitbenchError(f"{text}: put all captions of an image into one row")
-            seen[row.image_id] = row.where
+        ids = ((row.image_id, row.where) for row in self.rows)
+        refuse_repeats(ids, "image id", "put all captions of an image into one row")
 
     def fingerprint(self) -> str:
-        """Hash ids, cleaned texts and image bytes of all rows in use.
-
-        Remembered in the cache under the files' paths, sizes and times, so that it is not computed again each time.
-        """
+        """Hash ids, cleaned texts and image bytes of all rows in use; cached by the files' paths, sizes and times."""
         return self._fingerprint
 
     @cached_property
     def _fingerprint(self) -> str:
-        note = self._note()
-        known = load_json(note)
-        if isinstance(known, dict) and "fingerprint" in known:
-            return known["fingerprint"]
-        fingerprint = content_hash(self._content())
-        with contextlib.suppress(GitbenchError, OSError):  # a cache that cannot be written only costs time
-            write_json(note, {"fingerprint": fingerprint, "folder": str(self.folder), "split": self.split})
-        return fingerprint
-
-    def _note(self) -> Path:
-        """Return the cache file that keeps the fingerprint, named after what must not have changed."""
         parts = [str(FINGERPRINT_VERSION), self.split, str(self.limit), str(self.folder.resolve())]
         parts += [] if self.holds == "captions" else [self.holds]  # one file can hold captions and labels
         for file in sorted(self.files()):
             status = file.stat()
             parts += [str(file.resolve()), str(status.st_size), str(status.st_mtime_ns)]
-        return cache_dir() / "fingerprints" / f"{content_hash(parts)}.json"
+        path = cache_dir() / "fingerprints" / f"{content_hash(parts)}.json"
 
-    def _content(self) -> Iterable[str | bytes]:
-        yield str(FINGERPRINT_VERSION)
-        for index in range(len(self)):
-            yield self.image_id(index)
-            yield from self.texts_to_hash(index)
-            yield self.raw_image(index)
+        def content() -> Iterable[str | bytes]:
+            yield str(FINGERPRINT_VERSION)
+            for index in range(len(self)):
+                yield self.image_id(index)
+                yield from self.texts_to_hash(index)
+                yield self.raw_image(index)
+
+        def save(temporary: Path) -> None:
+            write_json(temporary, {"fingerprint": content_hash(content())})
+
+        return cached(path, save, lambda path: read_json(path)["fingerprint"])
 
 
 class PhotoFileSource(PhotoSource):
@@ -181,20 +165,26 @@ class PhotoFileSource(PhotoSource):
                 raise _missing(path, row.where)
 
 
+def refuse_repeats(ids: Iterable[tuple[str, str]], what: str, fix: str) -> None:
+    """Refuse an id that two places of the data have; each id comes with its place."""
+    seen: dict[str, str] = {}
+    for name, where in ids:
+        if name in seen:
+            raise GitbenchError(f"{where}: {what} '{name}' already used at {seen[name]}: {fix}")
+        seen[name] = where
+
+
 def decode_image(data: bytes, where: str) -> np.ndarray:
     """Decode an image file to uint8 (H, W, 3), RGB; what cannot be decoded is an error that names its place."""
-    fix = "replace or remove it"
-    if not data:
-        raise GitbenchError(f"{where}: the image is empty (0 bytes): {fix}")
     try:
         with Image.open(io.BytesIO(data)) as opened:
             pixels = np.asarray(opened.convert("RGB"))
+        reason = "" if pixels.size else "without pixels"
     except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error and more on damaged files
         too_large = isinstance(error, Image.DecompressionBombError)
         reason = "too large" if too_large else "cut short" if "truncated" in str(error) else "unreadable"
-        raise GitbenchError(f"{where}: the image is {reason}: {fix}") from None
-    if pixels.size == 0:
-        raise GitbenchError(f"{where}: the image has no pixels ({pixels.shape[1]} x {pixels.shape[0]}): {fix}")
+    if reason:
+        raise GitbenchError(f"{where}: the image is {reason if data else 'empty (0 bytes)'}: replace or remove it")
     return pixels
 
 
@@ -232,7 +222,6 @@ def shared_file(folder: Path, patterns: tuple[str, ...]) -> Path | None:
 
 
 def read_texts_file(path: Path) -> Any:
-    """Return the content of a JSON file of texts."""
     content = load_json(path)
     if content is None:
         raise GitbenchError(f"{path} is missing or not whole JSON: write it again")
@@ -251,18 +240,17 @@ def listing(folder: Path, most: int = 8) -> str:
     return shown or "nothing"
 
 
-def split_by_hash(key: bytes) -> str:
-    """Return the split of an image by its name or bytes: about 80 % train, 10 % val, 10 % test; adding moves none."""
-    share = hashlib.sha256(key).digest()[0] / 256
-    return "train" if share < 0.8 else "val" if share < 0.9 else "test"
-
-
 def divided(keys: Iterable[bytes], where: str) -> dict[bytes, str]:
-    """Divide images by `split_by_hash`, whatever their order; where a split is empty the largest one gives it an image."""
-    ordered = sorted(set(keys), key=lambda key: hashlib.sha256(key).digest())
+    """Divide images by a hash of their names or bytes: about 80 % train, 10 % val, 10 % test; adding moves none.
+
+    Where a split is empty the largest one gives it an image.
+    """
+    shares = {key: hashlib.sha256(key).digest() for key in keys}
+    ordered = sorted(shares, key=shares.__getitem__)
     if len(ordered) < len(SPLITS):
         raise GitbenchError(f"{where}: {len(ordered)} images cannot be divided into train, val and test: add images")
-    splits = {key: split_by_hash(key) for key in ordered}
+    limits = {"train": 0.8, "val": 0.9, "test": 1}
+    splits = {key: next(name for name in SPLITS if shares[key][0] / 256 < limits[name]) for key in ordered}
     for split in SPLITS:
         if split not in splits.values():
             largest = Counter(splits.values()).most_common(1)[0][0]

@@ -19,10 +19,7 @@ from gitbench.variants.encoder import EncoderSpec
 def description(
     encoder: EncoderSpec, recipe: ContrastiveSpec, data_spec: DataSpec, text: TextSpec, *, data: str, seed: int
 ) -> dict[str, Any]:
-    """Say what a pre-trained encoder is of, as JSON values; `data` is the fingerprint of the training split.
-
-    Enough to recognise it in an estimate. Its file's name is the exact identity, which knows machine and versions too.
-    """
+    """Say what a pre-trained encoder is of, as JSON values; `data` is the fingerprint of the training split."""
     values = {
         "encoder": dataclasses.asdict(encoder),
         "recipe": dataclasses.asdict(recipe),

@@ -1,10 +1,8 @@
 """A stream of random numbers that is a pure function of its keys.
 
-Everything random in the data goes through here, so that a scene depends on (version, split, index) and an
-augmentation on (seed, sample number), whatever the process, the worker or the order of calls.
-
-* Only `random.Random.random()` is used: Python promises its sequence for a seed, across versions and platforms, and
-  does not promise those of `choice`, `shuffle` or of numpy's `Generator` methods.
+So a scene depends on (version, split, index) and a crop on (seed, sample number), whatever the process or the order of
+calls. Only `random.Random.random()` is used: Python promises its sequence for a seed, across versions and platforms,
+and does not promise those of `choice`, `shuffle` or of numpy's `Generator` methods.
 """
 
 from __future__ import annotations
@@ -29,15 +27,13 @@ class Stream:
         return low + (high - low) * self.random() if high > low else low
 
     def integer(self, count: int) -> int:
-        """Return an integer in 0 .. count - 1."""
+        """Return one of 0 .. count - 1."""
         return int(self.random() * count)
 
     def chance(self, probability: float) -> bool:
-        """Return True with the given probability."""
         return self.random() < probability
 
     def choice(self, options: Sequence[T]) -> T:
-        """Return one option, all equally likely."""
         return options[int(self.random() * len(options))]
 
     def weighted(self, weights: Mapping[T, float]) -> T:

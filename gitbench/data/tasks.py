@@ -1,7 +1,6 @@
 """Tasks: what of a data set is given to the model, what it is to say, and against what that is scored.
 
-Everything is text generation (GIT, p. 4 and 6): a task turns an item into `Text`s to learn (a prefix that is given and
-a target that is said) and `Request`s to generate and score.
+Everything is text generation (GIT, p. 4 and 6): an item becomes `Text`s to learn and `Request`s to generate and score.
 
 | task | data | a text of an item | a request of an item |
 |---|---|---|---|
@@ -11,8 +10,7 @@ a target that is said) and `Request`s to generate and score.
 | read | scenes with one sign, Parquet with `text` | the word | one |
 | classify | the same scenes (24 classes), Parquet with `label` | the class | one |
 
-An image without a text for the task is no item of it: of scenes, "read" and "classify" take the first with exactly
-one sign, so that 8,000 training images are 8,000 images with a sign.
+Of scenes, "read" and "classify" take the first with exactly one sign: 8,000 images are 8,000 with a sign.
 """
 
 from __future__ import annotations
@@ -25,10 +23,10 @@ from typing import Any
 import numpy as np
 
 from gitbench.data import CAPTIONS, limit_of, open_source
-from gitbench.data.base import SPLITS, Example, Question, Source, Text, check_split, content_hash
-from gitbench.data.scenes.signs import scenes_with_a_sign, word_of
+from gitbench.data.base import SPLITS, Example, Question, Source, Text, content_hash
+from gitbench.data.image_processor import square_processor
 from gitbench.data.scenes.words import WORDS
-from gitbench.data.scenes.world import Scenes
+from gitbench.data.scenes.world import SIZE, Scenes, scenes_with_a_sign, word_of
 from gitbench.errors import GitbenchError
 from gitbench.spec import DataSpec, TaskSpec
 from gitbench.tasks import get_task
@@ -53,6 +51,8 @@ class TaskSource:
     (None: all); data: what was opened, for the labels of the other splits.
     """
 
+    drawn = False  # whether `pixels` draws with Python alone, so that threads do not help
+
     def __init__(self, source: Source, task: TaskSpec, data: str, numbers: Sequence[int] | None = None):
         self.source, self.task, self.data = source, task, data
         self.name, self.split = source.name, source.split
@@ -66,21 +66,19 @@ class TaskSource:
         """Return which item of the data set an item is."""
         return index if self._numbers is None else self._numbers[index]
 
-    @property
-    def frame_count(self) -> int:
-        """How many frames an image has; 0 for still images."""
-        return self.task.frames
-
     def image_id(self, index: int) -> str:
         return self.source.image_id(self.number(index))
 
     def example(self, index: int) -> Example:
-        """Return all texts that the data set has for an item, whatever the task."""
         return self.source.example(self.number(index))
 
     def image(self, index: int) -> np.ndarray:
-        """Return an image at its original size: uint8 (H, W, 3), of a film (F, H, W, 3)."""
+        """Return an image at its original size: uint8 (H, W, 3)."""
         return self.source.image(self.number(index))
+
+    def pixels(self, index: int, size: int) -> np.ndarray:
+        """Return an image as a square: uint8 (size, size, 3), resized (short side, bicubic) and centre-cropped."""
+        return square_processor(size).resized(self.image(index))
 
     def texts(self, index: int) -> tuple[Text, ...]:
         """Return what is learned of an item: at least one text."""
@@ -100,13 +98,10 @@ class TaskSource:
         return (Request(request_id=self.image_id(index), prefix="", references=references),)
 
     def label(self, index: int) -> str:
-        """Return the class or the words that are said of an item of "classify" or "read"."""
         return self.example(index).captions[0]
 
     def vocabulary(self) -> tuple[str, ...]:
         """Return the closed vocabulary of "classify" and "read": the labels of all splits whole, sorted."""
-        if not self.closed:
-            raise ValueError(f"the task {self.task.name} has no closed vocabulary")
         return self._labels
 
     @cached_property
@@ -115,8 +110,7 @@ class TaskSource:
         return tuple(sorted({label for source in sources for label in source.labels()}))
 
     def _questions(self, index: int) -> tuple[Question, ...]:
-        asked = getattr(self.source, "asked", None)
-        if asked is not None:
+        if asked := getattr(self.source, "asked", None):
             return asked(self.number(index))
         example = self.example(index)
         if not example.questions:
@@ -127,7 +121,7 @@ class TaskSource:
         )
 
     def image_fingerprint(self) -> str:
-        """Hash what decides the images alone, so that tasks over the same images share their cache."""
+        """Hash what decides the images alone: tasks over the same images share their cache."""
         if self._numbers is None:
             return self.source.fingerprint()
         return content_hash([self.source.fingerprint(), *map(str, self._numbers)])
@@ -146,37 +140,28 @@ class TaskSource:
         return content_hash(parts)
 
     def check(self) -> None:
-        """Raise what is wrong with the data set, as far as that shows without decoding an image."""
         self.source.check()
 
 
 class SceneTaskSource(TaskSource):
     """A task over scenes, which are drawn at any size."""
 
+    drawn = True
     source: Scenes
     _labels = tuple(sorted(WORDS))
 
     def label(self, index: int) -> str:
-        """Return the word on the only sign of a scene."""
-        word = word_of(self.source.scene(self.number(index)).graph)
-        assert word is not None, "only scenes with one sign are items"
-        return word
+        return str(word_of(self.source.scene(self.number(index)).graph))  # only scenes with one sign are items
 
     def image(self, index: int) -> np.ndarray:
-        """Return an image at 64 px: uint8 (64, 64, 3), of a film (F, 64, 64, 3)."""
-        number, count = self.number(index), self.frame_count
-        return self.source.frames(number, count) if count else self.source.image(number)
+        return self.pixels(index, SIZE)
 
-    def render(self, index: int, size: int) -> np.ndarray:
-        """Draw the picture at any size: uint8 (size, size, 3)."""
-        return self.source.render(self.number(index), size)
-
-    def frames(self, index: int, count: int, size: int) -> np.ndarray:
-        """Draw equally spaced moments of a film: uint8 (count, size, size, 3)."""
-        return self.source.frames(self.number(index), count, size)
+    def pixels(self, index: int, size: int) -> np.ndarray:
+        """Draw an image at any size: uint8 (size, size, 3), a film as equally spaced moments (F, size, size, 3)."""
+        number, count = self.number(index), self.task.frames
+        return self.source.frames(number, count, size) if count else self.source.render(number, size)
 
     def ceiling_caption(self, index: int) -> str:
-        """Return a sixth caption of the same grammar."""
         return self.source.ceiling_caption(self.number(index))
 
 
@@ -185,10 +170,11 @@ def open_task(data: str, split: str, limit: int | None, task: TaskSpec) -> TaskS
 
     Raises GitbenchError, in one line, where the data set lacks what the task needs.
     """
-    check_split(split)
-    closed = get_task(task.name).closed
-    _check_frames(task)
-    films = task.name == "video"
+    closed, films = get_task(task.name).closed, task.name == "video"
+    if films and task.frames < 1:
+        raise GitbenchError(f"a film of {task.frames} frames shows nothing: give --task video at least 1 frame")
+    if task.frames and not films:
+        raise GitbenchError(f"--task {task.name} has still images and takes no frames: leave them out or use video")
     source: Any = open_source(data, split, limit, "caption" if films else task.name)
     if films and not (isinstance(source, Scenes) and source.moving):
         raise GitbenchError(f"--task video needs films and {data} holds still images: pass --data scenes-motion")
@@ -200,13 +186,6 @@ def open_task(data: str, split: str, limit: int | None, task: TaskSpec) -> TaskS
         return SceneTaskSource(source, task, data)
     numbers = scenes_with_a_sign(data, split, len(source))
     return SceneTaskSource(Scenes(data, split, numbers[-1] + 1), task, data, numbers)
-
-
-def _check_frames(task: TaskSpec) -> None:
-    if task.name == "video" and task.frames < 1:
-        raise GitbenchError(f"a film of {task.frames} frames shows nothing: give --task video at least 1 frame")
-    if task.name != "video" and task.frames:
-        raise GitbenchError(f"--task {task.name} has still images and takes no frames: leave them out or use video")
 
 
 def study_fingerprint(data: str, spec: DataSpec, task: TaskSpec = CAPTIONS) -> str:

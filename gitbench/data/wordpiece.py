@@ -1,8 +1,8 @@
 """WordPiece vocabularies: text to tokens and back, trained on the captions at hand or given.
 
-Texts are lower-cased and split as `bert-base-uncased` does. They are encoded without [CLS] and [SEP]; the data set adds
-them. Training is deterministic: the trainer of `tokenizers` numbers the pieces "##x" in the order of a hash map, which
-differs between processes and then decides ties; so the whole alphabet is handed to it beforehand, sorted.
+Texts are lower-cased and split as `bert-base-uncased` does; the data set adds [CLS] and [SEP]. Training is deterministic:
+the trainer of `tokenizers` numbers the pieces "##x" in the order of a hash map, which differs between processes and
+then decides ties; so the whole alphabet is handed to it beforehand, sorted.
 """
 
 from __future__ import annotations
@@ -49,7 +49,6 @@ class CaptionTokenizer:
         return self._tokenizer.encode(text, add_special_tokens=False).ids[:max_tokens]
 
     def encode_all(self, texts: list[str], max_tokens: int = 40) -> list[list[int]]:
-        """Encode many texts at once."""
         return [found.ids[:max_tokens] for found in self._tokenizer.encode_batch(texts, add_special_tokens=False)]
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -63,7 +62,7 @@ class CaptionTokenizer:
         return self._tokenizer.decode(kept, skip_special_tokens=True)
 
     def tokens(self) -> list[str]:
-        """Return the vocabulary in the order of ids."""
+        """The vocabulary in the order of ids."""
         return [token for token, _ in sorted(self._tokenizer.get_vocab().items(), key=lambda entry: entry[1])]
 
     def fingerprint(self) -> str:
@@ -76,7 +75,9 @@ class CaptionTokenizer:
 
     def words(self, text: str) -> list[str]:
         """Split a text into words as encoding does, before they are cut into pieces: normalised, punctuation apart."""
-        return _words(self._tokenizer, text)
+        splitting, normalizer = self._tokenizer.pre_tokenizer, self._tokenizer.normalizer
+        normal = normalizer.normalize_str(text) if normalizer else text
+        return [word for word, _ in splitting.pre_tokenize_str(normal)]
 
     def save(self, path: str | Path) -> None:
         """Write a `tokenizer.json` that the `tokenizers` library reads as well; atomic."""
@@ -97,11 +98,6 @@ class CaptionTokenizer:
             raise GitbenchError(f"{path} is not a whole tokenizer.json: delete it and run again") from None
 
 
-def _words(tokenizer: Tokenizer, text: str) -> list[str]:
-    normal = tokenizer.normalizer.normalize_str(text) if tokenizer.normalizer else text
-    return [word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal)]
-
-
 def lower_casing(vocabulary: dict[str, int]) -> Tokenizer:
     """Build the `tokenizers` object of a vocabulary (token -> id) that splits text as bert-base-uncased does."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
@@ -120,17 +116,15 @@ def train_wordpiece(captions: Iterable[str], vocab_size: int) -> CaptionTokenize
 
     specials = [PAD, UNKNOWN, BEGIN, END]
     blank = lower_casing({token: number for number, token in enumerate(specials)})
-    counts: Counter[str] = Counter()
-    for caption in captions:
-        counts.update(_words(blank, caption))
+    words = CaptionTokenizer(blank).words
+    counts = Counter(word for caption in captions for word in words(caption))
     if not counts:
         raise GitbenchError("there are no words in the captions to train a tokenizer on: check the data")
     letter_counts: Counter[str] = Counter()
     for word, count in counts.items():
         for letter in word:
             letter_counts[letter] += count
-    common = sorted(letter_counts.items(), key=lambda entry: (-entry[1], entry[0]))[:MOST_CHARACTERS]
-    letters = sorted(letter for letter, _ in common)
+    letters = sorted(sorted(letter_counts, key=lambda letter: (-letter_counts[letter], letter))[:MOST_CHARACTERS])
     # both forms of every letter, so that no word in known letters is unknown
     alphabet = letters + ["##" + letter for letter in letters]
     known = set(letters)
@@ -142,5 +136,4 @@ def train_wordpiece(captions: Iterable[str], vocab_size: int) -> CaptionTokenize
         show_progress=False,
     )
     blank.train_from_iterator((" ".join([word] * count) for word, count in kept.items()), trainer, length=len(kept))
-    ordered = sorted(blank.get_vocab().items(), key=lambda entry: entry[1])
-    return CaptionTokenizer(lower_casing({token: number for number, (token, _) in enumerate(ordered)}))
+    return CaptionTokenizer(lower_casing(blank.get_vocab()))

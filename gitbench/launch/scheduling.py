@@ -20,8 +20,8 @@ from typing import Any
 from gitbench import plugins
 from gitbench.data import SPLITS, limit_of
 from gitbench.data.cache import decoded_split
+from gitbench.data.image_processor import stored_size
 from gitbench.data.tasks import open_task
-from gitbench.data.transforms import stored_size
 from gitbench.errors import GitbenchError
 from gitbench.files import make_dir
 from gitbench.launch.executor import Event, Executor, LocalExecutor

@@ -109,7 +109,7 @@ def initialise_from_bert(git: GIT, weights: BertWeights, rows: Sequence[int] | N
     """Set a GIT's text side to a BERT's values, in place; return the names of the parameters set.
 
     The decoder takes the first layers and positions, as many as it has (`decoder_spec`). `rows` are the ids of BERT's
-    vocabulary that the model's own ids stand for, in order (`gitbench.data.tokenizer_subset`); None: all of them.
+    vocabulary that the model's own ids stand for, in order (`gitbench.data.tokenizer`); None: all of them.
     Everything not named in the result keeps its value. An error says where shapes differ.
     """
     spec, config = git.decoder.spec, weights.config

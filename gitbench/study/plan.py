@@ -14,11 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gitbench.data import SPLITS, check_source, content_hash, data_label, data_names, limit_of
+from gitbench.data import SPLITS, content_hash, data_label, data_names, limit_of
 from gitbench.data.bert_folder import described
 from gitbench.data.tasks import TaskSource, open_task, study_fingerprint
-from gitbench.data.tokenizer import from_bert, tokenizer_for
-from gitbench.data.tokenizer_subset import rows_of
+from gitbench.data.tokenizer import from_bert, rows_of, tokenizer_for
 from gitbench.data.wordpiece import CaptionTokenizer
 from gitbench.errors import GitbenchError, unknown_name
 from gitbench.run_key import run_key
@@ -109,7 +108,7 @@ class _Planner:
         self.common = ablation.common_variants(profile.name)
         sizes = for_task(profile, self.task)
         for split in SPLITS:
-            check_source(open_task(self.data, split, limit_of(sizes.data, split), self.task))
+            open_task(self.data, split, limit_of(sizes.data, split), self.task).check()
         self.profile = self._for_study(self._with_options(sizes), tokenizer_path)
         self.source = open_task(self.data, "train", self.profile.data.train_images, self.task)
         self.tokenizer = tokenizer_for(self.profile.text, self.source)

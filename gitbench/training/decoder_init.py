@@ -9,8 +9,7 @@ from __future__ import annotations
 from mmengine.hooks import Hook
 
 from gitbench.data.bert_folder import bert_folder, fingerprint
-from gitbench.data.tokenizer import from_bert
-from gitbench.data.tokenizer_subset import rows_of
+from gitbench.data.tokenizer import from_bert, rows_of
 from gitbench.errors import GitbenchError, unknown_name
 from gitbench.models.bert import initialise_from_bert, load_bert
 from gitbench.registry import HOOKS

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from mmengine.model import BaseDataPreprocessor, BaseModel
 
-from gitbench.data.transforms import CLIP_MEAN, CLIP_STD
+from gitbench.data.image_processor import CLIP_MEAN, CLIP_STD
 from gitbench.models.cache import Memory
 from gitbench.models.git import GIT
 from gitbench.models.init import initialise

@@ -8,19 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers_data import TEXT, TinySource, printed_by
+from helpers_data import CAPTION, TEXT, TinySource, printed_by, refused
 from PIL import Image
 
-from gitbench.data import cache, open_source
+from gitbench.data import open_source
 from gitbench.data.cache import decoded_split, encoded_split
-from gitbench.data.dataset import CaptionDataset
-from gitbench.data.image_processor import square_processor
+from gitbench.data.image_processor import random_crop, square_processor, stored_size
 from gitbench.data.random_stream import Stream
 from gitbench.data.scenes.world import Scenes
+from gitbench.data.tasks import TaskSource, open_task
 from gitbench.data.tokenizer import CaptionTokenizer, tokenizer_for
-from gitbench.data.transforms import random_crop, stored_size
 from gitbench.errors import GitbenchError
-from gitbench.spec import DataSpec
 
 
 @pytest.fixture(scope="module")
@@ -28,20 +26,15 @@ def tokenizer() -> CaptionTokenizer:
     return tokenizer_for(TEXT, open_source("scenes", "train", 24))
 
 
-def test_ten_thousand_words_are_cut_to_the_limit(tokenizer: CaptionTokenizer) -> None:
-    encoded = encoded_split(TinySource(), tokenizer, 16)
-    assert [[len(ids) for ids in encoded.of(index)] for index in (0, 1)] == [
-        [len(tokenizer.encode("a cat"))],
-        [16, len(tokenizer.encode("a dog"))],
-    ]
-    assert encoded.of(1)[0] == tokenizer.encode("red circle " * 8, 16)
+def stored(count: int = 5, size: int = 16) -> np.ndarray:
+    return decoded_split(open_task("scenes", "val", count, CAPTION), size)
 
 
 def test_photographs_are_stored_as_the_test_transform_makes_them() -> None:
-    stored = decoded_split(TinySource(), 20)
-    assert stored.shape == (2, 20, 20, 3) and stored.dtype == np.uint8
+    images = decoded_split(TaskSource(TinySource(), CAPTION, "tiny"), 20)
+    assert images.shape == (2, 20, 20, 3) and images.dtype == np.uint8
     for index in (0, 1):
-        assert np.array_equal(stored[index], square_processor(20).resized(TinySource().image(index)))
+        assert np.array_equal(images[index], square_processor(20).resized(TinySource().image(index)))
 
 
 @pytest.mark.parametrize("shape", [(30, 41), (41, 30), (20, 20), (7, 99), (33, 32), (64, 20)])
@@ -80,23 +73,24 @@ def test_stored_size(size: int, scale: tuple[float, float] | None, expected: int
 
 def test_the_image_cache_is_made_once_and_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GITBENCH_CACHE", str(tmp_path))
-    first = np.array(decoded_split(Scenes("scenes", "val", 5), 16))
+    first = np.array(stored())
     (file,) = (tmp_path / "images").glob("*.npy")
     made = file.stat().st_mtime_ns
-    assert np.array_equal(decoded_split(Scenes("scenes", "val", 5), 16), first) and file.stat().st_mtime_ns == made
-    decoded_split(Scenes("scenes", "val", 6), 16)
-    decoded_split(Scenes("scenes", "val", 5), 17)
+    assert np.array_equal(stored(), first) and file.stat().st_mtime_ns == made
+    stored(count=6)
+    stored(size=17)
     assert len(list((tmp_path / "images").glob("*.npy"))) == 3
     file.write_bytes(file.read_bytes()[:500])  # cut short by a crash of the machine
-    assert np.array_equal(decoded_split(Scenes("scenes", "val", 5), 16), first)
+    assert np.array_equal(stored(), first)
     with pytest.raises(ValueError, match="read-only"):
-        decoded_split(Scenes("scenes", "val", 5), 16)[0] = 0
+        stored()[0] = 0
 
 
 def test_processes_that_start_together_build_one_file(tmp_path: Path) -> None:
     code = (
-        "from gitbench.data.cache import decoded_split; from gitbench.data.scenes.world import Scenes; import hashlib\n"
-        "print(hashlib.sha256(decoded_split(Scenes('scenes', 'test', 60), 32).tobytes()).hexdigest())"
+        "from gitbench.data import CAPTIONS, cache, tasks; import hashlib\n"
+        "source = tasks.open_task('scenes', 'test', 60, CAPTIONS)\n"
+        "print(hashlib.sha256(cache.decoded_split(source, 32).tobytes()).hexdigest())"
     )
     with ThreadPoolExecutor(3) as pool:
         printed = list(pool.map(lambda _: printed_by(code, GITBENCH_CACHE=str(tmp_path)), range(3)))
@@ -105,31 +99,20 @@ def test_processes_that_start_together_build_one_file(tmp_path: Path) -> None:
     assert len(left) == 1 and left[0].endswith(".npy")
 
 
-def test_a_full_disk_falls_back_to_memory_and_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_cache_that_cannot_be_written_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokenizer: CaptionTokenizer
 ) -> None:
-    monkeypatch.setenv("GITBENCH_CACHE", str(tmp_path))
-
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
+    monkeypatch.setenv("GITBENCH_CACHE", str(tmp_path))
+    (tmp_path / "captions").write_text("a file where the folder should be")
+    with refused("captions: File exists: set GITBENCH_CACHE"):
+        encoded_split(Scenes("scenes", "val", 5), tokenizer, 16)
     monkeypatch.setattr("gitbench.files.os.fsync", full)
-    images = decoded_split(Scenes("scenes", "val", 5), 16)
-    assert np.array_equal(images[4], Scenes("scenes", "val", 5).render(4, 16))
-    assert "No space left" in caplog.text and "GITBENCH_CACHE" in caplog.text and "held in memory" in caplog.text
+    with refused("No space left on device: set GITBENCH_CACHE"):
+        stored()
     assert not list((tmp_path / "images").glob("*.npy"))
-    monkeypatch.setattr(cache, "MEMORY_LIMIT", 100)
-    with pytest.raises(GitbenchError, match="No space left on device: set GITBENCH_CACHE"):
-        decoded_split(Scenes("scenes", "val", 5), 16)
-
-
-def test_a_cache_that_is_a_file_still_works(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokenizer: CaptionTokenizer
-) -> None:
-    (tmp_path / "blocked").write_text("")
-    monkeypatch.setenv("GITBENCH_CACHE", str(tmp_path / "blocked"))
-    data = CaptionDataset("scenes", "train", DataSpec(image_size=32, train_images=6), TEXT, tokenizer, 0, 2, True)
-    assert data[3]["image"].shape == (3, 32, 32)
 
 
 def test_a_fault_of_the_data_is_not_taken_for_one_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,5 +122,5 @@ def test_a_fault_of_the_data_is_not_taken_for_one_of_the_disk(tmp_path: Path, mo
         def image(self, index: int) -> np.ndarray:
             raise GitbenchError("row 0: the image is unreadable: replace or remove it")
 
-    with pytest.raises(GitbenchError, match="row 0"):
-        decoded_split(Broken(), 8)
+    with refused("row 0"):
+        decoded_split(TaskSource(Broken(), CAPTION, "tiny"), 8)

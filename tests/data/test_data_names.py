@@ -62,8 +62,3 @@ def test_only_the_data_set_needs_torch() -> None:
         "print([name for name in ('torch', 'datasets', 'matplotlib', 'pyarrow') if name in sys.modules])"
     )
     assert printed_by(code, *(name for name in modules if name != "gitbench.data.dataset")) == "[]"
-
-
-def test_limits_belong_to_their_split() -> None:
-    spec = DataSpec(image_size=8, train_images=3, val_images=2, test_images=None)
-    assert [data.limit_of(spec, split) for split in ("train", "val", "test")] == [3, 2, None]

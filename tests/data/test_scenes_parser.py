@@ -18,11 +18,7 @@ from gitbench.data.scenes.world import Scenes
         ("below a large star there are two hoops", ["star", "ring"], [(0, "above", 1)]),
         ("a ring with a small yellow star inside it", ["ring", "star"], [(1, "inside", 0)]),
         ("A RED CIRCLE, left of a box.", ["circle", "square"], [(0, "left of", 1)]),
-        (
-            "a heart above a star, a cross below the star",
-            ["heart", "star", "cross"],
-            [(0, "above", 1), (1, "above", 2)],
-        ),
+        ("a heart above a star, a ring below the star", ["heart", "star", "ring"], [(0, "above", 1), (1, "above", 2)]),
     ],
 )
 def test_parser_reads_relations(text: str, objects: list[str], links: list[tuple[int, str, int]]) -> None:
@@ -54,22 +50,15 @@ def test_parser_keeps_what_it_understands() -> None:
 def test_containment_refuses_what_is_false() -> None:
     truth = SceneGraph(
         objects=(
-            SceneObject(shape="circle", count=1, colour="red", size="small"),
-            SceneObject(shape="square", count=2, colour="blue", size="large"),
+            SceneObject(shape="circle", count=1, colour="red"),
+            SceneObject(shape="square", count=2, colour="blue"),
         ),
         relations=(Relation(subject=0, predicate="above", object=1),),
         background="sand",
     )
     for said in ("a red circle above two blue squares", "two squares on the sand", "two squares below a circle"):
         assert is_true(parse_caption(said), truth), said
-    wrong = (
-        "a blue circle",
-        "a circle below two squares",
-        "a square",
-        "a circle on the grass",
-        "a circle and a circle",
-    )
-    for said in wrong:
+    for said in ("a blue circle", "a circle below two squares", "a square", "a circle on the grass", "two circles"):
         assert not is_true(parse_caption(said), truth), said
 
 

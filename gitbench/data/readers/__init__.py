@@ -1,9 +1,45 @@
-"""Readers of data folders, one file a layout; `gitbench.data.folder` finds them here by file name.
-
-A reader is a module with three names:
+"""Folders of data, one reader a layout: a module in this package, found by its file name. A reader has three names.
 
 * `NEEDS`: for each task that it reads ("caption", "vqa", "read", "classify"), the files that a folder needs, in words;
 * `fits(folder, task) -> bool`: whether a folder has this layout, judged by file names alone;
 * `open_split(folder, split, limit, task) -> Source`: one split of it, or a GitbenchError. `photos.PhotoSource` has
   most of what a source needs.
 """
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from gitbench.data.base import Source
+from gitbench.data.photos import listing
+from gitbench.errors import GitbenchError
+
+
+@lru_cache(maxsize=1)
+def readers() -> dict[str, Any]:
+    """Return the modules of this package by name."""
+    return {found.name: importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)}
+
+
+def open_folder(folder: Path, split: str, limit: int | None = None, task: str = "caption") -> Source:
+    """Open a split of a folder for a task.
+
+    Errors: a folder whose layout no reader of the task knows, or more than one; a split that is not there.
+    """
+    if not folder.is_dir():
+        raise GitbenchError(f"{folder} is not a folder: pass the folder with the Parquet shards or COCO files")
+    able = {name: reader for name, reader in readers().items() if task in reader.NEEDS}
+    fitting = [name for name, reader in able.items() if reader.fits(folder, task)]
+    if len(fitting) > 1:
+        text = f"{folder} can be read in several ways ({', '.join(fitting)}): leave the files of one of these layouts"
+        raise GitbenchError(f"{text}; found: {listing(folder)}")
+    if fitting:
+        return able[fitting[0]].open_split(folder, split, limit, task)
+    needs = ", or ".join(reader.NEEDS[task] for reader in able.values())
+    others = {other for reader in readers().values() for other in reader.NEEDS if reader.fits(folder, other)}
+    hint = f" (what is there may suit --task {' or '.join(sorted(others))})" if others else ""
+    raise GitbenchError(f"{folder} holds nothing for --task {task}{hint}: add {needs}; found: {listing(folder)}")

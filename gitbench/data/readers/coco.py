@@ -3,7 +3,7 @@
 1. One file per split: `train.json`, `captions_train2017.json`, ... (also in `annotations/`), as COCO publishes them.
 2. One file whose images carry `split`, as Karpathy's `dataset_coco.json` (restval counts as train) or COCO's form
    with that field, when train, val and test are all there.
-3. One file without usable splits: divided 80/10/10 by a hash of the image's file name: adding images moves none.
+3. One file without usable splits: divided by the images' file names (see `photos.divided`).
 
 Images are looked for in `images/`, in `images/<split folder>/`, and in the folder itself.
 """
@@ -18,9 +18,9 @@ from gitbench.data.photos import (
     SPLIT_OF,
     PhotoFileSource,
     Row,
+    divided,
     read_texts_file,
     shared_file,
-    split_by_hash,
     split_file,
 )
 from gitbench.errors import GitbenchError
@@ -32,12 +32,10 @@ _SPLIT_OF = SPLIT_OF | {"restval": "train"}  # Karpathy's word for training imag
 
 
 def fits(folder: Path, task: str) -> bool:
-    """Tell whether a folder has a caption file, of one split or of all."""
     return any(_caption_file(folder, split) for split in SPLITS)
 
 
 def open_split(folder: Path, split: str, limit: int | None, task: str) -> CocoSource:
-    """Open a split of a folder in COCO layout."""
     return CocoSource(folder, split, limit, _caption_file(folder, split))
 
 
@@ -49,8 +47,6 @@ def _caption_file(folder: Path, split: str) -> Path | None:
 
 
 class CocoSource(PhotoFileSource):
-    """One split of a COCO folder."""
-
     def load_rows(self) -> list[Row]:
         path = self.text_file
         content = read_texts_file(path)
@@ -66,8 +62,10 @@ class CocoSource(PhotoFileSource):
         if path != shared_file(self.folder, _SHARED):
             return rows
         told = [_SPLIT_OF.get(str(image.get("split"))) for image in images]
-        splits = told if set(SPLITS) <= set(told) else [split_by_hash(Path(row.file).name.encode()) for row in rows]
-        return [row for row, split in zip(rows, splits, strict=True) if split == self.split]
+        if not set(SPLITS) <= set(told):
+            keys = [Path(row.file).name.encode() for row in rows]
+            told = list(map(divided(keys, str(path)).get, keys))
+        return [row for row, split in zip(rows, told, strict=True) if split == self.split]
 
 
 def _row(image: dict[str, Any], by_image: dict[Any, list[object]], path: Path) -> Row:

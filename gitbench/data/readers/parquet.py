@@ -1,12 +1,11 @@
 """Parquet shards as Hugging Face `datasets` writes them: `train*.parquet`, `val*.parquet`, `test*.parquet`.
 
 Columns: `image` (struct of bytes and path), `captions` (list of text; or `caption`, text or list), optionally
-`image_id`. Read through the `datasets` library without the hub; images are decoded here, so that the same Pillow
-decodes every kind of data.
+`image_id`. Classes and words to be read come in a column `label` or `text` in place of the captions. The `datasets`
+library reads them without the hub and leaves the images undecoded.
 
-Where the folder's only Parquet file has no split in its name (`words.parquet`), its rows are divided 80/10/10 by a
-hash of the image's bytes: the order of rows does not matter, equal images stay together, no split is left empty.
-Classes and words to be read come in the same files, as a column `label` or `text` in place of the captions.
+Where the folder's only Parquet file has no split in its name (`words.parquet`), its rows are divided by the images'
+bytes (see `photos.divided`).
 """
 
 from __future__ import annotations
@@ -29,7 +28,6 @@ NEEDS = {
 
 
 def fits(folder: Path, task: str) -> bool:
-    """Tell whether a folder has Parquet files that are named after splits, or a single other one."""
     return any(_shards(folder, split) for split in SPLITS)
 
 
@@ -37,9 +35,8 @@ def open_split(folder: Path, split: str, limit: int | None, task: str) -> Parque
     """Open a split of a folder of Parquet files; the task decides which column is read."""
     if not _shards(folder, split):
         raise no_split(folder, split, f"{split}.parquet")
-    return (
-        ParquetSource(folder, split, limit) if task == "caption" else LabelSource(folder, split, limit, COLUMNS[task])
-    )
+    kind = ParquetSource if task == "caption" else LabelSource
+    return kind(folder, split, limit, COLUMNS[task])
 
 
 def _shards(folder: Path, split: str) -> list[Path]:
@@ -62,42 +59,43 @@ def _split_of(file: Path) -> str | None:
 
 
 class ParquetSource(PhotoSource):
-    """One split of Parquet shards."""
+    """Images with texts in the first of `columns` that is there."""
 
-    columns = COLUMNS["caption"]  # of the texts
+    def __init__(self, folder: Path, split: str, limit: int | None, columns: tuple[str, ...]):
+        super().__init__(folder, split, limit)
+        self.columns, self.holds = columns, f"{columns[-1]}s"
 
     def files(self) -> list[Path]:
         return _shards(self.folder, self.split)
 
     @cached_property
     def _table(self) -> Any:
-        """Load the shards as a `datasets.Dataset` with undecoded images."""
+        """The shards as a `datasets.Dataset` with undecoded images."""
         import datasets
 
         paths = [str(path) for path in self.files()]
-        where = f"{self.folder} ({self.split})"
         shown = datasets.is_progress_bar_enabled()
         datasets.disable_progress_bars()
         cache = make_dir(cache_dir() / "datasets")
         try:
             table = datasets.load_dataset("parquet", data_files={"train": paths}, split="train", cache_dir=str(cache))
-        except OSError as error:
-            if error.errno is not None:  # of the file system: cache full or read-only
-                text = f"{where}: {error.strerror} while reading into {cache}: set GITBENCH_CACHE to another folder"
-                raise GitbenchError(text) from None
-            raise GitbenchError(f"{where}: not readable as Parquet: write the shards again") from None
         except Exception as error:  # the library wraps what the reader says in its own errors
-            fix = f"check that {_names(paths)} are whole and have the same columns"
-            raise GitbenchError(f"{where}: not readable as Parquet ({type(error).__name__}): {fix}") from None
+            if isinstance(error, OSError) and error.errno is not None:  # of the file system: cache full or read-only
+                text = (
+                    f"{self.where}: {error.strerror} while reading into {cache}: set GITBENCH_CACHE to another folder"
+                )
+                raise GitbenchError(text) from None
+            fix = f"check that the {len(paths)} files from {Path(paths[0]).name} on are whole and have the same columns"
+            raise GitbenchError(f"{self.where}: not readable as Parquet ({type(error).__name__}): {fix}") from None
         finally:
             if shown:
                 datasets.enable_progress_bars()
         found = set(table.column_names)
+        fitting = [task for task, names in COLUMNS.items() if "image" in found and found & set(names)]
         if "image" not in found or not found & set(self.columns):
-            fitting = [task for task, names in COLUMNS.items() if "image" in found and found & set(names)]
             hint = f"; for these pass --task {fitting[0]}" if fitting else ""
             needed = f"columns 'image' and '{self.columns[0]}' are needed"
-            raise GitbenchError(f"{where}: {needed}, found: {', '.join(table.column_names)}{hint}")
+            raise GitbenchError(f"{self.where}: {needed}, found: {', '.join(table.column_names)}{hint}")
         if type(table.features["image"]).__name__ == "Image":
             table = table.cast_column("image", datasets.Image(decode=False))
         return table
@@ -117,13 +115,12 @@ class ParquetSource(PhotoSource):
         texts, ids = table[column][:], table["image_id"][:] if "image_id" in table.column_names else None
         rows = []
         for number in self._numbers:
-            where = f"{self.folder} ({self.split}), row {number}"
+            where = f"{self.where}, row {number}"
             name = f"{self.split}-{number}" if ids is None or ids[number] is None else str(ids[number])
             rows.append(Row(image_id=name, texts=self.read_texts(texts[number], where), where=where))
         return rows
 
     def read_texts(self, value: Any, where: str) -> tuple[object, ...]:
-        """Return the texts of a cell of the text column."""
         return tuple(value) if isinstance(value, (list, tuple)) else () if value is None else (value,)
 
     def raw_image(self, index: int) -> bytes:
@@ -144,17 +141,11 @@ class LabelSource(ParquetSource):
     A label is text, or a number with names as `datasets.ClassLabel` stores it. Items have it as their only caption.
     """
 
-    def __init__(self, folder: Path, split: str, limit: int | None, columns: tuple[str, ...]):
-        super().__init__(folder, split, limit)
-        self.columns = columns
-        self.holds = f"{columns[0]}s"
-
     @cached_property
     def class_names(self) -> tuple[str, ...] | None:
         """The cleaned names of a ClassLabel column, in the order of its numbers; None for a column of text."""
         names = getattr(self._table.features[self.columns[0]], "names", None)
-        where = f"{self.folder} ({self.split})"
-        return None if names is None else tuple(clean_caption(name, where, "class name") for name in names)
+        return None if names is None else tuple(clean_caption(name, self.where, "class name") for name in names)
 
     def read_texts(self, value: Any, where: str) -> tuple[object, ...]:
         """Return the one text, cleaned; a number without a name is an error."""
@@ -178,8 +169,3 @@ def _image_key(value: Any) -> bytes:
     if isinstance(value, dict):
         value = value.get("bytes") or value.get("path")
     return value if isinstance(value, bytes) else str(value or "").encode()
-
-
-def _names(paths: list[str]) -> str:
-    names = [Path(path).name for path in paths]
-    return ", ".join(names) if len(names) <= 3 else f"{names[0]} ... {names[-1]}"

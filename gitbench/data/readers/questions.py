@@ -1,8 +1,7 @@
 """Folders of questions about photographs (VQA): `images/` and JSON files of questions with answers.
 
-Files: `questions.json` for all splits, divided 80/10/10 by a hash of the image's file name (see `photos.divided`), or
-one file a split: `train_questions.json`, `train.json`, or VQAv2's own names (`v2_..._train2014_questions.json`), also
-in `annotations/`. In two forms:
+Files: `questions.json` for all splits (see `photos.divided`), or one file a split: `train_questions.json`,
+`train.json`, or VQAv2's own names (`v2_..._train2014_questions.json`), also in `annotations/`. In two forms:
 
 1. A list of {question_id, image, question, answers}; `image` is a file name.
 2. VQAv2's pair: {"questions": [{question_id, image_id, question}]}, and beside it, with `annotations` for `questions`
@@ -10,9 +9,8 @@ in `annotations/`. In two forms:
    its file's name (`COCO_train2014_000000000042.jpg` is image 42).
 
 Answers that are objects with `answer`, or exactly ten texts, are those of ten annotators: all of them are references,
-the most frequent is learned (of equals the first). Fewer plain texts are the parts of ONE answer, as in DAQUAR (a set
-of things): joined by ", " in the file's order, with spaces for DAQUAR's underscores. One item is one image with all
-its questions, in the order in which the file first names the images.
+the most frequent is learned (of equals the first). Fewer plain texts are the parts of ONE answer, as in DAQUAR: joined
+by ", ", with spaces for DAQUAR's underscores. One item is one image with all its questions, in the file's order.
 """
 
 from __future__ import annotations
@@ -23,10 +21,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from gitbench.data.base import SPLITS, Example, Question, clean_caption
-from gitbench.data.photos import PhotoFileSource, Row, divided, read_texts_file, shared_file, split_file
+from gitbench.data.photos import PhotoFileSource, Row, divided, read_texts_file, refuse_repeats, shared_file, split_file
 from gitbench.errors import GitbenchError
 
 NEEDS = {"vqa": "images/ with questions.json or train_questions.json, val_questions.json and test_questions.json"}
@@ -44,14 +41,18 @@ class Entry:
     answers: object
     where: str
 
+    def question(self) -> Question:
+        """Return the cleaned question."""
+        answers, answer = _references(self.answers, self.where)
+        text = clean_caption(self.text, self.where, "question")
+        return Question(question_id=self.question_id, text=text, answers=answers, answer=answer)
+
 
 def fits(folder: Path, task: str) -> bool:
-    """Tell whether a folder has a file of questions, of one split or of all."""
     return any(_question_file(folder, split) for split in SPLITS)
 
 
 def open_split(folder: Path, split: str, limit: int | None, task: str) -> QuestionSource:
-    """Open a split of a folder of questions."""
     return QuestionSource(folder, split, limit, _question_file(folder, split))
 
 
@@ -64,8 +65,6 @@ def _question_file(folder: Path, split: str) -> Path | None:
 
 
 class QuestionSource(PhotoFileSource):
-    """One split of a folder of questions."""
-
     holds = "questions"
     ending = "_questions.json"
 
@@ -87,7 +86,7 @@ class QuestionSource(PhotoFileSource):
 
     def asked(self, index: int) -> tuple[Question, ...]:
         """Return the cleaned questions about an item."""
-        return tuple(_question(entry) for entry in self.rows[index].texts if isinstance(entry, Entry))
+        return tuple(entry.question() for entry in self.rows[index].texts)
 
     def example(self, index: int) -> Example:
         """Return an item's questions, each with the answer that is learned; there are no captions."""
@@ -116,12 +115,8 @@ class QuestionSource(PhotoFileSource):
     def check(self) -> None:
         """Check questions, answers and ids, and that every image file is there."""
         super().check()
-        seen: dict[str, str | int] = {}
-        for entry in (entry for row in self.rows for entry in row.texts if isinstance(entry, Entry)):
-            if entry.question_id in seen:
-                text = f"{entry.where}: question id already used for image {seen[entry.question_id]}"
-                raise GitbenchError(f"{text}: give every question its own")
-            seen[entry.question_id] = entry.image
+        ids = ((entry.question_id, row.where) for row in self.rows for entry in row.texts)
+        refuse_repeats(ids, "question id", "give every question its own")
 
 
 def _key(image: str | int) -> bytes:
@@ -142,35 +137,29 @@ def _read(path: Path) -> list[Entry]:
     content = read_texts_file(path)
     try:
         items = content if isinstance(content, list) else content["questions"]
-        if isinstance(content, list) or all("answers" in item for item in items):
-            answers = {str(item["question_id"]): item["answers"] for item in items}
-        else:
+        noted = items
+        if not isinstance(content, list) and not all("answers" in item for item in items):
             beside = _answer_file(path)
             if beside is None:
                 raise GitbenchError(f"{path} holds no answers: add 'answers' to its questions")
-            answers = {str(note["question_id"]): note["answers"] for note in read_texts_file(beside)["annotations"]}
-        return [_entry(item, answers, path) for item in items]
+            noted = read_texts_file(beside)["annotations"]
+        answers = {str(note["question_id"]): note["answers"] for note in noted}
+        entries = []
+        for item in items:
+            own, image = str(item["question_id"]), item["image"] if "image" in item else item["image_id"]
+            entries.append(
+                Entry(
+                    question_id=own,
+                    image=image if isinstance(image, int) else str(image),
+                    text=item["question"],
+                    answers=item.get("answers", answers.get(own)),
+                    where=f"{path}, question {own}",
+                )
+            )
+        return entries
     except (KeyError, TypeError, AttributeError) as error:
         text = f"{path} is not a file of questions ({type(error).__name__}: {error}), which --task vqa needs"
         raise GitbenchError(f"{text}: {_FORMS}") from None
-
-
-def _entry(item: dict[str, Any], answers: dict[str, Any], path: Path) -> Entry:
-    own = str(item["question_id"])
-    image = item["image"] if "image" in item else item["image_id"]
-    return Entry(
-        question_id=own,
-        image=image if isinstance(image, int) else str(image),
-        text=item["question"],
-        answers=item.get("answers", answers.get(own)),
-        where=f"{path}, question {own}",
-    )
-
-
-def _question(entry: Entry) -> Question:
-    answers, answer = _references(entry.answers, entry.where)
-    text = clean_caption(entry.text, entry.where, "question")
-    return Question(question_id=entry.question_id, text=text, answers=answers, answer=answer)
 
 
 def _references(given: object, where: str) -> tuple[tuple[str, ...], str]:

@@ -1,19 +1,19 @@
 """Draw a scene at any size: four-fold oversampling with Pillow, then a box filter. About half a millisecond at 64 px.
 
-The decoration (tone of a colour, blades of grass, clouds) comes from the scene's own stream, so an image is
-as pure a function of (version, split, index) as its graph. Pillow's integer rasteriser decides the pixels; the
-fingerprint of the data set includes a few of them, so that a Pillow that draws differently is noticed.
+The decoration (tone of a colour, blades of grass, clouds) comes from a stream of the scene's key. Pillow decides the
+pixels; a few are in the data set's fingerprint, so that a Pillow that draws differently is noticed.
 """
 
 from __future__ import annotations
 
 import math
+import re
+from functools import lru_cache
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from gitbench.data.random_stream import Stream
-from gitbench.data.scenes import font
 from gitbench.data.scenes.layout import Placed, Scene
 
 Colour = tuple[int, int, int]
@@ -26,11 +26,6 @@ PAINT: dict[str | None, Colour] = {
 }  # fmt: skip
 
 
-def _star() -> Points:
-    turns = [(-math.pi / 2 + k * math.pi / 5, 1.08 if k % 2 == 0 else 0.46) for k in range(10)]
-    return tuple((radius * math.cos(turn), radius * math.sin(turn) + 0.06) for turn, radius in turns)
-
-
 def _heart() -> Points:
     points = []
     for step in range(36):
@@ -41,6 +36,7 @@ def _heart() -> Points:
     return tuple(points)
 
 
+_TURNS = [(-math.pi / 2 + k * math.pi / 5, 1.08 if k % 2 == 0 else 0.46) for k in range(10)]  # angle, radius of a star
 _A = 0.36  # half the width of a bar of the cross
 POLYGONS: dict[str, Points] = {
     "square": ((-0.88, -0.88), (0.88, -0.88), (0.88, 0.88), (-0.88, 0.88)),
@@ -49,9 +45,39 @@ POLYGONS: dict[str, Points] = {
         (-_A, -1), (_A, -1), (_A, -_A), (1, -_A), (1, _A), (_A, _A), (_A, 1), (-_A, 1), (-_A, _A), (-1, _A), (-1, -_A),
         (-_A, -_A),
     ),
-    "star": _star(),
+    "star": tuple((radius * math.cos(turn), radius * math.sin(turn) + 0.06) for turn, radius in _TURNS),
     "heart": _heart(),
 }  # fmt: skip
+# A pixel font of our own, so that an image does not depend on the fonts of a machine: capital letters, seven rows each.
+LETTER_WIDTH, LETTER_HEIGHT = 5, 7
+LETTERS = {
+    "a": "01110 10001 10001 11111 10001 10001 10001",
+    "b": "11110 10001 10001 11110 10001 10001 11110",
+    "c": "01111 10000 10000 10000 10000 10000 01111",
+    "d": "11110 10001 10001 10001 10001 10001 11110",
+    "e": "11111 10000 10000 11110 10000 10000 11111",
+    "f": "11111 10000 10000 11110 10000 10000 10000",
+    "g": "01111 10000 10000 10011 10001 10001 01111",
+    "h": "10001 10001 10001 11111 10001 10001 10001",
+    "i": "01110 00100 00100 00100 00100 00100 01110",
+    "j": "00111 00010 00010 00010 00010 10010 01100",
+    "k": "10001 10010 10100 11000 10100 10010 10001",
+    "l": "10000 10000 10000 10000 10000 10000 11111",
+    "m": "10001 11011 10101 10101 10001 10001 10001",
+    "n": "10001 11001 10101 10101 10011 10001 10001",
+    "o": "01110 10001 10001 10001 10001 10001 01110",
+    "p": "11110 10001 10001 11110 10000 10000 10000",
+    "q": "01110 10001 10001 10001 10101 10010 01101",
+    "r": "11110 10001 10001 11110 10100 10010 10001",
+    "s": "01111 10000 10000 01110 00001 00001 11110",
+    "t": "11111 00100 00100 00100 00100 00100 00100",
+    "u": "10001 10001 10001 10001 10001 10001 01110",
+    "v": "10001 10001 10001 10001 10001 01010 00100",
+    "w": "10001 10001 10001 10101 10101 11011 10001",
+    "x": "10001 10001 01010 00100 01010 10001 10001",
+    "y": "10001 10001 01010 00100 00100 00100 00100",
+    "z": "11111 00001 00010 00100 01000 10000 11111",
+}
 
 
 def render(scene: Scene, size: int) -> np.ndarray:
@@ -59,14 +85,18 @@ def render(scene: Scene, size: int) -> np.ndarray:
     side = size * OVERSAMPLE
     stream = Stream("decoration", *scene.key)
     canvas = Image.new("RGB", (side, side))
-    BACKDROPS[scene.graph.background or "gray"](canvas, ImageDraw.Draw(canvas), side, stream)
+    BACKDROPS[scene.graph.background or "gray"](ImageDraw.Draw(canvas), side, stream)
     # what is contained lies on top of its container: larger things first
     for one in sorted(scene.placed, key=lambda one: -one.radius if one.item.shape != "sign" else 0.0):
-        paint = _tone(stream, PAINT[one.item.colour], 14)
+        paint, radius = _tone(stream, PAINT[one.item.colour], 14), one.radius * side
         if one.item.shape == "sign":
             _draw_sign(canvas, one, paint, side)
-        else:
-            _draw_group(canvas, one, paint, side)
+            continue
+        mask = _mask(one.item.shape, radius, one.angle)
+        fill, half = _pattern(one.item.texture, mask.width, radius, paint), mask.width // 2
+        for x, y in one.centres:
+            left, top = round(x * side) - half, round(y * side) - half
+            canvas.paste(fill, (left, top, left + mask.width, top + mask.width), mask)
     return np.asarray(canvas.reduce(OVERSAMPLE))
 
 
@@ -99,10 +129,10 @@ def _mask(shape: str, radius: float, angle: float) -> Image.Image:
     return mask
 
 
-def _pattern(texture: str | None, side: int, radius: float, paint: Colour) -> Image.Image | None:
-    """Return a square painted with a texture, or None where the plain colour does."""
+def _pattern(texture: str | None, side: int, radius: float, paint: Colour) -> Image.Image | Colour:
+    """Return a square painted with a texture; of a plain thing its colour."""
     if texture in (None, "plain"):
-        return None
+        return paint
     ink = _contrast(paint, 0.72)
     tile = Image.new("RGB", (side, side), paint)
     draw = ImageDraw.Draw(tile)
@@ -123,16 +153,6 @@ def _pattern(texture: str | None, side: int, radius: float, paint: Colour) -> Im
     return tile
 
 
-def _draw_group(canvas: Image.Image, one: Placed, paint: Colour, side: int) -> None:
-    radius = one.radius * side
-    mask = _mask(one.item.shape, radius, one.angle)
-    half = mask.width // 2
-    fill = _pattern(one.item.texture, mask.width, radius, paint) or paint
-    for x, y in one.centres:
-        left, top = round(x * side) - half, round(y * side) - half
-        canvas.paste(fill, (left, top, left + mask.width, top + mask.width), mask)
-
-
 def _draw_sign(canvas: Image.Image, one: Placed, paint: Colour, side: int) -> None:
     """Draw a board with a thin frame and its word as large as it fits."""
     left, top, right, bottom = (value * side for value in one.box)
@@ -140,19 +160,27 @@ def _draw_sign(canvas: Image.Image, one: Placed, paint: Colour, side: int) -> No
     ink = _contrast(paint, 0.92)
     draw.rounded_rectangle((left, top, right, bottom), radius=side * 0.025, fill=paint, outline=ink, width=side // 80)
     word = one.item.word or ""
-    pixel = min((right - left) * 0.86 / font.width_of(word), (bottom - top) * 0.72 / font.HEIGHT)
-    x0 = (left + right - pixel * font.width_of(word)) / 2
-    y0 = (top + bottom - pixel * font.HEIGHT) / 2
-    for row, first, last in font.runs(word):
+    width = len(word) * (LETTER_WIDTH + 1) - 1  # in font pixels
+    pixel = min((right - left) * 0.86 / width, (bottom - top) * 0.72 / LETTER_HEIGHT)
+    x0 = (left + right - pixel * width) / 2
+    y0 = (top + bottom - pixel * LETTER_HEIGHT) / 2
+    for row, first, last in _runs(word):
         left, right = round(x0 + first * pixel), round(x0 + (last + 1) * pixel) - 1
         draw.rectangle((left, round(y0 + row * pixel), right, round(y0 + (row + 1) * pixel) - 1), fill=ink)
 
 
+@lru_cache(maxsize=64)
+def _runs(word: str) -> tuple[tuple[int, int, int], ...]:
+    """Return the horizontal runs of ink of a word as (row, first column, last column), in font pixels."""
+    return tuple(
+        (row, place * (LETTER_WIDTH + 1) + ink.start(), place * (LETTER_WIDTH + 1) + ink.end() - 1)
+        for place, letter in enumerate(word)
+        for row, bits in enumerate(LETTERS[letter].split())
+        for ink in re.finditer("1+", bits)
+    )
+
+
 # ---- backgrounds: each fills the canvas -------------------------------------------------------------------------
-
-
-def _fill(canvas: Image.Image, tone: Colour) -> None:
-    canvas.paste(tone, (0, 0, *canvas.size))
 
 
 def _fade(draw: ImageDraw.ImageDraw, side: int, top: Colour, bottom: Colour) -> None:
@@ -163,13 +191,13 @@ def _fade(draw: ImageDraw.ImageDraw, side: int, top: Colour, bottom: Colour) -> 
         draw.rectangle((0, band * side // bands, side, (band + 1) * side // bands), fill=tone)
 
 
-def _gray(canvas: Image.Image, draw: ImageDraw.ImageDraw, side: int, stream: Stream) -> None:
+def _gray(draw: ImageDraw.ImageDraw, side: int, stream: Stream) -> None:
     light = int(stream.uniform(138, 172))
-    _fill(canvas, (light, light, light + 2))
+    draw.rectangle((0, 0, side, side), fill=(light, light, light + 2))
 
 
-def _paper(canvas: Image.Image, draw: ImageDraw.ImageDraw, side: int, stream: Stream) -> None:
-    _fill(canvas, _tone(stream, (238, 238, 232), 8))
+def _paper(draw: ImageDraw.ImageDraw, side: int, stream: Stream) -> None:
+    draw.rectangle((0, 0, side, side), fill=_tone(stream, (238, 238, 232), 8))
     step, start = side / 9, stream.uniform(0, side / 9)
     for k in range(10):
         at = start + k * step
@@ -177,25 +205,25 @@ def _paper(canvas: Image.Image, draw: ImageDraw.ImageDraw, side: int, stream: St
         draw.line((0, at, side, at), fill=(176, 200, 226), width=max(1, side // 110))
 
 
-def _grass(canvas: Image.Image, draw: ImageDraw.ImageDraw, side: int, stream: Stream) -> None:
+def _grass(draw: ImageDraw.ImageDraw, side: int, stream: Stream) -> None:
     base = _tone(stream, (160, 204, 120), 10)
-    _fill(canvas, base)
+    draw.rectangle((0, 0, side, side), fill=base)
     dark = tuple(int(value * 0.8) for value in base)
     for _ in range(48):
         x, y, lean = stream.uniform(0, side), stream.uniform(0, side), stream.uniform(-0.02, 0.02) * side
         draw.line((x, y, x + lean, y - side * 0.05), fill=dark, width=max(1, side // 100))
 
 
-def _sand(canvas: Image.Image, draw: ImageDraw.ImageDraw, side: int, stream: Stream) -> None:
+def _sand(draw: ImageDraw.ImageDraw, side: int, stream: Stream) -> None:
     base = _tone(stream, (226, 204, 158), 8)
-    _fill(canvas, base)
+    draw.rectangle((0, 0, side, side), fill=base)
     dark = tuple(int(value * 0.86) for value in base)
     for _ in range(60):
         x, y = stream.uniform(0, side), stream.uniform(0, side)
         draw.rectangle((x, y, x + side / 70, y + side / 70), fill=dark)
 
 
-def _sky(canvas: Image.Image, draw: ImageDraw.ImageDraw, side: int, stream: Stream) -> None:
+def _sky(draw: ImageDraw.ImageDraw, side: int, stream: Stream) -> None:
     _fade(draw, side, _tone(stream, (128, 184, 236), 10), (206, 230, 248))
     for _ in range(2):
         x, y = stream.uniform(0.1, 0.9) * side, stream.uniform(0.05, 0.9) * side
@@ -204,7 +232,7 @@ def _sky(canvas: Image.Image, draw: ImageDraw.ImageDraw, side: int, stream: Stre
             draw.ellipse((left, y - half, right, y + half), fill=(236, 243, 250))
 
 
-def _night(canvas: Image.Image, draw: ImageDraw.ImageDraw, side: int, stream: Stream) -> None:
+def _night(draw: ImageDraw.ImageDraw, side: int, stream: Stream) -> None:
     _fade(draw, side, _tone(stream, (16, 18, 46), 6), (44, 46, 86))
     for _ in range(26):
         x, y, r = stream.uniform(0, side), stream.uniform(0, side), side * stream.uniform(0.004, 0.009)

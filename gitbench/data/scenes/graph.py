@@ -1,9 +1,8 @@
 """The truth about a scene, and what a caption says about it, in one form.
 
-A graph is a tuple of objects (groups of identical things count as one object with a count) and the relations between
-them. In the graph of a scene every attribute is filled; in the graph of a caption None means "not said". So a caption
-is true if its graph is contained in the scene's, and the semantic F1 compares the facts of both: the exact form of
-what SPICE (Anderson et al. 2016) estimates with a parser on natural images.
+In the graph of a scene every attribute is filled; in the graph of a caption None means "not said". So a caption is true
+if its graph is contained in the scene's, and the semantic F1 compares the facts of both: the exact form of what SPICE
+(Anderson et al. 2016) estimates with a parser on natural images.
 """
 
 from __future__ import annotations

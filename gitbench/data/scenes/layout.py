@@ -1,12 +1,12 @@
 """Where things are: a scene as a vector description, sampled from a stream, with the graph that is true of it.
 
-Coordinates run from 0 to 1, x to the right, y down, so that one scene can be drawn at any size. Scenes hold one to
-three objects or groups, laid out in regions that do not overlap; relations are read off the geometry afterwards, so
-the graph is exact whatever the sampler does.
+Coordinates run from 0 to 1, x to the right, y down. Scenes hold one to three objects or groups, laid out in regions that
+do not overlap; relations are read off the geometry afterwards, so the graph is exact whatever the sampler does.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, replace
 
@@ -69,16 +69,18 @@ def sample_scene(*key: object, moving: bool = False) -> Scene:
     else:
         regions = _regions(stream, layout)
     for region in regions:
-        taken = {(other.item.shape, other.item.colour) for other in placed}
         colours = [colour for colour in palette if all(colour != other.item.colour for other in placed)]
         sign_allowed = all(other.item.shape != "sign" for other in placed)
-        placed.append(_entity(stream, region, colours, taken, sign_allowed))
+        placed.append(_entity(stream, region, colours, sign_allowed))
     placed = stream.shuffled(placed)
-    if moving:
-        return _moving(stream, placed, background, key)
-    located = tuple(_located(one) for one in placed)
-    graph = SceneGraph(objects=tuple(one.item for one in located), relations=_relations(located), background=background)
-    return Scene(placed=located, graph=graph, key=key)
+    relations: tuple[Relation, ...] = ()
+    if moving:  # places and relations change on the way, so a moving scene states neither
+        placed = [replace(one, item=replace(one.item, motion=stream.choice(tuple(STEPS)))) for one in placed]
+    else:
+        placed = [replace(one, item=replace(one.item, place=place_of(one.box))) for one in placed]
+        relations = _relations(placed)
+    graph = SceneGraph(objects=tuple(one.item for one in placed), relations=relations, background=background)
+    return Scene(placed=tuple(placed), graph=graph, key=key)
 
 
 def _regions(stream: Stream, layout: str) -> list[Box]:
@@ -93,10 +95,9 @@ def _regions(stream: Stream, layout: str) -> list[Box]:
         return [(0.14, low, 0.86, cut), (0.14, cut, 0.86, high)]
     other = stream.uniform(0.47, 0.53)
     wide = stream.choice(("left", "right", "top", "bottom"))
+    near, far = ((low, cut), (cut, high)) if wide in ("left", "top") else ((cut, high), (low, cut))
     if wide in ("left", "right"):
-        near, far = ((low, cut), (cut, high)) if wide == "left" else ((cut, high), (low, cut))
         return [(near[0], 0.2, near[1], 0.8), (far[0], low, far[1], other), (far[0], other, far[1], high)]
-    near, far = ((low, cut), (cut, high)) if wide == "top" else ((cut, high), (low, cut))
     return [(0.2, near[0], 0.8, near[1]), (low, far[0], other, far[1]), (other, far[0], high, far[1])]
 
 
@@ -116,12 +117,12 @@ def _container(stream: Stream, palette: list[str], with_third: bool) -> tuple[li
     outer = SceneObject(shape=shape, count=1, size="large", colour=colours[0], texture="plain")
     size = stream.weighted({"small": 0.6, "medium": 0.4})
     inner_shape = stream.choice([name for name in SHAPES if name not in (shape, "ring")])
-    inner = SceneObject(shape=inner_shape, count=1, size=size, colour=colours[1], texture=_texture(stream))
+    inner = SceneObject(shape=inner_shape, count=1, size=size, colour=colours[1], texture=stream.weighted(TEXTURES))
     inner_radius = RADIUS[size] * stream.uniform(0.97, 1.03)
     return [_single(outer, x, y, radius, _tilt(stream)), _single(inner, x, y, inner_radius, _tilt(stream))], regions
 
 
-def _entity(stream: Stream, region: Box, colours: list[str], taken: set[tuple[str, str | None]], sign: bool) -> Placed:
+def _entity(stream: Stream, region: Box, colours: list[str], sign: bool) -> Placed:
     """Sample an object or a group that fits into a region."""
     width, height = region[2] - region[0], region[3] - region[1]
     colour = stream.choice(colours)
@@ -130,20 +131,19 @@ def _entity(stream: Stream, region: Box, colours: list[str], taken: set[tuple[st
         item = SceneObject(shape="sign", count=1, size="medium", colour=colour, texture="plain", word=word)
         half_width, half_height = min(SIGN_SIZE[0], width - 0.005) / 2, SIGN_SIZE[1] / 2
         x, y = _spot(stream, region, half_width, half_height)
-        box = (x - half_width, y - half_height, x + half_width, y + half_height)
+        box = _box(x, y, half_width, half_height)
         return Placed(item=item, centres=((x, y),), radius=half_width, angle=0.0, box=box)
-    shape = stream.choice([name for name in SHAPES if (name, colour) not in taken])
+    shape = stream.choice(tuple(SHAPES))
     count, size = stream.weighted(COUNTS), stream.weighted(SIZES)
     if count > 1 and size == "large":
         size = "medium"
-    texture, angle, scale = _texture(stream), _tilt(stream), stream.uniform(0.97, 1.03)
-    grids = _grids(count, RADIUS[size] * scale, width, height)
-    if not grids:
-        size = "small" if size == "medium" else "medium"
-        grids = _grids(count, RADIUS[size] * scale, width, height)
-    if not grids:
-        count, size = 1, "small"
-        grids = [(1, 1)]
+    texture, angle, scale = stream.weighted(TEXTURES), _tilt(stream), stream.uniform(0.97, 1.03)
+    sizes = (size, "small" if size == "medium" else "medium")
+    for size in sizes:
+        if grids := _grids(count, RADIUS[size] * scale, width, height):
+            break
+    else:
+        count, size, grids = 1, "small", [(1, 1)]
     rows, columns = stream.choice(grids)
     radius = RADIUS[size] * scale
     pitch = 2 * radius + GAP
@@ -151,8 +151,7 @@ def _entity(stream: Stream, region: Box, colours: list[str], taken: set[tuple[st
     x, y = _spot(stream, region, half_width, half_height)
     item = SceneObject(shape=shape, count=count, size=size, colour=colour, texture=texture)
     centres = _members(count, rows, columns, pitch, x, y)
-    box = (x - half_width, y - half_height, x + half_width, y + half_height)
-    return Placed(item=item, centres=centres, radius=radius, angle=angle, box=box)
+    return Placed(item=item, centres=centres, radius=radius, angle=angle, box=_box(x, y, half_width, half_height))
 
 
 def _grids(count: int, radius: float, width: float, height: float) -> list[tuple[int, int]]:
@@ -186,12 +185,11 @@ def _snap(value: float, low: float, high: float) -> float:
 
 
 def _single(item: SceneObject, x: float, y: float, radius: float, angle: float) -> Placed:
-    box = (x - radius, y - radius, x + radius, y + radius)
-    return Placed(item=item, centres=((x, y),), radius=radius, angle=angle, box=box)
+    return Placed(item=item, centres=((x, y),), radius=radius, angle=angle, box=_box(x, y, radius, radius))
 
 
-def _texture(stream: Stream) -> str:
-    return stream.weighted(TEXTURES)
+def _box(x: float, y: float, half_width: float, half_height: float) -> Box:
+    return x - half_width, y - half_height, x + half_width, y + half_height
 
 
 def _tilt(stream: Stream) -> float:
@@ -210,45 +208,29 @@ def place_of(box: Box) -> str:
     return f"{row} {column}".strip() or "middle"
 
 
-def _located(one: Placed) -> Placed:
-    return replace(one, item=replace(one.item, place=place_of(one.box)))
-
-
-def _relations(placed: tuple[Placed, ...]) -> tuple[Relation, ...]:
+def _relations(placed: list[Placed]) -> tuple[Relation, ...]:
     """Read the relations off the boxes: containment first, else the axis that clearly dominates."""
     found = []
-    for i, first in enumerate(placed):
-        for j in range(i + 1, len(placed)):
-            second = placed[j]
-            if _holds(first.box, second.box):
-                found.append(Relation(subject=j, predicate="inside", object=i))
-                continue
-            if _holds(second.box, first.box):
-                found.append(Relation(subject=i, predicate="inside", object=j))
-                continue
-            (ax, ay), (bx, by) = _centre(first.box), _centre(second.box)
-            dx, dy = bx - ax, by - ay
-            apart_x = max(first.box[0], second.box[0]) >= min(first.box[2], second.box[2])
-            apart_y = max(first.box[1], second.box[1]) >= min(first.box[3], second.box[3])
-            if apart_x and abs(dx) > DOMINANT * abs(dy):
-                pair, predicate = ((i, j) if dx > 0 else (j, i)), "left of"
-            elif apart_y and abs(dy) > DOMINANT * abs(dx):
-                pair, predicate = ((i, j) if dy > 0 else (j, i)), "above"
-            else:
-                continue
-            found.append(Relation(subject=pair[0], predicate=predicate, object=pair[1]))
+    for i, j in itertools.combinations(range(len(placed)), 2):
+        first, second = placed[i].box, placed[j].box
+        (ax, ay), (bx, by) = _centre(first), _centre(second)
+        dx, dy = bx - ax, by - ay
+        apart_x = max(first[0], second[0]) >= min(first[2], second[2])
+        apart_y = max(first[1], second[1]) >= min(first[3], second[3])
+        if _holds(first, second) or _holds(second, first):
+            pair, predicate = ((j, i) if _holds(first, second) else (i, j)), "inside"
+        elif apart_x and abs(dx) > DOMINANT * abs(dy):
+            pair, predicate = ((i, j) if dx > 0 else (j, i)), "left of"
+        elif apart_y and abs(dy) > DOMINANT * abs(dx):
+            pair, predicate = ((i, j) if dy > 0 else (j, i)), "above"
+        else:
+            continue
+        found.append(Relation(subject=pair[0], predicate=predicate, object=pair[1]))
     return tuple(found)
 
 
 def _holds(outer: Box, inner: Box) -> bool:
     return outer[0] < inner[0] and outer[1] < inner[1] and outer[2] > inner[2] and outer[3] > inner[3]
-
-
-def _moving(stream: Stream, placed: list[Placed], background: str, key: tuple[object, ...]) -> Scene:
-    """Give every object a motion. Places and relations change on the way, so a moving scene states neither."""
-    moved = tuple(replace(one, item=replace(one.item, motion=stream.choice(tuple(STEPS)))) for one in placed)
-    graph = SceneGraph(objects=tuple(one.item for one in moved), background=background)
-    return Scene(placed=moved, graph=graph, key=key)
 
 
 def at_time(scene: Scene, time: float) -> Scene:

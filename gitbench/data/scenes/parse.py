@@ -1,8 +1,7 @@
 """Understand a caption about a scene: text in, scene graph out.
 
-Exact for every caption of the grammar in `scenes.language` (a test parses thousands and finds each graph contained in
-the scene's). Any other text gives what could be recognised, down to an empty graph: a model's half-broken sentence is
-scored for what it says and no exception is raised.
+Exact for every caption of the grammar in `scenes.language`. Any other text gives what could be recognised, down to an
+empty graph; no exception is raised.
 
 The parser is one pass from left to right over the longest phrases of the lexicon. It keeps the modifiers seen since
 the last noun, the last object named (the subject of a relation, the owner of a place), and a relation that waits for

@@ -15,10 +15,10 @@ HEIGHT, BELOW = 4.05, 1.3  # inches of a picture with its captions, and of the c
 FORMATS = (".png", ".jpg", ".jpeg", ".pdf", ".svg", ".webp")
 
 
-def draw_contact_sheet(count: int, split: str, out: str | Path, size: int = 64, name: str = "scenes") -> Path:
+def draw_contact_sheet(count: int, split: str, out: Path, size: int = 64) -> None:
     """Draw the first `count` scenes of a split, at `size` pixels each as a model sees them, with three captions.
 
-    Writes `out` atomically (the suffix decides the format) and returns its path.
+    Writes `out` atomically; its suffix decides the format.
     """
     import matplotlib
 
@@ -26,12 +26,11 @@ def draw_contact_sheet(count: int, split: str, out: str | Path, size: int = 64, 
         raise GitbenchError(f"--show {count}: show at least 1 scene")
     if not 16 <= size <= 1024:
         raise GitbenchError(f"--size {size}: scenes are drawn at 16 to 1024 pixels")
-    out = Path(out)
     if out.suffix.lower() not in FORMATS:
         raise GitbenchError(f"{out}: unknown picture format: end the name with one of {', '.join(FORMATS)}")
     from matplotlib.figure import Figure
 
-    source = Scenes(name, split, count)
+    source = Scenes("scenes", split, count)
     columns = min(4, count)
     rows = math.ceil(count / columns)
     with matplotlib.rc_context({"font.family": "DejaVu Sans", "svg.fonttype": "none"}):
@@ -49,4 +48,3 @@ def draw_contact_sheet(count: int, split: str, out: str | Path, size: int = 64, 
             axes.text(0.0, -0.04, "\n".join(lines), fontsize=7.6, va="top", linespacing=1.3, transform=axes.transAxes)
         with atomic_path(out) as temporary:
             figure.savefig(temporary, format=out.suffix[1:].lower(), facecolor="white")
-    return out
