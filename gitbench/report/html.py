@@ -45,8 +45,8 @@ def page(view: View, figures: Mapping[str, Drawing]) -> str:
     )
 
 
-def _yardsticks(view: View) -> list[dict[str, Any]]:
-    """Return how each arm stands to the floor and the ceiling of the main metric, at the digits of the table."""
+def _yardsticks(view: View) -> dict[str, Any]:
+    """Return how each arm stands to the floor and the ceiling of the main metric, with the decimals to print."""
     floor, ceiling = view.level("floor"), view.level("ceiling")
     places = digits(view.frame.loc[view.frame["metric"] == view.metric, "value"].dropna())
     rows = []
@@ -54,14 +54,7 @@ def _yardsticks(view: View) -> list[dict[str, Any]]:
         mean = view.table.loc[view.table["arm"] == arm.name, view.metric].iloc[0]
         if arm.role == "floor" or mean != mean:
             continue
-        rows.append(
-            {
-                "arm": arm.name,
-                "value": f"{mean:.{places}f}",
-                "times": mean / floor if floor and floor > 0 else None,
-                "share": None if floor is None or ceiling in (None, floor) else (mean - floor) / (ceiling - floor),
-                "floor": None if floor is None else f"{floor:.{places}f}",
-                "ceiling": None if ceiling is None else f"{ceiling:.{places}f}",
-            }
-        )
-    return rows
+        times = mean / floor if floor and floor > 0 else None
+        share = None if floor is None or ceiling in (None, floor) else (mean - floor) / (ceiling - floor)
+        rows.append({"arm": arm.name, "mean": mean, "times": times, "share": share})
+    return {"rows": rows, "places": places, "floor": floor, "ceiling": ceiling}

@@ -24,7 +24,7 @@ from gitbench.judge.statistics import INCONCLUSIVE, REFUTED, SUPPORTED
 from gitbench.judge.verdict import INCOMPLETE
 from gitbench.judge.words import difference_numbers, difference_text, further_seeds_text, sides, verdict_clause
 from gitbench.report.paper import CONFIDENCE
-from gitbench.report.tables import CELL_NOTE, cost_heading, score_heading
+from gitbench.report.tables import CELL_NOTE, COST_HEADINGS, score_heading
 from gitbench.report.verdict_details import margin_text, p_text
 from gitbench.scores import digits, display_name, unit
 
@@ -92,7 +92,7 @@ def _environment(kind: str) -> jinja2.Environment:
     environment.filters |= {"pipe": pipe, "tex": latex_escape, "display_name": display_name}
     environment.filters |= {"measured": difference_text, "clause": verdict_clause, "further": further_seeds_text}
     environment.filters |= {"margin": margin_text, "p": p_text, "unit": unit, "difference_numbers": difference_numbers}
-    environment.filters |= {"score_heading": score_heading, "cost_heading": cost_heading}
+    environment.filters |= {"score_heading": score_heading, "cost_heading": COST_HEADINGS.__getitem__}
     environment.tests |= {"training": lambda batch: batch.startswith("training")}
     environment.globals |= {"version": gitbench.__version__, "confidence": CONFIDENCE, "cell_note": CELL_NOTE}
     environment.globals |= {"digits": digits, "claim_sides": sides}
@@ -133,10 +133,7 @@ def pipe(text: object) -> str:
 
 
 def latex_escape(text: str) -> str:
-    """Escape text for LaTeX, one character at a time (a replacement is never escaped again).
-
-    Line breaks become spaces; a letter that every LaTeX cannot take loses its accent, or becomes a question mark.
-    """
+    """Escape text for LaTeX: line breaks become spaces, a letter beyond ASCII loses its accent or becomes "?"."""
     return "".join(_LATEX.get(letter) or ascii_letter(letter, "?") for letter in text)
 
 

@@ -1,8 +1,7 @@
 """The details of one verdict, line by line: every interval, p-value and yardstick that it stands on, in words.
 
 The t interval says what other seeds would give on these test images; the crossed one draws images anew too and says how
-much of the variance comes from each. Then the exact check, the correction for several claims, how often anybody looked,
-what was changed after results were there, and what the noise floor of this profile could have shown at all.
+much of the variance comes from each.
 """
 
 from __future__ import annotations
@@ -39,12 +38,16 @@ class VerdictDetails:
     def lines(self) -> list[tuple[str, str]]:
         """Return (what, what was found) pairs, in the metric's own unit and sign."""
         verdict = self.verdict
+        looks = "no earlier report of this study had another number of seeds"
+        if verdict.looks:
+            looks = f"looked {_count(verdict.looks, 'time')} while seeds were added; the bounds hold under looking"
+        changes = [each.what + (f" ({each.when})" if each.when else "") for each in self.changes]
         return [
             ("seeds, on these test images", difference_text(verdict)),
             ("seeds and test images", _crossed_line(self.crossed)),
             *_test_lines(verdict),
-            ("looks", _looks_line(verdict)),
-            ("claim as locked beforehand", _lock_line(self.changes)),
+            ("looks", looks),
+            ("claim as locked beforehand", "; ".join(changes) or "no deviation"),
             ("noise floor", noise_line(verdict, self.noise_floor)),
         ]
 
@@ -96,13 +99,11 @@ def _count(number: int, noun: str) -> str:
 def _crossed_line(crossed: Crossed | None) -> str:
     if crossed is None:
         return "not measured: it needs per-image scores of 2 paired seeds"
-    low, high = (
-        signed(each, digits((crossed.mean, crossed.low, crossed.high))) for each in (crossed.low, crossed.high)
-    )
-    shares = {"seeds": crossed.seed_share, "images": crossed.image_share, "the rest": crossed.rest_share}
+    places = digits((crossed.mean, crossed.low, crossed.high))
     return (
-        f"95 % interval {low} to {high}; variance of the mean: "
-        f"{', '.join(f'{100 * share:.0f} % {name}' for name, share in shares.items())} "
+        f"95 % interval {signed(crossed.low, places)} to {signed(crossed.high, places)}; variance of the mean: "
+        f"{100 * crossed.seed_share:.0f} % seeds, {100 * crossed.image_share:.0f} % images, "
+        f"{100 * crossed.rest_share:.0f} % the rest "
         f"({crossed.replicates} seeds \N{MULTIPLICATION SIGN} {crossed.images} images, df = {crossed.df:.1f})"
     )
 
@@ -121,16 +122,6 @@ def _test_lines(verdict: Verdict) -> list[tuple[str, str]]:
         ("exact sign-flip test", exact),
         (f"Holm, {_count(verdict.family_size, 'claim')}", adjusted),
     ]
-
-
-def _looks_line(verdict: Verdict) -> str:
-    if not verdict.looks:
-        return "no earlier report of this study had another number of seeds"
-    return f"looked {_count(verdict.looks, 'time')} while seeds were added; the bounds hold under looking"
-
-
-def _lock_line(changes: Sequence[LockDeviation]) -> str:
-    return "; ".join(f"{each.what}{each.when and f' ({each.when})'}" for each in changes) or "no deviation"
 
 
 def noise_line(verdict: Verdict, floor: NoiseFloor | None) -> str:
