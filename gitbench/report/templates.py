@@ -1,7 +1,7 @@
 """The jinja templates of `reports/templates`, and the filters that make a text safe for the format it is put into.
 
 HTML is escaped by jinja itself; Markdown cells take the filter `pipe`, LaTeX takes `tex`. In LaTeX templates blocks are
-written <% %> and values << >>, since braces are LaTeX's own.
+written <% %> and values << >>.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from gitbench.report.tables import CELL_NOTE, COST_HEADINGS, score_heading
 from gitbench.report.verdict_details import margin_text, p_text
 from gitbench.scores import digits, display_name, unit
 
-# Never by colour alone: each word has a tone (colour) and a symbol.
+# each word has a tone (colour) and a symbol, so that it is never told by colour alone
 _TONES = {SUPPORTED: "good", REFUTED: "bad"}
 _SYMBOLS = {
     SUPPORTED: "\N{CHECK MARK}",
@@ -37,14 +37,8 @@ _SYMBOLS = {
     INCOMPLETE: "\N{HORIZONTAL ELLIPSIS}",
 }
 _LATEX = {
+    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
     "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "<": r"\textless{}",

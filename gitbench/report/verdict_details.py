@@ -74,7 +74,7 @@ def lock_changes(study: Study) -> tuple[LockDeviation, ...]:
 
 
 def dropped_claims(study: Study) -> tuple[LockDeviation, ...]:
-    """Return the claims that runs of a study were made under and that nobody states any more."""
+    """Return the claims that runs of a study were made under and that it does not state."""
     return tuple(each for each in lock_changes(study) if each.kind == "removed")
 
 
@@ -110,15 +110,18 @@ def _crossed_line(crossed: Crossed | None) -> str:
 
 def _test_lines(verdict: Verdict) -> list[tuple[str, str]]:
     """Return what the tests found: the one that decides, the exact one, and the correction for several claims."""
-    name = "two one-sided t-tests" if verdict.claim.kind == "equivalent" else "one-sided t-test"
-    exact = "does not hold under looking" if verdict.sequential else p_text(verdict.p_sign_flip)
-    if not verdict.sequential and verdict.sign_flip_needs is not None and verdict.n < verdict.sign_flip_needs:
-        exact += f"; it cannot reach 0.05 with fewer than {verdict.sign_flip_needs} seeds"
+    if verdict.sequential:
+        name, exact = "sequential test", "does not hold under looking"
+    else:
+        name = "two one-sided t-tests" if verdict.claim.kind == "equivalent" else "one-sided t-test"
+        exact = p_text(verdict.p_sign_flip)
+        if verdict.sign_flip_needs is not None and verdict.n < verdict.sign_flip_needs:
+            exact += f"; it cannot reach 0.05 with fewer than {verdict.sign_flip_needs} seeds"
     adjusted = p_text(verdict.p_holm) + " after adjustment" * (verdict.p_holm is not None)
     if verdict.p_holm is not None and verdict.family_size <= 1:
         adjusted = "nothing to adjust for: the only claim"
     return [
-        ("sequential test" if verdict.sequential else name, p_text(verdict.p)),
+        (name, p_text(verdict.p)),
         ("exact sign-flip test", exact),
         (f"Holm, {_count(verdict.family_size, 'claim')}", adjusted),
     ]
@@ -137,8 +140,7 @@ def noise_line(verdict: Verdict, floor: NoiseFloor | None) -> str:
         least = f"{smallest:.{digits((smallest, floor.sd))}f} {unit(claim.metric)}"
         text = f"smallest detectable difference at n = {verdict.n}: {least} without pairing"
         if verdict.difference is not None:
-            reached = abs(verdict.difference) >= smallest
-            text += ", which this one reaches" if reached else ", which this one does not reach"
+            text += f", which this one {'reaches' if abs(verdict.difference) >= smallest else 'does not reach'}"
     if floor.false_positive_rate is not None:
         text += f"; false SUPPORTED on arms that are alike: {100 * floor.false_positive_rate:.1f} %"
     return text
