@@ -62,11 +62,6 @@ class BoardRow:
         return compared(self.verdict.claim)
 
     @property
-    def found(self) -> str:
-        """The difference with its interval and seeds."""
-        return difference_text(self.verdict, short=True)
-
-    @property
     def quoted(self) -> str:
         """The words of the paper, with their place and confidence code."""
         claim = self.verdict.claim
@@ -157,7 +152,9 @@ def page(rows: Sequence[BoardRow]) -> str:
             with style():
                 figure = Figure(figsize=(2.9, 0.72))
                 _difference_axes(figure.add_axes((0.02, 0.36, 0.96, 0.62)), row.verdict, 7.5)
-                plot = embedded_svg(figure, f"claim{index}", f"{row.compared}: {row.found}")
+                plot = embedded_svg(
+                    figure, f"claim{index}", f"{row.compared}: {difference_text(row.verdict, short=True)}"
+                )
         studies.setdefault((row.ablation, row.where), []).append((row, plot))
     counts = {word: words.count(word) for word in (*judged, "not judged") if word in words}
     return render("board.html.j2", studies=list(studies.values()), counts=counts, missing=unjudged(rows))
@@ -198,11 +195,10 @@ def board_figure(rows: Sequence[BoardRow]) -> Figure:
         text(0.1, top - (0.44 if len(verdict.claim.says) <= 62 else 0.6), quote, size=7.2, color=FAINT, style="italic")
         text(4.55, top - 0.05, row.compared, size=7.6, color=FAINT)
         if verdict.differences:
-            _difference_axes(
-                figure.add_axes((4.55 / width, (top - 0.78) / total, 2.95 / width, 0.54 / total)), verdict, 7
-            )
+            place = (4.55 / width, (top - 0.78) / total, 2.95 / width, 0.54 / total)
+            _difference_axes(figure.add_axes(place), verdict, 7)
         text(7.85, top - 0.05, f"{symbol(verdict.word)} {verdict.word}", size=9.2, weight="bold", color=colour)
-        found = row.found.replace(", n = ", "\nn = ").splitlines()
+        found = difference_text(verdict, short=True).replace(", n = ", "\nn = ").splitlines()
         text(7.85, top - 0.26, "\n".join(textwrap.fill(line, 40) for line in found), size=7.8)
     rules.append(foot / total)
     for level in rules:

@@ -16,7 +16,7 @@ from gitbench.files import explain_os_errors, make_dir, read_json, write_json, w
 from gitbench.judge.verdict import Verdict
 from gitbench.report.audit import check_numbers
 from gitbench.report.figures import curve_figure, difference_figure, prediction_figure
-from gitbench.report.html import Drawing, page
+from gitbench.report.html import page
 from gitbench.report.latex import numbers_text, table_text
 from gitbench.report.samples import Pictures
 from gitbench.report.score_figures import scale_figure, score_figure
@@ -31,18 +31,14 @@ _FIGURES: dict[str, tuple[float, Callable[[View, float], Figure | None], str]] =
     "score": (
         COLUMN,
         score_figure,
-        "Plot of the score of each arm and seed; the same numbers stand in the table of results",
+        "Plot of the score of each arm and seed; its numbers stand in the table of results",
     ),
-    "scale": (
-        TEXT,
-        scale_figure,
-        "Plots of scores over the amount of data, ours and the paper's; the numbers stand in the tables",
-    ),
+    "scale": (TEXT, scale_figure, "Plots of scores over the amount of data, ours and the paper's, as in the tables"),
     "curves": (COLUMN, curve_figure, "Plots of training and validation loss of each arm over iterations"),
     "difference": (
         COLUMN,
-        lambda view, width: difference_figure([each for each in view.verdicts if each.differences], width),
-        "Plot of the paired differences of each claim; the same numbers stand in the tables of details",
+        difference_figure,
+        "Plot of the paired differences of each claim, as in the tables of details",
     ),
 }
 
@@ -107,9 +103,9 @@ def _write_files(view: View, folder: Path) -> None:
     write_json(folder / MANIFEST, manifest)
 
 
-def _draw(view: View, folder: Path) -> dict[str, Drawing]:
-    """Write the figures in the width of a paper's column (or its text); return those of the page by name."""
-    drawn: dict[str, Drawing] = {}
+def _draw(view: View, folder: Path) -> dict[str, tuple[str, str]]:
+    """Write the figures in the width of a paper's column (or its text); return those of the page, wide and narrow."""
+    drawn: dict[str, tuple[str, str]] = {}
     for name, (file_width, draw, label) in _FIGURES.items():
         made: dict[float, Figure] = {}
         for width in (file_width, PAGE, COLUMN):
@@ -118,8 +114,7 @@ def _draw(view: View, folder: Path) -> dict[str, Drawing]:
                     made[width] = figure
         if made:
             save(made[file_width], folder, name)
-            wide, narrow = embedded_svg(made[PAGE], name, label), embedded_svg(made[COLUMN], f"{name}-narrow", label)
-            drawn[name] = Drawing(wide=wide, narrow=narrow)
+            drawn[name] = embedded_svg(made[PAGE], name, label), embedded_svg(made[COLUMN], f"{name}-narrow", label)
     if "scale" in drawn:  # its first panel is the same figure
         del drawn["score"]
     pictured = [sample for sample in view.samples if sample.image is not None]

@@ -40,8 +40,12 @@ def compared(claim: Claim) -> str:
     return " \N{MINUS SIGN} ".join(sides)
 
 
-def difference_figure(verdicts: Sequence[Verdict], width: float = PAGE) -> Figure | None:
-    """Draw each claim's paired differences: every seed, mean with 95 % interval, zero, and the margin as a band."""
+def difference_figure(view: View, width: float = PAGE) -> Figure | None:
+    """Draw each claim's paired differences: every seed, mean with 95 % interval, zero, and the margin as a band.
+
+    None where no claim has any.
+    """
+    verdicts = [verdict for verdict in view.verdicts if verdict.differences]
     if not verdicts:
         return None
     row_height = 0.86 if width == PAGE else 0.62

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from gitbench.report.templates import render
@@ -15,16 +14,8 @@ MOST_KEYS = 3  # config keys that a row of the proof's table shows
 _PARTS = ("model.", "optim_wrapper.paramwise_cfg.", "data_spec.")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Drawing:
-    """One figure of a page as SVG, drawn twice: a wide one shrunk to a phone's width could not be read."""
-
-    wide: str
-    narrow: str
-
-
-def page(view: View, figures: Mapping[str, Drawing]) -> str:
-    """Return the whole page; `figures` holds drawings by name ("score", "scale", "difference", "curves")."""
+def page(view: View, figures: Mapping[str, tuple[str, str]]) -> str:
+    """Return the whole page; `figures` maps "score", "scale", "difference", "curves" to SVG for a screen and for a phone."""
     plan, frame, proof = view.plan, view.frame, view.study.proof
     planned = [{"arm": run.arm, "replicate": run.replicate, "run_key": run.run_key} for run in plan.runs]
     signed = frame.dropna(subset=["signature"])

@@ -57,26 +57,22 @@ def noise_figure(floors: Mapping[str, NoiseFloor]) -> Figure:
     figure = Figure(figsize=(PAGE, 0.5 + 1.95 * rows), layout="constrained")
     panels = figure.subplots(rows, PANELS, squeeze=False).reshape(-1)
     for axes, floor in zip(panels, shown, strict=False):
-        _panel(axes, floor)
+        _draw_differences(axes, floor)
     for axes in panels[len(shown) :]:
         axes.set_axis_off()
-    first = shown[0]
-    figure.supxlabel(
-        f"difference of two halves of one arm's {first.n} replicates, {first.seeds} seeds each; dashed: MDE",
-        fontsize=9,
-        color=INK,
-    )
+    halves = f"two halves of one arm's {shown[0].n} replicates, {shown[0].seeds} seeds each"
+    figure.supxlabel(f"difference of {halves}; dashed: MDE", fontsize=9, color=INK)
     return figure
 
 
-def _panel(axes: Axes, floor: NoiseFloor) -> None:
+def _draw_differences(axes: Axes, floor: NoiseFloor) -> None:
     values = np.asarray(floor.values)
     chosen = pseudo_arms(floor.n, floor.seeds)
     differences = (values[chosen[:, :, 0]] - values[chosen[:, :, 1]]).mean(axis=1)
     reach = 1.08 * max(floor.mde, float(np.abs(differences).max())) or 1.0
     bins = np.linspace(-reach, reach, 34)
-    weights = np.full(len(differences), 100 / len(differences))
-    axes.hist(differences, bins=list(bins), weights=list(weights), color=PALETTE[0], alpha=0.85)
+    weights = [100 / len(differences)] * len(differences)
+    axes.hist(differences, bins=list(bins), weights=weights, color=PALETTE[0], alpha=0.85)
     axes.axvline(0, color=INK, lw=0.8)
     for edge in (-floor.mde, floor.mde):
         axes.axvline(edge, color=PALETTE[1], lw=1.2, ls=(0, (4, 2)))
