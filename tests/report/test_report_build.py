@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -10,9 +11,12 @@ import pytest
 from helpers_report import study_of, view_of
 from helpers_runs import make_images, run_key
 
+from gitbench.cli import main
+from gitbench.commands import report as command
 from gitbench.commands.report import judge
 from gitbench.errors import GitbenchError
-from gitbench.report import write_report
+from gitbench.report import build, write_report
+from gitbench.report.results import load_results
 from gitbench.report.samples import take_samples
 
 FILES = {
@@ -80,8 +84,6 @@ def test_foreign_files_are_never_deleted(made, tmp_path):
 
 
 def test_failure_leaves_the_old_report_and_no_litter(made, tmp_path, monkeypatch):
-    from gitbench.report import build
-
     out = tmp_path / "out"
     out.mkdir()
     (out / "manifest.json").write_text(json.dumps({"files": {"report.html": "0"}}))
@@ -99,16 +101,15 @@ def test_failure_leaves_the_old_report_and_no_litter(made, tmp_path, monkeypatch
 def test_no_finished_run_names_the_command(tmp_path):
     everything = tuple((arm, 0) for arm in ("blind", "small", "base", "large"))
     study = study_of(tmp_path / "work", replicates=1, missing=everything)
-    with pytest.raises(GitbenchError, match="run `gitbench run decoder_size --profile cpu` first"):
+    with pytest.raises(GitbenchError, match="gitbench run decoder_size --profile cpu"):
         write_report(study, (), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_samples_are_evenly_spaced_not_chosen(tmp_path):
     view = view_of(tmp_path, replicates=1)
-    assert [sample.image_id for sample in view.samples] == [
-        f"test-{index:04d}" for index in np.linspace(0, 11, 6).round().astype(int)
-    ]
+    ids = [f"test-{index:04d}" for index in np.linspace(0, 11, 6).round().astype(int)]
+    assert [sample.image_id for sample in view.samples] == ids
     assert [caption.arm for caption in view.samples[0].captions] == ["blind", "small", "base", "large"]
     assert view.samples[0].image is None
     first = dict(list(make_images().items())[:3])
@@ -141,8 +142,14 @@ def rouge_l(caption, references, beta=1.2):
     return (1 + beta**2) * precision * recall / both if precision and recall else 0.0
 
 
-def test_a_number_of_the_table_follows_from_the_raw_captions(trained, tmp_path):
-    out = write_report(trained, judge(trained), tmp_path / "out")
+def test_a_published_number_follows_from_the_raw_captions(trained, tmp_path, monkeypatch, capsys):
+    work_dir = shutil.copytree(trained.work_dir, tmp_path / "work")  # a report notes a look in its work directory
+    monkeypatch.setattr(command, "results_folder", lambda: tmp_path / "results")
+    assert main(["publish", "decoder_size", "--profile", "smoke", "--work-dir", str(work_dir)]) == 0
+    (out,) = (tmp_path / "results" / "decoder_size").iterdir()
+    assert out.name.startswith("smoke-scenes-") and str(out / "report.html") in capsys.readouterr().out
+    assert {path.name for path in out.iterdir()} == FILES | PICTURES
+    assert [result.folder for result in load_results(tmp_path / "results")] == [out]
     table = pd.read_csv(out / "table.csv").set_index("arm")
     replicates = Counter(run.arm for run in trained.plan.runs)
     for arm in ("blind", "base", "large"):
