@@ -1,5 +1,6 @@
 """What a machine can check of the pages: well-formed, named, reachable by keyboard, legible in both schemes, as the CSV says."""
 
+import itertools
 import json
 import re
 from html.parser import HTMLParser
@@ -89,42 +90,27 @@ def test_pictures_have_a_name_and_no_two_regions_or_links_share_one(text):
     assert not re.findall(r"<th[^>]*>\s*</th>", text)
 
 
-def luminance(colour):
-    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def contrast(one, other):
-    """Return the contrast ratio of WCAG 2, 1 to 21."""
-    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+def contrast(*colours):
+    """Return the contrast ratio of WCAG 2 between two colours, 1 to 21."""
+    parts = [[int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)] for colour in colours]
+    linear = [[part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in each] for each in parts]
+    dark, light = sorted(0.2126 * red + 0.7152 * green + 0.0722 * blue for red, green, blue in linear)
     return (light + 0.05) / (dark + 0.05)
 
 
-def schemes(name):
-    """Return the colours of a template by variable: those of the light scheme, and those of the dark one."""
+@pytest.mark.parametrize("name, marks", [("report.html.j2", PALETTE), ("board.html.j2", PALETTE[:1])])
+def test_text_and_marks_are_legible_in_both_schemes(name, marks):
     source = (resource("reports/templates") / name).read_text(encoding="utf-8")
-    light, dark = re.findall(r":root \{(.*?)\}", source, flags=re.DOTALL)[:2]
     assert "@media screen and (prefers-color-scheme: dark)" in source  # a printed page is light whoever prints it
-    return [dict(re.findall(r"--(\w+): (#[0-9a-f]{6})\b", block)) for block in (light, dark)]
-
-
-@pytest.mark.parametrize("name", ["report.html.j2", "board.html.j2"])
-def test_text_and_marks_are_legible_in_both_schemes(name):
-    for colours in schemes(name):
-        for ground in ("paper", "panel"):
-            for ink in ("ink", "faint", "link", "good", "bad", "open"):
-                assert contrast(colours[ink], colours[ground]) >= 4.5, (name, ink, ground)
-        marks = [value for variable, value in colours.items() if re.fullmatch(r"c\d", variable)]
-        assert len(marks) == (len(PALETTE) if name.startswith("report") else 1)
-        assert all(contrast(mark, colours["paper"]) >= 3 for mark in marks)
-
-
-def test_pages_and_printed_figures_share_their_colours():
-    light = schemes("report.html.j2")[0]
-    assert tuple(light[f"c{index}"] for index in range(len(PALETTE))) == PALETTE
+    blocks = re.findall(r":root \{(.*?)\}", source, flags=re.DOTALL)[:2]
+    light, dark = (dict(re.findall(r"--(\w+): (#[0-9a-f]{6})\b", block)) for block in blocks)
+    for colours in (light, dark):
+        for ground, ink in itertools.product(("paper", "panel"), ("ink", "faint", "link", "good", "bad", "open")):
+            assert contrast(colours[ink], colours[ground]) >= 4.5, (ink, ground)
+        assert all(contrast(colours[f"c{index}"], colours["paper"]) >= 3 for index in range(len(marks)))
+    assert tuple(light[f"c{index}"] for index in range(len(marks))) == marks  # those of the printed figures
     assert {tone: light[tone] for tone in WORD_COLOURS} == WORD_COLOURS
-    assert all(contrast(colour, "#ffffff") >= 3 for colour in PALETTE)
+    assert all(contrast(colour, "#ffffff") >= 3 for colour in marks)
 
 
 def test_pages_are_self_contained(text):
