@@ -33,11 +33,10 @@ def compared(claim: Claim) -> str:
     """Return what a claim compares as an axis names it: a difference of arms or of two differences, or a slope."""
     if claim.kind == "trend":
         return f"slope over {', '.join(arm for arm, _ in claim.along)}"
-    sides = claim.treatment, claim.reference
-    if claim.kind == "interaction":
-        starts = claim.treatment_from, claim.reference_from
-        sides = tuple(f"({arm} \N{MINUS SIGN} {start})" for arm, start in zip(sides, starts, strict=True))
-    return " \N{MINUS SIGN} ".join(sides)
+    minus = " \N{MINUS SIGN} "
+    if claim.kind != "interaction":
+        return claim.treatment + minus + claim.reference
+    return f"({claim.treatment}{minus}{claim.treatment_from}){minus}({claim.reference}{minus}{claim.reference_from})"
 
 
 def difference_figure(view: View, width: float = PAGE) -> Figure | None:

@@ -72,8 +72,8 @@ def _scores(study: Study, run_key: str, metric: str) -> dict[str, float]:
     table = study.per_image(run_key)
     if metric not in table:
         return {}
-    scores = table.set_index(table["image_id"].map(str))[metric].astype(float)
-    return scores[np.isfinite(scores)].to_dict()
+    pairs = zip(table["image_id"].map(str), table[metric].astype(float), strict=True)
+    return {identity: score for identity, score in pairs if np.isfinite(score)}
 
 
 def _picture(images: Pictures | None, identity: Any) -> np.ndarray | None:

@@ -71,7 +71,8 @@ def score_heading(metric: str) -> str:
 
 def cost_names(frame: pd.DataFrame) -> list[str]:
     """Return the cost columns that a study has."""
-    return [name for name in COSTS if name in set(frame["metric"])]
+    present = set(frame["metric"])
+    return [name for name in COSTS if name in present]
 
 
 def cost_text(name: str, value: float) -> str:
