@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from helpers_runs import CLAIM, make_work_dir
 
+from gitbench.ablations import load_ablation
 from gitbench.commands.report import judge
 from gitbench.judge.noise import NoiseFloor
 from gitbench.judge.verdict import Verdict
 from gitbench.report.view import View
+from gitbench.spec import PlannedArm
 from gitbench.study.store import Study
 
 BETTER = CLAIM | {"name": "larger-better", "kind": "better", "margin": 0.0, "margin_unit": "metric"}
@@ -32,6 +36,19 @@ def view_of(folder: Path, **options: Any) -> View:
     """Fabricate a study and gather what its report says."""
     study = study_of(folder, **options)
     return View.of(study, judge(study))
+
+
+def grid_of(view: View) -> View:
+    """Return the view of a study of data_scale: nine arms of several seeds, whose scores are their place in the grid."""
+    ablation, frame = load_ablation("data_scale"), view.frame
+    arms = tuple(
+        PlannedArm(name=arm.name, role=arm.role, variants=arm.variants, label=arm.name) for arm in ablation.arms["cpu"]
+    )
+    large = frame[(frame["arm"] == "large") & (frame["metric"] == "CIDEr")]
+    tables = [large.assign(arm=arm.name, label=arm.name, value=large["value"] + at) for at, arm in enumerate(arms)]
+    plan = dataclasses.replace(view.plan, ablation="data_scale", arms=arms, claims=ablation.claims)
+    amounts = {arm.name: {"n300": 300, "n1500": 1500, "all": 8000}[arm.variants["amount"]] for arm in arms}
+    return dataclasses.replace(view, plan=plan, frame=pd.concat(tables, ignore_index=True), amounts=amounts)
 
 
 def floor_of(sd: float, mde: float, n: int = 10) -> NoiseFloor:

@@ -1,7 +1,6 @@
-"""Does every printed number have finished runs behind it? From a number back to the values that it was made of.
+"""Check that every printed number has finished runs behind it: each mean and difference is computed anew.
 
-A report is checked before it is written, and again when a committed one is read back: each mean and difference is computed
-anew, so a number that no finished run gives stops the report. `gitbench.report.explain` shows the same to people.
+A report is checked before it is written, and again when a committed one is read back.
 """
 
 from __future__ import annotations
@@ -13,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from gitbench.errors import GitbenchError
-from gitbench.judge.sample import sample
+from gitbench.judge.sample import by_replicate, sample
 from gitbench.judge.verdict import Verdict
-from gitbench.report.tables import counted
+from gitbench.report.tables import cost_names, counted, score_names
 from gitbench.spec import Claim
 from gitbench.study.store import Study
 
@@ -34,30 +33,25 @@ def differences_of(frame: pd.DataFrame, claim: Claim) -> dict[int, float]:
 
     Runs changed by --cfg-options enter no claim.
     """
-    rows = frame[(frame["metric"] == claim.metric) & ~frame["overridden"]]
-    values = {arm: rows[rows["arm"] == arm].set_index("replicate")["value"].dropna() for arm in claim.arms}
-    pair = sample(claim, {arm: pd.Series(own.to_numpy(float), own.index.astype(int)) for arm, own in values.items()})
+    rows = frame[(frame["metric"] == claim.metric) & ~frame["overridden"]].dropna(subset=["value"])
+    pair = sample(claim, {arm: by_replicate(rows[rows["arm"] == arm]) for arm in claim.arms})
     return {} if pair is None else dict(zip(pair.replicates, pair.differences, strict=True))
 
 
-def check_numbers(study: Study, table: pd.DataFrame, verdicts: Sequence[Verdict] = ()) -> int:
-    """Check the means of a summary (`tables.summarise`) and the differences of verdicts; return how many means there are.
+def check_numbers(study: Study, table: pd.DataFrame, verdicts: Sequence[Verdict] = ()) -> None:
+    """Check the means of a summary (`tables.summarise`) and the differences of verdicts.
 
     Errors: GitbenchError that names the first number without finished runs behind it, or one that they do not give.
     """
     name, frame = study.plan.ablation, study.frame
     finished = {run.run_key for run in study.finished}
-    parts = {f"{column}_{part}" for column in table.columns for part in ("low", "high", "sd")}
-    metrics = [each for each in table.columns if each not in parts | {"arm", "label", "role", "n", "overridden"}]
-    numbers = [(row["arm"], metric, row[metric]) for _, row in table.iterrows() for metric in metrics]
-    printed = [number for number in numbers if not pd.isna(number[2])]
-    for arm, metric, mean in printed:
-        rows = values_behind(frame, arm, metric)
-        _check_runs(f"{name}:{arm}:{metric}", rows, finished)
-        _check_close(f"{name}:{arm}:{metric}", float(mean), rows["value"].tolist(), _CLOSE)
+    for metric in (*score_names(frame), *cost_names(frame)):
+        for arm, mean in table.set_index("arm")[metric].dropna().items():
+            rows, number = values_behind(frame, str(arm), metric), f"{name}:{arm}:{metric}"
+            _check_runs(number, rows, finished)
+            _check_close(number, float(mean), rows["value"].tolist(), _CLOSE)
     for verdict in verdicts:
         check_verdict(name, verdict, frame, finished)
-    return len(printed)
 
 
 def check_verdict(ablation: str, verdict: Verdict, frame: pd.DataFrame, finished: Collection[str]) -> None:

@@ -1,8 +1,6 @@
 """The claims board: every claim of every study on one page: what the paper says, what was found here, and how sure that is.
 
-Its rows come from studies that were just judged, or from the reports committed under `reports/results`, so that the
-repository alone can rebuild the board it shows. A verdict is told by its word, a symbol and a colour, never by colour
-alone. Each row has an axis of its own: the claims' scores and scales are not one.
+Its rows come from studies that were just judged, or from the reports committed under `reports/results`.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ from gitbench.judge.statistics import INCONCLUSIVE, REFUTED, SUPPORTED
 from gitbench.judge.verdict import Verdict
 from gitbench.judge.words import difference_text
 from gitbench.report.audit import check_numbers
-from gitbench.report.figures import claim_sides, draw_difference
+from gitbench.report.figures import compared, draw_difference
 from gitbench.report.results import load_results
 from gitbench.report.style import FAINT, INK, PAGE, PALETTE, RULE, embedded_svg, save, style
 from gitbench.report.tables import summarise
@@ -61,12 +59,7 @@ class BoardRow:
     @property
     def compared(self) -> str:
         """The two sides of the claim."""
-        return " \N{MINUS SIGN} ".join(claim_sides(self.verdict.claim))
-
-    @property
-    def found(self) -> str:
-        """The difference with its interval and seeds."""
-        return difference_text(self.verdict, short=True)
+        return compared(self.verdict.claim)
 
     @property
     def quoted(self) -> str:
@@ -113,7 +106,7 @@ def rows_of_results(folder: str | Path, out: str | Path | None = None) -> list[B
             ablation=result.ablation,
             profile=result.profile,
             data=result.data,
-            title=str(result.manifest.get("title") or result.ablation.replace("_", " ").capitalize()),
+            title=result.manifest["title"],
             verdict=verdict,
             report=Path(os.path.relpath(result.folder, out or folder)).as_posix(),
             dropped=result.dropped,
@@ -129,8 +122,14 @@ def rows_of_results(folder: str | Path, out: str | Path | None = None) -> list[B
 def write_board(rows: Sequence[BoardRow], out: str | Path) -> list[Path]:
     """Write board.{html,md,csv,svg,pdf,png} into `out` and return their paths. The same rows give the same bytes."""
     out = Path(out)
+    lines = []
+    for row in rows:
+        verdict, (low, high) = row.verdict, row.verdict.interval or (None, None)
+        named = {"claim": verdict.claim.name, "low": low, "high": high, "verdict": verdict.word}
+        lines.append(vars(row) | vars(verdict.claim) | vars(verdict) | named)
+    table = pd.DataFrame(lines, columns=list(_COLUMNS))
+    write_text(out / "board.csv", table.to_csv(index=False, lineterminator="\n"))
     write_text(out / "board.md", render("board.md.j2", rows=rows, missing=unjudged(rows)))
-    write_text(out / "board.csv", csv_text(rows))
     write_text(out / "board.html", page(rows))
     with style():
         names = save(board_figure(rows), out, "board")
@@ -142,34 +141,23 @@ def unjudged(rows: Sequence[BoardRow]) -> list[str]:
     return sorted(set(ablation_names()) - {row.ablation for row in rows})
 
 
-def csv_text(rows: Sequence[BoardRow]) -> str:
-    """Return the board as CSV: one line a claim, plain numbers in full precision."""
-    lines = []
-    for row in rows:
-        verdict, (low, high) = row.verdict, row.verdict.interval or (None, None)
-        named = {"claim": verdict.claim.name, "low": low, "high": high, "verdict": verdict.word}
-        lines.append(vars(row) | vars(verdict.claim) | vars(verdict) | named)
-    return pd.DataFrame(lines, columns=list(_COLUMNS)).to_csv(index=False, lineterminator="\n")
-
-
 def page(rows: Sequence[BoardRow]) -> str:
     """Return the board as one self-contained HTML page."""
     judged = (SUPPORTED, REFUTED, INCONCLUSIVE)
     words = [row.verdict.word if row.verdict.word in judged else "not judged" for row in rows]
     studies: dict[tuple[str, str], list[tuple[BoardRow, str]]] = {}
     for index, row in enumerate(rows):
-        studies.setdefault((row.ablation, row.where), []).append((row, _plot(row, f"claim{index}")))
+        plot = ""
+        if row.verdict.differences:
+            with style():
+                figure = Figure(figsize=(2.9, 0.72))
+                _difference_axes(figure.add_axes((0.02, 0.36, 0.96, 0.62)), row.verdict, 7.5)
+                plot = embedded_svg(
+                    figure, f"claim{index}", f"{row.compared}: {difference_text(row.verdict, short=True)}"
+                )
+        studies.setdefault((row.ablation, row.where), []).append((row, plot))
     counts = {word: words.count(word) for word in (*judged, "not judged") if word in words}
     return render("board.html.j2", studies=list(studies.values()), counts=counts, missing=unjudged(rows))
-
-
-def _plot(row: BoardRow, name: str) -> str:
-    if not row.verdict.differences:
-        return ""
-    with style():
-        figure = Figure(figsize=(2.9, 0.72))
-        _difference_axes(figure.add_axes((0.02, 0.36, 0.96, 0.62)), row.verdict, 7.5)
-        return embedded_svg(figure, name, f"{row.compared}: {row.found}")
 
 
 def _difference_axes(axes: Axes, verdict: Verdict, size: float) -> None:
@@ -189,7 +177,7 @@ def board_figure(rows: Sequence[BoardRow]) -> Figure:
     """Draw the board as one picture: the claim on the left, its differences in the middle, the verdict on the right."""
     height, head, foot = 0.98, 0.5, 0.34  # inches: a row, the heading, the line below
     width, total = 1.62 * PAGE, height * len(rows) + head + foot
-    figure = Figure(figsize=(width, total))
+    figure, rules = Figure(figsize=(width, total)), []
 
     def text(x: float, y: float, words: str, **options: Any) -> None:
         figure.text(x / width, y / total, words, va="top", **options)
@@ -200,25 +188,22 @@ def board_figure(rows: Sequence[BoardRow]) -> Figure:
     for index, row in enumerate(rows):
         top = total - head - index * height
         verdict, colour = row.verdict, WORD_COLOURS[tone(row.verdict.word)]
-        figure.add_artist(_rule(top / total + 0.04 / total))
+        rules.append(top / total + 0.04 / total)
         text(0.1, top - 0.05, f"{row.ablation}  ({row.where})", size=7.6, color=FAINT)
         text(0.1, top - 0.24, textwrap.fill(verdict.claim.says, 62), size=9)
         quote = textwrap.fill(row.quoted, 78)
         text(0.1, top - (0.44 if len(verdict.claim.says) <= 62 else 0.6), quote, size=7.2, color=FAINT, style="italic")
         text(4.55, top - 0.05, row.compared, size=7.6, color=FAINT)
         if verdict.differences:
-            _difference_axes(
-                figure.add_axes((4.55 / width, (top - 0.78) / total, 2.95 / width, 0.54 / total)), verdict, 7
-            )
+            place = (4.55 / width, (top - 0.78) / total, 2.95 / width, 0.54 / total)
+            _difference_axes(figure.add_axes(place), verdict, 7)
         text(7.85, top - 0.05, f"{symbol(verdict.word)} {verdict.word}", size=9.2, weight="bold", color=colour)
-        found = row.found.replace(", n = ", "\nn = ").splitlines()
+        found = difference_text(verdict, short=True).replace(", n = ", "\nn = ").splitlines()
         text(7.85, top - 0.26, "\n".join(textwrap.fill(line, 40) for line in found), size=7.8)
-    figure.add_artist(_rule(foot / total))
+    rules.append(foot / total)
+    for level in rules:
+        figure.add_artist(Line2D([0.01, 0.99], [level, level], color=RULE, lw=0.8))
     left = f" Not run yet: {', '.join(unjudged(rows))}." if unjudged(rows) else ""
     said = f"Shaded: up to the margin that was stated beforehand. Each row has its own axis.{left}"
     text(0.1, foot - 0.08, said, size=7.6, color=FAINT)
     return figure
-
-
-def _rule(height: float) -> Line2D:
-    return Line2D([0.01, 0.99], [height, height], color=RULE, lw=0.8)

@@ -8,7 +8,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -17,7 +16,7 @@ from gitbench.files import explain_os_errors, make_dir, read_json, write_json, w
 from gitbench.judge.verdict import Verdict
 from gitbench.report.audit import check_numbers
 from gitbench.report.figures import curve_figure, difference_figure, prediction_figure
-from gitbench.report.html import Drawing, page
+from gitbench.report.html import page
 from gitbench.report.latex import numbers_text, table_text
 from gitbench.report.samples import Pictures
 from gitbench.report.score_figures import scale_figure, score_figure
@@ -32,18 +31,14 @@ _FIGURES: dict[str, tuple[float, Callable[[View, float], Figure | None], str]] =
     "score": (
         COLUMN,
         score_figure,
-        "Plot of the score of each arm and seed; the same numbers stand in the table of results",
+        "Plot of the score of each arm and seed; its numbers stand in the table of results",
     ),
-    "scale": (
-        TEXT,
-        scale_figure,
-        "Plots of scores over the amount of data, ours and the paper's; the numbers stand in the tables",
-    ),
+    "scale": (TEXT, scale_figure, "Plots of scores over the amount of data, ours and the paper's, as in the tables"),
     "curves": (COLUMN, curve_figure, "Plots of training and validation loss of each arm over iterations"),
     "difference": (
         COLUMN,
-        lambda view, width: difference_figure([each for each in view.verdicts if each.differences], width),
-        "Plot of the paired differences of each claim; the same numbers stand in the tables of details",
+        difference_figure,
+        "Plot of the paired differences of each claim, as in the tables of details",
     ),
 }
 
@@ -65,8 +60,7 @@ def write_report(study: Study, verdicts: Sequence[Verdict], out: str | Path, ima
     with explain_os_errors(out):
         building = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
     try:
-        write_files(view, building)
-        write_json(building / MANIFEST, _manifest(view, building))
+        _write_files(view, building)
         with explain_os_errors(out):
             building.chmod(0o755)
             _swap(building, out)
@@ -75,10 +69,11 @@ def write_report(study: Study, verdicts: Sequence[Verdict], out: str | Path, ima
     return out
 
 
-def write_files(view: View, folder: Path) -> None:
-    """Write every file of a report but its manifest."""
+def _write_files(view: View, folder: Path) -> None:
+    """Write every file of a report."""
+    plan = view.plan
     write_text(folder / "table.csv", view.table.to_csv(index=False, lineterminator="\n"))
-    write_text(folder / "table.md", render("table.md.j2", view=view, plan=view.plan))
+    write_text(folder / "table.md", render("table.md.j2", view=view, plan=plan))
     write_text(folder / "table.tex", table_text(view))
     write_text(folder / "numbers.tex", numbers_text(view))
     write_text(folder / "runs.csv", view.frame.to_csv(index=False, lineterminator="\n"))
@@ -92,34 +87,7 @@ def write_files(view: View, folder: Path) -> None:
         },
     )
     write_text(folder / "report.html", page(view, _draw(view, folder)))
-
-
-def _draw(view: View, folder: Path) -> dict[str, Drawing]:
-    """Write the figures in the width of a paper's column (or its text); return those of the page by name."""
-    drawn: dict[str, Drawing] = {}
-    for name, (file_width, draw, label) in _FIGURES.items():
-        made = {}
-        for width in (file_width, PAGE, COLUMN):
-            with style(width):
-                made[width] = draw(view, width)
-        figure, wide, narrow = made[file_width], made[PAGE], made[COLUMN]
-        if figure is not None and wide is not None and narrow is not None:
-            save(figure, folder, name)
-            drawn[name] = Drawing(
-                wide=embedded_svg(wide, name, label), narrow=embedded_svg(narrow, f"{name}-narrow", label)
-            )
-    if "scale" in drawn:  # its first panel is the same figure
-        del drawn["score"]
-    pictured = [sample for sample in view.samples if sample.image is not None]
-    if pictured:
-        with style():
-            save(prediction_figure(pictured), folder, "predictions")
-    return drawn
-
-
-def _manifest(view: View, folder: Path) -> dict[str, Any]:
-    plan = view.plan
-    return {
+    manifest = {
         "schema": 1,
         "ablation": plan.ablation,
         "profile": plan.profile,
@@ -127,11 +95,33 @@ def _manifest(view: View, folder: Path) -> dict[str, Any]:
         "data_fingerprint": plan.data_fingerprint,
         "command": plan.command,
         "title": plan.title,
-        "environment": {name: list(values) for name, values in view.provenance.items()},
+        "environment": view.provenance,
         "runs": [run.run_key for run in view.study.finished],
         "missing_runs": [run.run_key for run in view.study.missing],
         "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())},
     }
+    write_json(folder / MANIFEST, manifest)
+
+
+def _draw(view: View, folder: Path) -> dict[str, tuple[str, str]]:
+    """Write the figures in the width of a paper's column (or its text); return those of the page, wide and narrow."""
+    drawn: dict[str, tuple[str, str]] = {}
+    for name, (file_width, draw, label) in _FIGURES.items():
+        made: dict[float, Figure] = {}
+        for width in (file_width, PAGE, COLUMN):
+            with style(width):
+                if (figure := draw(view, width)) is not None:
+                    made[width] = figure
+        if made:
+            save(made[file_width], folder, name)
+            drawn[name] = embedded_svg(made[PAGE], name, label), embedded_svg(made[COLUMN], f"{name}-narrow", label)
+    if "scale" in drawn:  # its first panel is the same figure
+        del drawn["score"]
+    pictured = [sample for sample in view.samples if sample.image is not None]
+    if pictured:
+        with style():
+            save(prediction_figure(pictured), folder, "predictions")
+    return drawn
 
 
 def _refuse_foreign(out: Path) -> None:

@@ -1,7 +1,7 @@
-"""What stands between these runs and the paper: its recipe beside the one that was run, row by row.
+"""The paper's recipe beside the one that was run, row by row.
 
-One column is computed from the specs of the finished runs, the other comes from `reports/paper/recipe.csv` (Table 11,
-p. 6 and the released code), each value with its confidence code.
+Ours is computed from the specs of the finished runs; the paper's comes from `reports/paper/recipe.csv` (Table 11, p. 6 and
+the released code), each value with its confidence code.
 """
 
 from __future__ import annotations
@@ -43,11 +43,6 @@ def _decoder_start(spec: Spec) -> str:
     return f"BERT weights: {layers}, {rows} word rows, {bias}"
 
 
-def _amount(spec: Spec) -> str:
-    images = spec["data"]["train_images"]
-    return "the whole training split" if images is None else str(images)
-
-
 def _passes(spec: Spec) -> str | None:
     images = spec["data"]["train_images"]
     return None if images is None else f"{spec['train']['iterations'] * spec['train']['batch_images'] / images:.3g}"
@@ -68,7 +63,11 @@ _ROWS: tuple[tuple[str, str | Callable[[Spec], str | None], str], ...] = (
     ("decoder hidden size", "{variants[decoder][width]}", "recipe-decoder_hidden_size"),
     ("decoder attention", "{variants[decoder][attention]}-attention", "recipe-decoder_attention"),
     ("decoder start", _decoder_start, "recipe-decoder_start"),
-    ("training images", _amount, "table11-git_b-images"),
+    (
+        "training images",
+        lambda spec: str(spec["data"]["train_images"] or "the whole training split"),
+        "table11-git_b-images",
+    ),
     ("passes over the data", _passes, "table11-git_b-epochs"),
     ("learning rate, encoder", "{train[lr_encoder]:g}", "recipe-learning_rate_encoder"),
     ("learning rate, decoder", "{train[lr_decoder]:g}", "recipe-learning_rate_decoder"),

@@ -1,12 +1,12 @@
 """`gitbench explain decoder_size:large:CIDEr`: where a printed number comes from, down to the files, commands and versions.
 
-A number is named ABLATION:ARM:METRIC, a judged difference ABLATION:CLAIM. With a work directory the walk ends at run
-folders and the score is put together again from what they stored per image; with a committed report alone it ends at
-its `runs.csv` and manifest, whose hashes are checked.
+With a work directory the walk ends at run folders, and the score is put together again from what they stored per image;
+with a committed report alone it ends at its `runs.csv` and manifest.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -66,8 +66,11 @@ def explain_study(study: Study, verdicts: Sequence[Verdict], target: Target) -> 
         lines.append(
             f"    {row['replicate']:>3}  {row['value']:<12.6g} {row['arm']:<12} {study.folder(row['run_key']).path}{mark}"
         )
-        if (again := _from_images(study, row["run_key"], row["metric"])) is not None:
-            lines.append(f"         {again[0]:<12.6g} again, from {again[1]} rows of its per-image scores")
+        if row["metric"] not in COSTS:
+            table = study.per_image(row["run_key"])
+            with contextlib.suppress(GitbenchError):  # nothing is stored per image for this metric
+                again = aggregate(table, row["metric"])
+                lines.append(f"         {again:<12.6g} again, from {len(table)} rows of its per-image scores")
     lines += [f"  command      {plan.command}", f"  data         {plan.data}, fingerprint {plan.data_fingerprint}"]
     facts = provenance_of(study, rows["run_key"].dropna().tolist(), _FACTS).items()
     return "\n".join([*lines, *(f"  {name:<20} {', '.join(values)}" for name, values in facts)])
@@ -83,10 +86,9 @@ def explain_result(result: Result, target: Target) -> str:
         lines.append(
             f"    {number:>3}  {row['value']:<12.6g} {row['arm']:<12} {'' if pd.isna(row['run_key']) else row['run_key']}"
         )
-    lines += [f"  command      {result.manifest['command']}"]
-    lines += [f"  data         fingerprint {result.manifest['data_fingerprint']}"]
-    facts = (result.manifest.get("environment") or {}).items()
-    lines += [f"  {name:<20} {', '.join(values)}" for name, values in facts if name != "data_fingerprint"]
+    lines.append(f"  command      {result.manifest['command']}")
+    facts = result.manifest["environment"].items()
+    lines += [f"  {name:<20} {', '.join(values)}" for name, values in facts]
     return "\n".join([*lines, "  the run folders are not part of the repository: run the command, or pass --work-dir"])
 
 
@@ -149,14 +151,3 @@ def aggregation(metric: str) -> str:
     if metric == LOSS:
         return "summed nats over summed tokens of all test captions"
     return f"mean over the test images of column {metric}, undefined ones left out"
-
-
-def _from_images(study: Study, run_key: str, metric: str) -> tuple[float, int] | None:
-    """Put one run's score together again; None where the run stores nothing per image for this metric."""
-    if metric in COSTS:
-        return None
-    table = study.per_image(run_key)
-    try:
-        return aggregate(table, metric), len(table)
-    except GitbenchError:
-        return None

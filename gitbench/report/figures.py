@@ -1,7 +1,6 @@
 """The figures of a report about arms and claims: paired differences, loss curves, captions with their images.
 
-Every seed is drawn; intervals are 95 % Student-t over seeds. Each is drawn at the width (inches) that it is asked for: the
-page's, or that of one column of a paper. `style` says how figures look, `score_figures` draws scores over size and data.
+Every seed is drawn; intervals are 95 % Student-t over seeds. Widths are in inches.
 """
 
 from __future__ import annotations
@@ -30,34 +29,31 @@ def arm_style(arms: Sequence[PlannedArm]) -> dict[str, tuple[str, str, Any]]:
     return styles | {arm.name: (FAINT, "x", (0, (1, 3))) for arm in arms if arm.role == "floor"}
 
 
-def claim_sides(claim: Claim) -> tuple[str, ...]:
-    """Return the sides of a claim as an axis names them; an interaction's are differences, a trend has one, its slope."""
+def compared(claim: Claim) -> str:
+    """Return what a claim compares as an axis names it: a difference of arms or of two differences, or a slope."""
     if claim.kind == "trend":
-        return (f"slope over {', '.join(arm for arm, _ in claim.along)}",)
+        return f"slope over {', '.join(arm for arm, _ in claim.along)}"
+    minus = " \N{MINUS SIGN} "
     if claim.kind != "interaction":
-        return claim.treatment, claim.reference
-    return (
-        f"({claim.treatment} \N{MINUS SIGN} {claim.treatment_from})",
-        f"({claim.reference} \N{MINUS SIGN} {claim.reference_from})",
-    )
+        return claim.treatment + minus + claim.reference
+    return f"({claim.treatment}{minus}{claim.treatment_from}){minus}({claim.reference}{minus}{claim.reference_from})"
 
 
-def difference_figure(verdicts: Sequence[Verdict], width: float = PAGE) -> Figure | None:
-    """Draw each claim's paired differences: every seed, mean with 95 % interval, zero, and the margin as a band."""
+def difference_figure(view: View, width: float = PAGE) -> Figure | None:
+    """Draw each claim's paired differences: every seed, mean with 95 % interval, zero, and the margin as a band.
+
+    None where no claim has any.
+    """
+    verdicts = [verdict for verdict in view.verdicts if verdict.differences]
     if not verdicts:
         return None
     row_height = 0.86 if width == PAGE else 0.62
     figure = Figure(figsize=(width, 0.75 + row_height * len(verdicts)), layout="constrained")
     axes = figure.add_subplot()
     for row, verdict in enumerate(verdicts):
-        draw_difference(axes, verdict, len(verdicts) - 1 - row, nth_style(row))
-        axes.annotate(
-            " \N{MINUS SIGN} ".join(claim_sides(verdict.claim)),
-            (0, len(verdicts) - 1 - row + 0.42),
-            xycoords=("axes fraction", "data"),
-            va="center",
-            ha="left",
-        )
+        height = len(verdicts) - 1 - row
+        draw_difference(axes, verdict, height, nth_style(row))
+        axes.text(0, height + 0.42, compared(verdict.claim), transform=axes.get_yaxis_transform(), va="center")
     for row in range(len(verdicts)):
         axes.plot([0, 0], [row - 0.36, row + 0.3], color=INK, lw=0.8)
     axes.set_yticks([])
@@ -89,12 +85,12 @@ def draw_difference(axes: Axes, verdict: Verdict, height: float, look: tuple[str
 def curve_figure(view: View, width: float = PAGE) -> Figure:
     """Draw training and validation loss of every arm: thin lines are seeds, thick ones their mean."""
     styles, curves = arm_style(view.plan.arms), view.curves
-    splits = [split for split in ("train", "val") if (curves["split"] == split).any()]
+    splits = [split for split in ("train", "val") if (curves["split"] == split).any()] or ["train"]
     tall = width == COLUMN  # one panel above the other
-    grid = (max(1, len(splits)), 1) if tall else (1, max(1, len(splits)))
+    grid = (len(splits), 1) if tall else (1, len(splits))
     figure = Figure(figsize=(width, 1.0 + 1.7 * grid[0] if tall else 3.1), layout="constrained")
     panels = figure.subplots(*grid, squeeze=False).ravel()
-    for axes, split in zip(panels, splits, strict=False):
+    for axes, split in zip(panels, splits, strict=True):
         for arm in view.arms:
             rows = curves[(curves["split"] == split) & (curves["arm"] == arm.name)].dropna(subset=["loss"])
             if rows.empty:

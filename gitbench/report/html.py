@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gitbench.report.proof import is_of, proof_row
 from gitbench.report.templates import render
 from gitbench.report.view import View
 from gitbench.scores import digits, lower_is_better
+from gitbench.study.proof import ABSENT, ArmProof, Change, numbers_in
+
+MOST_KEYS = 3  # config keys that a row of the proof's table shows
+_PARTS = ("model.", "optim_wrapper.paramwise_cfg.", "data_spec.")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Drawing:
-    """One figure of a page as SVG, drawn twice: a wide one shrunk to a phone's width could not be read."""
-
-    wide: str
-    narrow: str
-
-
-def page(view: View, figures: Mapping[str, Drawing]) -> str:
-    """Return the whole page; `figures` holds drawings by name ("score", "scale", "difference", "curves")."""
+def page(view: View, figures: Mapping[str, tuple[str, str]]) -> str:
+    """Return the whole page; `figures` maps "score", "scale", "difference", "curves" to SVG for a screen and for a phone."""
     plan, frame, proof = view.plan, view.frame, view.study.proof
+    planned = [{"arm": run.arm, "replicate": run.replicate, "run_key": run.run_key} for run in plan.runs]
     signed = frame.dropna(subset=["signature"])
     return render(
         "report.html.j2",
@@ -33,8 +28,8 @@ def page(view: View, figures: Mapping[str, Drawing]) -> str:
         noise={name: view.study.noise_floors[name] for name in view.scores if name in view.study.noise_floors},
         yardsticks=_yardsticks(view),
         proof=proof,
-        proven=proof is not None and is_of(proof, plan),
-        proof_rows=list(map(proof_row, proof.arms)) if proof else [],
+        proven=proof is not None and [*proof.runs] == planned,
+        proof_rows=list(map(_proof_row, proof.arms)) if proof else [],
         lower=any(map(lower_is_better, view.scores)),
         machines=sorted(set(frame["machine"].dropna()) | set(frame["device"].dropna())),
         replicates=sorted({run.replicate for run in view.study.finished}),
@@ -45,8 +40,8 @@ def page(view: View, figures: Mapping[str, Drawing]) -> str:
     )
 
 
-def _yardsticks(view: View) -> list[dict[str, Any]]:
-    """Return how each arm stands to the floor and the ceiling of the main metric, at the digits of the table."""
+def _yardsticks(view: View) -> dict[str, Any]:
+    """Return how each arm stands to the floor and the ceiling of the main metric, with the decimals to print."""
     floor, ceiling = view.level("floor"), view.level("ceiling")
     places = digits(view.frame.loc[view.frame["metric"] == view.metric, "value"].dropna())
     rows = []
@@ -54,14 +49,60 @@ def _yardsticks(view: View) -> list[dict[str, Any]]:
         mean = view.table.loc[view.table["arm"] == arm.name, view.metric].iloc[0]
         if arm.role == "floor" or mean != mean:
             continue
-        rows.append(
-            {
-                "arm": arm.name,
-                "value": f"{mean:.{places}f}",
-                "times": mean / floor if floor and floor > 0 else None,
-                "share": None if floor is None or ceiling in (None, floor) else (mean - floor) / (ceiling - floor),
-                "floor": None if floor is None else f"{floor:.{places}f}",
-                "ceiling": None if ceiling is None else f"{ceiling:.{places}f}",
-            }
-        )
-    return rows
+        times = mean / floor if floor and floor > 0 else None
+        share = None if floor is None or ceiling in (None, floor) else (mean - floor) / (ceiling - floor)
+        rows.append({"arm": arm.name, "mean": mean, "times": times, "share": share})
+    return {"rows": rows, "places": places, "floor": floor, "ceiling": ceiling}
+
+
+def _proof_row(arm: ArmProof) -> dict[str, Any]:
+    """Return what the table of the proof shows of one arm, and its differences in full (`changes`)."""
+    keys = _compact(arm.config)
+    return {
+        "arm": arm.arm,
+        "varied": " and ".join(arm.varied) or "nothing",
+        "keys": keys[:MOST_KEYS],
+        "more": len(keys) - len(keys[:MOST_KEYS]),
+        "tensors": _tensors(arm) or ["the same"],
+        "shared": f"{arm.shared:,} of {arm.shared:,} equal",
+        "batches": "equal" if arm.batches_equal else f"first {arm.shared_images:,} images equal",
+        "changes": [
+            (change.what, _plain(change.base), _plain(change.arm))
+            for change in (*arm.config, *arm.shapes, *arm.training)
+        ],
+    }
+
+
+def _compact(config: Sequence[Change]) -> list[tuple[str, str, str]]:
+    """Shorten keys, name each once where all three loaders have it, and leave out the names of variants."""
+    found: dict[tuple[str, str, str], None] = {}
+    for change in sorted(config, key=lambda change: ABSENT in (change.base, change.arm)):
+        if any(other.what.startswith(change.what + ".") for other in config):
+            continue  # nothing there, in the place of a whole group
+        key = change.what.split("_dataloader.dataset.")[-1]
+        for part in _PARTS:
+            key = key.removeprefix(part)
+        if not key.endswith(".type"):
+            found[key, _plain(change.base), _plain(change.arm)] = None
+    return list(found)
+
+
+def _plain(value: str) -> str:
+    """Return a config value without quotes, and a path without its folders."""
+    value = value.strip("'\"")
+    return "…/" + value.rpartition("/")[2] if value.startswith("/") else value
+
+
+def _tensors(arm: ArmProof) -> list[str]:
+    """Say how the tensors of an arm differ from those of the base."""
+    found: dict[str, list[Change]] = {"added": [], "removed": [], "reshaped": []}
+    for change in arm.shapes:
+        found["added" if change.base == ABSENT else "removed" if change.arm == ABSENT else "reshaped"].append(change)
+    said = [f"{len(own):,} {kind} ({_numbers(own)} numbers)" for kind, own in found.items() if own]
+    return said + ([f"{len(arm.training):,} trained otherwise"] if arm.training else [])
+
+
+def _numbers(changes: Sequence[Change]) -> str:
+    """Count the numbers of tensors that are in one arm only; of reshaped ones, before and after."""
+    before, after = sum(numbers_in(each.base) for each in changes), sum(numbers_in(each.arm) for each in changes)
+    return f"{before:,} → {after:,}" if before and after else f"{before + after:,}"

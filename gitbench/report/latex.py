@@ -2,12 +2,12 @@
 
 A command's name is made from what it holds: `\\gb` + ablation + arm + metric + part, `\\gbDecoderSizeLargeCIDErMean`. TeX
 names take letters only, so digits are spelled (`BLEU-4` is `BLEUFour`), and so are letters beyond ASCII. Studies other
-than scenes at the cpu profile carry profile and data after the ablation's name, so that one paper can hold several. A
-number is printed as in the tables.
+than scenes at the cpu profile carry profile and data after the ablation's name. Numbers are printed as in the tables.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,6 @@ from gitbench.report.templates import ascii_letter, latex_escape, render
 from gitbench.report.verdict_details import VerdictDetails
 from gitbench.report.view import View
 from gitbench.scores import claim_unit, digits
-from gitbench.spec import Plan
 
 _DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
 Number = tuple[tuple[str, ...], str]  # the parts of a command's name, and what it prints
@@ -46,16 +45,16 @@ def command_name(*parts: str) -> str:
 
 def numbers_text(view: View) -> str:
     """Return one `\\newcommand` a number of the study. Errors: GitbenchError where two things would get one name."""
-    plan, scope, first = view.plan, _scope(view.plan), score_names(view.frame)[0]
+    plan, first = view.plan, score_names(view.frame)[0]
+    short = (plan.profile, plan.data) == ("cpu", "scenes")
+    scope = (plan.ablation,) if short else (plan.ablation, plan.profile, plan.data)
     commands: dict[str, str] = {}
-    for numbers in (_arm_numbers(view), _claim_numbers(view), _noise_numbers(view.study.noise_floors)):
-        for parts, text in numbers:
-            name = command_name(*scope, *parts)
-            if name in commands:
-                raise GitbenchError(
-                    f"two numbers of {plan.ablation} would be {name} in LaTeX: rename an arm or a claim"
-                )
-            commands[name] = text
+    claims = itertools.chain.from_iterable(map(_claim_numbers, view.details))
+    for parts, text in (*_arm_numbers(view), *claims, *_noise_numbers(view.study.noise_floors)):
+        name = command_name(*scope, *parts)
+        if name in commands:
+            raise GitbenchError(f"two numbers of {plan.ablation} would be {name} in LaTeX: rename an arm or a claim")
+        commands[name] = text
     lines = [
         f"% Numbers of {latex_escape(f'{plan.title}: {plan.data}')}, {plan.profile} profile. "
         "In prose: \\input this file, then write",
@@ -64,11 +63,6 @@ def numbers_text(view: View) -> str:
         *(f"\\newcommand{{{name}}}{{{text}}}" for name, text in commands.items()),
     ]
     return "\n".join([*lines, ""])
-
-
-def _scope(plan: Plan) -> tuple[str, ...]:
-    short = (plan.profile, plan.data) == ("cpu", "scenes")
-    return (plan.ablation,) if short else (plan.ablation, plan.profile, plan.data)
 
 
 def _arm_numbers(view: View) -> Iterator[Number]:
@@ -87,14 +81,8 @@ def _arm_numbers(view: View) -> Iterator[Number]:
                 yield (row["arm"], metric, "Mean"), latex_escape(cost_text(metric, row[metric])).replace(" ", "\\,")
 
 
-def _claim_numbers(view: View) -> Iterator[Number]:
-    for details in view.details:
-        for part, text in _numbers_of(details).items():
-            yield ("Claim", details.verdict.claim.name, part), text
-
-
-def _numbers_of(details: VerdictDetails) -> dict[str, str]:
-    """Return part -> text of one claim: verdict, sentence, difference, intervals, margin, p-values, seeds."""
+def _claim_numbers(details: VerdictDetails) -> Iterator[Number]:
+    """Yield the numbers of one claim: difference, intervals, margin, p-values, seeds; its verdict and sentence."""
     verdict, crossed = details.verdict, details.crossed
     low, high = verdict.interval or (None, None)
     measured = {"Difference": verdict.difference, "Margin": verdict.margin, "Low": low, "High": high}
@@ -113,13 +101,15 @@ def _numbers_of(details: VerdictDetails) -> dict[str, str]:
         numbers["FurtherSeeds"] = str(verdict.further_seeds)
     if verdict.further_seconds is not None:
         numbers["FurtherSeconds"] = f"{verdict.further_seconds:.0f}"
-    return numbers | {
+    numbers |= {
         "Seeds": str(verdict.n),
         "Looks": str(verdict.looks),
         "Unit": latex_escape(claim_unit(verdict.claim)),
         "Verdict": latex_escape(verdict.word.lower()),
         "Sentence": latex_escape(verdict_sentence(verdict)),
     }
+    for part, text in numbers.items():
+        yield ("Claim", verdict.claim.name, part), text
 
 
 def _noise_numbers(floors: Mapping[str, NoiseFloor]) -> Iterator[Number]:

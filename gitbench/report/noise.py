@@ -23,34 +23,31 @@ _COLUMNS = (
     *("metric", "unit", "replicates", "mean", "sd", "sd_low", "sd_high", "seeds", "mde", "false_positive_rate"),
     *("judged", "better_rate", "different_rate", "splits", "note", "signature"),
 )
+_PAIR_COLUMNS = ("metric", "study", "treatment", "reference", "pairs", "sd", "seeds", "mde")
 
 
-def noise_table(floors: Mapping[str, NoiseFloor]) -> pd.DataFrame:
-    """Return one row a metric: mean, sd with interval, MDE from A/A, and the judge's error rates."""
-    rows = [{**asdict(floor), "unit": unit(floor.metric), "replicates": floor.n} for floor in floors.values()]
-    return pd.DataFrame(rows, columns=list(_COLUMNS))
+def write_noise_report(folder: Path, floors: Mapping[str, NoiseFloor], *, profile: str, data: str) -> None:
+    """Write the report into a folder: `noise_floor.csv`, `.md`, `.svg`, `.pdf`, `.png` and `pairs.csv`.
 
-
-def pair_table(floors: Mapping[str, NoiseFloor]) -> pd.DataFrame:
-    """Return one row a metric and pair of real arms: pairs, sd of their difference, and the MDE that it gives."""
-    rows = [
-        {**asdict(pair), "metric": floor.metric, "pairs": pair.n, "seeds": floor.seeds}
-        for floor in floors.values()
+    The tables have one row a metric (mean, sd with interval, MDE from A/A, the judge's error rates), and one row a metric
+    and pair of real arms (pairs, sd of their difference, and the MDE that it gives).
+    """
+    each = list(floors.values())
+    rows = [asdict(floor) | {"unit": unit(floor.metric), "replicates": floor.n} for floor in each]
+    pairs = [
+        asdict(pair) | {"pairs": pair.n, "metric": floor.metric, "seeds": floor.seeds}
+        for floor in each
         for pair in floor.pairs
     ]
-    return pd.DataFrame(rows, columns=["metric", "study", "treatment", "reference", "pairs", "sd", "seeds", "mde"])
-
-
-def noise_markdown(floors: Mapping[str, NoiseFloor], profile: str, data: str) -> str:
-    """Return the noise floor as Markdown: what it is, a row a metric, a row a pair of real arms."""
-    shown = [floor for floor in floors.values() if floor.metric in SCORES]  # parts of a score are in the CSV
-    notes: dict[str, list[str]] = {}
-    for floor in floors.values():
-        if floor.note:
-            notes.setdefault(floor.note, []).append(display_name(floor.metric))
-    paired = next((floor for floor in floors.values() if floor.pairs), None)
-    some = next(iter(floors.values()))
-    return render("noise.md.j2", profile=profile, data=data, some=some, shown=shown, notes=notes, paired=paired)
+    for name, lines, columns in (("noise_floor", rows, _COLUMNS), ("pairs", pairs, _PAIR_COLUMNS)):
+        table = pd.DataFrame(lines, columns=list(columns))
+        write_text(folder / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
+    shown = [floor for floor in each if floor.metric in SCORES]  # parts of a score are in the CSV
+    paired = next((floor for floor in each if floor.pairs), None)
+    text = render("noise.md.j2", profile=profile, data=data, floors=each, shown=shown, paired=paired)
+    write_text(folder / "noise_floor.md", text)
+    with style():
+        save(noise_figure(floors), folder, "noise_floor")
 
 
 def noise_figure(floors: Mapping[str, NoiseFloor]) -> Figure:
@@ -60,26 +57,22 @@ def noise_figure(floors: Mapping[str, NoiseFloor]) -> Figure:
     figure = Figure(figsize=(PAGE, 0.5 + 1.95 * rows), layout="constrained")
     panels = figure.subplots(rows, PANELS, squeeze=False).reshape(-1)
     for axes, floor in zip(panels, shown, strict=False):
-        _panel(axes, floor)
+        _draw_differences(axes, floor)
     for axes in panels[len(shown) :]:
         axes.set_axis_off()
-    first = shown[0]
-    figure.supxlabel(
-        f"difference of two halves of one arm's {first.n} replicates, {first.seeds} seeds each; dashed: MDE",
-        fontsize=9,
-        color=INK,
-    )
+    halves = f"two halves of one arm's {shown[0].n} replicates, {shown[0].seeds} seeds each"
+    figure.supxlabel(f"difference of {halves}; dashed: MDE", fontsize=9, color=INK)
     return figure
 
 
-def _panel(axes: Axes, floor: NoiseFloor) -> None:
+def _draw_differences(axes: Axes, floor: NoiseFloor) -> None:
     values = np.asarray(floor.values)
     chosen = pseudo_arms(floor.n, floor.seeds)
     differences = (values[chosen[:, :, 0]] - values[chosen[:, :, 1]]).mean(axis=1)
     reach = 1.08 * max(floor.mde, float(np.abs(differences).max())) or 1.0
     bins = np.linspace(-reach, reach, 34)
-    weights = np.full(len(differences), 100 / len(differences))
-    axes.hist(differences, bins=list(bins), weights=list(weights), color=PALETTE[0], alpha=0.85)
+    weights = [100 / len(differences)] * len(differences)
+    axes.hist(differences, bins=list(bins), weights=weights, color=PALETTE[0], alpha=0.85)
     axes.axvline(0, color=INK, lw=0.8)
     for edge in (-floor.mde, floor.mde):
         axes.axvline(edge, color=PALETTE[1], lw=1.2, ls=(0, (4, 2)))
@@ -88,13 +81,3 @@ def _panel(axes: Axes, floor: NoiseFloor) -> None:
     axes.set_xlabel(unit(floor.metric))
     axes.set_ylabel("% of splits")
     axes.set_xlim(-reach, reach)
-
-
-def write_noise_report(folder: Path, floors: Mapping[str, NoiseFloor], *, profile: str, data: str) -> list[str]:
-    """Write `noise_floor.csv`, `.md`, `.svg`, `.pdf`, `.png` and `pairs.csv` into a folder; returns the file names."""
-    write_text(folder / "noise_floor.csv", noise_table(floors).to_csv(index=False, lineterminator="\n"))
-    write_text(folder / "pairs.csv", pair_table(floors).to_csv(index=False, lineterminator="\n"))
-    write_text(folder / "noise_floor.md", noise_markdown(floors, profile, data))
-    with style():
-        figure = noise_figure(floors)
-    return ["noise_floor.csv", "pairs.csv", "noise_floor.md", *save(figure, folder, "noise_floor")]

@@ -1,7 +1,7 @@
 """The paper's published numbers and claims, with where each comes from and how sure we are of it.
 
-They stand as CSV files in `reports/paper/`: `claims.csv` holds what the paper says in words, the others hold values.
-A value from memory alone has no place there: the loader refuses every confidence code but those in `CONFIDENCE`.
+They are kept as CSV files in `reports/paper/`: `claims.csv` holds what the paper says in words, the others hold values.
+The loader refuses every confidence code but those in `CONFIDENCE`: no value is from memory alone.
 Where a table of the paper could not be obtained, only its claim is encoded (`numbers` = "not obtained").
 """
 
@@ -30,18 +30,14 @@ _MODEL = r"(?P<size>\w+) \((?P<amount>[\d.]+)(?P<unit>[MB]) images\)"  # a model
 _UNITS = {"M": 1e6, "B": 1e9}
 
 
-def paper_rows(
-    *, table: str | None = None, model: str | None = None, benchmark: str | None = None, metric: str | None = None
-) -> pd.DataFrame:
-    """Return the paper's values as text columns `VALUE_COLUMNS`, narrowed to exact matches of what is given.
+@functools.cache
+def paper_rows() -> pd.DataFrame:
+    """Return all of the paper's values as text columns `VALUE_COLUMNS`.
 
     `value` stays text ("10M" and "1e-5" are values too); `error` is in the unit of the value, empty when unknown.
     """
-    rows = _values()
-    for column, wanted in {"table": table, "model": model, "benchmark": benchmark, "metric": metric}.items():
-        if wanted is not None:
-            rows = rows[rows[column] == wanted]
-    return rows.reset_index(drop=True)
+    files = [path for path in sorted(resource("reports/paper").glob("*.csv")) if path.name != "claims.csv"]
+    return pd.concat([read_rows(path, VALUE_COLUMNS) for path in files], ignore_index=True)
 
 
 def paper_claims(ablation: str | None = None) -> pd.DataFrame:
@@ -52,7 +48,8 @@ def paper_claims(ablation: str | None = None) -> pd.DataFrame:
 
 def paper_value(identity: str) -> pd.Series:
     """Return the one value whose id is `identity`; raises GitbenchError for an unknown id."""
-    found = _values()[_values()["id"] == identity]
+    rows = paper_rows()
+    found = rows[rows["id"] == identity]
     if len(found) != 1:
         raise GitbenchError(f"reports/paper has no single value '{identity}': add the row, or correct the id")
     return found.iloc[0]
@@ -60,7 +57,7 @@ def paper_value(identity: str) -> pd.Series:
 
 def figure_4() -> pd.DataFrame:
     """Return the paper's Figure 4: size, amount, images, benchmark, metric, value, error (numbers), unit, in its order."""
-    rows = paper_rows(table="Figure 4")
+    rows = paper_rows().query("table == 'Figure 4'").reset_index(drop=True)
     model = rows["model"].str.extract(_MODEL)
     return pd.DataFrame(
         {
@@ -79,12 +76,6 @@ def figure_4() -> pd.DataFrame:
 def has_figure_4(ablation: str) -> bool:
     """Tell whether the paper's numbers for an ablation are those of its Figure 4."""
     return "figure_4" in set(paper_claims(ablation)["numbers"])
-
-
-@functools.cache
-def _values() -> pd.DataFrame:
-    files = [path for path in sorted(resource("reports/paper").glob("*.csv")) if path.name != "claims.csv"]
-    return pd.concat([read_rows(path, VALUE_COLUMNS) for path in files], ignore_index=True)
 
 
 def read_rows(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:

@@ -1,8 +1,7 @@
 """The paper's numbers and ours in one table, each under the data it was measured on, none subtracted from the other.
 
-Which numbers belong to an ablation is said by `reports/paper/claims.csv` (column `numbers`: a file, "not obtained" or
-"none"). Every ablation also has the paper's standard model in one row with our base arm. A value of the paper carries the
-code of how it is known: S, SQ, D (digitised) or H (second-hand); see `paper.CONFIDENCE`.
+`reports/paper/claims.csv` says which numbers belong to an ablation (column `numbers`: a file, "not obtained" or "none").
+A value of the paper carries the code of how it is known (`paper.CONFIDENCE`).
 """
 
 from __future__ import annotations
@@ -46,10 +45,6 @@ def paper_tables(plan: Plan, frame: pd.DataFrame) -> tuple[PaperTable, ...]:
     """Return the tables of a study: the paper's figure where it has one, and the standard model."""
     found = (_figure(plan, frame) if has_figure_4(plan.ablation) else None, _standard_model(plan, frame))
     return tuple(each for each in found if each is not None)
-
-
-def _here(plan: Plan) -> str:
-    return f"{plan.data}, test split, {plan.profile} profile"
 
 
 def paper_numbers(plan: Plan, claim: Claim) -> tuple[str, str]:
@@ -101,6 +96,9 @@ def _figure_difference(claim: Claim, places: Places) -> str:
 
 def _figure(plan: Plan, frame: pd.DataFrame) -> PaperTable | None:
     metric = plan.claims[0].metric if plan.claims else "CIDEr"
+    places = figure_places(plan)
+    if not places:
+        return None
     theirs = figure_4().set_index(["size", "amount", "benchmark"])
     panels = figure_4().drop_duplicates("benchmark")
     rows = [
@@ -109,15 +107,13 @@ def _figure(plan: Plan, frame: pd.DataFrame) -> PaperTable | None:
             *(f"{theirs.loc[(*place, benchmark), 'value']:.1f} (D)" for benchmark in panels["benchmark"]),
             *(arm, plan.arm(arm).variants["amount"], score_text(frame, arm, metric)),
         )
-        for arm, place in figure_places(plan).items()
+        for arm, place in places.items()
     ]
     names = [f"{each.benchmark} {each.metric}, \N{PLUS-MINUS SIGN}{each.error:g}" for each in panels.itertuples()]
-    if not rows:
-        return None
     return PaperTable(
         caption="Figure 4 beside our grid; sizes and amounts are matched by rank, smallest to largest.",
         paper_data="digitised from Figure 4, which names no split; the error is that of reading it off",
-        here_data=_here(plan),
+        here_data=f"{plan.data}, test split, {plan.profile} profile",
         paper_columns=("model", "images", *names),
         here_columns=("arm", "amount", f"{plan.data} {display_name(metric)}"),
         rows=tuple(rows),
@@ -127,8 +123,8 @@ def _figure(plan: Plan, frame: pd.DataFrame) -> PaperTable | None:
 def _standard_model(plan: Plan, frame: pd.DataFrame) -> PaperTable | None:
     """Return the paper's standard model and our base arm in one row; None where either has no value."""
     model, benchmark, split, metric = _STANDARD_MODEL[plan.task]
-    rows = paper_rows(model=model, benchmark=benchmark, metric=metric)
-    rows = rows[rows["split"] == split]
+    rows = paper_rows()
+    rows = rows[(rows[["model", "benchmark", "split", "metric"]] == _STANDARD_MODEL[plan.task]).all(axis=1)]
     ours = plan.claims[0].metric if plan.claims else metric
     here = score_text(frame, plan.base, ours)
     if rows.empty or not here:
@@ -137,7 +133,7 @@ def _standard_model(plan: Plan, frame: pd.DataFrame) -> PaperTable | None:
     return PaperTable(
         caption="The paper's standard model, and our base arm in its place.",
         paper_data=f"{benchmark}{', ' if split else ''}{split}; {row['source']}",
-        here_data=_here(plan),
+        here_data=f"{plan.data}, test split, {plan.profile} profile",
         paper_columns=("model", f"{benchmark} {metric}"),
         here_columns=("arm", f"{plan.data} {display_name(ours)}"),
         rows=((model, f"{row['value']} {row['unit']} ({row['confidence']})", plan.base, here),),

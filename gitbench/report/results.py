@@ -1,7 +1,6 @@
-"""Committed reports read back: `reports/results/<ablation>/<profile>-<data>-<machine>`, without a run folder or a work directory.
+"""Committed reports read back: `reports/results/<ablation>/<profile>-<data>-<machine>`, without a run folder.
 
-A report is believed only as it was built: the hashes of its manifest must hold, and each judged difference must follow
-from the rows of its own `runs.csv`. So a number that was edited by hand never reaches the board.
+The hashes of a report's manifest must hold, and each judged difference must follow from the rows of its own `runs.csv`.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from gitbench.errors import GitbenchError
 from gitbench.files import read_json
 from gitbench.judge.verdict import Verdict
 from gitbench.report.audit import check_verdict
+from gitbench.run_key import from_json
 from gitbench.spec import Claim
 from gitbench.study.frame import COLUMNS
 
@@ -33,16 +33,12 @@ class Result:
     manifest: Mapping[str, Any]
     verdicts: tuple[Verdict, ...]
     frame: pd.DataFrame
-    dropped: tuple[str, ...] = ()  # claims that its runs were made under and that it does not state, a clause each
+    dropped: tuple[str, ...]  # claims that its runs were made under and that it does not state, a clause each
 
 
 def load_results(folder: str | Path) -> list[Result]:
-    """Load every report under `folder` (`<ablation>/<report>/manifest.json`), sorted by ablation, profile and data."""
-    # a noise floor's report has a manifest too, and no verdicts
-    paths = [
-        path for path in sorted(Path(folder).glob("*/*/verdicts.json")) if (path.parent / "manifest.json").is_file()
-    ]
-    found = [load_result(path.parent) for path in paths]
+    """Load every report under `folder` (`<ablation>/<report>/verdicts.json`), sorted by ablation, profile and data."""
+    found = [load_result(path.parent) for path in sorted(Path(folder).glob("*/*/verdicts.json"))]
     return sorted(found, key=lambda result: (result.ablation, result.profile, result.data))
 
 
@@ -68,9 +64,8 @@ def load_result(folder: Path) -> Result:
     manifest = read_json(folder / "manifest.json")
     fix = "rebuild it with `gitbench report`"
     try:
-        hashes = {name: manifest["files"][name] for name in ("verdicts.json", "runs.csv")}
-        for name, digest in hashes.items():
-            if hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
+        for name in ("verdicts.json", "runs.csv"):
+            if hashlib.sha256((folder / name).read_bytes()).hexdigest() != manifest["files"][name]:
                 raise GitbenchError(
                     f"{folder / name} is not as it was built (its hash differs from the manifest's): {fix}"
                 )
@@ -85,7 +80,7 @@ def load_result(folder: Path) -> Result:
             manifest=manifest,
             verdicts=verdicts,
             frame=frame[list(COLUMNS)],
-            dropped=tuple(f"{each['name']}: {each['what']}" for each in said.get("dropped", ())),
+            dropped=tuple(f"{each['name']}: {each['what']}" for each in said["dropped"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OSError):
         raise GitbenchError(f"{folder} is no whole report: {fix}") from None
@@ -95,15 +90,9 @@ def load_result(folder: Path) -> Result:
 
 
 def verdict_from_json(values: Mapping[str, Any]) -> Verdict:
-    """Return a verdict from `Verdict.as_json`. What an older report lacks keeps its default, what is unknown is dropped."""
-    claim = Claim(**_known(Claim, values["claim"]))
-    return Verdict(**{**_known(Verdict, values), "claim": claim})
+    """Return a verdict from `Verdict.as_json`; what an older report says in fields that are gone is dropped."""
 
+    def known(kind: type, said: Mapping[str, Any]) -> dict[str, Any]:
+        return {each.name: said[each.name] for each in fields(kind) if each.name in said}
 
-def _known(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values that are fields of `kind`, with lists as tuples, nested ones too."""
-    return {each.name: _as_tuple(values[each.name]) for each in fields(kind) if each.name in values}
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
+    return from_json(Verdict, known(Verdict, values) | {"claim": known(Claim, values["claim"])})

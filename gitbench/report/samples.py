@@ -20,7 +20,6 @@ class SampleCaption:
     """One arm's caption of one image, with its score on that image where there is one."""
 
     arm: str
-    role: str
     text: str
     score: float | None
 
@@ -45,7 +44,7 @@ def take_samples(
     """
     first = {run.arm: run.run_key for run in sorted(study.finished, key=lambda run: -run.replicate)}
     captions = {arm.name: {str(each["image_id"]): each for each in study.predictions(first[arm.name])} for arm in arms}
-    scores = {arm.name: image_scores(study, first[arm.name], metric) for arm in arms}
+    scores = {arm.name: _scores(study, first[arm.name], metric) for arm in arms}
     entries = captions[arms[0].name]
     order = list(entries)
     if images is not None:
@@ -58,14 +57,9 @@ def take_samples(
             image=_picture(images, entries[identity].get("image", entries[identity]["image_id"])),
             references=tuple(entries[identity]["references"]),
             captions=tuple(
-                SampleCaption(
-                    arm=arm.name,
-                    role=arm.role,
-                    text=captions[arm.name][identity]["caption"],
-                    score=scores[arm.name].get(identity),
-                )
-                for arm in arms
-                if identity in captions[arm.name]
+                SampleCaption(arm=arm, text=said[identity]["caption"], score=scores[arm].get(identity))
+                for arm, said in captions.items()
+                if identity in said
             ),
             question=entries[identity].get("prefix", ""),
         )
@@ -73,7 +67,7 @@ def take_samples(
     )
 
 
-def image_scores(study: Study, run_key: str, metric: str) -> dict[str, float]:
+def _scores(study: Study, run_key: str, metric: str) -> dict[str, float]:
     """Return image_id -> score of one run; empty where the metric has none per image, without undefined ones."""
     table = study.per_image(run_key)
     if metric not in table:
@@ -84,10 +78,9 @@ def image_scores(study: Study, run_key: str, metric: str) -> dict[str, float]:
 
 def _picture(images: Pictures | None, identity: Any) -> np.ndarray | None:
     """Return a picture as (H, W, 3) uint8; floats in [0, 1] are scaled, grey is repeated."""
-    found = next((images[key] for key in (identity, str(identity)) if key in images), None) if images else None
-    if found is None:
+    picture = (images or {}).get(identity)
+    if picture is None:
         return None
-    picture = np.asarray(found)
     if picture.dtype != np.uint8:
         picture = (np.clip(picture, 0.0, 1.0) * 255).round().astype(np.uint8)
     return np.repeat(picture[..., None], 3, axis=-1) if picture.ndim == 2 else picture[..., :3]

@@ -1,8 +1,7 @@
 """Scores over the size of the decoder or the amount of data, and the paper's Figure 4 beside them, panel by panel.
 
-The paper's panels are digitised (confidence code D), from other data sets, other models and four orders of magnitude more
-images. Each therefore has axes of its own: nothing of theirs stands on an axis of ours. What can be compared is the shape.
-Our encoders and theirs share a colour and a marker by rank (smallest to largest), not because they are the same.
+The paper's panels are digitised (confidence code D) from other data, other models and far more images: each has axes of
+its own, and only shapes can be compared. Our encoders and theirs share a colour and a marker by rank, smallest first.
 """
 
 from __future__ import annotations
@@ -41,27 +40,34 @@ def draw_scores(axes: Axes, view: View) -> int:
     The horizontal axis is the number of training images where it varies, else the decoder's parameters where each arm
     has its own, else the arms by name. Arms that differ in the horizontal axis alone are joined by a line.
     """
-    scores = {arm.name: found for arm in view.plan.arms if arm.role == "arm" and (found := _interval(view, arm.name))}
+    found = {arm.name: arm_interval(view.frame, arm.name, view.metric) for arm in view.plan.arms if arm.role == "arm"}
+    scores = {arm: interval for arm, interval in found.items() if interval is not None}
     arms, styles = list(scores), arm_style(view.plan.arms)
     across, places = horizontal(view, arms)
     series, sizes = lines_of(view, arms, across), places
     if len(series) > 1:
-        styles = {arm: nth_style(index) for index, line in enumerate(series.values()) for arm in line}
-        sizes = _side_by_side(sizes, series)
+        # side by side: arms with the same amount of data must not hide each other
+        step, middle = 0.045 * np.ptp(np.log(list(places.values()))), (len(series) - 1) / 2
+        rank = {arm: index for index, line in enumerate(series.values()) for arm in line}
+        sizes = {arm: float(size * np.exp((rank[arm] - middle) * step)) for arm, size in places.items()}
+        styles = {arm: nth_style(index) for arm, index in rank.items()}
     if across:
         axes.set_xscale("log")
     # the seeds stand beside their mean, not under its error bar
     shift = (0.035 if len(series) == 1 else 0.018) * _span(sizes.values(), across)
-    for arm, found in scores.items():
-        seeds = sizes[arm] * np.exp(shift) if across else sizes[arm] + shift
-        _draw_arm(axes, view, arm, (float(seeds), sizes[arm]), found, styles[arm])
+    for arm, interval in scores.items():
+        beside = sizes[arm] * np.exp(shift) if across else sizes[arm] + shift
+        _draw_arm(axes, view, arm, (float(beside), sizes[arm]), interval, styles[arm])
     for name, line in series.items() if across else ():  # between arms that are only names there is nothing
         colour, marker, dashes = styles[line[0]] if len(series) > 1 else (FAINT, "", "-")
         points = [sizes[arm] for arm in line], [scores[arm].mean for arm in line]
         axes.plot(*points, color=colour, lw=1.1, ls=dashes, marker=marker, ms=4.5, zorder=1, label=name)
     yardstick_lines(axes, view)
+    axes.minorticks_off()
     if across == "training_images":
-        _amount_ticks(axes, places)
+        amounts = sorted(set(places.values()))
+        axes.set_xticks(amounts, [f"{amount:,.0f}" for amount in amounts])
+        axes.set_xlabel("training images (log scale)")
     else:
         _arm_ticks(axes, arms, sizes, across)
     arrow = ", less is better" if lower_is_better(view.metric) else ""
@@ -70,12 +76,8 @@ def draw_scores(axes: Axes, view: View) -> int:
     return len(series)
 
 
-def _interval(view: View, arm: str) -> Interval | None:
-    return arm_interval(view.frame, arm, view.metric)
-
-
 def _span(sizes: Iterable[float], across: str | None) -> float:
-    """Return how far apart the outermost arms stand, on the axis that they are drawn on."""
+    """Return how far apart the outermost arms are, on the axis that they are drawn on."""
     return float(np.ptp([np.log(size) if across else size for size in sizes])) or 1.0
 
 
@@ -89,13 +91,6 @@ def _draw_arm(
     axes.plot([beside] * len(values), values, marker, ms=4.5, mfc="none", mec=colour, mew=0.9, ls="none", zorder=2)
     half = None if found.half_width is None else [[found.half_width], [found.half_width]]
     axes.errorbar(centre, found.mean, yerr=half, fmt=marker, ms=5.5, color=colour, capsize=4, lw=1.3, zorder=3)
-
-
-def _side_by_side(sizes: dict[str, float], series: dict[str, list[str]]) -> dict[str, float]:
-    """Move the lines apart by a little, so that arms with the same amount of data do not hide each other."""
-    step = 0.045 * np.ptp(np.log(list(sizes.values())))
-    shifts = {arm: (index - (len(series) - 1) / 2) * step for index, line in enumerate(series.values()) for arm in line}
-    return {arm: float(size * np.exp(shifts[arm])) for arm, size in sizes.items()}
 
 
 def horizontal(view: View, arms: Sequence[str]) -> tuple[str | None, dict[str, float]]:
@@ -120,14 +115,6 @@ def lines_of(view: View, arms: Sequence[str], across: str | None) -> dict[str, l
             rest = ", ".join(variant for axis, variant in arm.variants.items() if axis != "amount")
             lines.setdefault(rest, []).append(arm.name)
     return lines
-
-
-def _amount_ticks(axes: Axes, sizes: dict[str, float]) -> None:
-    """Label the horizontal axis with the amounts of data."""
-    axes.minorticks_off()
-    amounts = sorted(set(sizes.values()))
-    axes.set_xticks(amounts, [f"{amount:,.0f}" for amount in amounts])
-    axes.set_xlabel("training images (log scale)")
 
 
 def yardstick_lines(axes: Axes, view: View) -> None:
@@ -157,7 +144,6 @@ def yardstick_lines(axes: Axes, view: View) -> None:
 
 def _arm_ticks(axes: Axes, arms: Sequence[str], sizes: dict[str, float], across: str | None) -> None:
     """Label the horizontal axis with each arm's name and size; a label too near its neighbour drops one line."""
-    axes.minorticks_off()
     places = {arm: np.log(sizes[arm]) if across else sizes[arm] for arm in arms}
     order, span = sorted(arms, key=places.__getitem__), _span(sizes.values(), across)
     labels, dropped = [], False
@@ -194,19 +180,8 @@ def _paper_panel(axes: Axes, benchmark: str, rows: pd.DataFrame) -> None:
     """Draw one panel of Figure 4, with the error of reading it off as bars."""
     for index, (size, line) in enumerate(rows.groupby("size", sort=False)):
         colour, marker, dashes = nth_style(index)
-        axes.errorbar(
-            line["images"],
-            line["value"],
-            yerr=line["error"],
-            color=colour,
-            marker=marker,
-            mfc="none",
-            ms=5,
-            lw=1.1,
-            ls=dashes,
-            capsize=2,
-            label=size,
-        )
+        look: Any = {"color": colour, "marker": marker, "mfc": "none", "ms": 5, "lw": 1.1, "ls": dashes, "capsize": 2}
+        axes.errorbar(line["images"], line["value"], yerr=line["error"], label=size, **look)
     axes.set_xscale("log")
     axes.minorticks_off()
     ticks = rows.drop_duplicates("images")

@@ -1,9 +1,8 @@
 """How every figure of a report looks: colours, markers, line styles, sizes in inches, and how it is written to files.
 
 Colours are Okabe and Ito's colour-blind-safe set, its three light ones darkened until every mark has a contrast of 3:1 on
-white and on the page. Some are of nearly the same grey, so an arm is never told by colour alone: each has its own marker
-and its own line style too, and stays itself on a grey printer. Text is kept as text
-(SVG `fonttype` none, TrueType in PDF), and the output is deterministic: fixed salt for SVG ids, no dates.
+white and on the page. Each arm has its own marker and line style too. Text is kept as text (SVG `fonttype` none, TrueType
+in PDF), and the output is deterministic: fixed salt for SVG ids, no dates.
 """
 
 from __future__ import annotations
@@ -105,21 +104,15 @@ def save(figure: Figure, folder: Path, name: str) -> list[str]:
 
 
 def embedded_svg(figure: Figure, name: str, label: str) -> str:
-    """Return a figure as SVG for a page; `name` keeps its ids apart from those of others, `label` is read out for it."""
+    """Return a figure as SVG for a page; `name` keeps its ids apart from those of others, `label` is read out for it.
+
+    Its colours are the page's CSS variables, so that it reads in dark mode too.
+    """
     buffer = io.StringIO()
     with matplotlib.rc_context(STYLE | {"svg.hashsalt": f"gitbench {name}", "savefig.transparent": True}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return for_page(buffer.getvalue(), name, label)
-
-
-def for_page(svg: str, name: str, label: str) -> str:
-    """Return matplotlib's SVG without prologue and metadata, its ids made unique, the page's colours as CSS variables.
-
-    So the same drawing reads on light paper and in dark mode. `label` stands in for the loose words of its axes.
-    """
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    for _ in ("width", "height"):
-        svg = re.sub(r'(<svg[^>]*?) (?:width|height)="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r"<metadata>.*?</metadata>", "", buffer.getvalue(), flags=re.DOTALL)
+    svg = re.sub(r' (?:width|height)="[^"]*"', "", svg[svg.index("<svg") :], count=2)
     svg = svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(label)}"', 1)
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = svg.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')

@@ -1,8 +1,6 @@
 """The result table of a study: as numbers (`summarise`, which is table.csv) and as printed cells (`table_rows`).
 
-A cell is the mean over replicates with the half-width of its 95 % Student-t interval. The best value of a column is
-bold only where its paired difference from every other arm has an interval that excludes zero and reaches the minimum
-detectable effect, so nothing below the noise is ever bold.
+A cell is the mean over replicates with the half-width of its 95 % Student-t interval; `best_arms` says what is bold.
 """
 
 from __future__ import annotations
@@ -14,8 +12,9 @@ from typing import Any
 import pandas as pd
 
 from gitbench.judge.noise import NoiseFloor, detectable
+from gitbench.judge.sample import by_replicate
 from gitbench.judge.statistics import Interval, PairedDifference, paired_difference, t_interval
-from gitbench.scores import COSTS, HEADLINE, digits, display_name, lower_is_better, ordered, unit
+from gitbench.scores import COSTS, digits, display_name, lower_is_better, ordered, unit
 from gitbench.spec import Plan
 
 NONE = "\N{EN DASH}"
@@ -23,7 +22,7 @@ CELL_NOTE = (
     "Mean over seeds, plus or minus the half-width of the 95 % Student-t interval; "
     "bold only where the lead over every other arm reaches the smallest detectable effect."
 )
-_COST_HEADINGS = {
+COST_HEADINGS = {
     "training_images": "training images",
     "parameters": "parameters",
     "encoder_parameters": "encoder parameters",
@@ -59,18 +58,9 @@ class Row:
     costs: Mapping[str, str]
 
 
-# ---- columns --------------------------------------------------------------------------------------------------------
-
-
 def score_names(frame: pd.DataFrame) -> list[str]:
     """Return the score columns of a study in table order (without the cost columns)."""
     return [name for name in ordered(frame["metric"]) if name not in COSTS]
-
-
-def headline_names(frame: pd.DataFrame) -> list[str]:
-    """Return the scores that a printed table shows; all of them where a study has none of the usual ones."""
-    names = score_names(frame)
-    return [name for name in names if name in HEADLINE] or names
 
 
 def score_heading(metric: str) -> str:
@@ -85,11 +75,6 @@ def cost_names(frame: pd.DataFrame) -> list[str]:
     return [name for name in COSTS if name in present]
 
 
-def cost_heading(name: str) -> str:
-    """Return a cost column's name for people."""
-    return _COST_HEADINGS[name]
-
-
 def cost_text(name: str, value: float) -> str:
     """Format one cost for people: 1.24 M, 3.1 G, 812 MB, 145, 63."""
     kind = COSTS[name]
@@ -101,9 +86,6 @@ def cost_text(name: str, value: float) -> str:
             places = ".3g" if value < 999.5 * scale else ".0f"
             return f"{value / scale:{places}} {letter}{suffix}"
     return f"{value:.0f} {suffix}".strip()
-
-
-# ---- numbers --------------------------------------------------------------------------------------------------------
 
 
 def counted(frame: pd.DataFrame) -> pd.DataFrame:
@@ -131,13 +113,11 @@ def summarise(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
             continue
         row: dict[str, Any] = {"arm": name, "label": label, "role": role, "n": int(own["replicate"].nunique()) or None}
         row["overridden"] = bool(own["overridden"].any())
-        for metric in score_names(frame):
+        for metric in (*score_names(frame), *cost_names(frame)):
             found = arm_interval(frame, name, metric)
             row[metric] = found and found.mean
-            row |= {f"{metric}_{part}": found and getattr(found, part) for part in ("low", "high", "sd")}
-        for metric in cost_names(frame):
-            found = arm_interval(frame, name, metric)
-            row[metric] = found and found.mean
+            if metric not in COSTS:
+                row |= {f"{metric}_{part}": found and getattr(found, part) for part in ("low", "high", "sd")}
         rows.append(row)
     return pd.DataFrame(rows).astype({"n": "Int64"})
 
@@ -152,10 +132,7 @@ def best_arms(frame: pd.DataFrame, plan: Plan, floors: Mapping[str, NoiseFloor] 
     found: dict[str, str] = {}
     for metric in score_names(frame):
         rows = counted(frame[(frame["metric"] == metric) & frame["arm"].isin(arms)]).dropna(subset=["value"])
-        by_arm = {
-            str(arm): pd.Series(own["value"].to_numpy(), index=own["replicate"].astype(int))
-            for arm, own in rows.groupby("arm")
-        }
+        by_arm = {str(arm): by_replicate(own) for arm, own in rows.groupby("arm")}
         if len(by_arm) < 2 or min(map(len, by_arm.values())) < 2:
             continue
         sign = -1 if lower_is_better(metric) else 1
@@ -168,12 +145,9 @@ def best_arms(frame: pd.DataFrame, plan: Plan, floors: Mapping[str, NoiseFloor] 
 
 def _leads(pair: PairedDifference, metric: str, sign: int, floors: Mapping[str, NoiseFloor] | None) -> bool:
     """Tell whether a lead is above zero with its whole interval, and above the noise."""
-    lead = pair.interval.low if sign > 0 else pair.interval.high
     found = pair.interval
+    lead = found.low if sign > 0 else found.high
     return lead is not None and sign * lead > 0 and detectable(found.mean, metric, floors, found.n, found.sd)
-
-
-# ---- printed cells --------------------------------------------------------------------------------------------------
 
 
 def table_rows(frame: pd.DataFrame, table: pd.DataFrame, best: Mapping[str, str]) -> list[Row]:

@@ -1,7 +1,7 @@
 """The jinja templates of `reports/templates`, and the filters that make a text safe for the format it is put into.
 
 HTML is escaped by jinja itself; Markdown cells take the filter `pipe`, LaTeX takes `tex`. In LaTeX templates blocks are
-written <% %> and values << >>, since braces are LaTeX's own.
+written <% %> and values << >>.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from gitbench.judge.statistics import INCONCLUSIVE, REFUTED, SUPPORTED
 from gitbench.judge.verdict import INCOMPLETE
 from gitbench.judge.words import difference_numbers, difference_text, further_seeds_text, sides, verdict_clause
 from gitbench.report.paper import CONFIDENCE
-from gitbench.report.tables import CELL_NOTE, cost_heading, score_heading
+from gitbench.report.tables import CELL_NOTE, COST_HEADINGS, score_heading
 from gitbench.report.verdict_details import margin_text, p_text
 from gitbench.scores import digits, display_name, unit
 
-# Never by colour alone: each word has a tone (colour) and a symbol.
+# each word has a tone (colour) and a symbol, so that it is never told by colour alone
 _TONES = {SUPPORTED: "good", REFUTED: "bad"}
 _SYMBOLS = {
     SUPPORTED: "\N{CHECK MARK}",
@@ -37,14 +37,8 @@ _SYMBOLS = {
     INCOMPLETE: "\N{HORIZONTAL ELLIPSIS}",
 }
 _LATEX = {
+    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
     "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "<": r"\textless{}",
@@ -92,7 +86,7 @@ def _environment(kind: str) -> jinja2.Environment:
     environment.filters |= {"pipe": pipe, "tex": latex_escape, "display_name": display_name}
     environment.filters |= {"measured": difference_text, "clause": verdict_clause, "further": further_seeds_text}
     environment.filters |= {"margin": margin_text, "p": p_text, "unit": unit, "difference_numbers": difference_numbers}
-    environment.filters |= {"score_heading": score_heading, "cost_heading": cost_heading}
+    environment.filters |= {"score_heading": score_heading, "cost_heading": COST_HEADINGS.__getitem__}
     environment.tests |= {"training": lambda batch: batch.startswith("training")}
     environment.globals |= {"version": gitbench.__version__, "confidence": CONFIDENCE, "cell_note": CELL_NOTE}
     environment.globals |= {"digits": digits, "claim_sides": sides}
@@ -133,10 +127,7 @@ def pipe(text: object) -> str:
 
 
 def latex_escape(text: str) -> str:
-    """Escape text for LaTeX, one character at a time (a replacement is never escaped again).
-
-    Line breaks become spaces; a letter that every LaTeX cannot take loses its accent, or becomes a question mark.
-    """
+    """Escape text for LaTeX: line breaks become spaces, a letter beyond ASCII loses its accent or becomes "?"."""
     return "".join(_LATEX.get(letter) or ascii_letter(letter, "?") for letter in text)
 
 

@@ -1,8 +1,7 @@
 """The details of one verdict, line by line: every interval, p-value and yardstick that it stands on, in words.
 
 The t interval says what other seeds would give on these test images; the crossed one draws images anew too and says how
-much of the variance comes from each. Then the exact check, the correction for several claims, how often anybody looked,
-what was changed after results were there, and what the noise floor of this profile could have shown at all.
+much of the variance comes from each.
 """
 
 from __future__ import annotations
@@ -39,12 +38,16 @@ class VerdictDetails:
     def lines(self) -> list[tuple[str, str]]:
         """Return (what, what was found) pairs, in the metric's own unit and sign."""
         verdict = self.verdict
+        looks = "no earlier report of this study had another number of seeds"
+        if verdict.looks:
+            looks = f"looked {_count(verdict.looks, 'time')} while seeds were added; the bounds hold under looking"
+        changes = [each.what + (f" ({each.when})" if each.when else "") for each in self.changes]
         return [
             ("seeds, on these test images", difference_text(verdict)),
             ("seeds and test images", _crossed_line(self.crossed)),
             *_test_lines(verdict),
-            ("looks", _looks_line(verdict)),
-            ("claim as locked beforehand", _lock_line(self.changes)),
+            ("looks", looks),
+            ("claim as locked beforehand", "; ".join(changes) or "no deviation"),
             ("noise floor", noise_line(verdict, self.noise_floor)),
         ]
 
@@ -71,7 +74,7 @@ def lock_changes(study: Study) -> tuple[LockDeviation, ...]:
 
 
 def dropped_claims(study: Study) -> tuple[LockDeviation, ...]:
-    """Return the claims that runs of a study were made under and that nobody states any more."""
+    """Return the claims that runs of a study were made under and that it does not state."""
     return tuple(each for each in lock_changes(study) if each.kind == "removed")
 
 
@@ -96,41 +99,32 @@ def _count(number: int, noun: str) -> str:
 def _crossed_line(crossed: Crossed | None) -> str:
     if crossed is None:
         return "not measured: it needs per-image scores of 2 paired seeds"
-    low, high = (
-        signed(each, digits((crossed.mean, crossed.low, crossed.high))) for each in (crossed.low, crossed.high)
-    )
-    shares = {"seeds": crossed.seed_share, "images": crossed.image_share, "the rest": crossed.rest_share}
+    places = digits((crossed.mean, crossed.low, crossed.high))
     return (
-        f"95 % interval {low} to {high}; variance of the mean: "
-        f"{', '.join(f'{100 * share:.0f} % {name}' for name, share in shares.items())} "
+        f"95 % interval {signed(crossed.low, places)} to {signed(crossed.high, places)}; variance of the mean: "
+        f"{100 * crossed.seed_share:.0f} % seeds, {100 * crossed.image_share:.0f} % images, "
+        f"{100 * crossed.rest_share:.0f} % the rest "
         f"({crossed.replicates} seeds \N{MULTIPLICATION SIGN} {crossed.images} images, df = {crossed.df:.1f})"
     )
 
 
 def _test_lines(verdict: Verdict) -> list[tuple[str, str]]:
     """Return what the tests found: the one that decides, the exact one, and the correction for several claims."""
-    name = "two one-sided t-tests" if verdict.claim.kind == "equivalent" else "one-sided t-test"
-    exact = "does not hold under looking" if verdict.sequential else p_text(verdict.p_sign_flip)
-    if not verdict.sequential and verdict.sign_flip_needs is not None and verdict.n < verdict.sign_flip_needs:
-        exact += f"; it cannot reach 0.05 with fewer than {verdict.sign_flip_needs} seeds"
+    if verdict.sequential:
+        name, exact = "sequential test", "does not hold under looking"
+    else:
+        name = "two one-sided t-tests" if verdict.claim.kind == "equivalent" else "one-sided t-test"
+        exact = p_text(verdict.p_sign_flip)
+        if verdict.sign_flip_needs is not None and verdict.n < verdict.sign_flip_needs:
+            exact += f"; it cannot reach 0.05 with fewer than {verdict.sign_flip_needs} seeds"
     adjusted = p_text(verdict.p_holm) + " after adjustment" * (verdict.p_holm is not None)
     if verdict.p_holm is not None and verdict.family_size <= 1:
         adjusted = "nothing to adjust for: the only claim"
     return [
-        ("sequential test" if verdict.sequential else name, p_text(verdict.p)),
+        (name, p_text(verdict.p)),
         ("exact sign-flip test", exact),
         (f"Holm, {_count(verdict.family_size, 'claim')}", adjusted),
     ]
-
-
-def _looks_line(verdict: Verdict) -> str:
-    if not verdict.looks:
-        return "no earlier report of this study had another number of seeds"
-    return f"looked {_count(verdict.looks, 'time')} while seeds were added; the bounds hold under looking"
-
-
-def _lock_line(changes: Sequence[LockDeviation]) -> str:
-    return "; ".join(f"{each.what}{each.when and f' ({each.when})'}" for each in changes) or "no deviation"
 
 
 def noise_line(verdict: Verdict, floor: NoiseFloor | None) -> str:
@@ -146,8 +140,7 @@ def noise_line(verdict: Verdict, floor: NoiseFloor | None) -> str:
         least = f"{smallest:.{digits((smallest, floor.sd))}f} {unit(claim.metric)}"
         text = f"smallest detectable difference at n = {verdict.n}: {least} without pairing"
         if verdict.difference is not None:
-            reached = abs(verdict.difference) >= smallest
-            text += ", which this one reaches" if reached else ", which this one does not reach"
+            text += f", which this one {'reaches' if abs(verdict.difference) >= smallest else 'does not reach'}"
     if floor.false_positive_rate is not None:
         text += f"; false SUPPORTED on arms that are alike: {100 * floor.false_positive_rate:.1f} %"
     return text

@@ -14,8 +14,9 @@ from gitbench.judge.words import answer
 from gitbench.report.deviations import Deviation, deviations
 from gitbench.report.paper_table import PaperTable, paper_tables
 from gitbench.report.samples import Pictures, Sample, take_samples
-from gitbench.report.tables import Row, best_arms, cost_names, headline_names, score_names, summarise, table_rows
+from gitbench.report.tables import Row, best_arms, cost_names, score_names, summarise, table_rows
 from gitbench.report.verdict_details import VerdictDetails, dropped_claims, verdict_details
+from gitbench.scores import HEADLINE
 from gitbench.spec import Plan, PlannedArm
 from gitbench.study.lock import LockDeviation
 from gitbench.study.store import Study
@@ -39,7 +40,7 @@ class View:
     metric: str  # the score that the study is about
     overridden: Mapping[str, tuple[str, ...]]  # run key -> the changed options
     absent: Mapping[str, str]  # metric -> why it was not computed
-    curves: pd.DataFrame  # arm, replicate, iteration, split, loss
+    curves: pd.DataFrame  # those of all runs (`Study.curve`), with arm and replicate
     samples: tuple[Sample, ...]
     provenance: Mapping[str, tuple[str, ...]]
     deviations: tuple[Deviation, ...]
@@ -59,6 +60,7 @@ class View:
         arms = tuple(sorted((arm for arm in plan.arms if arm.name in amounts), key=lambda arm: arm.role != "floor"))
         table = summarise(frame, plan)
         metric = plan.claims[0].metric if plan.claims else score_names(frame)[0]
+        runs = [study.curve(run.run_key).assign(arm=run.arm, replicate=run.replicate) for run in study.finished]
         return cls(
             study=study,
             plan=plan,
@@ -72,7 +74,7 @@ class View:
             metric=metric,
             overridden={key: tuple(each["overridden"]) for key, each in records.items() if each.get("overridden")},
             absent={name: why for each in records.values() for name, why in sorted((each.get("absent") or {}).items())},
-            curves=_curves(study),
+            curves=pd.concat(runs, ignore_index=True),
             samples=take_samples(study, arms, metric, images),
             provenance=provenance_of(study, list(records), _FACTS),
             deviations=deviations(record["spec"] for record in records.values()),
@@ -83,8 +85,9 @@ class View:
 
     @property
     def scores(self) -> list[str]:
-        """The scores that a printed table shows."""
-        return headline_names(self.frame)
+        """The scores that a printed table shows; all of them where a study has none of the usual ones."""
+        names = score_names(self.frame)
+        return [name for name in names if name in HEADLINE] or names
 
     @property
     def more_scores(self) -> list[str]:
@@ -100,14 +103,6 @@ class View:
         """Return the mean of the main metric over the runs of a role: of "floor", or of "ceiling"."""
         found = self.frame.loc[(self.frame["role"] == role) & (self.frame["metric"] == self.metric), "value"].dropna()
         return float(found.mean()) if len(found) else None
-
-
-def _curves(study: Study) -> pd.DataFrame:
-    tables = [
-        study.curve(run.run_key)[["iteration", "split", "loss"]].assign(arm=run.arm, replicate=run.replicate)
-        for run in study.finished
-    ]
-    return pd.concat(tables, ignore_index=True)
 
 
 def provenance_of(study: Study, run_keys: Sequence[str], facts: Sequence[str]) -> dict[str, tuple[str, ...]]:

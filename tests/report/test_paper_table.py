@@ -3,41 +3,26 @@
 import dataclasses
 
 import numpy as np
-import pandas as pd
 import pytest
-from helpers_report import judged
+from helpers_report import grid_of, view_of
 
-from gitbench.ablations import load_ablation
 from gitbench.report.paper import figure_4, paper_rows
 from gitbench.report.paper_table import NOT_OBTAINED, figure_places, paper_numbers, paper_tables
-from gitbench.spec import PlannedArm
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    return judged(tmp_path_factory.mktemp("paper"))[0]
+def view(tmp_path_factory):
+    return view_of(tmp_path_factory.mktemp("paper"))
 
 
 @pytest.fixture(scope="module")
-def grid(study):
-    """The plan and frame of data_scale: nine arms of five seeds, whose scores are their place in the grid."""
-    ablation, pattern = load_ablation("data_scale"), study.frame[study.frame["metric"] == "CIDEr"]
-    arms = tuple(
-        PlannedArm(name=arm.name, role=arm.role, variants=arm.variants, label=arm.name) for arm in ablation.arms["cpu"]
-    )
-    large, rng = pattern[pattern["arm"] == "large"], np.random.default_rng(0)
-    tables = [
-        large.assign(arm=arm.name, label=arm.name, value=60 + 5 * index + rng.normal(0, 1, 5))
-        for index, arm in enumerate(arms)
-    ]
-    frame = pd.concat([pattern[pattern["role"] != "arm"], *tables], ignore_index=True)
-    floor = tuple(arm for arm in study.plan.arms if arm.role == "floor")
-    plan = dataclasses.replace(study.plan, ablation="data_scale", arms=(*arms, *floor), claims=ablation.claims)
-    return plan, frame
+def plan(view):
+    return grid_of(view).plan
 
 
-def test_both_halves_name_their_data_and_a_digitised_value_is_marked(grid):
-    figure, standard = paper_tables(*grid)
+def test_both_halves_name_their_data_and_a_digitised_value_is_marked(view):
+    grid = grid_of(view)
+    figure, standard = paper_tables(grid.plan, grid.frame)
     for table in (figure, standard):
         assert table.paper_data and "scenes" in table.here_data and "scenes" not in table.paper_data
         assert all(len(row) == len(table.paper_columns) + len(table.here_columns) for row in table.rows)
@@ -45,8 +30,7 @@ def test_both_halves_name_their_data_and_a_digitised_value_is_marked(grid):
     assert standard.rows[0][:2] == ("GIT_B", "131.4 points (S)") and "Karpathy test" in standard.paper_data
 
 
-def test_grid_is_matched_by_rank_and_differences_are_those_of_the_figure(grid):
-    plan, _ = grid
+def test_grid_is_matched_by_rank_and_differences_are_those_of_the_figure(plan):
     places = figure_places(plan)
     assert places["small_least"] == ("Base", "4M") and places["large_some"] == ("Huge", "14M")
     assert places["base"] == ("Large", "0.8B")
@@ -56,8 +40,7 @@ def test_grid_is_matched_by_rank_and_differences_are_those_of_the_figure(grid):
     assert {paper_numbers(plan, claim)[1] for claim in plan.claims} == {"D"}
 
 
-def test_a_trend_has_the_figures_slope(grid):
-    plan, _ = grid
+def test_a_trend_has_the_figures_slope(plan):
     along = (("large_least", 0.0), ("large_some", 1.0), ("large_all", 2.0))
     trend = dataclasses.replace(
         plan.claims[0], kind="trend", treatment="large_all", reference="large_least", along=along
@@ -69,18 +52,15 @@ def test_a_trend_has_the_figures_slope(grid):
     assert all(f"{value:.1f}" in theirs for value in values)
 
 
-def test_what_was_not_obtained_is_said_to_be_so(study):
-    assert paper_numbers(study.plan, study.plan.claims[0]) == (NOT_OBTAINED, "SQ")
-    assert len(paper_tables(study.plan, study.frame)) == 1
-
-
-def test_other_tasks_get_the_papers_own_benchmark_of_that_task(study):
-    (standard,) = paper_tables(dataclasses.replace(study.plan, task="vqa", data="scenes-vqa"), study.frame)
+def test_what_was_not_obtained_is_said_to_be_so_and_other_tasks_get_their_own_benchmark(view):
+    assert paper_numbers(view.plan, view.plan.claims[0]) == (NOT_OBTAINED, "SQ")
+    assert len(paper_tables(view.plan, view.frame)) == 1
+    (standard,) = paper_tables(dataclasses.replace(view.plan, task="vqa", data="scenes-vqa"), view.frame)
     assert standard.rows[0][:2] == ("GIT_B", "72.72 percent (S)") and "VQAv2, test-dev" in standard.paper_data
 
 
 def test_gains_that_table_1_prints_follow_from_its_values():
-    rows = paper_rows(table="Table 1").set_index("id")
+    rows = paper_rows().query("table == 'Table 1'").set_index("id")
     gains = rows[rows["model"].str.endswith("gain over prior SOTA")]
     assert len(gains) == 28
     for identity, row in gains.iterrows():

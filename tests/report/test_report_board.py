@@ -84,59 +84,28 @@ def test_a_test_of_the_judge_is_no_claim_of_the_paper(made, tmp_path):
 # ---- committed reports ----------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def copy(made, tmp_path):
-    """A report that a test may spoil."""
-    return shutil.copytree(made.out, tmp_path / "copy")
-
-
-def rewrite(folder, change):
-    """Change the verdicts of a report, and its manifest with them."""
-    values = json.loads((folder / "verdicts.json").read_text())
-    for verdict in values["verdicts"]:
-        change(verdict)
-    (folder / "verdicts.json").write_text(json.dumps(values))
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"]["verdicts.json"] = hashlib.sha256((folder / "verdicts.json").read_bytes()).hexdigest()
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-
-
-def test_an_edited_verdict_is_refused(copy):
-    path = copy / "verdicts.json"
-    path.write_text(path.read_text().replace("SUPPORTED", "REFUTED"))
-    with pytest.raises(GitbenchError, match="verdicts.json is not as it was built"):
-        load_result(copy)
-
-
-def test_a_difference_that_its_runs_do_not_give_is_refused_even_with_new_hashes(copy):
-    rewrite(copy, lambda verdict: verdict.update(difference=verdict["difference"] + 3))
-    with pytest.raises(GitbenchError, match="decoder_size:larger-no-better says .* runs give"):
-        load_result(copy)
-
-
-def test_a_verdict_whose_runs_the_manifest_does_not_know_is_refused(copy):
-    manifest = json.loads((copy / "manifest.json").read_text())
-    (copy / "manifest.json").write_text(json.dumps(manifest | {"runs": manifest["runs"][:3]}))
+def test_an_edited_verdict_is_refused_even_with_new_hashes(made, tmp_path):
+    folder = shutil.copytree(made.out, tmp_path / "copy")
+    verdicts, manifest = folder / "verdicts.json", json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"runs": manifest["runs"][:3]}))
     with pytest.raises(GitbenchError, match="no finished run stands behind arm 'large'"):
-        load_result(copy)
+        load_result(folder)
+    values = json.loads(verdicts.read_text())
+    values["verdicts"][0]["difference"] += 3
+    verdicts.write_text(json.dumps(values))
+    with pytest.raises(GitbenchError, match=r"verdicts\.json is not as it was built"):
+        load_result(folder)
+    manifest["files"]["verdicts.json"] = hashlib.sha256(verdicts.read_bytes()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(GitbenchError, match="decoder_size:larger-no-better says"):
+        load_result(folder)
 
 
-def test_a_report_of_an_older_version_keeps_its_verdict(copy):
-    words = [verdict.word for verdict in load_result(copy).verdicts]
-
-    def age(verdict):
-        for name in ("p_holm", "looks", "further_seconds"):
-            verdict.pop(name)
-        verdict["family"] = "decoder_size"  # fields of claims and verdicts that are gone
-        verdict["claim"] |= {"level": None, "level_unit": "metric", "test": "t", "family": None}
-
-    rewrite(copy, age)
-    assert [verdict.word for verdict in load_result(copy).verdicts] == words
-
-
-def test_the_committed_reports_are_as_they_were_built():
+def test_committed_reports_are_as_they_were_built_and_their_older_fields_are_dropped():
     results = load_results(resource("reports/results"))
     assert {result.ablation for result in results} >= {"decoder_size", "data_scale"}
+    said = json.loads((results[0].folder / "verdicts.json").read_text())["verdicts"]
+    assert [verdict.word for verdict in results[0].verdicts] == [each["word"] for each in said]
 
 
 def test_command_line(made, tmp_path, capsys, monkeypatch):

@@ -1,7 +1,11 @@
 """A whole report from fabricated runs: complete, deterministic, honest, atomic; and one number from the raw captions."""
 
+import functools
 import hashlib
 import json
+import math
+import operator
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -10,9 +14,12 @@ import pytest
 from helpers_report import study_of, view_of
 from helpers_runs import make_images, run_key
 
+from gitbench.cli import main
+from gitbench.commands import report as command
 from gitbench.commands.report import judge
 from gitbench.errors import GitbenchError
-from gitbench.report import write_report
+from gitbench.report import build, write_report
+from gitbench.report.results import load_results
 from gitbench.report.samples import take_samples
 
 FILES = {
@@ -22,7 +29,7 @@ FILES = {
 PICTURES = {f"predictions.{kind}" for kind in ("svg", "pdf", "png")}
 
 
-def test_every_file_is_there_and_in_the_manifest(made):
+def test_every_file_is_there_in_the_manifest_and_the_same_again(made, tmp_path):
     assert {path.name for path in made.out.iterdir()} == FILES | PICTURES
     manifest = json.loads((made.out / "manifest.json").read_text())
     assert set(manifest["files"]) == (FILES | PICTURES) - {"manifest.json"}
@@ -30,9 +37,6 @@ def test_every_file_is_there_and_in_the_manifest(made):
         assert hashlib.sha256((made.out / name).read_bytes()).hexdigest() == digest
     assert len(manifest["runs"]) == 19 and manifest["missing_runs"] == [run_key("small", 4)]
     assert not [path for path in made.out.parent.iterdir() if path.name.startswith(".")]
-
-
-def test_same_study_gives_the_same_bytes(made, tmp_path):
     write_report(made.study, judge(made.study), tmp_path / "again", make_images())
     for path in made.out.iterdir():
         assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
@@ -80,8 +84,6 @@ def test_foreign_files_are_never_deleted(made, tmp_path):
 
 
 def test_failure_leaves_the_old_report_and_no_litter(made, tmp_path, monkeypatch):
-    from gitbench.report import build
-
     out = tmp_path / "out"
     out.mkdir()
     (out / "manifest.json").write_text(json.dumps({"files": {"report.html": "0"}}))
@@ -99,16 +101,15 @@ def test_failure_leaves_the_old_report_and_no_litter(made, tmp_path, monkeypatch
 def test_no_finished_run_names_the_command(tmp_path):
     everything = tuple((arm, 0) for arm in ("blind", "small", "base", "large"))
     study = study_of(tmp_path / "work", replicates=1, missing=everything)
-    with pytest.raises(GitbenchError, match="run `gitbench run decoder_size --profile cpu` first"):
+    with pytest.raises(GitbenchError, match="gitbench run decoder_size --profile cpu"):
         write_report(study, (), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_samples_are_evenly_spaced_not_chosen(tmp_path):
     view = view_of(tmp_path, replicates=1)
-    assert [sample.image_id for sample in view.samples] == [
-        f"test-{index:04d}" for index in np.linspace(0, 11, 6).round().astype(int)
-    ]
+    ids = [f"test-{index:04d}" for index in np.linspace(0, 11, 6).round().astype(int)]
+    assert [sample.image_id for sample in view.samples] == ids
     assert [caption.arm for caption in view.samples[0].captions] == ["blind", "small", "base", "large"]
     assert view.samples[0].image is None
     first = dict(list(make_images().items())[:3])
@@ -117,32 +118,25 @@ def test_samples_are_evenly_spaced_not_chosen(tmp_path):
     assert all(np.array_equal(sample.image, first[sample.image_id]) for sample in samples)
 
 
-# ---- one number of a real report, from nothing but the raw captions ----------------------------------------------
+def bleu_1(rows):
+    """Return BLEU-1 over all captions: clipped words in common, by the brevity penalty of the nearest lengths."""
+    common = words = nearest = 0
+    for row in rows:
+        caption, references = row["caption"].split(), [each.split() for each in row["references"]]
+        common += (Counter(caption) & functools.reduce(operator.or_, map(Counter, references))).total()
+        words += len(caption)
+        nearest += min((abs(len(each) - len(caption)), len(each)) for each in references)[1]
+    return common / words * min(1.0, math.exp(1 - nearest / words))
 
 
-def longest_common(one, other):
-    """Return the length of the longest common subsequence of two lists of words."""
-    row = [0] * (len(other) + 1)
-    for word in one:
-        before = row
-        row = [0]
-        for at, each in enumerate(other, start=1):
-            row.append(before[at - 1] + 1 if word == each else max(before[at], row[at - 1]))
-    return row[-1]
-
-
-def rouge_l(caption, references, beta=1.2):
-    """Return ROUGE-L as coco-caption defines it: best precision and best recall over the references, F with beta 1.2."""
-    words = caption.split()
-    lengths = [(longest_common(words, each.split()), len(each.split())) for each in references]
-    precision = max(common / max(1, len(words)) for common, _ in lengths)
-    recall = max(common / length for common, length in lengths)
-    both = recall + beta**2 * precision
-    return (1 + beta**2) * precision * recall / both if precision and recall else 0.0
-
-
-def test_a_number_of_the_table_follows_from_the_raw_captions(trained, tmp_path):
-    out = write_report(trained, judge(trained), tmp_path / "out")
+def test_a_published_number_follows_from_the_raw_captions(trained, tmp_path, monkeypatch, capsys):
+    work_dir = shutil.copytree(trained.work_dir, tmp_path / "work")  # a report notes a look in its work directory
+    monkeypatch.setattr(command, "results_folder", lambda: tmp_path / "results")
+    assert main(["publish", "decoder_size", "--profile", "smoke", "--work-dir", str(work_dir)]) == 0
+    (out,) = (tmp_path / "results" / "decoder_size").iterdir()
+    assert out.name.startswith("smoke-scenes-") and str(out / "report.html") in capsys.readouterr().out
+    assert {path.name for path in out.iterdir()} == FILES | PICTURES
+    assert [result.folder for result in load_results(tmp_path / "results")] == [out]
     table = pd.read_csv(out / "table.csv").set_index("arm")
     replicates = Counter(run.arm for run in trained.plan.runs)
     for arm in ("blind", "base", "large"):
@@ -150,7 +144,8 @@ def test_a_number_of_the_table_follows_from_the_raw_captions(trained, tmp_path):
         for run in trained.plan.runs:
             if run.arm == arm:
                 path = trained.work_dir / "runs" / run.run_key / "predictions.jsonl"
-                rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-                scores.append(100 * np.mean([rouge_l(row["caption"], row["references"]) for row in rows]))
+                scores.append(
+                    100 * bleu_1([json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]])
+                )
         assert len(scores) == replicates[arm] == table.loc[arm, "n"]
-        assert table.loc[arm, "ROUGE-L"] == pytest.approx(np.mean(scores), rel=1e-9)
+        assert table.loc[arm, "BLEU-1"] == pytest.approx(np.mean(scores), rel=1e-9)

@@ -2,18 +2,15 @@
 
 import dataclasses
 
-import pandas as pd
 import pytest
-from helpers_report import BETTER, view_of
+from helpers_report import BETTER, grid_of, view_of
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from gitbench.ablations import load_ablation
 from gitbench.report.figures import difference_figure
 from gitbench.report.paper import figure_4
 from gitbench.report.score_figures import scale_figure, score_figure, yardstick_lines
 from gitbench.report.style import COLUMN, PAGE, TEXT, legend_columns, nth_style, style
-from gitbench.spec import PlannedArm
 
 
 @pytest.fixture(scope="module")
@@ -23,17 +20,7 @@ def view(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def grid(view):
-    """The view of a study of data_scale: nine arms, their amounts of data, one score a seed."""
-    ablation = load_ablation("data_scale")
-    arms = tuple(
-        PlannedArm(name=arm.name, role=arm.role, variants=arm.variants, label=arm.name) for arm in ablation.arms["cpu"]
-    )
-    large = view.frame[(view.frame["arm"] == "large") & (view.frame["metric"] == "CIDEr")]
-    tables = [large.assign(arm=arm.name, value=large["value"] + index) for index, arm in enumerate(arms)]
-    frame = pd.concat(tables, ignore_index=True)
-    plan = dataclasses.replace(view.plan, ablation="data_scale", arms=arms, claims=ablation.claims)
-    amounts = {arm.name: {"n300": 300, "n1500": 1500, "all": 8000}[arm.variants["amount"]] for arm in arms}
-    return dataclasses.replace(view, plan=plan, frame=frame, amounts=amounts)
+    return grid_of(view)
 
 
 def joined(figure):
@@ -77,12 +64,12 @@ def test_no_two_of_six_arms_look_alike_without_colour():
 
 
 def test_differences_come_in_the_width_that_is_asked_for_and_words_about_a_margin_need_one(view, tmp_path):
-    assert difference_figure(view.verdicts, COLUMN).get_figwidth() == COLUMN
-    figure = difference_figure(view.verdicts)
+    assert difference_figure(view, COLUMN).get_figwidth() == COLUMN
+    figure = difference_figure(view)
     assert figure.get_figwidth() == PAGE and "shaded" in figure.axes[0].get_xlabel()
     free = view_of(tmp_path, claims=(BETTER,), replicates=3)
-    assert "shaded" not in difference_figure(free.verdicts).axes[0].get_xlabel()
-    assert difference_figure(()) is None
+    assert "shaded" not in difference_figure(free).axes[0].get_xlabel()
+    assert difference_figure(dataclasses.replace(view, verdicts=())) is None
 
 
 @pytest.mark.parametrize("ceiling, drawn", [(110.0, True), (295.0, False)])

@@ -1,15 +1,17 @@
 """What a machine can check of the pages: well-formed, named, reachable by keyboard, legible in both schemes, as the CSV says."""
 
+import itertools
 import json
 import re
 from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from gitbench.files import resource
 from gitbench.report.board import WORD_COLOURS, page, rows_of_results
-from gitbench.report.style import PALETTE, for_page
+from gitbench.report.style import PALETTE, embedded_svg
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
@@ -84,50 +86,31 @@ def test_pictures_have_a_name_and_no_two_regions_or_links_share_one(text):
     assert all("tabindex" not in attributes or attributes["tabindex"] == "0" for _, attributes, _ in tree.elements)
     links = [attributes.get("aria-label") or words for _, attributes, words in tree.of("a")]
     assert len(links) == len(set(links))
-
-
-def test_every_head_of_a_table_says_what_it_heads(text):
-    heads = Tree(text).of("th")
-    assert all(attributes.get("scope") in ("col", "row", "colgroup") for _, attributes, _ in heads)
+    assert all(attributes.get("scope") in ("col", "row", "colgroup") for _, attributes, _ in tree.of("th"))
     assert not re.findall(r"<th[^>]*>\s*</th>", text)
 
 
-def luminance(colour):
-    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def contrast(one, other):
-    """Return the contrast ratio of WCAG 2, 1 to 21."""
-    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+def contrast(*colours):
+    """Return the contrast ratio of WCAG 2 between two colours, 1 to 21."""
+    parts = [[int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)] for colour in colours]
+    linear = [[part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in each] for each in parts]
+    dark, light = sorted(0.2126 * red + 0.7152 * green + 0.0722 * blue for red, green, blue in linear)
     return (light + 0.05) / (dark + 0.05)
 
 
-def schemes(name):
-    """Return the colours of a template by variable: those of the light scheme, and those of the dark one."""
+@pytest.mark.parametrize("name, marks", [("report.html.j2", PALETTE), ("board.html.j2", PALETTE[:1])])
+def test_text_and_marks_are_legible_in_both_schemes(name, marks):
     source = (resource("reports/templates") / name).read_text(encoding="utf-8")
-    light, dark = re.findall(r":root \{(.*?)\}", source, flags=re.DOTALL)[:2]
     assert "@media screen and (prefers-color-scheme: dark)" in source  # a printed page is light whoever prints it
-    return [dict(re.findall(r"--(\w+): (#[0-9a-f]{6})\b", block)) for block in (light, dark)]
-
-
-@pytest.mark.parametrize("name", ["report.html.j2", "board.html.j2"])
-def test_text_and_marks_are_legible_in_both_schemes(name):
-    for colours in schemes(name):
-        for ground in ("paper", "panel"):
-            for ink in ("ink", "faint", "link", "good", "bad", "open"):
-                assert contrast(colours[ink], colours[ground]) >= 4.5, (name, ink, ground)
-        marks = [value for variable, value in colours.items() if re.fullmatch(r"c\d", variable)]
-        assert len(marks) == (len(PALETTE) if name.startswith("report") else 1)
-        assert all(contrast(mark, colours["paper"]) >= 3 for mark in marks)
-
-
-def test_pages_and_printed_figures_share_their_colours():
-    light = schemes("report.html.j2")[0]
-    assert tuple(light[f"c{index}"] for index in range(len(PALETTE))) == PALETTE
+    blocks = re.findall(r":root \{(.*?)\}", source, flags=re.DOTALL)[:2]
+    light, dark = (dict(re.findall(r"--(\w+): (#[0-9a-f]{6})\b", block)) for block in blocks)
+    for colours in (light, dark):
+        for ground, ink in itertools.product(("paper", "panel"), ("ink", "faint", "link", "good", "bad", "open")):
+            assert contrast(colours[ink], colours[ground]) >= 4.5, (ink, ground)
+        assert all(contrast(colours[f"c{index}"], colours["paper"]) >= 3 for index in range(len(marks)))
+    assert tuple(light[f"c{index}"] for index in range(len(marks))) == marks  # those of the printed figures
     assert {tone: light[tone] for tone in WORD_COLOURS} == WORD_COLOURS
-    assert all(contrast(colour, "#ffffff") >= 3 for colour in PALETTE)
+    assert all(contrast(colour, "#ffffff") >= 3 for colour in marks)
 
 
 def test_pages_are_self_contained(text):
@@ -153,21 +136,13 @@ def test_the_page_shows_what_the_csv_holds(made):
 def test_the_page_names_question_claims_runs_and_what_is_missing(made):
     text = (made.out / "report.html").read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ")
     plan = made.study.plan
-    for said in (
-        plan.question,
-        plan.command,
-        plan.data_fingerprint,
-        "0123abc",
-        "CIDEr-D|",
-        "torch 2.15.0",
-        "SPICE is absent",
-    ):
-        assert said in text, said
-    for claim in plan.claims:
-        assert claim.quote in text and f"gitbench explain decoder_size:{claim.name} --profile cpu --data scenes" in text
-    for said in ("n = 5 paired seeds", "not obtainable (SQ)", "CLIP ViT-B/16", "small #4", "19 finished of 20 planned"):
+    facts = (plan.question, plan.command, plan.data_fingerprint, "0123abc", "CIDEr-D|", "torch 2.15.0")
+    found = ("n = 5 paired seeds", "not obtainable (SQ)", "CLIP ViT-B/16", "small #4", "19 finished of 20 planned")
+    for said in (*facts, *found, "SPICE is absent", *(claim.quote for claim in plan.claims)):
         assert said in text, said
     assert all(run.run_key in text for run in made.study.finished)
+    for name in ("score", "difference", "curves"):  # drawn for a phone too
+        assert f'id="{name}-figure_1"' in text and f'id="{name}-narrow-figure_1"' in text
     answer = re.search(r'<div class="answer">(.*?)</div>', text, flags=re.DOTALL).group(1)
     assert answer.count("<li>") == answer.count('class="badge') == 2
     assert "large (4 x 256)" in answer and "Large (" not in answer  # an arm keeps its name
@@ -180,13 +155,8 @@ def test_a_dropped_claim_is_named_everywhere(made):
     assert json.loads((made.out / "verdicts.json").read_text())["dropped"][0]["name"] == "came-out-badly"
 
 
-def test_every_figure_is_drawn_for_a_phone_too(made):
-    text = (made.out / "report.html").read_text(encoding="utf-8")
-    for name in ("score", "difference", "curves"):
-        assert f'id="{name}-figure_1"' in text and f'id="{name}-narrow-figure_1"' in text
-    assert text.count('<div class="wide">') == text.count('<div class="narrow">') == 3
-
-
-def test_labels_are_escaped():
-    drawn = for_page('<?xml?><svg width="1" height="2"><g id="a"/></svg>', "one", 'a "b" < c')
-    assert drawn == '<svg role="img" aria-label="a &quot;b&quot; &lt; c"><g id="one-a"/></svg>'
+def test_a_drawing_scales_and_its_label_is_escaped():
+    drawn = embedded_svg(Figure(figsize=(1, 2)), "one", 'a "b" < c')
+    head = drawn.partition(">")[0]
+    assert head.startswith('<svg role="img" aria-label="a &quot;b&quot; &lt; c"') and "viewBox" in head
+    assert "width=" not in head and "height=" not in head and 'id="one-figure_1"' in drawn
