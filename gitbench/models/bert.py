@@ -1,7 +1,7 @@
 """Pre-trained BERT weights as the initial values of a GIT's text side, read without `transformers`.
 
 The paper compares a random decoder with one that starts from BERT (p. 5: "similar performance"). GIT's decoder layer
-is BERT's encoder layer with another mask, so a decoder shaped by `decoder_spec` takes the weights as they are: run on
+is BERT's encoder layer with another mask, so a decoder of its shape (the variants `bert_...`) takes the weights as they are: run on
 text alone with BERT's bidirectional mask it reproduces BERT's hidden states (tests/models/test_bert.py, 1e-5).
 
 What has no exact counterpart, and what is done about it:
@@ -108,23 +108,23 @@ def _shapes(config: BertConfig) -> dict[str, tuple[int, ...]]:
 def initialise_from_bert(git: GIT, weights: BertWeights, rows: Sequence[int] | None = None) -> list[str]:
     """Set a GIT's text side to a BERT's values, in place; return the names of the parameters set.
 
-    The decoder takes the first layers and positions, as many as it has (`decoder_spec`). `rows` are the ids of BERT's
+    The decoder takes the first layers and positions, as many as it has. `rows` are the ids of BERT's
     vocabulary that the model's own ids stand for, in order (`gitbench.data.tokenizer`); None: all of them.
     Everything not named in the result keeps its value. An error says where shapes differ.
     """
     spec, config = git.decoder.spec, weights.config
     if spec.heads != config.heads:
         what = f"{spec.heads} attention heads and the BERT {config.heads}"
-        raise GitbenchError(f"the decoder has {what}: shape it with decoder_spec")
+        raise GitbenchError(f"the decoder has {what}: give it the shape of the BERT (a variant bert_...)")
     if spec.layers > config.layers:
         what = f"{spec.layers} layers and the BERT {config.layers}"
-        raise GitbenchError(f"the decoder has {what}: shape it with decoder_spec")
+        raise GitbenchError(f"the decoder has {what}: give it the shape of the BERT (a variant bert_...)")
     values, own = _values(weights, spec.layers, spec.max_positions, rows), dict(git.named_parameters())
     for name, value in values.items():
         if value.shape != own[name].shape:
             raise GitbenchError(
                 f"{name} has shape {tuple(own[name].shape)} in the model and {tuple(value.shape)} in BERT: shape the "
-                "decoder with decoder_spec and give the model as many tokens as there are rows"
+                "decoder as the BERT is and give the model as many tokens as there are rows"
             )
     with torch.no_grad():
         for name, value in values.items():
