@@ -1,7 +1,7 @@
 """Seeds and images at once: the interval of a mean difference over future replicates *and* future test images.
 
-A t interval over replicates holds the test images fixed: it says what other seeds would give on these images. Here a
-paired difference measured on R replicates x I images is a two-way table with both ways random,
+A t interval over replicates holds the test images fixed. Here a paired difference measured on R replicates x I images
+is a two-way table with both ways random,
 
     d[r, i] = mean + seed[r] + image[i] + rest[r, i],        Var(mean of the table) = Vs/R + Vi/I + Ve/(R I),
 
@@ -53,8 +53,13 @@ def crossed_interval(values: pd.DataFrame | np.ndarray) -> Crossed:
     pass the linearised values of `gitbench.judge.resample`. Errors: ValueError unless 2 x 2 at least and finite.
     """
     table = np.asarray(values, dtype=float)
-    mean, seeds, images, rest = mean_squares(table)
+    if table.ndim != 2 or min(table.shape) < 2 or not np.isfinite(table).all():
+        raise ValueError("a crossed interval needs a whole table of at least 2 replicates x 2 images")
     replicates, count = table.shape
+    by_seed, by_image, mean = table.mean(axis=1), table.mean(axis=0), float(table.mean())
+    residual = table - by_seed[:, None] - by_image + table.mean()
+    seeds, images = float(count * by_seed.var(ddof=1)), float(replicates * by_image.var(ddof=1))
+    rest = float((residual**2).sum() / ((replicates - 1) * (count - 1)))
     variance, df = spread([np.array(each) for each in (seeds, images, rest)], replicates, count)
     half = float(stats.t.ppf(0.975, df)) * math.sqrt(float(variance))
     parts = [max(0.0, part) for part in (seeds - rest, images - rest, rest)]
@@ -69,21 +74,6 @@ def crossed_interval(values: pd.DataFrame | np.ndarray) -> Crossed:
         df=float(df),
         replicates=replicates,
         images=count,
-    )
-
-
-def mean_squares(table: np.ndarray) -> tuple[float, float, float, float]:
-    """Return mean and mean squares of seeds, images and rest of a (replicates, images) table; errors as above."""
-    if table.ndim != 2 or min(table.shape) < 2 or not np.isfinite(table).all():
-        raise ValueError("a crossed interval needs a whole table of at least 2 replicates x 2 images")
-    replicates, count = table.shape
-    by_seed, by_image, mean = table.mean(axis=1), table.mean(axis=0), table.mean()
-    rest = table - by_seed[:, None] - by_image + mean
-    return (
-        float(mean),
-        float(count * by_seed.var(ddof=1)),
-        float(replicates * by_image.var(ddof=1)),
-        float((rest**2).sum() / ((replicates - 1) * (count - 1))),
     )
 
 

@@ -1,19 +1,14 @@
 """From stored per-image statistics to intervals over seeds and images, for every metric a run records.
 
-A mean over images (CIDEr with the study's fixed document frequencies, ROUGE-L, SceneF1, accuracy, VQA) is a sum of its
-images' values. BLEU, METEOR and the loss per token are not: averaging BLEU per image gives another number. They are
-functions of sums of sufficient statistics (`gitbench.metrics.aggregate`), so here they are always re-aggregated: the
-delete-one jackknife gives pseudo-values of each replicate's score, one an image. Their mean is the replicate's score
-itself, and a table of their paired differences goes into `gitbench.judge.crossed`.
-
-Whatever a claim is about is a weighted sum of its arms' scores, so all kinds are judged alike (`claim_weights`).
-Several requests about one image (VQA, column `image`) are one cluster.
+BLEU, METEOR and the loss per token are no means over images but functions of sums of sufficient statistics
+(`gitbench.metrics.aggregate`), so all scores are re-aggregated: the delete-one jackknife gives pseudo-values of each
+replicate's score, one an image. Their mean is the replicate's score itself, and a table of their paired differences
+goes into `gitbench.judge.crossed`. Several requests about one image (VQA, column `image`) are one cluster.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -27,25 +22,17 @@ from gitbench.spec import Claim
 Tables = Callable[[str], pd.DataFrame]  # run key -> per-image scores and sufficient statistics of a finished run
 
 
-def crossed_claims(claims: Iterable[Claim], frame: pd.DataFrame, tables: Tables) -> dict[str, Crossed | None]:
-    """Return claim name -> interval of what it is about over future seeds and images, in the metric's own sign.
+def crossed_claim(claim: Claim, frame: pd.DataFrame, tables: Tables) -> Crossed | None:
+    """Return the interval of what a claim is about over future seeds and images, in the metric's own sign.
 
-    `frame` is the tidy frame of the study, whose runs count where it says so. None and errors: see `paired_values`.
+    `frame` is the tidy frame of the study. None and errors: see `paired_values`.
     """
-
-    @functools.cache  # claims share arms
-    def parts(run_key: str, metric: str) -> pd.DataFrame | None:
-        return image_statistics(tables(run_key), metric)
-
-    found: dict[str, Crossed | None] = {}
-    for claim in claims:
-        table = paired_values(frame, claim.metric, claim_weights(claim), parts)
-        found[claim.name] = None if table is None else crossed_interval(table)
-    return found
+    table = paired_values(frame, claim.metric, claim_weights(claim), tables)
+    return None if table is None else crossed_interval(table)
 
 
 def claim_weights(claim: Claim) -> dict[str, float]:
-    """Return the weights of a claim's arms: what it is about is their weighted sum."""
+    """Return arm -> weight: what a claim of any kind is about is the weighted sum of its arms' scores."""
     if claim.kind == "trend":
         arms, places = zip(*claim.along, strict=True)
         return dict(zip(arms, slopes(np.eye(len(arms)), places).tolist(), strict=True))
@@ -68,10 +55,7 @@ def image_statistics(table: pd.DataFrame, metric: str) -> pd.DataFrame | None:
 
 
 def paired_values(
-    frame: pd.DataFrame,
-    metric: str,
-    weights: Mapping[str, float],
-    parts: Callable[[str, str], pd.DataFrame | None],
+    frame: pd.DataFrame, metric: str, weights: Mapping[str, float], tables: Tables
 ) -> pd.DataFrame | None:
     """Return the weighted sums of arms (name -> weight) by replicate x image; a row's mean is that of the scores.
 
@@ -83,7 +67,7 @@ def paired_values(
     for arm, own in found.items():
         rows = counted[counted["arm"] == arm]
         for replicate, key in zip(rows["replicate"], rows["run_key"], strict=True):
-            if (values := parts(str(key), metric)) is not None:
+            if (values := image_statistics(tables(str(key)), metric)) is not None:
                 own[int(replicate)] = values
     shared = sorted(set.intersection(*(set(own) for own in found.values())))
     if len(shared) < 2:

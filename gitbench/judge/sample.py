@@ -22,10 +22,19 @@ def sample(claim: Claim, values: Mapping[str, pd.Series]) -> PairedDifference | 
     `values` holds each arm's scores by replicate. `treatment` and `reference` of the result are the two sides; of a
     trend its last and first arm, and the differences are slopes.
     """
-    if claim.kind == "trend":
-        return _trend(claim, values)
-    return paired_difference(
-        _side(values, claim.treatment, claim.treatment_from), _side(values, claim.reference, claim.reference_from)
+    if claim.kind != "trend":
+        return paired_difference(
+            _side(values, claim.treatment, claim.treatment_from), _side(values, claim.reference, claim.reference_from)
+        )
+    arms, places = zip(*claim.along, strict=True)
+    table = pd.concat([values[arm] for arm in arms], axis=1, join="inner", keys=arms).dropna().sort_index()
+    if table.empty:
+        return None
+    return PairedDifference(
+        replicates=tuple(int(each) for each in table.index),
+        treatment=tuple(table[claim.treatment].tolist()),
+        reference=tuple(table[claim.reference].tolist()),
+        differences=tuple(slopes(table.to_numpy(dtype=float), places).tolist()),
     )
 
 
@@ -38,19 +47,6 @@ def slopes(scores: np.ndarray, places: Sequence[float]) -> np.ndarray:
     """Return the least-squares slope over `places` (k,) of every row of scores (..., k): metric units for each 1 of x."""
     centred = np.asarray(places, dtype=float) - np.mean(places)
     return np.asarray(scores, dtype=float) @ centred / (centred @ centred)
-
-
-def _trend(claim: Claim, values: Mapping[str, pd.Series]) -> PairedDifference | None:
-    arms, places = zip(*claim.along, strict=True)
-    table = pd.concat([values[arm] for arm in arms], axis=1, join="inner", keys=arms).dropna().sort_index()
-    if table.empty:
-        return None
-    return PairedDifference(
-        replicates=tuple(int(each) for each in table.index),
-        treatment=tuple(table[claim.treatment].tolist()),
-        reference=tuple(table[claim.reference].tolist()),
-        differences=tuple(slopes(table.to_numpy(dtype=float), places).tolist()),
-    )
 
 
 def _side(values: Mapping[str, pd.Series], arm: str, start: str | None) -> pd.Series:

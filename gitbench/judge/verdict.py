@@ -8,10 +8,8 @@ from typing import Any
 from gitbench.spec import Claim
 
 SUPPORTED, REFUTED, INCONCLUSIVE = "SUPPORTED", "REFUTED", "INCONCLUSIVE"
-INCOMPLETE, NOT_TESTABLE = (
-    "INCOMPLETE",
-    "NOT TESTABLE AT THIS SCALE",
-)  # runs are missing; runs that cannot test the claim
+INCOMPLETE = "INCOMPLETE"  # runs are missing
+NOT_TESTABLE = "NOT TESTABLE AT THIS SCALE"
 
 
 @dataclass(frozen=True, kw_only=True)

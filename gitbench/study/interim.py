@@ -22,6 +22,7 @@ from gitbench.errors import GitbenchError
 from gitbench.files import read_json, write_json
 from gitbench.judge.claims import judge_study
 from gitbench.judge.verdict import Verdict
+from gitbench.run_key import from_json
 from gitbench.spec import Plan
 
 SCHEMA = 1
@@ -81,15 +82,7 @@ def read_looks(path: Path) -> Looks | None:
         return None
     values = read_json(path)
     try:
-        looks = tuple(
-            Look(
-                seeds={str(arm): int(count) for arm, count in look["seeds"].items()},
-                claims=tuple(ClaimLook(**claim) for claim in look["claims"]),
-            )
-            for look in values["looks"]
-        )
-        until_decided = bool(values.get("until_decided", True))
-        return Looks(study=values["study"], looks=looks, stopped=values["stopped"], until_decided=until_decided)
+        return from_json(Looks, {name: value for name, value in values.items() if name != "schema"})
     except (KeyError, TypeError, ValueError, AttributeError):
         raise GitbenchError(
             f"{path} is damaged: delete it only if nobody has seen a verdict of this study, then run again"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers_judge import CLAIMS, judged, pair
 
-from gitbench.judge.allocation import next_seeds, power_of_look, power_per_second
+from gitbench.judge.power import next_seeds, power_of_look, power_per_second
 from gitbench.judge.verdict import INCONCLUSIVE, Verdict
 
 SEEDS = {"a": 3, "b": 3, "d": 3, "blind": 3}
