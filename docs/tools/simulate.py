@@ -4,7 +4,7 @@
 
 A study is the scores of the arms that a claim rests on, by replicate: noise of a kind around true means that put the
 claim exactly at its boundary (how often is the judge wrong?) or at a distance from it (how often does it decide?). The
-scores are reduced by `sample.slopes` and differences, tested by `statistics.p_values`, corrected by `statistics.holm`
+scores are reduced by `statistics.slopes` and differences, tested by `statistics.p_values`, corrected by `statistics.holm`
 and given their word by `statistics.words`: the functions that judge real studies. `tests/judge/test_judge_simulation.py`
 runs a small version.
 
@@ -23,9 +23,8 @@ import numpy as np
 
 from gitbench.files import write_text
 from gitbench.judge.power import power_one_sided, power_tost
-from gitbench.judge.sample import slopes
 from gitbench.judge.sequential import EARLY, FIRST
-from gitbench.judge.statistics import ALPHA, holm, p_values, t_interval, words
+from gitbench.judge.statistics import ALPHA, holm, p_values, slopes, t_interval, words
 from gitbench.judge.verdict import REFUTED, SUPPORTED
 
 SEEDS = (3, 5, 8, 16)

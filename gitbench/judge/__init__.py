@@ -1,9 +1,8 @@
 """The judge: functions of a plan and its tidy frame, values in and verdicts out. Opens no file, imports no torch.
 
-`claims` states the rules and judges a study; `preconditions` asks whether a claim can be tested here, `sample` makes one
-number a replicate of it, `statistics` and `sequential` test it, `power` says which seeds are lacking,
-`words` makes the sentences. `crossed` and `resample` give intervals over seeds and images, `noise` and `aa` the noise
-floor; `replication` compares a run with its repetition.
+`claims` states the rules and judges a study; `preconditions` asks whether a claim can be tested here, `statistics` and
+`sequential` test it, `power` says which seeds are lacking, `words` makes the sentences. `crossed` gives intervals over
+seeds and images, `noise` and `aa` the noise floor; `replication` compares a run with its repetition.
 """
 
 from gitbench.judge.claims import judge_study

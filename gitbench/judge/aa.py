@@ -22,8 +22,7 @@ from gitbench.errors import GitbenchError
 from gitbench.judge.claims import judge_study
 from gitbench.judge.noise import NoiseFloor, PairSpread, minimum_detectable, sd_interval
 from gitbench.judge.preconditions import MIN_REPLICATES
-from gitbench.judge.sample import by_replicate
-from gitbench.judge.statistics import ALPHA, paired_difference
+from gitbench.judge.statistics import ALPHA, by_replicate, paired_difference
 from gitbench.judge.verdict import NOT_TESTABLE, SUPPORTED
 from gitbench.scores import COSTS, lower_is_better, ordered
 from gitbench.spec import METRICS, Claim, Plan, PlannedArm

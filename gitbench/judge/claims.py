@@ -2,7 +2,7 @@
 
 Let d be the true mean, over replicates, of what the claim is about, turned so that more is what it claims: treatment -
 reference; of an "interaction" the difference of two gains; of a "trend" the slope over its arms
-(`gitbench.judge.sample`). m >= 0 is the margin stated beforehand.
+(`gitbench.judge.statistics`). m >= 0 is the margin stated beforehand.
 
 | kind                       | SUPPORTED: it is shown that | REFUTED: it is shown that |
 |----------------------------|-----------------------------|---------------------------|
@@ -34,7 +34,6 @@ from scipy import stats
 
 from gitbench.judge.power import further_seeds, heads_to_support, seconds_per_seed
 from gitbench.judge.preconditions import check_claim, margin_of, scale_problem
-from gitbench.judge.sample import by_replicate, sample
 from gitbench.judge.sequential import sequential_bounds
 from gitbench.judge.statistics import (
     ALPHA,
@@ -42,7 +41,9 @@ from gitbench.judge.statistics import (
     Adjusted,
     PairedDifference,
     adjust,
+    by_replicate,
     p_values,
+    sample,
     sign_flip_p,
     words,
 )
@@ -67,7 +68,6 @@ def judge_study(plan: Plan, frame: pd.DataFrame, ceiling_kind: str | None = None
 
 def _decide(verdict: Verdict, p: tuple[float, float] | None, adjusted: Adjusted, frame: pd.DataFrame) -> Verdict:
     """Apply the module's table of rules; `p` is unadjusted, and None for a claim that cannot be tested."""
-    verdict = dataclasses.replace(verdict, family_size=adjusted.claims)
     claim, margin = verdict.claim, verdict.margin
     if p is None or margin is None:
         return verdict
@@ -110,6 +110,7 @@ def _measure(plan: Plan, claim: Claim, frame: pd.DataFrame, ceiling_kind: str | 
         treatment=_label(plan, claim.treatment, claim.treatment_from),
         reference=_label(plan, claim.reference, claim.reference_from),
         notes=notes,
+        family_size=len(plan.claims),
         sequential=looks > 0,
         looks=looks,
     )

@@ -119,23 +119,22 @@ def next_seeds(
     """
     grown, alpha = dict(seeds), ALPHA / max(1, len(verdicts))
     while sum(grown.values()) - sum(seeds.values()) < at_once:
-        values = [(power_per_second(verdict, grown, seconds, most, alpha), verdict) for verdict in verdicts]
-        possible = [(value, verdict) for value, verdict in values if value is not None]
-        if not possible:
+        worth = [power_per_second(verdict, grown, seconds, most, alpha) for verdict in verdicts]
+        if max(worth, default=-1.0) < 0:
             break
-        _, best = max(possible, key=lambda each: each[0])  # the first of equals, as the ablation lists them
-        pairs = min(grown[arm] for arm in best.claim.arms)
-        for arm in best.claim.arms:
+        arms = verdicts[worth.index(max(worth))].claim.arms  # the first of equals, as the ablation lists them
+        pairs = min(grown[arm] for arm in arms)
+        for arm in arms:
             grown[arm] = max(grown[arm], pairs + 1)
     return grown
 
 
 def power_per_second(
     verdict: Verdict, seeds: Mapping[str, int], seconds: Mapping[str, float], most: int, alpha: float = ALPHA
-) -> float | None:
+) -> float:
     """Return the best ratio, over the next seeds, of the power to decide a claim to the seconds these cost.
 
-    Arms that are ahead already cost nothing. None: no seed may be added.
+    Arms that are ahead already cost nothing. -1: no seed may be added.
     """
     arms = verdict.claim.arms
     pairs = min(seeds[arm] for arm in arms)
@@ -143,7 +142,7 @@ def power_per_second(
     for n in range(pairs + 1, min(pairs + AHEAD, most) + 1):
         cost = sum(max(0, n - seeds[arm]) * seconds[arm] for arm in arms)
         found.append(power_of_look(verdict, n, alpha) / max(cost, 1e-9))
-    return max(found, default=None)
+    return max(found, default=-1.0)
 
 
 def power_of_look(verdict: Verdict, n: int, alpha: float = ALPHA) -> float:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,7 @@ from scipy import stats
 
 from gitbench.judge.sequential import FIRST, level_of, score
 from gitbench.judge.verdict import INCONCLUSIVE, REFUTED, SUPPORTED
+from gitbench.spec import Claim
 
 ALPHA = 0.05
 SIGN_FLIP_NEEDS = math.ceil(-math.log2(ALPHA))  # replicates below which the exact one-sided test cannot reach 5 %
@@ -100,6 +101,44 @@ def paired_difference(treatment: pd.Series, reference: pd.Series) -> PairedDiffe
         reference=tuple(second.tolist()),
         differences=tuple((first - second).tolist()),
     )
+
+
+def sample(claim: Claim, values: Mapping[str, pd.Series]) -> PairedDifference | None:
+    """Return the claim's numbers by replicate in the metric's own sign; None where no replicate has all it needs.
+
+    `values` holds each arm's scores by replicate. `treatment` and `reference` of the result are the two sides; of a
+    trend its last and first arm, and the differences are slopes.
+    """
+    if claim.kind != "trend":
+        return paired_difference(
+            _side(values, claim.treatment, claim.treatment_from), _side(values, claim.reference, claim.reference_from)
+        )
+    arms, places = zip(*claim.along, strict=True)
+    table = pd.concat([values[arm] for arm in arms], axis=1, join="inner", keys=arms).dropna().sort_index()
+    if table.empty:
+        return None
+    return PairedDifference(
+        replicates=tuple(int(each) for each in table.index),
+        treatment=tuple(table[claim.treatment].tolist()),
+        reference=tuple(table[claim.reference].tolist()),
+        differences=tuple(slopes(table.to_numpy(dtype=float), places).tolist()),
+    )
+
+
+def by_replicate(rows: pd.DataFrame) -> pd.Series:
+    """Return the values of rows of the tidy frame, indexed by their replicates."""
+    return pd.Series(rows["value"].to_numpy(dtype=float), index=[int(each) for each in rows["replicate"]])
+
+
+def slopes(scores: np.ndarray, places: Sequence[float]) -> np.ndarray:
+    """Return the least-squares slope over `places` (k,) of every row of scores (..., k): metric units for each 1 of x."""
+    centred = np.asarray(places, dtype=float) - np.mean(places)
+    return np.asarray(scores, dtype=float) @ centred / (centred @ centred)
+
+
+def _side(values: Mapping[str, pd.Series], arm: str, start: str | None) -> pd.Series:
+    """Return one side of a claim by replicate: an arm's values, or its gain over `start` where both have a value."""
+    return values[arm] if start is None else (values[arm] - values[start]).dropna()
 
 
 # ---- tests --------------------------------------------------------------------------------------------------------
@@ -181,11 +220,10 @@ def _sign_flip(data: np.ndarray) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Adjusted:
-    """A claim's two p-values as Holm's correction over the `claims` claims of its ablation leaves them."""
+    """A claim's two p-values as Holm's correction over the claims of its ablation leaves them."""
 
     support: float
     refute: float
-    claims: int
     open_support: int  # claims that are not (yet) supported: the divisor that Holm would apply to this one next
     open_refute: int
 
@@ -214,6 +252,6 @@ def adjust(p: Sequence[tuple[float, float] | None]) -> list[Adjusted]:
     sides = holm(np.array([(1.0, 1.0) if each is None else each for each in p]).T)
     left = [max(1, int(count)) for count in (sides >= ALPHA).sum(axis=1)]
     return [
-        Adjusted(support=float(support), refute=float(refute), claims=len(p), open_support=left[0], open_refute=left[1])
+        Adjusted(support=float(support), refute=float(refute), open_support=left[0], open_refute=left[1])
         for support, refute in sides.T
     ]

@@ -14,7 +14,7 @@ NOT_TESTABLE = "NOT TESTABLE AT THIS SCALE"
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What the runs say about one claim. Differences are in the metric's own unit and sign (`gitbench.judge.sample`)."""
+    """What the runs say about one claim. Differences are in the metric's own unit and sign (`gitbench.judge.statistics`)."""
 
     claim: Claim
     word: str

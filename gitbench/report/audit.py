@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from gitbench.errors import GitbenchError
-from gitbench.judge.sample import sample
+from gitbench.judge.statistics import sample
 from gitbench.judge.verdict import Verdict
 from gitbench.report.tables import counted
 from gitbench.spec import Claim

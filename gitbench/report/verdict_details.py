@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gitbench.errors import GitbenchError
-from gitbench.judge.crossed import Crossed
+from gitbench.judge.crossed import Crossed, crossed_claim
 from gitbench.judge.noise import NoiseFloor
-from gitbench.judge.resample import crossed_claim
 from gitbench.judge.verdict import Verdict
 from gitbench.judge.words import difference_text
 from gitbench.report.paper import paper_claims

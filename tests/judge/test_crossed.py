@@ -9,10 +9,8 @@ from helpers_judge import claim_of
 from helpers_tools import load_tool
 
 from gitbench.errors import GitbenchError
-from gitbench.judge import resample
-from gitbench.judge.crossed import Crossed, crossed_interval
-from gitbench.judge.sample import by_replicate, sample
-from gitbench.judge.statistics import t_interval
+from gitbench.judge.crossed import Crossed, crossed_claim, crossed_interval, paired_values
+from gitbench.judge.statistics import by_replicate, sample, t_interval
 from gitbench.metrics.aggregate import CORPUS_METRICS, from_totals, scores_from_totals, statistics
 from gitbench.metrics.bleu import BLEU_COLUMNS, bleu
 from gitbench.metrics.cider import CiderD
@@ -134,7 +132,7 @@ def captions() -> tuple[pd.DataFrame, Tables]:
 
 
 def paired(frame: pd.DataFrame, tables: Tables, metric: str) -> pd.DataFrame | None:
-    return resample.paired_values(frame, metric, PAIR, tables.__getitem__)
+    return paired_values(frame, metric, PAIR, tables.__getitem__)
 
 
 def recorded(frame: pd.DataFrame, arm: str, metric: str) -> pd.Series:
@@ -188,7 +186,7 @@ def test_the_jackknife_agrees_with_a_bootstrap_of_images(captions, metric):
 def test_every_kind_of_claim_has_its_interval_over_seeds_and_images(captions, fields):
     frame, tables = captions
     claim = claim_of(**{"treatment": "large", "reference": "base", **fields})
-    found = resample.crossed_claim(claim, frame, tables.__getitem__)
+    found = crossed_claim(claim, frame, tables.__getitem__)
     judged = sample(claim, {arm: recorded(frame, arm, claim.metric) for arm in claim.arms})
     assert found.mean == pytest.approx(np.mean(judged.differences), abs=1e-9)
     assert found.low < found.mean < found.high and (found.replicates, found.images) == (SEEDS, COUNT)

@@ -11,8 +11,7 @@ from helpers_judge import CEILING, CLAIMS, FLOOR, NOISE, frame_of, judged, pair,
 
 from gitbench.errors import GitbenchError
 from gitbench.judge import answer, judge_study
-from gitbench.judge.sample import slopes
-from gitbench.judge.statistics import p_values, words
+from gitbench.judge.statistics import p_values, slopes, words
 from gitbench.judge.verdict import INCOMPLETE, INCONCLUSIVE, NOT_TESTABLE, REFUTED, SUPPORTED
 from gitbench.judge.words import difference_numbers, difference_text, verdict_sentence
 from gitbench.scores import orientation
