@@ -4,7 +4,7 @@
 
 A study is the scores of the arms that a claim rests on, by replicate: noise of a kind around true means that put the
 claim exactly at its boundary (how often is the judge wrong?) or at a distance from it (how often does it decide?). The
-scores are reduced by `sample.slopes` and differences, tested by `statistics.p_values`, corrected by `statistics.holm`
+scores are reduced by `statistics.slopes` and differences, tested by `statistics.p_values`, corrected by `statistics.holm`
 and given their word by `statistics.words`: the functions that judge real studies. `tests/judge/test_judge_simulation.py`
 runs a small version.
 
@@ -23,9 +23,8 @@ import numpy as np
 
 from gitbench.files import write_text
 from gitbench.judge.power import power_one_sided, power_tost
-from gitbench.judge.sample import slopes
 from gitbench.judge.sequential import EARLY, FIRST
-from gitbench.judge.statistics import ALPHA, Method, holm, p_values, t_interval, words
+from gitbench.judge.statistics import ALPHA, holm, p_values, slopes, t_interval, words
 from gitbench.judge.verdict import REFUTED, SUPPORTED
 
 SEEDS = (3, 5, 8, 16)
@@ -82,11 +81,11 @@ def draw(setting: Setting, noise: str, studies: int, n: int, rng: np.random.Gene
 
 
 def error(
-    setting: Setting, noise: str, n: int, word: str, *, method: Method = "t", studies: int = 2000, seed: int = 0
+    setting: Setting, noise: str, n: int, word: str, *, sequential: bool = False, studies: int = 2000, seed: int = 0
 ) -> float:
     """Return how often `word` is given where the truth is the boundary: the worst of its edges and of the noise mirrored.
 
-    "sequential" looks after every seed from the third to the nth, and is wrong where any look is.
+    `sequential`: looks after every seed from the third to the nth, and is wrong where any look is.
     """
     edges = (1.0, -1.0) if setting.kind == "equivalent" else (1.0,)
     turns = (1,) if noise in ("normal", "t, 3 df") else (1, -1)
@@ -95,18 +94,18 @@ def error(
         for turn in turns:
             rng = np.random.default_rng([seed, n, len(rates)])
             data = draw(setting, noise, studies, n, rng, turn) + edge * setting.margin
-            rates.append(float(_given(setting, data, word, method).mean()))
+            rates.append(float(_given(setting, data, word, sequential).mean()))
     return max(rates)
 
 
-def _given(setting: Setting, data: np.ndarray, word: str, method: Method) -> np.ndarray:
+def _given(setting: Setting, data: np.ndarray, word: str, sequential: bool) -> np.ndarray:
     """Return for each study whether the word is given: at its end, or at any look of the sequential test."""
     n = data.shape[1]
-    looks = range(FIRST, n + 1) if method == "sequential" else (n,)
+    looks = range(FIRST, n + 1) if sequential else (n,)
     given = np.zeros(len(data), bool)
     for size in looks:
         left = np.flatnonzero(~given)
-        given[left] = words(*p_values(setting.kind, data[left, :size], setting.margin, method)) == word
+        given[left] = words(*p_values(setting.kind, data[left, :size], setting.margin, sequential=sequential)) == word
     return given
 
 
@@ -189,7 +188,7 @@ def sequential_table(studies: int) -> str:
     for setting in SETTINGS:
         for noise in COLUMNS:
             found = [
-                error(setting, noise, EARLY, word, method="sequential", studies=max(200, studies // 4))
+                error(setting, noise, EARLY, word, sequential=True, studies=max(200, studies // 4))
                 for word in (SUPPORTED, REFUTED)
             ]
             rows.append([setting.name, noise, *map(_percent, found)])

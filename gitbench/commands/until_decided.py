@@ -2,7 +2,7 @@
 
 `gitbench run ABLATION --until-decided [--budget 2h] [--max-seeds N]`. The study starts as an ordinary one. After that
 each batch is one more replicate of the arms of one open claim, or of several claims where there are slots for more
-(`gitbench.judge.allocation`). Arms that no open claim rests on get nothing, nor does the blind floor; so arms may differ
+(`gitbench.judge.power`). Arms that no open claim rests on get nothing, nor does the blind floor; so arms may differ
 in their number of seeds, and the judge pairs those that are shared.
 
 Every judge call between two batches is an interim look (`gitbench.study.interim`); the judge uses bounds that stay valid
@@ -20,8 +20,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gitbench.errors import GitbenchError
-from gitbench.judge.allocation import next_seeds
 from gitbench.judge.claims import judge_study
+from gitbench.judge.power import next_seeds
 from gitbench.judge.sequential import FIRST
 from gitbench.judge.verdict import INCOMPLETE, INCONCLUSIVE, NOT_TESTABLE, Verdict
 from gitbench.launch.estimate import estimate_seconds, mean_seconds

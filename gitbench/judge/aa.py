@@ -1,7 +1,8 @@
 """A/A comparisons: split the replicates of one arm into two pseudo-arms, and see what the judge says of them.
 
-The two differ in nothing, so every SUPPORTED is a false one. All ways to split are taken where there are few enough; the
-t rules of `gitbench.judge.claims` go over every one of them at once, and the judge itself over a few hundred.
+The two differ in nothing, so every SUPPORTED is a false one. The t rules of `gitbench.judge.claims` go over all splits at
+once, the judge itself over some. Splits share replicates, so this checks the rules on noise of this shape and not their
+last percent.
 """
 
 from __future__ import annotations
@@ -10,17 +11,18 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from gitbench.errors import GitbenchError
 from gitbench.judge.claims import judge_study
 from gitbench.judge.noise import NoiseFloor, PairSpread, minimum_detectable, sd_interval
 from gitbench.judge.preconditions import MIN_REPLICATES
-from gitbench.judge.sample import by_replicate
-from gitbench.judge.statistics import ALPHA, paired_difference
+from gitbench.judge.statistics import ALPHA, by_replicate, paired_difference
 from gitbench.judge.verdict import NOT_TESTABLE, SUPPORTED
 from gitbench.scores import COSTS, lower_is_better, ordered
 from gitbench.spec import METRICS, Claim, Plan, PlannedArm
@@ -29,7 +31,7 @@ MOST_SPLITS = 40_000  # all splits up to here, that many random ones beyond
 JUDGED = 100  # splits a metric that go through the judge itself, 30 ms each
 
 
-def pseudo_arms(count: int, seeds: int, most: int = MOST_SPLITS, seed: int = 0) -> np.ndarray:
+def pseudo_arms(count: int, seeds: int, most: int = MOST_SPLITS) -> np.ndarray:
     """Return ways to split `count` replicates into two pseudo-arms of `seeds` pairs: (splits, seeds, 2) indices.
 
     All of them where there are at most `most` (a pair matches one replicate of each arm; the order of pairs does not
@@ -39,7 +41,7 @@ def pseudo_arms(count: int, seeds: int, most: int = MOST_SPLITS, seed: int = 0) 
         raise ValueError(f"{count} replicates cannot be split into two arms of {seeds}")
     total = math.comb(count, 2 * seeds) * math.factorial(2 * seeds) // math.factorial(seeds)
     if total > most:
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(0)
         order = np.argsort(rng.random((most, count)), axis=1)[:, : 2 * seeds]
         return order.reshape(most, seeds, 2)
     matched = np.array(
@@ -76,8 +78,19 @@ def judged_rate(
     `plan` is that of the A/A runs, `chosen` is (splits, seeds, 2); `yardsticks` holds the frame's rows of the metric with
     role floor and ceiling.
     """
-    arms = tuple(PlannedArm(name=name, role="arm", variants={}, label=name) for name in ("first", "second"))
-    pseudo = dataclasses.replace(plan, claims=(_claim(metric),), arms=arms, runs=())
+    texts: dict[str, Any] = dict.fromkeys(("margin_reason", "says", "quote", "where", "confidence"), "")
+    claim = Claim(
+        name="a-a",
+        kind="better",
+        metric=metric,
+        treatment="first",
+        reference="second",
+        margin=0.0,
+        margin_unit="metric",
+        **texts,
+    )
+    arms = tuple(PlannedArm(name=name, role="arm", variants={}, label=name) for name in claim.arms)
+    pseudo = dataclasses.replace(plan, claims=(claim,), arms=arms, runs=())
     seeds = chosen.shape[1]
     own = pd.DataFrame({"arm": ["first"] * seeds + ["second"] * seeds, "replicate": [*range(seeds)] * 2})
     own = own.assign(metric=metric, role="arm", overridden=False, signature="a-a", machine="a-a", value=0.0)
@@ -91,28 +104,10 @@ def judged_rate(
     return supported / len(chosen), refused
 
 
-def _claim(metric: str) -> Claim:
-    """Return the claim that the first pseudo-arm is better than the second by any lead."""
-    return Claim(
-        name="a-a",
-        kind="better",
-        metric=metric,
-        treatment="first",
-        reference="second",
-        margin=0.0,
-        margin_unit="metric",
-        margin_reason="any lead counts",
-        says="One half of the replicates is better than the other.",
-        quote="",
-        where="",
-        confidence="",
-    )
-
-
 def noise_floor(
     plan: Plan,
     metric: str,
-    values: Sequence[float],
+    values: ArrayLike,
     seeds: int,
     yardsticks: pd.DataFrame,
     *,
@@ -127,7 +122,7 @@ def noise_floor(
     """
     data = np.asarray(values, dtype=float)
     chosen = pseudo_arms(len(data), seeds)
-    sd, low, high = sd_interval(values)
+    sd, low, high = sd_interval(data)
     sign = -1 if lower_is_better(metric) else 1
     better, different = rejection_rates(data[chosen[:, :, 0]] - data[chosen[:, :, 1]], sign)
     few = chosen[np.random.default_rng(0).permutation(len(chosen))[: judged * (metric in METRICS)]]
@@ -176,16 +171,9 @@ def noise_floors(
             )
         if not np.isfinite(values).all() or own["signature"].nunique(dropna=False) > 1:
             continue  # undefined on this data, or scored in two ways: no floor rather than a wrong one
-        found[metric] = noise_floor(
-            plan,
-            metric,
-            values.tolist(),
-            seeds,
-            frame[(frame["metric"] == metric) & frame["role"].isin(["floor", "ceiling"])],
-            kind=kind,
-            signature=own["signature"].iloc[0],
-            pairs=pairs.get(metric, ()),
-        )
+        ends = frame[(frame["metric"] == metric) & frame["role"].isin(["floor", "ceiling"])]
+        signature, spreads = own["signature"].iloc[0], pairs.get(metric, ())
+        found[metric] = noise_floor(plan, metric, values, seeds, ends, kind=kind, signature=signature, pairs=spreads)
     return found
 
 
@@ -201,22 +189,13 @@ def pair_spreads(studies: Iterable[tuple[Plan, pd.DataFrame]], seeds: int) -> di
         for arm in (each.name for each in plan.arms if each.name != plan.base and each.role == "arm"):
             own = counted[counted["arm"].isin([arm, plan.base])]
             keys = tuple(sorted(set(own["run_key"].dropna())))
-            if keys in done:
-                continue
-            done.add(keys)
-            for metric in ordered(set(own["metric"]) - set(COSTS)):
+            for metric in ordered(set(own["metric"]) - set(COSTS)) if keys not in done else ():
                 rows = own[own["metric"] == metric]
-                first, second = (by_replicate(rows[rows["arm"] == name]) for name in (arm, plan.base))
-                pair = paired_difference(first, second)
+                pair = paired_difference(*(by_replicate(rows[rows["arm"] == name]) for name in (arm, plan.base)))
                 if pair is None or pair.interval.n < MIN_REPLICATES or pair.interval.sd is None:
                     continue
-                spread = PairSpread(
-                    study=plan.ablation,
-                    treatment=arm,
-                    reference=plan.base,
-                    sd=pair.interval.sd,
-                    n=pair.interval.n,
-                    mde=minimum_detectable(pair.interval.sd, seeds),
-                )
-                found.setdefault(metric, []).append(spread)
+                sd, n = pair.interval.sd, pair.interval.n
+                named = {"study": plan.ablation, "treatment": arm, "reference": plan.base}
+                found.setdefault(metric, []).append(PairSpread(**named, sd=sd, n=n, mde=minimum_detectable(sd, seeds)))
+            done.add(keys)
     return found

@@ -5,18 +5,14 @@ Measured once per profile and data by `gitbench noise-floor`, and kept beside th
 * the standard deviation between replicates of the base arm, per metric, with its 95 % chi-square interval;
 * the minimum detectable effect (MDE): the true difference that a two-sided paired t-test at 5 % finds with 80 % power
   at the profile's number of seeds. Its spread is sqrt(2) times the A/A standard deviation (two arms, pairing of no
-  help), or the standard deviation of the paired differences themselves where pairs of real arms exist: the replicate
-  they share takes away a part, large for arms alike, none for arms that are not. Both are given, and said which;
-* the judge's false-positive rate: the replicates split into two pseudo-arms that differ in nothing, judged by the
-  real rules. Splits share replicates, so this checks the rules on noise of this shape and not their last percent.
-
-`gitbench.judge.aa` measures it; `detectable` here is the rule that nothing below the MDE is set in bold.
+  help), and beside it that of the paired differences themselves, for every pair of real arms there is;
+* the judge's false-positive rate (`gitbench.judge.aa`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -76,31 +72,20 @@ def floors_to_json(floors: Mapping[str, NoiseFloor], about: Mapping[str, Any]) -
 
 def floors_from_json(values: Mapping[str, Any]) -> dict[str, NoiseFloor]:
     """Return metric -> noise floor. Errors: KeyError, TypeError, ValueError or AttributeError where values are damaged."""
-    found = [
-        NoiseFloor(
-            **{
-                **each,
-                "values": tuple(map(float, each["values"])),
-                "pairs": tuple(PairSpread(**pair) for pair in each["pairs"]),
-            }
-        )
-        for each in values["floors"]
-    ]
-    return {floor.metric: floor for floor in found}
+    found = {}
+    for each in values["floors"]:
+        pairs = tuple(PairSpread(**pair) for pair in each["pairs"])
+        found[each["metric"]] = NoiseFloor(**{**each, "values": tuple(map(float, each["values"])), "pairs": pairs})
+    return found
 
 
 def detectable(
-    difference: float,
-    metric: str,
-    floors: Mapping[str, NoiseFloor] | None,
-    n: int,
-    paired_sd: float | None = None,
+    difference: float, metric: str, floors: Mapping[str, NoiseFloor] | None, n: int, paired_sd: float | None
 ) -> bool:
     """Say whether a difference of two arms with `n` seeds reaches the minimum detectable effect, so may be bold.
 
     It must reach the one that the A/A sd of `floors` gives, where that was measured, and the one of `paired_sd`, the
-    spread of the very differences by replicate: a spread of few pairs is small by luck as often as by pairing. Where
-    neither is known nothing but no difference at all is refused.
+    spread of the very differences by replicate: a spread of few pairs is small by luck as often as by pairing.
     """
     if difference == 0 or not math.isfinite(difference):
         return False
@@ -111,23 +96,23 @@ def detectable(
     return abs(difference) >= max(needed, default=0.0)
 
 
-def minimum_detectable(sd: float, n: int, power: float = POWER, alpha: float = ALPHA) -> float:
-    """Return the true difference that a two-sided paired t-test on `n` pairs finds with `power`; `sd` is the pairs'."""
+def minimum_detectable(sd: float, n: int) -> float:
+    """Return the true difference that a two-sided paired t-test at 5 % on `n` pairs of spread `sd` finds with 80 % power."""
     if n < 2:
         return math.inf
     if sd == 0:
         return 0.0
-    edge = stats.t.isf(alpha / 2, n - 1)
+    edge = stats.t.isf(ALPHA / 2, n - 1)
 
     def lacks(shift: float) -> float:
         wrong_side = np.nan_to_num(stats.nct.cdf(-edge, n - 1, shift))  # scipy gives NaN where it is far below 1e-10
-        return float(stats.nct.sf(edge, n - 1, shift) + wrong_side) - power
+        return float(stats.nct.sf(edge, n - 1, shift) + wrong_side) - POWER
 
     return float(optimize.brentq(lacks, 0.0, 30.0)) * sd / math.sqrt(n)
 
 
-def sd_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
-    """Return (sd, low, high) of at least 2 replicate values, the interval by the chi-square distribution."""
+def sd_interval(values: np.ndarray) -> tuple[float, float, float]:
+    """Return (sd, low, high) of at least 2 replicate values, a 95 % interval by the chi-square distribution."""
     n, sd = len(values), float(np.std(values, ddof=1))
-    low, high = (sd * math.sqrt((n - 1) / float(stats.chi2.ppf(0.5 + side * level / 2, n - 1))) for side in (1, -1))
+    low, high = (sd * math.sqrt((n - 1) / float(stats.chi2.ppf(0.5 + side * 0.95 / 2, n - 1))) for side in (1, -1))
     return sd, low, high

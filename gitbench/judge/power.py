@@ -1,4 +1,4 @@
-"""What would decide a claim that stays open: the power of a number of seeds, how many are lacking, and how long they take.
+"""What would decide a claim that stays open: the power of a number of seeds, how many are lacking, which come next.
 
 Everything is as if the mean and the spread of the differences were as found, at the level that Holm's correction leaves
 to the claim. Means and margins are those of the turned differences (`gitbench.judge.statistics`), in the metric's unit.
@@ -7,17 +7,20 @@ to the claim. Means and margins are those of the turned differences (`gitbench.j
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from gitbench.judge.sequential import nominal_level
-from gitbench.judge.statistics import ALPHA, Method
+from gitbench.judge.statistics import ALPHA
+from gitbench.judge.verdict import Verdict
+from gitbench.scores import orientation
 
 POWER = 0.8
 MOST_SEEDS = 1000  # beyond this many replicates nobody runs them: the answer is "more than 1000"
+AHEAD = 20  # replicates that the choice of the next seeds looks ahead
 
 
 def power_one_sided(effect: float, sd: float, n: int, alpha: float = ALPHA) -> float:
@@ -57,36 +60,36 @@ def heads_to_support(kind: str, mean: float, margin: float) -> bool:
     return mean < margin if kind == "not_better" else mean > margin
 
 
-def smallest_n(power: Callable[[int], float], target: float = POWER) -> int | None:
-    """Return the fewest replicates at which `power(n)` reaches `target`; None when that is above `MOST_SEEDS`.
+def smallest_n(power: Callable[[int], float]) -> int | None:
+    """Return the fewest replicates at which `power(n)` reaches 80 %; None when that is above `MOST_SEEDS`.
 
     Power grows with n, so doubling and then halving finds the place.
     """
     high = 2
-    while power(high) < target:
+    while power(high) < POWER:
         if high >= MOST_SEEDS:
             return None
         high = min(2 * high, MOST_SEEDS)
     low = high // 2
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if power(middle) >= target else (middle, high)
+        low, high = (low, middle) if power(middle) >= POWER else (middle, high)
     return high
 
 
 def further_seeds(
-    kind: str, mean: float, margin: float, sd: float, n: int, method: Method = "t", claims: int = 1
+    kind: str, mean: float, margin: float, sd: float, n: int, claims: int = 1, *, sequential: bool = False
 ) -> int | None:
     """Return how many replicates beyond n would decide with 80 % power; None: over 1000.
 
     `claims` is the number of open ones in the ablation.
     """
-    alpha = ALPHA / claims
-    needed = smallest_n(
-        lambda size: power_to_decide(
-            kind, mean, margin, sd, size, nominal_level(size, alpha) if method == "sequential" else alpha
-        )
-    )
+
+    def power(size: int) -> float:
+        level = nominal_level(size, ALPHA / claims) if sequential else ALPHA / claims
+        return power_to_decide(kind, mean, margin, sd, size, level)
+
+    needed = smallest_n(power)
     return None if needed is None or needed - n > MOST_SEEDS else max(1, needed - n)
 
 
@@ -101,3 +104,51 @@ def seconds_per_seed(frame: pd.DataFrame, arms: Sequence[str]) -> float | None:
     found = [re.fullmatch(r"cpu(\d+)", str(machine)) for machine in own["machine"].unique()]
     at_once = max((int(each[1]) for each in found if each), default=1)
     return float(own.groupby("arm")["value"].mean().sum()) / max(1, at_once)
+
+
+# ---- the next seeds of a study that runs until its claims are decided ------------------------------------------------
+
+
+def next_seeds(
+    verdicts: Sequence[Verdict], seeds: Mapping[str, int], seconds: Mapping[str, float], most: int, at_once: int
+) -> dict[str, int]:
+    """Return the seeds of every arm after the next batch: at least one replicate of the best claim, and one run a slot.
+
+    `verdicts` are the open ones, `seconds` those of one run of each arm, `at_once` the number of slots. The same seeds
+    come back where no claim may get any more.
+    """
+    grown, alpha = dict(seeds), ALPHA / max(1, len(verdicts))
+    while sum(grown.values()) - sum(seeds.values()) < at_once:
+        worth = [power_per_second(verdict, grown, seconds, most, alpha) for verdict in verdicts]
+        if max(worth, default=-1.0) < 0:
+            break
+        arms = verdicts[worth.index(max(worth))].claim.arms  # the first of equals, as the ablation lists them
+        pairs = min(grown[arm] for arm in arms)
+        for arm in arms:
+            grown[arm] = max(grown[arm], pairs + 1)
+    return grown
+
+
+def power_per_second(
+    verdict: Verdict, seeds: Mapping[str, int], seconds: Mapping[str, float], most: int, alpha: float = ALPHA
+) -> float:
+    """Return the best ratio, over the next seeds, of the power to decide a claim to the seconds these cost.
+
+    Arms that are ahead already cost nothing. -1: no seed may be added.
+    """
+    arms = verdict.claim.arms
+    pairs = min(seeds[arm] for arm in arms)
+    found = []
+    for n in range(pairs + 1, min(pairs + AHEAD, most) + 1):
+        cost = sum(max(0, n - seeds[arm]) * seconds[arm] for arm in arms)
+        found.append(power_of_look(verdict, n, alpha) / max(cost, 1e-9))
+    return max(found, default=-1.0)
+
+
+def power_of_look(verdict: Verdict, n: int, alpha: float = ALPHA) -> float:
+    """Return the probability that a look at `n` pairs decides a claim, if its difference and spread are as found."""
+    level = nominal_level(n, alpha)
+    if verdict.difference is None or verdict.margin is None or len(verdict.differences) < 2 or level == 0.0:
+        return 0.0
+    mean, spread = verdict.difference * orientation(verdict.claim), float(np.std(verdict.differences, ddof=1))
+    return power_to_decide(verdict.claim.kind, mean, verdict.margin, spread, n, level)

@@ -3,8 +3,7 @@
 Where predictions are equal byte for byte, so must the scores be. Where they are not (another machine, other versions)
 the new run counts as one more draw: two draws of spread s differ with sd s * sqrt(2), so a difference is allowed up to
 t * s * sqrt(2), t being Student's quantile at 5 % over all comparisons made (Bonferroni). s is the measured noise floor
-of profile and data where the bundle has one, else the spread between the bundle's own replicates of that arm. A bound
-from few replicates is wide, and the table says how wide. Needs no torch.
+of profile and data where the bundle has one, else the spread between the bundle's own replicates of that arm.
 """
 
 from __future__ import annotations
@@ -75,9 +74,8 @@ def spread_of(records: Sequence[Mapping[str, Any]], metric: str, floor: NoiseFlo
     values = [record["metrics"][metric]["value"] for record in records if metric in record["metrics"]]
     if len(values) < 2:
         return None
-    return Spread(
-        sd=float(np.std(values, ddof=1)), df=len(values) - 1, source=f"spread of the arm's {len(values)} replicates"
-    )
+    source = f"spread of the arm's {len(values)} replicates"
+    return Spread(sd=float(np.std(values, ddof=1)), df=len(values) - 1, source=source)
 
 
 def allowed_difference(spread: Spread, comparisons: int) -> float:
@@ -104,20 +102,12 @@ def compare(
             allowed, basis = None, "the bundle has one replicate of this arm and no noise floor"
         else:
             allowed, basis = allowed_difference(spread, comparisons), spread.source
-        word = OPEN if allowed is None else AGREE if abs(difference) <= allowed else DISAGREE
-        if allowed is None and difference == 0:
+        if difference == 0 or (allowed is not None and abs(difference) <= allowed):
             word = AGREE
-        found.append(
-            Comparison(
-                metric=metric,
-                bundle=theirs["value"],
-                here=ours["value"],
-                difference=difference,
-                allowed=allowed,
-                basis=basis,
-                word=word,
-            )
-        )
+        else:
+            word = OPEN if allowed is None else DISAGREE
+        values = {"bundle": theirs["value"], "here": ours["value"], "difference": difference, "allowed": allowed}
+        found.append(Comparison(metric=metric, **values, basis=basis, word=word))
     return tuple(found)
 
 
@@ -168,11 +158,10 @@ def markdown(study: str, digest: str, runs: Sequence[Rerun]) -> str:
                 f"{first} {said} | {each.metric} | {each.bundle:.{places}f} | {each.here:.{places}f} | "
                 f"{signed(each.difference, places)} | {allowed} | {each.basis} | {each.word} |"
             )
-    notes = [f"- {run.arm} seed {run.replicate}: {change}" for run in runs for change in run.environment]
-    notes += [
-        f"- {run.arm} seed {run.replicate}: {metric} was computed on one side only"
+    notes = [
+        f"- {run.arm} seed {run.replicate}: {note}"
         for run in runs
-        for metric in run.only_in_one
+        for note in (*run.environment, *(f"{metric} was computed on one side only" for metric in run.only_in_one))
     ]
     return "\n".join([*lines, *(["", "What differed around the runs:", "", *notes] if notes else []), ""])
 

@@ -1,11 +1,7 @@
 """A test of paired differences that stays valid when seeds are added after looking, and its bounds.
 
-Whoever judges after every seed and stops at the first p below 0.05 is wrong far more often than once in twenty (22 %
-within 30 seeds). Here a claim may be judged after any seed from the third on, as often as one likes, and the
-probability that the test is *ever* wrong at 5 % stays at most 5 %. The test at a fixed number of seeds remains the
-judge's default; this one judges a study that was run with `--until-decided`.
-
-The method, for differences with mean d and standard deviation s (normal, both unknown) the evidence for d > m is
+A claim may be judged after any seed from the third on, as often as one likes, and the probability that the test is
+*ever* wrong at 5 % stays at most 5 %. For normal differences of unknown mean d and sd s the evidence for d > m is
 
     e_n = (mean density of the t statistic of x - m over effects (d - m) / s > 0) / (its density at d = m),
 
@@ -14,14 +10,11 @@ the effects weighted by a half-normal density of scale `SCALE`. It depends on th
 d = m it is a martingale of mean 1, so it exceeds 1/alpha with probability at most alpha, ever (Ville). Below m it is
 smaller still, because t grows with d for the same noise.
 
-Ville's bound is not sharp: within 30 seeds it errs 2.5 % of the time instead of 5 %, and pays with seeds. The
-distribution of the largest e_n is known however (t is a pivot), so the threshold is calibrated: `LEVELS` holds the
-probability that e_n ever reaches a value, with `LATE` times that value asked for after `EARLY` seeds, so that nearly
-all of the error is spent where studies are. A p-value here is that probability at the observed e_n; it may be compared
-with any level, Holm's too. A bound is the m at which p equals the level: mean -+ `multiplier` x standard error, a
-confidence sequence (Darling and Robbins 1967).
-
-`python docs/tools/calibrate.py levels` makes `LEVELS` and compares the method with alternatives: `docs/sequential.md`.
+Ville's bound is not sharp (2.5 % within 30 seeds), but the distribution of the largest e_n is known (t is a pivot), so
+the threshold is calibrated: `LEVELS` holds the probability that e_n ever reaches a value, with `LATE` times that value
+asked for after `EARLY` seeds. A p-value is that probability at the observed e_n. A bound is the m at which p equals the
+level: mean -+ `multiplier` x standard error, a confidence sequence (Darling and Robbins 1967). `docs/sequential.md`
+compares the method with alternatives.
 """
 
 from __future__ import annotations

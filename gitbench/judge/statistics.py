@@ -4,17 +4,10 @@ The same replicate number gives two arms the same data order and the same initia
 the difference within a replicate is the natural unit, and every test here is paired. Intervals are Student's t, never
 a bootstrap over seeds: with 3 to 10 replicates a percentile bootstrap that says 95 % covers 75 to 90 %.
 
-d is the true mean of the differences, turned so that more is what is claimed (`scores.orientation`), m the margin.
-
-| kind                       | SUPPORTED rejects | REFUTED rejects  |
-|----------------------------|-------------------|------------------|
-| better, interaction, trend | d <= m            | d >= m           |
-| not_better                 | d >= m            | d <= m           |
-| equivalent                 | d outside (-m, m) | d within [-m, m] |
-
-One hypothesis holds the boundary in each, so each word is wrong with probability at most 5 % there. "Within [-m, m]" is
-tested from both sides: for t, p = P(T > (|mean| - m) / se) + P(T > (|mean| + m) / se), which is the one-sided test where m
-is many standard errors and the two-sided one where m = 0; for the sequential test, twice the smaller p (Bonferroni).
+Each word rejects the opposite of what the table in `gitbench.judge.claims` says it shows, boundary included, so it is
+wrong with probability at most 5 % there. That an equivalence is refuted is tested from both sides of [-m, m]: for t,
+p = P(T > (|mean| - m) / se) + P(T > (|mean| + m) / se), which is the one-sided test where m is many standard errors and
+the two-sided one where m = 0; for the sequential test, twice the smaller p (Bonferroni).
 
 Functions of p-values take arrays of studies, so that `docs/tools/simulate.py` puts those of the judge to the test.
 """
@@ -23,9 +16,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -34,9 +26,9 @@ from scipy import stats
 
 from gitbench.judge.sequential import FIRST, level_of, score
 from gitbench.judge.verdict import INCONCLUSIVE, REFUTED, SUPPORTED
+from gitbench.spec import Claim
 
 ALPHA = 0.05
-Method = Literal["t", "sequential"]  # Student's paired test, or the one that stays valid under interim looks
 SIGN_FLIP_NEEDS = math.ceil(-math.log2(ALPHA))  # replicates below which the exact one-sided test cannot reach 5 %
 
 
@@ -49,6 +41,11 @@ class Interval:
     high: float | None
     sd: float | None
     n: int
+
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """`low` and `high`; None when n < 2."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
 
     @property
     def half_width(self) -> float | None:
@@ -89,8 +86,7 @@ class PairedDifference:
     @property
     def bounds(self) -> tuple[float, float] | None:
         """The lower and the upper one-sided bound of the mean difference, each at 95 %; None when n < 2."""
-        found = t_interval(self.differences, level=1 - 2 * ALPHA)
-        return None if found.low is None or found.high is None else (found.low, found.high)
+        return t_interval(self.differences, level=1 - 2 * ALPHA).ends
 
 
 def paired_difference(treatment: pd.Series, reference: pd.Series) -> PairedDifference | None:
@@ -107,23 +103,64 @@ def paired_difference(treatment: pd.Series, reference: pd.Series) -> PairedDiffe
     )
 
 
+def sample(claim: Claim, values: Mapping[str, pd.Series]) -> PairedDifference | None:
+    """Return the claim's numbers by replicate in the metric's own sign; None where no replicate has all it needs.
+
+    `values` holds each arm's scores by replicate. `treatment` and `reference` of the result are the two sides; of a
+    trend its last and first arm, and the differences are slopes.
+    """
+    if claim.kind != "trend":
+        return paired_difference(
+            _side(values, claim.treatment, claim.treatment_from), _side(values, claim.reference, claim.reference_from)
+        )
+    arms, places = zip(*claim.along, strict=True)
+    table = pd.concat([values[arm] for arm in arms], axis=1, join="inner", keys=arms).dropna().sort_index()
+    if table.empty:
+        return None
+    return PairedDifference(
+        replicates=tuple(int(each) for each in table.index),
+        treatment=tuple(table[claim.treatment].tolist()),
+        reference=tuple(table[claim.reference].tolist()),
+        differences=tuple(slopes(table.to_numpy(dtype=float), places).tolist()),
+    )
+
+
+def by_replicate(rows: pd.DataFrame) -> pd.Series:
+    """Return the values of rows of the tidy frame, indexed by their replicates."""
+    return pd.Series(rows["value"].to_numpy(dtype=float), index=[int(each) for each in rows["replicate"]])
+
+
+def slopes(scores: np.ndarray, places: Sequence[float]) -> np.ndarray:
+    """Return the least-squares slope over `places` (k,) of every row of scores (..., k): metric units for each 1 of x."""
+    centred = np.asarray(places, dtype=float) - np.mean(places)
+    return np.asarray(scores, dtype=float) @ centred / (centred @ centred)
+
+
+def _side(values: Mapping[str, pd.Series], arm: str, start: str | None) -> pd.Series:
+    """Return one side of a claim by replicate: an arm's values, or its gain over `start` where both have a value."""
+    return values[arm] if start is None else (values[arm] - values[start]).dropna()
+
+
 # ---- tests --------------------------------------------------------------------------------------------------------
 
 
-def p_values(kind: str, differences: ArrayLike, margin: float, method: Method = "t") -> tuple[np.ndarray, np.ndarray]:
+def p_values(
+    kind: str, differences: ArrayLike, margin: float, *, sequential: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the p-values (to support, to refute) of studies (..., n) of turned differences; `margin` in their unit.
 
-    Each has shape (...); needs n >= 2 and differences that vary.
+    By Student's paired test, or (`sequential`) by the one that stays valid under interim looks. Each has shape (...);
+    needs n >= 2 and differences that vary.
     """
-    data, test = np.asarray(differences, dtype=float), _t_test if method == "t" else _sequential_test
+    data, test = np.asarray(differences, dtype=float), _sequential_test if sequential else _t_test
     support = _support(kind, data, margin, test)
     if kind != "equivalent":
         return support, test(data - margin if kind == "not_better" else margin - data)
-    if method == "t":
+    if sequential:
+        refute = 2 * np.minimum(test(data - margin), test(-data - margin))
+    else:
         mean, error, free = np.abs(data.mean(axis=-1)), _error(data), data.shape[-1] - 1
         refute = stats.t.sf((mean - margin) / error, free) + stats.t.sf((mean + margin) / error, free)
-    else:
-        refute = 2 * np.minimum(test(data - margin), test(-data - margin))
     return support, np.minimum(1.0, refute)
 
 
@@ -168,19 +205,14 @@ def _sign_flip(data: np.ndarray) -> float:
 
     All 2^n sign patterns are enumerated up to n = 16; beyond that 2^16 - 1 random ones and the observed one stand in.
     """
-    means, observed = _signs(len(data)) @ data / len(data), data.mean()
-    slack = 1e-12 * max(1.0, float(np.abs(data).max()))  # equal sums must count as equal
-    return float((means >= observed - slack).mean())
-
-
-@functools.lru_cache(maxsize=4)
-def _signs(n: int) -> np.ndarray:
-    """Return the sign patterns of n differences, (patterns, n)."""
+    n = len(data)
     if n <= 16:
-        return 1.0 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
-    signs = np.random.default_rng(0).choice((-1.0, 1.0), size=(2**16, n))
-    signs[0] = 1
-    return signs
+        signs = 1.0 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
+    else:
+        signs = np.random.default_rng(0).choice((-1.0, 1.0), size=(2**16, n))
+        signs[0] = 1
+    slack = 1e-12 * max(1.0, float(np.abs(data).max()))  # equal sums must count as equal
+    return float((signs @ data / n >= data.mean() - slack).mean())
 
 
 # ---- several claims -----------------------------------------------------------------------------------------------
@@ -188,24 +220,18 @@ def _signs(n: int) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class Adjusted:
-    """A claim's two p-values as Holm's correction over the `claims` claims of its ablation leaves them.
-
-    `open_support` and `open_refute` count the claims that are not (yet) supported, and not refuted: the divisor that
-    Holm would apply to this one next.
-    """
+    """A claim's two p-values as Holm's correction over the claims of its ablation leaves them."""
 
     support: float
     refute: float
-    claims: int = 1
-    open_support: int = 1
-    open_refute: int = 1
+    open_support: int  # claims that are not (yet) supported: the divisor that Holm would apply to this one next
+    open_refute: int
 
 
 def holm(p: ArrayLike) -> np.ndarray:
-    """Return Holm's adjusted p-values of families (..., claims), in the given order.
+    """Return Holm's adjusted p-values (Holm 1979) of families (..., claims), in the given order.
 
-    Holm 1979: the smallest times m, the next times m - 1, ..., never falling. The probability of any false rejection in
-    a family is at most the level, whatever its claims have in common.
+    The probability of any false rejection in a family is at most the level, whatever its claims have in common.
     """
     given = np.asarray(p, dtype=float)
     order = np.argsort(given, axis=-1)
@@ -226,6 +252,6 @@ def adjust(p: Sequence[tuple[float, float] | None]) -> list[Adjusted]:
     sides = holm(np.array([(1.0, 1.0) if each is None else each for each in p]).T)
     left = [max(1, int(count)) for count in (sides >= ALPHA).sum(axis=1)]
     return [
-        Adjusted(support=float(support), refute=float(refute), claims=len(p), open_support=left[0], open_refute=left[1])
+        Adjusted(support=float(support), refute=float(refute), open_support=left[0], open_refute=left[1])
         for support, refute in sides.T
     ]

@@ -8,15 +8,13 @@ from typing import Any
 from gitbench.spec import Claim
 
 SUPPORTED, REFUTED, INCONCLUSIVE = "SUPPORTED", "REFUTED", "INCONCLUSIVE"
-INCOMPLETE, NOT_TESTABLE = (
-    "INCOMPLETE",
-    "NOT TESTABLE AT THIS SCALE",
-)  # runs are missing; runs that cannot test the claim
+INCOMPLETE = "INCOMPLETE"  # runs are missing
+NOT_TESTABLE = "NOT TESTABLE AT THIS SCALE"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What the runs say about one claim. Differences are in the metric's own unit and sign (`gitbench.judge.sample`)."""
+    """What the runs say about one claim. Differences are in the metric's own unit and sign (`gitbench.judge.statistics`)."""
 
     claim: Claim
     word: str

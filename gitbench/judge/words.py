@@ -5,9 +5,10 @@ Computed from the verdict's own numbers, so that the words cannot drift from the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from gitbench.judge.statistics import Adjusted, words
+from gitbench.judge.statistics import words
 from gitbench.judge.verdict import INCOMPLETE, INCONCLUSIVE, NOT_TESTABLE, REFUTED, SUPPORTED, Verdict
 from gitbench.scores import claim_unit, digits, display_name, orientation, signed
 from gitbench.spec import Claim, Plan
@@ -50,10 +51,17 @@ def verdict_sentence(verdict: Verdict) -> str:
 
 def verdict_clause(verdict: Verdict) -> str:
     """Return one verdict as a clause: what holds, the difference with interval and n, and what decided."""
-    if verdict.claim.kind == "trend":
-        judged = f"the trend {_trend(verdict)}"
+    claim, supported = verdict.claim, verdict.word == SUPPORTED
+    labels = (verdict.treatment, verdict.reference)
+    treatment, reference = (f"{name} ({label})" for name, label in zip(sides(claim), labels, strict=True))
+    if claim.kind == "trend":
+        trend = f"from {reference} over {', '.join(arm for arm, _ in claim.along[1:-1])} to {treatment}"
+        judged, size = f"the trend {trend}", " by more than the margin" * bool(claim.margin)
+        rises, rise = ("rises", "rise") if claim.direction == "up" else ("falls", "fall")
+        decided = f"{display_name(claim.metric)} {rises if supported else f'does not {rise}'}{size} {trend}"
     else:
-        judged = "{0} ({2}) against {1} ({3})".format(*sides(verdict.claim), verdict.treatment, verdict.reference)
+        judged = f"{treatment} against {reference}"
+        decided = f"{treatment} {_PHRASES.get((claim.kind, verdict.word))} {reference}"
     if verdict.word == INCOMPLETE:
         return f"no verdict yet on {judged}: {verdict.reason}"
     measured = difference_text(verdict)
@@ -61,7 +69,7 @@ def verdict_clause(verdict: Verdict) -> str:
         return f"this cannot be tested on {judged}: {verdict.reason} ({measured})"
     if verdict.word == INCONCLUSIVE:
         return f"it stays open for {judged}: {measured}, {verdict.reason}; {further_seeds_text(verdict)}"
-    return f"{_decided(verdict)}: {measured}; {verdict.reason}"
+    return f"{decided}: {measured}; {verdict.reason}"
 
 
 def sides(claim: Claim) -> tuple[str, str]:
@@ -128,64 +136,39 @@ def _time(seconds: float) -> str:
     return f"about {seconds / 86400:.1f} days"
 
 
-# ---- what a decided claim means, and why it got its word ----------------------------------------------------------
+# ---- why a claim got its word -----------------------------------------------------------------------------------------
 
 
-def _trend(verdict: Verdict) -> str:
-    claim = verdict.claim
-    between = ", ".join(arm for arm, _ in claim.along[1:-1])
-    return f"from {claim.reference} ({verdict.reference}) over {between} to {claim.treatment} ({verdict.treatment})"
-
-
-def _decided(verdict: Verdict) -> str:
-    """Return what a supported or refuted claim means for its arms."""
-    claim = verdict.claim
-    if claim.kind == "trend":
-        verb = ("rises", "rise") if claim.direction == "up" else ("falls", "fall")
-        says = verb[0] if verdict.word == SUPPORTED else f"does not {verb[1]}"
-        size = " by more than the margin" * bool(claim.margin)
-        return f"{display_name(claim.metric)} {says}{size} {_trend(verdict)}"
-    treatment, reference = sides(claim)
-    phrase = _PHRASES[claim.kind, verdict.word]
-    return f"{treatment} ({verdict.treatment}) {phrase} {reference} ({verdict.reference})"
-
-
-def reason_of(
-    claim: Claim, word: str, bounds: tuple[float, float], margin: float, p: tuple[float, float], adjusted: Adjusted
-) -> str:
+def reason_of(verdict: Verdict, p: tuple[float, float]) -> str:
     """Return in one clause why a claim got its word: which bound lies where, or what Holm's correction took back.
 
-    `bounds` are one-sided 95 % and turned, as is the margin; `p` (support, refute) is unadjusted.
+    `p` (support, refute) is unadjusted.
     """
-    low, high = bounds
+    claim, margin, sign = verdict.claim, verdict.margin or 0.0, orientation(verdict.claim)
+    low, high = sorted(sign * bound for bound in verdict.bounds or (-math.inf, math.inf))  # turned, as the margin is
     places = digits((low, high, margin))
     named = f"the margin of {margin:.{places}f} {claim_unit(claim)}"
-    if word != INCONCLUSIVE:
-        return _bound(claim, word, bounds, margin, named if margin else "zero", places)
-    if (alone := str(words(*p))) != INCONCLUSIVE:
-        own, holm = (p[0], adjusted.support) if alone == SUPPORTED else (p[1], adjusted.refute)
-        return (
-            f"by itself it would be {alone} (p = {own:.2g}), but among the {adjusted.claims} claims of its family it is not "
-            f"(Holm: p = {holm:.2g})"
-        )
-    if claim.kind == "not_better" and low > 0:
-        return f"there is an improvement, but it may be smaller or larger than {named}"
-    return f"the one-sided 95 % bounds leave both answers open (margin {margin:.{places}f})"
-
-
-def _bound(claim: Claim, word: str, bounds: tuple[float, float], margin: float, named: str, places: int) -> str:
-    """Say which bound decided, in the metric's own sign."""
-    low, high = bounds
-    if claim.kind == "equivalent" and word == SUPPORTED:
+    small_gain = claim.kind == "not_better" and low > 0
+    if verdict.word == INCONCLUSIVE:
+        if (alone := str(words(*p))) != INCONCLUSIVE:
+            own, holm = (p[0], verdict.p_holm) if alone == SUPPORTED else (p[1], verdict.p_refute_holm)
+            return (
+                f"by itself it would be {alone} (p = {own:.2g}), but among the {verdict.family_size} claims of its family "
+                f"it is not (Holm: p = {holm:.2g})"
+            )
+        if small_gain:
+            return f"there is an improvement, but it may be smaller or larger than {named}"
+        return f"the one-sided 95 % bounds leave both answers open (margin {margin:.{places}f})"
+    supported = verdict.word == SUPPORTED
+    if claim.kind == "equivalent" and supported:
         return f"both one-sided 95 % bounds lie within {named} (two one-sided tests)"
     if claim.kind == "equivalent":
         upper, edge = (False, margin) if low > margin else (True, -margin)
     else:
-        upper, edge = (claim.kind == "not_better") == (word == SUPPORTED), margin
-    sign = orientation(claim)
+        upper, edge = (claim.kind == "not_better") == supported, margin
     bound = sign * (high if upper else low)
     side, where = ("upper" if upper == (sign > 0) else "lower"), ("above" if bound > sign * edge else "below")
-    text = f"the {side} one-sided 95 % bound, {signed(bound, places)}, lies {where} {named}"
-    if claim.kind == "not_better" and word == SUPPORTED and low > 0:
+    text = f"the {side} one-sided 95 % bound, {signed(bound, places)}, lies {where} {named if margin else 'zero'}"
+    if supported and small_gain:
         text += "; a small improvement is there, but it is credibly less than the margin"
     return text

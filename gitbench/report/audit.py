@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from gitbench.errors import GitbenchError
-from gitbench.judge.sample import by_replicate, sample
+from gitbench.judge.statistics import by_replicate, sample
 from gitbench.judge.verdict import Verdict
 from gitbench.report.tables import cost_names, counted, score_names
 from gitbench.spec import Claim

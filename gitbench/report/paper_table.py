@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from gitbench.judge.sample import slopes
+from gitbench.judge.statistics import slopes
 from gitbench.report.paper import figure_4, has_figure_4, paper_claims, paper_rows
 from gitbench.report.tables import arm_interval
 from gitbench.scores import digits, display_name, signed

@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gitbench.errors import GitbenchError
-from gitbench.judge.crossed import Crossed
+from gitbench.judge.crossed import Crossed, crossed_claim
 from gitbench.judge.noise import NoiseFloor
-from gitbench.judge.resample import crossed_claims
 from gitbench.judge.verdict import Verdict
 from gitbench.judge.words import difference_text
 from gitbench.report.paper import paper_claims
@@ -80,7 +79,7 @@ def dropped_claims(study: Study) -> tuple[LockDeviation, ...]:
 
 def _crossed(study: Study, verdict: Verdict) -> Crossed | None:
     try:
-        return crossed_claims([verdict.claim], study.frame, study.per_image)[verdict.claim.name]
+        return crossed_claim(verdict.claim, study.frame, study.per_image)
     except (ValueError, GitbenchError):  # per-image scores that do not fit together: said as "not measured"
         return None
 

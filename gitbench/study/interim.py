@@ -20,11 +20,10 @@ import pandas as pd
 
 from gitbench.errors import GitbenchError
 from gitbench.files import read_json, write_json
-from gitbench.judge.claims import Verdict, judge_study
+from gitbench.judge.claims import judge_study
+from gitbench.judge.verdict import Verdict
 from gitbench.run_key import from_json
 from gitbench.spec import Plan
-
-SCHEMA = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +80,8 @@ def read_looks(path: Path) -> Looks | None:
         return None
     values = read_json(path)
     try:
-        return from_json(Looks, {key: value for key, value in values.items() if key != "schema"})
-    except (TypeError, AttributeError):
+        return from_json(Looks, {name: value for name, value in values.items() if name != "schema"})
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise GitbenchError(
             f"{path} is damaged: delete it only if nobody has seen a verdict of this study, then run again"
         ) from None
@@ -90,7 +89,7 @@ def read_looks(path: Path) -> Looks | None:
 
 def write_looks(path: Path, looks: Looks) -> None:
     """Write the looks of a study, whole or not at all."""
-    write_json(path, {"schema": SCHEMA, **asdict(looks)})
+    write_json(path, {"schema": 1, **asdict(looks)})
 
 
 def judge_for_report(
@@ -101,7 +100,8 @@ def judge_for_report(
     A report that says nothing of any claim (runs missing, too few seeds) is no look.
     """
     looks = before or Looks(study=plan.name, until_decided=False)
-    seeds = finished_seeds(plan, frame)
+    own = frame[~frame["overridden"]].groupby("arm")["replicate"].nunique()
+    seeds = {arm.name: int(own.get(arm.name, 0)) for arm in plan.arms}  # finished replicates
     counted = looks.with_look(seeds).counted
     verdicts = judge_study(plan, frame, ceiling_kind, looks=counted)
     if all(each.p is None for each in verdicts):
@@ -109,9 +109,3 @@ def judge_for_report(
         again = verdicts if earlier == counted else judge_study(plan, frame, ceiling_kind, looks=earlier)
         return tuple(again), before
     return tuple(verdicts), looks.with_look(seeds, verdicts)
-
-
-def finished_seeds(plan: Plan, frame: pd.DataFrame) -> dict[str, int]:
-    """Return the finished replicates of every arm, without those changed by --cfg-options."""
-    own = frame[~frame["overridden"]].groupby("arm")["replicate"].nunique()
-    return {arm.name: int(own.get(arm.name, 0)) for arm in plan.arms}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers_judge import CLAIMS, judged, pair
 
-from gitbench.judge.allocation import next_seeds, power_of_look, power_per_second
+from gitbench.judge.power import next_seeds, power_of_look, power_per_second
 from gitbench.judge.verdict import INCONCLUSIVE, Verdict
 
 SEEDS = {"a": 3, "b": 3, "d": 3, "blind": 3}
@@ -30,7 +30,7 @@ def test_the_better_chance_per_second_comes_first():
     assert ahead == pytest.approx(2 * power_per_second(near, SEEDS, SECONDS, 30))
     # as many runs as there are slots, and no seed beyond the most
     assert sum(next_seeds([near], SEEDS, SECONDS, 30, 5).values()) == sum(SEEDS.values()) + 6
-    assert next_seeds([near], SEEDS, SECONDS, 3, 5) == SEEDS and power_per_second(near, SEEDS, SECONDS, 3) is None
+    assert next_seeds([near], SEEDS, SECONDS, 3, 5) == SEEDS and power_per_second(near, SEEDS, SECONDS, 3) == -1
 
 
 def test_the_power_of_a_look_is_that_of_its_level():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,10 +9,8 @@ from helpers_judge import claim_of
 from helpers_tools import load_tool
 
 from gitbench.errors import GitbenchError
-from gitbench.judge import resample
-from gitbench.judge.crossed import crossed_interval, mean_squares
-from gitbench.judge.sample import by_replicate, sample
-from gitbench.judge.statistics import t_interval
+from gitbench.judge.crossed import Crossed, crossed_claim, crossed_interval, paired_values
+from gitbench.judge.statistics import by_replicate, sample, t_interval
 from gitbench.metrics.aggregate import CORPUS_METRICS, from_totals, scores_from_totals, statistics
 from gitbench.metrics.bleu import BLEU_COLUMNS, bleu
 from gitbench.metrics.cider import CiderD
@@ -30,11 +26,11 @@ Tables = dict[str, pd.DataFrame]  # run key -> per-image table
 # ---- the table ----------------------------------------------------------------------------------------------------
 
 
-def test_mean_squares_by_hand():
-    table = np.array([[1.0, 2.0], [3.0, 8.0]])
-    assert mean_squares(table) == (3.5, 16.0, 9.0, 4.0)
-    found = crossed_interval(table)
-    assert (found.seed_share, found.image_share, found.rest_share) == pytest.approx((12 / 21, 5 / 21, 4 / 21))
+def test_shares_of_the_variance_by_hand():
+    found = crossed_interval(np.array([[1.0, 2.0], [3.0, 8.0]]))  # mean squares of seeds 16, of images 9, of the rest 4
+    assert found.mean == 3.5 and (found.seed_share, found.image_share, found.rest_share) == pytest.approx(
+        (12 / 21, 5 / 21, 4 / 21)
+    )
 
 
 @pytest.mark.parametrize("replicates, images", [(3, 30), (5, 500)])
@@ -68,14 +64,10 @@ def test_where_images_do_not_vary_it_is_the_t_interval_over_seeds():
     crossed, plain = crossed_interval(table), t_interval(table[:, 0])
     assert (crossed.low, crossed.high) == pytest.approx((plain.low, plain.high))
     assert crossed.df == 3 and crossed.seed_share == pytest.approx(1.0)
-
-
-def test_a_negative_variance_counts_as_none():
-    rest = np.array([[1.0, -1.0, 0.0], [-1.0, 1.0, 0.0]])
-    found = crossed_interval(5 + rest)  # all rows have one mean, all columns too
-    assert (found.seed_share, found.image_share, found.rest_share) == (0, 0, 1)
     flat = crossed_interval(np.full((3, 4), 2.0))
     assert (flat.low, flat.mean, flat.high, flat.seed_share) == (2.0, 2.0, 2.0, 0.0)
+    level = crossed_interval([[6.0, 4.0, 5.0], [4.0, 6.0, 5.0]])  # all rows have one mean, all columns too
+    assert (level.seed_share, level.image_share, level.rest_share) == (0, 0, 1)
 
 
 @pytest.mark.parametrize("table", [np.ones((1, 5)), np.ones((5, 1)), np.ones(5), np.array([[1.0, np.nan], [1.0, 2.0]])])
@@ -139,12 +131,8 @@ def captions() -> tuple[pd.DataFrame, Tables]:
     return make_frame(scores), tables
 
 
-def parts_of(tables: Tables) -> Callable[[str, str], pd.DataFrame | None]:
-    return lambda key, metric: resample.image_statistics(tables[key], metric)
-
-
 def paired(frame: pd.DataFrame, tables: Tables, metric: str) -> pd.DataFrame | None:
-    return resample.paired_values(frame, metric, PAIR, parts_of(tables))
+    return paired_values(frame, metric, PAIR, tables.__getitem__)
 
 
 def recorded(frame: pd.DataFrame, arm: str, metric: str) -> pd.Series:
@@ -162,18 +150,14 @@ def test_reaggregation_gives_the_recorded_scores(captions, metric):
 
 def test_averaging_per_image_would_give_another_number(captions):
     frame, tables = captions
+    expected = tables["large2"]["CIDEr"] - tables["base2"]["CIDEr"]  # a mean over images is its own jackknife
+    assert paired(frame, tables, "CIDEr").loc[2].to_numpy() == pytest.approx(expected.to_numpy(), abs=1e-8)
     for metric, apart in (("BLEU-4", 1.0), ("test_nll", 1e-4)):
         averaged = [
             np.mean([scores_from_totals(statistics(tables[f"{arm}{r}"], metric), metric).mean() for r in range(SEEDS)])
             for arm in ("large", "base")
         ]
         assert abs(averaged[0] - averaged[1] - paired(frame, tables, metric).to_numpy().mean()) > apart
-
-
-def test_a_mean_over_images_is_its_own_jackknife(captions):
-    frame, tables = captions
-    expected = tables["large2"]["CIDEr"] - tables["base2"]["CIDEr"]
-    assert paired(frame, tables, "CIDEr").loc[2].to_numpy() == pytest.approx(expected.to_numpy(), abs=1e-8)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -190,91 +174,61 @@ def test_the_jackknife_agrees_with_a_bootstrap_of_images(captions, metric):
     assert np.std(values) / np.sqrt(COUNT) == pytest.approx(np.mean(drawn, axis=0).std(), rel=0.1)
 
 
-def test_scores_of_many_totals_are_those_of_each(captions):
-    table = captions[1]["base0"]
-    for metric in METRICS:
-        parts = statistics(table, metric)
-        totals = np.stack([parts[:10].sum(0), parts[10:].sum(0), parts.sum(0), np.zeros(parts.shape[1])])
-        many = scores_from_totals(totals.reshape(2, 2, -1), metric).reshape(-1)
-        one = [from_totals(each, metric) for each in totals]
-        assert many == pytest.approx(one, rel=1e-12, abs=1e-12, nan_ok=True)
-
-
-KINDS = {
-    "better": {},
-    "interaction": {"treatment_from": "small", "reference_from": "tiny"},
-    "one start": {"treatment_from": "tiny", "reference_from": "tiny"},
-    "trend": {"reference": "tiny", "along": (("tiny", 0.0), ("base", 1.0), ("large", 4.0))},
-}
-
-
-@pytest.mark.parametrize("metric", ["BLEU-4", "CIDEr"])
-def test_every_kind_of_claim_has_its_interval_over_seeds_and_images(captions, metric):
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"kind": "better", "metric": "BLEU-4"},
+        {"kind": "interaction", "treatment_from": "small", "reference_from": "tiny", "metric": "BLEU-4"},
+        {"kind": "interaction", "treatment_from": "tiny", "reference_from": "tiny"},
+        {"kind": "trend", "reference": "tiny", "along": (("tiny", 0.0), ("base", 1.0), ("large", 4.0))},
+    ],
+)
+def test_every_kind_of_claim_has_its_interval_over_seeds_and_images(captions, fields):
     frame, tables = captions
-    shared = {"metric": metric, "treatment": "large", "reference": "base"}
-    claims = [
-        claim_of(name.replace("one start", "interaction"), **{**shared, "name": name, **fields})
-        for name, fields in KINDS.items()
-    ]
-    for claim, found in zip(claims, resample.crossed_claims(claims, frame, tables.__getitem__).values(), strict=True):
-        judged = sample(claim, {arm: recorded(frame, arm, metric) for arm in claim.arms})
-        assert judged.replicates == tuple(range(SEEDS))
-        assert found.mean == pytest.approx(np.mean(judged.differences), abs=1e-9)
-        assert found.low < found.mean < found.high and (found.replicates, found.images) == (SEEDS, COUNT)
-
-
-def made_up(
-    arms: dict[str, Callable[[int], pd.DataFrame]], metric: str, replicates: int
-) -> tuple[pd.DataFrame, Tables]:
-    """Return frame and tables of runs: arm -> what makes the table of a replicate."""
-    tables = {f"{arm}{each}": make(each) for arm, make in arms.items() for each in range(replicates)}
-    return make_frame({key: {metric: float(np.nanmean(table[metric]))} for key, table in tables.items()}), tables
+    claim = claim_of(**{"treatment": "large", "reference": "base", **fields})
+    found = crossed_claim(claim, frame, tables.__getitem__)
+    judged = sample(claim, {arm: recorded(frame, arm, claim.metric) for arm in claim.arms})
+    assert found.mean == pytest.approx(np.mean(judged.differences), abs=1e-9)
+    assert found.low < found.mean < found.high and (found.replicates, found.images) == (SEEDS, COUNT)
 
 
 def test_questions_about_one_image_are_one_cluster():
     rng = np.random.default_rng(0)
     images = {f"{arm}{r}": rng.normal(level, 20, 50) for arm, level in (("base", 40), ("large", 55)) for r in range(4)}
+    frame = make_frame({key: {"VQA": float(values.mean())} for key, values in images.items()})
 
-    def asked(times: int, cluster: bool) -> pd.DataFrame | None:
-        def make(arm: str, replicate: int) -> pd.DataFrame:
-            ids = [f"i{i}-q{q}" for i in range(50) for q in range(times)]
-            table = pd.DataFrame({"image_id": ids, "VQA": np.repeat(images[f"{arm}{replicate}"], times)})
-            return table.assign(image=[each.split("-")[0] for each in ids]) if cluster else table
-
-        arms = {arm: (lambda replicate, arm=arm: make(arm, replicate)) for arm in ("base", "large")}
-        return crossed_interval(paired(*made_up(arms, "VQA", 4), "VQA"))
+    def asked(times: int, cluster: bool) -> Crossed:
+        names = np.repeat([f"i{i}" for i in range(50)], times)
+        ids = [f"{name}-q{at}" for at, name in enumerate(names)]
+        tables = {
+            key: pd.DataFrame(
+                {"image_id": ids, "VQA": np.repeat(values, times)} | ({"image": names} if cluster else {})
+            )
+            for key, values in images.items()
+        }
+        return crossed_interval(paired(frame, tables, "VQA"))
 
     once, five, loose = asked(1, True), asked(5, True), asked(5, False)  # the same answers once, and five times over
     assert five.images == 50 and (five.low, five.high) == (pytest.approx(once.low), pytest.approx(once.high))
     assert loose.images == 250 and loose.high - loose.low < five.high - five.low
 
 
-def test_images_without_a_value_take_no_part():
-    rng = np.random.default_rng(1)
-
-    def make(_: int) -> pd.DataFrame:
-        values = np.where(np.arange(40) % 4 == 0, np.nan, rng.normal(30, 5, 40))
-        return pd.DataFrame({"image_id": [f"i{i}" for i in range(40)], "SceneF1": values})
-
-    frame, tables = made_up({"base": make, "large": make}, "SceneF1", 3)
-    expected = recorded(frame, "large", "SceneF1") - recorded(frame, "base", "SceneF1")
-    assert paired(frame, tables, "SceneF1").to_numpy().mean() == pytest.approx(expected.mean(), abs=1e-9)
+def test_images_without_a_value_take_no_part(captions):
+    frame, tables = captions
+    holes = {key: table.assign(SceneF1=table["CIDEr"].where(table.index % 4 > 0)) for key, table in tables.items()}
+    scores = make_frame({key: {"SceneF1": float(table["SceneF1"].mean())} for key, table in holes.items()})
+    expected = recorded(scores, "large", "SceneF1") - recorded(scores, "base", "SceneF1")
+    assert paired(scores, holes, "SceneF1").to_numpy().mean() == pytest.approx(expected.mean(), abs=1e-9)
 
 
-def test_what_cannot_be_compared_gives_none(captions):
+def test_what_cannot_be_compared_gives_none_or_is_refused(captions):
     frame, tables = captions
     assert paired(frame, tables, "SPICE") is None
     assert paired(frame[frame["replicate"] == 0], tables, "CIDEr") is None
-    assert (
-        paired(frame.assign(overridden=frame["run_key"].isin(["large1", "large2", "base3"])), tables, "CIDEr") is None
-    )
+    changed = frame["run_key"].isin(["large1", "large2", "base3"])
+    assert paired(frame.assign(overridden=changed), tables, "CIDEr") is None
     bare = {key: table[["image_id"]] for key, table in tables.items()}  # scored without what the metric needs
     assert paired(frame, bare, "CIDEr") is None
-
-
-def test_runs_on_other_images_are_refused():
-    def make(first: int) -> Callable[[int], pd.DataFrame]:
-        return lambda _: pd.DataFrame({"image_id": [f"i{first + i}" for i in range(5)], "CIDEr": np.arange(5.0)})
-
+    other = {key: table.iloc[: 50 if key[:-1] == "large" else 60] for key, table in tables.items()}
     with pytest.raises(GitbenchError, match="other images"):
-        paired(*made_up({"base": make(0), "large": make(1)}, "CIDEr", 2), "CIDEr")
+        paired(frame, other, "CIDEr")

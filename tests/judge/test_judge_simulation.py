@@ -61,9 +61,7 @@ def test_a_family_is_wrong_in_five_percent_and_would_not_be_without_holm():
 def test_the_sequential_test_keeps_its_level_under_looking():
     for setting in tool.SETTINGS:
         for word in (SUPPORTED, REFUTED):
-            assert tool.error(setting, "normal", 12, word, method="sequential", studies=800, seed=8) <= 0.05 + slack(
-                800
-            )
+            assert tool.error(setting, "normal", 12, word, sequential=True, studies=800, seed=8) <= 0.05 + slack(800)
 
 
 def test_tables_go_between_their_marks_and_nowhere_else(tmp_path):

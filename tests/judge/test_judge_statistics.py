@@ -1,4 +1,4 @@
-"""The statistics keep their word: coverage, false-positive rates at the boundary, exactness, Holm, power."""
+"""Intervals, tests, Holm's correction and power: those of other libraries, or counted by hand."""
 
 import math
 
@@ -21,27 +21,15 @@ from gitbench.judge.statistics import (
 )
 
 
-def slack(rate: float, trials: int) -> float:
-    return 4 * math.sqrt(rate * (1 - rate) / trials)
-
-
-def test_intervals_are_those_of_scipy_and_cover_where_a_bootstrap_does_not():
-    rng, trials = np.random.default_rng(3), 1000
-    samples = rng.normal(7.0, 2.0, (trials, 3))
+def test_intervals_are_those_of_scipy():
+    samples = np.random.default_rng(3).normal(7.0, 2.0, (20, 3))
     found = [t_interval(sample) for sample in samples]
     low, high = stats.t.interval(0.95, 2, loc=samples.mean(1), scale=stats.sem(samples, axis=1))
     assert ([each.low for each in found], [each.high for each in found]) == (pytest.approx(low), pytest.approx(high))
     assert found[0].half_width == pytest.approx((high - low)[0] / 2) and found[0].n == 3
-    assert np.mean((low <= 7) & (high >= 7)) == pytest.approx(0.95, abs=slack(0.95, trials))
-    drawn = rng.integers(0, 3, (trials, 200, 3))
-    ends = np.percentile(np.take_along_axis(samples[:, None], drawn, 2).mean(2), (2.5, 97.5), axis=1)
-    assert np.mean((ends[0] <= 7) & (ends[1] >= 7)) < 0.85  # why no interval here is a bootstrap over seeds
-
-
-def test_one_value_has_no_interval_and_what_is_no_list_of_numbers_is_refused():
-    found = t_interval([3.0])
-    assert (found.mean, found.n, found.low, found.high, found.sd, found.half_width) == (3.0, 1, None, None, None, None)
-    for values in ([], [1.0, math.nan], [[1.0, 2.0]], [math.inf]):
+    single = t_interval([3.0])
+    assert (single.mean, single.n, single.low, single.high, single.half_width) == (3.0, 1, None, None, None)
+    for values in ([], [1.0, math.nan], [[1.0, 2.0]]):
         with pytest.raises(ValueError):
             t_interval(values)
 
@@ -69,11 +57,7 @@ def test_bounds_and_tests_say_the_same_and_tests_are_those_of_others():
         above = stats.ttest_1samp(sample, 0.2, alternative="greater").pvalue
         assert p_values("better", sample, 0.2)[0] == pytest.approx(above)
         assert p_values("equivalent", sample, 1.1)[0] == pytest.approx(ttost_paired(sample, 0 * sample, -1.1, 1.1)[0])
-
-
-def test_no_margin_makes_refuting_equivalence_a_two_sided_test():
-    data = np.random.default_rng(4).normal(0, 1, (50, 5))
-    assert p_values("equivalent", data, 0.0)[1] == pytest.approx(stats.ttest_1samp(data, 0.0, axis=1).pvalue)
+        assert p_values("equivalent", sample, 0.0)[1] == pytest.approx(stats.ttest_1samp(sample, 0.0).pvalue)
 
 
 def test_the_exact_test_counts_sign_patterns():
@@ -81,11 +65,9 @@ def test_the_exact_test_counts_sign_patterns():
     assert sign_flip_p("not_better", [1.0, 2.0, 3.0], 0.0) == 1.0
     assert sign_flip_p("not_better", [3.0, 3.0, 3.0, 3.0], 4.0) == 1 / 16
     assert sign_flip_p("equivalent", [0.1, -0.1, 0.2], 1.0) == 1 / 8
-    assert SIGN_FLIP_NEEDS == 5
-    assert sign_flip_p("better", np.arange(1.0, 6.0), 0.0) < 0.05 < sign_flip_p("better", np.arange(1.0, 5.0), 0.0)
+    assert sign_flip_p("better", np.ones(SIGN_FLIP_NEEDS), 0.0) < 0.05 < sign_flip_p("better", np.ones(4), 0.0)
     many = np.random.default_rng(3).normal(0.5, 1, 20)  # beyond 16 replicates patterns are drawn
     assert sign_flip_p("better", many, 0.0) == pytest.approx(float(p_values("better", many, 0.0)[0]), abs=0.02)
-    assert sign_flip_p("better", np.ones(30), 0.0) > 0
 
 
 def test_holm_is_that_of_statsmodels():
@@ -96,16 +78,16 @@ def test_holm_is_that_of_statsmodels():
     assert holm([0.03]).tolist() == [0.03]
     first, second, third = adjust([(0.01, 0.9), None, (0.04, 0.2)])
     assert (first.support, second.support, third.support) == pytest.approx((0.03, 1.0, 0.08))
-    assert (first.claims, first.open_support, first.open_refute) == (3, 2, 3) and adjust([]) == []
+    assert (first.open_support, first.open_refute) == (2, 3) and adjust([]) == []
 
 
 def test_power_matches_simulation():
     rng, trials = np.random.default_rng(4), 2000
     samples = rng.normal(1.0, 1.0, (trials, 5))
     hits = (p_values("better", samples, 0.0)[0] < 0.05).mean()
-    assert power_one_sided(1.0, 1.0, 5) == pytest.approx(hits, abs=slack(0.5, trials))
+    assert power_one_sided(1.0, 1.0, 5) == pytest.approx(hits, abs=0.045)
     inside = (p_values("equivalent", rng.normal(0.0, 1.0, (trials, 8)), 1.0)[0] < 0.05).mean()
-    assert power_tost(0.0, 1.0, 1.0, 8) == pytest.approx(inside, abs=slack(0.5, trials))
+    assert power_tost(0.0, 1.0, 1.0, 8) == pytest.approx(inside, abs=0.045)
 
 
 def test_smallest_n_is_the_first_that_reaches_the_power():

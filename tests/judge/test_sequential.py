@@ -59,7 +59,7 @@ def test_threshold_and_level_are_each_others_inverse(alpha):
 
 def test_bounds_p_values_and_multipliers_say_the_same():
     rng = np.random.default_rng(3)
-    for n in (4, 5, 8, 20, 30, 31, 70):
+    for n in (4, 5, 30, 31):
         values = rng.normal(0.4, 1.3, n)
         for alpha in (0.05, 0.025):
             bounds = sequential_bounds(values, alpha)
@@ -69,7 +69,7 @@ def test_bounds_p_values_and_multipliers_say_the_same():
             for bound, side in zip(bounds, (0, 1), strict=True):
                 inward = 0.1 * (1 - 2 * side)
                 at, before, after = (
-                    float(p_values("better", values, each, "sequential")[side])
+                    float(p_values("better", values, each, sequential=True)[side])
                     for each in (bound, bound - inward, bound + inward)
                 )
                 assert at == pytest.approx(alpha, rel=1e-6) and before < alpha < after
@@ -79,8 +79,8 @@ def test_what_few_seeds_can_show():
     assert multiplier(2) == multiplier(FIRST, 0.025) == math.inf and nominal_level(3, 0.025) == 0.0
     assert 25 < multiplier(FIRST) < 30 and 4 < multiplier(4) < 5  # Student's are 2.9 and 2.4
     assert sequential_bounds([1.0, 1.1, 0.9], 0.025) is None
-    assert p_values("better", [5.0, 5.1], 0.0, "sequential")[0] == 1.0
-    assert 0.03 < p_values("better", [5.0, 5.001, 4.999], 0.0, "sequential")[0] < 0.05
+    assert p_values("better", [5.0, 5.1], 0.0, sequential=True)[0] == 1.0
+    assert 0.03 < p_values("better", [5.0, 5.001, 4.999], 0.0, sequential=True)[0] < 0.05
     assert multiplier(EARLY) > stats.t.ppf(0.95, EARLY - 1) and multiplier(EARLY + 1) > multiplier(EARLY)
     assert float(score(3.0, EARLY + 1)) == pytest.approx(float(log_evidence(3.0, EARLY + 1)) - math.log(LATE))
 
