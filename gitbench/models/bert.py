@@ -1,7 +1,7 @@
 """Pre-trained BERT weights as the initial values of a GIT's text side, read without `transformers`.
 
 The paper compares a random decoder with one that starts from BERT (p. 5: "similar performance"). GIT's decoder layer
-is BERT's encoder layer with another mask, so a decoder of its shape (the variants `bert_...`) takes the weights as they are: run on
+is BERT's encoder layer with another mask, so a decoder of its shape (a variant `bert_...`) takes the weights as they are. Run on
 text alone with BERT's bidirectional mask it reproduces BERT's hidden states (tests/models/test_bert.py, 1e-5).
 
 What has no exact counterpart, and what is done about it:

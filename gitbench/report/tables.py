@@ -12,8 +12,7 @@ from typing import Any
 import pandas as pd
 
 from gitbench.judge.noise import NoiseFloor, detectable
-from gitbench.judge.sample import by_replicate
-from gitbench.judge.statistics import Interval, PairedDifference, paired_difference, t_interval
+from gitbench.judge.statistics import Interval, PairedDifference, by_replicate, paired_difference, t_interval
 from gitbench.scores import COSTS, digits, display_name, lower_is_better, ordered, unit
 from gitbench.spec import Plan
 

@@ -26,9 +26,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from gitbench.data.base import content_hash
-from gitbench.data.cache import made_once
+from gitbench.data.cache import CacheUnwritable, cached
 from gitbench.data.dataset import collate
-from gitbench.data.pretrained import description, noted_seconds, write_note
 from gitbench.errors import GitbenchError
 from gitbench.files import cache_dir
 from gitbench.models.pair_encoder import HOTTEST, PairEncoder, contrastive_loss, set_initial_values
@@ -62,12 +61,12 @@ class Pretraining:
 class Pretrained:
     """A pre-trained image encoder: its state dict, and the loss of each iteration.
 
-    `seconds` is what it took to make; None for a file that has no note beside it.
+    `seconds` is what it took to make.
     """
 
     state: dict[str, Tensor]
     losses: list[float]
-    seconds: float | None = None
+    seconds: float
 
 
 def pretrained_encoder(job: Pretraining) -> Pretrained:
@@ -79,14 +78,16 @@ def pretrained_encoder(job: Pretraining) -> Pretrained:
     if job.progress is not None and not path.exists():
         job.progress(0, job.recipe.iterations)  # also where another run is making it and this one waits
 
-    def write(made: Pretrained, temporary: Path) -> None:
-        payload = {name: value for name, value in vars(made).items() if name != "seconds"}
-        torch.save({"format": FORMAT, **payload}, temporary)
-        data = job.dataset
-        of = (job.encoder, job.recipe, data.data_spec, data.text_spec)
-        write_note(path, made.seconds, description(*of, data=data.source.fingerprint(), seed=job.seed))
+    made: list[Pretrained] = []
 
-    return made_once(path, lambda: pretrain(job), write, _load)
+    def save(temporary: Path) -> None:
+        made.append(pretrain(job))
+        torch.save({"format": FORMAT, **vars(made[0])}, temporary)
+
+    try:
+        return cached(path, save, _load)
+    except CacheUnwritable:  # minutes of training are not thrown away for want of a cache
+        return made[0] if made else pretrain(job)
 
 
 def pretrained_path(job: Pretraining) -> Path:
@@ -111,7 +112,7 @@ def _load(path: Path) -> Pretrained:
         raise ValueError(f"{path} is damaged") from error  # made again
     if payload.pop("format", None) != FORMAT:
         raise ValueError(f"{path} holds something else")
-    return Pretrained(state=payload["state"], losses=payload["losses"], seconds=noted_seconds(path))
+    return Pretrained(state=payload["state"], losses=payload["losses"], seconds=payload["seconds"])
 
 
 def pretrain(job: Pretraining) -> Pretrained:

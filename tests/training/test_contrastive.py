@@ -13,13 +13,11 @@ import torch
 from helpers_study import TINY, make_study, run_of, runs_of, tiny_profile, write_configs
 
 import gitbench.training.contrastive as contrastive
-from gitbench.data import pretrained as pretraining
 from gitbench.errors import GitbenchError
-from gitbench.files import cache_dir, load_json, write_json
+from gitbench.files import cache_dir, load_json
 from gitbench.launch.worker import run_worker
 from gitbench.models.encoder import ImageEncoder
 from gitbench.models.pair_encoder import PairEncoder, contrastive_loss, set_initial_values
-from gitbench.seeding import derive_seed
 from gitbench.spec import Arm, ContrastiveSpec
 from gitbench.study.store import Study
 from gitbench.training.contrastive import Pretraining, pretrain, pretrained_encoder, pretrained_path
@@ -183,29 +181,21 @@ def test_a_run_starts_from_the_pretrained_encoder_of_its_replicate(tmp_path, cac
     for run in runs_of(study):
         if run.arm != "blind":
             execute(run.folder)
-    files = {load_json(note)["of"]["seed"]: note.with_suffix(".pth") for note in cache.glob("contrastive-*.json")}
-    assert len(files) == 2  # one a replicate
-    for replicate in (0, 1):
-        kept = contrastive._load(files[derive_seed("contrastive", replicate)]).state
-        for arm in ("base", "contrastive"):
-            encoder = load_run(run_of(study, arm, replicate).folder)[0].git.encoder
-            assert equal(encoder.state_dict(), kept) == (arm == "contrastive")
+    kept = [contrastive._load(file).state for file in cache.glob("contrastive-*.pth")]
+    assert len(kept) == 2  # one a replicate
+    started = {
+        (run.arm, run.replicate): load_run(run.folder)[0].git.encoder.state_dict()
+        for run in runs_of(study)[:2] + runs_of(study)[3:5]
+    }
+    owners = [[name for name, state in started.items() if equal(state, each)] for each in kept]
+    assert sorted(owners) == [[("contrastive", 0)], [("contrastive", 1)]]
 
 
-def test_the_seconds_are_those_of_the_making_and_unknown_without_a_note(dataset, cache, monkeypatch):
+def test_the_seconds_are_those_of_the_making(dataset, cache, monkeypatch):
     made = obtain(dataset)
     assert made.seconds > 0
     monkeypatch.setattr(contrastive, "pretrain", lambda *_: pytest.fail("made twice"))
     assert obtain(dataset).seconds == made.seconds
-    (note,) = cache.glob("contrastive-*.json")
-    write_json(note, {**load_json(note), "seconds": 12.5})
-    assert obtain(dataset).seconds == 12.5
-    for damage in ("", "[1]", '{"seconds": "soon"}'):
-        note.write_text(damage)
-        assert obtain(dataset).seconds is None
-    note.unlink()
-    found = obtain(dataset)
-    assert equal(found.state, made.state) and found.seconds is None
 
 
 def test_progress_starts_at_nothing_ends_at_all_and_is_silent_where_the_file_is_there(dataset):
@@ -233,7 +223,7 @@ def test_runs_that_share_a_pretraining_carry_the_same_seconds_and_others_none(tm
         execute(run.folder, pretraining=lambda done, total: heard.append((done, total)))
     (file,) = cache.glob("*.pth")
     first, second = (trained_cost(run) for run in runs if run.arm == "contrastive")
-    assert first["pretrain_seconds"] == second["pretrain_seconds"] == pretraining.noted_seconds(file) > 0
+    assert first["pretrain_seconds"] == second["pretrain_seconds"] == contrastive._load(file).seconds > 0
     assert heard == [(done, 6) for done in range(7)]  # of the first alone
     assert not any("pretrain_seconds" in trained_cost(run) for run in runs if run.arm != "contrastive")
 
@@ -248,7 +238,7 @@ def test_a_resumed_run_knows_what_its_pretraining_took_without_the_cache(tmp_pat
     with pytest.raises(KeyboardInterrupt):
         execute(run.folder, die)
     (file,) = cache.glob("*.pth")
-    seconds = pretraining.noted_seconds(file)
+    seconds = contrastive._load(file).seconds
     for each in cache.iterdir():
         each.unlink()
     execute(run.folder, pretraining=lambda *_: pytest.fail("pre-trained again"))
