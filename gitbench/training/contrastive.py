@@ -172,7 +172,7 @@ def _train(job: Pretraining, model: PairEncoder) -> list[float]:
 def _loader(job: Pretraining) -> DataLoader:
     """Batches of images with one caption each, in an order of its own that the seed decides."""
     pairs = copy.copy(job.dataset)
-    pairs.seed, pairs.captions_per_image, pairs._order = job.seed, 1, None
+    pairs.seed, pairs.captions_per_image = job.seed, 1
     return DataLoader(
         pairs,
         batch_sampler=list(_batches(len(pairs), job.recipe)),
