@@ -56,7 +56,6 @@ def load_ablation(name: str) -> Ablation:
     if path.suffix == ".py":
         if not path.is_file():
             raise GitbenchError(f"ablation file {path} does not exist: pass the path of an existing file or a name")
-        plugins.hand_on(str(path.resolve()))  # the processes of its runs need what it registers
     elif name in REGISTERED:
         return REGISTERED[name]
     elif name not in (files := ablation_files()):
@@ -76,6 +75,8 @@ def load_ablation(name: str) -> Ablation:
     if ablation.name != path.stem:
         raise GitbenchError(f"{path} names its ablation '{ablation.name}': the name must be the file's, '{path.stem}'")
     check_ablation(ablation)
+    if Path(name).suffix == ".py":
+        plugins.hand_on(str(path.resolve()))  # the processes of its runs need what it registers
     return ablation
 
 

@@ -21,6 +21,12 @@ from gitbench.profiles import SMOKE
 from gitbench.study.store import Study
 
 
+@pytest.fixture(autouse=True)
+def no_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plugins that a test loads are not handed on to the processes of the next one."""
+    monkeypatch.setenv("GITBENCH_PLUGINS", "")
+
+
 @pytest.fixture
 def tiny_study(tmp_path: Path) -> Study:
     """A study of three runs (base, small, blind) of a second each, planned."""

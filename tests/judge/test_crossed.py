@@ -117,10 +117,12 @@ def captions() -> tuple[pd.DataFrame, Tables]:
     for arm, share in {"base": 0.6, "large": 0.75, "small": 0.55, "tiny": 0.5}.items():
         for replicate in range(SEEDS):
             said = _predictions(rng, references, share + rng.normal(0, 0.02))
-            corpus, parts = bleu(Comparison(said, [[each] for each in references]))
+            known = CiderD([[each] for each in references])
+            compared = Comparison(said, known.references)
+            corpus, parts = bleu(compared)
             table = pd.DataFrame(parts, columns=list(BLEU_COLUMNS))
             table.insert(0, "image_id", [f"image-{i}" for i in range(COUNT)])
-            table["CIDEr"] = 100 * CiderD([[each] for each in references]).score(said)
+            table["CIDEr"] = 100 * known.score(compared)
             table["tokens"] = words
             table["nll"] = np.array(words) * rng.gamma(4, (1.1 - share) / 4, COUNT)
             table["meteor_stats"] = _meteor_lines(rng, words, share)
