@@ -24,7 +24,7 @@ from gitbench.data.tasks import open_task
 from gitbench.errors import GitbenchError
 from gitbench.run_folder import RunFolder
 from gitbench.study.config import make_config
-from gitbench.training import model as model_module
+from gitbench.training import caption_model as model_module
 from gitbench.training.data import Batches, CaptionData, CountedSampler, caption_collate
 from gitbench.training.hooks import CurveHook, LazyInfoHook
 from gitbench.training.run import PlainRunner, execute

@@ -5,7 +5,7 @@
 A study is the scores of the arms that a claim rests on, by replicate: noise of a kind around true means that put the
 claim exactly at its boundary (how often is the judge wrong?) or at a distance from it (how often does it decide?). The
 scores are reduced by `statistics.slopes` and differences, tested by `statistics.p_values`, corrected by `statistics.holm`
-and given their word by `statistics.words`: the functions that judge real studies. `tests/judge/test_judge_simulation.py`
+and given their word by `statistics.decide`: the functions that judge real studies. `tests/judge/test_judge_simulation.py`
 runs a small version.
 
 To add a column: a noise in `NOISES`; a table: one function in `TABLES`.
@@ -24,7 +24,7 @@ import numpy as np
 from gitbench.files import write_text
 from gitbench.judge.power import power_one_sided, power_tost
 from gitbench.judge.sequential import EARLY, FIRST
-from gitbench.judge.statistics import ALPHA, holm, p_values, slopes, t_interval, words
+from gitbench.judge.statistics import ALPHA, decide, holm, p_values, slopes, t_interval
 from gitbench.judge.verdict import REFUTED, SUPPORTED
 
 SEEDS = (3, 5, 8, 16)
@@ -105,7 +105,7 @@ def _given(setting: Setting, data: np.ndarray, word: str, sequential: bool) -> n
     given = np.zeros(len(data), bool)
     for size in looks:
         left = np.flatnonzero(~given)
-        given[left] = words(*p_values(setting.kind, data[left, :size], setting.margin, sequential=sequential)) == word
+        given[left] = decide(*p_values(setting.kind, data[left, :size], setting.margin, sequential=sequential)) == word
     return given
 
 
@@ -128,7 +128,7 @@ def power(setting: Setting, distance: float, n: int, *, studies: int = 2000, see
     else:
         margin, theory = setting.margin, power_one_sided(distance, 1.0, n, ALPHA)
         shift = margin + (-distance if setting.kind == "not_better" else distance)
-    found = words(*p_values(setting.kind, data + shift, margin))
+    found = decide(*p_values(setting.kind, data + shift, margin))
     return float((found == SUPPORTED).mean()), theory
 
 

@@ -34,6 +34,7 @@ from scipy import stats
 
 from gitbench.judge.power import further_seeds, heads_to_support, seconds_per_seed
 from gitbench.judge.preconditions import check_claim, margin_of, scale_problem
+from gitbench.judge.sentences import reason_of
 from gitbench.judge.sequential import sequential_bounds
 from gitbench.judge.statistics import (
     ALPHA,
@@ -42,13 +43,12 @@ from gitbench.judge.statistics import (
     PairedDifference,
     adjust,
     by_replicate,
+    decide,
     p_values,
     sample,
     sign_flip_p,
-    words,
 )
 from gitbench.judge.verdict import INCOMPLETE, INCONCLUSIVE, NOT_TESTABLE, Verdict
-from gitbench.judge.words import reason_of
 from gitbench.scores import orientation
 from gitbench.spec import Claim, Plan
 
@@ -72,7 +72,7 @@ def _decide(verdict: Verdict, p: tuple[float, float] | None, adjusted: Adjusted,
     if p is None or margin is None:
         return verdict
     turned = orientation(claim) * np.array(verdict.differences)
-    word, further, seconds = str(words(adjusted.support, adjusted.refute)), None, None
+    word, further, seconds = str(decide(adjusted.support, adjusted.refute)), None, None
     if word == INCONCLUSIVE:
         mean, sd = float(turned.mean()), float(np.std(turned, ddof=1))
         left = adjusted.open_support if heads_to_support(claim.kind, mean, margin) else adjusted.open_refute

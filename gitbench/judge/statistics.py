@@ -172,7 +172,7 @@ def sign_flip_p(kind: str, differences: Sequence[float] | np.ndarray, margin: fl
     return float(_support(kind, np.asarray(differences, dtype=float), margin, _sign_flip))
 
 
-def words(support: ArrayLike, refute: ArrayLike) -> np.ndarray:
+def decide(support: ArrayLike, refute: ArrayLike) -> np.ndarray:
     """Return the word of each pair of (adjusted) p-values; at most one of the two is below 5 %."""
     return np.where(np.asarray(support) < ALPHA, SUPPORTED, np.where(np.asarray(refute) < ALPHA, REFUTED, INCONCLUSIVE))
 

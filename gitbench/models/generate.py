@@ -34,7 +34,7 @@ from torch import Tensor
 
 from gitbench.errors import GitbenchError
 from gitbench.models.cache import Memory
-from gitbench.models.search import Prefix, Search, TextModel
+from gitbench.models.search_state import Prefix, Search, TextModel
 from gitbench.models.trie import Trie
 
 

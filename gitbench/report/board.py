@@ -20,9 +20,9 @@ from matplotlib.lines import Line2D
 from gitbench.ablations import ablation_names
 from gitbench.errors import GitbenchError
 from gitbench.files import write_text
+from gitbench.judge.sentences import difference_text
 from gitbench.judge.statistics import INCONCLUSIVE, REFUTED, SUPPORTED
 from gitbench.judge.verdict import Verdict
-from gitbench.judge.words import difference_text
 from gitbench.report.audit import check_numbers
 from gitbench.report.figures import compared, draw_difference
 from gitbench.report.results import load_results

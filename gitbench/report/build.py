@@ -16,8 +16,8 @@ from gitbench.files import explain_os_errors, make_dir, read_json, write_json, w
 from gitbench.judge.verdict import Verdict
 from gitbench.report.audit import check_numbers
 from gitbench.report.figures import curve_figure, difference_figure, prediction_figure
-from gitbench.report.html import page
 from gitbench.report.latex import numbers_text, table_text
+from gitbench.report.page import page
 from gitbench.report.samples import Pictures
 from gitbench.report.score_figures import scale_figure, score_figure
 from gitbench.report.style import COLUMN, PAGE, TEXT, embedded_svg, save, style

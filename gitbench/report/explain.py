@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from gitbench.errors import GitbenchError, unknown_name
+from gitbench.judge.sentences import verdict_sentence
 from gitbench.judge.statistics import t_interval
 from gitbench.judge.verdict import Verdict
-from gitbench.judge.words import verdict_sentence
 from gitbench.metrics.aggregate import BLEUS, CORPUS_METRICS, LOSS, aggregate
 from gitbench.report.audit import differences_of, values_behind
 from gitbench.report.results import Result

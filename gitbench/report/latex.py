@@ -16,7 +16,7 @@ import pandas as pd
 
 from gitbench.errors import GitbenchError
 from gitbench.judge.noise import NoiseFloor
-from gitbench.judge.words import verdict_sentence
+from gitbench.judge.sentences import verdict_sentence
 from gitbench.report.tables import cost_text, score_names
 from gitbench.report.templates import ascii_letter, latex_escape, render
 from gitbench.report.verdict_details import VerdictDetails

@@ -20,9 +20,9 @@ from matplotlib.image import imsave
 
 import gitbench
 from gitbench.files import resource
+from gitbench.judge.sentences import difference_numbers, difference_text, further_seeds_text, sides, verdict_clause
 from gitbench.judge.statistics import INCONCLUSIVE, REFUTED, SUPPORTED
 from gitbench.judge.verdict import INCOMPLETE
-from gitbench.judge.words import difference_numbers, difference_text, further_seeds_text, sides, verdict_clause
 from gitbench.report.paper import CONFIDENCE
 from gitbench.report.tables import CELL_NOTE, COST_HEADINGS, score_heading
 from gitbench.report.verdict_details import margin_text, p_text

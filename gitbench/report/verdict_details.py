@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from gitbench.errors import GitbenchError
 from gitbench.judge.crossed import Crossed, crossed_claim
 from gitbench.judge.noise import NoiseFloor
+from gitbench.judge.sentences import difference_text
 from gitbench.judge.verdict import Verdict
-from gitbench.judge.words import difference_text
 from gitbench.report.paper import paper_claims
 from gitbench.report.paper_table import paper_numbers
 from gitbench.scores import claim_unit, digits, signed, unit

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from gitbench.errors import GitbenchError
+from gitbench.judge.sentences import answer
 from gitbench.judge.verdict import Verdict
-from gitbench.judge.words import answer
 from gitbench.report.deviations import Deviation, deviations
 from gitbench.report.paper_table import PaperTable, paper_tables
 from gitbench.report.samples import Pictures, Sample, take_samples

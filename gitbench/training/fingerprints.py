@@ -20,8 +20,8 @@ from mmengine.runner import Runner
 
 from gitbench.data.base import content_hash
 from gitbench.registry import MODELS, SCOPE
+from gitbench.training.caption_model import CaptionModel
 from gitbench.training.data import CaptionData
-from gitbench.training.model import CaptionModel
 
 TRAINING_BATCHES = 2
 PIXELS_OF = 500  # images of an amount whose pixels are hashed, evenly spaced: beyond it 224-pixel images take minutes

@@ -27,9 +27,9 @@ from gitbench.files import atomic_path, explain_os_errors, write_json
 from gitbench.models import parameter_counts
 from gitbench.models.flops import flops_by_part
 from gitbench.run_folder import RunFolder
+from gitbench.training.caption_model import CaptionModel
 from gitbench.training.encoder_init import EncoderInitHook
 from gitbench.training.hooks import CurveHook, checkpoints, latest_checkpoint, torch_write_errors
-from gitbench.training.model import CaptionModel
 
 FORMAT = "gitbench"  # of `model.pth`
 CPU_THREADS = 1  # a run's threads on CPU: fixed, since the order of float sums depends on it

@@ -17,7 +17,7 @@ from gitbench.data.image_processor import (
     square_processor,
 )
 from gitbench.errors import GitbenchError
-from gitbench.training.model import ImagePreprocessor
+from gitbench.training.caption_model import ImagePreprocessor
 
 
 def test_rules_for_photographs(tmp_path):

@@ -11,9 +11,9 @@ from helpers_judge import CEILING, CLAIMS, FLOOR, NOISE, frame_of, judged, pair,
 
 from gitbench.errors import GitbenchError
 from gitbench.judge import answer, judge_study
-from gitbench.judge.statistics import p_values, slopes, words
+from gitbench.judge.sentences import difference_numbers, difference_text, verdict_sentence
+from gitbench.judge.statistics import decide, p_values, slopes
 from gitbench.judge.verdict import INCOMPLETE, INCONCLUSIVE, NOT_TESTABLE, REFUTED, SUPPORTED
-from gitbench.judge.words import difference_numbers, difference_text, verdict_sentence
 from gitbench.scores import orientation
 
 
@@ -308,7 +308,7 @@ def test_whole_studies_get_the_words_of_the_tests_on_the_same_numbers(kind):
         (verdict,) = judged(CLAIMS[kind], scores=scores)
         turned = orientation(CLAIMS[kind]) * np.array(verdict.differences)
         support, refute = p_values(kind, turned, verdict.margin)
-        assert verdict.word == words(support, refute)
+        assert verdict.word == decide(support, refute)
         assert (verdict.p, verdict.p_refute) == (pytest.approx(float(support)), pytest.approx(float(refute)))
         assert json.loads(json.dumps(verdict.as_json(), allow_nan=False))["claim"]["kind"] == kind
         assert verdict_sentence(verdict).endswith(".") and verdict.sign_flip_needs == 5

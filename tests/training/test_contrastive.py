@@ -20,9 +20,9 @@ from gitbench.models.encoder import ImageEncoder
 from gitbench.models.pair_encoder import PairEncoder, contrastive_loss, set_initial_values
 from gitbench.spec import Arm, ContrastiveSpec
 from gitbench.study.store import Study
+from gitbench.training.caption_model import ImagePreprocessor
 from gitbench.training.contrastive import Pretraining, pretrain, pretrained_encoder, pretrained_path
 from gitbench.training.data import CaptionData
-from gitbench.training.model import ImagePreprocessor
 from gitbench.training.run import execute, load_run
 from gitbench.variants.encoder import EncoderSpec
 

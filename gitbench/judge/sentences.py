@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from gitbench.judge.statistics import words
+from gitbench.judge.statistics import decide
 from gitbench.judge.verdict import INCOMPLETE, INCONCLUSIVE, NOT_TESTABLE, REFUTED, SUPPORTED, Verdict
 from gitbench.scores import claim_unit, digits, display_name, orientation, signed
 from gitbench.spec import Claim, Plan
@@ -150,7 +150,7 @@ def reason_of(verdict: Verdict, p: tuple[float, float]) -> str:
     named = f"the margin of {margin:.{places}f} {claim_unit(claim)}"
     small_gain = claim.kind == "not_better" and low > 0
     if verdict.word == INCONCLUSIVE:
-        if (alone := str(words(*p))) != INCONCLUSIVE:
+        if (alone := str(decide(*p))) != INCONCLUSIVE:
             own, holm = (p[0], verdict.p_holm) if alone == SUPPORTED else (p[1], verdict.p_refute_holm)
             return (
                 f"by itself it would be {alone} (p = {own:.2g}), but among the {verdict.family_size} claims of its family "
