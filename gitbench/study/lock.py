@@ -20,6 +20,7 @@ from typing import Any
 
 from gitbench.errors import GitbenchError
 from gitbench.files import ROOT, read_json, resource, write_json
+from gitbench.run_key import canonical
 from gitbench.spec import METRICS, Ablation, Claim, Plan
 
 FILE = "claims.lock"
@@ -42,12 +43,7 @@ class LockDeviation:
 
 def claim_hash(claim: Claim) -> str:
     """Return the hash of all that a claim says: 16 hex digits."""
-    values = {
-        each.name: getattr(claim, each.name)
-        for each in dataclasses.fields(claim)
-        if each.default is dataclasses.MISSING or getattr(claim, each.name) != each.default
-    }
-    return _digest(_plain(values))
+    return _digest(_plain(canonical(claim)))
 
 
 def _digest(values: Any) -> str:
