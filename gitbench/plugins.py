@@ -1,4 +1,4 @@
-"""Plugins: code outside of the package that adds variants, axes, data sets, readers or metrics of its own.
+"""Plugins: code outside of the package that adds variants, axes, ablations, data sets or metrics of its own.
 
 A plugin is a module that registers things when it is imported. It is named by `--plugin` (a module, or the path of a
 file), by an entry point of the group "gitbench.plugins" of an installed package, or it is an ablation file given by its
