@@ -23,10 +23,10 @@ from gitbench.commands.options import (
     work_dir_of,
 )
 from gitbench.errors import GitbenchError
-from gitbench.spec import Ablation, Arm, Plan, Profile
 
 if TYPE_CHECKING:
     from gitbench.judge.noise import NoiseFloor
+    from gitbench.spec import Plan, Profile
     from gitbench.study.store import Study
 
 BASE = "base"
@@ -91,6 +91,7 @@ def noise_plan(profile: Profile, data: str, seeds: int | None = None, **options:
     """
     from gitbench.judge.noise import NOISE_ABLATION
     from gitbench.judge.preconditions import MIN_REPLICATES
+    from gitbench.spec import Ablation, Arm
     from gitbench.study.plan import BLIND, make_plan, with_seeds
 
     if seeds is not None and seeds < MIN_REPLICATES:
