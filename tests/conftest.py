@@ -12,6 +12,8 @@ os.environ["GITBENCH_CACHE"] = _CACHE.name  # before gitbench is imported, and f
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the suite is the same with and without a GPU
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"  # several workers share the cores
+os.environ["PYTHONPYCACHEPREFIX"] = _CACHE.name  # child processes compile the package once, wherever it may be written
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import pytest
 from filelock import FileLock

@@ -1,9 +1,13 @@
-"""The command line in a process of its own, and an import hook that forbids torch."""
+"""The command line, in this process or in one of its own, and an import hook that forbids torch."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import subprocess
 import sys
+
+from gitbench.cli import main
 
 GITBENCH = [sys.executable, "-m", "gitbench"]
 BLOCK = """
@@ -16,12 +20,15 @@ sys.meta_path.insert(0, Block())
 """
 
 
-def call(*arguments: str, timeout: float = 200) -> subprocess.CompletedProcess:
-    """Run a command of gitbench."""
-    return subprocess.run([*GITBENCH, *arguments], capture_output=True, text=True, timeout=timeout)
+def call(*arguments: str) -> subprocess.CompletedProcess:
+    """Run a command of gitbench in this process, whose METEOR and fork server it shares with other calls."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = main(list(arguments))
+    return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
 
 
 def call_without_torch(*arguments: str) -> subprocess.CompletedProcess:
-    """Run a command of gitbench where torch cannot be imported."""
+    """Run a command of gitbench in a process of its own where torch cannot be imported."""
     code = BLOCK + f"from gitbench.cli import main\nraise SystemExit(main({arguments!r}))"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=180)

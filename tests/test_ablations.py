@@ -1,20 +1,16 @@
-"""All ablations of the repository run whole in the smoke profile, sharing the runs that they have in common."""
+"""All ablations of the repository run whole in the smoke profile, and share the runs that they have in common."""
 
 import dataclasses
 import json
 
 import pytest
 from helpers_cli import call
+from helpers_study import make_study, runs_of
 
 from gitbench.ablations import ablation_files, check_ablation, load_ablation
 from gitbench.errors import GitbenchError
-from gitbench.profiles import PROFILES
+from gitbench.profiles import PROFILES, SMOKE
 from gitbench.spec import Arm
-
-
-@pytest.fixture(scope="module")
-def work_dir(tmp_path_factory):
-    return tmp_path_factory.mktemp("ablations") / "work"
 
 
 def test_every_ablation_is_there_in_every_profile():
@@ -34,22 +30,29 @@ SLOW = ("data_scale", "decoder_size", "encoder_init")
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in sorted(ablation_files())]
 )
-def test_an_ablation_runs_whole(name, work_dir, tmp_path):
-    done = len(list(work_dir.glob("runs/*/record.json")))
-    result = call(
-        "run", name, "--profile", "smoke", "--seeds", "1", "--work-dir", str(work_dir), "--out", str(tmp_path / "out"),
-        timeout=290,
-    )  # fmt: skip
+def test_an_ablation_runs_whole(name, tmp_path):
+    work, out = tmp_path / "work", tmp_path / "out"
+    result = call("run", name, "--profile", "smoke", "--seeds", "1", "--work-dir", str(work), "--out", str(out))
     assert result.returncode == 0, result.stdout + result.stderr
-    study = json.loads((work_dir / "studies" / f"{name}.smoke.scenes.json").read_text())
+    study = json.loads((work / "studies" / f"{name}.smoke.scenes.json").read_text())
     runs = {run["run_key"] for run in study["runs"]}
     assert {arm["name"] for arm in study["arms"]} == {arm.name for arm in load_ablation(name).arms["smoke"]} | {"blind"}
-    assert all((work_dir / "runs" / key / "record.json").is_file() for key in runs)
-    assert 0 < len(list(work_dir.glob("runs/*/record.json"))) - done <= len(runs)
-    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "No proof was recorded" not in page and (work_dir / "studies" / f"{name}.smoke.scenes.proof.json").is_file()
-    if done and name != "decoder_init":  # one with a tokenizer of its own shares nothing
-        assert len(list(work_dir.glob("runs/*/record.json"))) - done < len(runs)  # base and floor are shared
+    assert runs == {path.parent.name for path in work.glob("runs/*/record.json")}
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "No proof was recorded" not in page and (work / "studies" / f"{name}.smoke.scenes.proof.json").is_file()
+
+
+def test_ablations_share_the_runs_that_are_the_same(tmp_path):
+    def keys(name: str) -> dict[str, str]:
+        return {run.arm: run.key for run in runs_of(make_study(tmp_path, load_ablation(name), SMOKE, replicates=1))}
+
+    sizes, attention, starts = keys("decoder_size"), keys("decoder_attention"), keys("encoder_init")
+    for arm in ("base", "blind"):
+        assert sizes[arm] == attention[arm] == starts[arm]
+    assert starts["contrastive"] == keys("encoder_training")["base"]
+    assert not set(keys("decoder_init").values()) & set(
+        sizes.values()
+    )  # one with a tokenizer of its own shares nothing
 
 
 def test_an_arm_may_not_differ_in_more_than_the_ablation_varies():

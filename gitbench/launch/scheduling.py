@@ -6,6 +6,7 @@ at once) or a share of a GPU. Whatever ends a launch, a second one goes on where
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import signal
 import time
@@ -108,12 +109,18 @@ def execute_runs(study: Study, executor: Executor, plain: bool = False, until: f
     found = len(runs) - len(todo)
     if not todo and study.yardstick.kind is not None:
         return Outcome(completed=0, found=found, failed=())
-    with CaptionScorer() as scorer, Display(study.name, found, len(runs), plain) as display:
-        work = _Launch(study, executor, StudyScorer(study, scorer), display)
+    with Display(study.name, found, len(runs), plain) as display:
+        work = _Launch(study, executor, StudyScorer(study, _scorer()), display)
         with _terminable():
             work.run(todo, until)
     failed = tuple(work.failed)
     return Outcome(completed=len(todo) - len(failed) - work.left, found=found, failed=failed, left=work.left)
+
+
+@functools.cache
+def _scorer() -> CaptionScorer:
+    """Return the scorer of every launch of this process: METEOR reads its table for 10 s of CPU when it starts."""
+    return CaptionScorer()
 
 
 class _Launch:

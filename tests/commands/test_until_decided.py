@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from helpers_cli import call
 from helpers_study import TINY, make_study
 
 from gitbench.cli import main
@@ -301,7 +300,7 @@ def test_the_command_adds_seeds_and_stops(tmp_path, capsys):
     assert "9 runs, 0 done, 9 to do" in shown and "within 10 min, up to 9 an arm" in shown
     assert not (tmp_path / "work").exists()
     for count in range(2):  # the second call finds all that the first one left
-        result = subprocess.run([sys.executable, "-m", "gitbench", *words], capture_output=True, text=True)
+        result = call(*words)
         assert result.returncode == 0, result.stdout + result.stderr
         assert ("0 runs trained" in result.stdout) == bool(count)
         looks = read_looks(tmp_path / "work" / "studies" / "wide.smoke.scenes.looks.json")

@@ -106,7 +106,8 @@ def test_the_report_is_rebuilt_without_torch(work, again, tmp_path):
     assert (tmp_path / "again" / "table.csv").read_bytes() == (again[0] / "table.csv").read_bytes()
 
 
-def test_a_damaged_record_is_scored_again_without_training(work, again):
+def test_a_damaged_record_is_scored_again_without_training(trained, tmp_path):
+    work = Path(shutil.copytree(trained.work_dir, tmp_path / "work"))
     record = next(work.glob("runs/*/record.json"))
     whole = json.loads(record.read_text())
     weights = (record.parent / "model.pth").stat().st_mtime_ns
