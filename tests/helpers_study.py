@@ -9,7 +9,7 @@ from typing import Any
 
 from gitbench.profiles import SMOKE
 from gitbench.spec import Ablation, Arm, Profile, RunSpec
-from gitbench.study.config import make_config
+from gitbench.study.config import config_text, make_config
 from gitbench.study.plan import make_plan
 from gitbench.study.store import Study, write_if_changed
 
@@ -75,5 +75,6 @@ def write_configs(study: Study) -> list[Run]:
     """Write the `config.py` of every run, as a launch does, and return the runs."""
     runs = runs_of(study)
     for run in runs:
-        write_if_changed(run.folder / "config.py", make_config(run.spec, study.plan.vocabulary, run.key).pretty_text)
+        config = make_config(run.spec, study.plan.vocabulary, run.key)
+        write_if_changed(run.folder / "config.py", config_text(config))
     return runs

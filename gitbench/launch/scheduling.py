@@ -32,7 +32,7 @@ from gitbench.launch.scoring import DamagedRun, StudyScorer
 from gitbench.machine import cpu_count, gpus
 from gitbench.metrics import CaptionScorer
 from gitbench.spec import Plan, PlannedRun
-from gitbench.study.config import make_config
+from gitbench.study.config import config_text, make_config
 from gitbench.study.provenance import provenance
 from gitbench.study.store import Study, write_if_changed
 
@@ -104,8 +104,8 @@ def execute_runs(study: Study, executor: Executor, plain: bool = False, until: f
     todo = [run for run in runs if not study.done(run)]
     for run in todo:
         assert run.spec is not None
-        config = make_config(run.spec, study.plan.vocabulary, run.run_key).pretty_text
-        write_if_changed(study.folder(run.run_key).config, config)
+        config = make_config(run.spec, study.plan.vocabulary, run.run_key)
+        write_if_changed(study.folder(run.run_key).config, config_text(config))
     found = len(runs) - len(todo)
     if not todo and study.yardstick.kind is not None:
         return Outcome(completed=0, found=found, failed=())

@@ -7,6 +7,7 @@ lazy_import=False)).train()` trains the same run again, into a work_dir of its o
 from __future__ import annotations
 
 import dataclasses
+from pprint import pformat
 from typing import Any
 
 from mmengine.config import Config
@@ -78,6 +79,11 @@ def make_config(spec: RunSpec, vocabulary: Vocabulary, key: str) -> Config:
     )
     apply_options(config, dict(spec.cfg_options))
     return config
+
+
+def config_text(config: Config) -> str:
+    """Return a config as the Python text of `config.py`; mmengine's own `pretty_text` spends seconds on its layout."""
+    return "".join(f"{key} = {pformat(value)}\n" for key, value in sorted(config.to_dict().items()))
 
 
 def apply_options(config: Config, options: dict[str, Any]) -> None:

@@ -105,7 +105,7 @@ def test_a_module_brings_an_axis_a_variant_and_an_ablation(place: Path) -> None:
     assert [arm["label"] for arm in plan["arms"][:2]] == ["label smoothing 0.1", "label smoothing 0"]
     key = next(run["run_key"] for run in plan["runs"] if run["arm"] == "none")
     config = (place / "w" / "runs" / key / "config.py").read_text()
-    assert "label_smoothing=0.0" in config and "'mine'" in config and "decoder/mine_1x96" in config
+    assert "'label_smoothing': 0.0" in config and "'mine'" in config and "decoder/mine_1x96" in config
     # the study is there for whoever lacks the plugin, and the claims are locked beside it
     assert gitbench(place, "report", "smoothing", "--work-dir", "w").returncode == 0
     said = gitbench(place, "explain", "smoothing:none:CIDEr", "--work-dir", "w")

@@ -13,7 +13,7 @@ from gitbench.errors import GitbenchError
 from gitbench.profiles import get_profile
 from gitbench.registry import MODELS, VARIANTS
 from gitbench.run_folder import RunFolder
-from gitbench.study.config import make_config
+from gitbench.study.config import config_text, make_config
 from gitbench.training.data import CountedSampler
 from gitbench.training.optimizer import (
     DeviceOptimWrapper,
@@ -89,7 +89,7 @@ def test_sampler_counts_on_from_its_start():
 
 def test_config_file_is_an_ordinary_config_that_names_its_variants(tiny_study, tmp_path):
     run = runs_of(tiny_study)[0]
-    (tmp_path / "config.py").write_text(make_config(run.spec, tiny_study.plan.vocabulary, run.key).pretty_text)
+    (tmp_path / "config.py").write_text(config_text(make_config(run.spec, tiny_study.plan.vocabulary, run.key)))
     config = Config.fromfile(tmp_path / "config.py", lazy_import=False)
     assert config.model.decoder.type == "decoder/self_2x64" and config.default_scope == "gitbench"
     assert dataclasses.asdict(VARIANTS.build(dict(config.model.decoder))) == dataclasses.asdict(
