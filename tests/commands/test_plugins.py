@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -88,7 +89,7 @@ def gitbench(place: Path, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
         cwd=place,
-        env={**__import__("os").environ, "PYTHONPATH": f"{root}:{place}"},
+        env={**os.environ, "PYTHONPATH": f"{root}:{place}"},
         capture_output=True,
         text=True,
         timeout=200,
@@ -112,6 +113,8 @@ def test_a_module_brings_an_axis_a_variant_and_an_ablation(place: Path) -> None:
     assert said.returncode == 0 and key in said.stdout, said.stderr
     without = gitbench(place, "run", "smoothing", "--profile", "smoke")
     assert without.returncode == 2 and "unknown ablation 'smoothing'" in without.stderr
+    locked = gitbench(place, "lock", "--check", "--plugin", "mine")  # of this repository, which never saw the claim
+    assert locked.returncode == 2 and "smoothing/none-better is not locked" in locked.stderr
 
 
 def test_an_ablation_file_may_bring_a_variant_of_its_own(place: Path) -> None:
@@ -121,8 +124,8 @@ def test_an_ablation_file_may_bring_a_variant_of_its_own(place: Path) -> None:
     run = ("run", "alone.py", "--profile", "smoke", "--seeds", "1", "--work-dir", "v", "--no-report")
     ran = gitbench(place, *run)
     assert ran.returncode == 0 and "3 runs trained" in ran.stdout, ran.stdout + ran.stderr
-    again = gitbench(place, *run)
-    assert "0 runs trained, 3 found done" in again.stdout
+    again = gitbench(place, *run, "--dry-run")
+    assert "3 runs, 3 done, 0 to do" in again.stdout, again.stdout + again.stderr
 
 
 @pytest.mark.parametrize(
