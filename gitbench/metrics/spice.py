@@ -19,7 +19,7 @@ import numpy as np
 from gitbench.errors import GitbenchError
 from gitbench.files import read_json, write_json
 from gitbench.metrics.base import Scores
-from gitbench.metrics.java import java_command, java_environment, last_line
+from gitbench.metrics.java import java_command, last_line
 from gitbench.metrics.tokenize import library_folder
 
 PARSER = "corenlp-3.6.0"
@@ -68,7 +68,6 @@ def _run(given: Path, made: Path, timeout: float) -> None:
         done = subprocess.run(
             command,
             cwd=given.parent,
-            env=java_environment(),
             capture_output=True,
             timeout=timeout,
             start_new_session=True,  # Ctrl-C is for us, and must not turn into an absent score

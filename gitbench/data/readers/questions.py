@@ -84,17 +84,13 @@ class QuestionSource(PhotoFileSource):
             if splits.get(_key(image), self.split) == self.split
         ]
 
-    def asked(self, index: int) -> tuple[Question, ...]:
-        """Return the cleaned questions about an item."""
-        return tuple(entry.question() for entry in self.rows[index].texts)
-
     def example(self, index: int) -> Example:
-        """Return an item's questions, each with the answer that is learned; there are no captions."""
-        pairs = tuple((question.text, question.answer) for question in self.asked(index))
-        return Example(image_id=self.image_id(index), captions=(), questions=pairs)
+        """Return an item's cleaned questions; there are no captions."""
+        questions = tuple(entry.question() for entry in self.rows[index].texts)
+        return Example(image_id=self.image_id(index), captions=(), questions=questions)
 
     def texts_to_hash(self, index: int) -> Iterable[str]:
-        for question in self.asked(index):
+        for question in self.example(index).questions:
             yield from (question.question_id, question.text, question.answer, *question.answers)
 
     def _file(self, image: str | int) -> str:
