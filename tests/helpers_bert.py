@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gitbench.data.bert_folder import BertConfig
 from gitbench.models.bert import BertWeights
 from gitbench.models.git import GIT
 from gitbench.variants.decoder import DecoderSpec
+from gitbench.variants.decoder_init import DecoderInitSpec
 from gitbench.variants.encoder import EncoderSpec
 
 SIZES = {
@@ -46,7 +46,7 @@ def saved(model: nn.Module, folder: Path) -> Path:
     return folder
 
 
-def decoder_spec(config: BertConfig, **change: Any) -> DecoderSpec:
+def decoder_spec(config: DecoderInitSpec, **change: Any) -> DecoderSpec:
     """A decoder of a BERT's shape."""
     shape = {name: getattr(config, name) for name in ("layers", "width", "heads", "ffn", "max_positions")}
     return DecoderSpec(**{**shape, "dropout": 0.1, **change})

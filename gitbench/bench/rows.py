@@ -165,21 +165,14 @@ def median_interval(values: Sequence[float]) -> MedianInterval:
 
 
 def to_json(row: Row) -> dict[str, Any]:
-    """Return a row as plain values, with its ratio and interval for readers of the file. The workload is named "work"."""
-    values = {"work": row.workload, **dataclasses.asdict(row)}
-    del values["workload"]
-    derived = {
-        "ratio": row.ratio,
-        "range": [min(row.ratios), max(row.ratios)],
-        "interval": dataclasses.asdict(row.interval),
-    }
-    return values | derived
+    """Return a row as plain values, with its ratio and interval for readers of the file."""
+    derived = {"ratio": row.ratio, "range": [min(row.ratios), max(row.ratios)]}
+    return {**dataclasses.asdict(row), **derived, "interval": dataclasses.asdict(row.interval)}
 
 
 def from_json(values: dict[str, Any]) -> Row:
-    """Read a row back; what is derived, or no longer known, is left out. Damaged values give a one-line error."""
+    """Read a row back; what is derived is left out. Damaged values give a one-line error."""
     try:
-        values = {"workload": values["work"], **values}
         kept = {field.name: values[field.name] for field in dataclasses.fields(Row)}
         return Row(**kept | {name: tuple(kept[name]) for name in ("ours_seconds", "peer_seconds")})
     except (KeyError, TypeError, ValueError) as error:

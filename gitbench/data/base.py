@@ -26,16 +26,6 @@ _SEPARATORS = re.compile("[\t\n\r\x0b\x0c\x1c\x1d\x1e\x1f\x85\u2028\u2029\x00]+"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Example:
-    """One image's text: id, all reference captions, and where the data set has them questions and a scene graph."""
-
-    image_id: str
-    captions: tuple[str, ...]
-    questions: tuple[tuple[str, str], ...] = ()  # (question, answer)
-    graph: SceneGraph | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Question:
     """A question about an image: the answers that count as right, and the one that is learned."""
 
@@ -43,6 +33,16 @@ class Question:
     text: str
     answers: tuple[str, ...]  # of all annotators, repeated as often as they were given
     answer: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One image's text: id, all reference captions, and where the data set has them questions and a scene graph."""
+
+    image_id: str
+    captions: tuple[str, ...]
+    questions: tuple[Question, ...] = ()
+    graph: SceneGraph | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +56,8 @@ class Text:
 class Source(Protocol):
     """One split of one data set.
 
-    A source may also have what some tasks use: `asked(index) -> tuple[Question, ...]` for "vqa" (else the questions of
-    its examples are taken), `labels() -> set[str]` for "read" and "classify" (an item's label is its first caption).
+    A source may also have `labels() -> set[str]`, for the tasks "read" and "classify": an item's label is its first
+    caption.
     """
 
     name: str

@@ -14,7 +14,6 @@ import dataclasses
 import hashlib
 import importlib.util
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,18 +41,6 @@ _FIXED: dict[str, Any] = {
     "position_embedding_type": "absolute",
     "layer_norm_eps": 1e-12,
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class BertConfig:
-    """The sizes that a BERT's config.json states."""
-
-    layers: int
-    width: int
-    heads: int
-    ffn: int
-    vocab_size: int
-    max_positions: int
 
 
 def bert_folder(source: str | Path) -> Path:
@@ -106,7 +93,7 @@ def hub_file(name: str, file: str) -> Path | None:
         ) from None
 
 
-def read_config(folder: Path) -> BertConfig:
+def read_config(folder: Path) -> DecoderInitSpec:
     """Read the sizes in a folder's config.json; a model that GIT's decoder cannot reproduce is refused."""
     path = folder / "config.json"
     if not path.is_file():
@@ -122,7 +109,7 @@ def read_config(folder: Path) -> BertConfig:
     wrong = [theirs for theirs in _SIZES.values() if not isinstance(config.get(theirs), int) or config[theirs] < 1]
     if wrong:
         raise GitbenchError(f"{path} states no whole number for {', '.join(wrong)}: pass a BERT checkpoint")
-    return BertConfig(**{ours: config[theirs] for ours, theirs in _SIZES.items()})
+    return DecoderInitSpec(source="bert", **{ours: config[theirs] for ours, theirs in _SIZES.items()})
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -156,13 +143,11 @@ def tensor_names(file: Path) -> list[str]:
 def described(source: str) -> DecoderInitSpec:
     """Look at a BERT and return it as the start of a decoder: an absolute path, the content's hash and the facts."""
     folder = bert_folder(source)
-    config = read_config(folder)
     names = {plain_name(name) for file in weight_files(folder) for name in tensor_names(file)}
-    return DecoderInitSpec(
-        source="bert",
+    return dataclasses.replace(
+        read_config(folder),
         path=str(folder.resolve()) if Path(source).expanduser().is_dir() and source != MINILM else source,
         content=fingerprint(folder),
-        **dataclasses.asdict(config),
         head_bias=not names.isdisjoint(HEAD_BIAS),
     )
 

@@ -36,12 +36,12 @@ def cached(path: Path, save: Callable[[Path], None], load: Callable[[Path], T]) 
     """Load a cache file, made first where it is missing or damaged; raises CacheUnwritable."""
     from filelock import FileLock
 
-    if found := loaded(path, load):
+    if found := _loaded(path, load):
         return found[0]
     try:
         make_dir(path.parent)
         with FileLock(path.with_name(f".{path.name}.lock")):  # the system releases it if the process is killed
-            if found := loaded(path, load):  # another process has made it meanwhile
+            if found := _loaded(path, load):  # another process has made it meanwhile
                 return found[0]
             with atomic_path(path) as temporary:
                 save(temporary)
@@ -55,7 +55,7 @@ def cached(path: Path, save: Callable[[Path], None], load: Callable[[Path], T]) 
         raise CacheUnwritable(text) from error
 
 
-def loaded(path: Path, load: Callable[[Path], T]) -> list[T]:
+def _loaded(path: Path, load: Callable[[Path], T]) -> list[T]:
     """Return the value of a cache file in a list, or an empty list where the file is missing or damaged."""
     try:
         return [load(path)] if path.exists() else []
@@ -130,15 +130,12 @@ def encoded_split(source: Source, tokenizer: CaptionTokenizer, max_tokens: int) 
 
     At most `max_tokens` each; see `joined` for texts with a given part.
     """
-    key = content_hash([source.fingerprint(), tokenizer.fingerprint(), str(max_tokens), "1"])[:20]
+    key = content_hash([source.fingerprint(), tokenizer.fingerprint(), str(max_tokens), "2"])[:20]
     path = cache_dir() / "captions" / f"{source.split}-{key}.npz"
 
     def load(path: Path) -> EncodedCaptions:
         with np.load(path) as file:
-            arrays = dict(file)
-        # captions have no given part, and their files hold no prefixes
-        arrays.setdefault("prefixes", np.zeros(len(arrays["captions"]) - 1, np.int64))
-        return EncodedCaptions(**arrays)
+            return EncodedCaptions(**file)
 
     def save(path: Path) -> None:
         texts: list[Text] = []
@@ -152,11 +149,10 @@ def encoded_split(source: Source, tokenizer: CaptionTokenizer, max_tokens: int) 
         pairs = [joined(start, target, max_tokens) for start, target in zip(starts, targets, strict=True)]
         lengths = np.array([len(ids) for ids, _ in pairs], dtype=np.int64)
         flat = np.fromiter((token for ids, _ in pairs for token in ids), dtype=np.int32, count=int(lengths.sum()))
-        arrays = {"ids": flat, "captions": np.concatenate([[0], np.cumsum(lengths)]), "images": np.array(images)}
-        if any(given):
-            arrays["prefixes"] = np.array([length for _, length in pairs], dtype=np.int64)
+        starts_of_texts = np.concatenate([[0], np.cumsum(lengths)])
+        prefixes = np.array([length for _, length in pairs], dtype=np.int64)
         with open(path, "wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
+            np.savez(file, ids=flat, captions=starts_of_texts, images=np.array(images), prefixes=prefixes)
 
     return cached(path, save, load)
 

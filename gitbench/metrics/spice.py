@@ -19,7 +19,7 @@ import numpy as np
 from gitbench.errors import GitbenchError
 from gitbench.files import read_json, write_json
 from gitbench.metrics.base import Scores
-from gitbench.metrics.java import java_command, java_environment, last_line
+from gitbench.metrics.java import java_command, last_line
 from gitbench.metrics.tokenize import library_folder
 
 PARSER = "corenlp-3.6.0"
@@ -47,35 +47,25 @@ def add_spice(scores: Scores, predictions: Sequence[str], references: Sequence[S
     reason = missing_files()
     if reason:
         raise GitbenchError(reason)
+    jar = library_folder() / "spice" / "spice-1.0.jar"
+    opened = [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPENED]
     with tempfile.TemporaryDirectory(prefix="gitbench-spice-") as name:
         given, made = Path(name) / "captions.json", Path(name) / "scores.json"
         rows = zip(predictions, references, strict=True)
         write_json(given, [{"image_id": i, "test": text, "refs": list(refs)} for i, (text, refs) in enumerate(rows)])
-        _run(given, made, timeout)
+        command = java_command(*opened, "-Xmx8G", "-jar", jar, given, "-out", made, "-subset", "-silent")
+        try:
+            # in a session of its own: Ctrl-C is for us, and must not turn into an absent score
+            done = subprocess.run(command, cwd=name, capture_output=True, timeout=timeout, start_new_session=True)
+        except subprocess.TimeoutExpired:
+            raise GitbenchError(
+                f"SPICE did not finish within {timeout:g} s: free the machine or allow it more time"
+            ) from None
+        if done.returncode:
+            raise GitbenchError(f"SPICE failed ({last_line(done.stderr)}): it needs up to 8 GB of memory")
         try:
             found = {item["image_id"]: item["scores"]["All"]["f"] for item in read_json(made)}
             values = np.array([found[place] for place in range(len(predictions))], dtype=float)
         except (GitbenchError, KeyError, TypeError) as error:
             raise GitbenchError(f"SPICE's answer is damaged ({error!r}): score again") from error
     scores.add_mean("SPICE", values, "SPICE-1.0", parser=PARSER)
-
-
-def _run(given: Path, made: Path, timeout: float) -> None:
-    opened = [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPENED]
-    jar = library_folder() / "spice" / "spice-1.0.jar"
-    command = java_command(*opened, "-Xmx8G", "-jar", jar, given, "-out", made, "-subset", "-silent")
-    try:
-        done = subprocess.run(
-            command,
-            cwd=given.parent,
-            env=java_environment(),
-            capture_output=True,
-            timeout=timeout,
-            start_new_session=True,  # Ctrl-C is for us, and must not turn into an absent score
-        )
-    except subprocess.TimeoutExpired:
-        raise GitbenchError(
-            f"SPICE did not finish within {timeout:g} s: free the machine or allow it more time"
-        ) from None
-    if done.returncode:
-        raise GitbenchError(f"SPICE failed ({last_line(done.stderr)}): it needs up to 8 GB of memory")

@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gitbench.errors import GitbenchError
-from gitbench.metrics.java import java_command, java_environment, last_line
+from gitbench.metrics.java import java_command, last_line
 
 TOKENIZER = "ptb-stanford-3.4.1"
 FILES = 64  # that one process reads: one a call, and one more, whose beginning ends the last answer
@@ -130,7 +130,6 @@ class Tokenizer:
                 self.process = subprocess.Popen(
                     [*command, "-ioFileList", "files"],
                     cwd=self._folder,
-                    env=java_environment(),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=errors,

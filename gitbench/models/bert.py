@@ -27,11 +27,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gitbench.data.bert_folder import HEAD_BIAS, BertConfig, bert_folder, plain_name, read_config, weight_files
+from gitbench.data.bert_folder import HEAD_BIAS, bert_folder, plain_name, read_config, weight_files
 from gitbench.errors import GitbenchError
 from gitbench.models.checkpoint import check_names, read_tensors
 from gitbench.models.git import GIT
 from gitbench.models.weights import BERT_LAYER
+from gitbench.variants.decoder_init import DecoderInitSpec
 
 _EMBEDDINGS = {
     "words": "embeddings.word_embeddings",
@@ -47,7 +48,7 @@ class BertWeights:
     """A BERT's sizes and tensors, under Hugging Face's names without `bert.`, and the bias (V,) of its head if any."""
 
     source: str
-    config: BertConfig
+    config: DecoderInitSpec
     tensors: Mapping[str, Tensor]
     head_bias: Tensor | None
 
@@ -85,7 +86,7 @@ def load_bert(source: str | Path) -> BertWeights:
     return BertWeights(source=str(source), config=config, tensors=tensors, head_bias=head_bias)
 
 
-def _shapes(config: BertConfig) -> dict[str, tuple[int, ...]]:
+def _shapes(config: DecoderInitSpec) -> dict[str, tuple[int, ...]]:
     """Every tensor a BERT of these sizes has, with its shape; the number of token types (-1) is left open."""
     width, ffn = config.width, config.ffn
     shapes: dict[str, tuple[int, ...]] = {

@@ -17,7 +17,7 @@ from gitbench.bench.ours import Gitbench
 from gitbench.bench.peers import make_peer
 from gitbench.bench.program import BOS, EOS, NEVER, PAD, pictures, shared_model, training_batch
 from gitbench.bench.rows import Row, to_json
-from gitbench.bench.run import measure_here, run_tasks
+from gitbench.bench.run import measure_here, measure_in_child, run_tasks
 from gitbench.bench.workloads import SHAPES, STEPS, Task, text_lengths
 from gitbench.cli import main
 from gitbench.errors import GitbenchError
@@ -163,37 +163,40 @@ def test_a_failing_check_ends_the_run(monkeypatch):
     assert len(said) == 3
 
 
+def test_rows_of_a_task_hold_checked_pairs_of_both_kinds_of_texts(monkeypatch):
+    monkeypatch.setitem(SHAPES, "quick", SHAPE)
+    rows = measure_here(Task(workload="frozen-5", shape="quick", peers=("hf",), repeats=2))
+    assert [(row.workload, row.texts, row.peer, row.device) for row in rows] == [
+        ("frozen-5", "filled", "hf", "cpu"),
+        ("frozen-5", "captions", "hf", "cpu"),
+    ]
+    assert all(len(row.ours_seconds) == 2 and row.checked and "fills the cache" in row.notes for row in rows)
+
+
 def test_quick_run_from_the_command_line(tmp_path, capsys):
-    """End to end in child processes, set beside a result that was a hundred times as good in one row and poor in another."""
+    """In a child process, set beside a result that was a hundred times as good in one row and poor in another."""
     out, stored = tmp_path / "speed", tmp_path / "stored.json"
+    options = {"shape": "200 images, scenes", "peer": "pycocoevalcap", "checked": "", "device": "cpu"}
     before = [
-        Row(peer="hf", shape="quick", ours_seconds=(1.0,), peer_seconds=(ratio,), checked="", device="cpu", **which)
-        for which, ratio in (({"workload": "greedy"}, 500.0), ({"workload": "train-5", "texts": "filled"}, 0.01))
+        Row(workload=name, ours_seconds=(1.0,), peer_seconds=(ratio,), **options)
+        for name, ratio in (("score-cider", 1000.0), ("score-bleu", 0.01))
     ]
     stored.write_text(json.dumps({"rows": [to_json(row) for row in before]}))
-    words = ["bench", "--quick", "--threads", "1", "--workloads", "train-5,greedy", "--peers", "hf", "--repeats", "2"]
+    words = ["bench", "--quick", "--threads", "1", "--workloads", "scoring", "--peers", "hf", "--repeats", "2"]
     assert main([*words, "--out", str(out), "--against", str(stored)]) == 1
     slower = [line for line in capsys.readouterr().out.splitlines() if line.startswith("slower: ")]
-    assert len(slower) == 1 and slower[0].startswith("slower: greedy quick against hf") and "was 500" in slower[0]
+    assert len(slower) == 1 and slower[0].startswith("slower: score-cider 200 images") and "was 1000" in slower[0]
     values = read_json(out / "bench.json")
-    assert [(row["work"], row["shape"], row["texts"], row["peer"]) for row in values["rows"]] == [
-        ("train-5", "quick", "filled", "hf"),
-        ("train-5", "quick", "captions", "hf"),
-        ("greedy", "quick", "", "hf"),
-    ]
-    for row in values["rows"]:
-        assert len(row["ours_seconds"]) == 2 and row["checked"]
+    assert [row["workload"] for row in values["rows"]] == list(scoring.SCORES)
+    assert all(len(row["ours_seconds"]) == 2 and row["checked"] for row in values["rows"])
     assert values["threads"] == 1 and values["versions"]["transformers"]
 
 
-def test_a_child_that_cannot_run_is_one_line_and_no_result(tmp_path, capsys):
-    checkout, out = tmp_path / "checkout", tmp_path / "out"
-    (checkout / "generativeimage2text").mkdir(parents=True)
-    words = ["bench", "--quick", "--workloads", "greedy", "--peers", "official", "--official", str(checkout)]
-    assert main([*words, "--threads", "1", "--out", str(out)]) == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1 and "cannot be imported" in lines[0] and "no result was written" in lines[0]
-    assert not out.exists()
+def test_a_child_that_cannot_run_is_one_line_and_no_result(tmp_path):
+    with pytest.raises(GitbenchError, match="^scoring: [^\n]*at least one reference[^\n]*no result was written$"):
+        measure_in_child(Task(workload="scoring", images=0))
+    with pytest.raises(GitbenchError, match="holds no generativeimage2text"):
+        make_peer("official", shared_model(SHAPE, CPU), tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_one_file_of_questions_is_divided_by_image_whatever_its_order(tmp_path: 
     first = int(found["train"][0].split(".")[0])
     assert [request.request_id for request in train.requests(0)] == [str(k) for k in range(30) if k % 12 == first]
     assert texts(train)[0] == (f"what is number {first} ?", "yes")
-    assert train.example(0).captions == () and train.example(0).questions[0][1] == "yes"
+    assert train.example(0).captions == () and train.example(0).questions[0].answer == "yes"
     assert np.array_equal(train.image(0), picture(first))
 
 

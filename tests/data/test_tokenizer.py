@@ -63,14 +63,20 @@ def test_long_captions_are_cut(trained: CaptionTokenizer) -> None:
     assert trained.encode_all([long, "red"], 7) == [trained.encode(long, 7), trained.encode("red")]
 
 
-def test_training_gives_the_same_vocabulary_in_every_process() -> None:
+def test_vocabularies_are_the_same_in_every_process(tmp_path: Path) -> None:
     code = (
-        "from gitbench.data.scenes.world import Scenes; from gitbench.data.wordpiece import train_wordpiece\n"
+        "import sys; from gitbench.data.scenes.world import Scenes; from gitbench.data.wordpiece import train_wordpiece\n"
+        "from gitbench.data.tokenizer import from_bert, subset_for\n"
         "s = Scenes('scenes', 'train', 60); t = [c for i in range(60) for c in s.example(i).captions]\n"
-        "print([train_wordpiece(t, size).fingerprint() for size in (120, 300)])"
+        "made = [train_wordpiece(t, size) for size in (120, 300)]\n"
+        "made.append(subset_for(from_bert(sys.argv[1]), ['dogs running', 'a catz', 'cafe']))\n"
+        "print([one.fingerprint() for one in made])"
     )
-    settings = (("1", "true"), ("2", "false"), ("3", "true"))
-    assert len({printed_by(code, PYTHONHASHSEED=seed, TOKENIZERS_PARALLELISM=many) for seed, many in settings}) == 1
+    folder = str(bert_vocabulary(tmp_path).parent)
+    settings = (
+        {"PYTHONHASHSEED": seed, "TOKENIZERS_PARALLELISM": many} for seed, many in (("1", "true"), ("2", "false"))
+    )
+    assert len({printed_by(code, folder, **one) for one in settings}) == 1
 
 
 def test_the_vocabulary_never_falls_below_the_alphabet() -> None:

@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
-from helpers_data import printed_by, refused
+from helpers_data import refused
 
 from gitbench.data.scenes.world import Scenes
 from gitbench.data.tokenizer import from_bert, rows_of, subset_for, tokenizer_for
@@ -35,6 +35,7 @@ def test_the_captions_become_the_same_pieces_under_new_ids(tmp_path: Path) -> No
     full = bert_like(tmp_path)
     captions = ["The dog, running.", "dogs run", "Cat"]
     small = subset_for(full, captions)
+    assert subset_for(full, captions[::-1]).fingerprint() == small.fingerprint()
     rows = rows_of(small, full)
     for text in captions:
         assert pieces(small, text) == pieces(full, text)
@@ -68,19 +69,6 @@ def test_any_captions_keep_their_pieces(tmp_path: Path) -> None:
         assert [pieces(small, text) for text in captions] == [pieces(full, text) for text in captions]
 
 
-def test_the_result_is_the_same_in_every_process_and_order(tmp_path: Path) -> None:
-    bert_like(tmp_path)
-    code = (
-        "import sys; from gitbench.data.tokenizer import from_bert\n"
-        "from gitbench.data.tokenizer import subset_for\n"
-        "print(subset_for(from_bert(sys.argv[1]), sys.argv[2:]).fingerprint())"
-    )
-    captions = ["the dog runs", "a catz", "running ab"]
-    first = printed_by(code, str(tmp_path), *captions, PYTHONHASHSEED="1", TOKENIZERS_PARALLELISM="true")
-    again = printed_by(code, str(tmp_path), *captions[::-1], PYTHONHASHSEED="2", TOKENIZERS_PARALLELISM="false")
-    assert first == again
-
-
 def test_no_words_and_no_wordpiece_are_refused(tmp_path: Path) -> None:
     from tokenizers import Tokenizer, models
 
@@ -102,23 +90,19 @@ def test_the_rows_are_found_in_a_saved_tokenizer(tmp_path: Path) -> None:
         rows_of(train_wordpiece(["zebra crossing"] * 3, 60), full)
 
 
-def test_a_study_cuts_it_down_once_for_each_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_cuts_it_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GITBENCH_CACHE", str(tmp_path / "cache"))
     source = Scenes("scenes", "train", 20)
     captions = [caption for index in range(20) for caption in source.example(index).captions]
-    words = train_wordpiece(captions, 300).tokens()
-    for name, extra in (("a", ["unheard"]), ("b", ["unheard", "of"])):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "vocab.txt").write_text("\n".join(words + extra) + "\n")
-    text = TextSpec(tokenizer=str(tmp_path / "a"), subset=True)
+    (tmp_path / "vocab.txt").write_text("\n".join([*train_wordpiece(captions, 300).tokens(), "unheard"]))
+    whole, text = from_bert(str(tmp_path)), TextSpec(tokenizer=str(tmp_path), subset=True)
     first = tokenizer_for(text, source)
-    whole = from_bert(str(tmp_path / "a"))
     assert first.vocab_size < whole.vocab_size and "unheard" not in first.tokens()
     assert [pieces(first, caption) for caption in captions] == [pieces(whole, caption) for caption in captions]
-    tokenizer_for(TextSpec(tokenizer=str(tmp_path / "b"), subset=True), source)
-    tokenizer_for(text, Scenes("scenes", "train", 21))
-    assert len(list((tmp_path / "cache" / "tokenizers").glob("subset-*.json"))) == 3
     assert tokenizer_for(text, source).fingerprint() == first.fingerprint()
+    (tmp_path / "vocab.txt").write_text("\n".join([*whole.tokens(), "another"]))
+    tokenizer_for(text, source)
+    assert len(list((tmp_path / "cache" / "tokenizers").glob("subset-*.json"))) == 2  # by the content of the whole one
 
 
 def test_a_trained_vocabulary_is_not_cut_down() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from gitbench.bench.scoring import all_peers
 from gitbench.errors import GitbenchError
 from gitbench.metrics import CaptionScorer, aggregate, from_totals, leave_one_out, plugins, register, statistics
-from gitbench.metrics.java import java_environment, java_version
+from gitbench.metrics.java import java_home, java_version
 from gitbench.scores import display_name, known_metrics, lower_is_better, ordered, unit
 
 REFERENCES = {
@@ -61,23 +63,27 @@ def scores(scorer):
     return scorer.score(PREDICTIONS, REFERENCES)
 
 
-@pytest.fixture(scope="module")
-def meteor_scorer():
-    """The one real METEOR process of the suite: it reads its table for seconds."""
-    with CaptionScorer(timeout=120) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def meteor_scores(meteor_scorer):
-    return meteor_scorer.score(METEOR_PREDICTIONS, METEOR_REFERENCES)
+# What METEOR's process says of each, its 23 statistics; see `test_a_real_meteor_equals_pycocoevalcap`.
+METEOR_TABLE = pd.DataFrame(
+    {
+        "meteor_stats": [
+            "7 7 2 2 5 5 2 2 0 0 0 0 0 0 0 0 0 0 0 0 1 7 7",
+            "10 4 3 1 1 1 1 1 1 1 0 0 1 1 0 0 0 0 0 0 2 4 4",
+            "6 7 2 4 1 1 1 1 0 0 0 0 1 1 0 0 0 0 0 0 2 3 3",
+            "9 10 5 6 4 4 5 5 0 0 0 0 0 0 0 0 0 0 0 0 6 9 9",
+            "1 6 0 3 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0",
+            "0 3 0 1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0",
+        ]
+    }
+)
+METEOR_EACH, METEOR_CORPUS = [100 * entry[1] for entry in METEOR_CAPTIONS.values()], 31.179268085734638
 
 
 def test_scores_equal_pycocoevalcap(scores, monkeypatch):
     """Its tokenizer and scorers, running the Java that we use."""
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
-    monkeypatch.setenv("PATH", java_environment()["PATH"])
+    monkeypatch.setenv("PATH", str(java_home() / "bin"), prepend=os.pathsep)
     references = {image: [{"caption": text} for text in refs] for image, refs in REFERENCES.items()}
     predictions = {image: [{"caption": PREDICTIONS[image]}] for image in REFERENCES}
     tokenized = [list(PTBTokenizer().tokenize(texts).values()) for texts in (predictions, references)]
@@ -91,43 +97,57 @@ def test_scores_equal_pycocoevalcap(scores, monkeypatch):
         np.testing.assert_allclose(scores.per_image[name], 100 * each, atol=1e-9)
 
 
-def test_meteor_equals_pycocoevalcap(meteor_scores):
-    each = [100 * entry[1] for entry in METEOR_CAPTIONS.values()]
-    np.testing.assert_allclose(meteor_scores.per_image["METEOR"], each, atol=1e-9)
-    assert meteor_scores.values["METEOR"].value == pytest.approx(31.179268085734638, abs=1e-9)
-    assert meteor_scores.values["METEOR"].signature.startswith("METEOR-1.5|params:en-rank-norm|lib:pycocoevalcap-1.2|")
-    rows = statistics(meteor_scores.per_image, "METEOR")
-    np.testing.assert_allclose([from_totals(row, "METEOR") for row in rows], each, atol=1e-9)
+def test_meteor_from_its_statistics_equals_pycocoevalcap():
+    rows = statistics(METEOR_TABLE, "METEOR")
+    np.testing.assert_allclose([from_totals(row, "METEOR") for row in rows], METEOR_EACH, atol=1e-9)
+    assert aggregate(METEOR_TABLE, "METEOR") == pytest.approx(METEOR_CORPUS, abs=1e-9)
 
 
-@pytest.mark.parametrize("metric", ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "CIDEr", "ROUGE-L", "METEOR"])
-def test_aggregate_gives_the_corpus_score_back(scores, meteor_scores, metric):
-    found = meteor_scores if metric == "METEOR" else scores
-    assert aggregate(found.per_image, metric) == pytest.approx(found.values[metric].value, abs=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("metric", "rows"), [("BLEU-1", [0, 0, 2, 3]), ("BLEU-4", [0, 0, 2]), ("METEOR", [0, 0, 1, 2])]
-)
-def test_a_corpus_score_of_a_resample_is_that_of_the_resampled_corpus(meteor_scorer, meteor_scores, metric, rows):
-    images = {str(place): meteor_scores.per_image["image_id"][row] for place, row in enumerate(rows)}
-    corpus = meteor_scorer.score(
-        {copy: METEOR_PREDICTIONS[image] for copy, image in images.items()},
-        {copy: METEOR_REFERENCES[image] for copy, image in images.items()},
-    )
-    resampled = from_totals(statistics(meteor_scores.per_image, metric)[rows].sum(0), metric)
-    assert resampled == pytest.approx(corpus.values[metric].value, abs=1e-9)
-
-
-def test_one_process_of_each_program_serves_all_calls_and_ends_with_the_block(meteor_scorer, meteor_scores):
-    with CaptionScorer(meteor=False, spice=False) as short:
-        short.score(PREDICTIONS, REFERENCES)
-        process = short.tokenizer.process
+@pytest.mark.slow
+def test_a_real_meteor_equals_pycocoevalcap():
+    """It reads its table for seconds; one process serves all calls and ends with the block."""
+    with CaptionScorer(spice=False, timeout=120) as scorer:
+        found = scorer.score(METEOR_PREDICTIONS, METEOR_REFERENCES)
+        process = scorer.meteor.process
+        rows = [0, 0, 1, 2]
+        images = {str(place): found.per_image["image_id"][row] for place, row in enumerate(rows)}
+        corpus = scorer.score(
+            {copy: METEOR_PREDICTIONS[image] for copy, image in images.items()},
+            {copy: METEOR_REFERENCES[image] for copy, image in images.items()},
+        )
+        assert scorer.meteor.process is process and process.poll() is None
     assert process.poll() is not None
-    meteor, tokenizer = meteor_scorer.meteor.process, meteor_scorer.tokenizer.process
-    again = meteor_scorer.score(METEOR_PREDICTIONS, METEOR_REFERENCES)
-    assert meteor_scorer.meteor.process is meteor and meteor_scorer.tokenizer.process is tokenizer
-    assert again.values == meteor_scores.values
+    np.testing.assert_allclose(found.per_image["METEOR"], METEOR_EACH, atol=1e-9)
+    assert found.values["METEOR"].value == pytest.approx(METEOR_CORPUS, abs=1e-9)
+    assert found.values["METEOR"].signature.startswith("METEOR-1.5|params:en-rank-norm|lib:pycocoevalcap-1.2|")
+    np.testing.assert_array_equal(statistics(found.per_image, "METEOR"), statistics(METEOR_TABLE, "METEOR"))
+    resampled = from_totals(statistics(METEOR_TABLE, "METEOR")[rows].sum(0), "METEOR")
+    assert resampled == pytest.approx(corpus.values["METEOR"].value, abs=1e-9)
+
+
+@pytest.mark.parametrize("metric", ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "CIDEr", "ROUGE-L"])
+def test_aggregate_gives_the_corpus_score_back(scores, metric):
+    assert aggregate(scores.per_image, metric) == pytest.approx(scores.values[metric].value, abs=1e-9)
+
+
+def test_bleu_of_a_resample_is_that_of_the_resampled_corpus(scorer, scores):
+    images = {str(place): scores.per_image["image_id"][row] for place, row in enumerate([0, 0, 2])}
+    corpus = scorer.score(
+        {copy: PREDICTIONS[image] for copy, image in images.items()},
+        {copy: REFERENCES[image] for copy, image in images.items()},
+    )
+    for metric in ("BLEU-1", "BLEU-4"):
+        resampled = from_totals(statistics(scores.per_image, metric)[[0, 0, 2]].sum(0), metric)
+        assert resampled == pytest.approx(corpus.values[metric].value, abs=1e-9)
+
+
+def test_one_tokenizer_serves_all_calls_and_ends_with_the_block():
+    with CaptionScorer(meteor=False, spice=False) as short:
+        first = short.score(PREDICTIONS, REFERENCES)
+        process = short.tokenizer.process
+        assert short.score(PREDICTIONS, REFERENCES).values == first.values
+        assert short.tokenizer.process is process
+    assert process.poll() is not None
 
 
 def test_aggregate_skips_the_undefined_and_names_what_is_missing(scores):

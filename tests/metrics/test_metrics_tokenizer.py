@@ -13,7 +13,7 @@ import pytest
 
 from gitbench.errors import GitbenchError
 from gitbench.metrics import tokenize as tokenize_module
-from gitbench.metrics.java import java_environment
+from gitbench.metrics.java import java_home
 from gitbench.metrics.tokenize import Tokenizer, tokenize
 
 SETS = [  # without the line separators that pycocoevalcap takes for the end of a caption
@@ -48,7 +48,7 @@ def is_gone(pid: int, seconds: float = 20) -> bool:
 def test_one_process_gives_what_pycocoevalcap_gives_of_each_set(tokenizer, monkeypatch):
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
-    monkeypatch.setenv("PATH", java_environment()["PATH"])
+    monkeypatch.setenv("PATH", str(java_home() / "bin"), prepend=os.pathsep)
     assert tokenizer.tokenize([]) == [] and tokenizer.process is None
     tokenizer.tokenize(["a dog"])
     process = tokenizer.process

@@ -18,8 +18,6 @@ from gitbench.metrics.vqa import (
     normalise,
     vqa_accuracy,
 )
-from gitbench.scores import HEADLINE, lower_is_better, unit
-from gitbench.spec import METRICS
 
 # The rules of visualqa.org/evaluation.html, one or more lines each, and where its program departs from them.
 NORMALISED = [
@@ -165,9 +163,3 @@ def test_what_cannot_be_scored_as_a_whole_is_refused_in_one_line(arguments, says
     with pytest.raises(GitbenchError, match=says) as caught:
         score_answers(*arguments)
     assert "\n" not in str(caught.value)
-
-
-def test_the_judge_knows_the_scores_of_answers():
-    names = ["VQA", "EM", "accuracy", "accuracy-closed"]
-    assert set(names) <= set(METRICS) & set(HEADLINE)
-    assert {unit(name) for name in names} == {"points"} and not any(map(lower_is_better, names))

@@ -74,7 +74,6 @@ class ParquetSource(PhotoSource):
         import datasets
 
         paths = [str(path) for path in self.files()]
-        shown = datasets.is_progress_bar_enabled()
         datasets.disable_progress_bars()
         cache = make_dir(cache_dir() / "datasets")
         try:
@@ -87,9 +86,6 @@ class ParquetSource(PhotoSource):
                 raise GitbenchError(text) from None
             fix = f"check that the {len(paths)} files from {Path(paths[0]).name} on are whole and have the same columns"
             raise GitbenchError(f"{self.where}: not readable as Parquet ({type(error).__name__}): {fix}") from None
-        finally:
-            if shown:
-                datasets.enable_progress_bars()
         found = set(table.column_names)
         fitting = [task for task, names in COLUMNS.items() if "image" in found and found & set(names)]
         if "image" not in found or not found & set(self.columns):
@@ -105,7 +101,8 @@ class ParquetSource(PhotoSource):
         """The table's row numbers that belong to the split."""
         if _split_of(self.files()[0]):
             return list(range(len(self._table)))
-        keys = [_image_key(value) for value in self._table["image"]]
+        images = map(_stored, self._table["image"])
+        keys = [image if isinstance(image, bytes) else str(image or "").encode() for image in images]
         splits = divided(keys, str(self.folder))
         return [number for number, key in enumerate(keys) if splits[key] == self.split]
 
@@ -124,15 +121,12 @@ class ParquetSource(PhotoSource):
         return tuple(value) if isinstance(value, (list, tuple)) else () if value is None else (value,)
 
     def raw_image(self, index: int) -> bytes:
-        value, where = self._table[self._numbers[index]]["image"], self.rows[index].where
-        if isinstance(value, bytes):
-            return value
-        if isinstance(value, dict) and value.get("bytes") is not None:
-            return value["bytes"]
-        path = value.get("path") if isinstance(value, dict) else value
-        if not isinstance(path, str) or not path:
+        image, where = _stored(self._table[self._numbers[index]]["image"]), self.rows[index].where
+        if isinstance(image, bytes):
+            return image
+        if not isinstance(image, str) or not image:
             raise GitbenchError(f"{where}: there is no image: add it or remove the row")
-        return read_image_file(self.folder / path, where)
+        return read_image_file(self.folder / image, where)
 
 
 class LabelSource(ParquetSource):
@@ -164,8 +158,8 @@ class LabelSource(ParquetSource):
         return set(self.class_names or (str(row.texts[0]) for row in self.rows))
 
 
-def _image_key(value: Any) -> bytes:
-    """Return what an image of a table is told apart by: its bytes, or its path."""
+def _stored(value: Any) -> Any:
+    """Return the bytes of an image in a table, or else its path."""
     if isinstance(value, dict):
-        value = value.get("bytes") or value.get("path")
-    return value if isinstance(value, bytes) else str(value or "").encode()
+        return value.get("path") if value.get("bytes") is None else value["bytes"]
+    return value

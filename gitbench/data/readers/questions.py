@@ -18,7 +18,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -29,23 +28,6 @@ from gitbench.errors import GitbenchError
 NEEDS = {"vqa": "images/ with questions.json or train_questions.json, val_questions.json and test_questions.json"}
 ANNOTATORS = 10  # of a question in VQAv2, VizWiz, TextVQA
 _FORMS = "a list of {question_id, image, question, answers}, or VQAv2's 'questions'"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """A question as it stands in the file; `image` is a file name, or VQAv2's number."""
-
-    question_id: str
-    image: str | int
-    text: object
-    answers: object
-    where: str
-
-    def question(self) -> Question:
-        """Return the cleaned question."""
-        answers, answer = _references(self.answers, self.where)
-        text = clean_caption(self.text, self.where, "question")
-        return Question(question_id=self.question_id, text=text, answers=answers, answer=answer)
 
 
 def fits(folder: Path, task: str) -> bool:
@@ -74,9 +56,9 @@ class QuestionSource(PhotoFileSource):
 
     def load_rows(self) -> list[Row]:
         path = self.text_file
-        groups: dict[str | int, list[Entry]] = {}
-        for entry in _read(path):
-            groups.setdefault(entry.image, []).append(entry)
+        groups: dict[str | int, list[Question]] = {}
+        for image, question in _read(path):
+            groups.setdefault(image, []).append(question)
         splits = divided(map(_key, groups), str(path)) if path.name == "questions.json" else {}
         return [
             Row(image_id=str(image), texts=tuple(group), where=f"{path}, image {image}", file=self._file(image))
@@ -84,17 +66,12 @@ class QuestionSource(PhotoFileSource):
             if splits.get(_key(image), self.split) == self.split
         ]
 
-    def asked(self, index: int) -> tuple[Question, ...]:
-        """Return the cleaned questions about an item."""
-        return tuple(entry.question() for entry in self.rows[index].texts)
-
     def example(self, index: int) -> Example:
-        """Return an item's questions, each with the answer that is learned; there are no captions."""
-        pairs = tuple((question.text, question.answer) for question in self.asked(index))
-        return Example(image_id=self.image_id(index), captions=(), questions=pairs)
+        """Return an item's questions; there are no captions."""
+        return Example(image_id=self.image_id(index), captions=(), questions=self.rows[index].texts)
 
     def texts_to_hash(self, index: int) -> Iterable[str]:
-        for question in self.asked(index):
+        for question in self.example(index).questions:
             yield from (question.question_id, question.text, question.answer, *question.answers)
 
     def _file(self, image: str | int) -> str:
@@ -115,7 +92,7 @@ class QuestionSource(PhotoFileSource):
     def check(self) -> None:
         """Check questions, answers and ids, and that every image file is there."""
         super().check()
-        ids = ((entry.question_id, row.where) for row in self.rows for entry in row.texts)
+        ids = ((question.question_id, row.where) for row in self.rows for question in row.texts)
         refuse_repeats(ids, "question id", "give every question its own")
 
 
@@ -132,8 +109,8 @@ def _answer_file(path: Path) -> Path | None:
     return path.with_name(plain if path.with_name(plain).is_file() else name)
 
 
-def _read(path: Path) -> list[Entry]:
-    """Read a file of questions in either form, with the answers."""
+def _read(path: Path) -> list[tuple[str | int, Question]]:
+    """Read a file of questions in either form: each with its image, a file's name or VQAv2's number."""
     content = read_texts_file(path)
     try:
         items = content if isinstance(content, list) else content["questions"]
@@ -144,19 +121,15 @@ def _read(path: Path) -> list[Entry]:
                 raise GitbenchError(f"{path} holds no answers: add 'answers' to its questions")
             noted = read_texts_file(beside)["annotations"]
         answers = {str(note["question_id"]): note["answers"] for note in noted}
-        entries = []
+        questions = []
         for item in items:
             own, image = str(item["question_id"]), item["image"] if "image" in item else item["image_id"]
-            entries.append(
-                Entry(
-                    question_id=own,
-                    image=image if isinstance(image, int) else str(image),
-                    text=item["question"],
-                    answers=item.get("answers", answers.get(own)),
-                    where=f"{path}, question {own}",
-                )
-            )
-        return entries
+            where = f"{path}, question {own}"
+            said, answer = _references(item.get("answers", answers.get(own)), where)
+            text = clean_caption(item["question"], where, "question")
+            question = Question(question_id=own, text=text, answers=said, answer=answer)
+            questions.append((image if isinstance(image, int) else str(image), question))
+        return questions
     except (KeyError, TypeError, AttributeError) as error:
         text = f"{path} is not a file of questions ({type(error).__name__}: {error}), which --task vqa needs"
         raise GitbenchError(f"{text}: {_FORMS}") from None

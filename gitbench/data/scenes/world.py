@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gitbench.data.base import Example, content_hash
-from gitbench.data.cache import cached, loaded
+from gitbench.data.base import Example, Question, content_hash
+from gitbench.data.cache import cached
 from gitbench.data.random_stream import Stream
 from gitbench.data.scenes.draw import render
 from gitbench.data.scenes.graph import SceneGraph
@@ -53,8 +53,12 @@ class Scenes:
         """Return five captions, questions with answers, and the exact graph."""
         graph = self.scene(index).graph
         captions = tuple(self._caption(graph, index, number) for number in range(CAPTIONS))
-        questions = ask(graph, Stream("questions", self.name, VERSION, self.split, index))
-        return Example(image_id=self.image_id(index), captions=captions, questions=questions, graph=graph)
+        name, asked = self.image_id(index), ask(graph, Stream("questions", self.name, VERSION, self.split, index))
+        questions = tuple(
+            Question(question_id=f"{name}#{place}", text=text, answers=(answer,), answer=answer)
+            for place, (text, answer) in enumerate(asked)
+        )
+        return Example(image_id=name, captions=captions, questions=questions, graph=graph)
 
     def ceiling_caption(self, index: int) -> str:
         """Return a sixth caption of the same grammar: its score against the five is the most one can expect."""
@@ -103,7 +107,7 @@ def scenes_with_a_sign(name: str, split: str, count: int) -> tuple[int, ...]:
     """Return the numbers of the first `count` scenes of a split that have exactly one sign, ascending.
 
     About one in thirteen has. Looking takes the graph of every scene before them (5 seconds for the first 8,000), so
-    the numbers are kept in the cache under the content of the split; a longer list goes on where a shorter one ended.
+    the numbers are kept in the cache under the content of the split.
     """
     key = content_hash([Scenes(name, split, _PROBES).fingerprint(), str(SIGNS_VERSION)])[:20]
     path = cache_dir() / "signs" / f"{name}-{split}-{key}.npy"
@@ -115,11 +119,9 @@ def scenes_with_a_sign(name: str, split: str, count: int) -> tuple[int, ...]:
         return found
 
     def save(temporary: Path) -> None:
-        known = next(iter(loaded(path, np.load)), np.array([], dtype=np.int64)).tolist()
         scenes = Scenes(name, split, _ENDLESS)
-        later = itertools.count(known[-1] + 1 if known else 0)
-        more = (number for number in later if word_of(scenes.scene(number).graph) is not None)
+        signs = (number for number in itertools.count() if word_of(scenes.scene(number).graph) is not None)
         with open(temporary, "wb") as file:
-            np.save(file, np.array([*known, *itertools.islice(more, count - len(known))], dtype=np.int64))
+            np.save(file, np.array(list(itertools.islice(signs, count)), dtype=np.int64))
 
     return tuple(cached(path, save, load)[:count])
