@@ -1,7 +1,7 @@
 """gitbench: a reproducible benchmarking and ablation suite for GIT, the Generative Image-to-text Transformer.
 
-Four layers that talk through frozen values and files: Define (`spec`, `variants`, `profiles`, `ablations/`),
-Run (`runs`, `training`, `models`, `data`, `metrics`), Judge (`judge`) and Show (`report`).
+Layers that talk through frozen values and files: Define (`spec`, `variants`, `profiles`, `ablations/`), Study (`study`),
+Run (`launch`, `training`, `models`, `data`, `metrics`), Judge (`judge`) and Show (`report`).
 Only Run imports torch; the two names below that need more than the standard library are loaded on first use.
 """
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from gitbench.errors import GitbenchError, unknown_name
+from gitbench.errors import GitbenchError, lookup, unknown_name
 from gitbench.spec import Profile, RunSpec
 
 
@@ -77,9 +77,7 @@ class Axis:
 
     def resolve(self, name: str) -> Any:
         """Return the spec of a variant; an unknown name raises an error that offers the nearest one."""
-        if name not in self.variants:
-            raise unknown_name(f"{self.name} variant", name, self.variants)
-        return self.variants[name]
+        return lookup(f"{self.name} variant", name, self.variants)
 
     def build(self, name: str, **values: Any) -> Any:
         """Return the spec that a config describes: the variant's, single fields replaced by `values`.

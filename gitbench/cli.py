@@ -78,7 +78,3 @@ def _parser() -> argparse.ArgumentParser:
             help="import this first: it may register what is its own",
         )
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

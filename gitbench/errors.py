@@ -7,7 +7,10 @@ the command line prints its text without a traceback and exits with `exit_code`.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+Value = TypeVar("Value")
 
 
 class GitbenchError(Exception):
@@ -25,3 +28,10 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> GitbenchError:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     hint = f"did you mean '{near[0]}'? " if near else ""
     return GitbenchError(f"unknown {kind} '{name}': {hint}known: {', '.join(known) or '(none)'}")
+
+
+def lookup(kind: str, name: str, known: Mapping[str, Value]) -> Value:
+    """Return `known[name]`; a name that is not there raises the error of `unknown_name`."""
+    if name not in known:
+        raise unknown_name(kind, name, known)
+    return known[name]

@@ -7,7 +7,7 @@ The paper's encoders were pre-trained by others (CLIP, Florence); the contrastiv
 
 from __future__ import annotations
 
-from gitbench.errors import unknown_name
+from gitbench.errors import lookup
 from gitbench.spec import ContrastiveSpec, DataSpec, EvaluateSpec, Profile, TextSpec, TrainSpec
 
 SMOKE = Profile(
@@ -106,6 +106,4 @@ PROFILES = {profile.name: profile for profile in (SMOKE, CPU, GPU, PAPER)}
 
 def get_profile(name: str) -> Profile:
     """Return a profile by name; an unknown name raises an error that offers the nearest one."""
-    if name not in PROFILES:
-        raise unknown_name("profile", name, PROFILES)
-    return PROFILES[name]
+    return lookup("profile", name, PROFILES)

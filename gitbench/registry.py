@@ -10,8 +10,7 @@ from typing import Any
 
 from mmengine.registry import Registry, root
 
-from gitbench.errors import unknown_name
-from gitbench.variants import AXES
+from gitbench.variants import get_axis
 
 SCOPE = "gitbench"
 
@@ -23,9 +22,7 @@ class _Variants(Registry):
         """Return the spec that a config describes; see `Axis.build`."""
         values = dict(cfg)
         axis, _, name = values.pop("type").partition("/")
-        if axis not in AXES:
-            raise unknown_name("axis", axis, AXES)
-        return AXES[axis].build(name, **values)
+        return get_axis(axis).build(name, **values)
 
 
 VARIANTS = _Variants("variant", scope=SCOPE, locations=["gitbench.variants"])

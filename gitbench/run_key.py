@@ -1,4 +1,4 @@
-"""Run keys, and specs as JSON: what decides a run's result, hashed; and every value of a spec, written and read back.
+"""Run keys, and specs from JSON: what decides a run's result, hashed; and the values of `dataclasses.asdict` read back.
 
 One rule for every field of every spec: a field at its default never enters a key, so that a field that is added later
 changes none. Fields made by `spec.unkeyed` never enter at all.
@@ -45,15 +45,6 @@ def canonical(value: Any) -> Any:
 def default_of(field: dataclasses.Field) -> Any:
     """Return the default of a dataclass field; MISSING where it has none."""
     return field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
-
-
-def to_json(value: Any) -> Any:
-    """Return every value of a spec as plain JSON values."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {each.name: to_json(getattr(value, each.name)) for each in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): to_json(each) for key, each in value.items()}
-    return [to_json(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def from_json(kind: type[Spec], values: Mapping[str, Any]) -> Spec:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from gitbench.errors import unknown_name
+from gitbench.errors import lookup
 
 # The scores a claim may be about, as `gitbench.metrics` names them; all but the likelihood are on the papers' scale (x 100).
 _CAPTION_METRICS = ("CIDEr", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "SPICE", "SceneF1")
@@ -280,7 +280,4 @@ class Plan:
 
     def arm(self, name: str) -> PlannedArm:
         """Return the arm called `name`; an unknown name offers the nearest."""
-        for arm in self.arms:
-            if arm.name == name:
-                return arm
-        raise unknown_name("arm", name, (arm.name for arm in self.arms))
+        return lookup("arm", name, {arm.name: arm for arm in self.arms})

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args, get_type_hints
 
-from gitbench.errors import unknown_name
+from gitbench.errors import lookup
 from gitbench.spec import Claim, Profile, TaskSpec
 
 QUESTION_TOKENS = 40  # official `max_text_len`: a question with its answer
@@ -40,9 +40,7 @@ assert set(TASKS) == set(get_args(get_type_hints(TaskSpec)["name"]))
 
 def get_task(name: str) -> Task:
     """Return a task by name; an unknown name raises an error that offers the nearest one."""
-    if name not in TASKS:
-        raise unknown_name("task", name, TASKS)
-    return TASKS[name]
+    return lookup("task", name, TASKS)
 
 
 def task_spec(name: str, profile: Profile) -> TaskSpec:

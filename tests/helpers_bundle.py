@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import lzma
@@ -15,7 +16,6 @@ from helpers_study import runs_of
 
 from gitbench.files import write_json
 from gitbench.run_folder import RECORD_SCHEMA
-from gitbench.run_key import to_json
 from gitbench.study.bundle import write_bundle
 from gitbench.study.store import Study
 
@@ -28,7 +28,7 @@ def finish(study: Study) -> Study:
         record = {
             "schema": RECORD_SCHEMA,
             "run_key": run.key,
-            "spec": to_json(run.spec),
+            "spec": dataclasses.asdict(run.spec),
             "overridden": sorted(run.spec.cfg_options),
             "metrics": {"CIDEr": {"value": 50.0, "signature": "s"}},
             "cost": {},

@@ -98,8 +98,7 @@ def print_outcome(study: Study, outcome: Outcome) -> None:
 
 def print_plan(study: Study, jobs: int | None) -> None:
     """Print the plan, what of it is done, and how long the rest takes."""
-    from gitbench.launch.estimate import estimate_seconds
-    from gitbench.launch.progress import duration
+    from gitbench.launch.progress import duration, estimate_seconds
     from gitbench.launch.scheduling import slots
 
     plan, runs = study.plan, study.unique_runs

@@ -1,4 +1,4 @@
-"""Progress on the terminal: a bar for the ablation with the time left, the running arms with their loss; else plain lines."""
+"""How long a plan will take, and how far it is: a bar with the time left and the running arms on terminals, else plain lines."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from gitbench.scores import HEADLINE, display_name, unit
 from gitbench.spec import PlannedRun
+from gitbench.study.store import Study
 
 QUIET_SECONDS = 30.0  # between plain lines that only say how far it is
 
@@ -102,3 +103,23 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def mean_seconds(study: Study) -> dict[str, float]:
+    """Return the mean seconds of a run of each arm: of its finished ones, else of all, else the profile's first guess."""
+    known: dict[str, list[float]] = {run.arm: [] for run in study.plan.runs}
+    for run in study.plan.runs:
+        record = study.folder(run.run_key).completed_record()
+        if record is not None:
+            known[run.arm].append(record["cost"]["seconds"])
+    everything = [seconds for arm in known.values() for seconds in arm]
+    fallback = sum(everything) / len(everything) if everything else study.plan.run_seconds
+    return {arm: sum(seconds) / len(seconds) if seconds else fallback for arm, seconds in known.items()}
+
+
+def estimate_seconds(study: Study, at_once: int) -> tuple[float, bool]:
+    """Return (seconds with `at_once` slots, whether they rest on finished runs); pre-training of encoders is left out."""
+    seconds = mean_seconds(study)
+    todo = [run for run in study.unique_runs if not study.done(run)]
+    total = sum(seconds[run.arm] for run in todo)
+    return total / max(1, min(at_once, len(todo))), len(todo) < len(study.unique_runs)

@@ -7,6 +7,7 @@ beside the training of the next ones. The study's ceiling is scored by the same 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from gitbench.data import limit_of
@@ -16,7 +17,6 @@ from gitbench.files import atomic_path, explain_os_errors, load_json, write_json
 from gitbench.metrics import CaptionScorer, answer_ceiling, score_answers
 from gitbench.metrics.base import Score, Scores
 from gitbench.run_folder import RECORD_SCHEMA
-from gitbench.run_key import to_json
 from gitbench.spec import PlannedRun
 from gitbench.study.provenance import now
 from gitbench.study.provenance import provenance as provenance_now
@@ -73,7 +73,7 @@ class StudyScorer:
         record = {
             "schema": RECORD_SCHEMA,
             "run_key": run.run_key,
-            "spec": to_json(run.spec),
+            "spec": asdict(run.spec),
             "variant_names": dict(run.spec.variant_names),
             "overridden": sorted(run.spec.cfg_options),
             "metrics": {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from gitbench.errors import unknown_name
+from gitbench.errors import lookup, unknown_name
 from gitbench.models.git import GIT
 from gitbench.variants.decoder import DecoderSpec
 from gitbench.variants.encoder import EncoderSpec
@@ -26,9 +26,7 @@ def build_model(name: str, **overrides: Any) -> GIT:
     An override replaces one value: an argument of `GIT` (`vocab_size=512`, `num_frames=6`, ...), or a field of the
     encoder's or decoder's spec by its name and side (`encoder_image_size=480`, `decoder_layers=12`).
     """
-    if name not in _MODELS:
-        raise unknown_name("model", name, _MODELS)
-    specs: dict[str, Any] = dict(zip(("encoder", "decoder"), _MODELS[name], strict=True))
+    specs: dict[str, Any] = dict(zip(("encoder", "decoder"), lookup("model", name, _MODELS), strict=True))
     options: dict[str, Any] = {"vocab_size": 30522}
     known = [*_OPTIONS, *(f"{side}_{f.name}" for side, spec in specs.items() for f in dataclasses.fields(spec))]
     for key, value in overrides.items():

@@ -5,7 +5,6 @@ in length, the slots of their pads are seen by nobody. Nothing is ever moved whe
 the list of the slots that its own history wrote (`visible`), and a beam that takes over another's history takes over
 its list. The image and the prefix stand there once per image, not once per beam. With cross-attention the slots hold
 text only, and the image stands beside them, unmasked and uncopied.
-A decoder makes the cache that suits it (`Decoder.cache`).
 
 N images, B beams, h heads, d head width, C slots allocated.
 """

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gitbench.errors import GitbenchError
-from gitbench.models.cache import Cache, Memory
+from gitbench.models.cache import Memory
 from gitbench.models.linear import linear
 from gitbench.variants.decoder import DecoderSpec
 
@@ -134,14 +134,6 @@ class Decoder(nn.Module, ABC):
     @abstractmethod
     def run(self, x: Tensor, attend: Attend, image: Memory) -> Tensor:
         """Run all layers over text tokens (N, Q, D): `attend` supplies what they see, `image` what is not among that."""
-
-    def cache(self, memory: Memory, rows: int, room: int) -> Cache:
-        """Start a cache for generation: `rows` images and room for `room` text tokens each."""
-        return Cache(memory, rows, room, image_in_slots=self.image_in_slots)
-
-    def continue_text(self, x: Tensor, cache: Cache) -> Tensor:
-        """Run new text tokens (N, Q, D), announced by `cache.begin`, which see what the cache holds, to (N, Q, D)."""
-        return self.run(x, cache.attend, cache.image)
 
 
 class SelfAttentionDecoder(Decoder):

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gitbench.errors import GitbenchError, unknown_name
+from gitbench.errors import GitbenchError, lookup
 from gitbench.models.cache import Memory
 from gitbench.models.cross_attention import CrossAttentionDecoder
 from gitbench.models.decoder import Decoder, SelfAttentionDecoder, TextEmbedding
@@ -34,15 +34,14 @@ DECODERS: dict[str, type[Decoder]] = {"self": SelfAttentionDecoder, "cross": Cro
 
 def build_decoder(spec: DecoderSpec) -> Decoder:
     """Build the decoder that `spec.attention` names; an unknown name raises an error that offers the nearest."""
-    if spec.attention not in DECODERS:
-        raise unknown_name("decoder attention", spec.attention, DECODERS)
+    kind = lookup("decoder attention", spec.attention, DECODERS)
     if spec.width % spec.heads:
         raise GitbenchError(
             f"decoder width {spec.width} is not a multiple of its {spec.heads} heads: change one of them"
         )
     if spec.layers < 1:
         raise GitbenchError(f"a decoder of {spec.layers} layers cannot be built: use at least 1")
-    return DECODERS[spec.attention](spec)
+    return kind(spec)
 
 
 def blurred(images: Tensor, sigma: float) -> Tensor:

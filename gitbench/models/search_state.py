@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gitbench.models.cache import STEPS_AHEAD, Memory
+from gitbench.models.cache import STEPS_AHEAD, Cache, Memory
 from gitbench.models.decoder import Decoder, TextEmbedding
 from gitbench.models.trie import Trie
 
@@ -102,9 +102,8 @@ class Search:
         self.final = max_length - 1 - prefix.shortest  # T at which the last sentence is cut, or has run out of entry
         if vocabulary is not None:
             self.final = min(self.final, vocabulary.longest)
-        self.cache = model.decoder.cache(
-            memory, rows, prefix.longest + beams * min(max_length - prefix.shortest, STEPS_AHEAD)
-        )
+        room = prefix.longest + beams * min(max_length - prefix.shortest, STEPS_AHEAD)
+        self.cache = Cache(memory, rows, room, image_in_slots=model.decoder.image_in_slots)
         # of the rows of the batch, the unfinished sentences
         self.origin = torch.arange(rows, device=device)  # row of the output that a row of the batch belongs to
         self.given: int | Tensor = prefix.lengths if prefix.ragged else prefix.longest  # prefix length, (N,) or of all
@@ -130,7 +129,7 @@ class Search:
         past = self.cache.visible.new_ones(1, width, self.cache.used)
         causal = past.new_ones(1, width, width).tril()
         self.cache.begin(torch.cat([past, causal], dim=2))
-        hidden = self.model.decoder.continue_text(self.model.embedding(tokens), self.cache)
+        hidden = self.model.decoder.run(self.model.embedding(tokens), self.cache.attend, self.cache.image)
         seen = self.cache.visible.new_ones(rows, 1, self.cache.used + width)
         if self.prefix.ragged:  # pads come last, so no id has seen one so far; from now on they are hidden
             column = torch.arange(width, device=tokens.device)
@@ -152,7 +151,7 @@ class Search:
             # only finished sentences are longer than max_length - 1
             position = position.clamp(max=self.max_length - 2).repeat_interleave(beams)[:, None]
         newest = self.model.embedding(self.text[:, :, -1].reshape(-1, 1), start=position)
-        hidden = self.model.decoder.continue_text(newest.view(rows, beams, -1), self.cache)
+        hidden = self.model.decoder.run(newest.view(rows, beams, -1), self.cache.attend, self.cache.image)
         self.cache.end(mask)
         return self._log_probs(hidden)
 

@@ -137,51 +137,27 @@ def lock_deviations(plan: Plan, provenance: Mapping[str, Mapping[str, Any]]) -> 
     `provenance` maps the run keys of finished runs to what they recorded.
     """
     made = [(run.arm, provenance[run.run_key]) for run in plan.runs if run.run_key in provenance]
-    found: list[LockDeviation] = []
-    for claim in plan.claims:
-        key, forms = f"{plan.ablation}/{claim.name}", _forms(claim, plan.task)
-        records = [record for arm, record in made if arm in claim.arms]
-        added = [record for record in records if key not in record.get("claims", {})]
-        known = [record for record in records if key in record.get("claims", {})]
-        changed = [record for record in known if record["claims"][key] not in forms]
-        found += _deviation(
-            claim.name, "changed", "changed after results existed: {} rest on another form of it", changed, records
-        )
-        found += _deviation(
-            claim.name,
-            "added",
-            "added or changed after results existed: {} were made before it was stated like this",
-            added,
-            records,
-        )
-    if plan.task == "caption":  # other tasks leave claims out: those whose margin is in captions' points
-        found += _removed(plan, [record for _, record in made])
-    return tuple(found)
-
-
-def _forms(claim: Claim, task: str) -> set[str]:
-    """Return the hashes that mean this claim: a task judges it by its own score, whatever the ablation names."""
-    metrics = [claim.metric] if task == "caption" else METRICS
-    return {claim_hash(dataclasses.replace(claim, metric=metric)) for metric in metrics}
-
-
-def _removed(plan: Plan, records: Records) -> list[LockDeviation]:
-    """Return the claims of the ablation that runs were made under and that the study does not state any more."""
     prefix = f"{plan.ablation}/"
-    keys = {key for record in records for key in record.get("claims", {}) if key.startswith(prefix)}
-    found: list[LockDeviation] = []
-    for key in sorted(keys - {prefix + claim.name for claim in plan.claims}):
-        under = [each for each in records if key in each.get("claims", {})]
-        says = "dropped after results existed: {} were made while it was stated"
-        found += _deviation(key.removeprefix(prefix), "removed", says, under, records)
-    return found
-
-
-def _deviation(name: str, kind: str, says: str, group: Records, records: Records) -> list[LockDeviation]:
-    """Return the deviation of a `group` of a claim's `records`; none where the group is empty."""
-    if not group:
-        return []
-    return [
+    found: list[
+        tuple[str, str, str, Records, Records]
+    ] = []  # name, kind, what; the runs that show it, all of the claim
+    for claim in plan.claims:
+        key, forms = prefix + claim.name, _forms(claim, plan.task)
+        records = [record for arm, record in made if arm in claim.arms]
+        changed = [record for record in records if record.get("claims", {}).get(key) not in (None, *forms)]
+        says = "changed after results existed: {} rest on another form of it"
+        found.append((claim.name, "changed", says, changed, records))
+        added = [record for record in records if key not in record.get("claims", {})]
+        says = "added or changed after results existed: {} were made before it was stated like this"
+        found.append((claim.name, "added", says, added, records))
+    if plan.task == "caption":  # other tasks leave claims out: those whose margin is in captions' points
+        records = [record for _, record in made]
+        keys = {key for record in records for key in record.get("claims", {}) if key.startswith(prefix)}
+        for key in sorted(keys - {prefix + claim.name for claim in plan.claims}):
+            under = [each for each in records if key in each.get("claims", {})]
+            says = "dropped after results existed: {} were made while it was stated"
+            found.append((key.removeprefix(prefix), "removed", says, under, records))
+    return tuple(
         LockDeviation(
             name=name,
             what=says.format(f"{len(group)} of {len(records)} runs"),
@@ -190,4 +166,12 @@ def _deviation(name: str, kind: str, says: str, group: Records, records: Records
             runs=len(group),
             of=len(records),
         )
-    ]
+        for name, kind, says, group, records in found
+        if group
+    )
+
+
+def _forms(claim: Claim, task: str) -> set[str]:
+    """Return the hashes that mean this claim: a task judges it by its own score, whatever the ablation names."""
+    metrics = [claim.metric] if task == "caption" else METRICS
+    return {claim_hash(dataclasses.replace(claim, metric=metric)) for metric in metrics}

@@ -168,16 +168,13 @@ class _Planner:
             found = content_hash([found, self.tokenizer.fingerprint()])
         return found
 
+    @functools.cache  # noqa: B019 (a planner lives as long as its plan is made)
     def bert(self, source: str | None) -> DecoderInitSpec:
         """Return a BERT checkpoint as the start of a decoder; see `axis.Planning`.
 
         Errors: a BERT that is not there, none that GIT's decoder could be, or one that lacks a piece of the tokenizer.
         """
-        return self._described(source or self.profile.bert)
-
-    @functools.cache  # noqa: B019 (a planner lives as long as its plan is made)
-    def _described(self, source: str) -> DecoderInitSpec:
-        found = described(source)
+        found = described(source or self.profile.bert)
         rows_of(self.tokenizer, from_bert(str(found.path)))
         return found
 

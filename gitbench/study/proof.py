@@ -12,14 +12,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from gitbench.errors import GitbenchError
 from gitbench.files import read_json, write_json
-from gitbench.run_key import from_json, to_json
+from gitbench.run_key import from_json
 from gitbench.variants import get_axis
 
 PROOF_VERSION = 1  # raise when something else is compared: studies are then proven anew
@@ -85,7 +85,7 @@ def read_proof(path: Path) -> Proof | None:
 
 def write_proof(path: Path, proof: Proof) -> None:
     """Write a proof, whole or not at all."""
-    write_json(path, {"schema": 1, **to_json(proof)})
+    write_json(path, {"schema": 1, **asdict(proof)})
 
 
 # ---- comparing --------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import functools
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,7 +23,7 @@ import pandas as pd
 from gitbench.errors import GitbenchError
 from gitbench.files import load_json, read_json, write_json, write_text
 from gitbench.run_folder import RECORD_SCHEMA, RunFolder
-from gitbench.run_key import from_json, to_json
+from gitbench.run_key import from_json
 from gitbench.spec import Plan, PlannedRun
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ class Study:
         """Write the plan; a file that says the same is not touched. Errors: a study of an earlier version is there."""
         if self.plan_path.is_file() and isinstance(there := load_json(self.plan_path), dict):
             _check_schema(self.plan_path, there)
-        values = {"schema": PLAN_SCHEMA, "study": self.name, **to_json(self.plan), "runs": listed_runs(self.plan)}
+        values = {"schema": PLAN_SCHEMA, "study": self.name, **asdict(self.plan), "runs": listed_runs(self.plan)}
         write_if_changed(self.plan_path, json.dumps(values, indent=2) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""Hooks and evaluators: checkpoints, the loss curve with progress, the closed vocabulary, results collected per image."""
+"""Hooks and the evaluator: checkpoints, loss curve, a decoder that starts from BERT, closed vocabulary, results per image."""
 
 from __future__ import annotations
 
@@ -19,11 +19,16 @@ from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook, LoggerHook, RuntimeInfoHook
 from mmengine.logging import print_log
 
+from gitbench.data.bert_folder import bert_folder, fingerprint
+from gitbench.data.tokenizer import from_bert, rows_of
+from gitbench.errors import GitbenchError, unknown_name
 from gitbench.files import atomic_path, explain_os_errors, write_text
+from gitbench.models.bert import initialise_from_bert, load_bert
 from gitbench.models.trie import Trie
 from gitbench.registry import HOOKS, METRICS
 from gitbench.run_folder import RunFolder
 
+DECODER_SOURCES = ("random", "bert")
 KEEP = 2  # checkpoints kept: the older one stands in when the newest turns out damaged
 
 
@@ -191,6 +196,33 @@ def read_curve(path: Path) -> list[tuple[int, str, float, float]]:
         return [
             (int(row["iteration"]), row["split"], float(row["loss"]), float(row["lr"])) for row in csv.DictReader(file)
         ]
+
+
+@HOOKS.register_module()
+class DecoderInitHook(Hook):
+    """Before the first iteration, give the text decoder the values that the model's `decoder_init` asks for: random ones
+    as they are, or a BERT's, of which it takes the rows of its own words.
+
+    A resumed run has them in its checkpoint.
+    Errors: one line for a BERT that is missing, is not the one that was planned with, or has another shape.
+    """
+
+    priority = "VERY_HIGH"
+
+    def before_train(self, runner) -> None:  # type: ignore[no-untyped-def]
+        init = runner.model.variants["decoder_init"]
+        if init.source not in DECODER_SOURCES:
+            raise unknown_name("decoder_init source", init.source, DECODER_SOURCES)
+        if init.source == "random" or runner.iter:
+            return
+        if init.path is None:
+            raise GitbenchError("decoder_init has no path: set model.decoder_init.path to a BERT folder or hub name")
+        if init.content is not None and fingerprint(bert_folder(init.path)) != init.content:
+            raise GitbenchError(
+                f"the BERT in {init.path} is not the one this run was planned with: run the ablation again"
+            )
+        rows = rows_of(runner.train_dataloader.dataset.tokenizer, from_bert(init.path))
+        initialise_from_bert(runner.model.git, load_bert(init.path), rows)
 
 
 @HOOKS.register_module()

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gitbench.axis import Axis
-from gitbench.errors import GitbenchError, unknown_name
+from gitbench.errors import GitbenchError, lookup
 from gitbench.run_key import from_json
 from gitbench.spec import RunSpec
 
@@ -33,9 +33,7 @@ def register(axis: Axis) -> Axis:
 
 def get_axis(name: str) -> Axis:
     """Return an axis; an unknown name raises an error that offers the nearest one."""
-    if name not in AXES:
-        raise unknown_name("axis", name, AXES)
-    return AXES[name]
+    return lookup("axis", name, AXES)
 
 
 def add(axis: str, name: str, spec: Any) -> None:
@@ -49,7 +47,7 @@ def resolve(axis: str, name: str) -> Any:
 
 
 def run_spec_from_json(values: Mapping[str, Any]) -> RunSpec:
-    """Build the spec of a run from what its record holds (`run_key.to_json` of it).
+    """Build the spec of a run from what its record holds (`dataclasses.asdict` of it).
 
     Errors: GitbenchError for an axis that is not known here, and for values that are no spec.
     """

@@ -59,8 +59,8 @@ def test_finished_sentences_cost_no_steps():
     """A model that ends at once: the official search needs a second look, this one a single pass over the prefix."""
     model, images = captioner(0, eos=200.0), photos(3, 3, 32, 32)
     calls = []
-    run = model.decoder.continue_text
-    model.decoder.continue_text = lambda x, cache: calls.append(x.shape) or run(x, cache)
+    run = model.decoder.run
+    model.decoder.run = lambda x, *seen: calls.append(x.shape) or run(x, *seen)
     sequences, _ = model.generate(images, max_length=50)
     assert sequences.tolist() == [[BOS, EOS]] * 3
     assert [tuple(shape[:2]) for shape in calls] == [(3, 1)]

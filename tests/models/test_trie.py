@@ -157,7 +157,6 @@ def test_an_entry_that_the_model_finds_impossible_is_said_all_the_same(beams):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"beam_size": 0}, "beam_size 0 is out of range"),
         ({"max_length": 7}, "max_length 7 is too short for a prefix of 2 ids .* of 5 tokens: use 8 or more"),
         ({"vocabulary": Trie.of([[5]], eos_id=3)}, "does not fit the model"),
         ({"vocabulary": Trie.of([[VOCAB]], EOS)}, "make it with the model's tokenizer"),

@@ -29,8 +29,7 @@ from gitbench.run_key import canonical
 from gitbench.spec import Ablation, Arm, Profile
 from gitbench.study.config import make_config
 from gitbench.study.store import Study
-from gitbench.training.decoder_init import DecoderInitHook
-from gitbench.training.hooks import latest_checkpoint
+from gitbench.training.hooks import DecoderInitHook, latest_checkpoint
 from gitbench.training.run import execute, load_run
 from gitbench.variants import resolve
 from gitbench.variants.decoder_init import DecoderInitSpec

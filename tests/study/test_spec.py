@@ -7,7 +7,7 @@ import pytest
 
 from gitbench.errors import GitbenchError
 from gitbench.profiles import PROFILES, get_profile
-from gitbench.run_key import canonical, from_json, run_key, to_json
+from gitbench.run_key import canonical, from_json, run_key
 from gitbench.seeding import derive_seed
 from gitbench.spec import RunSpec
 from gitbench.variants import AXES, resolve
@@ -61,7 +61,7 @@ def test_every_field_of_every_axis_decides_a_key_unless_it_says_otherwise(axis):
 
 def test_a_spec_survives_json():
     spec = spec_of(cfg_options={"model.decoder.layers": 3}, data=PROFILES["paper"].data)
-    values = json.loads(json.dumps(to_json(spec)))
+    values = json.loads(json.dumps(dataclasses.asdict(spec)))
     again = from_json(RunSpec, values)
     specs = {axis: from_json(AXES[axis].spec, value) for axis, value in again.variants.items()}
     assert dataclasses.replace(again, variants=specs) == spec

@@ -113,7 +113,8 @@ def test_made_and_loaded_are_the_same_bits_and_the_global_generator_is_left_alon
     assert pretrained_path(job(dataset)) == file
     with monkeypatch.context() as patch:
         patch.setattr(contrastive, "pretrain", lambda *_: pytest.fail("made twice"))
-        assert equal(obtain(dataset).state, made.state)
+        found = obtain(dataset)
+    assert equal(found.state, made.state) and found.seconds == made.seconds > 0
     file.unlink()
     torch.manual_seed(99)
     assert equal(obtain(dataset).state, made.state)
@@ -191,13 +192,6 @@ def test_a_run_starts_from_the_pretrained_encoder_of_its_replicate(tmp_path, cac
     assert sorted(owners) == [[("contrastive", 0)], [("contrastive", 1)]]
 
 
-def test_the_seconds_are_those_of_the_making(dataset, cache, monkeypatch):
-    made = obtain(dataset)
-    assert made.seconds > 0
-    monkeypatch.setattr(contrastive, "pretrain", lambda *_: pytest.fail("made twice"))
-    assert obtain(dataset).seconds == made.seconds
-
-
 def test_progress_starts_at_nothing_ends_at_all_and_is_silent_where_the_file_is_there(dataset):
     heard: list[tuple[int, int]] = []
     given = job(dataset, progress=lambda done, total: heard.append((done, total)))
@@ -245,6 +239,7 @@ def test_a_resumed_run_knows_what_its_pretraining_took_without_the_cache(tmp_pat
     assert trained_cost(run)["pretrain_seconds"] == seconds > 0
 
 
+@pytest.mark.slow
 def test_a_worker_passes_on_how_far_the_pretraining_is(tmp_path, cache, monkeypatch):
     run = run_of(start_study(tmp_path / "w", replicates=1), "contrastive")
     context = multiprocessing.get_context("spawn")

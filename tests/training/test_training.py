@@ -16,8 +16,6 @@ from gitbench.run_folder import RunFolder
 from gitbench.study.config import config_text, make_config
 from gitbench.training.data import CountedSampler
 from gitbench.training.optimizer import (
-    DeviceOptimWrapper,
-    EncoderDecoderOptim,
     WarmupCosineLR,
     parameter_groups,
     warmup_cosine,
@@ -68,16 +66,6 @@ def test_optimizer_has_four_groups_with_the_right_rates_and_decay():
     assert all((group["weight_decay"] == 0) == name.endswith("no_decay") for name, group in groups.items())
     assert len(groups["encoder_no_decay"]["params"]) == 3  # bias, norm weight, norm bias
     assert sum(len(group["params"]) for group in groups.values()) == len(list(model.parameters()))
-
-
-def test_optimizer_wrapper_is_built_and_clips():
-    cfg = dict(
-        type="DeviceOptimWrapper",
-        optimizer=dict(type="AdamW", betas=(0.9, 0.99), weight_decay=0.1),
-        clip_grad=dict(max_norm=1.0),
-    )
-    wrapper = EncoderDecoderOptim(cfg, dict(lr_encoder=1e-3, lr_decoder=5e-3))(Toy())
-    assert isinstance(wrapper, DeviceOptimWrapper) and wrapper.clip_grad_kwargs == {"max_norm": 1.0}
 
 
 def test_sampler_counts_on_from_its_start():
