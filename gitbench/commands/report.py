@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,8 +81,8 @@ def judge(study: Study) -> tuple[Verdict, ...]:
     return tuple(judge_study(study.plan, study.frame, study.yardstick.kind, looks=looks.counted if looks else 0))
 
 
-def pictures(study: Study) -> dict[str, np.ndarray] | None:
-    """Return the test images that a report may show: only those of scenes, this project's own."""
+def pictures(study: Study) -> Callable[[Any], np.ndarray] | None:
+    """Return what draws the test images that a report may show: only those of scenes, this project's own."""
     import numpy as np
 
     from gitbench.data import data_names
@@ -94,9 +95,14 @@ def pictures(study: Study) -> dict[str, np.ndarray] | None:
     if data not in data_names():
         return None
     source = open_task(data, "test", plan.test_images, task_spec(plan.task, get_profile(plan.profile)))
-    images = {source.image_id(index): source.image(index) for index in range(len(source))}
-    # an image as it is, a film as its frames side by side
-    return {key: each if each.ndim == 3 else np.concatenate(list(each), axis=1) for key, each in images.items()}
+    places = {source.image_id(index): index for index in range(len(source))}
+
+    def picture(image_id: Any) -> np.ndarray:
+        """An image as it is, a film as its frames side by side."""
+        image = source.image(places[image_id])
+        return image if image.ndim == 3 else np.concatenate(list(image), axis=1)
+
+    return picture
 
 
 def report_folder(study: Study, publish: bool = False, work_dir: Path | None = None) -> Path:

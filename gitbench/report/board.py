@@ -23,11 +23,9 @@ from gitbench.files import write_text
 from gitbench.judge.sentences import difference_text
 from gitbench.judge.statistics import INCONCLUSIVE, REFUTED, SUPPORTED
 from gitbench.judge.verdict import Verdict
-from gitbench.report.audit import check_numbers
 from gitbench.report.figures import compared, draw_difference
 from gitbench.report.results import load_results
 from gitbench.report.style import FAINT, INK, PAGE, PALETTE, RULE, embedded_svg, save, style
-from gitbench.report.tables import summarise
 from gitbench.report.templates import render, symbol, tone
 from gitbench.report.verdict_details import dropped_claims
 from gitbench.study.store import Study
@@ -72,14 +70,13 @@ def rows_of_studies(judged: Iterable[tuple[Study, Sequence[Verdict]]]) -> list[B
     """Return the rows of judged studies that have a finished run; sorted by ablation, profile, data.
 
     A study whose name starts with an underscore tests the judge, not the paper: it has no row.
-    Errors: GitbenchError where there is none, or where a number has no run behind it.
+    Errors: GitbenchError where there is none.
     """
     rows = []
     for study, verdicts in judged:
         plan = study.plan
         if plan.ablation.startswith("_") or not study.finished:
             continue
-        check_numbers(study, summarise(study.frame, plan), verdicts)
         rows += [
             BoardRow(
                 ablation=plan.ablation,

@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from gitbench.errors import GitbenchError
 from gitbench.files import explain_os_errors, make_dir, read_json, write_json, write_text
 from gitbench.judge.verdict import Verdict
-from gitbench.report.audit import check_numbers
 from gitbench.report.figures import curve_figure, difference_figure, prediction_figure
 from gitbench.report.latex import numbers_text, table_text
 from gitbench.report.page import page
@@ -46,14 +45,13 @@ _FIGURES: dict[str, tuple[float, Callable[[View, float], Figure | None], str]] =
 def write_report(study: Study, verdicts: Sequence[Verdict], out: str | Path, images: Pictures | None = None) -> Path:
     """Write the report of a study, with its claims as judged, into the folder `out` and return that folder.
 
-    `images` maps image_id to (H, W, 3) uint8 (or floats in [0, 1]); None for data whose pictures may not be passed on,
-    and then no file of the report holds any. The folder holds table.{csv,md,tex}, numbers.tex, runs.csv, figures as SVG,
+    `images` returns the picture of an image_id, (H, W, 3) uint8; None for data whose pictures may not be passed on, and
+    then no file of the report holds any. The folder holds table.{csv,md,tex}, numbers.tex, runs.csv, figures as SVG,
     PDF and PNG in the width of a paper's column, verdicts.json, report.html, and manifest.json (SHA-256 of every file).
     The same study gives the same bytes. An earlier report in `out` is replaced; a folder with anything else in it is
-    refused, and so is a number that no finished run stands behind (GitbenchError).
+    refused (GitbenchError).
     """
     view = View.of(study, verdicts, images)
-    check_numbers(study, view.table, verdicts)
     out = Path(os.path.abspath(out))
     _refuse_foreign(out)
     make_dir(out.parent)

@@ -17,8 +17,8 @@ from gitbench.judge.sentences import verdict_sentence
 from gitbench.judge.statistics import t_interval
 from gitbench.judge.verdict import Verdict
 from gitbench.metrics.aggregate import BLEUS, CORPUS_METRICS, LOSS, aggregate
-from gitbench.report.audit import differences_of, values_behind
-from gitbench.report.results import Result
+from gitbench.report.results import Result, differences_of
+from gitbench.report.tables import counted
 from gitbench.report.verdict_details import verdict_details
 from gitbench.report.view import provenance_of
 from gitbench.scores import COSTS, digits, unit
@@ -120,6 +120,12 @@ def _walk(
         lines += [f"  printed      {mean_text(rows['value'].tolist(), target.metric)}"]
         lines += [f"  of one run   {aggregation(target.metric)}"]
     return [*lines, *(f"  signature    {each}" for each in rows["signature"].dropna().unique())], rows
+
+
+def values_behind(frame: pd.DataFrame, arm: str, metric: str) -> pd.DataFrame:
+    """Return the rows of the tidy frame behind one arm's mean, by replicate; runs changed by --cfg-options as in tables."""
+    rows = frame[(frame["arm"] == arm) & (frame["metric"] == metric)]
+    return counted(rows).dropna(subset=["value"]).sort_values("replicate")
 
 
 def _verdict(verdicts: Sequence[Verdict], name: str) -> Verdict:

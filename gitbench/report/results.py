@@ -6,17 +6,19 @@ The hashes of a report's manifest must hold, and each judged difference must fol
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from gitbench.errors import GitbenchError
 from gitbench.files import read_json
+from gitbench.judge.statistics import by_replicate, sample
 from gitbench.judge.verdict import Verdict
-from gitbench.report.audit import check_verdict
 from gitbench.run_key import from_json
 from gitbench.spec import Claim
 from gitbench.study.frame import COLUMNS
@@ -85,8 +87,33 @@ def load_result(folder: Path) -> Result:
     except (KeyError, TypeError, ValueError, AttributeError, OSError):
         raise GitbenchError(f"{folder} is no whole report: {fix}") from None
     for verdict in verdicts:
-        check_verdict(f"{folder}: {result.ablation}", verdict, result.frame, manifest["runs"])
+        _check_difference(result, verdict)
     return result
+
+
+def differences_of(frame: pd.DataFrame, claim: Claim) -> dict[int, float]:
+    """Return what a claim is about by replicate: a paired difference, of gains, a slope.
+
+    Runs changed by --cfg-options enter no claim.
+    """
+    rows = frame[(frame["metric"] == claim.metric) & ~frame["overridden"]].dropna(subset=["value"])
+    pair = sample(claim, {arm: by_replicate(rows[rows["arm"] == arm]) for arm in claim.arms})
+    return {} if pair is None else dict(zip(pair.replicates, pair.differences, strict=True))
+
+
+def _check_difference(result: Result, verdict: Verdict) -> None:
+    """Refuse a verdict whose difference does not follow from the report's own rows, or from runs it does not list."""
+    if verdict.difference is None:
+        return
+    claim, values = verdict.claim, list(differences_of(result.frame, verdict.claim).values())
+    behind = result.frame[(result.frame["metric"] == claim.metric) & result.frame["arm"].isin(claim.arms)]
+    listed = set(behind["run_key"]) <= set(result.manifest["runs"])
+    same = len(values) == verdict.n and math.isclose(verdict.difference, np.mean(values), rel_tol=1e-6, abs_tol=1e-6)
+    if not (listed and same):
+        raise GitbenchError(
+            f"{result.folder}: the difference of {claim.name} does not follow from its runs: rebuild it with "
+            "`gitbench report`"
+        )
 
 
 def verdict_from_json(values: Mapping[str, Any]) -> Verdict:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from gitbench.spec import PlannedArm
 from gitbench.study.store import Study
 
 SAMPLES = 6  # test images whose captions a report shows
-Pictures = Mapping[Any, np.ndarray]  # image_id -> (H, W, 3) uint8, or floats in [0, 1]
+Pictures = Callable[[Any], np.ndarray]  # image_id -> (H, W, 3) uint8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Sample:
 def take_samples(
     study: Study, arms: tuple[PlannedArm, ...], metric: str, images: Pictures | None
 ) -> tuple[Sample, ...]:
-    """Take test images evenly spaced through the split (through those with a picture, where pictures are given).
+    """Take test images evenly spaced through the split.
 
     Captions are those of each arm's first finished replicate; `metric` gives their scores, where it has one per image.
     """
@@ -47,14 +47,11 @@ def take_samples(
     scores = {arm.name: _scores(study, first[arm.name], metric) for arm in arms}
     entries = captions[arms[0].name]
     order = list(entries)
-    if images is not None:
-        given = {str(identity) for identity in images}
-        order = [each for each in order if str(entries[each].get("image", each)) in given] or order
     chosen = [order[index] for index in np.linspace(0, len(order) - 1, min(SAMPLES, len(order))).round().astype(int)]
     return tuple(
         Sample(
             image_id=identity,
-            image=_picture(images, entries[identity].get("image", entries[identity]["image_id"])),
+            image=images(entries[identity].get("image", entries[identity]["image_id"])) if images else None,
             references=tuple(entries[identity]["references"]),
             captions=tuple(
                 SampleCaption(arm=arm, text=said[identity]["caption"], score=scores[arm].get(identity))
@@ -74,13 +71,3 @@ def _scores(study: Study, run_key: str, metric: str) -> dict[str, float]:
         return {}
     pairs = zip(table["image_id"].map(str), table[metric].astype(float), strict=True)
     return {identity: score for identity, score in pairs if np.isfinite(score)}
-
-
-def _picture(images: Pictures | None, identity: Any) -> np.ndarray | None:
-    """Return a picture as (H, W, 3) uint8; floats in [0, 1] are scaled, grey is repeated."""
-    picture = (images or {}).get(identity)
-    if picture is None:
-        return None
-    if picture.dtype != np.uint8:
-        picture = (np.clip(picture, 0.0, 1.0) * 255).round().astype(np.uint8)
-    return np.repeat(picture[..., None], 3, axis=-1) if picture.ndim == 2 else picture[..., :3]

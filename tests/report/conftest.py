@@ -24,7 +24,7 @@ from gitbench.commands.report import judge
 from gitbench.report import board, explain, results, write_report
 from gitbench.study.store import Study
 study = Study.open(sys.argv[1], "decoder_size.cpu.scenes")
-write_report(study, judge(study), sys.argv[2], make_images())
+write_report(study, judge(study), sys.argv[2], make_images().get)
 assert not {"torch", "mmengine", "timm", "datasets", "transformers"} & set(sys.modules)
 """
 
