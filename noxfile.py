@@ -76,7 +76,7 @@ def shared_environment(session: nox.Session) -> Path:
 def tests(session: nox.Session) -> None:
     """The test suite, one worker a core; arguments after -- go to pytest."""
     install(session, "test")
-    session.run("pytest", "-n", "auto", "--dist", "loadfile", *session.posargs)
+    session.run("pytest", "-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder", *session.posargs)
 
 
 @nox.session

@@ -12,8 +12,6 @@ os.environ["GITBENCH_CACHE"] = _CACHE.name  # before gitbench is imported, and f
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the suite is the same with and without a GPU
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"  # several workers share the cores
-os.environ["PYTHONPYCACHEPREFIX"] = _CACHE.name  # child processes compile the package once, wherever it may be written
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import pytest
 from filelock import FileLock
@@ -21,6 +19,27 @@ from helpers_study import make_study
 
 from gitbench.profiles import SMOKE
 from gitbench.study.store import Study
+
+
+# Files that take longest are begun first: else one worker is left with them when the others are done.
+LONGEST = (
+    *(
+        "test_truth",
+        "test_until_decided",
+        "test_study",
+        "test_ablations",
+        "test_plugins",
+        "test_bad_input",
+        "test_bundle",
+    ),
+    *("test_proof", "test_tasks", "test_resume", "test_report_build", "test_startup", "test_amounts"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files of `LONGEST` first."""
+    place = {name: at for at, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
 
 
 @pytest.fixture(autouse=True)
