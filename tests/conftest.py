@@ -20,7 +20,6 @@ from helpers_study import make_study
 from gitbench.profiles import SMOKE
 from gitbench.study.store import Study
 
-
 # Files that take longest are begun first: else one worker is left with them when the others are done.
 LONGEST = (
     *(
