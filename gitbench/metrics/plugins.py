@@ -53,7 +53,7 @@ def add_plugins(scores: Scores, predictions: Mapping[str, str], references: Mapp
         try:
             score, each = metric(predictions, references)
             by_id = each if isinstance(each, Mapping) else dict(zip(scores.ids, each, strict=True))
-            value, column = float(score), np.array([by_id[image] for image in scores.ids], dtype=float)
+            value, column = float(score), np.array([float(by_id[image]) for image in scores.ids])
         except Exception as error:
             scores.absent[name] = f"the plugin failed ({type(error).__name__}: {error})"
             continue

@@ -129,9 +129,8 @@ def _model(spec: RunSpec, vocabulary: Vocabulary) -> dict[str, Any]:
         for axis, value in spec.variants.items()
         if AXES[axis].in_model
     }
-    return dict(
+    own = dict(
         type="CaptionModel",
-        **axes,
         vocab_size=vocabulary.size,
         pad_id=vocabulary.pad_id,
         bos_id=vocabulary.bos_id,
@@ -146,6 +145,11 @@ def _model(spec: RunSpec, vocabulary: Vocabulary) -> dict[str, Any]:
         data_preprocessor=dict(type="ImagePreprocessor"),
         num_frames=spec.task.frames,
     )
+    if taken := sorted(axes.keys() & own.keys()):
+        raise GitbenchError(
+            f"the model's config has a '{taken[0]}' of its own: give the axis another name, or in_model=False"
+        )
+    return own | axes
 
 
 def _loader(spec: RunSpec, split: str) -> dict[str, Any]:

@@ -62,7 +62,14 @@ def report(tmp_path_factory) -> Path:
     """The report of the planted ablation on stripes, three seeds."""
     folder = tmp_path_factory.mktemp("truth")
     data = stripe_world(folder / "stripes")
-    recipe = {"iterations": 80, "batch_images": 8, "captions_per_image": 2, "lr_encoder": 1e-3, "lr_decoder": 3e-3}
+    recipe = {
+        "iterations": 80,
+        "checkpoint_every": 80,
+        "batch_images": 8,
+        "captions_per_image": 2,
+        "lr_encoder": 1e-3,
+        "lr_decoder": 3e-3,
+    }
     profile = tiny_profile(**recipe, warmup=10, betas=(0.9, 0.98))
     profile = dataclasses.replace(
         profile,

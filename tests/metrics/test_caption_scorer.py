@@ -266,6 +266,7 @@ def test_a_metric_of_ones_own_is_scored_beside_the_others(plugin, scorer, scores
     [
         (lambda predictions, references: 1 / 0, "ZeroDivisionError"),
         (lambda predictions, references: (1.0, {"a": 1.0}), "KeyError"),
+        (lambda predictions, references: (1.0, [[1.0, 2.0]] * 4), "TypeError"),
         (lambda predictions, references: (5.0, [1.0] * 4), "mean of its per-image values"),
     ],
 )
