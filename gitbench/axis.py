@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from gitbench.errors import GitbenchError, lookup, unknown_name
+from gitbench.run_key import typed_fields
 from gitbench.spec import Profile, RunSpec
 
 
@@ -80,18 +81,23 @@ class Axis:
         return lookup(f"{self.name} variant", name, self.variants)
 
     def build(self, name: str, **values: Any) -> Any:
-        """Return the spec that a config describes: the variant's, single fields replaced by `values`.
+        """Return the spec that a config describes: the variant's, single fields replaced by `values` (plain JSON).
 
         A name that is not known here (of a plugin, or renamed since) needs all values, as a run's config holds them.
+        Errors: GitbenchError for an unknown field, or a value of another kind than its field's.
         """
         known = {each.name for each in dataclasses.fields(self.spec)}
         for each in values:
             if each not in known:
                 raise unknown_name(f"field of {self.name}/{name}", each, known)
-        if name in self.variants:
-            return dataclasses.replace(self.variants[name], **values)
         try:
-            return self.spec(**values)
+            typed = typed_fields(self.spec, values)
+        except (TypeError, ValueError) as error:
+            raise GitbenchError(f"{self.name}/{name}: {error}: give a value as its field's type says") from None
+        if name in self.variants:
+            return dataclasses.replace(self.variants[name], **typed)
+        try:
+            return self.spec(**typed)
         except TypeError:
             raise unknown_name(f"{self.name} variant", name, self.variants) from None
 

@@ -48,15 +48,20 @@ def default_of(field: dataclasses.Field) -> Any:
 
 
 def from_json(kind: type[Spec], values: Mapping[str, Any]) -> Spec:
-    """Build a frozen dataclass from JSON values: nested ones and tuples as its type hints say.
+    """Build a frozen dataclass from JSON values; errors as of `typed_fields`, and TypeError for missing fields."""
+    return kind(**typed_fields(kind, values))
 
-    Values may be a stranger's, so each must be of the kind that its hint names. Errors: TypeError for unknown or missing
-    fields and for values of another kind, which names them; ValueError for a tuple of another length.
+
+def typed_fields(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of some fields of a dataclass: nested dataclasses and tuples as its type hints say.
+
+    Values may be a stranger's, so each must be of the kind that its hint names. Errors: TypeError for unknown fields and
+    for values of another kind, which names them; ValueError for a tuple of another length.
     """
     hints = typing.get_type_hints(kind)
     if unknown := sorted(set(values) - set(hints)):
         raise TypeError(f"{kind.__name__} has no field {unknown[0]}")
-    return kind(**{name: _typed(hints[name], value, f"{kind.__name__}.{name}") for name, value in values.items()})
+    return {name: _typed(hints[name], value, f"{kind.__name__}.{name}") for name, value in values.items()}
 
 
 def _typed(hint: Any, value: Any, name: str) -> Any:

@@ -17,7 +17,6 @@ from gitbench.models.init import initialise
 from gitbench.models.packed import PackedTexts, pack
 from gitbench.models.trie import Trie
 from gitbench.registry import MODELS, VARIANTS
-from gitbench.spec import ContrastiveSpec
 from gitbench.training.frozen import FrozenEncoder
 
 Prefixes = Sequence[Sequence[Sequence[int]]]  # of each image, for each text to be generated: the ids it starts with
@@ -73,11 +72,7 @@ class CaptionModel(BaseModel):
         super().__init__(data_preprocessor=MODELS.build({**data_preprocessor, "pad_id": pad_id}))
         self.generation = dict(generation)
         self.vocabulary: Trie | None = None  # closed, of tasks that have one: given by ClosedVocabularyHook
-        self.variants: dict[str, Any] = {}
-        for axis, values in variants.items():
-            recipe = values.get("recipe")  # in a config a plain dict
-            given = {**values, "recipe": ContrastiveSpec(**recipe)} if recipe else values
-            self.variants[axis] = VARIANTS.build(given)
+        self.variants: dict[str, Any] = {axis: VARIANTS.build(values) for axis, values in variants.items()}
         self.git = GIT(
             encoder=self.variants["encoder"],
             decoder=self.variants["decoder"],

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from mmengine.dist import get_dist_info
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from gitbench.data.dataset import CaptionDataset, collate
@@ -28,17 +29,18 @@ FUNCTIONS.register_module(name="caption_collate", module=caption_collate)
 
 @DATA_SAMPLERS.register_module()
 class CountedSampler(Sampler):
-    """Sample numbers `start`, `start` + 1, ... without end.
+    """Sample numbers 0, 1, 2, ... without end; with several processes, rank r takes every world-th.
 
     The data set turns a sample number into an image, its captions and its augmentation; nothing else is random.
     `start` is set by the training loop, so a resumed run asks for its next sample directly and replays nothing.
     """
 
     def __init__(self, dataset: Dataset, seed: int | None = None) -> None:
-        self.start = 0  # samples already taken
+        self.rank, self.world = get_dist_info()
+        self.start = 0  # samples already taken by this rank
 
     def __iter__(self) -> Iterator[int]:
-        return itertools.count(self.start)
+        return itertools.count(self.start * self.world + self.rank, self.world)
 
     def __len__(self) -> int:
         return 2**62  # endless

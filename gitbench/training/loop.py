@@ -7,6 +7,7 @@ dropout to whatever state the generator is in.
 from __future__ import annotations
 
 import torch
+from mmengine.dist import get_rank
 from mmengine.runner import BaseLoop, Runner
 from torch.utils.data import DataLoader
 
@@ -17,7 +18,7 @@ from gitbench.training.data import Batches
 
 @LOOPS.register_module()
 class CountedTrainLoop(BaseLoop):
-    """Train `max_iters` iterations; iteration i takes the samples from i * batch and the dropout seed of (seed, i)."""
+    """Train `max_iters` iterations; iteration i takes the samples from i * batch and the dropout seed of (seed, i, rank)."""
 
     def __init__(
         self, runner: Runner, dataloader: DataLoader | dict, max_iters: int, val_interval: int, dropout_seed: int
@@ -64,7 +65,7 @@ class CountedTrainLoop(BaseLoop):
     def run_iter(self, batch: dict) -> None:
         """Take one optimizer step."""
         self.runner.call_hook("before_train_iter", batch_idx=self._iter, data_batch=batch)
-        torch.manual_seed(derive_seed(self.dropout_seed, self._iter, 0))
+        torch.manual_seed(derive_seed(self.dropout_seed, self._iter, get_rank()))
         outputs = self.runner.model.train_step(batch, optim_wrapper=self.runner.optim_wrapper)
         self.runner.call_hook("after_train_iter", batch_idx=self._iter, data_batch=batch, outputs=outputs)
         self._iter += 1

@@ -187,14 +187,20 @@ def load_run(path: Path) -> tuple[CaptionModel, CaptionTokenizer]:
         raise GitbenchError(f"{file} does not exist: pass the folder of a finished run")
     try:
         payload = torch.load(file, map_location="cpu", weights_only=True)
-        if payload["format"] != FORMAT:
-            raise ValueError("of another program")
+    except Exception as error:  # torch raises what its unpickler, zipfile and the file system raise
+        raise GitbenchError(
+            f"{file} cannot be read ({type(error).__name__}): pass the folder of a finished run"
+        ) from None
+    if not isinstance(payload, dict) or payload.get("format") != FORMAT:
+        raise GitbenchError(f"{file} is no checkpoint of gitbench: pass the folder of a finished run")
+    try:
         config = json.loads(payload["model"])  # with all values of a variant, so that its name may be gone since
         config.pop("type")
         model = CaptionModel(**config)
     except Exception as error:
         raise GitbenchError(
-            f"{file} is damaged or no checkpoint of gitbench ({type(error).__name__}): delete its folder and run again"
+            f"{file} holds a model that this gitbench does not know ({type(error).__name__}), of an earlier version or a "
+            "plugin: use the version that made it, or name the plugin with --plugin"
         ) from None
     try:
         model.git.load_state_dict(payload["state_dict"])

@@ -11,6 +11,7 @@ import pytest
 from helpers_data import CAPTION, READ, TEXT, TinySource, printed_by, refused
 
 import gitbench.data as data
+from gitbench.data import readers
 from gitbench.data.dataset import CaptionDataset
 from gitbench.data.image_processor import square_processor
 from gitbench.data.tasks import open_task
@@ -49,6 +50,28 @@ def test_a_plugin_registers_a_data_set(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, message in (("tiny", "is taken"), ("scenes", "is taken"), ("a/b", "letters, digits")):
         with refused(message):
             data.register(name, lambda *_: source)
+
+
+def test_a_plugin_registers_a_layout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    known = dict(readers.readers())
+    monkeypatch.setattr(readers, "readers", lambda: known)
+
+    class Lists:
+        NEEDS = {"caption": "a captions.lst"}
+
+        def fits(self, folder: Path, task: str) -> bool:
+            return (folder / "captions.lst").is_file()
+
+        def open_split(self, folder: Path, split: str, limit: int | None, task: str) -> TinySource:
+            return TinySource()
+
+    with refused("add images/ with captions.json"):
+        data.open_source(str(tmp_path), "train")
+    readers.register("lists", Lists())
+    (tmp_path / "captions.lst").touch()
+    assert isinstance(data.open_source(str(tmp_path), "train"), TinySource)
+    with refused("two readers of folders called coco"):
+        readers.register("coco", Lists())
 
 
 def test_only_the_data_set_needs_torch() -> None:

@@ -10,7 +10,7 @@ from gitbench.profiles import PROFILES, get_profile
 from gitbench.run_key import canonical, from_json, run_key
 from gitbench.seeding import derive_seed
 from gitbench.spec import RunSpec
-from gitbench.variants import AXES, resolve
+from gitbench.variants import AXES, get_axis, resolve
 
 
 def spec_of(variants=None, **changes) -> RunSpec:
@@ -135,3 +135,18 @@ def test_paper_profile_has_the_papers_values():
 def test_unknown_names_offer_the_nearest(call, near):
     with pytest.raises(GitbenchError, match=f"did you mean '{near}'"):
         call()
+
+
+def test_an_axis_builds_nested_specs_from_a_config_and_names_values_of_another_kind():
+    start = get_axis("encoder_init")
+    spec = dataclasses.replace(start.variants["contrastive"], recipe=PROFILES["smoke"].contrastive)
+    plain = json.loads(json.dumps(dataclasses.asdict(spec)))
+    assert start.build("contrastive", **plain) == spec == start.build("gone_since", **plain)
+    assert start.build("contrastive", recipe=plain["recipe"]) == spec
+    for values, said in (
+        ({"source": "foo"}, "source is 'foo'"),
+        ({"recipe": {**plain["recipe"], "iterations": "3"}}, "iterations is '3'"),
+        ({"sorce": "file"}, "unknown field of encoder_init/contrastive 'sorce': did you mean 'source'"),
+    ):
+        with pytest.raises(GitbenchError, match=said):
+            start.build("contrastive", **values)

@@ -231,7 +231,7 @@ SPOILT = {
     "yaml": "parameter.yaml: test_crop_size is 'large', no whole number",
     "lacking": "does not hold its model's tensors .*head_bias",
     "foreign": "does not hold its model's tensors .*foo",
-    "shapeless": "no checkpoint of gitbench",
+    "shapeless": "holds a model that this gitbench does not know",
     "relu": "config.json has hidden_act 'relu' and GIT has 'gelu'",
 }
 

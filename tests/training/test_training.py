@@ -1,6 +1,7 @@
 """Parts of the training loop: schedule, optimizer groups, sampler, config."""
 
 import dataclasses
+import itertools
 import math
 
 import pytest
@@ -73,6 +74,11 @@ def test_sampler_counts_on_from_its_start():
     sampler.start = 40
     iterator = iter(sampler)
     assert [next(iterator) for _ in range(3)] == [40, 41, 42]
+    ranks = [CountedSampler(dataset=None) for _ in range(3)]  # of three processes, which share the samples
+    for rank, each in enumerate(ranks):
+        each.rank, each.world, each.start = rank, 3, 10
+    taken = [list(itertools.islice(each, 4)) for each in ranks]
+    assert sorted(itertools.chain(*taken)) == list(range(30, 42)) and taken[1] == [31, 34, 37, 40]
 
 
 def test_config_file_is_an_ordinary_config_that_names_its_variants(tiny_study, tmp_path):

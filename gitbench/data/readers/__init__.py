@@ -4,6 +4,8 @@
 * `fits(folder, task) -> bool`: whether a folder has this layout, judged by file names alone;
 * `open_split(folder, split, limit, task) -> Source`: one split of it, or a GitbenchError. `photos.PhotoSource` has
   most of what a source needs.
+
+One of your own is handed to `register`.
 """
 
 from __future__ import annotations
@@ -21,8 +23,14 @@ from gitbench.errors import GitbenchError
 
 @lru_cache(maxsize=1)
 def readers() -> dict[str, Any]:
-    """Return the modules of this package by name."""
+    """Return all readers by name: the modules of this package, and what is registered."""
     return {found.name: importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)}
+
+
+def register(name: str, reader: Any) -> None:
+    """Add a reader: a module, or any object with the three names. Errors: GitbenchError for a name that is taken."""
+    if readers().setdefault(name, reader) is not reader:
+        raise GitbenchError(f"there are two readers of folders called {name}: give one of them another name")
 
 
 def open_folder(folder: Path, split: str, limit: int | None = None, task: str = "caption") -> Source:
