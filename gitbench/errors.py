@@ -7,6 +7,9 @@ the command line prints its text without a traceback and exits with `exit_code`.
 from __future__ import annotations
 
 import difflib
+import importlib.util
+import shlex
+import sys
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
@@ -14,9 +17,12 @@ Value = TypeVar("Value")
 
 
 class GitbenchError(Exception):
-    """Something the user can mend. The text is one line: what is wrong, then what to do."""
+    """Something the user can mend. The text is one line: what is wrong, then what to do; what it quotes is folded into it."""
 
     exit_code = 2
+
+    def __init__(self, text: str) -> None:
+        super().__init__(" ".join(line.strip() for line in text.splitlines()))
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> GitbenchError:
@@ -35,3 +41,11 @@ def lookup(kind: str, name: str, known: Mapping[str, Value]) -> Value:
     if name not in known:
         raise unknown_name(kind, name, known)
     return known[name]
+
+
+def installing(*packages: str) -> str:
+    """Return the command that installs packages into this environment; those that uv makes have no pip."""
+    python, named = shlex.quote(sys.executable), " ".join(packages)
+    if importlib.util.find_spec("pip") is None:
+        return f"uv pip install {named} --python {python}"
+    return f"{python} -m pip install {named}"

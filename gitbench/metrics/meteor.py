@@ -24,7 +24,7 @@ from typing import IO
 
 import numpy as np
 
-from gitbench.errors import GitbenchError
+from gitbench.errors import GitbenchError, installing
 from gitbench.metrics.base import SCALE, Scores
 from gitbench.metrics.java import java_command, last_line
 from gitbench.metrics.tokenize import library_folder
@@ -61,7 +61,7 @@ class Meteor:
         self.close()
         jar = library_folder() / "meteor" / "meteor-1.5.jar"
         if not jar.is_file():
-            raise GitbenchError(f"{jar} is missing: run `python -m pip install --force-reinstall pycocoevalcap`")
+            raise GitbenchError(f"{jar} is missing: run `{installing('--force-reinstall', 'pycocoevalcap')}`")
         command = java_command("-Xmx2G", "-jar", jar, "-", "-", "-stdio", "-l", "en", "-norm")
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self.process = subprocess.Popen(

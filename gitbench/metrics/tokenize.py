@@ -26,7 +26,7 @@ import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
-from gitbench.errors import GitbenchError
+from gitbench.errors import GitbenchError, installing
 from gitbench.metrics.java import java_command, last_line
 
 TOKENIZER = "ptb-stanford-3.4.1"
@@ -46,7 +46,7 @@ def library_folder() -> Path:
     """Return the folder of `pycocoevalcap`, which carries the jars. Raises GitbenchError if it is not installed."""
     spec = importlib.util.find_spec("pycocoevalcap")
     if spec is None or not spec.submodule_search_locations:
-        raise GitbenchError("pycocoevalcap is not installed: run `python -m pip install pycocoevalcap`")
+        raise GitbenchError(f"pycocoevalcap is not installed: run `{installing('pycocoevalcap')}`")
     return Path(next(iter(spec.submodule_search_locations)))
 
 
@@ -117,7 +117,7 @@ class Tokenizer:
         self.close()
         jar = library_folder() / "tokenizer" / "stanford-corenlp-3.4.1.jar"
         if not jar.is_file():
-            raise GitbenchError(f"{jar} is missing: run `python -m pip install --force-reinstall pycocoevalcap`")
+            raise GitbenchError(f"{jar} is missing: run `{installing('--force-reinstall', 'pycocoevalcap')}`")
         command = java_command("-cp", jar, "edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase")
         self._folder = Path(tempfile.mkdtemp(prefix="gitbench-tokenizer-"))
         ends = [os.pipe() for _ in range(FILES)]
