@@ -27,7 +27,7 @@ LONG = 20.0  # seconds of a row from which on the check, which runs the same, is
 def measure(task: Task) -> list[Row]:
     """Return the rows of a task, one for each peer and kind of texts."""
     torch.set_num_threads(task.threads)
-    torch.backends.cudnn.allow_tf32 = False  # on a GPU, too, float32 is float32
+    torch.backends.cudnn.allow_tf32 = False  # else a GPU rounds float32 convolutions to TF32
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows = []
     for texts, peer in product(TEXTS if WORKLOADS[task.workload].captions else ("",), task.peers):

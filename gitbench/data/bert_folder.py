@@ -144,7 +144,10 @@ def tensor_names(file: Path) -> list[str]:
 
 
 def described(source: str) -> DecoderInitSpec:
-    """Look at a BERT and return it as the start of a decoder: an absolute path, the content's hash and the facts."""
+    """Look at a BERT and return it as the start of a decoder: an absolute path, the content's hash and the facts.
+
+    Errors: GitbenchError where there is none, its files are damaged, or GIT's decoder cannot reproduce it.
+    """
     folder = bert_folder(source)
     names = {plain_name(name) for file in weight_files(folder) for name in tensor_names(file)}
     return dataclasses.replace(

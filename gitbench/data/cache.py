@@ -114,6 +114,7 @@ class EncodedCaptions:
     prefixes: np.ndarray  # int64 (captions,): how many tokens of each text are given; 0 for captions
 
     def prefixes_of(self, index: int) -> list[int]:
+        """Return how many tokens of each of one image's texts are given."""
         return self.prefixes[int(self.images[index]) : int(self.images[index + 1])].tolist()
 
     def of(self, index: int) -> list[list[int]]:

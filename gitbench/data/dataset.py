@@ -94,6 +94,7 @@ class CaptionDataset(Dataset):
         return self._images
 
     def index_of(self, number: int) -> int:
+        """Return the image of a sample number."""
         if not self.train:
             return number
         epoch, position = divmod(number, len(self))

@@ -75,6 +75,7 @@ class PhotoSource(ABC):
         return self.rows[index].image_id
 
     def example(self, index: int) -> Example:
+        """Return the cleaned captions of an item. Errors: an image without one, an empty one."""
         row = self.rows[index]
         if not row.texts:
             raise GitbenchError(f"{row.where}: the image has no caption: add one or remove the row")

@@ -31,9 +31,11 @@ class Stream:
         return int(self.random() * count)
 
     def chance(self, probability: float) -> bool:
+        """Return True with the given probability."""
         return self.random() < probability
 
     def choice(self, options: Sequence[T]) -> T:
+        """Return one option, all equally likely."""
         return options[int(self.random() * len(options))]
 
     def weighted(self, weights: Mapping[T, float]) -> T:

@@ -135,6 +135,7 @@ class TaskSource:
         return content_hash(parts)
 
     def check(self) -> None:
+        """Raise what is wrong with the data set, as far as that shows without decoding an image."""
         self.source.check()
 
 
@@ -149,6 +150,7 @@ class SceneTaskSource(TaskSource):
         return str(word_of(self.source.scene(self.number(index)).graph))  # only scenes with one sign are items
 
     def image(self, index: int) -> np.ndarray:
+        """Return an image at 64 px: uint8 (64, 64, 3), of a film (F, 64, 64, 3)."""
         return self.pixels(index, SIZE)
 
     def pixels(self, index: int, size: int) -> np.ndarray:

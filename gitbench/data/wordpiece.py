@@ -49,6 +49,7 @@ class CaptionTokenizer:
         return self._tokenizer.encode(text, add_special_tokens=False).ids[:max_tokens]
 
     def encode_all(self, texts: list[str], max_tokens: int = 40) -> list[list[int]]:
+        """Encode many texts at once."""
         return [found.ids[:max_tokens] for found in self._tokenizer.encode_batch(texts, add_special_tokens=False)]
 
     def decode(self, ids: Iterable[int]) -> str:

@@ -9,8 +9,8 @@ one, and scores depend on it:
   have been taken. Only the best hypothesis is kept.
 * `max_length` (official `max_steps`) counts [CLS], prefix, text and [SEP], so a hypothesis holds at most max_length -
   1 ids. One that is cut there is worth what it would be with its next best token, which it does not hold.
-* A sentence is done when no open beam can still win: its sum is the most it can reach, the longest length the kindest
-  norm.
+* A sentence is done when no open beam can still win. The bound: a beam's sum can only fall, and dividing it by the norm
+  of the longest length makes the most of it.
 
 With one beam it is not greedy search: after [SEP] it goes on with the second-best token, and may return that longer
 text. `greedy` is: the best token until [SEP].

@@ -6,7 +6,7 @@ and an ablation's arms start equal wherever they can. Nothing is read from or wr
 * Text side, as the official `layers/decoder.py` does it (measured, not as its docstring says): Linear and Embedding
   weights N(0, 0.02); Linear biases keep torch's default U(+-1/sqrt(inputs)); LayerNorm 1 and 0; temporal embedding 0.
   Decoders narrower than the official 768 take 0.02 * sqrt(768 / width), which keeps the size of what a layer puts out:
-  with 0.02 a decoder of width 96 starts deaf (attention all but uniform, each layer's output a fifth of its input).
+  with 0.02 attention in a decoder of width 96 starts all but uniform, and each layer's output is a fifth of its input.
 * Image encoder, as OpenAI's `CLIP/model.py` builds it before training: class and position embedding N(0, width^-0.5),
   attention input weights Xavier-uniform with zero bias, zero bias after attention, all else torch's default.
 

@@ -39,7 +39,7 @@ def fingerprint(config: Mapping[str, Any], amounts: Iterable[int]) -> dict[str, 
     with DefaultScope.overwrite_default_scope(SCOPE):
         model = MODELS.build(config["model"])
         optimizer = build_optim_wrapper(model, config["optim_wrapper"]).optimizer
-        # in this process: what a loader yields does not depend on how many others would help
+        # without worker processes: what a loader yields does not depend on their number
         loaders = ({**config[f"{split}_dataloader"], "num_workers": 0} for split in ("train", "test"))
         training, test = (Runner.build_dataloader({**loader, "persistent_workers": False}) for loader in loaders)
     dataset = training.dataset

@@ -47,7 +47,7 @@ def _label(run: RunSpec, name: str) -> str:
     start: DecoderInitSpec = run.variants["decoder_init"]
     if start.source == "random":
         return "random values"
-    source = Path(str(start.path))  # of a folder its own name, since where it lies is nobody's business
+    source = Path(str(start.path))  # of a folder its name alone: the path is private and says nothing elsewhere
     return f"BERT weights ({source.name if source.is_absolute() else source})"
 
 

@@ -47,6 +47,8 @@ def _caption_file(folder: Path, split: str) -> Path | None:
 
 
 class CocoSource(PhotoFileSource):
+    """One split of a COCO folder."""
+
     def load_rows(self) -> list[Row]:
         path = self.text_file
         content = read_texts_file(path)

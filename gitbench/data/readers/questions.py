@@ -47,6 +47,8 @@ def _question_file(folder: Path, split: str) -> Path | None:
 
 
 class QuestionSource(PhotoFileSource):
+    """One split of a folder of questions."""
+
     holds = "questions"
     ending = "_questions.json"
 

@@ -65,6 +65,7 @@ class Scenes:
         return self._caption(self.scene(index).graph, index, CAPTIONS)
 
     def image(self, index: int) -> np.ndarray:
+        """Return the picture at 64 px: uint8 (64, 64, 3)."""
         return self.render(index, SIZE)
 
     def render(self, index: int, size: int) -> np.ndarray:
