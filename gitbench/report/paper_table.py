@@ -41,9 +41,9 @@ class PaperTable:
     rows: tuple[tuple[str, ...], ...]
 
 
-def paper_tables(plan: Plan, frame: pd.DataFrame) -> tuple[PaperTable, ...]:
-    """Return the tables of a study: the paper's figure where it has one, and the standard model."""
-    found = (_figure(plan, frame) if has_figure_4(plan.ablation) else None, _standard_model(plan, frame))
+def paper_tables(plan: Plan, frame: pd.DataFrame, metric: str) -> tuple[PaperTable, ...]:
+    """Return the tables of a study that is about `metric`: the paper's figure where it has one, and the standard model."""
+    found = (_figure(plan, frame, metric), _standard_model(plan, frame, metric))
     return tuple(each for each in found if each is not None)
 
 
@@ -94,9 +94,8 @@ def _figure_difference(claim: Claim, places: Places) -> str:
     return f"{signed(found, 1)} points CIDEr on COCO{per} ({models})"
 
 
-def _figure(plan: Plan, frame: pd.DataFrame) -> PaperTable | None:
-    metric = plan.claims[0].metric if plan.claims else "CIDEr"
-    places = figure_places(plan)
+def _figure(plan: Plan, frame: pd.DataFrame, metric: str) -> PaperTable | None:
+    places = figure_places(plan) if has_figure_4(plan.ablation) else {}
     if not places:
         return None
     theirs = figure_4().set_index(["size", "amount", "benchmark"])
@@ -120,12 +119,11 @@ def _figure(plan: Plan, frame: pd.DataFrame) -> PaperTable | None:
     )
 
 
-def _standard_model(plan: Plan, frame: pd.DataFrame) -> PaperTable | None:
+def _standard_model(plan: Plan, frame: pd.DataFrame, ours: str) -> PaperTable | None:
     """Return the paper's standard model and our base arm in one row; None where either has no value."""
     model, benchmark, split, metric = _STANDARD_MODEL[plan.task]
     rows = paper_rows()
     rows = rows[(rows[["model", "benchmark", "split", "metric"]] == _STANDARD_MODEL[plan.task]).all(axis=1)]
-    ours = plan.claims[0].metric if plan.claims else metric
     here = score_text(frame, plan.base, ours)
     if rows.empty or not here:
         return None

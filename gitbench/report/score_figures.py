@@ -18,7 +18,7 @@ from gitbench.judge.statistics import Interval
 from gitbench.report.figures import arm_style
 from gitbench.report.paper import figure_4, has_figure_4
 from gitbench.report.style import COLUMN, FAINT, PAGE, TEXT, legend_columns, nth_style
-from gitbench.report.tables import arm_interval, cost_text, counted
+from gitbench.report.tables import arm_interval, cost_text, values_behind
 from gitbench.report.view import View
 from gitbench.scores import display_name, lower_is_better, unit
 
@@ -86,8 +86,7 @@ def _draw_arm(
 ) -> None:
     """Draw the seeds of an arm and its mean with its interval, at these two places."""
     (beside, centre), (colour, marker, _) = places, look
-    rows = view.frame[(view.frame["arm"] == arm) & (view.frame["metric"] == view.metric)]
-    values = counted(rows)["value"].to_numpy()
+    values = values_behind(view.frame, arm, view.metric)["value"].to_numpy()
     axes.plot([beside] * len(values), values, marker, ms=4.5, mfc="none", mec=colour, mew=0.9, ls="none", zorder=2)
     half = None if found.half_width is None else [[found.half_width], [found.half_width]]
     axes.errorbar(centre, found.mean, yerr=half, fmt=marker, ms=5.5, color=colour, capsize=4, lw=1.3, zorder=3)
@@ -97,8 +96,6 @@ def horizontal(view: View, arms: Sequence[str]) -> tuple[str | None, dict[str, f
     """Return the quantity that the arms are drawn against, and its value for each arm."""
     for name in ("training_images", "decoder_parameters"):
         values = {arm: found.mean for arm in arms if (found := arm_interval(view.frame, arm, name))}
-        if name == "training_images":
-            values |= {arm: float(view.amounts[arm]) for arm in arms if arm in view.amounts}
         different = len(set(values.values()))
         if len(values) == len(arms) and different > 1 and (name == "training_images" or different == len(arms)):
             return name, values

@@ -21,18 +21,6 @@ CELL_NOTE = (
     "Mean over seeds, plus or minus the half-width of the 95 % Student-t interval; "
     "bold only where the lead over every other arm reaches the smallest detectable effect."
 )
-COST_HEADINGS = {
-    "training_images": "training images",
-    "parameters": "parameters",
-    "encoder_parameters": "encoder parameters",
-    "decoder_parameters": "decoder parameters",
-    "flops_per_image": "FLOPs per image",
-    "peak_memory_bytes": "peak memory",
-    "train_images_per_second": "training images/s",
-    "seconds": "seconds a run",
-    "data_wait_seconds": "of them waiting for data",
-    "pretrain_seconds": "pre-training seconds (shared)",  # once for all runs of a replicate; no part of the run's own
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +81,14 @@ def counted(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[~frame["overridden"] | ~frame["arm"].isin(clean["arm"])]
 
 
+def values_behind(frame: pd.DataFrame, arm: str, metric: str) -> pd.DataFrame:
+    """Return the rows of the tidy frame behind one arm's mean: those that are `counted` and have a value."""
+    return counted(frame[(frame["arm"] == arm) & (frame["metric"] == metric)]).dropna(subset=["value"])
+
+
 def arm_interval(frame: pd.DataFrame, arm: str, metric: str) -> Interval | None:
     """Return mean and 95 % t interval of one arm's metric over its replicates; None when there is no value."""
-    values = counted(frame[(frame["arm"] == arm) & (frame["metric"] == metric)])["value"].dropna()
+    values = values_behind(frame, arm, metric)["value"]
     return t_interval(values.to_numpy()) if len(values) else None
 
 

@@ -46,7 +46,6 @@ class View:
     deviations: tuple[Deviation, ...]
     paper_tables: tuple[PaperTable, ...]
     dropped: tuple[LockDeviation, ...]  # claims that runs were made under and that nobody states any more
-    amounts: Mapping[str, int]  # arm -> its training images; without an arm that takes the whole split
 
     @classmethod
     def of(cls, study: Study, verdicts: Sequence[Verdict], images: Pictures | None = None) -> View:
@@ -56,8 +55,8 @@ class View:
             asked = f"{plan.ablation} ({plan.profile}, {plan.data})"
             raise GitbenchError(f"no run of {asked} is finished: run `{plan.command}` first")
         records = {run.run_key: study.record(run.run_key) or {} for run in study.finished}
-        amounts = {run.arm: records[run.run_key]["spec"]["data"]["train_images"] for run in study.finished}
-        arms = tuple(sorted((arm for arm in plan.arms if arm.name in amounts), key=lambda arm: arm.role != "floor"))
+        finished = {run.arm for run in study.finished}
+        arms = tuple(sorted((arm for arm in plan.arms if arm.name in finished), key=lambda arm: arm.role != "floor"))
         table = summarise(frame, plan)
         metric = plan.claims[0].metric if plan.claims else score_names(frame)[0]
         runs = [study.curve(run.run_key).assign(arm=run.arm, replicate=run.replicate) for run in study.finished]
@@ -78,9 +77,8 @@ class View:
             samples=take_samples(study, arms, metric, images),
             provenance=provenance_of(study, list(records), _FACTS),
             deviations=deviations(record["spec"] for record in records.values()),
-            paper_tables=paper_tables(plan, frame),
+            paper_tables=paper_tables(plan, frame, metric),
             dropped=dropped_claims(study),
-            amounts={arm: int(amount) for arm, amount in amounts.items() if amount is not None},
         )
 
     @property
