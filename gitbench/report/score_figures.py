@@ -148,7 +148,7 @@ def _arm_ticks(axes: Axes, arms: Sequence[str], sizes: dict[str, float], across:
     for index, arm in enumerate(order):
         near = index > 0 and bool((places[arm] - places[order[index - 1]]) / span < 0.16 * narrow)
         dropped = near and not dropped
-        labels.append("\n\n" * dropped + (f"{arm}\n{cost_text('decoder_parameters', sizes[arm])}" if across else arm))
+        labels.append("\n\n" * dropped + (f"{arm}\n{cost_text(sizes[arm], 'decoder_parameters')}" if across else arm))
     axes.set_xticks([sizes[arm] for arm in order], labels)
     if across:
         axes.set_xlabel("decoder parameters (log scale)")

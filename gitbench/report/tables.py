@@ -1,4 +1,4 @@
-"""The result table of a study: as numbers (`summarise`, which is table.csv) and as printed cells (`table_rows`).
+"""The result table of a study: as numbers (`summarise`, which is table.csv) and as printed cells (`score_cell`).
 
 A cell is the mean over replicates with the half-width of its 95 % Student-t interval; `best_arms` says what is bold.
 """
@@ -13,7 +13,7 @@ import pandas as pd
 
 from gitbench.judge.noise import NoiseFloor, detectable
 from gitbench.judge.statistics import Interval, PairedDifference, by_replicate, paired_difference, t_interval
-from gitbench.scores import COSTS, digits, display_name, lower_is_better, ordered, unit
+from gitbench.scores import COSTS, display_name, lower_is_better, ordered, unit
 from gitbench.spec import Plan
 
 NONE = "\N{EN DASH}"
@@ -30,19 +30,6 @@ class Cell:
     text: str = NONE
     half: str | None = None
     bold: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One printed row: an arm, its seeds, its scores and costs by name. `overridden`: changed by --cfg-options."""
-
-    arm: str
-    label: str
-    role: str  # "arm", "floor" or "ceiling"
-    n: int | None
-    overridden: bool
-    cells: Mapping[str, Cell]
-    costs: Mapping[str, str]
 
 
 def score_names(frame: pd.DataFrame) -> list[str]:
@@ -62,8 +49,10 @@ def cost_names(frame: pd.DataFrame) -> list[str]:
     return [name for name in COSTS if name in present]
 
 
-def cost_text(name: str, value: float) -> str:
-    """Format one cost for people: 1.24 M, 3.1 G, 812 MB, 145, 63."""
+def cost_text(value: float | None, name: str) -> str:
+    """Format one cost for people: 1.24 M, 3.1 G, 812 MB, 145, 63; a dash where there is none."""
+    if value is None:
+        return NONE
     kind = COSTS[name]
     if kind in ("image/s", "s"):
         return f"{value:.{0 if value >= 100 else 1}f}"
@@ -142,25 +131,10 @@ def _leads(pair: PairedDifference, metric: str, sign: int, floors: Mapping[str, 
     return lead is not None and sign * lead > 0 and detectable(found.mean, metric, floors, found.n, found.sd)
 
 
-def table_rows(frame: pd.DataFrame, table: pd.DataFrame, best: Mapping[str, str]) -> list[Row]:
-    """Return the printed rows of a summary; `best` says what is bold (`best_arms`)."""
-    places = {name: digits(table[name].dropna()) for name in score_names(frame)}
-    return [
-        Row(
-            arm=line["arm"],
-            label=line["label"],
-            role=line["role"],
-            n=None if pd.isna(line["n"]) else int(line["n"]),
-            overridden=bool(line["overridden"]),
-            cells={name: _cell(line, name, decimals, best.get(name)) for name, decimals in places.items()},
-            costs={name: NONE if pd.isna(line[name]) else cost_text(name, line[name]) for name in cost_names(frame)},
-        )
-        for _, line in table.iterrows()
-    ]
-
-
-def _cell(line: pd.Series, name: str, places: int, best: str | None) -> Cell:
-    if pd.isna(line[name]):
+def score_cell(row: Mapping[str, Any], metric: str, places: int, bold: bool) -> Cell:
+    """Return the printed score of a row of a summary, with so many decimals."""
+    if row[metric] is None:
         return Cell()
-    half = None if pd.isna(line[f"{name}_high"]) else f"{line[f'{name}_high'] - line[name]:.{places}f}"
-    return Cell(text=f"{line[name]:.{places}f}", half=half, bold=best == line["arm"])
+    high = row[f"{metric}_high"]
+    half = None if high is None else f"{high - row[metric]:.{places}f}"
+    return Cell(text=f"{row[metric]:.{places}f}", half=half, bold=bold)

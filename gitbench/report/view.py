@@ -14,9 +14,9 @@ from gitbench.judge.verdict import Verdict
 from gitbench.report.deviations import Deviation, deviations
 from gitbench.report.paper_table import PaperTable, paper_tables
 from gitbench.report.samples import Pictures, Sample, take_samples
-from gitbench.report.tables import Row, best_arms, cost_names, score_names, summarise, table_rows
+from gitbench.report.tables import Cell, best_arms, cost_names, score_cell, score_names, summarise
 from gitbench.report.verdict_details import VerdictDetails, dropped_claims, verdict_details
-from gitbench.scores import HEADLINE
+from gitbench.scores import HEADLINE, digits
 from gitbench.spec import Plan, PlannedArm
 from gitbench.study.lock import LockDeviation
 from gitbench.study.store import Study
@@ -32,7 +32,7 @@ class View:
     plan: Plan
     frame: pd.DataFrame  # one row a value
     table: pd.DataFrame  # one row an arm, in full precision (`tables.summarise`)
-    rows: tuple[Row, ...]  # the same as printed cells
+    best: Mapping[str, str]  # score -> the arm that is bold, where there is one
     arms: tuple[PlannedArm, ...]  # those with a finished run, the floor first
     verdicts: tuple[Verdict, ...]
     details: tuple[VerdictDetails, ...]  # of each verdict, in its order
@@ -57,15 +57,14 @@ class View:
         records = {run.run_key: study.record(run.run_key) or {} for run in study.finished}
         finished = {run.arm for run in study.finished}
         arms = tuple(sorted((arm for arm in plan.arms if arm.name in finished), key=lambda arm: arm.role != "floor"))
-        table = summarise(frame, plan)
         metric = plan.claims[0].metric if plan.claims else score_names(frame)[0]
         runs = [study.curve(run.run_key).assign(arm=run.arm, replicate=run.replicate) for run in study.finished]
         return cls(
             study=study,
             plan=plan,
             frame=frame,
-            table=table,
-            rows=tuple(table_rows(frame, table, best_arms(frame, plan, study.noise_floors))),
+            table=summarise(frame, plan),
+            best=best_arms(frame, plan, study.noise_floors),
             arms=arms,
             verdicts=tuple(verdicts),
             details=verdict_details(study, verdicts),
@@ -96,6 +95,19 @@ class View:
     def costs(self) -> list[str]:
         """The cost columns."""
         return cost_names(self.frame)
+
+    @property
+    def rows(self) -> list[dict[Any, Any]]:
+        """The rows of the table; None where an arm has no value."""
+        return self.table.astype(object).where(self.table.notna(), None).to_dict("records")
+
+    def places(self, metric: str) -> int:
+        """Return the decimals that a score is printed with."""
+        return digits(self.table[metric].dropna())
+
+    def cell(self, row: Mapping[str, Any], metric: str) -> Cell:
+        """Return the printed score of one of `rows`."""
+        return score_cell(row, metric, self.places(metric), bold=self.best.get(metric) == row["arm"])
 
     def level(self, role: str) -> float | None:
         """Return the mean of the main metric over the runs of a role: of "floor", or of "ceiling"."""
