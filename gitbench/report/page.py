@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from gitbench.report.templates import render
 from gitbench.report.view import View
@@ -11,7 +10,6 @@ from gitbench.scores import digits, lower_is_better
 from gitbench.study.proof import ABSENT, ArmProof, Change, numbers_in
 from gitbench.study.store import listed_runs
 
-MOST_KEYS = 3  # config keys that a row of the proof's table shows
 _PARTS = ("model.", "optim_wrapper.paramwise_cfg.", "data_spec.")
 
 
@@ -29,7 +27,9 @@ def page(view: View, figures: Mapping[str, tuple[str, str]]) -> str:
         places=digits(frame.loc[frame["metric"] == view.metric, "value"].dropna()),
         proof=proof,
         proven=proof is not None and [*proof.runs] == listed_runs(plan),
-        proof_rows=list(map(_proof_row, proof.arms)) if proof else [],
+        compact=_compact,
+        tensors=_tensors,
+        plain=_plain,
         lower=any(map(lower_is_better, view.scores)),
         machines=sorted(set(frame["machine"].dropna()) | set(frame["device"].dropna())),
         replicates=sorted({run.replicate for run in view.study.finished}),
@@ -38,24 +38,6 @@ def page(view: View, figures: Mapping[str, tuple[str, str]]) -> str:
         scored=any(caption.score is not None for sample in view.samples for caption in sample.captions),
         packages={name[8:]: versions for name, versions in view.provenance.items() if name.startswith("package ")},
     )
-
-
-def _proof_row(arm: ArmProof) -> dict[str, Any]:
-    """Return what the table of the proof shows of one arm, and its differences in full (`changes`)."""
-    keys = _compact(arm.config)
-    return {
-        "arm": arm.arm,
-        "varied": " and ".join(arm.varied) or "nothing",
-        "keys": keys[:MOST_KEYS],
-        "more": len(keys) - len(keys[:MOST_KEYS]),
-        "tensors": _tensors(arm) or ["the same"],
-        "shared": f"{arm.shared:,} of {arm.shared:,} equal",
-        "batches": "equal" if arm.batches_equal else f"first {arm.shared_images:,} images equal",
-        "changes": [
-            (change.what, _plain(change.base), _plain(change.arm))
-            for change in (*arm.config, *arm.shapes, *arm.training)
-        ],
-    }
 
 
 def _compact(config: Sequence[Change]) -> list[tuple[str, str, str]]:

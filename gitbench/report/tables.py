@@ -1,4 +1,4 @@
-"""The result table of a study: as numbers (`summarise`, which is table.csv) and as printed cells (`score_cell`).
+"""The result table of a study: as numbers (`summarise`, which is table.csv) and as printed cells (`Cell`).
 
 A cell is the mean over replicates with the half-width of its 95 % Student-t interval; `best_arms` says what is bold.
 """
@@ -129,12 +129,3 @@ def _leads(pair: PairedDifference, metric: str, sign: int, floors: Mapping[str, 
     found = pair.interval
     lead = found.low if sign > 0 else found.high
     return lead is not None and sign * lead > 0 and detectable(found.mean, metric, floors, found.n, found.sd)
-
-
-def score_cell(row: Mapping[str, Any], metric: str, places: int, bold: bool) -> Cell:
-    """Return the printed score of a row of a summary, with so many decimals."""
-    if row[metric] is None:
-        return Cell()
-    high = row[f"{metric}_high"]
-    half = None if high is None else f"{high - row[metric]:.{places}f}"
-    return Cell(text=f"{row[metric]:.{places}f}", half=half, bold=bold)

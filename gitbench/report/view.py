@@ -14,7 +14,7 @@ from gitbench.judge.verdict import Verdict
 from gitbench.report.deviations import Deviation, deviations
 from gitbench.report.paper_table import PaperTable, paper_tables
 from gitbench.report.samples import Pictures, Sample, take_samples
-from gitbench.report.tables import Cell, best_arms, cost_names, score_cell, score_names, summarise
+from gitbench.report.tables import Cell, best_arms, cost_names, score_names, summarise
 from gitbench.report.verdict_details import VerdictDetails, dropped_claims, verdict_details
 from gitbench.scores import HEADLINE, digits
 from gitbench.spec import Plan, PlannedArm
@@ -107,7 +107,11 @@ class View:
 
     def cell(self, row: Mapping[str, Any], metric: str) -> Cell:
         """Return the printed score of one of `rows`."""
-        return score_cell(row, metric, self.places(metric), bold=self.best.get(metric) == row["arm"])
+        mean, high, places = row[metric], row[f"{metric}_high"], self.places(metric)
+        if mean is None:
+            return Cell()
+        half = None if high is None else f"{high - mean:.{places}f}"
+        return Cell(text=f"{mean:.{places}f}", half=half, bold=self.best.get(metric) == row["arm"])
 
     def level(self, role: str) -> float | None:
         """Return the mean of the main metric over the runs of a role: of "floor", or of "ceiling"."""
