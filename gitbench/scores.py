@@ -42,6 +42,15 @@ _NAMES = {
     "VQA": "VQA accuracy",
     "EM": "exact match",
     "accuracy-closed": "accuracy, closed vocabulary",
+    "training_images": "training images",
+    "encoder_parameters": "encoder parameters",
+    "decoder_parameters": "decoder parameters",
+    "flops_per_image": "FLOPs per image",
+    "peak_memory_bytes": "peak memory",
+    "train_images_per_second": "training images/s",
+    "seconds": "seconds a run",
+    "data_wait_seconds": "of them waiting for data",
+    "pretrain_seconds": "pre-training seconds (shared)",  # once for all runs of a replicate; no part of the run's own
 }
 
 

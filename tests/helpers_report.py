@@ -47,8 +47,12 @@ def grid_of(view: View) -> View:
     large = frame[(frame["arm"] == "large") & (frame["metric"] == "CIDEr")]
     tables = [large.assign(arm=arm.name, label=arm.name, value=large["value"] + at) for at, arm in enumerate(arms)]
     plan = dataclasses.replace(view.plan, ablation="data_scale", arms=arms, claims=ablation.claims)
-    amounts = {arm.name: {"n300": 300, "n1500": 1500, "all": 8000}[arm.variants["amount"]] for arm in arms}
-    return dataclasses.replace(view, plan=plan, frame=pd.concat(tables, ignore_index=True), amounts=amounts)
+    amounts = {"n300": 300.0, "n1500": 1500.0, "all": 8000.0}
+    tables += [
+        large.assign(arm=arm.name, label=arm.name, metric="training_images", value=amounts[arm.variants["amount"]])
+        for arm in arms
+    ]
+    return dataclasses.replace(view, plan=plan, frame=pd.concat(tables, ignore_index=True))
 
 
 def floor_of(sd: float, mde: float, n: int = 10) -> NoiseFloor:

@@ -22,6 +22,7 @@ from gitbench.bench.workloads import SHAPES, STEPS, TEXTS, WORKLOADS, Task
 from gitbench.models.git import GIT
 
 LONG = 20.0  # seconds of a row from which on the check, which runs the same, is warm-up enough
+Measured = tuple[Times, str, list[str]]  # times, what was found equal, notes
 
 
 def measure(task: Task) -> list[Row]:
@@ -31,31 +32,41 @@ def measure(task: Task) -> list[Row]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows = []
     for texts, peer in product(TEXTS if WORKLOADS[task.workload].captions else ("",), task.peers):
-        rows.append(_training_row(task, peer, texts, device) if texts else _captioning_row(task, peer, device))
+        times, checked, notes = _train(task, peer, texts, device) if texts else _caption(task, peer, device)
+        rows.append(
+            Row(
+                workload=task.workload,
+                shape=task.shape,
+                peer=peer,
+                ours_seconds=times.ours,
+                peer_seconds=times.theirs,
+                checked=checked,
+                device=device.type,
+                notes="; ".join(notes),
+                texts=texts,
+            )
+        )
         gc.collect()
     return rows
 
 
-def _training_row(task: Task, peer: str, texts: str, device: torch.device) -> Row:
+def _train(task: Task, peer: str, texts: str, device: torch.device) -> Measured:
     workload, shape = WORKLOADS[task.workload], SHAPES[task.shape]
-    model = shared_model(shape, device)
+    ours, theirs = _programs(task, peer, shared_model(shape, device))
     batch = training_batch(shape, texts, workload.captions, device)
-    ours, theirs = _programs(task, peer, model)
     checked = check_training(ours, theirs, batch, workload.frozen)
     steps = [partial(_finish, device, partial(side.step, side.inputs(batch))) for side in (ours, theirs)]
     notes = [f"{shape.train_images} images a step"]
     if workload.frozen:  # the check has filled the cache: this is what the first pass costs
         ours.forget_features()
         notes.append(f"our first pass, which fills the cache, {once(steps[0]):.3g} s")
-    return _row(task, peer, _times(task, *steps), checked, device, notes, texts)
+    return _times(task, *steps), checked, notes
 
 
-def _captioning_row(task: Task, peer: str, device: torch.device) -> Row:
+def _caption(task: Task, peer: str, device: torch.device) -> Measured:
     shape, beams = SHAPES[task.shape], WORKLOADS[task.workload].beams
-    model = shared_model(shape, device, endless=True)
-    count = shape.greedy_images if beams == 1 else shape.beam_images
-    images = pictures(shape, count, device)
-    sides = _programs(task, peer, model)
+    sides = _programs(task, peer, shared_model(shape, device, endless=True))
+    images = pictures(shape, shape.greedy_images if beams == 1 else shape.beam_images, device)
     written: dict[str, Tensor] = {}
 
     def write(side: Program) -> None:
@@ -65,11 +76,10 @@ def _captioning_row(task: Task, peer: str, device: torch.device) -> Row:
     searches[0]()
     first = paired(*searches, repeats=1)
     checked = check_texts(*sides, images, *(written[side.name] for side in sides))
-    notes = [f"{STEPS} decoder steps each ([SEP] is never written), batch {count}"]
-    long = first.theirs[0] > 2 * shape.seconds and not task.repeats
-    if long:
-        notes.append("too long for a second time: timed in the run that was checked")
-    return _row(task, peer, first if long else _times(task, *searches), checked, device, notes)
+    notes = [f"{STEPS} decoder steps each ([SEP] is never written), batch {len(images)}"]
+    if first.theirs[0] > 2 * shape.seconds and not task.repeats:
+        return first, checked, [*notes, "too long for a second time: timed in the run that was checked"]
+    return _times(task, *searches), checked, notes
 
 
 def _programs(task: Task, peer: str, model: GIT) -> tuple[Gitbench, Program]:
@@ -89,19 +99,3 @@ def _times(task: Task, ours: Call, theirs: Call) -> Times:
     if seconds < LONG:
         ours(), theirs()
     return paired(ours, theirs, seconds=seconds, repeats=task.repeats)
-
-
-def _row(
-    task: Task, peer: str, times: Times, checked: str, device: torch.device, notes: list[str], texts: str = ""
-) -> Row:
-    return Row(
-        workload=task.workload,
-        shape=task.shape,
-        peer=peer,
-        ours_seconds=times.ours,
-        peer_seconds=times.theirs,
-        checked=checked,
-        device=device.type,
-        notes="; ".join(notes),
-        texts=texts,
-    )

@@ -6,8 +6,6 @@ touch the next. TASK is JSON; its rows go to FILE. A failed check ends it with s
 
 from __future__ import annotations
 
-import contextlib
-import importlib.metadata
 import json
 import os
 import subprocess
@@ -22,7 +20,7 @@ from gitbench.bench.rows import Row, from_json, to_json
 from gitbench.bench.workloads import Task
 from gitbench.errors import GitbenchError
 from gitbench.files import ROOT, read_json, write_json
-from gitbench.study.provenance import environment, now
+from gitbench.study.provenance import environment, installed_version, now
 
 _KEPT = ("git_revision", "git_dirty", "python", "platform", "cpu", "cpu_count", "gpus", "machine")
 
@@ -62,8 +60,8 @@ def run_tasks(
     made = {key: value for key, value in environment().items() if key in _KEPT}
     made |= {"started": now(), "threads": max(task.threads for task in tasks)}
     made["versions"] = dict(environment()["packages"])
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        made["versions"]["transformers"] = importlib.metadata.version("transformers")
+    if version := installed_version("transformers"):
+        made["versions"]["transformers"] = version
     rows: list[Row] = []
     for number, task in enumerate(tasks, start=1):
         say(f"{number} of {len(tasks)}: {task}")

@@ -23,6 +23,10 @@ from gitbench.metrics.rouge import rouge_l
 TOLERANCE = 1e-9
 PEER = "pycocoevalcap"
 
+ALL = ("cider", "bleu", "rouge")
+# workload -> what it scores together
+SCORES = {"score-cider": ("cider",), "score-bleu": ("bleu",), "score-rouge": ("rouge",), "score-all": ALL}
+
 Captions = Sequence[str]  # tokenized, one an image
 Texts = Sequence[Sequence[str]]  # tokenized references, a list an image
 
@@ -34,8 +38,8 @@ def scoring_rows(repeats: int, images: int) -> list[Row]:
     """
     predictions, references = scenes(images)
     rows = []
-    for name, (our_scores, peer_scores) in SCORES.items():
-        ours, theirs = (partial(scores, predictions, references) for scores in (our_scores, peer_scores))
+    for name, scores in SCORES.items():
+        ours, theirs = (partial(side, scores, predictions, references) for side in (our_scores, peer_scores))
         checked = check(name, ours(), theirs())  # which also warms both up
         times = paired(ours, theirs, repeats=repeats)
         rows.append(
@@ -74,40 +78,36 @@ def check(name: str, ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -
     return f"every value, the largest difference {worst:.1e}"
 
 
-def our_cider(predictions: Captions, references: Texts) -> list[np.ndarray]:
+def our_scores(scores: Sequence[str], predictions: Captions, references: Texts) -> list[np.ndarray]:
+    """Return the arrays of some of `ALL`, from one preparation of the references.
+
+    CIDEr-D and ROUGE-L an image; of BLEU the corpus's BLEU-1..4 and the counts an image.
+    """
+    known = CiderD(references) if "cider" in scores else None
+    comparison = Comparison(predictions, known.references if known else References(references))
+    found = [known.score(comparison)] if known else []
+    if "bleu" in scores:
+        corpus_bleu, table = bleu(comparison)
+        found += [np.array(corpus_bleu), table]
+    if "rouge" in scores:
+        found.append(rouge_l(comparison))
+    return found
+
+
+def peer_scores(scores: Sequence[str], predictions: Captions, references: Texts) -> list[np.ndarray]:
+    """Return the same arrays by pycocoevalcap."""
+    return [array for score in scores for array in _PEERS[score](predictions, references)]
+
+
+def _peer_cider(predictions: Captions, references: Texts) -> list[np.ndarray]:
     """Return CIDEr-D an image."""
-    known = CiderD(references)
-    return [known.score(Comparison(predictions, known.references))]
-
-
-def our_bleu(predictions: Captions, references: Texts) -> list[np.ndarray]:
-    """Return corpus BLEU-1..4 and the counts an image."""
-    corpus_bleu, table = bleu(Comparison(predictions, References(references)))
-    return [np.array(corpus_bleu), table]
-
-
-def our_rouge(predictions: Captions, references: Texts) -> list[np.ndarray]:
-    """Return ROUGE-L an image."""
-    return [rouge_l(Comparison(predictions, References(references)))]
-
-
-def all_ours(predictions: Captions, references: Texts) -> list[np.ndarray]:
-    """Return all three, from one preparation."""
-    known = CiderD(references)
-    comparison = Comparison(predictions, known.references)
-    corpus_bleu, table = bleu(comparison)
-    return [known.score(comparison), np.array(corpus_bleu), table, rouge_l(comparison)]
-
-
-def peer_cider(predictions: Captions, references: Texts) -> list[np.ndarray]:
-    """Return CIDEr-D an image, by pycocoevalcap."""
     from pycocoevalcap.cider.cider_scorer import CiderScorer
 
     return [np.asarray(_fed(CiderScorer(n=4, sigma=6.0), predictions, references).compute_score()[1], dtype=float)]
 
 
-def peer_bleu(predictions: Captions, references: Texts) -> list[np.ndarray]:
-    """Return corpus BLEU-1..4 and the counts an image (as `bleu`), by pycocoevalcap."""
+def _peer_bleu(predictions: Captions, references: Texts) -> list[np.ndarray]:
+    """Return corpus BLEU-1..4 and the counts an image (as `bleu`)."""
     from pycocoevalcap.bleu.bleu_scorer import BleuScorer
 
     scorer = _fed(BleuScorer(n=4), predictions, references)
@@ -120,18 +120,13 @@ def peer_bleu(predictions: Captions, references: Texts) -> list[np.ndarray]:
     return [np.array(corpus_bleu), np.array(rows, dtype=np.int64)]
 
 
-def peer_rouge(predictions: Captions, references: Texts) -> list[np.ndarray]:
-    """Return ROUGE-L an image, by pycocoevalcap; no caption scores 0 (it would give 1 against an empty reference)."""
+def _peer_rouge(predictions: Captions, references: Texts) -> list[np.ndarray]:
+    """Return ROUGE-L an image; no caption scores 0 (it would give 1 against an empty reference)."""
     from pycocoevalcap.rouge.rouge import Rouge
 
     scorer = Rouge()
     pairs = zip(predictions, references, strict=True)
     return [np.array([scorer.calc_score([text], list(texts)) if text else 0.0 for text, texts in pairs], dtype=float)]
-
-
-def all_peers(predictions: Captions, references: Texts) -> list[np.ndarray]:
-    """Return all three, by pycocoevalcap."""
-    return [array for scores in (peer_cider, peer_bleu, peer_rouge) for array in scores(predictions, references)]
 
 
 def _fed(scorer: Any, predictions: Captions, references: Texts) -> Any:
@@ -140,10 +135,4 @@ def _fed(scorer: Any, predictions: Captions, references: Texts) -> Any:
     return scorer
 
 
-# What is timed: ours and the peer's; each returns the same arrays.
-SCORES = {
-    "score-cider": (our_cider, peer_cider),
-    "score-bleu": (our_bleu, peer_bleu),
-    "score-rouge": (our_rouge, peer_rouge),
-    "score-all": (all_ours, all_peers),
-}
+_PEERS = {"cider": _peer_cider, "bleu": _peer_bleu, "rouge": _peer_rouge}

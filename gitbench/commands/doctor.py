@@ -104,14 +104,11 @@ def _torch() -> Iterator[Check]:
 
 def packages(names: Sequence[str] = PACKAGES) -> Iterator[Check]:
     """Look for installed packages and name their versions."""
-    from importlib import metadata
+    from gitbench.study.provenance import installed_version
 
-    present, lacking = [], []
-    for name in names:
-        try:
-            present.append(f"{name} {metadata.version(name)}")
-        except metadata.PackageNotFoundError:
-            lacking.append(name)
+    versions = {name: installed_version(name) for name in names}
+    lacking = [name for name, version in versions.items() if version is None]
+    present = [f"{name} {version}" for name, version in versions.items()]
     yield Check(
         name="packages",
         status="FAIL" if lacking else "ok",
@@ -137,10 +134,8 @@ def _spice() -> Iterator[Check]:
     from gitbench.metrics.spice import PARSER, missing_files
 
     found, _, fix = (missing_files() or "").partition(": ")
-    if found:
-        yield Check(name="SPICE", status="warn", found=f"{found}: no SPICE scores", fix=fix)
-    else:
-        yield Check(name="SPICE", status="ok", found=f"complete, with {PARSER}")
+    said = f"{found}: no SPICE scores" if found else f"complete, with {PARSER}"
+    yield Check(name="SPICE", status="warn" if found else "ok", found=said, fix=fix)
 
 
 def _cache() -> Iterator[Check]:

@@ -31,6 +31,7 @@ from gitbench.report.verdict_details import dropped_claims
 from gitbench.study.store import Study
 
 WORD_COLOURS = {"good": "#00694d", "bad": "#a33c00", "open": "#6a5300"}  # those of the pages, on white
+_OF_STUDY = ("ablation", "profile", "data", "title")  # what a row says of its study
 _COLUMNS = (
     *("ablation", "profile", "data", "claim", "kind", "metric", "difference", "low", "high", "n"),
     *("margin", "p", "p_holm", "verdict", "further_seeds"),
@@ -79,10 +80,7 @@ def rows_of_studies(judged: Iterable[tuple[Study, Sequence[Verdict]]]) -> list[B
             continue
         rows += [
             BoardRow(
-                ablation=plan.ablation,
-                profile=plan.profile,
-                data=plan.data,
-                title=plan.title,
+                **{name: getattr(plan, name) for name in _OF_STUDY},
                 verdict=verdict,
                 dropped=tuple(f"{each.name}: {each.what}" for each in dropped_claims(study)),
             )
@@ -100,10 +98,7 @@ def rows_of_results(folder: str | Path, out: str | Path | None = None) -> list[B
     """
     rows = [
         BoardRow(
-            ablation=result.ablation,
-            profile=result.profile,
-            data=result.data,
-            title=result.manifest["title"],
+            **{name: result.manifest[name] for name in _OF_STUDY},
             verdict=verdict,
             report=Path(os.path.relpath(result.folder, out or folder)).as_posix(),
             dropped=result.dropped,

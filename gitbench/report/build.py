@@ -25,6 +25,7 @@ from gitbench.report.view import View
 from gitbench.study.store import Study
 
 MANIFEST = "manifest.json"
+_OF_PLAN = ("ablation", "profile", "data", "data_fingerprint", "command", "title")  # what a manifest says of its plan
 # name -> (width of the file in inches, what draws it, what is read out for it; the caption on the page says the rest)
 _FIGURES: dict[str, tuple[float, Callable[[View, float], Figure | None], str]] = {
     "score": (
@@ -87,12 +88,7 @@ def _write_files(view: View, folder: Path) -> None:
     write_text(folder / "report.html", page(view, _draw(view, folder)))
     manifest = {
         "schema": 1,
-        "ablation": plan.ablation,
-        "profile": plan.profile,
-        "data": plan.data,
-        "data_fingerprint": plan.data_fingerprint,
-        "command": plan.command,
-        "title": plan.title,
+        **{name: getattr(plan, name) for name in _OF_PLAN},
         "environment": view.provenance,
         "runs": [run.run_key for run in view.study.finished],
         "missing_runs": [run.run_key for run in view.study.missing],

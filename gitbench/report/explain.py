@@ -18,7 +18,7 @@ from gitbench.judge.statistics import t_interval
 from gitbench.judge.verdict import Verdict
 from gitbench.metrics.aggregate import BLEUS, CORPUS_METRICS, LOSS, aggregate
 from gitbench.report.results import Result, differences_of
-from gitbench.report.tables import counted
+from gitbench.report.tables import values_behind
 from gitbench.report.verdict_details import verdict_details
 from gitbench.report.view import provenance_of
 from gitbench.scores import COSTS, digits, unit
@@ -99,7 +99,7 @@ def _walk(
     if target.metric is None:
         verdict = _verdict(verdicts, target.name)
         claim = verdict.claim
-        rows = pd.concat([values_behind(frame, arm, claim.metric) for arm in claim.arms])
+        rows = pd.concat([values_behind(frame, arm, claim.metric).sort_values("replicate") for arm in claim.arms])
         lines = [
             f"{target.ablation}:{target.name} {where}: {verdict.word}",
             f'  the paper    "{claim.quote}" ({claim.where}, {claim.confidence})',
@@ -108,7 +108,7 @@ def _walk(
             *(f"    {replicate:>3}  {value:+.6g}" for replicate, value in differences_of(frame, claim).items()),
         ]
         return lines, rows
-    rows = values_behind(frame, target.name, target.metric)
+    rows = values_behind(frame, target.name, target.metric).sort_values("replicate")
     if rows.empty:
         known = frame.loc[frame["arm"] == target.name, "metric"]
         if known.empty:
@@ -120,12 +120,6 @@ def _walk(
         lines += [f"  printed      {mean_text(rows['value'].tolist(), target.metric)}"]
         lines += [f"  of one run   {aggregation(target.metric)}"]
     return [*lines, *(f"  signature    {each}" for each in rows["signature"].dropna().unique())], rows
-
-
-def values_behind(frame: pd.DataFrame, arm: str, metric: str) -> pd.DataFrame:
-    """Return the rows of the tidy frame behind one arm's mean, by replicate; runs changed by --cfg-options as in tables."""
-    rows = frame[(frame["arm"] == arm) & (frame["metric"] == metric)]
-    return counted(rows).dropna(subset=["value"]).sort_values("replicate")
 
 
 def _verdict(verdicts: Sequence[Verdict], name: str) -> Verdict:

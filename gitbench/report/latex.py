@@ -12,8 +12,6 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 
-import pandas as pd
-
 from gitbench.errors import GitbenchError
 from gitbench.judge.noise import NoiseFloor
 from gitbench.judge.sentences import verdict_sentence
@@ -67,18 +65,17 @@ def numbers_text(view: View) -> str:
 
 def _arm_numbers(view: View) -> Iterator[Number]:
     """Yield every score and cost of every arm, floor and ceiling included."""
-    places = {name: digits(view.table[name].dropna()) for name in score_names(view.frame)}
-    for _, row in view.table.iterrows():
-        if not pd.isna(row["n"]):
-            yield (row["arm"], "Seeds"), str(int(row["n"]))
-        for metric, decimals in places.items():
+    for row in view.rows:
+        if row["n"] is not None:
+            yield (row["arm"], "Seeds"), str(row["n"])
+        for metric in score_names(view.frame):
             for part in ("Mean", "Low", "High", "Sd"):
                 value = row[metric if part == "Mean" else f"{metric}_{part.lower()}"]
-                if not pd.isna(value):
-                    yield (row["arm"], metric, part), _number(value, decimals)
+                if value is not None:
+                    yield (row["arm"], metric, part), _number(value, view.places(metric))
         for metric in view.costs:
-            if not pd.isna(row[metric]):
-                yield (row["arm"], metric, "Mean"), latex_escape(cost_text(metric, row[metric])).replace(" ", "\\,")
+            if row[metric] is not None:
+                yield (row["arm"], metric, "Mean"), latex_escape(cost_text(row[metric], metric)).replace(" ", "\\,")
 
 
 def _claim_numbers(details: VerdictDetails) -> Iterator[Number]:

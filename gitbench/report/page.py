@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from gitbench.report.templates import render
 from gitbench.report.view import View
 from gitbench.scores import digits, lower_is_better
 from gitbench.study.proof import ABSENT, ArmProof, Change, numbers_in
+from gitbench.study.store import listed_runs
 
-MOST_KEYS = 3  # config keys that a row of the proof's table shows
 _PARTS = ("model.", "optim_wrapper.paramwise_cfg.", "data_spec.")
 
 
 def page(view: View, figures: Mapping[str, tuple[str, str]]) -> str:
     """Return the whole page; `figures` maps "score", "scale", "difference", "curves" to SVG for a screen and for a phone."""
     plan, frame, proof = view.plan, view.frame, view.study.proof
-    planned = [{"arm": run.arm, "replicate": run.replicate, "run_key": run.run_key} for run in plan.runs]
     signed = frame.dropna(subset=["signature"])
     return render(
         "report.html.j2",
@@ -26,10 +24,12 @@ def page(view: View, figures: Mapping[str, tuple[str, str]]) -> str:
         figures=figures,
         lead=view.answer.partition(":")[0] + ":",  # what stands above several verdicts
         noise={name: view.study.noise_floors[name] for name in view.scores if name in view.study.noise_floors},
-        yardsticks=_yardsticks(view),
+        places=digits(frame.loc[frame["metric"] == view.metric, "value"].dropna()),
         proof=proof,
-        proven=proof is not None and [*proof.runs] == planned,
-        proof_rows=list(map(_proof_row, proof.arms)) if proof else [],
+        proven=proof is not None and [*proof.runs] == listed_runs(plan),
+        compact=_compact,
+        tensors=_tensors,
+        plain=_plain,
         lower=any(map(lower_is_better, view.scores)),
         machines=sorted(set(frame["machine"].dropna()) | set(frame["device"].dropna())),
         replicates=sorted({run.replicate for run in view.study.finished}),
@@ -38,39 +38,6 @@ def page(view: View, figures: Mapping[str, tuple[str, str]]) -> str:
         scored=any(caption.score is not None for sample in view.samples for caption in sample.captions),
         packages={name[8:]: versions for name, versions in view.provenance.items() if name.startswith("package ")},
     )
-
-
-def _yardsticks(view: View) -> dict[str, Any]:
-    """Return how each arm stands to the floor and the ceiling of the main metric, with the decimals to print."""
-    floor, ceiling = view.level("floor"), view.level("ceiling")
-    places = digits(view.frame.loc[view.frame["metric"] == view.metric, "value"].dropna())
-    rows = []
-    for arm in view.arms:
-        mean = view.table.loc[view.table["arm"] == arm.name, view.metric].iloc[0]
-        if arm.role == "floor" or mean != mean:
-            continue
-        times = mean / floor if floor and floor > 0 else None
-        share = None if floor is None or ceiling in (None, floor) else (mean - floor) / (ceiling - floor)
-        rows.append({"arm": arm.name, "mean": mean, "times": times, "share": share})
-    return {"rows": rows, "places": places, "floor": floor, "ceiling": ceiling}
-
-
-def _proof_row(arm: ArmProof) -> dict[str, Any]:
-    """Return what the table of the proof shows of one arm, and its differences in full (`changes`)."""
-    keys = _compact(arm.config)
-    return {
-        "arm": arm.arm,
-        "varied": " and ".join(arm.varied) or "nothing",
-        "keys": keys[:MOST_KEYS],
-        "more": len(keys) - len(keys[:MOST_KEYS]),
-        "tensors": _tensors(arm) or ["the same"],
-        "shared": f"{arm.shared:,} of {arm.shared:,} equal",
-        "batches": "equal" if arm.batches_equal else f"first {arm.shared_images:,} images equal",
-        "changes": [
-            (change.what, _plain(change.base), _plain(change.arm))
-            for change in (*arm.config, *arm.shapes, *arm.training)
-        ],
-    }
 
 
 def _compact(config: Sequence[Change]) -> list[tuple[str, str, str]]:

@@ -59,17 +59,12 @@ def figure_4() -> pd.DataFrame:
     """Return the paper's Figure 4: size, amount, images, benchmark, metric, value, error (numbers), unit, in its order."""
     rows = paper_rows().query("table == 'Figure 4'").reset_index(drop=True)
     model = rows["model"].str.extract(_MODEL)
-    return pd.DataFrame(
-        {
-            "size": model["size"],
-            "amount": model["amount"] + model["unit"],
-            "images": model["amount"].astype(float) * model["unit"].map(_UNITS),
-            "benchmark": rows["benchmark"],
-            "metric": rows["metric"],
-            "value": rows["value"].astype(float),
-            "error": rows["error"].astype(float),
-            "unit": rows["unit"],
-        }
+    return rows[["benchmark", "metric", "unit"]].assign(
+        size=model["size"],
+        amount=model["amount"] + model["unit"],
+        images=model["amount"].astype(float) * model["unit"].map(_UNITS),
+        value=rows["value"].astype(float),
+        error=rows["error"].astype(float),
     )
 
 
@@ -83,10 +78,9 @@ def read_rows(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     rows = pd.read_csv(path, dtype=str, keep_default_na=False)
     if tuple(rows.columns) != columns:
         raise GitbenchError(f"reports/paper/{path.name} must have the columns {','.join(columns)}: mend its header")
-    for line, row in enumerate(rows.itertuples(), start=2):
-        if row.confidence not in CONFIDENCE or not row.source:
-            raise GitbenchError(
-                f"reports/paper/{path.name} line {line} needs a source and a confidence code of "
-                f"{', '.join(CONFIDENCE)}: mend it"
-            )
+    if (lacking := rows.index[~rows["confidence"].isin(list(CONFIDENCE)) | (rows["source"] == "")]).size:
+        raise GitbenchError(
+            f"reports/paper/{path.name} line {lacking[0] + 2} needs a source and a confidence code of "
+            f"{', '.join(CONFIDENCE)}: mend it"
+        )
     return rows

@@ -35,15 +35,14 @@ class PaperTable:
 
     caption: str
     paper_data: str  # what the paper's half was measured on
-    here_data: str
     paper_columns: tuple[str, ...]
     here_columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
 
-def paper_tables(plan: Plan, frame: pd.DataFrame) -> tuple[PaperTable, ...]:
-    """Return the tables of a study: the paper's figure where it has one, and the standard model."""
-    found = (_figure(plan, frame) if has_figure_4(plan.ablation) else None, _standard_model(plan, frame))
+def paper_tables(plan: Plan, frame: pd.DataFrame, metric: str) -> tuple[PaperTable, ...]:
+    """Return the tables of a study that is about `metric`: the paper's figure where it has one, and the standard model."""
+    found = (_figure(plan, frame, metric), _standard_model(plan, frame, metric))
     return tuple(each for each in found if each is not None)
 
 
@@ -94,9 +93,8 @@ def _figure_difference(claim: Claim, places: Places) -> str:
     return f"{signed(found, 1)} points CIDEr on COCO{per} ({models})"
 
 
-def _figure(plan: Plan, frame: pd.DataFrame) -> PaperTable | None:
-    metric = plan.claims[0].metric if plan.claims else "CIDEr"
-    places = figure_places(plan)
+def _figure(plan: Plan, frame: pd.DataFrame, metric: str) -> PaperTable | None:
+    places = figure_places(plan) if has_figure_4(plan.ablation) else {}
     if not places:
         return None
     theirs = figure_4().set_index(["size", "amount", "benchmark"])
@@ -113,19 +111,17 @@ def _figure(plan: Plan, frame: pd.DataFrame) -> PaperTable | None:
     return PaperTable(
         caption="Figure 4 beside our grid; sizes and amounts are matched by rank, smallest to largest.",
         paper_data="digitised from Figure 4, which names no split; the error is that of reading it off",
-        here_data=f"{plan.data}, test split, {plan.profile} profile",
         paper_columns=("model", "images", *names),
         here_columns=("arm", "amount", f"{plan.data} {display_name(metric)}"),
         rows=tuple(rows),
     )
 
 
-def _standard_model(plan: Plan, frame: pd.DataFrame) -> PaperTable | None:
+def _standard_model(plan: Plan, frame: pd.DataFrame, ours: str) -> PaperTable | None:
     """Return the paper's standard model and our base arm in one row; None where either has no value."""
     model, benchmark, split, metric = _STANDARD_MODEL[plan.task]
     rows = paper_rows()
     rows = rows[(rows[["model", "benchmark", "split", "metric"]] == _STANDARD_MODEL[plan.task]).all(axis=1)]
-    ours = plan.claims[0].metric if plan.claims else metric
     here = score_text(frame, plan.base, ours)
     if rows.empty or not here:
         return None
@@ -133,7 +129,6 @@ def _standard_model(plan: Plan, frame: pd.DataFrame) -> PaperTable | None:
     return PaperTable(
         caption="The paper's standard model, and our base arm in its place.",
         paper_data=f"{benchmark}{', ' if split else ''}{split}; {row['source']}",
-        here_data=f"{plan.data}, test split, {plan.profile} profile",
         paper_columns=("model", f"{benchmark} {metric}"),
         here_columns=("arm", f"{plan.data} {display_name(ours)}"),
         rows=((model, f"{row['value']} {row['unit']} ({row['confidence']})", plan.base, here),),

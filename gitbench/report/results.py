@@ -76,9 +76,7 @@ def load_result(folder: Path) -> Result:
         frame = pd.read_csv(folder / "runs.csv", dtype={"run_key": str, "signature": str})
         result = Result(
             folder=folder,
-            ablation=manifest["ablation"],
-            profile=manifest["profile"],
-            data=manifest["data"],
+            **{name: manifest[name] for name in ("ablation", "profile", "data")},
             manifest=manifest,
             verdicts=verdicts,
             frame=frame[list(COLUMNS)],

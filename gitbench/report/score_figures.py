@@ -14,11 +14,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gitbench.judge.statistics import Interval
 from gitbench.report.figures import arm_style
 from gitbench.report.paper import figure_4, has_figure_4
 from gitbench.report.style import COLUMN, FAINT, PAGE, TEXT, legend_columns, nth_style
-from gitbench.report.tables import arm_interval, cost_text, counted
+from gitbench.report.tables import arm_interval, cost_text, values_behind
 from gitbench.report.view import View
 from gitbench.scores import display_name, lower_is_better, unit
 
@@ -56,8 +55,12 @@ def draw_scores(axes: Axes, view: View) -> int:
     # the seeds stand beside their mean, not under its error bar
     shift = (0.035 if len(series) == 1 else 0.018) * _span(sizes.values(), across)
     for arm, interval in scores.items():
-        beside = sizes[arm] * np.exp(shift) if across else sizes[arm] + shift
-        _draw_arm(axes, view, arm, (float(beside), sizes[arm]), interval, styles[arm])
+        (colour, marker, _), values = styles[arm], values_behind(view.frame, arm, view.metric)["value"]
+        beside = float(sizes[arm] * np.exp(shift) if across else sizes[arm] + shift)
+        axes.plot([beside] * len(values), values, marker, ms=4.5, mfc="none", mec=colour, mew=0.9, ls="none", zorder=2)
+        half = None if interval.half_width is None else [[interval.half_width], [interval.half_width]]
+        place = (sizes[arm], interval.mean)
+        axes.errorbar(*place, yerr=half, fmt=marker, ms=5.5, color=colour, capsize=4, lw=1.3, zorder=3)
     for name, line in series.items() if across else ():  # between arms that are only names there is nothing
         colour, marker, dashes = styles[line[0]] if len(series) > 1 else (FAINT, "", "-")
         points = [sizes[arm] for arm in line], [scores[arm].mean for arm in line]
@@ -81,24 +84,10 @@ def _span(sizes: Iterable[float], across: str | None) -> float:
     return float(np.ptp([np.log(size) if across else size for size in sizes])) or 1.0
 
 
-def _draw_arm(
-    axes: Axes, view: View, arm: str, places: tuple[float, float], found: Interval, look: tuple[str, str, Any]
-) -> None:
-    """Draw the seeds of an arm and its mean with its interval, at these two places."""
-    (beside, centre), (colour, marker, _) = places, look
-    rows = view.frame[(view.frame["arm"] == arm) & (view.frame["metric"] == view.metric)]
-    values = counted(rows)["value"].to_numpy()
-    axes.plot([beside] * len(values), values, marker, ms=4.5, mfc="none", mec=colour, mew=0.9, ls="none", zorder=2)
-    half = None if found.half_width is None else [[found.half_width], [found.half_width]]
-    axes.errorbar(centre, found.mean, yerr=half, fmt=marker, ms=5.5, color=colour, capsize=4, lw=1.3, zorder=3)
-
-
 def horizontal(view: View, arms: Sequence[str]) -> tuple[str | None, dict[str, float]]:
     """Return the quantity that the arms are drawn against, and its value for each arm."""
     for name in ("training_images", "decoder_parameters"):
         values = {arm: found.mean for arm in arms if (found := arm_interval(view.frame, arm, name))}
-        if name == "training_images":
-            values |= {arm: float(view.amounts[arm]) for arm in arms if arm in view.amounts}
         different = len(set(values.values()))
         if len(values) == len(arms) and different > 1 and (name == "training_images" or different == len(arms)):
             return name, values
@@ -151,7 +140,7 @@ def _arm_ticks(axes: Axes, arms: Sequence[str], sizes: dict[str, float], across:
     for index, arm in enumerate(order):
         near = index > 0 and bool((places[arm] - places[order[index - 1]]) / span < 0.16 * narrow)
         dropped = near and not dropped
-        labels.append("\n\n" * dropped + (f"{arm}\n{cost_text('decoder_parameters', sizes[arm])}" if across else arm))
+        labels.append("\n\n" * dropped + (f"{arm}\n{cost_text(sizes[arm], 'decoder_parameters')}" if across else arm))
     axes.set_xticks([sizes[arm] for arm in order], labels)
     if across:
         axes.set_xlabel("decoder parameters (log scale)")

@@ -1,4 +1,4 @@
-"""The result table of a study: as numbers (`summarise`, which is table.csv) and as printed cells (`table_rows`).
+"""The result table of a study: as numbers (`summarise`, which is table.csv) and as printed cells (`Cell`).
 
 A cell is the mean over replicates with the half-width of its 95 % Student-t interval; `best_arms` says what is bold.
 """
@@ -13,7 +13,7 @@ import pandas as pd
 
 from gitbench.judge.noise import NoiseFloor, detectable
 from gitbench.judge.statistics import Interval, PairedDifference, by_replicate, paired_difference, t_interval
-from gitbench.scores import COSTS, digits, display_name, lower_is_better, ordered, unit
+from gitbench.scores import COSTS, display_name, lower_is_better, ordered, unit
 from gitbench.spec import Plan
 
 NONE = "\N{EN DASH}"
@@ -21,18 +21,6 @@ CELL_NOTE = (
     "Mean over seeds, plus or minus the half-width of the 95 % Student-t interval; "
     "bold only where the lead over every other arm reaches the smallest detectable effect."
 )
-COST_HEADINGS = {
-    "training_images": "training images",
-    "parameters": "parameters",
-    "encoder_parameters": "encoder parameters",
-    "decoder_parameters": "decoder parameters",
-    "flops_per_image": "FLOPs per image",
-    "peak_memory_bytes": "peak memory",
-    "train_images_per_second": "training images/s",
-    "seconds": "seconds a run",
-    "data_wait_seconds": "of them waiting for data",
-    "pretrain_seconds": "pre-training seconds (shared)",  # once for all runs of a replicate; no part of the run's own
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,19 +30,6 @@ class Cell:
     text: str = NONE
     half: str | None = None
     bold: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One printed row: an arm, its seeds, its scores and costs by name. `overridden`: changed by --cfg-options."""
-
-    arm: str
-    label: str
-    role: str  # "arm", "floor" or "ceiling"
-    n: int | None
-    overridden: bool
-    cells: Mapping[str, Cell]
-    costs: Mapping[str, str]
 
 
 def score_names(frame: pd.DataFrame) -> list[str]:
@@ -74,8 +49,10 @@ def cost_names(frame: pd.DataFrame) -> list[str]:
     return [name for name in COSTS if name in present]
 
 
-def cost_text(name: str, value: float) -> str:
-    """Format one cost for people: 1.24 M, 3.1 G, 812 MB, 145, 63."""
+def cost_text(value: float | None, name: str) -> str:
+    """Format one cost for people: 1.24 M, 3.1 G, 812 MB, 145, 63; a dash where there is none."""
+    if value is None:
+        return NONE
     kind = COSTS[name]
     if kind in ("image/s", "s"):
         return f"{value:.{0 if value >= 100 else 1}f}"
@@ -93,9 +70,14 @@ def counted(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[~frame["overridden"] | ~frame["arm"].isin(clean["arm"])]
 
 
+def values_behind(frame: pd.DataFrame, arm: str, metric: str) -> pd.DataFrame:
+    """Return the rows of the tidy frame behind one arm's mean: those that are `counted` and have a value."""
+    return counted(frame[(frame["arm"] == arm) & (frame["metric"] == metric)]).dropna(subset=["value"])
+
+
 def arm_interval(frame: pd.DataFrame, arm: str, metric: str) -> Interval | None:
     """Return mean and 95 % t interval of one arm's metric over its replicates; None when there is no value."""
-    values = counted(frame[(frame["arm"] == arm) & (frame["metric"] == metric)])["value"].dropna()
+    values = values_behind(frame, arm, metric)["value"]
     return t_interval(values.to_numpy()) if len(values) else None
 
 
@@ -147,27 +129,3 @@ def _leads(pair: PairedDifference, metric: str, sign: int, floors: Mapping[str, 
     found = pair.interval
     lead = found.low if sign > 0 else found.high
     return lead is not None and sign * lead > 0 and detectable(found.mean, metric, floors, found.n, found.sd)
-
-
-def table_rows(frame: pd.DataFrame, table: pd.DataFrame, best: Mapping[str, str]) -> list[Row]:
-    """Return the printed rows of a summary; `best` says what is bold (`best_arms`)."""
-    places = {name: digits(table[name].dropna()) for name in score_names(frame)}
-    return [
-        Row(
-            arm=line["arm"],
-            label=line["label"],
-            role=line["role"],
-            n=None if pd.isna(line["n"]) else int(line["n"]),
-            overridden=bool(line["overridden"]),
-            cells={name: _cell(line, name, decimals, best.get(name)) for name, decimals in places.items()},
-            costs={name: NONE if pd.isna(line[name]) else cost_text(name, line[name]) for name in cost_names(frame)},
-        )
-        for _, line in table.iterrows()
-    ]
-
-
-def _cell(line: pd.Series, name: str, places: int, best: str | None) -> Cell:
-    if pd.isna(line[name]):
-        return Cell()
-    half = None if pd.isna(line[f"{name}_high"]) else f"{line[f'{name}_high'] - line[name]:.{places}f}"
-    return Cell(text=f"{line[name]:.{places}f}", half=half, bold=best == line["arm"])

@@ -24,7 +24,7 @@ from gitbench.judge.sentences import difference_numbers, difference_text, furthe
 from gitbench.judge.statistics import INCONCLUSIVE, REFUTED, SUPPORTED
 from gitbench.judge.verdict import INCOMPLETE
 from gitbench.report.paper import CONFIDENCE
-from gitbench.report.tables import CELL_NOTE, COST_HEADINGS, score_heading
+from gitbench.report.tables import CELL_NOTE, cost_text, score_heading
 from gitbench.report.verdict_details import margin_text, p_text
 from gitbench.scores import digits, display_name, unit
 
@@ -86,7 +86,7 @@ def _environment(kind: str) -> jinja2.Environment:
     environment.filters |= {"pipe": pipe, "tex": latex_escape, "display_name": display_name}
     environment.filters |= {"measured": difference_text, "clause": verdict_clause, "further": further_seeds_text}
     environment.filters |= {"margin": margin_text, "p": p_text, "unit": unit, "difference_numbers": difference_numbers}
-    environment.filters |= {"score_heading": score_heading, "cost_heading": COST_HEADINGS.__getitem__}
+    environment.filters |= {"score_heading": score_heading, "cost": cost_text}
     environment.tests |= {"training": lambda batch: batch.startswith("training")}
     environment.globals |= {"version": gitbench.__version__, "confidence": CONFIDENCE, "cell_note": CELL_NOTE}
     environment.globals |= {"digits": digits, "claim_sides": sides}

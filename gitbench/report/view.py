@@ -14,9 +14,9 @@ from gitbench.judge.verdict import Verdict
 from gitbench.report.deviations import Deviation, deviations
 from gitbench.report.paper_table import PaperTable, paper_tables
 from gitbench.report.samples import Pictures, Sample, take_samples
-from gitbench.report.tables import Row, best_arms, cost_names, score_names, summarise, table_rows
+from gitbench.report.tables import Cell, best_arms, cost_names, score_names, summarise
 from gitbench.report.verdict_details import VerdictDetails, dropped_claims, verdict_details
-from gitbench.scores import HEADLINE
+from gitbench.scores import HEADLINE, digits
 from gitbench.spec import Plan, PlannedArm
 from gitbench.study.lock import LockDeviation
 from gitbench.study.store import Study
@@ -32,7 +32,7 @@ class View:
     plan: Plan
     frame: pd.DataFrame  # one row a value
     table: pd.DataFrame  # one row an arm, in full precision (`tables.summarise`)
-    rows: tuple[Row, ...]  # the same as printed cells
+    best: Mapping[str, str]  # score -> the arm that is bold, where there is one
     arms: tuple[PlannedArm, ...]  # those with a finished run, the floor first
     verdicts: tuple[Verdict, ...]
     details: tuple[VerdictDetails, ...]  # of each verdict, in its order
@@ -46,7 +46,6 @@ class View:
     deviations: tuple[Deviation, ...]
     paper_tables: tuple[PaperTable, ...]
     dropped: tuple[LockDeviation, ...]  # claims that runs were made under and that nobody states any more
-    amounts: Mapping[str, int]  # arm -> its training images; without an arm that takes the whole split
 
     @classmethod
     def of(cls, study: Study, verdicts: Sequence[Verdict], images: Pictures | None = None) -> View:
@@ -56,17 +55,16 @@ class View:
             asked = f"{plan.ablation} ({plan.profile}, {plan.data})"
             raise GitbenchError(f"no run of {asked} is finished: run `{plan.command}` first")
         records = {run.run_key: study.record(run.run_key) or {} for run in study.finished}
-        amounts = {run.arm: records[run.run_key]["spec"]["data"]["train_images"] for run in study.finished}
-        arms = tuple(sorted((arm for arm in plan.arms if arm.name in amounts), key=lambda arm: arm.role != "floor"))
-        table = summarise(frame, plan)
+        finished = {run.arm for run in study.finished}
+        arms = tuple(sorted((arm for arm in plan.arms if arm.name in finished), key=lambda arm: arm.role != "floor"))
         metric = plan.claims[0].metric if plan.claims else score_names(frame)[0]
         runs = [study.curve(run.run_key).assign(arm=run.arm, replicate=run.replicate) for run in study.finished]
         return cls(
             study=study,
             plan=plan,
             frame=frame,
-            table=table,
-            rows=tuple(table_rows(frame, table, best_arms(frame, plan, study.noise_floors))),
+            table=summarise(frame, plan),
+            best=best_arms(frame, plan, study.noise_floors),
             arms=arms,
             verdicts=tuple(verdicts),
             details=verdict_details(study, verdicts),
@@ -78,9 +76,8 @@ class View:
             samples=take_samples(study, arms, metric, images),
             provenance=provenance_of(study, list(records), _FACTS),
             deviations=deviations(record["spec"] for record in records.values()),
-            paper_tables=paper_tables(plan, frame),
+            paper_tables=paper_tables(plan, frame, metric),
             dropped=dropped_claims(study),
-            amounts={arm: int(amount) for arm, amount in amounts.items() if amount is not None},
         )
 
     @property
@@ -98,6 +95,23 @@ class View:
     def costs(self) -> list[str]:
         """The cost columns."""
         return cost_names(self.frame)
+
+    @property
+    def rows(self) -> list[dict[Any, Any]]:
+        """The rows of the table; None where an arm has no value."""
+        return self.table.astype(object).where(self.table.notna(), None).to_dict("records")
+
+    def places(self, metric: str) -> int:
+        """Return the decimals that a score is printed with."""
+        return digits(self.table[metric].dropna())
+
+    def cell(self, row: Mapping[str, Any], metric: str) -> Cell:
+        """Return the printed score of one of `rows`."""
+        mean, high, places = row[metric], row[f"{metric}_high"], self.places(metric)
+        if mean is None:
+            return Cell()
+        half = None if high is None else f"{high - mean:.{places}f}"
+        return Cell(text=f"{mean:.{places}f}", half=half, bold=self.best.get(metric) == row["arm"])
 
     def level(self, role: str) -> float | None:
         """Return the mean of the main metric over the runs of a role: of "floor", or of "ceiling"."""

@@ -29,11 +29,12 @@ def _git(*arguments: str) -> str | None:
     return result.stdout if result.returncode == 0 else None
 
 
-def _version(package: str) -> str:
+def installed_version(package: str) -> str | None:
+    """Return the version of an installed package; None where there is none."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return "absent"
+        return None
 
 
 @cache
@@ -47,7 +48,7 @@ def environment() -> dict[str, Any]:
         "git_revision": revision.strip() if revision else None,
         "git_dirty": bool(changes) if changes is not None else None,
         "git_diff": (changes or "")[:200_000],
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: installed_version(name) or "absent" for name in PACKAGES},
         "python": platform.python_version(),
         "platform": platform.system(),  # no host name, no kernel build: results are published
         "cpu": cpu_name(),

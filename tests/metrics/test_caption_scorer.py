@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gitbench.bench.scoring import all_peers
+from gitbench.bench.scoring import ALL, peer_scores
 from gitbench.errors import GitbenchError
 from gitbench.metrics import CaptionScorer, aggregate, from_totals, leave_one_out, plugins, register, statistics
 from gitbench.metrics.java import java_home, java_version
@@ -87,7 +87,7 @@ def test_scores_equal_pycocoevalcap(scores, monkeypatch):
     references = {image: [{"caption": text} for text in refs] for image, refs in REFERENCES.items()}
     predictions = {image: [{"caption": PREDICTIONS[image]}] for image in REFERENCES}
     tokenized = [list(PTBTokenizer().tokenize(texts).values()) for texts in (predictions, references)]
-    cider, bleu, _, rouge = all_peers([texts[0] for texts in tokenized[0]], tokenized[1])
+    cider, bleu, _, rouge = peer_scores(ALL, [texts[0] for texts in tokenized[0]], tokenized[1])
     for order, value in enumerate(bleu, start=1):
         assert scores.values[f"BLEU-{order}"].value == pytest.approx(100 * value, abs=1e-9)
     assert scores.values["CIDEr"].value > 10  # the papers' scale, and not all zero

@@ -7,16 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from gitbench.bench.scoring import (
-    all_ours,
-    all_peers,
-    our_bleu,
-    our_cider,
-    our_rouge,
-    peer_bleu,
-    peer_rouge,
-    scenes,
-)
+from gitbench.bench.scoring import ALL, our_scores, peer_scores, scenes
 from gitbench.errors import GitbenchError
 from gitbench.metrics import ngrams
 from gitbench.metrics.cider import CiderD
@@ -25,13 +16,11 @@ from gitbench.metrics.compare import Comparison, References
 
 def assert_equal_to_pycocoevalcap(predictions: list[str], references: list[list[str]]) -> None:
     """Every image's value of the three scores, computed apart and from one shared preparation."""
-    if any(text.split() for texts in references for text in texts):
-        expected = all_peers(predictions, references)
-        shared = all_ours(predictions, references)
-        apart = [part for score in (our_cider, our_bleu, our_rouge) for part in score(predictions, references)]
-    else:  # of nothing at all, pycocoevalcap's CIDEr raises
-        expected = [*peer_bleu(predictions, references), *peer_rouge(predictions, references)]
-        shared = apart = [*our_bleu(predictions, references), *our_rouge(predictions, references)]
+    said = any(text.split() for texts in references for text in texts)
+    scores = ALL if said else ALL[1:]  # of nothing at all, pycocoevalcap's CIDEr raises
+    expected = peer_scores(scores, predictions, references)
+    shared = our_scores(scores, predictions, references)
+    apart = [part for score in scores for part in our_scores([score], predictions, references)]
     for found in (shared, apart):
         for mine, theirs in zip(found, expected, strict=True):
             assert mine.dtype == theirs.dtype and mine.shape == theirs.shape
@@ -41,7 +30,7 @@ def assert_equal_to_pycocoevalcap(predictions: list[str], references: list[list[
 def test_equal_on_a_corpus():
     predictions, references = scenes(300)
     assert_equal_to_pycocoevalcap(predictions, references)
-    assert 0.1 < our_cider(predictions, references)[0].mean() < 9  # neither all zero nor all perfect
+    assert 0.1 < our_scores(["cider"], predictions, references)[0].mean() < 9  # neither all zero nor all perfect
 
 
 WORDS = ["a", "b", "c", "dog", "caf\u00e9", "cafe\u0301", "\u732b", "\U0001f600", "A", "0", "\u00df", "x" * 300]
@@ -97,8 +86,8 @@ def test_rouge_of_captions_around_the_width_of_an_integer(length):
 
 def test_one_image_scores_no_cider_and_two_perfect_ones_ten():
     texts = ["a dog runs on grass", "two cats sleep under tables"]
-    assert our_cider(texts[:1], [texts[:1]])[0].tolist() == [0]
-    np.testing.assert_allclose(our_cider(texts, [[text] for text in texts])[0], 10)
+    assert our_scores(["cider"], texts[:1], [texts[:1]])[0].tolist() == [0]
+    np.testing.assert_allclose(our_scores(["cider"], texts, [[text] for text in texts])[0], 10)
 
 
 def test_scoring_leaves_what_is_known_as_it_was():

@@ -22,9 +22,9 @@ def plan(view):
 
 def test_both_halves_name_their_data_and_a_digitised_value_is_marked(view):
     grid = grid_of(view)
-    figure, standard = paper_tables(grid.plan, grid.frame)
+    figure, standard = paper_tables(grid.plan, grid.frame, grid.metric)
     for table in (figure, standard):
-        assert table.paper_data and "scenes" in table.here_data and "scenes" not in table.paper_data
+        assert table.paper_data and "scenes" not in table.paper_data
         assert all(len(row) == len(table.paper_columns) + len(table.here_columns) for row in table.rows)
     assert len(figure.rows) == 9 and all(cell.endswith("(D)") for row in figure.rows for cell in row[2:5])
     assert standard.rows[0][:2] == ("GIT_B", "131.4 points (S)") and "Karpathy test" in standard.paper_data
@@ -54,8 +54,8 @@ def test_a_trend_has_the_figures_slope(plan):
 
 def test_what_was_not_obtained_is_said_to_be_so_and_other_tasks_get_their_own_benchmark(view):
     assert paper_numbers(view.plan, view.plan.claims[0]) == (NOT_OBTAINED, "SQ")
-    assert len(paper_tables(view.plan, view.frame)) == 1
-    (standard,) = paper_tables(dataclasses.replace(view.plan, task="vqa", data="scenes-vqa"), view.frame)
+    assert len(paper_tables(view.plan, view.frame, view.metric)) == 1
+    (standard,) = paper_tables(dataclasses.replace(view.plan, task="vqa", data="scenes-vqa"), view.frame, view.metric)
     assert standard.rows[0][:2] == ("GIT_B", "72.72 percent (S)") and "VQAv2, test-dev" in standard.paper_data
 
 

@@ -11,8 +11,9 @@ from gitbench.cli import main
 from gitbench.commands import explain as command
 from gitbench.commands.report import judge
 from gitbench.errors import GitbenchError
-from gitbench.report.explain import explain_study, parse_target, values_behind
+from gitbench.report.explain import explain_study, parse_target
 from gitbench.report.results import differences_of
+from gitbench.report.tables import values_behind
 
 
 def told(study, target):

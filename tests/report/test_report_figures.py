@@ -54,7 +54,7 @@ def test_arms_with_an_amount_are_drawn_over_it_one_line_an_encoder(grid):
 def test_arms_that_are_only_names_are_not_joined_by_a_line(view):
     alike = view.frame[~view.frame["metric"].isin(["decoder_parameters", "training_images"])]
     assert len(joined(score_figure(view))) == 1
-    assert not joined(score_figure(dataclasses.replace(view, frame=alike, amounts={})))
+    assert not joined(score_figure(dataclasses.replace(view, frame=alike)))
 
 
 def test_no_two_of_six_arms_look_alike_without_colour():

@@ -42,16 +42,14 @@ def test_components_of_a_score_stand_in_the_csv_only(tmp_path):
 def test_bold_only_above_the_noise(tmp_path):
     study, _ = judged(tmp_path / "close")
     assert tables.best_arms(study.frame, study.plan) == {}  # base and large cannot be told apart
-    study, _ = judged(tmp_path / "far", means=FAR)
-    best = tables.best_arms(study.frame, study.plan)
-    assert best == {"CIDEr": "large", "BLEU-4": "large", "test_nll": "large"}
-    rows = tables.table_rows(study.frame, tables.summarise(study.frame, study.plan), best)
-    assert [row.arm for row in rows if row.cells["test_nll"].bold] == ["large"]
-    assert "CIDEr" not in tables.best_arms(study.frame, study.plan, {"CIDEr": floor_of(sd=30.0, mde=70.0)})
-    study, _ = judged(tmp_path / "one seed", means=FAR, replicates=1)
-    assert tables.best_arms(study.frame, study.plan) == {}
-    rows = tables.table_rows(study.frame, tables.summarise(study.frame, study.plan), {})
-    assert rows[3].cells["CIDEr"].half is None and not rows[3].cells["CIDEr"].bold
+    view = view_of(tmp_path / "far", means=FAR)
+    assert view.best == {"CIDEr": "large", "BLEU-4": "large", "test_nll": "large"}
+    assert [row["arm"] for row in view.rows if view.cell(row, "test_nll").bold] == ["large"]
+    assert "CIDEr" not in tables.best_arms(view.frame, view.plan, {"CIDEr": floor_of(sd=30.0, mde=70.0)})
+    view = view_of(tmp_path / "one seed", means=FAR, replicates=1)
+    assert view.best == {}
+    cell = view.cell(view.rows[3], "CIDEr")
+    assert cell.half is None and not cell.bold
 
 
 def test_overridden_arm_is_marked_and_others_drop_their_overridden_runs(tmp_path):
@@ -92,4 +90,4 @@ def test_cells_and_code_are_escaped():
     ],
 )
 def test_costs_for_people(name, value, text):
-    assert tables.cost_text(name, value) == text
+    assert tables.cost_text(value, name) == text
