@@ -8,6 +8,7 @@ a study's. Base runs that a study of the same work directory has finished are fo
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import shlex
 from typing import TYPE_CHECKING, Any
 
@@ -119,7 +120,7 @@ def measure_noise(study: Study, seeds: int) -> dict[str, NoiseFloor]:
     """
     from gitbench.files import write_json
     from gitbench.judge.aa import noise_floors, pair_spreads
-    from gitbench.judge.noise import NOISE_ABLATION, floors_to_json
+    from gitbench.judge.noise import NOISE_ABLATION
     from gitbench.study.store import open_studies
 
     def same(plan: Plan) -> bool:
@@ -131,7 +132,8 @@ def measure_noise(study: Study, seeds: int) -> dict[str, NoiseFloor]:
     beside = [(each.plan, each.frame) for each in open_studies(study.work_dir) if same(each.plan)]
     floors = noise_floors(study.plan, study.frame, BASE, seeds, study.yardstick.kind, pair_spreads(beside, seeds))
     base = study.frame[study.frame["arm"] == BASE]
-    about = {
+    values = {
+        "schema": 1,
         "profile": study.plan.profile,
         "data": study.plan.data,
         "data_fingerprint": study.plan.data_fingerprint,
@@ -139,6 +141,7 @@ def measure_noise(study: Study, seeds: int) -> dict[str, NoiseFloor]:
         "machine": sorted(set(base["machine"].dropna())),
         "seeds": seeds,
         "runs": sorted(set(base["run_key"].dropna())),
+        "floors": [dataclasses.asdict(floor) for floor in floors.values()],
     }
-    write_json(study.noise_path, floors_to_json(floors, about))
+    write_json(study.noise_path, values)
     return floors

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,8 @@ from scipy import optimize, stats
 
 from gitbench.judge.power import POWER
 from gitbench.judge.statistics import ALPHA
+from gitbench.run_key import from_json
 
-SCHEMA = 1
 NOISE_ABLATION = "noise_floor"  # the name of the study that the A/A runs form; it has no claim and no second arm
 
 
@@ -65,18 +65,9 @@ class NoiseFloor:
         return minimum_detectable(math.sqrt(2) * self.sd, n)
 
 
-def floors_to_json(floors: Mapping[str, NoiseFloor], about: Mapping[str, Any]) -> dict[str, Any]:
-    """Return noise floors as plain JSON values; `about` says what they rest on (profile, data, machine, runs)."""
-    return {"schema": SCHEMA, **about, "floors": [asdict(floor) for floor in floors.values()]}
-
-
 def floors_from_json(values: Mapping[str, Any]) -> dict[str, NoiseFloor]:
     """Return metric -> noise floor. Errors: KeyError, TypeError, ValueError or AttributeError where values are damaged."""
-    found = {}
-    for each in values["floors"]:
-        pairs = tuple(PairSpread(**pair) for pair in each["pairs"])
-        found[each["metric"]] = NoiseFloor(**{**each, "values": tuple(map(float, each["values"])), "pairs": pairs})
-    return found
+    return {each["metric"]: from_json(NoiseFloor, each) for each in values["floors"]}
 
 
 def detectable(
