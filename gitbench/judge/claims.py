@@ -74,9 +74,8 @@ def _decide(verdict: Verdict, p: tuple[float, float] | None, adjusted: Adjusted,
     turned = orientation(claim) * np.array(verdict.differences)
     word, further, seconds = str(decide(adjusted.support, adjusted.refute)), None, None
     if word == INCONCLUSIVE:
-        mean, sd = float(turned.mean()), float(np.std(turned, ddof=1))
-        left = adjusted.open_support if heads_to_support(claim.kind, mean, margin) else adjusted.open_refute
-        further = further_seeds(claim.kind, mean, margin, sd, len(turned), left, sequential=verdict.sequential)
+        supports = heads_to_support(claim.kind, float(turned.mean()), margin)
+        further = further_seeds(verdict, adjusted.open_support if supports else adjusted.open_refute)
         each = seconds_per_seed(frame, claim.arms)
         seconds = None if further is None or each is None else further * each
     verdict = dataclasses.replace(
