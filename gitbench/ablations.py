@@ -130,14 +130,19 @@ def check_claims(ablation: Ablation) -> None:
         raise GitbenchError(f"ablation {ablation.name}: two claims have one name: {', '.join(names)}")
     _check_letters(names, f"ablation {ablation.name}: claims")
     for claim in ablation.claims:
-        where = f"claim '{claim.name}' of {ablation.name}"
-        kinds = get_args(get_type_hints(Claim)["kind"])
-        if claim.kind not in kinds:
-            raise unknown_name(f"kind of {where}", claim.kind, kinds)
         if claim.metric not in known_metrics():
             raise unknown_name(f"metric of claim '{claim.name}'", claim.metric, known_metrics())
-        if problem := _claim_problem(claim):
-            raise GitbenchError(f"{where}: {problem}")
+        check_claim(claim, ablation.name)
+
+
+def check_claim(claim: Claim, ablation: str) -> None:
+    """Raise GitbenchError for a claim that no rule of the judge covers; in a bundle's plan it is a stranger's."""
+    where = f"claim {claim.name!r} of {ablation}"
+    kinds = get_args(get_type_hints(Claim)["kind"])
+    if claim.kind not in kinds:
+        raise unknown_name(f"kind of {where}", claim.kind, kinds)
+    if problem := _claim_problem(claim):
+        raise GitbenchError(f"{where}: {problem}")
 
 
 def _claim_problem(claim: Claim) -> str | None:

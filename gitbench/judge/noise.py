@@ -14,14 +14,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy import optimize, stats
 
 from gitbench.judge.power import POWER
 from gitbench.judge.statistics import ALPHA
-from gitbench.run_key import from_json
 
 NOISE_ABLATION = "noise_floor"  # the name of the study that the A/A runs form; it has no claim and no second arm
 
@@ -63,11 +61,6 @@ class NoiseFloor:
     def mde_at(self, n: int) -> float:
         """Return the MDE of a comparison with `n` seeds an arm; infinite below 2."""
         return minimum_detectable(math.sqrt(2) * self.sd, n)
-
-
-def floors_from_json(values: Mapping[str, Any]) -> dict[str, NoiseFloor]:
-    """Return metric -> noise floor. Errors: KeyError, TypeError, ValueError or AttributeError where values are damaged."""
-    return {each["metric"]: from_json(NoiseFloor, each) for each in values["floors"]}
 
 
 def detectable(

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
 
+from gitbench.ablations import check_claim
 from gitbench.errors import GitbenchError
 from gitbench.files import load_json, read_json, write_json, write_text
 from gitbench.run_folder import RunFolder
@@ -160,12 +161,13 @@ class Study:
     @functools.cached_property
     def noise_floors(self) -> Mapping[str, NoiseFloor]:
         """Metric -> noise floor of this profile and data; empty where none was measured."""
-        from gitbench.judge.noise import floors_from_json
+        from gitbench.judge.noise import NoiseFloor
 
         if not self.noise_path.is_file():
             return {}
+        values = read_json(self.noise_path)
         try:
-            return floors_from_json(read_json(self.noise_path))
+            return {each["metric"]: from_json(NoiseFloor, each) for each in values["floors"]}
         except (KeyError, TypeError, ValueError, AttributeError):
             raise GitbenchError(
                 f"{self.noise_path} is damaged: delete it and run `gitbench noise-floor` again"
@@ -203,9 +205,11 @@ def read_plan(path: Path) -> Plan:
                 raise ValueError("a key that is no file name")
         if plan.name != path.stem:
             raise ValueError("a plan under another name")
-        return plan
     except (KeyError, TypeError, ValueError, AttributeError):
         raise GitbenchError(f"{path} is damaged: delete it and run the ablation again") from None
+    for claim in plan.claims:
+        check_claim(claim, plan.ablation)
+    return plan
 
 
 def study_names(work_dir: str | Path) -> list[str]:
