@@ -45,8 +45,9 @@ def add(commands: Any) -> None:
 def _replicate(arguments: argparse.Namespace) -> int:
     """0: all agree; 1: one disagrees; 2: one could not be run or judged."""
     from gitbench.files import write_json, write_text
-    from gitbench.judge.replication import AGREE, DISAGREE, as_json, markdown, verdict
+    from gitbench.judge.replication import AGREE, DISAGREE, sentence, verdict
     from gitbench.launch.scheduling import execute_runs, local_executor, prepare_images, slots
+    from gitbench.report.templates import render
     from gitbench.study.bundle import open_bundle, unpack
     from gitbench.study.store import Study
 
@@ -64,9 +65,18 @@ def _replicate(arguments: argparse.Namespace) -> int:
         prepare_images(again.plan)
     outcome = execute_runs(again, local_executor(places), arguments.plain)
     runs = tuple(_compared(bundled, again, run, outcome) for run in again.plan.runs)
-    said = markdown(bundle.study, bundle.digest, runs)
+    found = {
+        "schema": 1,
+        "study": bundle.study,
+        "bundle_sha256": bundle.digest,
+        "seed": arguments.seed,
+        "verdict": verdict(runs),
+        "answer": sentence(bundle.study, runs),
+    }
+    values = [{**dataclasses.asdict(run), "verdict": run.word} for run in runs]
+    said = render("replication.md.j2", **found, runs=runs)
     out = arguments.out or folder
-    write_json(out / "replication.json", as_json(bundle.study, bundle.digest, arguments.seed, runs))
+    write_json(out / "replication.json", {**found, "runs": values})
     write_text(out / "replication.md", said)
     print(said)
     return {AGREE: 0, DISAGREE: 1}.get(verdict(runs), 2)
