@@ -17,10 +17,8 @@ from gitbench.commands.options import (
     print_outcome,
     print_plan,
     profile_of,
-    report_options,
-    run_options,
-    study_options,
     study_words,
+    training_options,
     work_dir_of,
 )
 from gitbench.errors import GitbenchError
@@ -39,15 +37,7 @@ def add(commands: Any) -> None:
     noise = commands.add_parser(
         "noise-floor", help="how far apart replicates of one arm are (A/A), and what the judge makes of it"
     )
-    study_options(noise)
-    noise.add_argument(
-        "--seeds", type=int, metavar="N", help="of a pseudo-arm; 2 N runs are made (default: the profile's, at least 3)"
-    )
-    noise.add_argument("--tokenizer", metavar="NAME|PATH", help="a BERT tokenizer instead of the profile's")
-    run_options(noise)
-    report_options(noise)
-    noise.add_argument("--dry-run", action="store_true", help="print the plan and the estimated time, train nothing")
-    noise.add_argument("--no-report", action="store_true", help="measure only")
+    training_options(noise, "of a pseudo-arm; 2 N runs are made (default: the profile's, at least 3)")
     noise.set_defaults(run=_noise_floor)
 
 

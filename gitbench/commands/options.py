@@ -31,6 +31,19 @@ def study_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--work-dir", type=Path, metavar="DIR", help="where runs are kept (default: work_dirs)")
 
 
+def training_options(parser: argparse.ArgumentParser, seeds: str) -> None:
+    """Add the options of commands that plan a study, train it and write its report; `seeds` says what --seeds counts."""
+    study_options(parser)
+    parser.add_argument("--seeds", type=int, metavar="N", help=seeds)
+    run_options(parser)
+    report_options(parser)
+    parser.add_argument(
+        "--tokenizer", metavar="NAME|PATH", help="a BERT tokenizer instead of the profile's: hub name, folder or file"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and the estimated time, train nothing")
+    parser.add_argument("--no-report", action="store_true", help="train and score only")
+
+
 def run_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of commands that train runs."""
     parser.add_argument("--jobs", type=int, metavar="N", help="runs at a time (default: one per CPU core or GPU share)")

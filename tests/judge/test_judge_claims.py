@@ -287,7 +287,7 @@ def test_whole_studies_get_the_words_of_the_tests_on_the_same_numbers(kind):
         support, refute = p_values(kind, turned, verdict.margin)
         assert verdict.word == decide(support, refute)
         assert (verdict.p, verdict.p_refute) == (pytest.approx(float(support)), pytest.approx(float(refute)))
-        assert json.loads(json.dumps(verdict.as_json(), allow_nan=False))["claim"]["kind"] == kind
+        assert json.loads(json.dumps(dataclasses.asdict(verdict), allow_nan=False))["claim"]["kind"] == kind
         assert verdict_sentence(verdict).endswith(".") and verdict.sign_flip_needs == 5
         found.add(verdict.word)
     assert len(found) >= 2  # the studies lie on both sides of something
