@@ -109,3 +109,11 @@ def signed(value: float, places: int) -> str:
 def claim_unit(claim: Claim) -> str:
     """Return the unit of a claim's differences, margin and bounds: that of its metric, of a trend for each 1 of x."""
     return f"{unit(claim.metric)} per {claim.along_unit}" if claim.kind == "trend" else unit(claim.metric)
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time for people: "40 s", "12 min", "3.5 h" or "2.0 days"."""
+    for most, divisor, name, places in ((100, 1, "s", 0), (6000, 60, "min", 0), (172_800, 3600, "h", 1)):
+        if seconds < most:
+            return f"{seconds / divisor:.{places}f} {name}"
+    return f"{seconds / 86400:.1f} days"

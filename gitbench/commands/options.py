@@ -111,8 +111,9 @@ def print_outcome(study: Study, outcome: Outcome) -> None:
 
 def print_plan(study: Study, jobs: int | None) -> None:
     """Print the plan, what of it is done, and how long the rest takes."""
-    from gitbench.launch.progress import duration, estimate_seconds
+    from gitbench.launch.progress import estimate_seconds
     from gitbench.launch.scheduling import slots
+    from gitbench.scores import duration
 
     plan, runs = study.plan, study.unique_runs
     done = [run for run in runs if study.done(run)]

@@ -24,8 +24,9 @@ from gitbench.judge.claims import judge_study
 from gitbench.judge.power import next_seeds
 from gitbench.judge.sequential import FIRST
 from gitbench.judge.verdict import INCOMPLETE, INCONCLUSIVE, NOT_TESTABLE, Verdict
-from gitbench.launch.progress import duration, estimate_seconds, mean_seconds
+from gitbench.launch.progress import estimate_seconds, mean_seconds
 from gitbench.launch.scheduling import Outcome, launch, slots
+from gitbench.scores import duration
 from gitbench.spec import Plan
 from gitbench.study.interim import Looks, read_looks, write_looks
 from gitbench.study.plan import with_seeds

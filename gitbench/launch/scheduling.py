@@ -169,14 +169,10 @@ class _Launch:
 
     def _hear(self, event: Event) -> None:
         run = self.waiting[event.folder]
-        if event.kind == "started":
-            self.display.started(run)
-        elif event.kind == "progress":
-            self.display.progress(run, *event.values)
-        elif event.kind == "pretraining":
-            self.display.pretraining(run, *event.values)
-        elif event.kind == "waiting":
+        if event.kind == "waiting":
             self.display.note(run, event.values[0])
+        elif event.kind != "ended":
+            self.display.training(run, *event.values)
         else:
             del self.waiting[event.folder]
             if event.values[0]:
