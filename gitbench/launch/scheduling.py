@@ -111,7 +111,7 @@ def execute_runs(study: Study, executor: Executor, plain: bool = False, until: f
         return Outcome(completed=0, found=found, failed=())
     with Display(study.name, found, len(runs), plain) as display:
         work = _Launch(study, executor, StudyScorer(study, _scorer()), display)
-        with _terminable():
+        with _handled(signal.SIGTERM, signal.default_int_handler):  # as Ctrl-C
             work.run(todo, until)
     failed = tuple(work.failed)
     return Outcome(completed=len(todo) - len(failed) - work.left, found=found, failed=failed, left=work.left)
@@ -217,17 +217,13 @@ def prepare_images(plan: Plan) -> None:
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM stop a launch the way Ctrl-C does."""
-
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+def _handled(number: signal.Signals, handler: Any) -> Iterator[None]:
+    """Handle a signal so while the block runs."""
+    before = signal.signal(number, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(number, before)
 
 
 def start_context() -> Any:
@@ -239,9 +235,6 @@ def start_context() -> Any:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["gitbench.training.run"])
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # it would print a traceback while it imports
-    try:
+    with _handled(signal.SIGINT, signal.SIG_IGN):  # it would print a traceback while it imports
         forkserver.ensure_running()
-    finally:
-        signal.signal(signal.SIGINT, before)
     return context

@@ -42,21 +42,12 @@ class LockDeviation:
 
 
 def claim_hash(claim: Claim) -> str:
-    """Return the hash of all that a claim says: 16 hex digits."""
-    return _digest(_plain(canonical(claim)))
+    """Return the hash of all that a claim says: 16 hex digits. 1 and 1.0 are the same number."""
+    return _digest(json.loads(json.dumps(canonical(claim)), parse_int=float))
 
 
 def _digest(values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _plain(value: Any) -> Any:
-    """Return JSON values in which 1 and 1.0 are the same number."""
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
-    return float(value) if isinstance(value, int) else value
 
 
 def claim_hashes(ablation: Ablation) -> dict[str, str]:
