@@ -158,8 +158,7 @@ def _check_same(study: Study, runs: Sequence[PlannedRun], amounts: Collection[in
     from gitbench.data.tasks import study_fingerprint
     from gitbench.run_key import run_key
 
-    spec, whole = runs[0].spec, study.plan.data_fingerprint
-    assert spec is not None
+    spec, whole = runs[0].resolved, study.plan.data_fingerprint
     matching = [images for images in amounts if _fingerprint(spec, images) == whole]
     if not matching:
         raise GitbenchError(
@@ -167,11 +166,10 @@ def _check_same(study: Study, runs: Sequence[PlannedRun], amounts: Collection[in
             "as --data, or use the gitbench that made the bundle"
         )
     for run in runs:
-        assert run.spec is not None
-        data = whole
-        if run.spec.data.train_images != matching[0]:  # an arm with its own amount of the data
-            data = content_hash([study_fingerprint(run.spec.data_name, run.spec.data, run.spec.task), whole])
-        if run_key(run.spec, data) != run.run_key:
+        spec, data = run.resolved, whole
+        if spec.data.train_images != matching[0]:  # an arm with its own amount of the data
+            data = content_hash([study_fingerprint(spec.data_name, spec.data, spec.task), whole])
+        if run_key(spec, data) != run.run_key:
             raise GitbenchError(
                 f"{run.arm} seed {run.replicate}: this gitbench would run something else (run key {run.run_key} does not "
                 "come out again): use the version that made the bundle, and the BERT that it started from"

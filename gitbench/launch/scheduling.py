@@ -103,8 +103,7 @@ def execute_runs(study: Study, executor: Executor, plain: bool = False, until: f
     runs = study.unique_runs
     todo = [run for run in runs if not study.done(run)]
     for run in todo:
-        assert run.spec is not None
-        config = make_config(run.spec, study.plan.vocabulary, run.run_key)
+        config = make_config(run.resolved, study.plan.vocabulary, run.run_key)
         write_if_changed(study.folder(run.run_key).config, config_text(config))
     found = len(runs) - len(todo)
     if not todo and study.yardstick.kind is not None:
@@ -208,7 +207,7 @@ class _Launch:
 
 def prepare_images(plan: Plan) -> None:
     """Decode every image once, so that a bad one is reported before anything is trained, and runs share the result."""
-    specs = [run.spec for run in plan.runs if run.spec is not None]
+    specs = [run.resolved for run in plan.runs]
     for data_name, sizes, task in dict.fromkeys((spec.data_name, spec.data, spec.task) for spec in specs):
         for split in SPLITS:
             crop = sizes.crop_scale if split == "train" else None
