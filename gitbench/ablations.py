@@ -82,13 +82,14 @@ def load_ablation(name: str) -> Ablation:
 
 def check_ablation(ablation: Ablation) -> None:
     """Raise GitbenchError for an ablation that could not be judged: every arm must differ in the axis alone."""
-    for axis in (ablation.axis, ablation.crossed_with):
-        if axis is not None and get_axis(axis).for_study is not None:
+    varied = [axis for axis in (ablation.axis, ablation.crossed_with) if axis is not None]
+    for axis in varied:
+        if get_axis(axis).for_study is not None:
             raise GitbenchError(
                 f"ablation {ablation.name}: '{axis}' cannot be varied, it concerns a whole study: make it common"
             )
     for axis, name in ablation.common.items():
-        if axis in (ablation.axis, ablation.crossed_with):
+        if axis in varied:
             raise GitbenchError(
                 f"ablation {ablation.name}: '{axis}' is varied and common at once: take it out of common"
             )
@@ -106,12 +107,11 @@ def check_ablation(ablation: Ablation) -> None:
         if ablation.base not in names:
             raise unknown_name(f"base arm of {where}", ablation.base, names)
         for arm in arms:
-            allowed = {axis for axis in (ablation.axis, ablation.crossed_with) if axis is not None}
-            if not allowed >= set(arm.variants) >= {ablation.axis}:
-                varied = ", ".join(sorted(arm.variants)) or "nothing"
+            if not set(varied) >= set(arm.variants) >= {ablation.axis}:
+                named = ", ".join(sorted(arm.variants)) or "nothing"
                 crossed = f"may vary '{ablation.crossed_with}'" if ablation.crossed_with else "nothing else"
                 raise GitbenchError(
-                    f"{where}: arm '{arm.name}' varies {varied}; it must vary '{ablation.axis}' and {crossed}"
+                    f"{where}: arm '{arm.name}' varies {named}; it must vary '{ablation.axis}' and {crossed}"
                 )
             for axis, name in arm.variants.items():
                 resolve(axis, name)
@@ -130,14 +130,19 @@ def check_claims(ablation: Ablation) -> None:
         raise GitbenchError(f"ablation {ablation.name}: two claims have one name: {', '.join(names)}")
     _check_letters(names, f"ablation {ablation.name}: claims")
     for claim in ablation.claims:
-        where = f"claim '{claim.name}' of {ablation.name}"
-        kinds = get_args(get_type_hints(Claim)["kind"])
-        if claim.kind not in kinds:
-            raise unknown_name(f"kind of {where}", claim.kind, kinds)
         if claim.metric not in known_metrics():
             raise unknown_name(f"metric of claim '{claim.name}'", claim.metric, known_metrics())
-        if problem := _claim_problem(claim):
-            raise GitbenchError(f"{where}: {problem}")
+        check_claim(claim, ablation.name)
+
+
+def check_claim(claim: Claim, ablation: str) -> None:
+    """Raise GitbenchError for a claim that no rule of the judge covers; in a bundle's plan it is a stranger's."""
+    where, hints = f"claim {claim.name!r} of {ablation}", get_type_hints(Claim)
+    for field in ("kind", "direction", "margin_unit"):
+        if (value := getattr(claim, field)) not in (known := get_args(hints[field])):
+            raise unknown_name(f"{field} of {where}", value, known)
+    if problem := _claim_problem(claim):
+        raise GitbenchError(f"{where}: {problem}")
 
 
 def _claim_problem(claim: Claim) -> str | None:
@@ -159,9 +164,6 @@ def _claim_problem(claim: Claim) -> str | None:
             return f"a trend runs from reference to treatment: use reference='{arms[0]}', treatment='{arms[-1]}'"
     if claim.direction != "up" and claim.kind != "trend":
         return "only a trend has a direction: swap treatment and reference instead"
-    for name in ("direction", "margin_unit"):
-        if (value := getattr(claim, name)) not in (known := get_args(get_type_hints(Claim)[name])):
-            return f"{name} '{value}' is unknown: use {' or '.join(known)}"
     return _number_problem(claim)
 
 

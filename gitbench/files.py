@@ -10,7 +10,7 @@ import contextlib
 import errno
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -73,29 +73,17 @@ def make_dir(path: Path) -> Path:
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; when the block ends well it becomes `path` in one step."""
     path = Path(path)
-    make_dir(path.parent)
+    temporary = make_dir(path.parent) / f".{path.name}.{secrets.token_hex(4)}.tmp{path.suffix}"
     with explain_os_errors(path):
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp" + path.suffix, dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+        temporary.touch(exist_ok=False)
         try:
             yield temporary
             with open(temporary, "rb+") as written:
                 os.fsync(written.fileno())
-            os.chmod(temporary, 0o666 & ~_UMASK)
             os.replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-_UMASK = _umask()  # mkstemp makes files private; results are as readable as any other file
 
 
 def write_text(path: str | Path, text: str) -> None:

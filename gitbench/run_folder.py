@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
 RECORD_SCHEMA = 2  # of record.json
-_PARTS = ("spec", "metrics", "cost", "train")  # of a record
 
 
 class RunFolder:
@@ -41,16 +40,20 @@ class RunFolder:
         """Whether training and captioning are done; scores may be missing."""
         return self.trained.is_file() and self.predictions.is_file()
 
-    def completed_record(self) -> dict[str, Any] | None:
-        """Return the record of a complete run; None where it is missing, damaged or another run's."""
+    def read_record(self) -> dict[str, Any] | None:
+        """Return the record; None where it is missing, damaged, another run's or of another version."""
         record = load_json(self.record)
-        whole = (
-            isinstance(record, dict)
-            and record.get("run_key") == self.path.name
-            and all(isinstance(record.get(part), dict) for part in _PARTS)
-            and self.per_image.is_file()
-        )
+        try:
+            scores = [float(entry["value"]) for entry in record["metrics"].values()]
+            whole = bool(scores) and all(isinstance(record[part], dict) for part in ("spec", "cost", "train"))
+            whole = whole and (record["schema"], record["run_key"]) == (RECORD_SCHEMA, self.path.name)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            whole = False
         return record if whole else None
+
+    def completed_record(self) -> dict[str, Any] | None:
+        """Return the record of a complete run; None where it is none, or the images' scores are missing."""
+        return self.read_record() if self.per_image.is_file() else None
 
     def read_config(self) -> Config:
         """Read `config.py`; a missing or damaged file gives a one-line error."""

@@ -12,8 +12,11 @@ import json
 import types
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
+from gitbench.errors import GitbenchError
+from gitbench.files import read_json
 from gitbench.spec import RunSpec
 
 # Enters every run key: raise it when a change alters the numbers a run produces.
@@ -62,6 +65,18 @@ def typed_fields(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     if unknown := sorted(set(values) - set(hints)):
         raise TypeError(f"{kind.__name__} has no field {unknown[0]}")
     return {name: _typed(hints[name], value, f"{kind.__name__}.{name}") for name, value in values.items()}
+
+
+def read_as(kind: type[Spec], path: Path, fix: str) -> Spec:
+    """Read a frozen dataclass from the JSON file that holds its values, and maybe a "schema".
+
+    Errors: GitbenchError that names the `fix` for a damaged file.
+    """
+    values = read_json(path)
+    try:
+        return from_json(kind, {name: value for name, value in values.items() if name != "schema"})
+    except (TypeError, ValueError, AttributeError):
+        raise GitbenchError(f"{path} is damaged: {fix}") from None
 
 
 def _typed(hint: Any, value: Any, name: str) -> Any:

@@ -15,10 +15,7 @@ from gitbench.spec import METRICS, Claim
 SCORES = list(METRICS)
 
 # The scores a printed table shows; the others stand in table.csv and in a folded table of the page.
-HEADLINE = (
-    *("CIDEr", "BLEU-4", "METEOR", "ROUGE-L", "SPICE", "SceneF1"),
-    *("VQA", "EM", "accuracy", "accuracy-closed", "test_nll"),
-)
+HEADLINE = tuple(name for name in METRICS if name not in ("BLEU-1", "BLEU-2", "BLEU-3"))
 
 # Cost columns of a record, with their units.
 COSTS = {
@@ -35,7 +32,7 @@ COSTS = {
 }
 
 _UNITS = {"test_nll": "nat/token"}
-_LOWER_IS_BETTER = {"test_nll", "nll", "perplexity"}
+_LOWER_IS_BETTER = {"test_nll"}
 _NAMES = {
     "test_nll": "test NLL",
     "SceneF1": "scene F1",
@@ -121,3 +118,11 @@ def signed(value: float, places: int) -> str:
 def claim_unit(claim: Claim) -> str:
     """Return the unit of a claim's differences, margin and bounds: that of its metric, of a trend for each 1 of x."""
     return f"{unit(claim.metric)} per {claim.along_unit}" if claim.kind == "trend" else unit(claim.metric)
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time for people: "40 s", "12 min", "3.5 h" or "2.0 days"."""
+    for most, divisor, name, places in ((100, 1, "s", 0), (6000, 60, "min", 0), (172_800, 3600, "h", 1)):
+        if seconds < most:
+            return f"{seconds / divisor:.{places}f} {name}"
+    return f"{seconds / 86400:.1f} days"

@@ -245,6 +245,12 @@ class PlannedRun:
     run_key: str
     spec: RunSpec | None = None
 
+    @property
+    def resolved(self) -> RunSpec:
+        """The spec, of a plan that was just made."""
+        assert self.spec is not None
+        return self.spec
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:

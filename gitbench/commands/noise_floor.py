@@ -8,6 +8,7 @@ a study's. Base runs that a study of the same work directory has finished are fo
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import shlex
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,8 @@ from gitbench.commands.options import (
     print_outcome,
     print_plan,
     profile_of,
-    report_options,
-    run_options,
-    study_options,
     study_words,
+    training_options,
     work_dir_of,
 )
 from gitbench.errors import GitbenchError
@@ -38,15 +37,7 @@ def add(commands: Any) -> None:
     noise = commands.add_parser(
         "noise-floor", help="how far apart replicates of one arm are (A/A), and what the judge makes of it"
     )
-    study_options(noise)
-    noise.add_argument(
-        "--seeds", type=int, metavar="N", help="of a pseudo-arm; 2 N runs are made (default: the profile's, at least 3)"
-    )
-    noise.add_argument("--tokenizer", metavar="NAME|PATH", help="a BERT tokenizer instead of the profile's")
-    run_options(noise)
-    report_options(noise)
-    noise.add_argument("--dry-run", action="store_true", help="print the plan and the estimated time, train nothing")
-    noise.add_argument("--no-report", action="store_true", help="measure only")
+    training_options(noise, "of a pseudo-arm; 2 N runs are made (default: the profile's, at least 3)")
     noise.set_defaults(run=_noise_floor)
 
 
@@ -119,7 +110,7 @@ def measure_noise(study: Study, seeds: int) -> dict[str, NoiseFloor]:
     """
     from gitbench.files import write_json
     from gitbench.judge.aa import noise_floors, pair_spreads
-    from gitbench.judge.noise import NOISE_ABLATION, floors_to_json
+    from gitbench.judge.noise import NOISE_ABLATION
     from gitbench.study.store import open_studies
 
     def same(plan: Plan) -> bool:
@@ -131,7 +122,8 @@ def measure_noise(study: Study, seeds: int) -> dict[str, NoiseFloor]:
     beside = [(each.plan, each.frame) for each in open_studies(study.work_dir) if same(each.plan)]
     floors = noise_floors(study.plan, study.frame, BASE, seeds, study.yardstick.kind, pair_spreads(beside, seeds))
     base = study.frame[study.frame["arm"] == BASE]
-    about = {
+    values = {
+        "schema": 1,
         "profile": study.plan.profile,
         "data": study.plan.data,
         "data_fingerprint": study.plan.data_fingerprint,
@@ -139,6 +131,7 @@ def measure_noise(study: Study, seeds: int) -> dict[str, NoiseFloor]:
         "machine": sorted(set(base["machine"].dropna())),
         "seeds": seeds,
         "runs": sorted(set(base["run_key"].dropna())),
+        "floors": [dataclasses.asdict(floor) for floor in floors.values()],
     }
-    write_json(study.noise_path, floors_to_json(floors, about))
+    write_json(study.noise_path, values)
     return floors

@@ -31,6 +31,19 @@ def study_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--work-dir", type=Path, metavar="DIR", help="where runs are kept (default: work_dirs)")
 
 
+def training_options(parser: argparse.ArgumentParser, seeds: str) -> None:
+    """Add the options of commands that plan a study, train it and write its report; `seeds` says what --seeds counts."""
+    study_options(parser)
+    parser.add_argument("--seeds", type=int, metavar="N", help=seeds)
+    run_options(parser)
+    report_options(parser)
+    parser.add_argument(
+        "--tokenizer", metavar="NAME|PATH", help="a BERT tokenizer instead of the profile's: hub name, folder or file"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and the estimated time, train nothing")
+    parser.add_argument("--no-report", action="store_true", help="train and score only")
+
+
 def run_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of commands that train runs."""
     parser.add_argument("--jobs", type=int, metavar="N", help="runs at a time (default: one per CPU core or GPU share)")
@@ -98,8 +111,9 @@ def print_outcome(study: Study, outcome: Outcome) -> None:
 
 def print_plan(study: Study, jobs: int | None) -> None:
     """Print the plan, what of it is done, and how long the rest takes."""
-    from gitbench.launch.progress import duration, estimate_seconds
+    from gitbench.launch.progress import estimate_seconds
     from gitbench.launch.scheduling import slots
+    from gitbench.scores import duration
 
     plan, runs = study.plan, study.unique_runs
     done = [run for run in runs if study.done(run)]

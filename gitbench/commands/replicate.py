@@ -45,8 +45,9 @@ def add(commands: Any) -> None:
 def _replicate(arguments: argparse.Namespace) -> int:
     """0: all agree; 1: one disagrees; 2: one could not be run or judged."""
     from gitbench.files import write_json, write_text
-    from gitbench.judge.replication import AGREE, DISAGREE, as_json, markdown, verdict
+    from gitbench.judge.replication import AGREE, DISAGREE, sentence, verdict
     from gitbench.launch.scheduling import execute_runs, local_executor, prepare_images, slots
+    from gitbench.report.templates import render
     from gitbench.study.bundle import open_bundle, unpack
     from gitbench.study.store import Study
 
@@ -64,9 +65,18 @@ def _replicate(arguments: argparse.Namespace) -> int:
         prepare_images(again.plan)
     outcome = execute_runs(again, local_executor(places), arguments.plain)
     runs = tuple(_compared(bundled, again, run, outcome) for run in again.plan.runs)
-    said = markdown(bundle.study, bundle.digest, runs)
+    found = {
+        "schema": 1,
+        "study": bundle.study,
+        "bundle_sha256": bundle.digest,
+        "seed": arguments.seed,
+        "verdict": verdict(runs),
+        "answer": sentence(bundle.study, runs),
+    }
+    values = [{**dataclasses.asdict(run), "verdict": run.word} for run in runs]
+    said = render("replication.md.j2", **found, runs=runs)
     out = arguments.out or folder
-    write_json(out / "replication.json", as_json(bundle.study, bundle.digest, arguments.seed, runs))
+    write_json(out / "replication.json", {**found, "runs": values})
     write_text(out / "replication.md", said)
     print(said)
     return {AGREE: 0, DISAGREE: 1}.get(verdict(runs), 2)
@@ -148,8 +158,7 @@ def _check_same(study: Study, runs: Sequence[PlannedRun], amounts: Collection[in
     from gitbench.data.tasks import study_fingerprint
     from gitbench.run_key import run_key
 
-    spec, whole = runs[0].spec, study.plan.data_fingerprint
-    assert spec is not None
+    spec, whole = runs[0].resolved, study.plan.data_fingerprint
     matching = [images for images in amounts if _fingerprint(spec, images) == whole]
     if not matching:
         raise GitbenchError(
@@ -157,11 +166,10 @@ def _check_same(study: Study, runs: Sequence[PlannedRun], amounts: Collection[in
             "as --data, or use the gitbench that made the bundle"
         )
     for run in runs:
-        assert run.spec is not None
-        data = whole
-        if run.spec.data.train_images != matching[0]:  # an arm with its own amount of the data
-            data = content_hash([study_fingerprint(run.spec.data_name, run.spec.data, run.spec.task), whole])
-        if run_key(run.spec, data) != run.run_key:
+        spec, data = run.resolved, whole
+        if spec.data.train_images != matching[0]:  # an arm with its own amount of the data
+            data = content_hash([study_fingerprint(spec.data_name, spec.data, spec.task), whole])
+        if run_key(spec, data) != run.run_key:
             raise GitbenchError(
                 f"{run.arm} seed {run.replicate}: this gitbench would run something else (run key {run.run_key} does not "
                 "come out again): use the version that made the bundle, and the BERT that it started from"

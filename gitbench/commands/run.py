@@ -11,10 +11,8 @@ from gitbench.commands.options import (
     print_outcome,
     print_plan,
     profile_of,
-    report_options,
-    run_options,
-    study_options,
     study_words,
+    training_options,
     work_dir_of,
 )
 from gitbench.errors import GitbenchError
@@ -30,10 +28,7 @@ def add(commands: Any) -> None:
     run.add_argument(
         "ablation", metavar="ABLATION", help="a name from `gitbench list`, or the path of an ablation file"
     )
-    study_options(run)
-    run.add_argument("--seeds", type=int, metavar="N", help="replicates per arm (default: the profile's)")
-    run_options(run)
-    report_options(run)
+    training_options(run, "replicates per arm (default: the profile's)")
     run.add_argument(
         "--cfg-options",
         nargs="+",
@@ -42,17 +37,12 @@ def add(commands: Any) -> None:
         help="override config values, as in mmengine; such runs enter no claim",
     )
     run.add_argument(
-        "--tokenizer", metavar="NAME|PATH", help="a BERT tokenizer instead of the profile's: hub name, folder or file"
-    )
-    run.add_argument(
         "--until-decided",
         action="store_true",
         help="add seeds where they help most until every claim is decided, with a test that is valid under looking",
     )
     run.add_argument("--budget", metavar="TIME", help="of --until-decided: 45s, 90m, 2h (default: no limit)")
     run.add_argument("--max-seeds", type=int, metavar="N", help="of --until-decided: per arm, at most (default: 30)")
-    run.add_argument("--dry-run", action="store_true", help="print the plan and the estimated time, train nothing")
-    run.add_argument("--no-report", action="store_true", help="train and score only")
     run.set_defaults(run=_run)
 
 
@@ -74,8 +64,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _run_until_decided(arguments: argparse.Namespace) -> int:
     from gitbench.commands.until_decided import FIRST, MAX_SEEDS, UntilDecided, check, parse_budget, seeds_now
-    from gitbench.launch.progress import duration
     from gitbench.profiles import get_profile
+    from gitbench.scores import duration
     from gitbench.study.plan import with_seeds
     from gitbench.study.store import Study
 

@@ -24,8 +24,9 @@ from gitbench.judge.claims import judge_study
 from gitbench.judge.power import next_seeds
 from gitbench.judge.sequential import FIRST
 from gitbench.judge.verdict import INCOMPLETE, INCONCLUSIVE, NOT_TESTABLE, Verdict
-from gitbench.launch.progress import duration, estimate_seconds, mean_seconds
+from gitbench.launch.progress import estimate_seconds, mean_seconds
 from gitbench.launch.scheduling import Outcome, launch, slots
+from gitbench.scores import duration
 from gitbench.spec import Plan
 from gitbench.study.interim import Looks, read_looks, write_looks
 from gitbench.study.plan import with_seeds
@@ -119,8 +120,7 @@ class UntilDecided:
         self.seeds = seeds_now(full, start)
         self.most = max(run.replicate for run in full.plan.runs) + 1
         self.looks = read_looks(full.looks_path) or Looks(study=full.name)
-        self.completed = self.found = 0
-        self.failed: tuple[tuple[str, int, str], ...] = ()
+        self.outcome = Outcome(completed=0, found=0, failed=())
 
     def run(self) -> Decision:
         """Train, judge and add seeds until every claim is decided, the seeds of `full` are used up or the time is.
@@ -129,7 +129,7 @@ class UntilDecided:
         """
         while True:
             late = self._train()
-            if self.failed:
+            if self.outcome.failed:
                 return self._stop(FAILED, f"stopped after {_plural(len(self.looks.looks), 'look')}: a run failed twice")
             if late and not self._settle():
                 return self._stop(BUDGET, f"{late}; no verdict yet, the same command goes on from here")
@@ -167,11 +167,9 @@ class UntilDecided:
         return f"{used_up} with {_plural(outcome.left, 'run')} to go" if outcome.left else ""
 
     def _launch(self, study: Study, until: float | None = None) -> Outcome:
-        outcome = self.launch(study, self.jobs, self.plain, until)
-        if not self.completed and not self.found:
-            self.found = outcome.found
-        self.completed += outcome.completed
-        self.failed = outcome.failed
+        outcome, before = self.launch(study, self.jobs, self.plain, until), self.outcome
+        found = before.found if before.completed or before.found else outcome.found
+        self.outcome = dataclasses.replace(outcome, completed=before.completed + outcome.completed, found=found)
         return outcome
 
     def _settle(self) -> bool:
@@ -181,7 +179,7 @@ class UntilDecided:
         if min(self.seeds.values()) < FIRST:
             return False
         self._launch(self._batch())
-        return not self.failed
+        return not self.outcome.failed
 
     def _look(self) -> list[Verdict]:
         """Judge the study on file, and record the look unless it is the last one again."""
@@ -201,8 +199,7 @@ class UntilDecided:
     def _stop(self, why: str, said: str) -> Decision:
         if self.looks.looks:
             write_looks(self.full.looks_path, dataclasses.replace(self.looks, stopped=why))
-        outcome = Outcome(completed=self.completed, found=self.found, failed=self.failed)
-        return Decision(outcome=outcome, stopped=why, looks=len(self.looks.looks), said=said)
+        return Decision(outcome=self.outcome, stopped=why, looks=len(self.looks.looks), said=said)
 
 
 def _unjudged(verdicts: Sequence[Verdict]) -> str:

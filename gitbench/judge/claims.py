@@ -33,7 +33,7 @@ import pandas as pd
 from scipy import stats
 
 from gitbench.judge.power import further_seeds, heads_to_support, seconds_per_seed
-from gitbench.judge.preconditions import check_claim, margin_of, scale_problem
+from gitbench.judge.preconditions import margin_of, scale_problem
 from gitbench.judge.sentences import reason_of
 from gitbench.judge.sequential import sequential_bounds
 from gitbench.judge.statistics import (
@@ -59,7 +59,7 @@ def judge_study(plan: Plan, frame: pd.DataFrame, ceiling_kind: str | None = None
     """Judge every claim of a study on its finished, un-overridden runs; `ceiling_kind` as in `Study.yardstick`.
 
     `looks` says how often seeds were added after looking (`gitbench.study.interim`): where that is not 0, the words,
-    bounds and p-values are those of the sequential test. Errors: GitbenchError for a claim that no rule covers.
+    bounds and p-values are those of the sequential test. Claims are those that `gitbench.ablations.check_claim` lets pass.
     """
     found = [_measure(plan, claim, frame, ceiling_kind, looks) for claim in plan.claims]
     p = [None if each.p is None or each.p_refute is None else (each.p, each.p_refute) for each in found]
@@ -74,9 +74,8 @@ def _decide(verdict: Verdict, p: tuple[float, float] | None, adjusted: Adjusted,
     turned = orientation(claim) * np.array(verdict.differences)
     word, further, seconds = str(decide(adjusted.support, adjusted.refute)), None, None
     if word == INCONCLUSIVE:
-        mean, sd = float(turned.mean()), float(np.std(turned, ddof=1))
-        left = adjusted.open_support if heads_to_support(claim.kind, mean, margin) else adjusted.open_refute
-        further = further_seeds(claim.kind, mean, margin, sd, len(turned), left, sequential=verdict.sequential)
+        supports = heads_to_support(claim.kind, float(turned.mean()), margin)
+        further = further_seeds(verdict, adjusted.open_support if supports else adjusted.open_refute)
         each = seconds_per_seed(frame, claim.arms)
         seconds = None if further is None or each is None else further * each
     verdict = dataclasses.replace(
@@ -98,7 +97,6 @@ def _measure(plan: Plan, claim: Claim, frame: pd.DataFrame, ceiling_kind: str | 
 
     Its word is INCOMPLETE or NOT TESTABLE where the claim cannot be tested, and empty where it can.
     """
-    check_claim(claim)
     rows = frame[(frame["metric"] == claim.metric) & np.isfinite(frame["value"])]
     counted = rows[~rows["overridden"]]
     left_out = len(rows) - len(counted)

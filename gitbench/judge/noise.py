@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import optimize, stats
@@ -22,7 +21,6 @@ from scipy import optimize, stats
 from gitbench.judge.power import POWER
 from gitbench.judge.statistics import ALPHA
 
-SCHEMA = 1
 NOISE_ABLATION = "noise_floor"  # the name of the study that the A/A runs form; it has no claim and no second arm
 
 
@@ -63,20 +61,6 @@ class NoiseFloor:
     def mde_at(self, n: int) -> float:
         """Return the MDE of a comparison with `n` seeds an arm; infinite below 2."""
         return minimum_detectable(math.sqrt(2) * self.sd, n)
-
-
-def floors_to_json(floors: Mapping[str, NoiseFloor], about: Mapping[str, Any]) -> dict[str, Any]:
-    """Return noise floors as plain JSON values; `about` says what they rest on (profile, data, machine, runs)."""
-    return {"schema": SCHEMA, **about, "floors": [asdict(floor) for floor in floors.values()]}
-
-
-def floors_from_json(values: Mapping[str, Any]) -> dict[str, NoiseFloor]:
-    """Return metric -> noise floor. Errors: KeyError, TypeError, ValueError or AttributeError where values are damaged."""
-    found = {}
-    for each in values["floors"]:
-        pairs = tuple(PairSpread(**pair) for pair in each["pairs"])
-        found[each["metric"]] = NoiseFloor(**{**each, "values": tuple(map(float, each["values"])), "pairs": pairs})
-    return found
 
 
 def detectable(

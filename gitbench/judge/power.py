@@ -6,6 +6,7 @@ to the claim. Means and margins are those of the turned differences (`gitbench.j
 
 from __future__ import annotations
 
+import bisect
 import re
 from collections.abc import Callable, Mapping, Sequence
 
@@ -45,12 +46,23 @@ def power_tost(difference: float, margin: float, sd: float, n: int, alpha: float
     return float(np.where(slack > 0, inside, 0.0).mean())
 
 
-def power_to_decide(kind: str, mean: float, margin: float, sd: float, n: int, alpha: float = ALPHA) -> float:
-    """Return the power of `n` seeds to give the word that a claim of this kind is heading for."""
-    if kind == "equivalent" and abs(mean) < margin:
-        return power_tost(mean, margin, sd, n, alpha)
-    distance = abs(mean) - margin if kind == "equivalent" else abs(mean - margin)
-    return power_one_sided(distance, sd, n, alpha)
+def power_to_decide(verdict: Verdict, n: int, alpha: float = ALPHA) -> float:
+    """Return the probability that `n` pairs give a claim the word that it is heading for; 0 where it cannot be tested.
+
+    Of a study that was looked at, it is that of a look at `n` pairs.
+    """
+    if verdict.margin is None or len(verdict.differences) < 2:
+        return 0.0
+    level = nominal_level(n, alpha) if verdict.sequential else alpha
+    if level == 0.0:
+        return 0.0
+    turned, margin = orientation(verdict.claim) * np.array(verdict.differences), verdict.margin
+    mean, sd = float(turned.mean()), float(np.std(turned, ddof=1))
+    if verdict.claim.kind != "equivalent":
+        return power_one_sided(abs(mean - margin), sd, n, level)
+    if abs(mean) < margin:
+        return power_tost(mean, margin, sd, n, level)
+    return power_one_sided(abs(mean) - margin, sd, n, level)
 
 
 def heads_to_support(kind: str, mean: float, margin: float) -> bool:
@@ -61,36 +73,22 @@ def heads_to_support(kind: str, mean: float, margin: float) -> bool:
 
 
 def smallest_n(power: Callable[[int], float]) -> int | None:
-    """Return the fewest replicates at which `power(n)` reaches 80 %; None when that is above `MOST_SEEDS`.
-
-    Power grows with n, so doubling and then halving finds the place.
-    """
+    """Return the fewest replicates at which `power(n)`, which grows with n, reaches 80 %; None: above `MOST_SEEDS`."""
     high = 2
     while power(high) < POWER:
         if high >= MOST_SEEDS:
             return None
         high = min(2 * high, MOST_SEEDS)
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if power(middle) >= POWER else (middle, high)
-    return high
+    return bisect.bisect_left(range(high), POWER, lo=high // 2 + 1, key=power)
 
 
-def further_seeds(
-    kind: str, mean: float, margin: float, sd: float, n: int, claims: int = 1, *, sequential: bool = False
-) -> int | None:
-    """Return how many replicates beyond n would decide with 80 % power; None: over 1000.
+def further_seeds(verdict: Verdict, claims: int = 1) -> int | None:
+    """Return how many replicates beyond those of a verdict would decide with 80 % power; None: over 1000.
 
     `claims` is the number of open ones in the ablation.
     """
-
-    def power(size: int) -> float:
-        level = nominal_level(size, ALPHA / claims) if sequential else ALPHA / claims
-        return power_to_decide(kind, mean, margin, sd, size, level)
-
-    needed = smallest_n(power)
-    return None if needed is None or needed - n > MOST_SEEDS else max(1, needed - n)
+    needed = smallest_n(lambda n: power_to_decide(verdict, n, ALPHA / claims))
+    return None if needed is None or needed - verdict.n > MOST_SEEDS else max(1, needed - verdict.n)
 
 
 def seconds_per_seed(frame: pd.DataFrame, arms: Sequence[str]) -> float | None:
@@ -141,14 +139,5 @@ def power_per_second(
     found = []
     for n in range(pairs + 1, min(pairs + AHEAD, most) + 1):
         cost = sum(max(0, n - seeds[arm]) * seconds[arm] for arm in arms)
-        found.append(power_of_look(verdict, n, alpha) / max(cost, 1e-9))
+        found.append(power_to_decide(verdict, n, alpha) / max(cost, 1e-9))
     return max(found, default=-1.0)
-
-
-def power_of_look(verdict: Verdict, n: int, alpha: float = ALPHA) -> float:
-    """Return the probability that a look at `n` pairs decides a claim, if its difference and spread are as found."""
-    level = nominal_level(n, alpha)
-    if verdict.difference is None or verdict.margin is None or len(verdict.differences) < 2 or level == 0.0:
-        return 0.0
-    mean, spread = verdict.difference * orientation(verdict.claim), float(np.std(verdict.differences, ddof=1))
-    return power_to_decide(verdict.claim.kind, mean, verdict.margin, spread, n, level)

@@ -6,13 +6,10 @@ references against each other) scores. An arm that learned nothing supports "no 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import get_args, get_type_hints
 
 import numpy as np
 
-from gitbench.errors import GitbenchError
 from gitbench.judge.statistics import PairedDifference
 from gitbench.scores import lower_is_better
 from gitbench.spec import Claim
@@ -21,26 +18,6 @@ MIN_REPLICATES = 3  # two pairs give one degree of freedom: valid on paper, and 
 BEST_OVER_FLOOR = 1.5  # the better arm must reach this multiple of the blind floor (or half the range, if that is less)
 ROUNDING = 1e-12  # of the scores: what differences that are all the same may differ by
 EDGE = 0.05  # an arm within this share of the floor-to-ceiling range from either end counts as being at that end
-KINDS = get_args(get_type_hints(Claim)["kind"])
-
-
-def check_claim(claim: Claim) -> None:
-    """Refuse a claim that no rule covers; it may come from a stranger's bundle, whose ablation file nobody checked.
-
-    Errors: GitbenchError for an unknown kind, lacking arms, and a margin or place that is no number.
-    """
-    starts, trend = (claim.treatment_from, claim.reference_from), claim.kind == "trend"
-    arms, places = {arm for arm, _ in claim.along}, {place for _, place in claim.along}
-    whole = (
-        claim.kind in KINDS
-        and starts.count(None) == (0 if claim.kind == "interaction" else 2)
-        and len(arms) == len(places) == len(claim.along)
-        and (len(arms) >= 3 and {claim.treatment, claim.reference} <= arms if trend else not arms)
-        and all(map(math.isfinite, (claim.margin, *places)))
-        and claim.margin >= 0
-    )
-    if not whole:
-        raise GitbenchError(f"claim {claim.name!r} cannot be judged: correct its kind, arms and margin, then plan anew")
 
 
 def margin_of(claim: Claim, floor: float | None, ceiling: float | None) -> float | None:

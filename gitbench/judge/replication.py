@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
 from gitbench.judge.noise import NoiseFloor
-from gitbench.scores import digits, ordered, signed
+from gitbench.scores import ordered
 
 LEVEL = 0.05  # for at least one false alarm in a whole replication
 _ROUNDING = 1e-9  # relative, of scores that are computed from the same texts
@@ -65,6 +65,11 @@ class Rerun:
         """The verdict on this run."""
         words = {each.word for each in self.comparisons}
         return DISAGREE if DISAGREE in words else AGREE if words == {AGREE} and not self.failed else OPEN
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What differed around the run."""
+        return (*self.environment, *(f"{metric} was computed on one side only" for metric in self.only_in_one))
 
 
 def spread_of(records: Sequence[Mapping[str, Any]], metric: str, floor: NoiseFloor | None = None) -> Spread | None:
@@ -139,41 +144,3 @@ def sentence(study: str, runs: Sequence[Rerun]) -> str:
     if by[OPEN]:
         return f"{made}: {by[AGREE]} agree, {by[OPEN]} could not be run or judged"
     return f"{made}: all agree with the bundle, {identical} of them bit for bit"
-
-
-def markdown(study: str, digest: str, runs: Sequence[Rerun]) -> str:
-    """Return the replication as a Markdown text: a sentence, a table of metrics, and what differed around the runs."""
-    lines = [f"# Replication of {study}", "", f"{sentence(study, runs)}.", "", f"Bundle: SHA-256 `{digest}`.", ""]
-    lines += ["| arm | seed | predictions | metric | bundle | here | difference | allowed | by | verdict |"]
-    lines += ["|---|--:|---|---|--:|--:|--:|--:|---|---|"]
-    for run in runs:
-        first = f"| {run.arm} | {run.replicate} |"
-        said = "bit-identical" if run.identical else "differ"
-        if run.failed:
-            lines.append(f"{first} none |  |  |  |  |  | {run.failed.replace('|', '/')} | {OPEN} |")
-        for each in run.comparisons:
-            places = digits((each.bundle, each.here))
-            allowed = "" if each.allowed is None else f"{each.allowed:.{places}f}"
-            lines.append(
-                f"{first} {said} | {each.metric} | {each.bundle:.{places}f} | {each.here:.{places}f} | "
-                f"{signed(each.difference, places)} | {allowed} | {each.basis} | {each.word} |"
-            )
-    notes = [
-        f"- {run.arm} seed {run.replicate}: {note}"
-        for run in runs
-        for note in (*run.environment, *(f"{metric} was computed on one side only" for metric in run.only_in_one))
-    ]
-    return "\n".join([*lines, *(["", "What differed around the runs:", "", *notes] if notes else []), ""])
-
-
-def as_json(study: str, digest: str, seed: int, runs: Sequence[Rerun]) -> dict[str, Any]:
-    """Return the replication as plain JSON values."""
-    return {
-        "schema": 1,
-        "study": study,
-        "bundle_sha256": digest,
-        "seed": seed,
-        "verdict": verdict(runs),
-        "answer": sentence(study, runs),
-        "runs": [{**asdict(run), "verdict": run.word} for run in runs],
-    }

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from gitbench.judge.statistics import decide
 from gitbench.judge.verdict import INCOMPLETE, INCONCLUSIVE, NOT_TESTABLE, REFUTED, SUPPORTED, Verdict
-from gitbench.scores import claim_unit, digits, display_name, orientation, signed
+from gitbench.scores import claim_unit, digits, display_name, duration, orientation, signed
 from gitbench.spec import Claim, Plan
 
 # What a decided claim means for the pair, by kind and word: "<treatment> <phrase> <reference>".
@@ -121,19 +121,15 @@ def further_seeds_text(verdict: Verdict) -> str:
     if verdict.further_seeds is None:
         return "more than 1000 further seeds would be needed to decide it if the difference is as seen here"
     plural = "s" * (verdict.further_seeds != 1)
-    time = "" if verdict.further_seconds is None else f" ({_time(verdict.further_seconds)} on this kind of machine)"
+    time = (
+        ""
+        if verdict.further_seconds is None
+        else f" (about {duration(verdict.further_seconds)} on this kind of machine)"
+    )
     return (
         f"about {verdict.further_seeds} further seed{plural}{time} would decide it with 80 % power "
         "if difference and spread are as seen here"
     )
-
-
-def _time(seconds: float) -> str:
-    """Return "about 40 s", "about 12 min", "about 3.5 h" or "about 2.0 days"."""
-    for most, divisor, name, places in ((100, 1, "s", 0), (6000, 60, "min", 0), (172_800, 3600, "h", 1)):
-        if seconds < most:
-            return f"about {seconds / divisor:.{places}f} {name}"
-    return f"about {seconds / 86400:.1f} days"
 
 
 # ---- why a claim got its word -----------------------------------------------------------------------------------------

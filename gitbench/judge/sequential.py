@@ -83,24 +83,22 @@ def score(t: ArrayLike, n: ArrayLike) -> np.ndarray:
 
 def level_of(value: float) -> float:
     """Return the probability that a score ever reaches log `value` where d = m: the p-value that belongs to it."""
-    first, last = LEVELS[0], LEVELS[-1]
-    if value <= first[0]:
+    highest, least = LEVELS[-1]
+    if value <= LEVELS[0][0]:
         return 1.0
-    if value >= last[0]:  # at this height the share of 1 / value, Ville's bound, no longer changes
-        return last[1] * last[0] / value
-    logs = np.log(np.array(LEVELS))
-    return float(np.exp(np.interp(math.log(value), logs[:, 0], logs[:, 1])))
+    if value >= highest:  # at this height the share of 1 / value, Ville's bound, no longer changes
+        return least * highest / value
+    return float(np.exp(np.interp(math.log(value), *np.log(LEVELS).T)))
 
 
 def threshold(alpha: float) -> float:
     """Return the value that the evidence ever reaches with probability `alpha` where d = m (0 < alpha < 1)."""
-    first, last = LEVELS[0], LEVELS[-1]
-    if alpha >= first[1]:
-        return first[0]
-    if alpha <= last[1]:
-        return last[1] * last[0] / alpha
-    logs = np.log(np.array(LEVELS))[::-1]
-    return float(np.exp(np.interp(math.log(alpha), logs[:, 1], logs[:, 0])))
+    highest, least = LEVELS[-1]
+    if alpha >= LEVELS[0][1]:
+        return LEVELS[0][0]
+    if alpha <= least:
+        return least * highest / alpha
+    return float(np.exp(np.interp(math.log(alpha), *np.log(LEVELS).T[::-1, ::-1])))
 
 
 @functools.lru_cache(maxsize=4096)

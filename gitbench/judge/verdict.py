@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from gitbench.spec import Claim
 
@@ -43,7 +42,3 @@ class Verdict:
     notes: tuple[str, ...] = ()
     sequential: bool = False  # bounds, interval and p are those that stay valid when seeds are added after looking
     looks: int = 0  # how often the study was looked at while seeds were added
-
-    def as_json(self) -> dict[str, Any]:
-        """Return plain JSON values (no NaN)."""
-        return asdict(self)

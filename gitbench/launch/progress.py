@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from gitbench.scores import HEADLINE, display_name, unit
+from gitbench.scores import HEADLINE, display_name, duration, unit
 from gitbench.spec import PlannedRun
 from gitbench.study.store import Study
 
@@ -47,17 +47,13 @@ class Display:
     def __exit__(self, *_: Any) -> None:
         self.bar.stop()
 
-    def started(self, run: PlannedRun) -> None:
-        self.shares[run.run_key] = (run, 0.0, "0%")
-        self._refresh()
-
-    def progress(self, run: PlannedRun, done: int, total: int, loss: float) -> None:
-        self.shares[run.run_key] = (run, done / total, f"{done / total:.0%} loss {loss:.2f}")
-        self._refresh()
-
-    def pretraining(self, run: PlannedRun, done: int, total: int) -> None:
-        """Show how far the pre-training is that comes before the run itself; it is no part of the run's share."""
-        self.shares[run.run_key] = (run, 0.0, f"pre-training {done / total:.0%}")
+    def training(self, run: PlannedRun, done: int = 0, total: int = 1, loss: float | None = None) -> None:
+        """Show how far a run is, in iterations; without a loss it is in the pre-training, which is no part of its share."""
+        share = done / total
+        if loss is None:
+            self.shares[run.run_key] = (run, 0.0, f"pre-training {share:.0%}" if done else "0%")
+        else:
+            self.shares[run.run_key] = (run, share, f"{share:.0%} loss {loss:.2f}")
         self._refresh()
 
     def scoring(self, run: PlannedRun) -> None:
@@ -96,13 +92,6 @@ class Display:
             self.console.print(
                 f"  {self.done + self.found}/{self.total} runs; {arms or 'scoring'}{ending}", markup=False
             )
-
-
-def duration(seconds: float) -> str:
-    """Return a length of time for people: "45 s", "12 min", "3.1 h"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def mean_seconds(study: Study) -> dict[str, float]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from gitbench import plugins
 from gitbench.errors import GitbenchError
-from gitbench.spec import Plan, PlannedArm, PlannedRun, RunSpec
+from gitbench.spec import Plan, PlannedArm
 from gitbench.study.config import make_config
 from gitbench.study.proof import (
     PROOF_VERSION,
@@ -65,14 +65,14 @@ def _proof_on_file(study: Study) -> Proof | None:
     compared, known = (
         [run for run in runs if run["replicate"] < REPLICATES] for runs in (listed_runs(study.plan), proof.runs)
     )
-    axes = {arm.name: axes_of(study.plan, arm) for arm in _other_arms(study.plan)}
     same = compared == known and list(proof.replicates) == sorted({run["replicate"] for run in known})
-    return proof if same and {arm.arm: arm.axes for arm in proof.arms} == axes else None
+    return proof if same and {arm.arm: arm.axes for arm in proof.arms} == _compared(study.plan) else None
 
 
-def _other_arms(plan: Plan) -> list[PlannedArm]:
-    present = {run.arm for run in plan.runs}
-    return [arm for arm in plan.arms if arm.name in present and arm.name != plan.base]
+def _compared(plan: Plan) -> dict[str, tuple[str, ...]]:
+    """Return the arms that are compared with the base, each with the axes in which it may differ from it."""
+    present = {run.arm for run in plan.runs} - {plan.base}
+    return {arm.name: axes_of(plan, arm) for arm in plan.arms if arm.name in present}
 
 
 def prove(study: Study, context: Any) -> Proof:
@@ -83,8 +83,7 @@ def prove(study: Study, context: Any) -> Proof:
     Errors: GitbenchError naming ablation, arm and what differs; nothing is written then.
     """
     plan = study.plan
-    base, others, configs = plan.base, _other_arms(plan), _configs(plan)
-    axes = {arm.name: axes_of(plan, arm) for arm in others}
+    base, axes, configs = plan.base, _compared(plan), _configs(plan)
     for (name, replicate), config in configs.items():
         if name in axes:
             with _named(plan, name, axes[name], replicate):
@@ -96,8 +95,8 @@ def prove(study: Study, context: Any) -> Proof:
         return extended
     replicates = sorted({replicate for _, replicate in configs})[:REPLICATES]
     order = [(name, replicate) for replicate in replicates for name in (base, *axes)]
-    specs = [run.spec for run in plan.runs if run.spec is not None]
-    amounts = sorted({spec.data.train_images for spec in specs if spec.data.train_images is not None})
+    sizes = [run.resolved.data.train_images for run in plan.runs]
+    amounts = sorted({size for size in sizes if size is not None})
     made = _fingerprints({each: configs[each] for each in order}, amounts, context)
     found: dict[str, ArmProof] = {}
     batches: tuple[str, ...] = ()
@@ -128,14 +127,9 @@ def _configs(plan: Plan) -> Configs:
     first = next(run for run in plan.runs if run.arm == plan.base)
     planned = {(run.arm, run.replicate): run for run in plan.runs}
     for replicate in sorted({run.replicate for run in plan.runs}):
-        spec = dataclasses.replace(_spec(first), replicate=replicate)
+        spec = dataclasses.replace(first.resolved, replicate=replicate)
         planned.setdefault((first.arm, replicate), dataclasses.replace(first, replicate=replicate, spec=spec))
-    return {each: make_config(_spec(run), plan.vocabulary, run.run_key).to_dict() for each, run in planned.items()}
-
-
-def _spec(run: PlannedRun) -> RunSpec:
-    assert run.spec is not None  # of a plan that was just made
-    return run.spec
+    return {each: make_config(run.resolved, plan.vocabulary, run.run_key).to_dict() for each, run in planned.items()}
 
 
 @contextmanager

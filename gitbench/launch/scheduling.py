@@ -103,15 +103,14 @@ def execute_runs(study: Study, executor: Executor, plain: bool = False, until: f
     runs = study.unique_runs
     todo = [run for run in runs if not study.done(run)]
     for run in todo:
-        assert run.spec is not None
-        config = make_config(run.spec, study.plan.vocabulary, run.run_key)
+        config = make_config(run.resolved, study.plan.vocabulary, run.run_key)
         write_if_changed(study.folder(run.run_key).config, config_text(config))
     found = len(runs) - len(todo)
     if not todo and study.yardstick.kind is not None:
         return Outcome(completed=0, found=found, failed=())
     with Display(study.name, found, len(runs), plain) as display:
         work = _Launch(study, executor, StudyScorer(study, _scorer()), display)
-        with _terminable():
+        with _handled(signal.SIGTERM, signal.default_int_handler):  # as Ctrl-C
             work.run(todo, until)
     failed = tuple(work.failed)
     return Outcome(completed=len(todo) - len(failed) - work.left, found=found, failed=failed, left=work.left)
@@ -169,14 +168,10 @@ class _Launch:
 
     def _hear(self, event: Event) -> None:
         run = self.waiting[event.folder]
-        if event.kind == "started":
-            self.display.started(run)
-        elif event.kind == "progress":
-            self.display.progress(run, *event.values)
-        elif event.kind == "pretraining":
-            self.display.pretraining(run, *event.values)
-        elif event.kind == "waiting":
+        if event.kind == "waiting":
             self.display.note(run, event.values[0])
+        elif event.kind != "ended":
+            self.display.training(run, *event.values)
         else:
             del self.waiting[event.folder]
             if event.values[0]:
@@ -212,7 +207,7 @@ class _Launch:
 
 def prepare_images(plan: Plan) -> None:
     """Decode every image once, so that a bad one is reported before anything is trained, and runs share the result."""
-    specs = [run.spec for run in plan.runs if run.spec is not None]
+    specs = [run.resolved for run in plan.runs]
     for data_name, sizes, task in dict.fromkeys((spec.data_name, spec.data, spec.task) for spec in specs):
         for split in SPLITS:
             crop = sizes.crop_scale if split == "train" else None
@@ -221,17 +216,13 @@ def prepare_images(plan: Plan) -> None:
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM stop a launch the way Ctrl-C does."""
-
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+def _handled(number: signal.Signals, handler: Any) -> Iterator[None]:
+    """Handle a signal so while the block runs."""
+    before = signal.signal(number, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(number, before)
 
 
 def start_context() -> Any:
@@ -243,9 +234,6 @@ def start_context() -> Any:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["gitbench.training.run"])
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # it would print a traceback while it imports
-    try:
+    with _handled(signal.SIGINT, signal.SIG_IGN):  # it would print a traceback while it imports
         forkserver.ensure_running()
-    finally:
-        signal.signal(signal.SIGINT, before)
     return context

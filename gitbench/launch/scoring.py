@@ -32,8 +32,7 @@ class StudyScorer:
 
     def __init__(self, study: Study, scorer: CaptionScorer) -> None:
         self.study, self.scorer = study, scorer
-        spec = study.plan.runs[0].spec
-        assert spec is not None  # of a plan that was just made
+        spec = study.plan.runs[0].resolved
         self.task = spec.task.name
         tested = spec.cfg_options.get("test_dataloader.dataset.data_spec.test_images", limit_of(spec.data, "test"))
         self.source = source = open_task(spec.data_name, "test", tested, spec.task)
@@ -49,7 +48,6 @@ class StudyScorer:
         folder = self.study.folder(run.run_key)
         if (record := folder.completed_record()) is not None:  # another launch was first
             return record
-        assert run.spec is not None
         trained = load_json(folder.trained)
         try:
             rows = read_predictions(folder.predictions)
@@ -73,9 +71,9 @@ class StudyScorer:
         record = {
             "schema": RECORD_SCHEMA,
             "run_key": run.run_key,
-            "spec": asdict(run.spec),
-            "variant_names": dict(run.spec.variant_names),
-            "overridden": sorted(run.spec.cfg_options),
+            "spec": asdict(run.resolved),
+            "variant_names": dict(run.resolved.variant_names),
+            "overridden": sorted(run.resolved.cfg_options),
             "metrics": {
                 **_metrics(scores.values),
                 "test_nll": {

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -81,7 +82,7 @@ def _write_files(view: View, folder: Path) -> None:
         {
             "schema": 1,
             "answer": view.answer,
-            "verdicts": [verdict.as_json() for verdict in view.verdicts],
+            "verdicts": [asdict(verdict) for verdict in view.verdicts],
             "dropped": [{"name": each.name, "what": each.what, "when": each.when} for each in view.dropped],
         },
     )

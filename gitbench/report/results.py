@@ -115,7 +115,7 @@ def _check_difference(result: Result, verdict: Verdict) -> None:
 
 
 def verdict_from_json(values: Mapping[str, Any]) -> Verdict:
-    """Return a verdict from `Verdict.as_json`; what an older report says in fields that are gone is dropped."""
+    """Return a verdict from its JSON values; what an older report says in fields that are gone is dropped."""
 
     def known(kind: type, said: Mapping[str, Any]) -> dict[str, Any]:
         return {each.name: said[each.name] for each in fields(kind) if each.name in said}

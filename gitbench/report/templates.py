@@ -26,7 +26,7 @@ from gitbench.judge.verdict import INCOMPLETE
 from gitbench.report.paper import CONFIDENCE
 from gitbench.report.tables import CELL_NOTE, cost_text, score_heading
 from gitbench.report.verdict_details import margin_text, p_text
-from gitbench.scores import digits, display_name, unit
+from gitbench.scores import digits, display_name, signed, unit
 
 # each word has a tone (colour) and a symbol, so that it is never told by colour alone
 _TONES = {SUPPORTED: "good", REFUTED: "bad"}
@@ -89,7 +89,7 @@ def _environment(kind: str) -> jinja2.Environment:
     environment.filters |= {"score_heading": score_heading, "cost": cost_text}
     environment.tests |= {"training": lambda batch: batch.startswith("training")}
     environment.globals |= {"version": gitbench.__version__, "confidence": CONFIDENCE, "cell_note": CELL_NOTE}
-    environment.globals |= {"digits": digits, "claim_sides": sides}
+    environment.globals |= {"digits": digits, "signed": signed, "claim_sides": sides}
     return environment
 
 

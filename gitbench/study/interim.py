@@ -18,11 +18,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from gitbench.errors import GitbenchError
-from gitbench.files import read_json, write_json
+from gitbench.files import write_json
 from gitbench.judge.claims import judge_study
 from gitbench.judge.verdict import Verdict
-from gitbench.run_key import from_json
+from gitbench.run_key import read_as
 from gitbench.spec import Plan
 
 
@@ -76,15 +75,8 @@ class Looks:
 
 def read_looks(path: Path) -> Looks | None:
     """Return the looks of a study; None where nobody looked yet. Errors: GitbenchError for a damaged file."""
-    if not path.is_file():
-        return None
-    values = read_json(path)
-    try:
-        return from_json(Looks, {name: value for name, value in values.items() if name != "schema"})
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise GitbenchError(
-            f"{path} is damaged: delete it only if nobody has seen a verdict of this study, then run again"
-        ) from None
+    fix = "delete it only if nobody has seen a verdict of this study, then run again"
+    return read_as(Looks, path, fix) if path.is_file() else None
 
 
 def write_looks(path: Path, looks: Looks) -> None:

@@ -27,6 +27,11 @@ FILE = "claims.lock"
 SCHEMA = 1
 Records = Sequence[Mapping[str, Any]]  # what runs recorded of their provenance
 FIX = "run `gitbench lock`, and commit claims.lock with the change"
+_DEVIATIONS = {  # kind -> what happened, with "2 of 6 runs"
+    "changed": "changed after results existed: {} rest on another form of it",
+    "added": "added or changed after results existed: {} were made before it was stated like this",
+    "removed": "dropped after results existed: {} were made while it was stated",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,21 +47,12 @@ class LockDeviation:
 
 
 def claim_hash(claim: Claim) -> str:
-    """Return the hash of all that a claim says: 16 hex digits."""
-    return _digest(_plain(canonical(claim)))
+    """Return the hash of all that a claim says: 16 hex digits. 1 and 1.0 are the same number."""
+    return _digest(json.loads(json.dumps(canonical(claim)), parse_int=float))
 
 
 def _digest(values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _plain(value: Any) -> Any:
-    """Return JSON values in which 1 and 1.0 are the same number."""
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
-    return float(value) if isinstance(value, int) else value
 
 
 def claim_hashes(ablation: Ablation) -> dict[str, str]:
@@ -138,35 +134,29 @@ def lock_deviations(plan: Plan, provenance: Mapping[str, Mapping[str, Any]]) -> 
     """
     made = [(run.arm, provenance[run.run_key]) for run in plan.runs if run.run_key in provenance]
     prefix = f"{plan.ablation}/"
-    found: list[
-        tuple[str, str, str, Records, Records]
-    ] = []  # name, kind, what; the runs that show it, all of the claim
+    found: list[tuple[str, str, Records, Records]] = []  # name, kind; the runs that show it, all of the claim
     for claim in plan.claims:
         key, forms = prefix + claim.name, _forms(claim, plan.task)
         records = [record for arm, record in made if arm in claim.arms]
         changed = [record for record in records if record.get("claims", {}).get(key) not in (None, *forms)]
-        says = "changed after results existed: {} rest on another form of it"
-        found.append((claim.name, "changed", says, changed, records))
         added = [record for record in records if key not in record.get("claims", {})]
-        says = "added or changed after results existed: {} were made before it was stated like this"
-        found.append((claim.name, "added", says, added, records))
+        found += [(claim.name, "changed", changed, records), (claim.name, "added", added, records)]
     if plan.task == "caption":  # other tasks leave claims out: those whose margin is in captions' points
         records = [record for _, record in made]
         keys = {key for record in records for key in record.get("claims", {}) if key.startswith(prefix)}
         for key in sorted(keys - {prefix + claim.name for claim in plan.claims}):
             under = [each for each in records if key in each.get("claims", {})]
-            says = "dropped after results existed: {} were made while it was stated"
-            found.append((key.removeprefix(prefix), "removed", says, under, records))
+            found.append((key.removeprefix(prefix), "removed", under, records))
     return tuple(
         LockDeviation(
             name=name,
-            what=says.format(f"{len(group)} of {len(records)} runs"),
+            what=_DEVIATIONS[kind].format(f"{len(group)} of {len(records)} runs"),
             when=min((str(record["started"]) for record in group if record.get("started")), default=""),
             kind=kind,
             runs=len(group),
             of=len(records),
         )
-        for name, kind, says, group, records in found
+        for name, kind, group, records in found
         if group
     )
 

@@ -213,8 +213,7 @@ class _Planner:
 
     def check(self, run: PlannedRun) -> None:
         """Raise GitbenchError for a run that could not be made."""
-        spec = run.spec
-        assert spec is not None
+        spec = run.resolved
         config = make_config(spec, self.vocabulary, run.run_key)
         positions = config.model.decoder.max_positions
         longest = max(spec.text.max_tokens + 2, spec.evaluate.max_length)
@@ -228,8 +227,7 @@ class _Planner:
 
     def describe(self, arm: Arm, run: PlannedRun) -> PlannedArm:
         """Return an arm with its label, which is computed from what it varies."""
-        assert run.spec is not None
-        labels = (AXES[axis].label(run.spec, name) for axis, name in arm.variants.items())
+        labels = (AXES[axis].label(run.resolved, name) for axis, name in arm.variants.items())
         label = "never sees the image" if arm.role == "floor" else ", ".join(labels)
         return PlannedArm(name=arm.name, role=arm.role, variants=dict(arm.variants), label=label)
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from gitbench.errors import GitbenchError
-from gitbench.files import read_json, write_json
-from gitbench.run_key import from_json
+from gitbench.files import write_json
+from gitbench.run_key import read_as
 from gitbench.variants import get_axis
 
 PROOF_VERSION = 1  # raise when something else is compared: studies are then proven anew
@@ -74,13 +74,7 @@ class Proof:
 
 def read_proof(path: Path) -> Proof | None:
     """Read the proof of a study; None where there is none. A damaged file gives a one-line error."""
-    if not path.is_file():
-        return None
-    values = read_json(path)
-    try:
-        return from_json(Proof, {key: value for key, value in values.items() if key != "schema"})
-    except (KeyError, TypeError, AttributeError):
-        raise GitbenchError(f"{path} is damaged: delete it and run the ablation again") from None
+    return read_as(Proof, path, "delete it and run the ablation again") if path.is_file() else None
 
 
 def write_proof(path: Path, proof: Proof) -> None:

@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
 
+from gitbench.ablations import check_claim
 from gitbench.errors import GitbenchError
 from gitbench.files import load_json, read_json, write_json, write_text
-from gitbench.run_folder import RECORD_SCHEMA, RunFolder
-from gitbench.run_key import from_json
+from gitbench.run_folder import RunFolder
+from gitbench.run_key import from_json, read_as
 from gitbench.spec import Plan, PlannedRun
 
 if TYPE_CHECKING:
@@ -49,6 +50,12 @@ class Study:
 
     def __init__(self, work_dir: str | Path, plan: Plan) -> None:
         self.work_dir, self.plan = Path(work_dir), plan
+        studies = self.work_dir / "studies"
+        self.plan_path = studies / f"{plan.name}.json"
+        self.proof_path = studies / f"{plan.name}.proof.json"  # the single-difference proof
+        self.looks_path = studies / f"{plan.name}.looks.json"  # the interim looks
+        self.yardstick_path = self.work_dir / "yardsticks" / f"{plan.yardstick_key}.json"  # the ceiling
+        self.noise_path = self.work_dir / "noise" / f"{plan.profile}.{plan.data}.json"  # of this profile and data
         self._records: dict[str, dict[str, Any]] = {}
 
     @classmethod
@@ -67,33 +74,6 @@ class Study:
     def name(self) -> str:
         """The study's name: "<ablation>.<profile>.<data>"."""
         return self.plan.name
-
-    # ---- places -----------------------------------------------------------------------------------------------------
-
-    @property
-    def plan_path(self) -> Path:
-        """The file of the plan."""
-        return self.work_dir / "studies" / f"{self.name}.json"
-
-    @property
-    def proof_path(self) -> Path:
-        """The file of the single-difference proof."""
-        return self.plan_path.with_name(f"{self.name}.proof.json")
-
-    @property
-    def looks_path(self) -> Path:
-        """The file of the interim looks."""
-        return self.plan_path.with_name(f"{self.name}.looks.json")
-
-    @property
-    def yardstick_path(self) -> Path:
-        """The file of the ceiling."""
-        return self.work_dir / "yardsticks" / f"{self.plan.yardstick_key}.json"
-
-    @property
-    def noise_path(self) -> Path:
-        """The file of the noise floor of this profile and data."""
-        return self.work_dir / "noise" / f"{self.plan.profile}.{self.plan.data}.json"
 
     def folder(self, run_key: str) -> RunFolder:
         """Return the folder of a run."""
@@ -123,10 +103,12 @@ class Study:
     def record(self, run_key: str) -> dict[str, Any] | None:
         """Return a run's record, or None when the run is not finished; a damaged record is an error naming the fix."""
         if run_key not in self._records:
-            path = self.folder(run_key).record
-            if not path.is_file():
+            folder = self.folder(run_key)
+            if not folder.record.is_file():
                 return None
-            self._records[run_key] = _read_record(path, run_key)
+            if (record := folder.read_record()) is None:
+                raise _damaged(folder.record)
+            self._records[run_key] = record
         return self._records[run_key]
 
     @functools.cache  # noqa: B019 (a study lives as long as its command)
@@ -167,10 +149,7 @@ class Study:
         """The ceiling of the study's data; without a kind where it is not scored yet."""
         if not self.plan.yardstick_key or not self.yardstick_path.is_file():
             return Yardstick()
-        try:
-            return from_json(Yardstick, read_json(self.yardstick_path))
-        except (TypeError, AttributeError):
-            raise GitbenchError(f"{self.yardstick_path} is damaged: delete it and run again") from None
+        return read_as(Yardstick, self.yardstick_path, "delete it and run again")
 
     @functools.cached_property
     def proof(self) -> Proof | None:
@@ -182,12 +161,13 @@ class Study:
     @functools.cached_property
     def noise_floors(self) -> Mapping[str, NoiseFloor]:
         """Metric -> noise floor of this profile and data; empty where none was measured."""
-        from gitbench.judge.noise import floors_from_json
+        from gitbench.judge.noise import NoiseFloor
 
         if not self.noise_path.is_file():
             return {}
+        values = read_json(self.noise_path)
         try:
-            return floors_from_json(read_json(self.noise_path))
+            return {each["metric"]: from_json(NoiseFloor, each) for each in values["floors"]}
         except (KeyError, TypeError, ValueError, AttributeError):
             raise GitbenchError(
                 f"{self.noise_path} is damaged: delete it and run `gitbench noise-floor` again"
@@ -225,9 +205,11 @@ def read_plan(path: Path) -> Plan:
                 raise ValueError("a key that is no file name")
         if plan.name != path.stem:
             raise ValueError("a plan under another name")
-        return plan
     except (KeyError, TypeError, ValueError, AttributeError):
         raise GitbenchError(f"{path} is damaged: delete it and run the ablation again") from None
+    for claim in plan.claims:
+        check_claim(claim, plan.ablation)
+    return plan
 
 
 def study_names(work_dir: str | Path) -> list[str]:
@@ -278,19 +260,6 @@ def _read(path: Path, reader: Callable[[Path], Value]) -> Value:
         return reader(path)
     except (GitbenchError, OSError, ValueError):  # pandas' parser and empty-data errors are ValueErrors
         raise _damaged(path) from None
-
-
-def _read_record(path: Path, run_key: str) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        scores = {name: float(entry["value"]) for name, entry in record["metrics"].items()}
-        whole = record["run_key"] == run_key and bool(scores) and isinstance(record["cost"], dict)
-        whole = whole and record["schema"] == RECORD_SCHEMA
-    except (ValueError, KeyError, TypeError, AttributeError):
-        whole = False
-    if not whole:
-        raise _damaged(path)
-    return record
 
 
 def _damaged(path: Path) -> GitbenchError:

@@ -14,7 +14,7 @@ from gitbench.commands.noise_floor import measure_noise, noise_plan
 from gitbench.errors import GitbenchError
 from gitbench.files import read_json
 from gitbench.judge.aa import pair_spreads
-from gitbench.judge.noise import floors_from_json, minimum_detectable
+from gitbench.judge.noise import minimum_detectable
 from gitbench.launch.scheduling import launch
 from gitbench.study.store import Study
 
@@ -51,7 +51,7 @@ def test_from_training_to_the_file(tmp_path: Path):
     study = Study.open(tmp_path, plan.name)
     floors = measure_noise(study, seeds)
     about = read_json(study.noise_path)
-    assert floors_from_json(about) == floors and about["seeds"] == 3 and len(about["runs"]) == 6
+    assert Study.open(tmp_path, plan.name).noise_floors == floors and about["seeds"] == 3 and len(about["runs"]) == 6
     assert {"CIDEr", "BLEU-4", "METEOR", "ROUGE-L", "SceneF1", "test_nll"} <= set(floors)
     records = [json.loads(study.folder(run.run_key).record.read_text()) for run in plan.runs if run.arm == "base"]
     losses = [record["metrics"]["test_nll"]["value"] for record in records]

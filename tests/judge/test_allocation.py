@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers_judge import CLAIMS, judged, pair
 
-from gitbench.judge.power import next_seeds, power_of_look, power_per_second
+from gitbench.judge.power import next_seeds, power_per_second, power_to_decide
 from gitbench.judge.verdict import INCONCLUSIVE, Verdict
 
 SEEDS = {"a": 3, "b": 3, "d": 3, "blind": 3}
@@ -35,11 +35,11 @@ def test_the_better_chance_per_second_comes_first():
 
 def test_the_power_of_a_look_is_that_of_its_level():
     near = open_verdict("better", [3.0, 0.5, 1.2])
-    powers = [power_of_look(near, n) for n in range(3, 20)]
+    powers = [power_to_decide(near, n) for n in range(3, 20)]
     assert powers[0] < 0.02 and powers == sorted(powers) and powers[-1] > 0.95
     equal = open_verdict("equivalent", [0.3, -0.2, 0.1], margin=2.0)
-    assert power_of_look(equal, 6) > 0.9 > power_of_look(equal, 3)
+    assert power_to_decide(equal, 6) > 0.9 > power_to_decide(equal, 3)
     lower = open_verdict("better", [3.0, 0.5, 1.2], metric="test_nll", margin=1.0)
     higher = open_verdict("better", [3.0, 0.5, 1.2], margin=-1.0)
-    assert power_of_look(lower, 8) == pytest.approx(power_of_look(higher, 8))
-    assert power_of_look(dataclasses.replace(near, difference=None), 8) == 0.0
+    assert power_to_decide(lower, 8) == pytest.approx(power_to_decide(higher, 8))
+    assert power_to_decide(dataclasses.replace(near, differences=()), 8) == 0.0

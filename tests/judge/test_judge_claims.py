@@ -2,14 +2,12 @@
 
 import dataclasses
 import json
-import math
 
 import numpy as np
 import pandas as pd
 import pytest
 from helpers_judge import CEILING, CLAIMS, FLOOR, NOISE, frame_of, judged, pair, plan_of, steps
 
-from gitbench.errors import GitbenchError
 from gitbench.judge import answer, judge_study
 from gitbench.judge.sentences import difference_numbers, difference_text, verdict_sentence
 from gitbench.judge.statistics import decide, p_values, slopes
@@ -144,27 +142,6 @@ def test_what_makes_a_claim_untestable(scores, options, reason):
     (verdict,) = judged(claim("not_better", margin=0.05, margin_unit="range"), scores=scores, **options)
     assert verdict.word == NOT_TESTABLE and reason in verdict.reason and verdict.p is None
     assert "cannot be tested" in verdict_sentence(verdict)
-
-
-@pytest.mark.parametrize(
-    "kind, changes",
-    [
-        ("better", {"kind": "worse"}),
-        ("better", {"margin": math.nan}),
-        ("better", {"margin": -1.0}),
-        ("better", {"treatment_from": "b"}),
-        ("interaction", {"reference_from": None}),
-        ("trend", {"along": ()}),
-        ("trend", {"along": (("a", 0.0), ("b", 0.0), ("d", 3.0))}),
-        ("trend", {"along": (("a", 0.0), ("b", math.inf), ("d", 3.0))}),
-        ("trend", {"treatment": "c"}),
-    ],
-)
-def test_a_claim_that_no_rule_covers_is_refused_in_one_line(kind, changes):
-    """The plan of a bundle is a stranger's: its claims never went through an ablation file of this project."""
-    with pytest.raises(GitbenchError, match="cannot be judged: correct") as caught:
-        judged(dataclasses.replace(CLAIMS[kind], name="a\nb", **changes), scores=steps(2.0))
-    assert "\n" not in str(caught.value)
 
 
 def test_better_may_rest_on_an_arm_that_learned_nothing():
@@ -310,7 +287,7 @@ def test_whole_studies_get_the_words_of_the_tests_on_the_same_numbers(kind):
         support, refute = p_values(kind, turned, verdict.margin)
         assert verdict.word == decide(support, refute)
         assert (verdict.p, verdict.p_refute) == (pytest.approx(float(support)), pytest.approx(float(refute)))
-        assert json.loads(json.dumps(verdict.as_json(), allow_nan=False))["claim"]["kind"] == kind
+        assert json.loads(json.dumps(dataclasses.asdict(verdict), allow_nan=False))["claim"]["kind"] == kind
         assert verdict_sentence(verdict).endswith(".") and verdict.sign_flip_needs == 5
         found.add(verdict.word)
     assert len(found) >= 2  # the studies lie on both sides of something

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -14,11 +15,10 @@ from gitbench.judge.noise import (
     NoiseFloor,
     PairSpread,
     detectable,
-    floors_from_json,
-    floors_to_json,
     minimum_detectable,
     sd_interval,
 )
+from gitbench.run_key import from_json
 
 PLAN = plan_of()
 
@@ -90,10 +90,8 @@ def test_measured_values_are_read_as_they_were_written():
     assert floors["CIDEr"].mde == pytest.approx(minimum_detectable(2**0.5 * 2.0, 3))
     assert floors["CIDEr"].mde_at(3) == floors["CIDEr"].mde > floors["CIDEr"].mde_at(5)
     pair = PairSpread(study="s", treatment="t", reference="r", sd=1.0, n=5, mde=2.0)
-    floors["ROUGE-L"] = measured("ROUGE-L", [50.0, 51.0, 52.5, 49.0, 50.5, 51.7], pairs=[pair], signature="x")
-    assert floors_from_json(json.loads(json.dumps(floors_to_json(floors, {"seeds": 3})))) == floors
-    with pytest.raises(KeyError):
-        floors_from_json({"floors": [{"metric": "CIDEr"}]})
+    floor = measured("ROUGE-L", [50.0, 51.0, 52.5, 49.0, 50.5, 51.7], pairs=[pair], signature="x")
+    assert from_json(NoiseFloor, json.loads(json.dumps(asdict(floor)))) == floor
 
 
 def test_detectable_asks_the_floor_and_the_pairs():
