@@ -197,21 +197,3 @@ def test_a_child_that_cannot_run_is_one_line_and_no_result(tmp_path):
         measure_in_child(Task(workload="scoring", images=0))
     with pytest.raises(GitbenchError, match="holds no generativeimage2text"):
         make_peer("official", shared_model(SHAPE, CPU), tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--workloads", "trane-5"], "did you mean 'train-5'"),
-        (["--shapes", "smal"], "did you mean 'small'"),
-        (["--peers", "hugging"], "unknown benchmark peer"),
-        (["--peers", "official"], "--official PATH"),
-        (["--repeats", "0"], "use 1 or more"),
-        (["--against", "absent.json"], "absent.json does not exist"),
-    ],
-)
-def test_wrong_words_are_one_line(words, message, capsys, monkeypatch):
-    monkeypatch.delenv("GITBENCH_OFFICIAL", raising=False)
-    assert main(["bench", *words]) == 2
-    error = capsys.readouterr().err
-    assert message in error and len(error.splitlines()) == 1

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from helpers_bundle import edited, finish, members
+from helpers_cli import error_of
 from helpers_data import row, write_parquet
 from helpers_study import make_study, tiny_profile
 
@@ -71,16 +72,15 @@ def parquet_folder(folder: Path, animal: str) -> Path:
     return folder
 
 
-def test_a_study_on_a_folder_is_made_again_on_the_same_content_only(tmp_path, capsys):
+def test_a_study_on_a_folder_is_made_again_on_the_same_content_only(tmp_path):
     data = parquet_folder(tmp_path / "photos", "dog")
     packed = write_bundle(finish(make_study(tmp_path / "work", data=str(data))), tmp_path / "photos.tar.xz").path
     everything = b"".join(members(packed).values())
     assert str(tmp_path).encode() not in everything and b'"photos"' in everything
     arguments = ["replicate", str(packed), "--sample", "1", "--work-dir", str(tmp_path / "w"), "--plain"]
-    assert cli.main(arguments) == 2
-    assert "pass --data" in capsys.readouterr().err
-    assert cli.main([*arguments, "--data", str(parquet_folder(tmp_path / "other", "cat"))]) == 2
-    assert "other is not the data of" in capsys.readouterr().err
+    assert "pass --data" in error_of(*arguments)
+    other = parquet_folder(tmp_path / "other", "cat")
+    assert "other is not the data of" in error_of(*arguments, "--data", str(other))
     assert not list(tmp_path.glob("w/replications/*/runs"))
     shutil.copytree(data, moved := tmp_path / "moved" / "photos")
     bundled = opened(packed, tmp_path / "there")
@@ -127,12 +127,10 @@ def no_spec(record: dict) -> None:
         (no_spec, "does not know the spec"),
     ],
 )
-def test_what_is_not_the_same_run_is_not_made_again(change, said, study, tmp_path, capsys, monkeypatch):
+def test_what_is_not_the_same_run_is_not_made_again(change, said, study, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     bundle = edited(study, tmp_path, change)
-    assert cli.main(["replicate", str(bundle), "--sample", "3", "--work-dir", str(tmp_path / "w")]) == 2
-    error = capsys.readouterr().err
-    assert said in error and len(error.splitlines()) == 1, error
+    assert said in error_of("replicate", str(bundle), "--sample", "3", "--work-dir", str(tmp_path / "w"))
     assert not (tmp_path / "executed").exists() and not list(tmp_path.glob("w/replications/*/runs"))
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers_data import CAPTION, TEXT, TinySource, printed_by, refused
+from helpers_data import CAPTION, TEXT, TinySource, printed_by
+from helpers_errors import refused
 from PIL import Image
 
 from gitbench.data import open_source

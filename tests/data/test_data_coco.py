@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers_data import coco, opened, photo, picture, refused
+from helpers_data import coco, opened, photo, picture
+from helpers_errors import refused
 
 SPLITS = ("train", "val", "test")
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers_data import CAPTION, READ, TEXT, TinySource, printed_by, refused
+from helpers_data import CAPTION, READ, TEXT, TinySource, printed_by
+from helpers_errors import refused
 
 import gitbench.data as data
 from gitbench.data.dataset import CaptionDataset

@@ -19,12 +19,12 @@ from helpers_data import (
     opened,
     photo,
     picture,
-    refused,
     row,
     texts,
     with_images,
     write_parquet,
 )
+from helpers_errors import refused
 
 from gitbench.data.photos import divided
 from gitbench.data.tasks import Request, Text

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers_data import CAPTION, CLASSIFY, READ, TEXT, VIDEO, VQA, refused
+from helpers_data import CAPTION, CLASSIFY, READ, TEXT, VIDEO, VQA
+from helpers_errors import refused
 
 from gitbench.data import open_source
 from gitbench.data.base import content_hash

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers_errors import refused
 from helpers_model import (
     DECODER,
     ENCODER,
@@ -22,7 +24,6 @@ from helpers_model import (
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from gitbench.errors import GitbenchError
 from gitbench.models import build_model, parameter_counts
 from gitbench.models.flops import flops_by_part
 from gitbench.models.git import GIT
@@ -145,7 +146,7 @@ def test_frames_carry_their_own_embedding_and_all_count(attention):
     torch.testing.assert_close(model.logits(video, tokens), model.logits(video.flip(1), tokens), atol=1e-5, rtol=0)
     assert model.logits(video[:, :2], tokens).shape == base.shape  # fewer frames are allowed
     torch.testing.assert_close(model.logits(video[:, :1], tokens), model.logits(video[:, 0], tokens), atol=1e-6, rtol=0)
-    with pytest.raises(GitbenchError, match="sample at most 3 frames"):
+    with refused("sample at most 3 frames"):
         model.logits(pictures(1, 4, 3, 32, 32), tokens)
 
 
@@ -255,9 +256,8 @@ def test_overrides_replace_single_values():
     ],
 )
 def test_errors_name_the_fix(make, message):
-    with pytest.raises(GitbenchError) as error:
+    with refused(re.escape(message)):
         make()
-    assert message in str(error.value) and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("captions", [1, 3])

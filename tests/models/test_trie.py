@@ -6,10 +6,10 @@ import math
 
 import pytest
 import torch
+from helpers_errors import refused
 from helpers_model import BOS, EOS, VOCAB, both_attentions, nll_of, texts
 from helpers_search import captioner, check, how, norm, photos, reference_search, uncached
 
-from gitbench.errors import GitbenchError
 from gitbench.models.trie import Trie
 
 ENTRIES = [[7], [7, 8], [7, 8, 9, 10], [7, 9], [20], [20, 21, 22], [33, 7], [33, 8, 8], [90, 91, 92, 93, 94]]
@@ -85,9 +85,8 @@ def test_continuations_fill_up_with_what_is_none():
     ],
 )
 def test_entries_that_cannot_be_said_are_refused(sequences, message):
-    with pytest.raises(GitbenchError, match=message) as error:
+    with refused(message):
         Trie.of(sequences, EOS)
-    assert "\n" not in str(error.value)
 
 
 # -- generation from it -----------------------------------------------------------------------------------------------
@@ -164,5 +163,5 @@ def test_an_entry_that_the_model_finds_impossible_is_said_all_the_same(beams):
 )
 def test_errors_name_the_fix(options, message):
     given = {"vocabulary": Trie.of(ENTRIES, EOS), **options}
-    with pytest.raises(GitbenchError, match=message):
+    with refused(message):
         captioner(0).generate(photos(2, 3, 32, 32), texts(2, 2), **given)

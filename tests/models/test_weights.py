@@ -6,9 +6,9 @@ import json
 
 import pytest
 import torch
+from helpers_errors import refused
 from helpers_model import DECODER, ENCODER, VOCAB, hf_config, pictures, texts, tiny
 
-from gitbench.errors import GitbenchError
 from gitbench.models import GIT
 from gitbench.models.weights import from_huggingface, from_official, to_huggingface, to_official
 from gitbench.variants.decoder import DecoderSpec
@@ -108,7 +108,7 @@ def test_ids_can_be_given_and_precision_is_kept():
 def test_an_untied_head_is_refused(save, load, head):
     state = save(tiny())
     state[head] = state[head] + 0.5
-    with pytest.raises(GitbenchError, match=r"differs from the word embedding \(by 0.5.*trained untied"):
+    with refused(r"differs from the word embedding \(by 0.5.*trained untied"):
         load(state, **HEADS)
 
 
@@ -143,13 +143,12 @@ def test_what_does_not_fit_is_named(save, load, lost, changed, message):
     state = save(tiny(num_frames=3))
     state.pop(lost, None)
     state |= {name: torch.zeros(shape) for name, shape in changed.items()}
-    with pytest.raises(GitbenchError, match=message) as error:
+    with refused(message):
         load(state, **HEADS)
-    assert "\n" not in str(error.value)
 
 
 def test_heads_that_cannot_be_guessed_are_asked_for():
-    with pytest.raises(GitbenchError, match="pass encoder_heads"):
+    with refused("pass encoder_heads"):
         from_official(to_official(tiny()))
 
 

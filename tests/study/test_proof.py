@@ -4,11 +4,11 @@ import copy
 import dataclasses
 
 import pytest
+from helpers_errors import refused
 from helpers_study import TINY, Run, make_study, run_of
 
 import gitbench
 from gitbench.ablations import ablation_files, load_ablation
-from gitbench.errors import GitbenchError
 from gitbench.launch.prove import axes_of, is_proven, prove
 from gitbench.launch.scheduling import launch, prepare_images, start_context
 from gitbench.profiles import SMOKE
@@ -150,9 +150,8 @@ PLANTED = {
 def test_a_second_difference_stops_the_study_before_anything_is_trained(planted, tmp_path):
     change, message = PLANTED[planted]
     study = with_arm(make_study(tmp_path), "small", change)
-    with pytest.raises(GitbenchError, match=rf"^tiny: arm 'small' differs .* its decoder .*{message}") as caught:
+    with refused(rf"^tiny: arm 'small' differs .* its decoder .*{message}"):
         launch(study, plain=True)
-    assert "\n" not in str(caught.value)
     assert not list(tmp_path.rglob("*.json")) and not (tmp_path / "runs").exists()
 
 
@@ -161,7 +160,7 @@ def test_the_floor_is_held_to_the_base_as_well(tmp_path):
         TINY, arms={"smoke": (Arm(name="base", variants={"decoder": "self_1x64"}),)}
     )
     study = make_study(tmp_path, ablation)
-    with pytest.raises(GitbenchError, match="arm 'blind' .* its vision .*model.decoder.layers is 2, not 1"):
+    with refused("arm 'blind' .* its vision .*model.decoder.layers is 2, not 1"):
         launch(study, plain=True)
 
 
@@ -169,7 +168,7 @@ def test_a_variant_that_smuggles_something_in_is_refused(tmp_path):
     """Two variants of one axis, the second with another width of the encoder behind its back."""
     study = make_study(tmp_path, load_ablation("decoder_size"), SMOKE, replicates=1)
     smuggled = with_arm(study, "large", with_variant("encoder", width=96, heads=3))
-    with pytest.raises(GitbenchError, match="decoder_size: arm 'large' .*model.encoder.width is 96, not 64"):
+    with refused("decoder_size: arm 'large' .*model.encoder.width is 96, not 64"):
         launch(smuggled, plain=True)
     assert not list(tmp_path.rglob("*.json"))
 
@@ -181,7 +180,7 @@ def test_a_difference_in_a_later_replicate_is_found(tmp_path):
         warmup = 3 if spec.replicate == 3 else spec.train.warmup
         return dataclasses.replace(spec, train=dataclasses.replace(spec.train, warmup=warmup))
 
-    with pytest.raises(GitbenchError, match=r"\(replicate 3\): param_scheduler.0.warmup is 3, not 2"):
+    with refused(r"\(replicate 3\): param_scheduler.0.warmup is 3, not 2"):
         prove(with_arm(study, "small", change), start_context())
 
 
@@ -334,10 +333,10 @@ def test_axes_are_those_of_the_study_that_an_arm_names(study, tmp_path):
 
 def test_an_error_in_the_child_is_one_line_and_a_killed_child_is_told(study, tmp_path, monkeypatch):
     broken = Study(tmp_path, with_arm(study, "small", with_variant("decoder", heads=7)).plan)
-    with pytest.raises(GitbenchError, match="arm 'small': decoder width 64 is not a multiple of its 7 heads"):
+    with refused("arm 'small': decoder width 64 is not a multiple of its 7 heads"):
         prove(broken, start_context())
     monkeypatch.setattr("gitbench.launch.prove._make_fingerprints", exit_at_once)
-    with pytest.raises(GitbenchError, match="was ended from outside .*exit status 9"):
+    with refused("was ended from outside .*exit status 9"):
         prove(Study(tmp_path, study.plan), start_context())
     assert not list(tmp_path.rglob("*.json"))
 

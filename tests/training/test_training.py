@@ -5,11 +5,11 @@ import math
 
 import pytest
 import torch
+from helpers_errors import refused
 from helpers_study import make_study, runs_of
 from mmengine.config import Config
 from torch import nn
 
-from gitbench.errors import GitbenchError
 from gitbench.profiles import get_profile
 from gitbench.registry import MODELS, VARIANTS
 from gitbench.run_folder import RunFolder
@@ -93,17 +93,16 @@ def test_cfg_options_change_the_model_and_the_key(tmp_path):
     assert plain.name != changed.name
     config = make_config(runs_of(changed)[0].spec, changed.plan.vocabulary, "k")
     assert config.model.decoder.layers == 3
-    with pytest.raises(GitbenchError, match="'layerz' is not there; there is: .*layers"):
+    with refused("'layerz' is not there; there is: .*layers"):
         make_study(tmp_path, cfg_options={"model.decoder.layerz": 3})
-    with pytest.raises(GitbenchError, match="batch_size=abc: its value is a whole number"):
+    with refused("batch_size=abc: its value is a whole number"):
         make_study(tmp_path, cfg_options={"train_dataloader.batch_size": "abc"})
 
 
 def test_a_damaged_config_gives_one_line(tmp_path):
     (tmp_path / "config.py").write_text("model = dict(")
-    with pytest.raises(GitbenchError, match="not a readable config") as raised:
+    with refused("not a readable config"):
         RunFolder(tmp_path).read_config()
-    assert "\n" not in str(raised.value)
 
 
 def test_the_paper_profile_builds_and_takes_one_training_step():
