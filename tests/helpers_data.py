@@ -22,6 +22,7 @@ from gitbench.data.tasks import TaskSource, open_task
 from gitbench.spec import TaskSpec, TextSpec
 
 CAPTION, VQA, READ, CLASSIFY = (TaskSpec(name=name) for name in ("caption", "vqa", "read", "classify"))
+SPLITS = ("train", "val", "test")
 VIDEO = TaskSpec(name="video", frames=3)
 TEXT = TextSpec(vocab_size=300, max_tokens=16)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -11,8 +12,17 @@ from gitbench.errors import GitbenchError
 
 
 @contextlib.contextmanager
-def refused(match: str = "") -> Iterator[None]:
+def refused(match: str) -> Iterator[None]:
     """Expect a GitbenchError of one line that matches."""
     with pytest.raises(GitbenchError, match=match) as caught:
         yield
     assert "\n" not in str(caught.value)
+
+
+def failing_disk(code: int) -> Callable[..., None]:
+    """Return what stands in for `os.fsync` on a disk that refuses to write, for example with errno.ENOSPC."""
+
+    def fsync(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    return fsync

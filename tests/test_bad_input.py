@@ -5,8 +5,6 @@ Bad images, captions and folders are in test_data_*; missing Java in test_metric
 
 import dataclasses
 import errno
-import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,16 +12,15 @@ from pathlib import Path
 import pytest
 from helpers_cli import error_of
 from helpers_data import photo, row, write_parquet
-from helpers_errors import refused
+from helpers_errors import failing_disk, refused
 from helpers_judge import claim_of
-from helpers_study import TINY, make_study, runs_of
+from helpers_study import TINY, make_study
 
 from gitbench import files
 from gitbench.ablations import check_ablation
 from gitbench.commands.report import make_report
 from gitbench.files import atomic_path, write_json
 from gitbench.launch.scheduling import launch
-from gitbench.launch.scoring import StudyScorer
 from gitbench.spec import Ablation, Arm
 from gitbench.study.find import find_study
 from gitbench.study.store import Study
@@ -38,6 +35,8 @@ RUN = ("run", "decoder_size", "--profile", "smoke", "--work-dir", "{tmp}")
         (["run", "decoder_size", "--profile", "gpuu"], "unknown profile 'gpuu': did you mean 'gpu'?"),
         (["run", "nowhere.py"], "does not exist"),
         ([*RUN, "--data", "scene"], "did you mean 'scenes'?"),
+        ([*RUN, "--task", "video", "--data", "scenes"], "--task video needs films"),
+        ([*RUN, "--task", "vqq"], "did you mean 'vqa'?"),
         ([*RUN, "--seeds", "0"], "--seeds 0: at least 1 replicate"),
         ([*RUN, "--cfg-options", "lr"], "write KEY=VALUE"),
         ([*RUN, "--cfg-options", "x=[1,2"], "brackets"),
@@ -76,27 +75,11 @@ def test_wrong_usage_is_one_line_too(arguments):
     assert result.returncode == 2 and len(result.stderr.strip().splitlines()) == 1 and "--help" in result.stderr
 
 
-def test_an_option_that_is_not_there_is_refused_before_any_run(tmp_path):
-    with refused("max_itres"):
-        make_study(tmp_path / "w", cfg_options={"train_cfg.max_itres": 3})
-    assert not list(tmp_path.iterdir())
-
-
-class FullDisk:
-    """Stands in for os.fsync on a disk without room."""
-
-    def __init__(self, code: int) -> None:
-        self.code = code
-
-    def __call__(self, descriptor: int) -> None:
-        raise OSError(self.code, os.strerror(self.code))
-
-
 @pytest.mark.parametrize(("code", "words"), [(errno.ENOSPC, "disk is full"), (errno.EROFS, "read-only")])
 def test_a_full_or_read_only_disk_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, code, words):
     target = tmp_path / "record.json"
     write_json(target, {"old": True})
-    monkeypatch.setattr(files.os, "fsync", FullDisk(code))
+    monkeypatch.setattr(files.os, "fsync", failing_disk(code))
     with refused(f"{words}.*work-dir"):
         write_json(target, {"new": True})
     assert target.read_text() == '{\n  "old": true\n}\n' and list(tmp_path.iterdir()) == [target]
@@ -167,29 +150,6 @@ def test_an_ablation_that_could_not_be_judged_is_refused(ablation, expected):
 def test_a_broken_ablation_file_is_named_with_its_line(tmp_path):
     (tmp_path / "mine.py").write_text("x = 1\ny = nothing\n")
     assert "mine.py, line 2: NameError" in error_of("run", str(tmp_path / "mine.py"))
-
-
-def test_a_failure_of_scoring_keeps_what_was_trained(tmp_path, monkeypatch):
-    study = make_study(tmp_path / "w")
-    monkeypatch.setattr(StudyScorer, "score_run", lambda self, run: 1 / 0)
-    outcome = launch(study, plain=True)
-    assert len(outcome.failed) == 3 and all("ZeroDivisionError" in reason for *_, reason in outcome.failed)
-    weights = {run.key: (run.folder / "model.pth").stat().st_mtime_ns for run in runs_of(study)}
-    monkeypatch.undo()
-    assert launch(study, plain=True).failed == ()
-    assert weights == {run.key: (run.folder / "model.pth").stat().st_mtime_ns for run in runs_of(study)}
-
-
-def test_predictions_cut_at_a_line_end_are_made_again_not_scored(tmp_path):
-    study = make_study(tmp_path / "w")
-    launch(study, plain=True)
-    folder = runs_of(study)[0].folder
-    whole, record = (folder / "predictions.jsonl").read_text(), json.loads((folder / "record.json").read_text())
-    (folder / "predictions.jsonl").write_text("".join(line + "\n" for line in whole.split("\n")[:3]))
-    (folder / "record.json").unlink()
-    assert launch(study, plain=True).failed == ()
-    assert (folder / "predictions.jsonl").read_text() == whole
-    assert json.loads((folder / "record.json").read_text())["metrics"] == record["metrics"]
 
 
 def splits(folder: Path, rows: list[dict]) -> Path:

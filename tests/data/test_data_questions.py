@@ -13,6 +13,7 @@ from helpers_data import (
     CAPTION,
     CLASSIFY,
     READ,
+    SPLITS,
     VIDEO,
     VQA,
     coco,
@@ -29,9 +30,6 @@ from helpers_errors import refused
 from gitbench.data.photos import divided
 from gitbench.data.tasks import Request, Text
 from gitbench.spec import TaskSpec
-
-SPLITS = ("train", "val", "test")
-
 
 # ---- folders with questions ---------------------------------------------------------------------------------------
 

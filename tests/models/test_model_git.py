@@ -27,6 +27,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from gitbench.models import build_model, parameter_counts
 from gitbench.models.flops import flops_by_part
 from gitbench.models.git import GIT
+from gitbench.profiles import PROFILES
+from gitbench.variants import resolve
 from gitbench.variants.decoder import DecoderSpec
 from gitbench.variants.encoder import EncoderSpec
 from gitbench.variants.vision import VisionSpec
@@ -215,6 +217,10 @@ def test_official_sizes():
     with torch.device("meta"):
         base = build_model("git_base")
         large = build_model("git_large")
+    paper = PROFILES["paper"].variants
+    assert (base.encoder.spec, base.decoder.spec) == tuple(
+        resolve(axis, paper[axis]) for axis in ("encoder", "decoder")
+    )
     assert parameter_counts(base)["total"] == 153_571_386 - 768 * 512
     assert parameter_counts(base)["encoder"] == 86_192_640 - 768 * 512
     assert parameter_counts(large)["total"] == 371_541_562 - 1024 * 768

@@ -65,16 +65,6 @@ def test_trie_holds_the_entries_and_nothing_else():
     assert trie.widths == (4, 3, 2, 1, 1, 1)  # after nothing: 7 20 33 90; after 7: 8 9 [SEP]; after 7 8: 9 [SEP] ...
 
 
-def test_continuations_fill_up_with_what_is_none():
-    trie = Trie.of([[7], [7, 8]], EOS)
-    tokens, targets, exists = trie.continuations(torch.tensor([[0, 1, 3]]), 3)
-    assert exists.tolist() == [[[True, False, False], [True, True, False], [False] * 3]]
-    assert tokens[0, 0, 0] == 7 and targets[0, 0, 0] == 1 and set(tokens[0, 1, :2].tolist()) == {8, EOS}
-    assert (tokens[~exists] != EOS).all() and (targets[~exists] == 3).all()
-    other = Trie.of([[7]], eos_id=0)
-    assert (other.continuations(torch.tensor([2]), 2)[0] != 0).all()
-
-
 @pytest.mark.parametrize(
     ("sequences", "message"),
     [

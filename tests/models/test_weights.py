@@ -77,17 +77,16 @@ def test_hugging_face_extras_are_tolerated():
     assert_equal(model, from_huggingface(state, **HEADS))
 
 
-RELEASED = {  # encoder width and heads, patch, pixels, frames
-    "base, VQA": (768, 12, 16, 480, 0),
-    "large, video": (1024, 16, 14, 224, 6),
-}
-
-
-@pytest.mark.parametrize("name", RELEASED)
-@pytest.mark.parametrize(("save", "load"), [(to_official, from_official), (to_huggingface, from_huggingface)])
-def test_released_widths_are_read_off_the_tensors_heads_included(save, load, name):
-    """One layer a side and few words, else as released: captioning, VQA and video, base and large."""
-    width, heads, patch, pixels, frames = RELEASED[name]
+@pytest.mark.parametrize(
+    ("save", "load", "shape"),
+    [  # encoder width and heads, patch, pixels, frames
+        (to_huggingface, from_huggingface, (768, 12, 16, 480, 0)),  # base, VQA
+        (to_official, from_official, (1024, 16, 14, 224, 6)),  # large, video
+    ],
+)
+def test_released_widths_are_read_off_the_tensors_heads_included(save, load, shape):
+    """One layer a side and few words, else as released."""
+    width, heads, patch, pixels, frames = shape
     encoder = EncoderSpec(width=width, layers=1, heads=heads, patch=patch, image_size=pixels)
     decoder = DecoderSpec(layers=1, width=768, heads=12, ffn=3072, max_positions=1024)
     model = GIT(encoder=encoder, decoder=decoder, vocab_size=VOCAB, num_frames=frames).eval()

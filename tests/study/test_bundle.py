@@ -7,7 +7,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from helpers_bundle import copied, finish, members, repack
+from helpers_bundle import FILES, copied, finish, members, repack
 from helpers_cli import call_without_torch, error_of
 from helpers_study import make_study
 
@@ -16,8 +16,6 @@ from gitbench.errors import GitbenchError
 from gitbench.study.anonymize import check_portable, portable_json
 from gitbench.study.bundle import open_bundle, unpack, write_bundle
 from gitbench.study.store import Study
-
-FILES = {"record.json", "per_image.parquet", "predictions.jsonl", "curve.csv", "provenance.json"}
 
 
 @pytest.fixture(scope="module")

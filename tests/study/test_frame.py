@@ -4,13 +4,12 @@ import json
 
 import pytest
 from helpers_errors import refused
-from helpers_runs import IMAGES, make_work_dir, run_key
+from helpers_runs import IMAGES, NAME, make_work_dir, run_key
 
 import gitbench
 from gitbench.study.frame import COLUMNS
 from gitbench.study.store import Study
 
-NAME = "decoder_size.cpu.scenes"
 RECORD = f"runs/{run_key('base', 0)}/record.json"
 READERS = {"per_image.parquet": Study.per_image, "curve.csv": Study.curve, "predictions.jsonl": Study.predictions}
 
@@ -30,11 +29,8 @@ def test_the_frame_has_one_row_a_value(work_dir):
     by_arm = frame[frame["metric"] == "CIDEr"].groupby("arm")["replicate"].count()
     assert by_arm.to_dict() == {"blind": 3, "small": 2, "base": 3, "large": 3, "ceiling": 0}
     rows = frame.set_index("metric")
-    assert [set(rows.loc[name, "unit"]) for name in ("CIDEr", "test_nll", "peak_memory_bytes")] == [
-        {"points"},
-        {"nat/token"},
-        {"byte"},
-    ]
+    for name, unit in (("CIDEr", "points"), ("test_nll", "nat/token"), ("peak_memory_bytes", "byte")):
+        assert set(rows.loc[name, "unit"]) == {unit}
     assert rows.loc["CIDEr", "signature"].str.startswith("CIDEr-D|").all()
     assert rows.loc["seconds", "signature"].isna().all() and set(rows.loc["seconds", "machine"]) == {"cpu2"}
     marked = frame[frame["overridden"]]

@@ -6,15 +6,13 @@ import pandas as pd
 import pytest
 from helpers_bundle import copied, finish
 from helpers_errors import refused
-from helpers_runs import make_work_dir, run_key
+from helpers_runs import NAME, make_work_dir, run_key
 from helpers_study import make_study
 
 from gitbench import cli
 from gitbench.commands.report import make_report
 from gitbench.study.store import Study
 from gitbench.study.verify import check_records, findings
-
-NAME = "decoder_size.cpu.scenes"
 
 
 def change(path, edit) -> None:

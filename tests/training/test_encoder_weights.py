@@ -6,11 +6,10 @@ import dataclasses
 
 import torch
 from helpers_errors import refused
-from helpers_study import TINY, make_study, write_configs
+from helpers_study import make_study, tiny_ablation, write_configs
 from safetensors.torch import save_file
 
 from gitbench.models.encoder import ImageEncoder
-from gitbench.spec import Arm
 from gitbench.training.encoder_init import encoder_weights
 from gitbench.training.run import execute, load_run
 from gitbench.variants import resolve
@@ -95,8 +94,7 @@ def test_a_name_that_is_unknown_or_cannot_be_fetched_gives_one_line():
 
 
 def test_a_run_starts_from_a_file_whose_content_is_in_its_key(tmp_path):
-    arms = (Arm(name="base", variants={"encoder_training": "frozen"}),)
-    ablation = dataclasses.replace(TINY, axis="encoder_training", arms={"smoke": arms})
+    ablation = tiny_ablation("encoder_training", "frozen")
     file = tmp_path / "clip.pth"
     keys = []
     for seed in (0, 1):

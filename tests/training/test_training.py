@@ -1,26 +1,18 @@
 """Parts of the training loop: schedule, optimizer groups, sampler, config."""
 
-import dataclasses
-import math
-
 import pytest
 import torch
 from helpers_errors import refused
 from helpers_study import make_study, runs_of
-from mmengine.config import Config
 from torch import nn
 
-from gitbench.profiles import get_profile
-from gitbench.registry import MODELS, VARIANTS
 from gitbench.run_folder import RunFolder
-from gitbench.study.config import config_text, make_config
-from gitbench.training.data import CountedSampler
+from gitbench.study.config import make_config
 from gitbench.training.optimizer import (
     WarmupCosineLR,
     parameter_groups,
     warmup_cosine,
 )
-from gitbench.variants import resolve
 
 
 def test_schedule_warms_up_peaks_and_ends_at_exactly_zero():
@@ -68,24 +60,6 @@ def test_optimizer_has_four_groups_with_the_right_rates_and_decay():
     assert sum(len(group["params"]) for group in groups.values()) == len(list(model.parameters()))
 
 
-def test_sampler_counts_on_from_its_start():
-    sampler = CountedSampler(dataset=None)
-    sampler.start = 40
-    iterator = iter(sampler)
-    assert [next(iterator) for _ in range(3)] == [40, 41, 42]
-
-
-def test_config_file_is_an_ordinary_config_that_names_its_variants(tiny_study, tmp_path):
-    run = runs_of(tiny_study)[0]
-    (tmp_path / "config.py").write_text(config_text(make_config(run.spec, tiny_study.plan.vocabulary, run.key)))
-    config = Config.fromfile(tmp_path / "config.py", lazy_import=False)
-    assert config.model.decoder.type == "decoder/self_2x64" and config.default_scope == "gitbench"
-    assert dataclasses.asdict(VARIANTS.build(dict(config.model.decoder))) == dataclasses.asdict(
-        run.spec.variants["decoder"]
-    )
-    assert isinstance(MODELS.build(dict(config.model)).git, nn.Module)
-
-
 def test_cfg_options_change_the_model_and_the_key(tmp_path):
     plain = make_study(tmp_path)
     changed = make_study(tmp_path, cfg_options={"model.decoder.layers": 3})
@@ -103,20 +77,3 @@ def test_a_damaged_config_gives_one_line(tmp_path):
     (tmp_path / "config.py").write_text("model = dict(")
     with refused("not a readable config"):
         RunFolder(tmp_path).read_config()
-
-
-def test_the_paper_profile_builds_and_takes_one_training_step():
-    from gitbench.models import build_model
-
-    paper = get_profile("paper")
-    encoder, decoder = (resolve(axis, paper.variants[axis]) for axis in ("encoder", "decoder"))
-    model = build_model("git_base").train()
-    assert (model.encoder.spec, model.decoder.spec) == (encoder, decoder)
-    optimizer = torch.optim.AdamW(parameter_groups(nn.ModuleDict({"git": model}), 1e-5, 5e-5, 0.01), fused=True)
-    tokens = torch.tensor([[101, 2023, 2003, 102]])
-    loss = model.loss(torch.zeros(1, 3, 224, 224), tokens, tokens != 101)
-    loss.backward()
-    before = next(model.parameters()).detach().clone()
-    optimizer.step()
-    assert math.isfinite(loss.item()) and model.encoder.spec.width == 768
-    assert not torch.equal(before, next(model.parameters()))
