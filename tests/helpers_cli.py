@@ -28,6 +28,14 @@ def call(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
 
 
+def error_of(*arguments: str) -> str:
+    """Run a command that must end with status 2 and one line, and return this line."""
+    result = call(*arguments)
+    assert result.returncode == 2 and len(result.stderr.splitlines()) == 1, result.stdout + result.stderr
+    assert result.stderr.startswith("gitbench: ")
+    return result.stderr
+
+
 def call_without_torch(*arguments: str) -> subprocess.CompletedProcess:
     """Run a command of gitbench in a process of its own where torch cannot be imported."""
     code = BLOCK + f"from gitbench.cli import main\nraise SystemExit(main({arguments!r}))"

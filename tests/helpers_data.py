@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import itertools
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 from PIL import Image
 
 from gitbench.data import Example, open_source
 from gitbench.data.scenes.graph import ATTRIBUTES, SceneGraph, SceneObject
 from gitbench.data.tasks import TaskSource, open_task
-from gitbench.errors import GitbenchError
 from gitbench.spec import TaskSpec, TextSpec
 
 CAPTION, VQA, READ, CLASSIFY = (TaskSpec(name=name) for name in ("caption", "vqa", "read", "classify"))
+SPLITS = ("train", "val", "test")
 VIDEO = TaskSpec(name="video", frames=3)
 TEXT = TextSpec(vocab_size=300, max_tokens=16)
 
@@ -109,14 +106,6 @@ def opened(folder: Path, split: str = "train", limit: int | None = None, task: T
 
 def texts(source: TaskSource) -> list[tuple[str, str]]:
     return [(text.prefix, text.target) for index in range(len(source)) for text in source.texts(index)]
-
-
-@contextlib.contextmanager
-def refused(match: str) -> Iterator[None]:
-    """Expect a GitbenchError of one line that matches."""
-    with pytest.raises(GitbenchError, match=match) as caught:
-        yield
-    assert "\n" not in str(caught.value)
 
 
 def printed_by(code: str, *arguments: str, **environment: str) -> str:

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 
 from gitbench.judge import Verdict, judge_study
+from gitbench.judge.aa import noise_floor
+from gitbench.judge.noise import NoiseFloor
 from gitbench.spec import Claim, Plan, PlannedArm, PlannedRun, Vocabulary
 from gitbench.study.frame import COLUMNS
 
@@ -90,6 +92,19 @@ def judged(
 ) -> list[Verdict]:
     """Judge claims on the frame of `scores`; `options` are those of `frame_of`."""
     return judge_study(plan_of(*claims), frame_of(scores, **options), kind, looks=looks)
+
+
+def measured_noise(
+    metric: str, values: list[float], floor: float | None = None, judged: int = 3, **options: Any
+) -> NoiseFloor:
+    """Measure values in two pseudo-arms of 3 seeds, below a ceiling of 120 and above this blind floor."""
+    return noise_floor(plan_of(), metric, values, 3, yardsticks(metric, floor, 120.0), judged=judged, **options)
+
+
+def noise_of_sd(sd: float, metric: str = "CIDEr", **options: Any) -> dict[str, NoiseFloor]:
+    """Return the noise floor of six replicates with this spread."""
+    values = np.array([-1.0, 1.0, -1.0, 1.0, -1.0, 1.0])
+    return {metric: measured_noise(metric, (50 + sd * values / values.std(ddof=1)).tolist(), **options)}
 
 
 def yardsticks(metric: str, floor: float | None, ceiling: float) -> pd.DataFrame:

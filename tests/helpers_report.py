@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from helpers_runs import CLAIM, make_work_dir
+from helpers_runs import CLAIM, NAME, make_work_dir
 
 from gitbench.ablations import load_ablation
 from gitbench.commands.report import judge
@@ -23,7 +23,7 @@ FAR = {"blind": 21.0, "small": 60.0, "base": 80.0, "large": 100.0}  # arms that 
 
 def study_of(folder: Path, **options: Any) -> Study:
     """Fabricate a study of decoder_size and open it; `options` are those of `make_work_dir`."""
-    return Study.open(make_work_dir(folder, **options), "decoder_size.cpu.scenes")
+    return Study.open(make_work_dir(folder, **options), NAME)
 
 
 def judged(folder: Path, **options: Any) -> tuple[Study, tuple[Verdict, ...]]:

@@ -35,19 +35,20 @@ def run_to_end(run: Run) -> None:
     ours.close()
 
 
-def kill_at(run: Run, iteration: int) -> int:
-    """Start the run, SIGKILL it once it reports at least `iteration`; return the iteration it reported."""
+def kill_at(run: Run, iteration: int) -> list[str]:
+    """Start the run, SIGKILL it once it reports at least `iteration`; return the kinds of its reports, in order."""
     process, ours = start(run)
-    reached = 0
+    reached, kinds = 0, []
     while reached < iteration:
         kind, *rest = ours.recv()
         assert kind in ("progress", "pretraining"), rest
         reached = rest[0] if kind == "progress" else 0
+        kinds.append(kind)
     os.kill(process.pid, signal.SIGKILL)
     process.join(30)
     assert process.exitcode == -signal.SIGKILL
     ours.close()
-    return reached
+    return kinds
 
 
 def assert_same_results(one: Path, other: Path) -> None:

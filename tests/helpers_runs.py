@@ -5,6 +5,7 @@ No training and no torch. Scores are normal draws around given means, captions a
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
@@ -14,10 +15,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gitbench.profiles import CPU
 from gitbench.run_folder import RECORD_SCHEMA
 from gitbench.run_key import from_json
-from gitbench.spec import Claim, Plan, PlannedArm, PlannedRun, Vocabulary
+from gitbench.spec import Claim, Plan, PlannedArm, PlannedRun, RunSpec, Vocabulary
 from gitbench.study.store import Study
+from gitbench.variants import AXES, resolve
+from gitbench.variants.decoder import DecoderSpec
 
 CLAIM: dict[str, Any] = {
     "name": "larger-no-better",
@@ -34,6 +38,7 @@ CLAIM: dict[str, Any] = {
     "confidence": "SQ",
 }
 SIZES = {"small": (1, 96, 120_000), "base": (2, 128, 480_000), "large": (4, 256, 3_400_000), "blind": (2, 128, 480_000)}
+NAME = "decoder_size.cpu.scenes"  # of the study that `make_work_dir` writes
 IMAGES = 12
 SIGNATURE = "CIDEr-D|pycocoevalcap:1.2|ptb|java:11|images:12|refs:5"
 
@@ -126,6 +131,23 @@ def make_work_dir(
     return folder
 
 
+def _spec(arm: str, replicate: int) -> RunSpec:
+    """Return the spec of a run: the cpu profile's, with the arm's decoder and few test images."""
+    layers, width, _ = SIZES[arm]
+    names = {axis.name: axis.default for axis in AXES.values() if axis.in_model and axis.default}
+    names |= {"encoder": CPU.variants["encoder"], "vision": "blind" if arm == "blind" else "sighted"}
+    variants = {axis: resolve(axis, name) for axis, name in names.items()}
+    return RunSpec(
+        variants={**variants, "decoder": DecoderSpec(layers=layers, width=width, heads=4, ffn=4 * width)},
+        data=dataclasses.replace(CPU.data, test_images=IMAGES),
+        text=CPU.text,
+        train=CPU.train,
+        evaluate=CPU.evaluate,
+        replicate=replicate,
+        variant_names={**names, "decoder": f"self_{layers}x{width}"},
+    )
+
+
 def _write_run(folder: Path, arm: str, replicate: int, cider: float, overridden: bool, records_only: bool) -> None:
     layers, width, size = SIZES[arm]
     key = run_key(arm, replicate)
@@ -139,34 +161,7 @@ def _write_run(folder: Path, arm: str, replicate: int, cider: float, overridden:
             "run_key": key,
             "overridden": ["train.iterations"] if overridden else [],
             "variant_names": {"decoder": f"self_{layers}x{width}"},
-            "spec": {
-                "variants": {
-                    "encoder": {"width": 128, "layers": 4, "heads": 4, "patch": 8, "image_size": 64},
-                    "decoder": {
-                        "attention": "self",
-                        "layers": layers,
-                        "width": width,
-                        "heads": 4,
-                        "ffn": 4 * width,
-                        "dropout": 0.1,
-                    },
-                    "vision": {"blind": arm == "blind", "blur": 0.0},
-                    "encoder_training": {"frozen": False, "lr_ratio": None},
-                    "encoder_init": {"source": "random", "recipe": None, "path": None},
-                    "decoder_init": {"source": "random"},
-                },
-                "replicate": replicate,
-                "data": {"image_size": 64, "train_images": 2000, "val_images": 100, "test_images": IMAGES},
-                "text": {"tokenizer": "wordpiece", "vocab_size": 512, "max_tokens": 40, "subset": False},
-                "train": {
-                    "iterations": 600,
-                    "batch_images": 32,
-                    "lr_encoder": 1e-4,
-                    "lr_decoder": 5e-4,
-                    "label_smoothing": 0.1,
-                },
-                "evaluate": {"beam_size": 4, "length_penalty": 0.6, "max_length": 20},
-            },
+            "spec": dataclasses.asdict(_spec(arm, replicate)),
             "metrics": {
                 "CIDEr": {"value": cider, "signature": SIGNATURE},
                 "BLEU-4": {"value": cider / 3, "signature": "BLEU|images:12"},
@@ -203,19 +198,14 @@ def _write_run(folder: Path, arm: str, replicate: int, cider: float, overridden:
         for i, image in enumerate(images)
     ]
     (run / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    curve = [
-        {
-            "iteration": i,
-            "split": "train",
-            "lr": 1e-4,
-            "loss": (1.2 if arm != "blind" else 2) + 4 * np.exp(-i / (80 + 9 * layers)) + rng.normal(0, 0.08),
-        }
-        for i in range(1, 601)
-    ] + [
-        {"iteration": i, "split": "val", "lr": 1e-4, "loss": (1.3 if arm != "blind" else 2.1) + 4 * np.exp(-i / 90)}
-        for i in range(100, 601, 100)
-    ]
-    pd.DataFrame(curve).to_csv(run / "curve.csv", index=False)
+    steps, bottom = np.arange(1, 601), 2.0 if arm == "blind" else 1.2
+    train = bottom + 4 * np.exp(-steps / (80 + 9 * layers)) + rng.normal(0, 0.08, 600)
+    curve = pd.DataFrame({"iteration": steps, "split": "train", "loss": train, "lr": 1e-4})
+    validated = steps[99::100]
+    val = pd.DataFrame(
+        {"iteration": validated, "split": "val", "loss": bottom + 4 * np.exp(-validated / 90), "lr": 1e-4}
+    )
+    pd.concat([curve, val]).to_csv(run / "curve.csv", index=False)
     _json(
         run / "provenance.json",
         {

@@ -40,6 +40,12 @@ TINY = Ablation(
 )
 
 
+def tiny_ablation(axis: str, *variants: str, **changes: Any) -> Ablation:
+    """Return TINY with another axis: the first variant is the base, the other arms are named as their variants."""
+    arms = (Arm(name=name if place else "base", variants={axis: name}) for place, name in enumerate(variants))
+    return dataclasses.replace(TINY, axis=axis, arms={"smoke": tuple(arms)}, **changes)
+
+
 @dataclass(frozen=True)
 class Run:
     """A planned run with the path of its folder."""

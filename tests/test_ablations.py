@@ -5,10 +5,11 @@ import json
 
 import pytest
 from helpers_cli import call
-from helpers_study import make_study, runs_of
+from helpers_errors import refused
+from helpers_study import make_study, run_of, runs_of
 
+import gitbench
 from gitbench.ablations import ablation_files, check_ablation, load_ablation
-from gitbench.errors import GitbenchError
 from gitbench.profiles import PROFILES, SMOKE
 from gitbench.spec import Arm
 
@@ -38,6 +39,10 @@ def test_an_ablation_runs_whole(name, tmp_path):
     runs = {run["run_key"] for run in study["runs"]}
     assert {arm["name"] for arm in study["arms"]} == {arm.name for arm in load_ablation(name).arms["smoke"]} | {"blind"}
     assert runs == {path.parent.name for path in work.glob("runs/*/record.json")}
+    if load_ablation(name).crossed_with == "amount":  # drawn over the images that each arm was trained on
+        frame = gitbench.load_frame(work)
+        assert frame[frame["metric"] == "training_images"].groupby("arm")["value"].first().nunique() > 1
+        assert "training images" in (out / "score.svg").read_text()
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "No proof was recorded" not in page and (work / "studies" / f"{name}.smoke.scenes.proof.json").is_file()
 
@@ -50,16 +55,14 @@ def test_ablations_share_the_runs_that_are_the_same(tmp_path):
     for arm in ("base", "blind"):
         assert sizes[arm] == attention[arm] == starts[arm]
     assert starts["contrastive"] == keys("encoder_training")["base"]
-    assert not set(keys("decoder_init").values()) & set(
-        sizes.values()
-    )  # one with a tokenizer of its own shares nothing
+    assert not set(keys("decoder_init").values()) & set(sizes.values())  # its tokenizer is its own
 
 
 def test_an_arm_may_not_differ_in_more_than_the_ablation_varies():
     """Two registry entries of different families differ in dropout too: a second difference within the axis."""
     sizes = load_ablation("decoder_size")
     mixed = (*sizes.arms["smoke"][:-1], Arm(name="large", variants={"decoder": "self_1x192"}))
-    with pytest.raises(GitbenchError, match=r"arm 'large' has decoder.dropout 0.1 and the base 0.0; it may differ in"):
+    with refused(r"arm 'large' has decoder.dropout 0.1 and the base 0.0; it may differ in"):
         check_ablation(dataclasses.replace(sizes, arms={"smoke": mixed}))
     attention = load_ablation("decoder_attention")
     deeper = tuple(
@@ -68,5 +71,21 @@ def test_an_arm_may_not_differ_in_more_than_the_ablation_varies():
         else arm
         for arm in attention.arms["smoke"]
     )
-    with pytest.raises(GitbenchError, match="arm 'self_least' has decoder.layers 4 and the base 2"):
+    with refused("arm 'self_least' has decoder.layers 4 and the base 2"):
         check_ablation(dataclasses.replace(attention, arms={"smoke": deeper}))
+
+
+def test_an_amount_of_more_images_than_there_are_is_refused(tmp_path):
+    with refused("exceeds the profile's 24"):
+        make_study(tmp_path, load_ablation("decoder_attention"))
+
+
+def test_decoder_attention_compares_at_equal_layers_and_equal_parameters(tmp_path):
+    study = make_study(tmp_path, load_ablation("decoder_attention"), SMOKE, replicates=1)
+    base, cross, matched, least = (
+        run_of(study, arm).spec for arm in ("base", "cross_all", "matched_all", "self_least")
+    )
+    decoders = [spec.variants["decoder"] for spec in (base, cross, matched, least)]
+    assert [each.attention for each in decoders] == ["self", "cross", "cross", "self"]
+    assert decoders[1].ffn == decoders[0].ffn > decoders[2].ffn and decoders[3] == decoders[0]
+    assert least.data.train_images * 4 == base.data.train_images

@@ -4,9 +4,9 @@ import pkgutil
 import subprocess
 import sys
 
-import pytest
-from helpers_cli import BLOCK, call_without_torch
+from helpers_cli import BLOCK
 
+import gitbench.data
 import gitbench.judge
 import gitbench.report
 import gitbench.study
@@ -16,47 +16,28 @@ import gitbench.variants
 def submodules(package) -> list[str]:
     return [
         package.__name__,
-        *(f"{package.__name__}.{module.name}" for module in pkgutil.iter_modules(package.__path__)),
+        *(module.name for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")),
     ]
 
 
-DEFINE = [
-    "gitbench",
-    "gitbench.spec",
-    "gitbench.profiles",
-    "gitbench.ablations",
-    "gitbench.registry",
-    *submodules(gitbench.variants),
-]
-JUDGE, SHOW = submodules(gitbench.judge), submodules(gitbench.report)
-PLAN = [
-    "gitbench.cli",
+MODULES = [
+    *(f"gitbench.{name}" for name in ("spec", "profiles", "ablations", "registry", "metrics", "cli")),
+    *(f"gitbench.commands.{name}" for name in ("report", "replicate", "until_decided")),
     "gitbench.launch.scheduling",
-    "gitbench.commands.report",
-    "gitbench.commands.replicate",
-    "gitbench.commands.until_decided",
+    *submodules(gitbench.variants),
+    *submodules(gitbench.judge),
+    *submodules(gitbench.report),
     *submodules(gitbench.study),
-    "gitbench.metrics",
-    "gitbench.data",
+    *(name for name in submodules(gitbench.data) if name != "gitbench.data.dataset"),
 ]
 
 
-@pytest.mark.parametrize("modules", [DEFINE, JUDGE, SHOW, PLAN], ids=["define", "judge", "show", "plan"])
-def test_layer_imports_without_torch(modules):
-    code = (
-        BLOCK + "\n".join(f"import {name}" for name in modules) + "\nassert 'torch' not in sys.modules\nprint('fine')"
-    )
+def test_define_judge_show_and_planning_import_without_torch():
+    code = BLOCK + "\n".join(f"import {name}" for name in MODULES) + "\nassert 'torch' not in sys.modules"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert result.stdout.strip() == "fine", result.stderr[-2000:]
+    assert result.returncode == 0, result.stderr[-2000:]
 
 
 def test_the_block_itself_works():
     result = subprocess.run([sys.executable, "-c", BLOCK + "import torch"], capture_output=True, text=True, timeout=60)
     assert result.returncode != 0 and "must do without it" in result.stderr
-
-
-def test_listing_needs_no_torch_and_names_what_there_is():
-    result = call_without_torch("list")
-    assert result.returncode == 0, result.stderr
-    for expected in ("decoder_size", "larger-no-better", "smoke", "scenes", "self_6x768", "vit_b16"):
-        assert expected in result.stdout

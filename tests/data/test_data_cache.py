@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers_data import CAPTION, TEXT, TinySource, printed_by, refused
+from helpers_data import CAPTION, TEXT, TinySource, printed_by
+from helpers_errors import failing_disk, refused
 from PIL import Image
 
 from gitbench.data import open_source
@@ -64,11 +65,8 @@ def test_crops_cover_the_area_asked_for() -> None:
     assert 39 <= min(sides) <= 42 and max(sides) == 50
 
 
-@pytest.mark.parametrize(
-    ("size", "scale", "expected"), [(224, None, 224), (224, (0.8, 1.0), 251), (224, (0.08, 1.0), 258)]
-)
-def test_stored_size(size: int, scale: tuple[float, float] | None, expected: int) -> None:
-    assert stored_size(size, scale) == expected
+def test_what_is_cropped_is_stored_larger() -> None:
+    assert [stored_size(224, scale) for scale in (None, (0.8, 1.0), (0.08, 1.0))] == [224, 251, 258]
 
 
 def test_the_image_cache_is_made_once_and_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,14 +100,11 @@ def test_processes_that_start_together_build_one_file(tmp_path: Path) -> None:
 def test_a_cache_that_cannot_be_written_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokenizer: CaptionTokenizer
 ) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     monkeypatch.setenv("GITBENCH_CACHE", str(tmp_path))
     (tmp_path / "captions").write_text("a file where the folder should be")
     with refused("captions: File exists: set GITBENCH_CACHE"):
         encoded_split(Scenes("scenes", "val", 5), tokenizer, 16)
-    monkeypatch.setattr("gitbench.files.os.fsync", full)
+    monkeypatch.setattr("gitbench.files.os.fsync", failing_disk(errno.ENOSPC))
     with refused("No space left on device: set GITBENCH_CACHE"):
         stored()
     assert not list((tmp_path / "images").glob("*.npy"))

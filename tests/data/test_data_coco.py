@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers_data import coco, opened, photo, picture, refused
-
-SPLITS = ("train", "val", "test")
+from helpers_data import SPLITS, coco, opened, photo, picture
+from helpers_errors import refused
 
 
 def ids(folder: Path, split: str) -> list[str]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers_data import CAPTION, coco, opened, photo, picture, printed_by, refused, row, write_parquet
+from helpers_data import CAPTION, coco, opened, photo, picture, printed_by, row, write_parquet
+from helpers_errors import refused
 
 from gitbench.data import data_label, open_source
 from gitbench.data.base import clean_caption

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers_data import CAPTION, READ, TEXT, TinySource, printed_by, refused
+from helpers_data import CAPTION, READ, TEXT, TinySource
+from helpers_errors import refused
 
 import gitbench.data as data
 from gitbench.data import readers
@@ -72,16 +71,3 @@ def test_a_plugin_registers_a_layout(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert isinstance(data.open_source(str(tmp_path), "train"), TinySource)
     with refused("two readers of folders called coco"):
         readers.register("coco", Lists())
-
-
-def test_only_the_data_set_needs_torch() -> None:
-    modules = [name for _, name, _ in pkgutil.walk_packages(data.__path__, "gitbench.data.")]
-    assert len(modules) > 20 and importlib.util.find_spec("torch")
-    code = (
-        "import sys, importlib, gitbench.data as d\n"
-        "assert not {'numpy', 'pandas', 'PIL'} & set(sys.modules)\n"
-        "for name in sys.argv[1:]: importlib.import_module(name)\n"
-        "s = d.open_source('scenes', 'train', 2); s.example(1); s.image(1); s.fingerprint()\n"
-        "print([name for name in ('torch', 'datasets', 'matplotlib', 'pyarrow') if name in sys.modules])"
-    )
-    assert printed_by(code, *(name for name in modules if name != "gitbench.data.dataset")) == "[]"

@@ -13,25 +13,23 @@ from helpers_data import (
     CAPTION,
     CLASSIFY,
     READ,
+    SPLITS,
     VIDEO,
     VQA,
     coco,
     opened,
     photo,
     picture,
-    refused,
     row,
     texts,
     with_images,
     write_parquet,
 )
+from helpers_errors import refused
 
 from gitbench.data.photos import divided
 from gitbench.data.tasks import Request, Text
 from gitbench.spec import TaskSpec
-
-SPLITS = ("train", "val", "test")
-
 
 # ---- folders with questions ---------------------------------------------------------------------------------------
 

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 import torch
 from helpers_data import TEXT
-from torch.utils.data import DataLoader
 
 from gitbench.data import open_source
-from gitbench.data.dataset import CaptionDataset, collate
+from gitbench.data.dataset import CaptionDataset
 from gitbench.data.random_stream import Stream
 from gitbench.data.scenes.world import Scenes
 from gitbench.data.tokenizer import CaptionTokenizer, tokenizer_for
@@ -50,17 +49,6 @@ def test_an_item_depends_on_its_number_alone(tokenizer: CaptionTokenizer) -> Non
     forward = [one[k] for k in range(2 * IMAGES)]
     for k in reversed(range(2 * IMAGES)):
         assert same(other[k], forward[k])
-
-
-def test_workers_change_nothing(tokenizer: CaptionTokenizer) -> None:
-    batches = []
-    for workers in (0, 2):
-        loader = DataLoader(make(tokenizer), 5, sampler=range(17, 32), num_workers=workers, collate_fn=collate)
-        batches.append(list(loader))
-    for plain, forked in zip(*batches, strict=True):
-        for key in ("images", "tokens", "need_predict"):
-            assert torch.equal(plain[key], forked[key])
-        assert plain["indices"] == forked["indices"] and plain["image_ids"] == forked["image_ids"]
 
 
 def test_pickling_leaves_the_pixels_behind(tokenizer: CaptionTokenizer) -> None:

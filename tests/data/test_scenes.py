@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers_data import is_true, printed_by, refused
+from helpers_data import is_true, printed_by
+from helpers_errors import refused
 from PIL import Image
 
 from gitbench.data.scenes.draw import PAINT, render

@@ -7,7 +7,8 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from helpers_data import printed_by, refused
+from helpers_data import printed_by
+from helpers_errors import refused
 
 from gitbench.data.scenes.world import Scenes
 from gitbench.data.tokenizer import from_bert, tokenizer_for

@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
-from helpers_data import refused
+from helpers_errors import refused
 
 from gitbench.data.scenes.world import Scenes
 from gitbench.data.tokenizer import from_bert, rows_of, subset_for, tokenizer_for

@@ -8,9 +8,9 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from helpers_judge import plan_of, yardsticks
+from helpers_judge import measured_noise, noise_of_sd, plan_of, yardsticks
 
-from gitbench.judge.aa import judged_rate, noise_floor, pseudo_arms, rejection_rates
+from gitbench.judge.aa import judged_rate, pseudo_arms, rejection_rates
 from gitbench.judge.noise import (
     NoiseFloor,
     PairSpread,
@@ -23,16 +23,7 @@ from gitbench.run_key import from_json
 PLAN = plan_of()
 
 
-def measured(metric: str, values: list[float], floor: float | None = None, judged: int = 3, **options) -> NoiseFloor:
-    """Measure values in two pseudo-arms of 3 seeds, below a ceiling of 120 and above this blind floor."""
-    return noise_floor(PLAN, metric, values, 3, yardsticks(metric, floor, 120.0), judged=judged, **options)
-
-
-def of_sd(sd: float, metric: str = "CIDEr") -> dict[str, NoiseFloor]:
-    values = np.array([-1.0, 1.0, -1.0, 1.0, -1.0, 1.0])
-    return {metric: measured(metric, (50 + sd * values / values.std(ddof=1)).tolist())}
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [2, 5])
 def test_the_minimum_detectable_effect_is_found_in_80_percent_of_studies(n):
     draws = minimum_detectable(2.0, n) + 2.0 * np.random.default_rng(n).standard_normal((40_000, n))
@@ -75,27 +66,27 @@ def test_the_judge_and_the_rules_over_all_splits_agree(metric, sign):
 
 def test_a_judge_that_refuses_is_said_to():
     values = [50.0, 51.0, 52.5, 49.0, 50.5, 51.7]
-    floor = measured("CIDEr", values, floor=49.0, judged=5)
+    floor = measured_noise("CIDEr", values, floor=49.0, judged=5)
     assert floor.false_positive_rate == 0.0 and floor.judged == 5 and "1.5 times the blind floor" in floor.note
-    assert "no blind floor" in measured("CIDEr", values).note
-    part = measured("SceneF1-objects", values)
+    assert "no blind floor" in measured_noise("CIDEr", values).note
+    part = measured_noise("SceneF1-objects", values)
     assert part.false_positive_rate is None and part.judged == 0 and part.splits == 120
-    flat = measured("BLEU-4", [0.0] * 6)
+    flat = measured_noise("BLEU-4", [0.0] * 6)
     assert flat.sd == flat.mde == flat.better_rate == flat.different_rate == 0.0
 
 
 def test_measured_values_are_read_as_they_were_written():
-    floors = of_sd(2.0) | of_sd(0.1, "test_nll")
+    floors = noise_of_sd(2.0) | noise_of_sd(0.1, "test_nll")
     assert floors["CIDEr"].sd == pytest.approx(2.0) and floors["CIDEr"].n == 6 and floors["CIDEr"].seeds == 3
     assert floors["CIDEr"].mde == pytest.approx(minimum_detectable(2**0.5 * 2.0, 3))
     assert floors["CIDEr"].mde_at(3) == floors["CIDEr"].mde > floors["CIDEr"].mde_at(5)
     pair = PairSpread(study="s", treatment="t", reference="r", sd=1.0, n=5, mde=2.0)
-    floor = measured("ROUGE-L", [50.0, 51.0, 52.5, 49.0, 50.5, 51.7], pairs=[pair], signature="x")
+    floor = measured_noise("ROUGE-L", [50.0, 51.0, 52.5, 49.0, 50.5, 51.7], pairs=[pair], signature="x")
     assert from_json(NoiseFloor, json.loads(json.dumps(asdict(floor)))) == floor
 
 
 def test_detectable_asks_the_floor_and_the_pairs():
-    floors = of_sd(2.0)
+    floors = noise_of_sd(2.0)
     edge, paired, wide = floors["CIDEr"].mde, minimum_detectable(0.5, 3), minimum_detectable(9.0, 3)
     assert paired < edge < wide
     for difference, metric, known, n, sd, expected in (

@@ -9,7 +9,8 @@ import pytest
 from helpers_study import make_study, runs_of
 
 from gitbench.launch.executor import Event
-from gitbench.launch.scheduling import execute_runs, slots
+from gitbench.launch.progress import Display
+from gitbench.launch.scheduling import execute_runs, slots, start_context
 from gitbench.launch.scoring import StudyScorer
 from gitbench.machine import Gpu
 
@@ -80,8 +81,27 @@ def test_an_interrupt_ends_what_runs(tmp_path, scored, monkeypatch):
     assert executor.cancelled == [True] and not scored
 
 
-def test_as_many_runs_share_a_card_as_fit_its_free_memory(monkeypatch):
+def test_as_many_runs_share_a_card_as_fit_its_free_memory_and_none_is_forked(monkeypatch):
+    """mmengine asks for CUDA when imported; torch then refuses CUDA in every fork of that process."""
     cards = [Gpu(uuid="GPU-a", name="A", free_gib=17.0), Gpu(uuid="GPU-b", name="B", free_gib=3.0)]
     monkeypatch.setattr("gitbench.launch.scheduling.gpus", lambda: cards)
     assert [slot["CUDA_VISIBLE_DEVICES"] for slot in slots(8.0)] == ["GPU-a", "GPU-b", "GPU-a"]
-    assert len(slots(8.0, jobs=1)) == 1
+    assert len(slots(8.0, jobs=1)) == 1 and start_context().get_start_method() == "spawn"
+    monkeypatch.setattr("gitbench.launch.scheduling.gpus", lambda: [])
+    assert start_context().get_start_method() == "forkserver"
+
+
+def test_the_display_says_pretraining_and_counts_none_of_it(tiny_study, capsys, monkeypatch):
+    run = tiny_study.plan.runs[0]
+    with Display(tiny_study.name, 0, 3, plain=True) as display:
+        monkeypatch.setattr("gitbench.launch.progress.QUIET_SECONDS", -1.0)
+        display.started(run)
+        display.pretraining(run, 2, 5)
+        assert "base/0 pre-training 40%" in capsys.readouterr().out
+        assert display.bar.tasks[0].completed == 0
+        display.progress(run, 1, 4, 2.5)
+        assert "base/0 25% loss 2.50" in capsys.readouterr().out
+        assert display.bar.tasks[0].completed == 0.25
+        metrics = {"test_nll": {"value": 1.0}, "VQA": {"value": 41.23}}
+        display.finished(run, {"metrics": metrics, "cost": {"seconds": 9}})
+        assert "VQA accuracy 41.2, 9 s" in capsys.readouterr().out

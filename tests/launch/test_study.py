@@ -12,22 +12,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from helpers_cli import GITBENCH, call, call_without_torch
+from helpers_bundle import FILES
+from helpers_cli import GITBENCH, call
 from PIL import Image
 
 import gitbench
+from gitbench.launch.scoring import StudyScorer
 
 METRICS = {"BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "SceneF1", "test_nll"}
 RUN = ("run", "decoder_size", "--profile", "smoke", "--work-dir")
-FILES = {
-    "config.py",
-    "record.json",
-    "per_image.parquet",
-    "predictions.jsonl",
-    "curve.csv",
-    "provenance.json",
-    "model.pth",
-}
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +33,9 @@ def work(trained, tmp_path_factory) -> Path:
 def again(work) -> tuple[Path, dict[Path, int]]:
     """Run the finished study once more; returns the report's folder, and when records were written before."""
     out, before = work.parent / "out", {path: path.stat().st_mtime_ns for path in work.glob("runs/*/record.json")}
-    result = call(*RUN, str(work), "--out", str(out))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gitbench.launch.scheduling.prove", lambda *_: pytest.fail("proven twice"))
+        result = call(*RUN, str(work), "--out", str(out))
     assert result.returncode == 0 and "0 runs trained, 8 found done, 0 failed" in result.stdout, result.stderr
     return out, before
 
@@ -54,7 +49,8 @@ def test_run_folders_hold_what_outsiders_rely_on(work):
     assert len(folders) == 8
     for folder in folders:
         names = {path.name for path in folder.iterdir()}
-        assert names >= FILES and not any(name.endswith(".tmp") or name.startswith("iter_") for name in names)
+        assert names >= {*FILES, "config.py", "model.pth"}
+        assert not any(name.endswith(".tmp") or name.startswith("iter_") for name in names)
         record, rows = json.loads((folder / "record.json").read_text()), captions(folder)
         assert set(record["metrics"]) >= METRICS and all(score["signature"] for score in record["metrics"].values())
         assert record["cost"]["parameters"] > record["cost"]["decoder_parameters"] > 0
@@ -77,18 +73,10 @@ def test_the_frame_has_every_run_and_replicates_differ(work):
     assert nll["value"].nunique() == len(nll)
 
 
-def test_a_second_run_trains_nothing_and_its_report_is_self_contained(work, again):
+def test_a_second_run_trains_nothing_and_reports(work, again):
     out, before = again
     assert before == {path: path.stat().st_mtime_ns for path in work.glob("runs/*/record.json")}
-    assert {path.name for path in out.iterdir()} >= {
-        "report.html",
-        "table.csv",
-        "table.md",
-        "table.tex",
-        "verdicts.json",
-    }
-    html = (out / "report.html").read_text()
-    assert not re.search(r'(?:src|href)="(?:https?:)?//', html.replace('href="https://arxiv.org', ""))
+    assert (out / "report.html").is_file()
     assert {"small", "base", "large"} <= set(pd.read_csv(out / "table.csv")["arm"])
 
 
@@ -99,23 +87,30 @@ def test_a_dry_run_prints_the_plan_and_the_time(work, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_report_is_rebuilt_without_torch(work, again, tmp_path):
-    words = ("report", "decoder_size", "--profile", "smoke", "--work-dir", str(work), "--out", str(tmp_path / "again"))
-    result = call_without_torch(*words)
-    assert result.returncode == 0, result.stderr[-2000:]
-    assert (tmp_path / "again" / "table.csv").read_bytes() == (again[0] / "table.csv").read_bytes()
+def test_damaged_files_of_a_run_are_made_again(trained, tmp_path, monkeypatch):
+    """A record cut short is scored again; predictions that end after whole lines are not scored, but made again.
 
-
-def test_a_damaged_record_is_scored_again_without_training(trained, tmp_path):
+    A failure of scoring, before, loses nothing that was trained.
+    """
     work = Path(shutil.copytree(trained.work_dir, tmp_path / "work"))
-    record = next(work.glob("runs/*/record.json"))
-    whole = json.loads(record.read_text())
-    weights = (record.parent / "model.pth").stat().st_mtime_ns
+    first, second = list(work.glob("runs/*/"))[:2]
+    record, predictions, others = first / "record.json", second / "predictions.jsonl", second / "record.json"
+    whole = {path: path.read_text() for path in (predictions, first / "predictions.jsonl")}
+    metrics = {path: json.loads(path.read_text())["metrics"] for path in (record, others)}
+    trained_at = (first / "model.pth").stat().st_mtime_ns
     record.write_text(record.read_text()[:200])
+    predictions.write_text("".join(line + "\n" for line in whole[predictions].split("\n")[:3]))
+    others.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(StudyScorer, "score_run", lambda self, run: 1 / 0)
+        failed = call(*RUN, str(work), "--no-report")
+    assert failed.returncode == 1 and "2 failed" in failed.stdout
+    assert "ZeroDivisionError" in failed.stdout + failed.stderr
     result = call(*RUN, str(work), "--no-report")
     assert result.returncode == 0, result.stderr
-    metrics = json.loads(record.read_text())["metrics"]
-    assert metrics == whole["metrics"] and (record.parent / "model.pth").stat().st_mtime_ns == weights
+    assert {path: path.read_text() for path in whole} == whole
+    assert {path: json.loads(path.read_text())["metrics"] for path in metrics} == metrics
+    assert (first / "model.pth").stat().st_mtime_ns == trained_at
 
 
 def test_a_finished_run_captions_an_image_file(work, tmp_path):
@@ -124,8 +119,6 @@ def test_a_finished_run_captions_an_image_file(work, tmp_path):
     result = call("caption", str(tmp_path / "red.png"), "--weights", str(folder), "--beam", "2")
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith(str(tmp_path / "red.png") + "\t")
-    missing = call("caption", str(tmp_path / "none.png"), "--weights", str(folder))
-    assert missing.returncode == 2 and "none.png" in missing.stderr and len(missing.stderr.splitlines()) == 1
 
 
 def test_a_plain_mmengine_runner_trains_the_same_run_again(work, tmp_path):

@@ -46,7 +46,7 @@ def random_caption(rng: random.Random, words: int, odd: float) -> str:
     return rng.choice(SPACES) + text if rng.random() < odd else text.removesuffix(" ")
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(20))
 def test_equal_on_random_captions(seed):
     """Few words, so that n-grams repeat; uneven numbers of references, duplicates, nothing, odd white space."""
     rng = random.Random(seed)

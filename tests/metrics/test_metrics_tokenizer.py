@@ -127,21 +127,21 @@ def test_nothing_is_left_behind(tokenizer, monkeypatch, tmp_path):
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-@pytest.mark.parametrize("end", ["kill", "exit"])
-def test_the_process_does_not_outlive_us(end, tmp_path):
-    program = (
-        "import time\n"
-        "from gitbench.metrics.tokenize import Tokenizer\n"
-        "tokenizer = Tokenizer()\n"
-        "tokenizer.tokenize(['a dog'])\n"
-        "print(tokenizer.process.pid, flush=True)\n"
-        f"time.sleep({60 if end == 'kill' else 0})\n"
-    )
+TOKENIZER = "from gitbench.metrics.tokenize import Tokenizer\nmade = Tokenizer()\nmade.tokenize(['a dog'])\n"
+METEOR = "from gitbench.metrics.meteor import Meteor\nmade = Meteor()\nmade.submit(['a dog'], [['a dog']])\n"
+
+
+@pytest.mark.parametrize(("start", "end"), [(TOKENIZER, "kill"), (TOKENIZER, "exit"), (METEOR, "error")])
+def test_the_process_does_not_outlive_us(start, end, tmp_path):
+    """Where we are killed, end without closing it, or end by an error while it works."""
+    ends = {"kill": "import time; time.sleep(60)", "exit": "", "error": "raise RuntimeError('boom')"}
+    program = f"{start}print(made.process.pid, flush=True)\n{ends[end]}\n"
     environment = {**os.environ, "TMPDIR": str(tmp_path)}  # a kill leaves the folder
-    ours = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environment)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    ours = subprocess.Popen([sys.executable, "-c", program], env=environment, **pipes)
     pid = int(ours.stdout.readline())
     if end == "kill":
         ours.send_signal(signal.SIGKILL)
-    ours.communicate(timeout=60)
-    assert is_gone(pid)
+    _, errors = ours.communicate(timeout=60)
+    assert is_gone(pid) and errors.strip().endswith("RuntimeError: boom" if end == "error" else "")
     assert end == "kill" or not list(tmp_path.glob("gitbench-tokenizer-*"))

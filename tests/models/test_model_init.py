@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from helpers_model import DECODER, ENCODER, VOCAB
@@ -43,6 +45,7 @@ def test_same_seed_same_values_whatever_the_global_state():
         {"decoder": DecoderSpec(layers=3, width=48, heads=4, ffn=192, max_positions=96)},  # another feed-forward part
         {"encoder": EncoderSpec(width=64, layers=3, heads=4, patch=8, image_size=32)},
         {"vocab_size": 200, "num_frames": 2},
+        {"decoder": dataclasses.replace(DECODER, attention="cross")},
     ],
 )
 def test_models_share_every_tensor_they_have_in_common(changes):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from helpers_model import both_attentions, nll_of, pictures, ragged, texts, tiny
+from helpers_model import both_attentions, nll_of, pictures, ragged, tiny
 
-from gitbench.models.packed import end_to_end, pack
+from gitbench.models.packed import pack
 
 
 def test_texts_follow_each_other_without_padding():
@@ -45,10 +45,3 @@ def test_loss_and_likelihood_are_those_of_padded_texts(attention):
     torch.testing.assert_close(ours, nll.sum(1), atol=1e-12, rtol=0)
     assert count.tolist() == counts.sum(1).tolist() and count[5] == 0
     torch.testing.assert_close(model.loss(images, tokens, need), nll.sum() / counts.sum(), atol=1e-12, rtol=0)
-
-
-def test_rows_of_equal_texts():
-    positions, visible = end_to_end(3, 2, torch.device("cpu"))
-    assert positions.tolist() == [[0, 1, 2, 0, 1, 2]]
-    packed = pack(texts(2, 4), torch.ones(2, 4, dtype=torch.bool), rows=1, pad_id=0)
-    assert torch.equal(visible, packed.visible) and torch.equal(positions, packed.positions)

@@ -6,9 +6,9 @@ import json
 
 import pytest
 import torch
+from helpers_errors import refused
 from helpers_model import DECODER, ENCODER, VOCAB, hf_config, pictures, texts, tiny
 
-from gitbench.errors import GitbenchError
 from gitbench.models import GIT
 from gitbench.models.weights import from_huggingface, from_official, to_huggingface, to_official
 from gitbench.variants.decoder import DecoderSpec
@@ -77,17 +77,16 @@ def test_hugging_face_extras_are_tolerated():
     assert_equal(model, from_huggingface(state, **HEADS))
 
 
-RELEASED = {  # encoder width and heads, patch, pixels, frames
-    "base, VQA": (768, 12, 16, 480, 0),
-    "large, video": (1024, 16, 14, 224, 6),
-}
-
-
-@pytest.mark.parametrize("name", RELEASED)
-@pytest.mark.parametrize(("save", "load"), [(to_official, from_official), (to_huggingface, from_huggingface)])
-def test_released_widths_are_read_off_the_tensors_heads_included(save, load, name):
-    """One layer a side and few words, else as released: captioning, VQA and video, base and large."""
-    width, heads, patch, pixels, frames = RELEASED[name]
+@pytest.mark.parametrize(
+    ("save", "load", "shape"),
+    [  # encoder width and heads, patch, pixels, frames
+        (to_huggingface, from_huggingface, (768, 12, 16, 480, 0)),  # base, VQA
+        (to_official, from_official, (1024, 16, 14, 224, 6)),  # large, video
+    ],
+)
+def test_released_widths_are_read_off_the_tensors_heads_included(save, load, shape):
+    """One layer a side and few words, else as released."""
+    width, heads, patch, pixels, frames = shape
     encoder = EncoderSpec(width=width, layers=1, heads=heads, patch=patch, image_size=pixels)
     decoder = DecoderSpec(layers=1, width=768, heads=12, ffn=3072, max_positions=1024)
     model = GIT(encoder=encoder, decoder=decoder, vocab_size=VOCAB, num_frames=frames).eval()
@@ -108,7 +107,7 @@ def test_ids_can_be_given_and_precision_is_kept():
 def test_an_untied_head_is_refused(save, load, head):
     state = save(tiny())
     state[head] = state[head] + 0.5
-    with pytest.raises(GitbenchError, match=r"differs from the word embedding \(by 0.5.*trained untied"):
+    with refused(r"differs from the word embedding \(by 0.5.*trained untied"):
         load(state, **HEADS)
 
 
@@ -143,13 +142,12 @@ def test_what_does_not_fit_is_named(save, load, lost, changed, message):
     state = save(tiny(num_frames=3))
     state.pop(lost, None)
     state |= {name: torch.zeros(shape) for name, shape in changed.items()}
-    with pytest.raises(GitbenchError, match=message) as error:
+    with refused(message):
         load(state, **HEADS)
-    assert "\n" not in str(error.value)
 
 
 def test_heads_that_cannot_be_guessed_are_asked_for():
-    with pytest.raises(GitbenchError, match="pass encoder_heads"):
+    with refused("pass encoder_heads"):
         from_official(to_official(tiny()))
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from helpers_report import BETTER
-from helpers_runs import CLAIM, make_work_dir
+from helpers_report import BETTER, grid_of, view_of
+from helpers_runs import CLAIM, NAME, make_work_dir
 
+from gitbench.report.view import View
 from gitbench.study.store import Study
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,4 +51,16 @@ def made(tmp_path_factory) -> Made:
         path.write_text(json.dumps(values | {"claims": {"decoder_size/came-out-badly": "0" * 16}}))
     out = folder / "results" / "decoder_size" / "cpu-scenes-cpu2"
     subprocess.run([sys.executable, "-c", SCRIPT, work_dir, out, ROOT, ROOT / "tests"], check=True, cwd=folder)
-    return Made(Study.open(work_dir, "decoder_size.cpu.scenes"), out, folder / "results")
+    return Made(Study.open(work_dir, NAME), out, folder / "results")
+
+
+@pytest.fixture(scope="session")
+def view(tmp_path_factory) -> View:
+    """What the report of a study of five seeds says. Nobody may change it."""
+    return view_of(tmp_path_factory.mktemp("view"))
+
+
+@pytest.fixture(scope="session")
+def grid(view) -> View:
+    """What the report of a study of data_scale says."""
+    return grid_of(view)

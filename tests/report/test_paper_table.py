@@ -4,24 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-from helpers_report import grid_of, view_of
 
 from gitbench.report.paper import figure_4, paper_rows
 from gitbench.report.paper_table import NOT_OBTAINED, figure_places, paper_numbers, paper_tables
 
 
-@pytest.fixture(scope="module")
-def view(tmp_path_factory):
-    return view_of(tmp_path_factory.mktemp("paper"))
-
-
-@pytest.fixture(scope="module")
-def plan(view):
-    return grid_of(view).plan
-
-
-def test_both_halves_name_their_data_and_a_digitised_value_is_marked(view):
-    grid = grid_of(view)
+def test_both_halves_name_their_data_and_a_digitised_value_is_marked(grid):
     figure, standard = paper_tables(grid.plan, grid.frame, grid.metric)
     for table in (figure, standard):
         assert table.paper_data and "scenes" not in table.paper_data
@@ -30,8 +18,8 @@ def test_both_halves_name_their_data_and_a_digitised_value_is_marked(view):
     assert standard.rows[0][:2] == ("GIT_B", "131.4 points (S)") and "Karpathy test" in standard.paper_data
 
 
-def test_grid_is_matched_by_rank_and_differences_are_those_of_the_figure(plan):
-    places = figure_places(plan)
+def test_grid_is_matched_by_rank_and_differences_are_those_of_the_figure(grid):
+    plan, places = grid.plan, figure_places(grid.plan)
     assert places["small_least"] == ("Base", "4M") and places["large_some"] == ("Huge", "14M")
     assert places["base"] == ("Large", "0.8B")
     saturates, gains = plan.claims[:2]
@@ -40,7 +28,8 @@ def test_grid_is_matched_by_rank_and_differences_are_those_of_the_figure(plan):
     assert {paper_numbers(plan, claim)[1] for claim in plan.claims} == {"D"}
 
 
-def test_a_trend_has_the_figures_slope(plan):
+def test_a_trend_has_the_figures_slope(grid):
+    plan = grid.plan
     along = (("large_least", 0.0), ("large_some", 1.0), ("large_all", 2.0))
     trend = dataclasses.replace(
         plan.claims[0], kind="trend", treatment="large_all", reference="large_least", along=along

@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from helpers_report import BETTER, grid_of, view_of
+from helpers_report import BETTER, view_of
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -11,16 +11,6 @@ from gitbench.report.figures import difference_figure
 from gitbench.report.paper import figure_4
 from gitbench.report.score_figures import scale_figure, score_figure, yardstick_lines
 from gitbench.report.style import COLUMN, PAGE, TEXT, legend_columns, nth_style, style
-
-
-@pytest.fixture(scope="module")
-def view(tmp_path_factory):
-    return view_of(tmp_path_factory.mktemp("figures"), replicates=3)
-
-
-@pytest.fixture(scope="module")
-def grid(view):
-    return grid_of(view)
 
 
 def joined(figure):

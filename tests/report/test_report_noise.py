@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
-from helpers_judge import plan_of, yardsticks
+from helpers_judge import noise_of_sd
 
-from gitbench.judge.aa import noise_floor
-from gitbench.judge.noise import NoiseFloor, PairSpread
+from gitbench.judge.noise import PairSpread
 from gitbench.report.noise import noise_figure, write_noise_report
 
 PAIR = PairSpread(study="decoder_size", treatment="large", reference="base", sd=1.25, n=5, mde=3.5)
 
 
-def of_sd(sd: float, metric: str) -> dict[str, NoiseFloor]:
-    values = np.array([-1.0, 1.0, -1.0, 1.0, -1.0, 1.0])
-    data, rows = (50 + sd * values / values.std(ddof=1)).tolist(), yardsticks(metric, None, 120.0)
-    return {metric: noise_floor(plan_of(), metric, data, 3, rows, judged=3, pairs=[PAIR])}
-
-
 def test_the_report_says_what_was_measured(tmp_path):
-    floors = of_sd(2.0, "CIDEr") | of_sd(0.1, "test_nll") | of_sd(1.0, "SceneF1-objects")
+    spreads, floors = {"CIDEr": 2.0, "test_nll": 0.1, "SceneF1-objects": 1.0}, {}
+    for metric, sd in spreads.items():
+        floors |= noise_of_sd(sd, metric, pairs=[PAIR])
     for name in ("a", "b"):
         write_noise_report(tmp_path / name, floors, profile="cpu", data="scenes")
     text = (tmp_path / "a" / "noise_floor.md").read_text()

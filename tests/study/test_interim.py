@@ -3,14 +3,12 @@
 import dataclasses
 
 import pytest
-from helpers_runs import make_work_dir
+from helpers_runs import NAME, make_work_dir
 
 from gitbench.errors import GitbenchError
 from gitbench.judge.claims import NOT_TESTABLE
 from gitbench.study.interim import Looks, judge_for_report, read_looks, write_looks
 from gitbench.study.store import Study
-
-NAME = "decoder_size.cpu.scenes"
 
 
 def report(work, seeds: int, before: Looks | None = None):

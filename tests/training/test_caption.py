@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers_cli import error_of
 from helpers_model import DECODER, ENCODER, tiny
 from PIL import Image
 from safetensors.torch import save_file
@@ -168,6 +169,9 @@ def test_frames_are_one_video_and_a_single_image_gets_no_temporal_embedding(tmp_
     assert loaded.caption(torch.stack([first, second])[None], 2) != video
     with pytest.raises(GitbenchError, match="4 frames for a model of 3"):
         captions([photographs[0]] * 4, folder, tokenizer=str(folder / "words.json"), frames=True)
+    (folder / "parameter.yaml").write_text("test_crop_size: 32\ntest_respect_ratio_max: 48\n")
+    with pytest.raises(GitbenchError, match=r"1.png: the frames of a video differ in size \(27 x 47 and 47 x 27\)"):
+        captions(photographs[:2], folder, tokenizer=str(folder / "words.json"), frames=True)
 
 
 def test_an_official_checkpoint_gets_berts_own_vocabulary(monkeypatch):
@@ -245,19 +249,11 @@ def test_weights_that_cannot_be_used_are_one_line(what, spoilt, photographs, mon
     assert "\n" not in str(error.value) and str(spoilt["none"].parent) in str(error.value)
 
 
-def test_images_that_cannot_be_used_are_one_line(tmp_path, photographs, monkeypatch, capsys):
+def test_images_that_cannot_be_used_are_one_line(tmp_path, photographs, monkeypatch):
     weights = str(run_folder(tmp_path / "own"))
     (tmp_path / "text.jpg").write_text("no picture")
     for name, expected in (("none.jpg", "does not exist"), ("own", "is a folder"), ("text.jpg", "unreadable")):
-        assert main(["caption", str(tmp_path / name), "--weights", weights]) == 2
-        streams = capsys.readouterr()
-        assert expected in streams.err and len(streams.err.strip().splitlines()) == 1 and not streams.out
+        assert expected in error_of("caption", str(tmp_path / name), "--weights", weights)
     monkeypatch.setattr(caption, "load_captioner", lambda *_: pytest.fail("missing images are told before the weights"))
     with pytest.raises(GitbenchError, match="does not exist"):
         captions([photographs[0], tmp_path / "none.jpg"], Path(weights))
-
-
-def test_frames_of_different_sizes_are_refused(tmp_path, photographs):
-    folder = official(tmp_path / "vqa", parameters="test_crop_size: 32\ntest_respect_ratio_max: 48\n")
-    with pytest.raises(GitbenchError, match=r"1.png: the frames of a video differ in size \(27 x 47 and 47 x 27\)"):
-        captions(photographs[:2], folder, tokenizer=str(folder / "words.json"), frames=True)

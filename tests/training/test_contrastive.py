@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
-import multiprocessing
 from pathlib import Path
 
 import pytest
 import torch
-from helpers_study import TINY, make_study, run_of, runs_of, tiny_profile, write_configs
+from helpers_study import make_study, run_of, runs_of, tiny_ablation, tiny_profile, write_configs
 
 import gitbench.training.contrastive as contrastive
 from gitbench.errors import GitbenchError
 from gitbench.files import cache_dir, load_json
-from gitbench.launch.worker import run_worker
 from gitbench.models.encoder import ImageEncoder
 from gitbench.models.pair_encoder import PairEncoder, contrastive_loss, set_initial_values
-from gitbench.spec import Arm, ContrastiveSpec
+from gitbench.spec import ContrastiveSpec
 from gitbench.study.store import Study
 from gitbench.training.caption_model import ImagePreprocessor
 from gitbench.training.contrastive import Pretraining, pretrain, pretrained_encoder, pretrained_path
@@ -80,6 +77,7 @@ def test_it_learns_to_find_the_caption_of_an_image(dataset):
 def test_padding_and_later_tokens_do_not_reach_a_caption():
     model = PairEncoder(SPEC, RECIPE, 50, 12, eos_id=3)
     set_initial_values(model, 0)
+    assert model.scale.exp().item() == pytest.approx(1 / RECIPE.temperature)
     short = torch.tensor([[2, 7, 8, 3]])
     padded = torch.tensor([[2, 7, 8, 3, 0, 0, 0]])
     torch.testing.assert_close(model.text(short), model.text(padded))
@@ -95,14 +93,6 @@ def test_a_film_of_one_repeated_frame_is_that_image():
     torch.testing.assert_close(model.embed(images[:, None].expand(-1, 4, -1, -1, -1), tokens)[0], still)
     mixed, _ = model.embed(torch.stack([images, images.flip(0)], 1), tokens)
     torch.testing.assert_close(mixed[0], mixed[1])  # the order of frames does not count
-
-
-def test_initial_values_are_those_of_name_and_seed():
-    one, same, other = (PairEncoder(SPEC, RECIPE, 50, 12, eos_id=3) for _ in range(3))
-    for model, seed in ((one, 5), (same, 5), (other, 6)):
-        set_initial_values(model, seed)
-    assert equal(one.state_dict(), same.state_dict()) and not equal(one.state_dict(), other.state_dict())
-    assert one.scale.exp().item() == pytest.approx(1 / RECIPE.temperature)
 
 
 def test_made_and_loaded_are_the_same_bits_and_the_global_generator_is_left_alone(dataset, cache, monkeypatch):
@@ -167,11 +157,7 @@ def test_batches_hold_each_image_once_and_never_span_two_epochs():
 
 
 def start_study(folder: Path, replicates: int = 2, common: dict[str, str] | None = None, **train) -> Study:
-    arms = (
-        Arm(name="base", variants={"encoder_init": "random"}),
-        Arm(name="contrastive", variants={"encoder_init": "contrastive"}),
-    )
-    ablation = dataclasses.replace(TINY, axis="encoder_init", arms={"smoke": arms}, common=common or {})
+    ablation = tiny_ablation("encoder_init", "random", "contrastive", common=common or {})
     study = make_study(folder, ablation, tiny_profile(**{"iterations": 2, **train}), replicates=replicates)
     write_configs(study)
     return study
@@ -190,19 +176,6 @@ def test_a_run_starts_from_the_pretrained_encoder_of_its_replicate(tmp_path, cac
     }
     owners = [[name for name, state in started.items() if equal(state, each)] for each in kept]
     assert sorted(owners) == [[("contrastive", 0)], [("contrastive", 1)]]
-
-
-def test_progress_starts_at_nothing_ends_at_all_and_is_silent_where_the_file_is_there(dataset):
-    heard: list[tuple[int, int]] = []
-    given = job(dataset, progress=lambda done, total: heard.append((done, total)))
-    pretrained_encoder(given)
-    assert heard == [(done, 6) for done in range(7)]
-    heard.clear()
-    pretrained_encoder(given)
-    assert heard == []
-    long = dataclasses.replace(RECIPE, iterations=250, batch_images=2)
-    pretrain(dataclasses.replace(given, recipe=long))
-    assert heard[-1] == (250, 250) and len(heard) == 125  # every second one
 
 
 def trained_cost(run) -> dict:
@@ -237,21 +210,3 @@ def test_a_resumed_run_knows_what_its_pretraining_took_without_the_cache(tmp_pat
         each.unlink()
     execute(run.folder, pretraining=lambda *_: pytest.fail("pre-trained again"))
     assert trained_cost(run)["pretrain_seconds"] == seconds > 0
-
-
-@pytest.mark.slow
-def test_a_worker_passes_on_how_far_the_pretraining_is(tmp_path, cache, monkeypatch):
-    run = run_of(start_study(tmp_path / "w", replicates=1), "contrastive")
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=run_worker, args=(run.folder, theirs, {"OMP_NUM_THREADS": "1"}))
-    process.start()
-    theirs.close()
-    messages = []
-    with contextlib.suppress(EOFError):
-        while True:
-            messages.append(ours.recv())
-    process.join(60)
-    assert process.exitcode == 0 and [rest for kind, *rest in messages if kind == "pretraining"][-1] == [6, 6]
-    kinds = [kind for kind, *_ in messages]
-    assert kinds.index("pretraining") < kinds.index("progress") and set(kinds) == {"pretraining", "progress"}

@@ -10,19 +10,17 @@ import pytest
 import torch
 from helpers_model import pictures
 from helpers_resume import assert_same_results, kill_at, run_to_end
-from helpers_study import TINY, make_study, run_of, runs_of, tiny_profile, write_configs
+from helpers_study import make_study, run_of, runs_of, tiny_ablation, tiny_profile, write_configs
 
 import gitbench.training.frozen as frozen
-from gitbench.ablations import check_ablation, load_ablation
+from gitbench.ablations import check_ablation
 from gitbench.errors import GitbenchError
 from gitbench.models.encoder import ImageEncoder
 from gitbench.registry import MODELS
-from gitbench.spec import Ablation, Arm
 from gitbench.study.config import make_config
 from gitbench.study.store import Study
 from gitbench.training.frozen import FrozenEncoder
 from gitbench.training.hooks import read_curve
-from gitbench.training.optimizer import parameter_groups
 from gitbench.training.run import execute, load_run
 from gitbench.variants.encoder import EncoderSpec
 
@@ -30,20 +28,10 @@ SPEC = EncoderSpec(width=32, layers=2, heads=4, patch=8, image_size=32)
 VARIANTS = ("trained", "frozen", "ratio_1_20", "ratio_1_1")
 
 
-def ablation(*variants: str, common: dict[str, str] | None = None) -> Ablation:
-    arms = tuple(
-        Arm(name="base" if place == 0 else name, variants={"encoder_training": name})
-        for place, name in enumerate(variants)
-    )
-    return dataclasses.replace(TINY, axis="encoder_training", arms={"smoke": arms}, common=common or {})
-
-
-def planned(
-    folder: Path, *variants: str, common: dict[str, str] | None = None, train=None, data=None, options=None
-) -> Study:
+def planned(folder: Path, *variants: str, train=None, data=None, **changes) -> Study:
     profile = tiny_profile(**(train or {}))
     profile = dataclasses.replace(profile, data=dataclasses.replace(profile.data, **(data or {})))
-    study = make_study(folder, ablation(*variants, common=common), profile, cfg_options=options)
+    study = make_study(folder, tiny_ablation("encoder_training", *variants, **changes), profile)
     write_configs(study)
     return study
 
@@ -82,16 +70,6 @@ def test_a_ratio_of_rates_becomes_the_encoders_rate(tmp_path):
         assert config.optim_wrapper.paramwise_cfg.lr_encoder == run.spec.train.lr_encoder
         assert config.model.encoder_training.frozen == (run.arm == "frozen")
         assert config.model.encoder_init.source == "random" and config.variants["amount"] == "all"
-
-
-def test_a_frozen_encoder_starts_from_the_same_values_and_is_no_part_of_the_optimizer(tmp_path):
-    plan = planned(tmp_path, "trained", "frozen")
-    models = [model_of(plan, place) for place in (0, 1)]
-    names = [{g["name"] for g in parameter_groups(model, 1e-3, 5e-3, 0.01)} for model in models]
-    assert names == [{"encoder", "encoder_no_decay", "decoder", "decoder_no_decay"}, {"decoder", "decoder_no_decay"}]
-    trained, still = (model.git.state_dict() for model in models)
-    assert list(trained) == list(still)
-    assert all(torch.equal(tensor, still[name]) for name, tensor in trained.items())
 
 
 def test_a_frozen_encoder_gets_no_gradient_and_stays_in_eval_mode(tmp_path):
@@ -213,29 +191,20 @@ def test_a_killed_run_with_a_frozen_pretrained_encoder_leaves_no_trace(tmp_path)
         for name in ("quiet", "killed")
     )
     assert quiet.key == killed.key
-    kill_at(killed, 3)  # before the first checkpoint: from the cached encoder again
+    first = kill_at(killed, 3)  # before the first checkpoint: from the cached encoder again
+    assert "pretraining" in first and first == sorted(first)  # "pretraining" before "progress"
     kill_at(killed, 20)
     run_to_end(killed)
     run_to_end(quiet)
     assert_same_results(quiet.folder, killed.folder)
 
 
-@pytest.mark.parametrize("name", ["encoder_training", "encoder_init"])
-def test_the_arms_of_the_ablation_start_and_train_as_named(name, tmp_path):
-    """What they become in training is tested above; `test_ablations.py` runs the ablations whole."""
-    found = load_ablation(name)
-    specs = {run.arm: run.spec.variants for run in runs_of(make_study(tmp_path, found))}
-    started = {arm for arm, spec in specs.items() if spec["encoder_init"].source == "contrastive"}
-    assert started == ({"base", "frozen", "ratio_1_1", "blind"} if name == "encoder_training" else {"contrastive"})
-    assert {arm for arm, spec in specs.items() if spec["encoder_training"].frozen} <= {"frozen"}
-
-
 def test_what_is_common_to_all_arms_reaches_the_floor_and_may_not_be_varied(tmp_path):
     plan = planned(tmp_path, "trained", "frozen", common={"encoder_init": "contrastive"})
     assert {run.spec.variants["encoder_init"].source for run in runs_of(plan)} == {"contrastive"}
     assert run_of(plan, "blind").spec.variants["encoder_init"].recipe == tiny_profile().contrastive
-    check_ablation(ablation("trained", "frozen", common={"encoder_init": "contrastive"}))
+    check_ablation(tiny_ablation("encoder_training", "trained", "frozen", common={"encoder_init": "contrastive"}))
     with pytest.raises(GitbenchError, match="'encoder_training' is varied and common at once"):
-        check_ablation(ablation("trained", "frozen", common={"encoder_training": "frozen"}))
+        check_ablation(tiny_ablation("encoder_training", "trained", "frozen", common={"encoder_training": "frozen"}))
     with pytest.raises(GitbenchError, match="did you mean 'contrastive'"):
-        check_ablation(ablation("trained", common={"encoder_init": "contrastiv"}))
+        check_ablation(tiny_ablation("encoder_training", "trained", common={"encoder_init": "contrastiv"}))

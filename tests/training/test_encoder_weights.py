@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
-import pytest
 import torch
-from helpers_study import TINY, make_study, write_configs
+from helpers_errors import refused
+from helpers_study import make_study, tiny_ablation, write_configs
 from safetensors.torch import save_file
 
-from gitbench.errors import GitbenchError
 from gitbench.models.encoder import ImageEncoder
-from gitbench.spec import Arm
 from gitbench.training.encoder_init import encoder_weights
 from gitbench.training.run import execute, load_run
 from gitbench.variants import resolve
@@ -81,9 +79,8 @@ def test_weights_that_do_not_fit_are_refused_with_what_does_not(tmp_path):
         "wide.pth": r"cls_token is \(1, 1, 64\), not \(1, 1, 32\)",
         "deep.pth": "12 unexpected .*blocks.2.norm1.weight",
     }.items():
-        with pytest.raises(GitbenchError, match=said) as raised:
+        with refused(said):
             encoder_weights(str(tmp_path / name), SPEC)
-        assert "\n" not in str(raised.value), name
 
 
 def test_a_name_that_is_unknown_or_cannot_be_fetched_gives_one_line():
@@ -92,14 +89,12 @@ def test_a_name_that_is_unknown_or_cannot_be_fetched_gives_one_line():
         "vit_base_patch16_clip_quickgelu_224.openai": "could not be fetched from the hub .*: download the file",
         None: "has no path",
     }.items():
-        with pytest.raises(GitbenchError, match=said) as raised:
+        with refused(said):
             encoder_weights(name, resolve("encoder", "vit_b16"))
-        assert "\n" not in str(raised.value)
 
 
 def test_a_run_starts_from_a_file_whose_content_is_in_its_key(tmp_path):
-    arms = (Arm(name="base", variants={"encoder_training": "frozen"}),)
-    ablation = dataclasses.replace(TINY, axis="encoder_training", arms={"smoke": arms})
+    ablation = tiny_ablation("encoder_training", "frozen")
     file = tmp_path / "clip.pth"
     keys = []
     for seed in (0, 1):

@@ -9,19 +9,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers_resume import CONTEXT, assert_same_results, kill_at, run_to_end
+from helpers_resume import assert_same_results, kill_at, run_to_end
 from helpers_study import Run, make_study, tiny_profile, write_configs
 
-from gitbench.launch.scheduling import slots, start_context
 from gitbench.launch.worker import take_lock
-from gitbench.machine import Gpu
 from gitbench.run_folder import RunFolder
 from gitbench.training.hooks import checkpoints, latest_checkpoint, read_curve
 from gitbench.training.optimizer import warmup_cosine
 
 
-def planned(work_dir: Path, checkpoint_every: int = 7, val_every: int = 15) -> Run:
-    profile = tiny_profile(iterations=40, checkpoint_every=checkpoint_every, val_every=val_every)
+def planned(work_dir: Path) -> Run:
+    profile = tiny_profile(iterations=40, checkpoint_every=10, val_every=5)  # validated at each checkpoint, and between
     profile = dataclasses.replace(profile, data=dataclasses.replace(profile.data, crop_scale=(0.6, 1.0), workers=2))
     return write_configs(make_study(work_dir, profile=profile, cfg_options={"model.decoder.dropout": 0.1}))[0]
 
@@ -46,22 +44,21 @@ def test_three_sigkills_leave_no_trace(quiet, tmp_path):
     found = checkpoints(killed.folder)
     assert len(found) == 2
     for path in found:
-        assert torch.load(path, weights_only=True)["meta"]["iter"] == int(path.stem.split("_")[1])
+        saved = torch.load(path, weights_only=True)
+        assert saved["meta"]["iter"] == int(path.stem.split("_")[1])
+        assert 0 < saved["meta"]["data_wait_seconds"] < saved["meta"]["seconds"]
+        saved["meta"]["data_wait_seconds"] = 1000.0
+        torch.save(saved, path)
     found[0].write_bytes(found[0].read_bytes()[:1000])
     assert latest_checkpoint(killed.folder) == found[1]
     run_to_end(killed)
     assert_same_results(quiet.folder, killed.folder)
+    validated = [iteration for iteration, split, *_ in read_curve(killed.folder / "curve.csv") if split == "val"]
+    assert validated == list(range(5, 41, 5))
     trained = json.loads((killed.folder / "trained.json").read_text())
     assert trained["train"]["iterations"] == 40 and not checkpoints(killed.folder)
+    assert 1000 < trained["cost"]["data_wait_seconds"] < 1010  # what earlier sessions waited counts
     assert (killed.folder / "config.py").read_bytes() == config  # mmengine would write this session's into it
-
-
-def test_a_checkpoint_holds_the_validation_of_its_own_iteration(tmp_path):
-    run = planned(tmp_path, checkpoint_every=10, val_every=10)
-    kill_at(run, 14)
-    run_to_end(run)
-    validated = [iteration for iteration, split, *_ in read_curve(run.folder / "curve.csv") if split == "val"]
-    assert validated == [10, 20, 30, 40]
 
 
 def test_the_curve_holds_the_decoders_learning_rate(quiet):
@@ -82,21 +79,3 @@ def test_a_folder_in_use_is_waited_for_and_not_trained_twice(tmp_path, monkeypat
         fcntl.flock(ours, fcntl.LOCK_UN)
         waiter.join(60)
         assert not waiter.is_alive()
-
-
-def test_gpu_runs_are_spawned_since_the_preload_spoils_cuda_for_forks(monkeypatch):
-    """mmengine asks for CUDA when imported; torch then refuses CUDA in every fork of that process."""
-    ours, theirs = CONTEXT.Pipe()
-    process = CONTEXT.Process(target=_send_fork_state, args=(theirs,))
-    process.start()
-    assert ours.recv() is True  # where this fails, GPU runs can be forked too
-    process.join(30)
-    monkeypatch.setattr("gitbench.launch.scheduling.gpus", lambda: [Gpu(uuid="GPU-1", name="card", free_gib=40.0)])
-    assert start_context().get_start_method() == "spawn"
-    assert {slot["CUDA_VISIBLE_DEVICES"] for slot in slots(1.0)} == {"GPU-1"}
-    monkeypatch.setattr("gitbench.launch.scheduling.gpus", lambda: [])
-    assert start_context().get_start_method() == "forkserver"
-
-
-def _send_fork_state(connection) -> None:
-    connection.send(torch.cuda._is_in_bad_fork())
