@@ -180,3 +180,18 @@ def test_two_images_of_one_id_and_unreadable_ones_stop_the_plan_or_the_launch_be
     with refused("replace or remove it"):
         launch(study, plain=True)
     assert not list(tmp_path.rglob("log.txt"))
+
+
+def test_a_work_directory_of_an_earlier_version_is_left_as_it_is(tmp_path):
+    old = tmp_path / "studies" / "decoder_size.smoke.scenes.json"
+    write_json(old, {"schema": 1, "ablation": "decoder_size"})
+    before = old.read_bytes()
+    for command in (("run", "data_scale"), ("run", "decoder_size", "--dry-run"), ("noise-floor",)):
+        assert "an earlier version" in error_of(*command, "--profile", "smoke", "--work-dir", str(tmp_path))
+    assert [*tmp_path.rglob("*")] == [old.parent, old] and old.read_bytes() == before
+
+
+def test_what_a_plugin_or_a_path_says_in_several_lines_is_folded_into_one(tmp_path):
+    (tmp_path / "two.py").write_text('raise ValueError("one\\ntwo")\n')
+    assert "one two" in error_of("run", str(tmp_path / "two.py"))
+    assert "no such" in error_of(*RUN[:-1], str(tmp_path), "--data", "no\nsuch")

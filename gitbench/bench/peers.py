@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from gitbench.bench.program import BOS, EOS, PAD, Batch, Program
 from gitbench.bench.workloads import STEPS
-from gitbench.errors import GitbenchError
+from gitbench.errors import GitbenchError, installing
 from gitbench.models.git import GIT
 from gitbench.models.weights import to_huggingface, to_official
 
@@ -46,7 +46,7 @@ class HuggingFace(Program):
         try:
             import transformers
         except ImportError:
-            raise GitbenchError("the peer hf needs transformers: run `python -m pip install transformers`") from None
+            raise GitbenchError(f"the peer hf needs transformers: run `{installing('transformers')}`") from None
         transformers.logging.set_verbosity_error()
         self.name, self.fused = ("hf-fused", True) if fused else ("hf", None)
         vit, text = model.encoder.spec, model.decoder.spec

@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from gitbench.errors import GitbenchError
+from gitbench.commands.options import report_options
+from gitbench.errors import GitbenchError, installing
 
 
 def add(commands: Any) -> None:
@@ -32,7 +33,7 @@ def add(commands: Any) -> None:
     bench.add_argument("--repeats", type=int, metavar="N", help="pairs of every row (default: what fits a row's time)")
     bench.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
     bench.add_argument("--quick", action="store_true", help="a tiny shape, in seconds: for tests and regression checks")
-    bench.add_argument("--out", type=Path, metavar="DIR", help="default: reports/results/speed/MACHINE")
+    report_options(bench)
     slower = "a bench.json: status 1 where a ratio fell, with its whole interval, below 90 %% of it"
     bench.add_argument("--against", type=Path, metavar="FILE", help=slower)
     bench.set_defaults(run=_bench)
@@ -46,6 +47,7 @@ def _bench(arguments: argparse.Namespace) -> int:
     from gitbench.bench.workloads import WORKLOADS, make_tasks
     from gitbench.files import results_folder
     from gitbench.machine import cpu_count, machine_label
+    from gitbench.study.store import DEFAULT_WORK_DIR
 
     for name in ("repeats", "threads"):
         if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
@@ -62,7 +64,8 @@ def _bench(arguments: argparse.Namespace) -> int:
         threads=arguments.threads or cpu_count(),
     )
     rows, made = run_tasks(tasks)
-    where = results_folder() / "speed" / machine_label() / ("quick" if quick else "")
+    reports = results_folder() if arguments.publish else DEFAULT_WORK_DIR / "reports"
+    where = reports / "speed" / machine_label() / ("quick" if quick else "")
     print(f"report: {write_report(rows, made, arguments.out or where) / 'bench.md'}")
     slower = regressions(rows, stored) if stored is not None else []
     for line in slower:
@@ -84,7 +87,7 @@ def _peers(given: list[str] | None, official: str | None) -> list[str]:
         return given
     peers = list(PEERS)
     if importlib.util.find_spec("transformers") is None:
-        print("transformers is not installed, Hugging Face is left out: python -m pip install transformers")
+        print(f"transformers is not installed, Hugging Face is left out: {installing('transformers')}")
         peers = ["official"]
     if official is None:
         print("the official code is left out: name a checkout with --official PATH")

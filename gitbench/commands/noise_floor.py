@@ -18,6 +18,7 @@ from gitbench.commands.options import (
     print_plan,
     profile_of,
     study_words,
+    task_of,
     training_options,
     work_dir_of,
 )
@@ -54,7 +55,7 @@ def _noise_floor(arguments: argparse.Namespace) -> int:
         data_of(arguments),
         arguments.seeds,
         tokenizer_path=arguments.tokenizer,
-        task_name=arguments.task,
+        task_name=task_of(arguments),
         command=shlex.join(["gitbench", "noise-floor", *study_words(arguments)]),
     )
     study = Study(work_dir_of(arguments), plan)

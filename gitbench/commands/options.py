@@ -19,7 +19,6 @@ def study_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--task",
-        default="caption",
         metavar="NAME",
         help="caption (default), vqa, video, classify or read: what the model is asked for",
     )
@@ -62,7 +61,12 @@ def data_of(arguments: argparse.Namespace) -> str:
     """Return the data asked for, or the task's own."""
     from gitbench.tasks import get_task
 
-    return arguments.data or get_task(arguments.task).data
+    return arguments.data or get_task(task_of(arguments)).data
+
+
+def task_of(arguments: argparse.Namespace) -> str:
+    """Return the task asked for, or captions."""
+    return arguments.task or "caption"
 
 
 def profile_of(arguments: argparse.Namespace) -> str:
@@ -90,7 +94,7 @@ def study_of(arguments: argparse.Namespace, ablation: str | None = None) -> Stud
 def study_words(arguments: argparse.Namespace) -> list[str]:
     """Return the options that name this study again: defaults of this machine written out, folders by name alone."""
     words = ["--profile", profile_of(arguments)]
-    if arguments.task != "caption":
+    if arguments.task is not None:
         words += ["--task", arguments.task]
     if arguments.data is not None:
         words += ["--data", Path(arguments.data).name if Path(arguments.data).is_dir() else arguments.data]
@@ -115,6 +119,7 @@ def print_plan(study: Study, jobs: int | None) -> None:
     from gitbench.launch.scheduling import slots
     from gitbench.scores import duration
 
+    study.check_place()
     plan, runs = study.plan, study.unique_runs
     done = [run for run in runs if study.done(run)]
     print(f"{study.name}: {len(runs)} runs, {len(done)} done, {len(runs) - len(done)} to do")

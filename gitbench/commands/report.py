@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gitbench.commands.options import report_options, study_of, study_options
+from gitbench.commands.options import report_options, study_of, study_options, work_dir_of
 from gitbench.errors import GitbenchError
 from gitbench.files import results_folder
 
@@ -151,7 +151,11 @@ def _board(arguments: argparse.Namespace) -> int:
     if arguments.ablation:
         raise GitbenchError(f"--all is about every ablation: leave {arguments.ablation} out, or leave out --all")
     results, work_dir = results_folder(), arguments.work_dir
-    out = arguments.out or (work_dir / "reports" if work_dir and not arguments.publish else results)
+    if arguments.publish and work_dir:
+        raise GitbenchError(
+            "the published board is of the published reports: leave --work-dir out, and publish its studies"
+        )
+    out = arguments.out or (results if arguments.publish else work_dir_of(arguments) / "reports")
     if work_dir:
         rows = rows_of_studies((study, judge(study)) for study in open_studies(work_dir) if study.finished)
     else:

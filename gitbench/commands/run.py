@@ -12,6 +12,7 @@ from gitbench.commands.options import (
     print_plan,
     profile_of,
     study_words,
+    task_of,
     training_options,
     work_dir_of,
 )
@@ -111,7 +112,7 @@ def _plan(arguments: argparse.Namespace, replicates: int | None = None) -> Study
         replicates=replicates or arguments.seeds,
         cfg_options=_cfg_options(arguments.cfg_options),
         tokenizer_path=arguments.tokenizer,
-        task_name=arguments.task,
+        task_name=task_of(arguments),
         command=_command(arguments),
     )
     return Study(work_dir_of(arguments), plan)

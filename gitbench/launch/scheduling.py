@@ -81,6 +81,7 @@ def launch(
     lost. Failed runs are in the outcome. Errors: GitbenchError where an arm differs from the base in more than its
     axis: nothing is written, nothing trained.
     """
+    study.check_place()
     places = slots(study.plan.gpu_gib, jobs)  # refuses what cannot be
     make_dir(study.plan_path.parent)  # a place that cannot be written shows before the work does
     proven = is_proven(study)

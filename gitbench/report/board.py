@@ -107,7 +107,9 @@ def rows_of_results(folder: str | Path, out: str | Path | None = None) -> list[B
         for verdict in result.verdicts
     ]
     if not rows:
-        raise GitbenchError(f"{folder} holds no report: run `gitbench run ABLATION` first, or pass --work-dir")
+        raise GitbenchError(
+            f"{folder} holds no report: run `gitbench run ABLATION --publish` first, or pass --work-dir"
+        )
     return rows
 
 

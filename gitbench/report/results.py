@@ -64,7 +64,7 @@ def find_result(folder: str | Path, ablation: str, profile: str, data: str) -> R
 def load_result(folder: Path) -> Result:
     """Load and check one report. Errors: GitbenchError where a file is missing, damaged, or not as it was built."""
     manifest = read_json(folder / "manifest.json")
-    fix = "rebuild it with `gitbench report`"
+    fix = "rebuild it with `gitbench publish ABLATION`"
     try:
         for name in ("verdicts.json", "runs.csv"):
             if hashlib.sha256((folder / name).read_bytes()).hexdigest() != manifest["files"][name]:
@@ -110,7 +110,7 @@ def _check_difference(result: Result, verdict: Verdict) -> None:
     if not (listed and same):
         raise GitbenchError(
             f"{result.folder}: the difference of {claim.name} does not follow from its runs: rebuild it with "
-            "`gitbench report`"
+            "`gitbench publish {result.ablation}`"
         )
 
 

@@ -130,7 +130,7 @@ def noise_line(verdict: Verdict, floor: NoiseFloor | None) -> str:
     """Say what effect these seeds could detect, whether the difference reaches it, and how often the judge errs on A/A."""
     claim = verdict.claim
     if floor is None:
-        return "not measured for this profile and data: nox -s noise_floor"
+        return "not measured for this profile and data: `gitbench noise-floor` measures it"
     if claim.kind == "trend":  # the floor is one of differences
         text = f"sd between seeds of one arm: {floor.sd:.{digits((floor.sd,))}f} {unit(claim.metric)}"
     else:

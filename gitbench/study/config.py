@@ -13,11 +13,16 @@ from typing import Any
 from mmengine.config import Config
 
 from gitbench import plugins
+from gitbench.data import SPLITS
 from gitbench.errors import GitbenchError
+from gitbench.run_key import typed_fields
 from gitbench.seeding import derive_seed
-from gitbench.spec import RunSpec, Vocabulary
+from gitbench.spec import DataSpec, RunSpec, TaskSpec, TextSpec, Vocabulary
 from gitbench.tasks import TASKS
 from gitbench.variants import AXES
+
+_SPECS = {"data_spec": DataSpec, "text_spec": TextSpec, "task": TaskSpec}  # of a data set's config
+_COUNTS = ("batch_size", "max_iters", "val_interval", "interval", "beam_size", "max_length")  # at least 1
 
 
 def make_config(spec: RunSpec, vocabulary: Vocabulary, key: str) -> Config:
@@ -89,11 +94,12 @@ def config_text(config: Config) -> str:
 def apply_options(config: Config, options: dict[str, Any]) -> None:
     """Apply `--cfg-options` to a config in place.
 
-    Errors: GitbenchError for a key that does not exist (a typing error, most likely), or a value of another kind.
+    Errors: GitbenchError for a key that does not exist (a typing error, most likely), or a value that cannot stand there.
     """
     for dotted, value in options.items():
         node: Any = config._cfg_dict
-        for part in dotted.split("."):
+        parts = dotted.split(".")
+        for part in parts:
             if isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
                 node = node[int(part)]
             elif isinstance(node, dict) and part in node:
@@ -101,12 +107,16 @@ def apply_options(config: Config, options: dict[str, Any]) -> None:
             else:
                 there = ", ".join(sorted(node)) if isinstance(node, dict) else f"a {type(node).__name__}"
                 raise GitbenchError(f"--cfg-options {dotted}: '{part}' is not there; there is: {there}")
-        if wanted := _wanted(node, value):
+        if value is None and not {*AXES, *_SPECS}.isdisjoint(parts):
+            continue  # fields of specs say by their types whether they may be None
+        if wanted := _wanted(node, value, least=1 if parts[-1] in _COUNTS else None):
             raise GitbenchError(f"--cfg-options {dotted}={value}: its value is {wanted} ({node!r} now): pass one")
     config.merge_from_dict(options)
+    if options:
+        _check_specs(config)
 
 
-def _wanted(now: Any, value: Any) -> str | None:
+def _wanted(now: Any, value: Any, least: int | None = None) -> str | None:
     """Say what kind of value a key wants, where `value` is of another; None where it may stand there."""
     kinds = (
         (bool, (bool,), "True or False"),
@@ -118,9 +128,30 @@ def _wanted(now: Any, value: Any) -> str | None:
     )
     for kind, allowed, wanted in kinds:
         if isinstance(now, kind):  # type: ignore[arg-type]
-            fits = value is None or (isinstance(value, allowed) and not (isinstance(value, bool) and kind is not bool))
-            return None if fits else wanted
+            if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
+                return wanted
+            if least is not None and value < least:
+                return f"{least} or more"
+            numbers = isinstance(now, (list, tuple)) and all(isinstance(each, (int, float)) for each in now)
+            if numbers and any(_wanted(each, one) for each, one in zip(now, value, strict=False)):
+                return "a list of numbers"
+            return None
     return None
+
+
+def _check_specs(config: Config) -> None:
+    """Read the specs that stand in a config as the run will. Errors: GitbenchError for values that are none of theirs."""
+    for axis in AXES.values():
+        if values := dict(config.model.get(axis.name, {})):
+            axis.build(values.pop("type").partition("/")[2], **values)
+    for split in SPLITS:
+        for name, spec in _SPECS.items():
+            try:
+                typed_fields(spec, config[f"{split}_dataloader"]["dataset"][name])
+            except (TypeError, ValueError) as error:
+                raise GitbenchError(
+                    f"{split}_dataloader.dataset.{name}: {error}: give a value as its type says"
+                ) from None
 
 
 def _model(spec: RunSpec, vocabulary: Vocabulary) -> dict[str, Any]:

@@ -7,20 +7,21 @@ from pathlib import Path
 
 from gitbench.data import data_label, data_names
 from gitbench.errors import GitbenchError
-from gitbench.study.store import Study, existing, study_names
+from gitbench.study.store import NoStudy, Study, existing, study_names
 from gitbench.tasks import get_task, task_label
 
 
 def find_study(
-    work_dir: str | Path, ablation: str, profile: str | None = None, data: str | None = None, task: str = "caption"
+    work_dir: str | Path, ablation: str, profile: str | None = None, data: str | None = None, task: str | None = None
 ) -> Study:
-    """Open the one study that was asked for; what is not said may be anything, as long as one study alone can be meant.
+    """Open the one study that was asked for. What is not said (None) may be anything, as long as one study alone is meant.
 
     `ablation` is a name or the path of an ablation's file; `data` is a name, a folder or a study's own data label.
     Folders carry six digits of their content in the study's name, and overridden options or another BERT a mark
     ("scenes+cfg-0a1b2c"): they need not be given. Errors: none or several match; what is there is listed.
     """
-    get_task(task)
+    if task is not None:
+        get_task(task)
     listed, wanted = study_names(existing(work_dir)), Path(ablation).stem
     named = [name for name in listed if name.split(".")[0] == wanted and profile in (None, name.split(".")[1])]
     studies = [study for study in (Study.open(work_dir, name) for name in named) if _is_of(study, data, task)]
@@ -31,21 +32,21 @@ def find_study(
         return studies[0]
     if studies:
         names = ", ".join(study.name for study in studies)
-        raise GitbenchError(f"several studies match: pass --profile and --data for one of {names}")
-    asked = ".".join([wanted, profile or "*", data or "*"])
+        raise GitbenchError(f"several studies match: pass --profile, --task and --data for one of {names}")
+    asked = ".".join([wanted, profile or "*", data or "*"]) + (f" of the task {task}" if task else "")
     there = ", ".join(listed) or "(none)"
-    raise GitbenchError(
-        f"no study {asked} of the task {task} in {work_dir}: run it first, or pass --profile, --data and --task of one "
+    raise NoStudy(
+        f"no study {asked} in {work_dir}: run it first, or pass --profile, --data and --task of one "
         f"that is there; found: {there}"
     )
 
 
-def _is_of(study: Study, data: str | None, task: str) -> bool:
+def _is_of(study: Study, data: str | None, task: str | None) -> bool:
     """Tell whether a study is of this data and task; a whole label says the task too."""
-    label = study.plan.data
-    if data is None or label == data:
-        return study.plan.task == task or label == data
-    asked = task_label(data if data in data_names() else data_label(data), task)
-    return (
-        study.plan.task == task and re.fullmatch(re.escape(asked) + r"(-[0-9a-f]{6})?(\+[\w+-]+)?", label) is not None
-    )
+    label, own = study.plan.data, study.plan.task
+    if label == data:
+        return True
+    if data is None or task not in (None, own):
+        return task in (None, own)
+    asked = task_label(data if data in data_names() else data_label(data), own)
+    return re.fullmatch(re.escape(asked) + r"(-[0-9a-f]{6})?(\+[\w+-]+)?", label) is not None

@@ -36,6 +36,10 @@ PLAN_SCHEMA = 2
 Value = TypeVar("Value")
 
 
+class NoStudy(GitbenchError):
+    """The study that was asked for is not there."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Yardstick:
     """The ceiling of a data set. `kind`: "grammar", "leave-one-out", "perfect" or "none"; `ceiling`: metric -> entry."""
@@ -65,7 +69,7 @@ class Study:
         if not path.is_file():
             known = ", ".join(study_names(work_dir)) or "(none)"
             ablation, profile = [*name.split("."), ""][:2]
-            raise GitbenchError(
+            raise NoStudy(
                 f"no study {name} in {work_dir}: run `gitbench run {ablation} --profile {profile}`; found: {known}"
             )
         return cls(work_dir, read_plan(path))
@@ -78,6 +82,13 @@ class Study:
     def folder(self, run_key: str) -> RunFolder:
         """Return the folder of a run."""
         return RunFolder(self.work_dir / "runs" / run_key)
+
+    def check_place(self) -> None:
+        """Refuse to write into a work directory that an earlier version of gitbench wrote (GitbenchError)."""
+        for name in study_names(self.work_dir):
+            path = self.plan_path.with_name(f"{name}.json")
+            if isinstance(values := load_json(path), dict):
+                _check_schema(path, values)
 
     # ---- runs -------------------------------------------------------------------------------------------------------
 
@@ -227,7 +238,7 @@ def existing(work_dir: str | Path) -> Path:
     """Return a work directory that is there. Errors: GitbenchError where it is not."""
     path = Path(work_dir)
     if not path.is_dir():
-        raise GitbenchError(f"work directory {path} does not exist: pass --work-dir, or run an ablation first")
+        raise NoStudy(f"work directory {path} does not exist: pass --work-dir, or run an ablation first")
     return path
 
 

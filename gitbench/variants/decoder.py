@@ -11,8 +11,9 @@ and BERT has 512 positions where the official decoder has 1024; else it is as th
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from gitbench.axis import Axis, Touches
 from gitbench.spec import RunSpec
@@ -72,12 +73,24 @@ def _label(run: RunSpec, name: str) -> str:
     return size + (", cross-attention" if one.attention == "cross" else "") + wide
 
 
+def _check(run: RunSpec, config: Mapping[str, Any]) -> str | None:
+    """Say where a decoder, overridden options included, cannot be built or is too short for the texts."""
+    given = config["model"]["decoder"]
+    longest = max(run.text.max_tokens + 2, config["model"]["generation"]["max_length"])
+    if given["width"] % given["heads"]:
+        return f"has a decoder of width {given['width']} and {given['heads']} heads: choose a number that divides the width"
+    if given["max_positions"] < longest:
+        return f"has {given['max_positions']} text positions but captions need {longest}: raise max_positions"
+    return None
+
+
 # Encoder and decoder share the projection between them, and the decoder's width is that of the text embedding.
 AXIS = Axis(
     name="decoder",
     spec=DecoderSpec,
     doc="the text decoder: attention, layers x width",
     label=_label,
+    check=_check,
     touches=Touches(config=("model.decoder.*",), shapes=("decoder.*", "embedding.*", "projection.*")),
 )
 

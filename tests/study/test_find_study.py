@@ -69,9 +69,12 @@ def test_the_plain_study_is_meant_where_there_are_marked_ones_too(work):
 def test_another_task_or_data_set_is_no_mark(work):
     folder = work("scenes-vqa", "scenes-motion")
     with pytest.raises(GitbenchError, match=r"no study ab.cpu.scenes .*: ab.cpu.scenes-motion, ab.cpu.scenes-vqa"):
-        find_study(folder, "ab", "cpu", "scenes")
-    assert find_study(folder, "ab").name == "ab.cpu.scenes-motion"
+        find_study(folder, "ab", "cpu", "scenes", "caption")
+    assert find_study(folder, "ab", task="caption").name == "ab.cpu.scenes-motion"
     assert find_study(folder, "ab", task="vqa").name == "ab.cpu.scenes-vqa"
+    assert find_study(folder, "ab", data="scenes").name == "ab.cpu.scenes-vqa"  # of any task
+    with pytest.raises(GitbenchError, match="several studies match: pass --profile, --task and --data"):
+        find_study(folder, "ab")
     with pytest.raises(GitbenchError, match="did you mean 'vqa'"):
         find_study(folder, "ab", task="vqaa")
 

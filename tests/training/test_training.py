@@ -80,8 +80,18 @@ def test_cfg_options_change_the_model_and_the_key(tmp_path):
     assert config.model.decoder.layers == 3
     with refused("'layerz' is not there; there is: .*layers"):
         make_study(tmp_path, cfg_options={"model.decoder.layerz": 3})
-    with refused("batch_size=abc: its value is a whole number"):
-        make_study(tmp_path, cfg_options={"train_dataloader.batch_size": "abc"})
+    for key, value, said in (
+        ("train_dataloader.batch_size", "abc", "batch_size=abc: its value is a whole number"),
+        ("train_dataloader.batch_size", None, "its value is a whole number"),
+        ("train_cfg.max_iters", 0, "its value is 1 or more"),
+        ("model.generation.max_length", "abc", "its value is a whole number"),
+        ("optim_wrapper.optimizer.betas", ["a", 0.9], "its value is a list of numbers"),
+        ("model.decoder.attention", "foo", "attention is 'foo'"),
+        ("model.decoder.heads", 7, "7 heads: choose a number that divides the width"),
+        ("test_dataloader.dataset.data_spec.crop_scale", "abc", "crop_scale is 'abc'"),
+    ):
+        with refused(said):
+            make_study(tmp_path, cfg_options={key: value})
 
 
 def test_a_damaged_config_gives_one_line(tmp_path):
