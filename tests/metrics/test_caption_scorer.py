@@ -12,7 +12,7 @@ from gitbench.bench.scoring import all_peers
 from gitbench.errors import GitbenchError
 from gitbench.metrics import CaptionScorer, aggregate, from_totals, leave_one_out, plugins, register, statistics
 from gitbench.metrics.java import java_home, java_version
-from gitbench.scores import display_name, known_metrics, lower_is_better, ordered, unit
+from gitbench.scores import SCORES, display_name, lower_is_better, ordered, unit
 
 REFERENCES = {
     "b": ["A brown dog runs across the lawn.", "The dog is running on grass!", "a dog: fast, and happy"],
@@ -253,7 +253,7 @@ def test_a_metric_of_ones_own_is_scored_beside_the_others(plugin, scorer, scores
     assert found.values["Words"].value == 6 == aggregate(found.per_image, "Words")
     assert found.values["Words"].signature == f"Words|plugin:{__name__}|unit:words|n:4|refs:3"
     pd.testing.assert_frame_equal(found.per_image.drop(columns="Words"), scores.per_image)
-    assert "Words" in known_metrics() and unit("Words") == "words" and lower_is_better("Words")
+    assert "Words" in SCORES and unit("Words") == "words" and lower_is_better("Words")
     assert display_name("Words") == "words a caption" and ordered(["Words", "test_nll", "CIDEr"])[-1] == "Words"
     plugin("Words", lambda predictions, references: (2.0, [1, 2, 3, float("nan")]))
     again = scorer.score(PREDICTIONS, REFERENCES)
@@ -279,4 +279,4 @@ def test_a_plugin_that_fails_is_absent_and_the_others_stand(plugin, scorer, scor
 def test_a_plugin_takes_no_name_of_gitbenchs_own(plugin, name):
     with pytest.raises(GitbenchError, match="another name"):
         plugin(name, count_words)
-    assert known_metrics().count(name) == (name == "CIDEr")
+    assert SCORES.count(name) == (name == "CIDEr")
