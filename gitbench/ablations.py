@@ -14,7 +14,7 @@ from typing import get_args, get_type_hints
 from gitbench import plugins
 from gitbench.errors import GitbenchError, unknown_name
 from gitbench.files import resource
-from gitbench.scores import known_metrics
+from gitbench.scores import SCORES
 from gitbench.spec import Ablation, Arm, Claim
 from gitbench.variants import get_axis, resolve
 
@@ -130,8 +130,8 @@ def check_claims(ablation: Ablation) -> None:
         raise GitbenchError(f"ablation {ablation.name}: two claims have one name: {', '.join(names)}")
     _check_letters(names, f"ablation {ablation.name}: claims")
     for claim in ablation.claims:
-        if claim.metric not in known_metrics():
-            raise unknown_name(f"metric of claim '{claim.name}'", claim.metric, known_metrics())
+        if claim.metric not in SCORES:
+            raise unknown_name(f"metric of claim '{claim.name}'", claim.metric, SCORES)
         check_claim(claim, ablation.name)
 
 

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from gitbench.errors import GitbenchError
 from gitbench.spec import METRICS, Claim
 
-# Scores in the order of columns in tables, those of plugins last; any other follows, in alphabetical order.
+# The scores that a claim may be about, in the order of columns in tables; those of plugins are added at the end.
+# Any other score follows in tables, in alphabetical order.
 SCORES = list(METRICS)
 
 # The scores a printed table shows; the others stand in table.csv and in a folded table of the page.
@@ -65,11 +66,6 @@ def register_metric(name: str, unit: str = "points", lower_is_better: bool = Fal
     _LOWER_IS_BETTER.discard(name)
     if lower_is_better:
         _LOWER_IS_BETTER.add(name)
-
-
-def known_metrics() -> tuple[str, ...]:
-    """Return the scores that a claim may be about: gitbench's own and those of plugins."""
-    return tuple(SCORES)
 
 
 def unit(metric: str) -> str:

@@ -68,6 +68,7 @@ class StudyScorer:
             per_image.to_parquet(temporary)
         provenance = load_json(folder.provenance) or provenance_now(self.study.plan)
         write_json(folder.provenance, {**provenance, "finished": now()})
+        device = provenance["gpus"][0] if provenance["gpus"] else "cpu"
         record = {
             "schema": RECORD_SCHEMA,
             "run_key": run.run_key,
@@ -82,7 +83,7 @@ class StudyScorer:
                 },
             },
             "absent": dict(scores.absent),
-            "cost": {**trained["cost"], "device": _device(provenance), "machine": provenance["machine"]},
+            "cost": {**trained["cost"], "device": device, "machine": provenance["machine"]},
             "train": trained["train"],
         }
         write_json(folder.record, record)
@@ -117,7 +118,3 @@ class StudyScorer:
 
 def _metrics(scores: Mapping[str, Score]) -> dict[str, dict[str, Any]]:
     return {name: {"value": score.value, "signature": score.signature} for name, score in scores.items()}
-
-
-def _device(provenance: Mapping[str, Any]) -> str:
-    return provenance["gpus"][0] if provenance["gpus"] else "cpu"

@@ -40,11 +40,14 @@ def findings(study: Study) -> Iterator[str]:
                 specs[run.run_key] = run_spec_from_json(record["spec"])
         except GitbenchError as error:
             yield str(error)
-    for key in _wrong_keys(study, specs):
-        yield (
-            f"{study.folder(key).record}: the spec and the study's data do not give the run key {key}: it was changed, "
-            "or another version of gitbench made it"
-        )
+    sizes = [spec.data.vocabulary_images or spec.data.train_images for spec in specs.values()]
+    whole = None if None in sizes else max(filter(None, sizes), default=None)
+    for key, spec in specs.items():  # the keys of arms with a part of the data cannot be made without the data itself
+        if spec.data.train_images == whole and run_key(spec, study.plan.data_fingerprint) != key:
+            yield (
+                f"{study.folder(key).record}: the spec and the study's data do not give the run key {key}: it was "
+                "changed, or another version of gitbench made it"
+            )
     try:
         proof = read_proof(study.proof_path)
     except GitbenchError as error:
@@ -74,14 +77,3 @@ def _wrong_scores(study: Study, key: str) -> Iterator[str]:
                 f"{folder.record} says {metric} {said:.6g} but its {folder.per_image.name} gives {again:.6g}: delete the "
                 f"folder {folder.path} and run again"
             )
-
-
-def _wrong_keys(study: Study, specs: dict[str, RunSpec]) -> list[str]:
-    """Return the keys that do not come out of their specs; those of arms with a part of the data need the data itself."""
-    sizes = [spec.data.vocabulary_images or spec.data.train_images for spec in specs.values()]
-    whole = None if None in sizes else max(filter(None, sizes), default=None)
-    return [
-        key
-        for key, spec in specs.items()
-        if spec.data.train_images == whole and run_key(spec, study.plan.data_fingerprint) != key
-    ]
