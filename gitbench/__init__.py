@@ -19,7 +19,7 @@ def __getattr__(name: str) -> Any:
 
         return build_model
     if name == "load_frame":
-        from gitbench.study.frame import load_frame
+        from gitbench.study.find import load_frame
 
         return load_frame
     raise AttributeError(f"module 'gitbench' has no attribute '{name}'")

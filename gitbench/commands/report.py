@@ -61,23 +61,21 @@ def make_report(study: Study, out: Path | None = None, publish: bool = False) ->
     look at the study. Errors: GitbenchError for a record that says something else than its images.
     """
     from gitbench.report import write_report
-    from gitbench.study.interim import judge_for_report, read_looks, write_looks
+    from gitbench.study.interim import judge_for_report
     from gitbench.study.verify import check_records
 
     check_records(study)
-    before = read_looks(study.looks_path)
-    verdicts, looks = judge_for_report(study.plan, study.frame, study.yardstick.kind, before)
-    if looks is not None and looks != before:
-        write_looks(study.looks_path, looks)
+    verdicts, looks = judge_for_report(study.plan, study.frame, study.yardstick.kind, study.looks)
+    if looks is not None and looks != study.looks:
+        study.write_looks(looks)
     return write_report(study, verdicts, out or report_folder(study, publish), images=pictures(study))
 
 
 def judge(study: Study) -> tuple[Verdict, ...]:
     """Judge a study with the looks that were kept so far, and keep none."""
     from gitbench.judge import judge_study
-    from gitbench.study.interim import read_looks
 
-    looks = read_looks(study.looks_path)
+    looks = study.looks
     return tuple(judge_study(study.plan, study.frame, study.yardstick.kind, looks=looks.counted if looks else 0))
 
 

@@ -28,7 +28,7 @@ from gitbench.launch.progress import estimate_seconds, mean_seconds
 from gitbench.launch.scheduling import Outcome, launch, slots
 from gitbench.scores import duration
 from gitbench.spec import Plan
-from gitbench.study.interim import Looks, read_looks, write_looks
+from gitbench.study.interim import Looks
 from gitbench.study.plan import with_seeds
 from gitbench.study.store import Study, read_plan
 
@@ -77,7 +77,7 @@ def seeds_now(full: Study, start: int) -> Seeds:
     keys = {run.run_key for run in full.plan.runs}
     there = read_plan(full.plan_path).runs if full.plan_path.is_file() else ()
     listed = Counter(run.arm for run in there if run.run_key in keys)
-    looks = read_looks(full.looks_path)
+    looks = full.looks
     seeds = {arm: max(start, min(listed[arm], count)) for arm, count in _finished(full).items()}
     if looks and looks.until_decided and looks.looks:
         last = looks.looks[-1].seeds
@@ -119,7 +119,7 @@ class UntilDecided:
         self.at_once = len(slots(full.plan.gpu_gib, jobs))
         self.seeds = seeds_now(full, start)
         self.most = max(run.replicate for run in full.plan.runs) + 1
-        self.looks = read_looks(full.looks_path) or Looks(study=full.name)
+        self.looks = full.looks or Looks(study=full.name)
         self.outcome = Outcome(completed=0, found=0, failed=())
 
     def run(self) -> Decision:
@@ -188,7 +188,7 @@ class UntilDecided:
         verdicts = judge_study(study.plan, study.frame, study.yardstick.kind, looks=count)
         looks = self.looks.with_look(self.seeds, verdicts)
         self.looks = dataclasses.replace(looks, stopped="", until_decided=True)
-        write_looks(self.full.looks_path, self.looks)
+        self.full.write_looks(self.looks)
         seeds = ", ".join(f"{arm} {each}" for arm, each in self.seeds.items())
         print(f"{self.full.name}: look {count}, seeds {seeds}", flush=True)
         for each in verdicts:
@@ -198,7 +198,7 @@ class UntilDecided:
 
     def _stop(self, why: str, said: str) -> Decision:
         if self.looks.looks:
-            write_looks(self.full.looks_path, dataclasses.replace(self.looks, stopped=why))
+            self.full.write_looks(dataclasses.replace(self.looks, stopped=why))
         return Decision(outcome=self.outcome, stopped=why, looks=len(self.looks.looks), said=said)
 
 

@@ -27,8 +27,6 @@ from gitbench.study.proof import (
     SecondDifference,
     compare_arm,
     compare_configs,
-    read_proof,
-    write_proof,
 )
 from gitbench.study.store import Study, listed_runs
 
@@ -46,8 +44,7 @@ def axes_of(plan: Plan, arm: PlannedArm) -> tuple[str, ...]:
 
 def is_proven(study: Study) -> bool:
     """Tell whether the proof of exactly these runs and axes is on file."""
-    proof = _proof_on_file(study)
-    return proof is not None and list(proof.runs) == listed_runs(study.plan)
+    return _proof_on_file(study) is not None and study.proven
 
 
 def _proof_on_file(study: Study) -> Proof | None:
@@ -57,7 +54,7 @@ def _proof_on_file(study: Study) -> Proof | None:
     damaged proof counts as none: it is made again.
     """
     try:
-        proof = read_proof(study.proof_path)
+        proof = study.proof
     except GitbenchError:
         return None
     if proof is None or proof.version != PROOF_VERSION or proof.base != study.plan.base:
@@ -91,7 +88,7 @@ def prove(study: Study, context: Any) -> Proof:
     known = _proof_on_file(study)
     if known is not None:
         extended = dataclasses.replace(known, runs=tuple(listed_runs(plan)))
-        write_proof(study.proof_path, extended)
+        study.write_proof(extended)
         return extended
     replicates = sorted({replicate for _, replicate in configs})[:REPLICATES]
     order = [(name, replicate) for replicate in replicates for name in (base, *axes)]
@@ -118,7 +115,7 @@ def prove(study: Study, context: Any) -> Proof:
         arms=tuple(found.values()),
         runs=tuple(listed_runs(plan)),
     )
-    write_proof(study.proof_path, proof)
+    study.write_proof(proof)
     return proof
 
 

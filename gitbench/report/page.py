@@ -8,7 +8,6 @@ from gitbench.report.templates import render
 from gitbench.report.view import View
 from gitbench.scores import digits, lower_is_better
 from gitbench.study.proof import ABSENT, ArmProof, Change, numbers_in
-from gitbench.study.store import listed_runs
 
 _PARTS = ("model.", "optim_wrapper.paramwise_cfg.", "data_spec.")
 
@@ -26,7 +25,7 @@ def page(view: View, figures: Mapping[str, tuple[str, str]]) -> str:
         noise={name: view.study.noise_floors[name] for name in view.scores if name in view.study.noise_floors},
         places=digits(frame.loc[frame["metric"] == view.metric, "value"].dropna()),
         proof=proof,
-        proven=proof is not None and [*proof.runs] == listed_runs(plan),
+        proven=view.study.proven,
         compact=_compact,
         tensors=_tensors,
         plain=_plain,

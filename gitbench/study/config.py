@@ -118,6 +118,8 @@ def apply_options(config: Config, options: dict[str, Any]) -> None:
 
 def _wanted(now: Any, value: Any, least: int | None = None) -> str | None:
     """Say what kind of value a key wants, where `value` is of another; None where it may stand there."""
+    if least is not None and type(value) is int and value < least:
+        return f"{least} or more"
     kinds = (
         (bool, (bool,), "True or False"),
         (int, (int,), "a whole number"),
@@ -126,16 +128,14 @@ def _wanted(now: Any, value: Any, least: int | None = None) -> str | None:
         ((list, tuple), (list, tuple), "a list"),
         (dict, (dict,), "a part of the config, of which keys can be set"),
     )
-    for kind, allowed, wanted in kinds:
-        if isinstance(now, kind):  # type: ignore[arg-type]
-            if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
-                return wanted
-            if least is not None and value < least:
-                return f"{least} or more"
-            numbers = isinstance(now, (list, tuple)) and all(isinstance(each, (int, float)) for each in now)
-            if numbers and any(_wanted(each, one) for each, one in zip(now, value, strict=False)):
-                return "a list of numbers"
-            return None
+    wanted, allowed = next(((words, fitting) for kind, fitting, words in kinds if isinstance(now, kind)), ("", None))
+    if allowed is None:
+        return None
+    fits: bool = isinstance(value, allowed) and not (isinstance(value, bool) and bool not in allowed)
+    if not fits:
+        return wanted
+    if isinstance(now, (list, tuple)) and any(_wanted(one, its) for one, its in zip(now, value, strict=False)):
+        return f"a list as {list(now)}"
     return None
 
 

@@ -1,13 +1,16 @@
-"""Which study of a work directory is meant by an ablation's name and what else was said of it."""
+"""What a work directory holds: the one study that is meant by a name and what else was said of it, or all as a frame."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+import pandas as pd
+
 from gitbench.data import data_label, data_names
 from gitbench.errors import GitbenchError
-from gitbench.study.store import NoStudy, Study, existing, study_names
+from gitbench.study.frame import build_frame
+from gitbench.study.store import NoStudy, Study, existing, open_studies, study_names
 from gitbench.tasks import get_task, task_label
 
 
@@ -50,3 +53,15 @@ def _is_of(study: Study, data: str | None, task: str | None) -> bool:
         return task in (None, own)
     asked = task_label(data if data in data_names() else data_label(data), own)
     return re.fullmatch(re.escape(asked) + r"(-[0-9a-f]{6})?(\+[\w+-]+)?", label) is not None
+
+
+def load_frame(work_dir: str | Path) -> pd.DataFrame:
+    """Return every finished result of a work directory as one tidy frame, one row a value (see `frame.COLUMNS`).
+
+    Scores and cost columns are rows alike; `replicate` and `run_key` are missing on ceiling rows. Runs that are
+    planned but not finished have no rows. Raises GitbenchError for a missing directory or a damaged record.
+    """
+    studies = open_studies(work_dir)
+    if not studies:
+        raise GitbenchError(f"{work_dir} holds no study: run `gitbench run ABLATION` first or pass its --work-dir")
+    return build_frame(studies)

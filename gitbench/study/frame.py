@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from gitbench.errors import GitbenchError
 from gitbench.scores import COSTS, unit
-from gitbench.study.store import Study, open_studies
+
+if TYPE_CHECKING:
+    from gitbench.study.store import Study
 
 COLUMNS = (
     "ablation",
@@ -29,18 +29,6 @@ COLUMNS = (
     "device",
     "machine",
 )
-
-
-def load_frame(work_dir: str | Path) -> pd.DataFrame:
-    """Return every finished result of a work directory as one tidy frame, one row a value (see `COLUMNS`).
-
-    Scores and cost columns are rows alike; `replicate` and `run_key` are missing on ceiling rows. Runs that are
-    planned but not finished have no rows. Raises GitbenchError for a missing directory or a damaged record.
-    """
-    studies = open_studies(work_dir)
-    if not studies:
-        raise GitbenchError(f"{work_dir} holds no study: run `gitbench run ABLATION` first or pass its --work-dir")
-    return build_frame(studies)
 
 
 def build_frame(studies: Sequence[Study]) -> pd.DataFrame:

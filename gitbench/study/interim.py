@@ -6,22 +6,19 @@ supported, is wrong far more often than once in twenty. So a study that was look
 that stay valid under looking (`gitbench.judge.sequential`), however it is run or reported afterwards. One report alone
 changes nothing: the test at a fixed number of seeds is made for it.
 
-The looks are kept beside the plan (`Study.looks_path`).
+The looks are kept beside the plan (`Study.looks`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import pandas as pd
 
-from gitbench.files import write_json
 from gitbench.judge.claims import judge_study
 from gitbench.judge.verdict import Verdict
-from gitbench.run_key import read_as
 from gitbench.spec import Plan
 
 
@@ -71,17 +68,6 @@ class Looks:
             ClaimLook(claim=each.claim.name, **{name: getattr(each, name) for name in fields}) for each in verdicts
         )
         return dataclasses.replace(self, looks=(*self.looks, Look(seeds=dict(seeds), claims=tuple(lines))))
-
-
-def read_looks(path: Path) -> Looks | None:
-    """Return the looks of a study; None where nobody looked yet. Errors: GitbenchError for a damaged file."""
-    fix = "delete it only if nobody has seen a verdict of this study, then run again"
-    return read_as(Looks, path, fix) if path.is_file() else None
-
-
-def write_looks(path: Path, looks: Looks) -> None:
-    """Write the looks of a study, whole or not at all."""
-    write_json(path, {"schema": 1, **asdict(looks)})
 
 
 def judge_for_report(

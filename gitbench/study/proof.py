@@ -12,14 +12,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any
 
 from gitbench.errors import GitbenchError
-from gitbench.files import write_json
-from gitbench.run_key import read_as
 from gitbench.variants import get_axis
 
 PROOF_VERSION = 1  # raise when something else is compared: studies are then proven anew
@@ -70,16 +67,6 @@ class Proof:
     found: int  # runs that were finished already when this was proven
     arms: tuple[ArmProof, ...]
     runs: tuple[Mapping[str, Any], ...]  # arm, replicate, run_key
-
-
-def read_proof(path: Path) -> Proof | None:
-    """Read the proof of a study; None where there is none. A damaged file gives a one-line error."""
-    return read_as(Proof, path, "delete it and run the ablation again") if path.is_file() else None
-
-
-def write_proof(path: Path, proof: Proof) -> None:
-    """Write a proof, whole or not at all."""
-    write_json(path, {"schema": 1, **asdict(proof)})
 
 
 # ---- comparing --------------------------------------------------------------------------------------------------

@@ -26,9 +26,11 @@ from gitbench.files import load_json, read_json, write_json, write_text
 from gitbench.run_folder import RunFolder
 from gitbench.run_key import from_json, read_as
 from gitbench.spec import Plan, PlannedRun
+from gitbench.study.frame import build_frame
 
 if TYPE_CHECKING:
     from gitbench.judge.noise import NoiseFloor
+    from gitbench.study.interim import Looks
     from gitbench.study.proof import Proof
 
 DEFAULT_WORK_DIR = Path("work_dirs")
@@ -151,8 +153,6 @@ class Study:
     @functools.cached_property
     def frame(self) -> pd.DataFrame:
         """The tidy frame of this study (`gitbench.study.frame`)."""
-        from gitbench.study.frame import build_frame
-
         return build_frame([self])
 
     @functools.cached_property
@@ -165,9 +165,22 @@ class Study:
     @functools.cached_property
     def proof(self) -> Proof | None:
         """The proof that the arms differ in one thing; None where there is none."""
-        from gitbench.study.proof import read_proof
+        from gitbench.study.proof import Proof
 
-        return read_proof(self.proof_path)
+        return read_as(Proof, self.proof_path, "delete it and run again") if self.proof_path.is_file() else None
+
+    @property
+    def proven(self) -> bool:
+        """Whether the proof is of exactly the runs that are planned."""
+        return self.proof is not None and [*self.proof.runs] == listed_runs(self.plan)
+
+    @functools.cached_property
+    def looks(self) -> Looks | None:
+        """The interim looks at the study; None where nobody looked yet."""
+        from gitbench.study.interim import Looks
+
+        fix = "delete it only if nobody has seen a verdict of this study, then run again"
+        return read_as(Looks, self.looks_path, fix) if self.looks_path.is_file() else None
 
     @functools.cached_property
     def noise_floors(self) -> Mapping[str, NoiseFloor]:
@@ -188,6 +201,16 @@ class Study:
         """Write the ceiling of the study's data."""
         values = {"kind": found.kind, "ceiling": found.ceiling}
         write_json(self.yardstick_path, values | ({"absent": found.absent} if found.absent else {}))
+
+    def write_proof(self, proof: Proof) -> None:
+        """Write the proof of the arms."""
+        write_json(self.proof_path, {"schema": 1, **asdict(proof)})
+        self.proof = proof
+
+    def write_looks(self, looks: Looks) -> None:
+        """Write the interim looks."""
+        write_json(self.looks_path, {"schema": 1, **asdict(looks)})
+        self.looks = looks
 
     def write_plan(self) -> None:
         """Write the plan; a file that says the same is not touched. Errors: a study of an earlier version is there."""

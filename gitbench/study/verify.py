@@ -14,8 +14,7 @@ from gitbench.errors import GitbenchError
 from gitbench.metrics.aggregate import aggregate
 from gitbench.run_key import run_key
 from gitbench.spec import RunSpec
-from gitbench.study.proof import read_proof
-from gitbench.study.store import Study, listed_runs
+from gitbench.study.store import Study
 from gitbench.variants import run_spec_from_json
 
 CLOSE = 1e-6  # of a score, relative above 1: the same sums in another order differ by 1e-12
@@ -49,11 +48,11 @@ def findings(study: Study) -> Iterator[str]:
                 "changed, or another version of gitbench made it"
             )
     try:
-        proof = read_proof(study.proof_path)
+        proof = study.proof
     except GitbenchError as error:
         yield str(error)
         return
-    if proof is None or list(proof.runs) != listed_runs(study.plan):
+    if not study.proven:
         yield (
             f"{study.proof_path} is {'missing' if proof is None else 'the proof of other runs'}: run "
             f"`{study.plan.command}` to prove that the arms differ in their axis alone"

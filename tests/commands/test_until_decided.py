@@ -23,7 +23,7 @@ from gitbench.judge.verdict import INCONCLUSIVE, NOT_TESTABLE, SUPPORTED
 from gitbench.launch.scheduling import Outcome
 from gitbench.run_folder import RECORD_SCHEMA
 from gitbench.spec import Arm, Claim, PlannedRun
-from gitbench.study.interim import Looks, judge_for_report, read_looks, write_looks
+from gitbench.study.interim import Looks, judge_for_report
 from gitbench.study.plan import with_seeds
 from gitbench.study.store import Study, Yardstick, study_names
 
@@ -85,7 +85,7 @@ def run(study: Study, trainer: Trainer, start: int = 3, budget: float | None = N
 
 
 def looks_in(study: Study) -> Looks:
-    found = read_looks(study.looks_path)
+    found = Study(study.work_dir, study.plan).looks
     assert found is not None
     return found
 
@@ -129,7 +129,7 @@ def test_a_killed_run_goes_on_with_its_looks_and_its_batch(tmp_path):
         study = planned(tmp_path / str(stop), CLAIM, most=9)
         with pytest.raises(KeyboardInterrupt):
             run(study, Trainer(NEAR, stop_after=stop))
-        there = read_looks(study.looks_path)
+        there = Study(study.work_dir, study.plan).looks
         assert there is None if count == 0 else (there.stopped, len(there.looks)) == ("", count)
         rest = Trainer(NEAR)
         run(study, rest)
@@ -169,7 +169,7 @@ def test_seeds_that_are_there_are_used_and_those_only_planned_are_not(tmp_path):
     study, trainer = planned(tmp_path, CLAIM), Trainer(FAR)
     trainer(Study(tmp_path, with_seeds(study.plan, dict.fromkeys(FAR, 4))), 1, True)  # an ordinary run, and its report
     there = Study.open(tmp_path, study.name)
-    write_looks(study.looks_path, judge_for_report(there.plan, there.frame, "grammar", None)[1])
+    study.write_looks(judge_for_report(there.plan, there.frame, "grammar", None)[1])
     Study(tmp_path, with_seeds(study.plan, dict.fromkeys(FAR, 9))).write_plan()  # another, stopped at once
     assert decide.seeds_now(study, 3) == dict.fromkeys(FAR, 4) and decide.seeds_now(study, 5) == dict.fromkeys(FAR, 5)
     decision = run(study, trainer)
@@ -273,7 +273,7 @@ def test_the_command_adds_seeds_and_stops(tmp_path, capsys):
         result = call(*words)
         assert result.returncode == 0, result.stdout + result.stderr
         assert ("0 runs trained" in result.stdout) == bool(count)
-        looks = read_looks(tmp_path / "work" / "studies" / "wide.smoke.scenes.looks.json")
+        looks = Study.open(tmp_path / "work", "wide.smoke.scenes").looks
         assert looks.stopped == decide.DECIDED and looks.looks[-1].claims[0].word == SUPPORTED
         assert looks.looks[0].claims[0].word == INCONCLUSIVE and 2 <= len(looks.looks) <= 5
     verdict = json.loads((tmp_path / "out" / "verdicts.json").read_text())["verdicts"][0]

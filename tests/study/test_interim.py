@@ -7,7 +7,7 @@ from helpers_runs import NAME, make_work_dir
 
 from gitbench.errors import GitbenchError
 from gitbench.judge.claims import NOT_TESTABLE
-from gitbench.study.interim import Looks, judge_for_report, read_looks, write_looks
+from gitbench.study.interim import Looks, judge_for_report
 from gitbench.study.store import Study
 
 
@@ -26,12 +26,12 @@ def test_one_report_keeps_the_test_at_a_fixed_number_of_seeds(tmp_path):
     (claim,) = looks.looks[0].claims
     assert claim.n == 5 and claim.p == claim.p_holm and claim.p_refute_holm is not None
     assert dict(looks.looks[0].seeds) == {"blind": 5, "small": 5, "base": 5, "large": 5}
-    path = Study.open(work, NAME).looks_path
-    write_looks(path, looks)
-    assert read_looks(path) == looks
-    path.write_text('{"looks": [{}]}')
+    study = Study.open(work, NAME)
+    study.write_looks(looks)
+    assert Study.open(work, NAME).looks == study.looks == looks
+    study.looks_path.write_text('{"looks": [{}]}')
     with pytest.raises(GitbenchError, match="delete it only if nobody has seen a verdict"):
-        read_looks(path)
+        _ = Study.open(work, NAME).looks
 
 
 def test_reports_at_other_numbers_of_seeds_are_looks(tmp_path):

@@ -85,7 +85,7 @@ def test_cfg_options_change_the_model_and_the_key(tmp_path):
         ("train_dataloader.batch_size", None, "its value is a whole number"),
         ("train_cfg.max_iters", 0, "its value is 1 or more"),
         ("model.generation.max_length", "abc", "its value is a whole number"),
-        ("optim_wrapper.optimizer.betas", ["a", 0.9], "its value is a list of numbers"),
+        ("optim_wrapper.optimizer.betas", ["a", 0.9], "its value is a list as"),
         ("model.decoder.attention", "foo", "attention is 'foo'"),
         ("model.decoder.heads", 7, "7 heads: choose a number that divides the width"),
         ("test_dataloader.dataset.data_spec.crop_scale", "abc", "crop_scale is 'abc'"),
