@@ -14,7 +14,7 @@ from typing import get_args, get_type_hints
 from gitbench import plugins
 from gitbench.errors import GitbenchError, unknown_name
 from gitbench.files import resource
-from gitbench.scores import SCORES
+from gitbench.metric_info import SCORES
 from gitbench.spec import Ablation, Arm, Claim
 from gitbench.variants import get_axis, resolve
 

@@ -115,9 +115,9 @@ def print_outcome(study: Study, outcome: Outcome) -> None:
 
 def print_plan(study: Study, jobs: int | None) -> None:
     """Print the plan, what of it is done, and how long the rest takes."""
+    from gitbench.formats import duration
     from gitbench.launch.progress import estimate_seconds
     from gitbench.launch.scheduling import slots
-    from gitbench.scores import duration
 
     study.check_place()
     plan, runs = study.plan, study.unique_runs

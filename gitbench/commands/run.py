@@ -65,8 +65,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _run_until_decided(arguments: argparse.Namespace) -> int:
     from gitbench.commands.until_decided import FIRST, MAX_SEEDS, UntilDecided, check, parse_budget, seeds_now
+    from gitbench.formats import duration
     from gitbench.profiles import get_profile
-    from gitbench.scores import duration
     from gitbench.study.plan import with_seeds
     from gitbench.study.store import Study
 

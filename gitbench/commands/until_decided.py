@@ -20,13 +20,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gitbench.errors import GitbenchError
+from gitbench.formats import duration, p_text, plural
 from gitbench.judge.claims import judge_study
 from gitbench.judge.power import next_seeds
 from gitbench.judge.sequential import FIRST
 from gitbench.judge.verdict import INCOMPLETE, INCONCLUSIVE, NOT_TESTABLE, Verdict
 from gitbench.launch.progress import estimate_seconds, mean_seconds
 from gitbench.launch.scheduling import Outcome, launch, slots
-from gitbench.scores import duration
 from gitbench.spec import Plan
 from gitbench.study.interim import Looks
 from gitbench.study.plan import with_seeds
@@ -130,16 +130,16 @@ class UntilDecided:
         while True:
             late = self._train()
             if self.outcome.failed:
-                return self._stop(FAILED, f"stopped after {_plural(len(self.looks.looks), 'look')}: a run failed twice")
+                return self._stop(FAILED, f"stopped after {plural(len(self.looks.looks), 'look')}: a run failed twice")
             if late and not self._settle():
                 return self._stop(BUDGET, f"{late}; no verdict yet, the same command goes on from here")
             verdicts = self._look()
             open_ones = [verdict for verdict in verdicts if verdict.word == INCONCLUSIVE]
             if not open_ones:
                 return self._stop(
-                    DECIDED, f"no claim is open after {_plural(len(self.looks.looks), 'look')}{_unjudged(verdicts)}"
+                    DECIDED, f"no claim is open after {plural(len(self.looks.looks), 'look')}{_unjudged(verdicts)}"
                 )
-            still = f"{_plural(len(open_ones), 'claim')} still open"
+            still = f"{plural(len(open_ones), 'claim')} still open"
             if late:
                 return self._stop(BUDGET, f"{late}; {still}")
             grown = next_seeds(open_ones, self.seeds, mean_seconds(self.full), self.most, self.at_once)
@@ -162,9 +162,9 @@ class UntilDecided:
         first, seconds = not self.looks.looks, mean_seconds(self.full)
         longest = max((seconds[run.arm] for run in todo), default=0.0)
         if todo and (longest if first else need) > left:
-            return f"{used_up} ({_plural(len(todo), 'run')} more need about {duration(need)}, {duration(left)} is left)"
+            return f"{used_up} ({plural(len(todo), 'run')} more need about {duration(need)}, {duration(left)} is left)"
         outcome = self._launch(study, None if math.isinf(self.ends) else self.ends - longest * first)
-        return f"{used_up} with {_plural(outcome.left, 'run')} to go" if outcome.left else ""
+        return f"{used_up} with {plural(outcome.left, 'run')} to go" if outcome.left else ""
 
     def _launch(self, study: Study, until: float | None = None) -> Outcome:
         outcome, before = self.launch(study, self.jobs, self.plain, until), self.outcome
@@ -192,7 +192,7 @@ class UntilDecided:
         seeds = ", ".join(f"{arm} {each}" for arm, each in self.seeds.items())
         print(f"{self.full.name}: look {count}, seeds {seeds}", flush=True)
         for each in verdicts:
-            p = f", p {each.p_holm:.2g}" if each.p_holm is not None else ""  # as it decides, adjusted
+            p = f", {p_text(each.p_holm)}" if each.p_holm is not None else ""  # as it decides, adjusted
             print(f"  {each.claim.name}: {each.word} (n = {each.n}{p})", flush=True)
         return verdicts
 
@@ -206,7 +206,3 @@ def _unjudged(verdicts: Sequence[Verdict]) -> str:
     """Name the claims that no seeds decide: those that cannot be judged, or not at this scale."""
     named = [f"{each.claim.name}: {each.reason}" for each in verdicts if each.word in (INCOMPLETE, NOT_TESTABLE)]
     return f", but not judged: {'; '.join(named)}" if named else ""
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s' * (count != 1)}"

@@ -24,7 +24,7 @@ from gitbench.judge.noise import NoiseFloor, PairSpread, minimum_detectable, sd_
 from gitbench.judge.preconditions import MIN_REPLICATES
 from gitbench.judge.statistics import ALPHA, by_replicate, paired_difference
 from gitbench.judge.verdict import NOT_TESTABLE, SUPPORTED
-from gitbench.scores import COSTS, lower_is_better, ordered
+from gitbench.metric_info import COSTS, lower_is_better, ordered
 from gitbench.spec import METRICS, Claim, Plan, PlannedArm
 
 MOST_SPLITS = 40_000  # all splits up to here, that many random ones beyond

@@ -49,7 +49,7 @@ from gitbench.judge.statistics import (
     sign_flip_p,
 )
 from gitbench.judge.verdict import INCOMPLETE, INCONCLUSIVE, NOT_TESTABLE, Verdict
-from gitbench.scores import orientation
+from gitbench.metric_info import orientation
 from gitbench.spec import Claim, Plan
 
 ALONE = 0.01  # level of the F test by which one arm varies more than all others

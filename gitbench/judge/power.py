@@ -17,7 +17,7 @@ from scipy import stats
 from gitbench.judge.sequential import nominal_level
 from gitbench.judge.statistics import ALPHA
 from gitbench.judge.verdict import Verdict
-from gitbench.scores import orientation
+from gitbench.metric_info import orientation
 
 POWER = 0.8
 MOST_SEEDS = 1000  # beyond this many replicates nobody runs them: the answer is "more than 1000"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gitbench.judge.statistics import PairedDifference
-from gitbench.scores import lower_is_better
+from gitbench.metric_info import lower_is_better
 from gitbench.spec import Claim
 
 MIN_REPLICATES = 3  # two pairs give one degree of freedom: valid on paper, and a t multiplier of 6.3 to 12.7

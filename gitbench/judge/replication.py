@@ -17,7 +17,7 @@ import numpy as np
 from scipy import stats
 
 from gitbench.judge.noise import NoiseFloor
-from gitbench.scores import ordered
+from gitbench.metric_info import ordered
 
 LEVEL = 0.05  # for at least one false alarm in a whole replication
 _ROUNDING = 1e-9  # relative, of scores that are computed from the same texts

@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from gitbench.formats import digits, duration, p_text, signed
 from gitbench.judge.statistics import decide
 from gitbench.judge.verdict import INCOMPLETE, INCONCLUSIVE, NOT_TESTABLE, REFUTED, SUPPORTED, Verdict
-from gitbench.scores import claim_unit, digits, display_name, duration, orientation, signed
+from gitbench.metric_info import claim_unit, display_name, orientation
 from gitbench.spec import Claim, Plan
 
 # What a decided claim means for the pair, by kind and word: "<treatment> <phrase> <reference>".
@@ -149,8 +150,8 @@ def reason_of(verdict: Verdict, p: tuple[float, float]) -> str:
         if (alone := str(decide(*p))) != INCONCLUSIVE:
             own, holm = (p[0], verdict.p_holm) if alone == SUPPORTED else (p[1], verdict.p_refute_holm)
             return (
-                f"by itself it would be {alone} (p = {own:.2g}), but among the {verdict.family_size} claims of its family "
-                f"it is not (Holm: p = {holm:.2g})"
+                f"by itself it would be {alone} ({p_text(own)}), but among the {verdict.family_size} claims of its family "
+                f"it is not (Holm: {p_text(holm)})"
             )
         if small_gain:
             return f"there is an improvement, but it may be smaller or larger than {named}"

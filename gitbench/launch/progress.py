@@ -8,7 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from gitbench.scores import HEADLINE, display_name, duration, unit
+from gitbench.formats import duration
+from gitbench.metric_info import HEADLINE, display_name, unit
 from gitbench.spec import PlannedRun
 from gitbench.study.store import Study
 

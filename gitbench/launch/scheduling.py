@@ -28,7 +28,7 @@ from gitbench.files import make_dir
 from gitbench.launch.executor import Event, Executor, LocalExecutor
 from gitbench.launch.progress import Display
 from gitbench.launch.prove import is_proven, prove
-from gitbench.launch.scoring import DamagedRun, StudyScorer
+from gitbench.launch.records import DamagedRun, StudyScorer
 from gitbench.machine import cpu_count, gpus
 from gitbench.metrics import CaptionScorer
 from gitbench.spec import Plan, PlannedRun

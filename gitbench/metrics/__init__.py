@@ -9,8 +9,8 @@ of the other tasks. No torch here.
 
 from gitbench.metrics.aggregate import aggregate, from_totals, statistics
 from gitbench.metrics.answers import answer_ceiling, score_answers
-from gitbench.metrics.plugins import register
-from gitbench.metrics.scorer import CaptionScorer, leave_one_out
+from gitbench.metrics.captions import CaptionScorer, leave_one_out
+from gitbench.metrics.registered import register
 
 __all__ = [
     "CaptionScorer",

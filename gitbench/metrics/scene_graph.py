@@ -28,7 +28,13 @@ from gitbench.data.scenes.parse import parse_caption
 from gitbench.metrics.base import Scores
 
 KINDS = ("objects", "attributes", "relations")
-METRICS = ("SceneF1", *(f"SceneF1-{kind}" for kind in KINDS), "SceneF1-precision", "SceneF1-recall", "SceneF1-truth")
+SCENE_METRICS = (
+    "SceneF1",
+    *(f"SceneF1-{kind}" for kind in KINDS),
+    "SceneF1-precision",
+    "SceneF1-recall",
+    "SceneF1-truth",
+)
 
 _REMEMBERED = 2**14  # captions whose facts are kept: the references of a study's test set, parsed once for all its runs
 
@@ -39,15 +45,15 @@ def add_scene_graph(
     references: Sequence[Sequence[str]],
     graphs: Sequence[SceneGraph],
 ) -> None:
-    """Add all of METRICS, from raw (not tokenized) captions."""
+    """Add all of SCENE_METRICS, from raw (not tokenized) captions."""
     rows = [scene_scores(*row) for row in zip(captions, references, graphs, strict=True)]
-    for name in METRICS:
+    for name in SCENE_METRICS:
         target = "scene" if name.endswith("-truth") else "references"
         scores.add_mean(name, np.array([row[name] for row in rows], dtype=float), name, ptb=False, target=target)
 
 
 def scene_scores(caption: str, references: Sequence[str], graph: SceneGraph) -> dict[str, float]:
-    """Score one raw (not tokenized) caption; returns a fraction, or NaN where undefined, for each of METRICS."""
+    """Score one raw (not tokenized) caption; returns a fraction, or NaN where undefined, for each of SCENE_METRICS."""
     said, stated = _facts(caption), [_facts(reference) for reference in references]
     target = {kind: frozenset[tuple[str, ...]]().union(*(facts[kind] for facts in stated)) for kind in KINDS}
     said_all, target_all, true_all = _all(said), _all(target), _all(graph.facts())

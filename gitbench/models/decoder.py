@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from gitbench.errors import GitbenchError
 from gitbench.models.cache import Memory
-from gitbench.models.linear import linear
+from gitbench.models.fast_linear import linear
 from gitbench.variants.decoder import DecoderSpec
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]  # layer number, q, k, v (N, h, Q, d) -> (N, h, Q, d)

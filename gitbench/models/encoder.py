@@ -22,7 +22,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from gitbench.errors import GitbenchError
-from gitbench.models.linear import speed_up
+from gitbench.models.fast_linear import speed_up
 from gitbench.variants.encoder import EncoderSpec
 
 

@@ -21,9 +21,9 @@ from gitbench.models.cache import Memory
 from gitbench.models.cross_attention import CrossAttentionDecoder
 from gitbench.models.decoder import Decoder, SelfAttentionDecoder, TextEmbedding
 from gitbench.models.encoder import ImageEncoder
+from gitbench.models.fast_linear import linear, speed_up
 from gitbench.models.generate import search
 from gitbench.models.init import initialise
-from gitbench.models.linear import linear, speed_up
 from gitbench.models.packed import PackedTexts, end_to_end, pack
 from gitbench.variants.decoder import DecoderSpec
 from gitbench.variants.encoder import EncoderSpec

@@ -13,15 +13,16 @@ from dataclasses import dataclass
 import pandas as pd
 
 from gitbench.errors import GitbenchError, unknown_name
+from gitbench.formats import digits, plus_minus
 from gitbench.judge.sentences import verdict_sentence
 from gitbench.judge.statistics import t_interval
 from gitbench.judge.verdict import Verdict
+from gitbench.metric_info import COSTS, unit
 from gitbench.metrics.aggregate import BLEUS, CORPUS_METRICS, LOSS, aggregate
 from gitbench.report.results import Result, differences_of
 from gitbench.report.tables import values_behind
 from gitbench.report.verdict_details import verdict_details
 from gitbench.report.view import provenance_of
-from gitbench.scores import COSTS, digits, unit
 from gitbench.study.store import Study
 
 # What runs say of where they ran, beside revision and packages; "command" and "claims_lock" are the run's own.
@@ -135,7 +136,7 @@ def mean_text(values: Sequence[float], metric: str) -> str:
     places = digits((found.mean,))
     if found.low is None or found.high is None or found.sd is None:
         return f"{found.mean:.{places}f} {unit(metric)}: 1 replicate, so no interval"
-    mean = f"{found.mean:.{places}f} \N{PLUS-MINUS SIGN} {found.half_width:.{places}f} {unit(metric)}"
+    mean = f"{plus_minus(found.mean, found.half_width, places)} {unit(metric)}"
     reach = f"{found.low:.{places}f} to {found.high:.{places}f}"
     return f"{mean}: mean of {found.n} replicates, 95 % Student-t interval {reach}, sd {found.sd:.{places}f}"
 

@@ -15,10 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gitbench.judge.verdict import Verdict
+from gitbench.metric_info import display_name, orientation
 from gitbench.report.samples import Sample
 from gitbench.report.style import COLUMN, FAINT, INK, PAGE, RULE, legend_columns, nth_style
 from gitbench.report.view import View
-from gitbench.scores import display_name, orientation
 from gitbench.spec import Claim, PlannedArm
 
 

@@ -13,13 +13,14 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 
 from gitbench.errors import GitbenchError
+from gitbench.formats import digits
 from gitbench.judge.noise import NoiseFloor
 from gitbench.judge.sentences import verdict_sentence
+from gitbench.metric_info import claim_unit
 from gitbench.report.tables import cost_text, score_names
 from gitbench.report.templates import ascii_letter, latex_escape, render
 from gitbench.report.verdict_details import VerdictDetails
 from gitbench.report.view import View
-from gitbench.scores import claim_unit, digits
 
 _DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
 Number = tuple[tuple[str, ...], str]  # the parts of a command's name, and what it prints

@@ -12,11 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gitbench.files import write_text
+from gitbench.formats import digits
 from gitbench.judge.aa import pseudo_arms
 from gitbench.judge.noise import NoiseFloor
+from gitbench.metric_info import HEADLINE, SCORES, display_name, unit
 from gitbench.report.style import INK, PAGE, PALETTE, save, style
 from gitbench.report.templates import render
-from gitbench.scores import HEADLINE, SCORES, digits, display_name, unit
 
 PANELS = 3  # in a row of the figure
 _COLUMNS = (

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from gitbench.formats import digits
+from gitbench.metric_info import lower_is_better
 from gitbench.report.templates import render
 from gitbench.report.view import View
-from gitbench.scores import digits, lower_is_better
 from gitbench.study.proof import ABSENT, ArmProof, Change, numbers_in
 
 _PARTS = ("model.", "optim_wrapper.paramwise_cfg.", "data_spec.")

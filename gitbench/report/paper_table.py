@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from gitbench.formats import digits, plus_minus, signed
 from gitbench.judge.statistics import slopes
+from gitbench.metric_info import display_name
 from gitbench.report.paper import figure_4, has_figure_4, paper_claims, paper_rows
 from gitbench.report.tables import arm_interval
-from gitbench.scores import digits, display_name, signed
 from gitbench.spec import Claim, Plan
 
 _STANDARD_MODEL = {  # task -> (model, benchmark, split, metric) of the paper
@@ -140,6 +141,4 @@ def score_text(frame: pd.DataFrame, arm: str, metric: str) -> str:
     found = arm_interval(frame, arm, metric)
     if found is None:
         return ""
-    places = digits((found.mean,))
-    half = "" if found.half_width is None else f" \N{PLUS-MINUS SIGN} {found.half_width:.{places}f}"
-    return f"{found.mean:.{places}f}{half}"
+    return plus_minus(found.mean, found.half_width, digits((found.mean,)))

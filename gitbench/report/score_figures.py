@@ -14,12 +14,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from gitbench.metric_info import display_name, lower_is_better, unit
 from gitbench.report.figures import arm_style
 from gitbench.report.paper import figure_4, has_figure_4
 from gitbench.report.style import COLUMN, FAINT, PAGE, TEXT, legend_columns, nth_style
 from gitbench.report.tables import arm_interval, cost_text, values_behind
 from gitbench.report.view import View
-from gitbench.scores import display_name, lower_is_better, unit
 
 
 def score_figure(view: View, width: float = PAGE) -> Figure:

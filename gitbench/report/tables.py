@@ -13,7 +13,7 @@ import pandas as pd
 
 from gitbench.judge.noise import NoiseFloor, detectable
 from gitbench.judge.statistics import Interval, PairedDifference, by_replicate, paired_difference, t_interval
-from gitbench.scores import COSTS, display_name, lower_is_better, ordered, unit
+from gitbench.metric_info import COSTS, display_name, lower_is_better, ordered, unit
 from gitbench.spec import Plan
 
 NONE = "\N{EN DASH}"

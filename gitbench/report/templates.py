@@ -20,13 +20,14 @@ from matplotlib.image import imsave
 
 import gitbench
 from gitbench.files import resource
+from gitbench.formats import digits, p_text, signed
 from gitbench.judge.sentences import difference_numbers, difference_text, further_seeds_text, sides, verdict_clause
 from gitbench.judge.statistics import INCONCLUSIVE, REFUTED, SUPPORTED
 from gitbench.judge.verdict import INCOMPLETE
+from gitbench.metric_info import display_name, unit
 from gitbench.report.paper import CONFIDENCE
 from gitbench.report.tables import CELL_NOTE, cost_text, score_heading
-from gitbench.report.verdict_details import margin_text, p_text
-from gitbench.scores import digits, display_name, signed, unit
+from gitbench.report.verdict_details import margin_text
 
 # each word has a tone (colour) and a symbol, so that it is never told by colour alone
 _TONES = {SUPPORTED: "good", REFUTED: "bad"}

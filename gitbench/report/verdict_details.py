@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gitbench.errors import GitbenchError
+from gitbench.formats import digits, p_text, plural, signed
 from gitbench.judge.crossed import Crossed, crossed_claim
 from gitbench.judge.noise import NoiseFloor
 from gitbench.judge.sentences import difference_text
 from gitbench.judge.verdict import Verdict
+from gitbench.metric_info import claim_unit, unit
 from gitbench.report.paper import paper_claims
 from gitbench.report.paper_table import paper_numbers
-from gitbench.scores import claim_unit, digits, signed, unit
 from gitbench.study.lock import LockDeviation, lock_deviations
 from gitbench.study.store import Study
 
@@ -39,7 +40,7 @@ class VerdictDetails:
         verdict = self.verdict
         looks = "no earlier report of this study had another number of seeds"
         if verdict.looks:
-            looks = f"looked {_count(verdict.looks, 'time')} while seeds were added; the bounds hold under looking"
+            looks = f"looked {plural(verdict.looks, 'time')} while seeds were added; the bounds hold under looking"
         changes = [each.what + (f" ({each.when})" if each.when else "") for each in self.changes]
         return [
             ("seeds, on these test images", difference_text(verdict)),
@@ -84,17 +85,6 @@ def _crossed(study: Study, verdict: Verdict) -> Crossed | None:
         return None
 
 
-def p_text(p: float | None) -> str:
-    """Return "p = 0.022", "p < 0.001" or "not computed"."""
-    if p is None:
-        return "not computed"
-    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
-
-
 def _crossed_line(crossed: Crossed | None) -> str:
     if crossed is None:
         return "not measured: it needs per-image scores of 2 paired seeds"
@@ -122,7 +112,7 @@ def _test_lines(verdict: Verdict) -> list[tuple[str, str]]:
     return [
         (name, p_text(verdict.p)),
         ("exact sign-flip test", exact),
-        (f"Holm, {_count(verdict.family_size, 'claim')}", adjusted),
+        (f"Holm, {plural(verdict.family_size, 'claim')}", adjusted),
     ]
 
 

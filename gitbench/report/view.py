@@ -9,14 +9,15 @@ from typing import Any
 import pandas as pd
 
 from gitbench.errors import GitbenchError
+from gitbench.formats import digits
 from gitbench.judge.sentences import answer
 from gitbench.judge.verdict import Verdict
+from gitbench.metric_info import HEADLINE
 from gitbench.report.deviations import Deviation, deviations
 from gitbench.report.paper_table import PaperTable, paper_tables
 from gitbench.report.samples import Pictures, Sample, take_samples
 from gitbench.report.tables import Cell, best_arms, cost_names, score_names, summarise
 from gitbench.report.verdict_details import VerdictDetails, dropped_claims, verdict_details
-from gitbench.scores import HEADLINE, digits
 from gitbench.spec import Plan, PlannedArm
 from gitbench.study.lock import LockDeviation
 from gitbench.study.store import Study

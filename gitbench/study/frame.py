@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from gitbench.scores import COSTS, unit
+from gitbench.metric_info import COSTS, unit
 
 if TYPE_CHECKING:
     from gitbench.study.store import Study

@@ -12,7 +12,7 @@ from gitbench.judge import answer, judge_study
 from gitbench.judge.sentences import difference_numbers, difference_text, verdict_sentence
 from gitbench.judge.statistics import decide, p_values
 from gitbench.judge.verdict import INCOMPLETE, INCONCLUSIVE, NOT_TESTABLE, REFUTED, SUPPORTED
-from gitbench.scores import orientation
+from gitbench.metric_info import orientation
 
 
 def claim(kind: str, **changes):

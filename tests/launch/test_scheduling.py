@@ -10,8 +10,8 @@ from helpers_study import make_study, runs_of
 
 from gitbench.launch.executor import Event
 from gitbench.launch.progress import Display
+from gitbench.launch.records import StudyScorer
 from gitbench.launch.scheduling import execute_runs, slots, start_context
-from gitbench.launch.scoring import StudyScorer
 from gitbench.machine import Gpu
 
 

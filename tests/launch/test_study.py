@@ -17,7 +17,7 @@ from helpers_cli import GITBENCH, call
 from PIL import Image
 
 import gitbench
-from gitbench.launch.scoring import StudyScorer
+from gitbench.launch.records import StudyScorer
 
 METRICS = {"BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "SceneF1", "test_nll"}
 RUN = ("run", "decoder_size", "--profile", "smoke", "--work-dir")

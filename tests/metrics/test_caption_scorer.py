@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gitbench import scores as score_names
+from gitbench import metric_info
 from gitbench.bench.scoring import ALL, peer_scores
 from gitbench.errors import GitbenchError
-from gitbench.metrics import CaptionScorer, aggregate, from_totals, leave_one_out, plugins, register, statistics
+from gitbench.metric_info import display_name, lower_is_better, ordered, unit
+from gitbench.metrics import CaptionScorer, aggregate, from_totals, leave_one_out, register, registered, statistics
 from gitbench.metrics.java import java_home, java_version
-from gitbench.scores import display_name, lower_is_better, ordered, unit
 
 REFERENCES = {
     "b": ["A brown dog runs across the lawn.", "The dog is running on grass!", "a dog: fast, and happy"],
@@ -232,10 +232,10 @@ def count_words(predictions, references):
 @pytest.fixture
 def plugin(monkeypatch):
     """Register metrics that are forgotten after the test."""
-    monkeypatch.setattr(plugins, "_PLUGINS", {})
-    monkeypatch.setattr(score_names, "SCORES", list(score_names.SCORES))
+    monkeypatch.setattr(registered, "_REGISTERED", {})
+    monkeypatch.setattr(metric_info, "SCORES", list(metric_info.SCORES))
     for name in ("_UNITS", "_NAMES", "_LOWER_IS_BETTER"):
-        monkeypatch.setattr(score_names, name, getattr(score_names, name).copy())
+        monkeypatch.setattr(metric_info, name, getattr(metric_info, name).copy())
     return register
 
 
@@ -248,7 +248,7 @@ def test_a_metric_of_ones_own_is_scored_beside_the_others(plugin, scorer, scores
     assert found.values["Words"].value == 6 == aggregate(found.per_image, "Words")
     assert found.values["Words"].signature == f"Words|plugin:{__name__}|unit:words|n:4|refs:3"
     pd.testing.assert_frame_equal(found.per_image.drop(columns="Words"), scores.per_image)
-    assert "Words" in score_names.SCORES and unit("Words") == "words" and lower_is_better("Words")
+    assert "Words" in metric_info.SCORES and unit("Words") == "words" and lower_is_better("Words")
     assert display_name("Words") == "words a caption" and ordered(["Words", "test_nll", "CIDEr"])[-1] == "Words"
     plugin("Words", lambda predictions, references: (2.0, [1, 2, 3, float("nan")]))
     again = scorer.score(PREDICTIONS, REFERENCES)
@@ -275,4 +275,4 @@ def test_a_plugin_that_fails_is_absent_and_the_others_stand(plugin, scorer, scor
 def test_a_plugin_takes_no_name_of_gitbenchs_own(plugin, name):
     with pytest.raises(GitbenchError, match="another name"):
         plugin(name, count_words)
-    assert score_names.SCORES.count(name) == (name == "CIDEr")
+    assert metric_info.SCORES.count(name) == (name == "CIDEr")

@@ -9,7 +9,7 @@ import pytest
 from gitbench.data.scenes.graph import Relation, SceneGraph, SceneObject
 from gitbench.data.scenes.world import Scenes
 from gitbench.metrics import CaptionScorer, aggregate
-from gitbench.metrics.scene_graph import METRICS, scene_scores
+from gitbench.metrics.scene_graph import SCENE_METRICS, scene_scores
 
 GRAPH = SceneGraph(
     objects=(
@@ -29,7 +29,7 @@ def scores(caption: str) -> dict[str, float]:
 
 @pytest.mark.parametrize(("caption", "score"), [(BOTH, 1.0), ("", 0.0), ("colourless ideas sleep", 0.0)])
 def test_saying_everything_is_perfect_and_nothing_is_zero(caption, score):
-    assert scores(caption) == dict.fromkeys(METRICS, score)
+    assert scores(caption) == dict.fromkeys(SCENE_METRICS, score)
 
 
 def test_facts_matter_and_words_do_not():
@@ -76,7 +76,7 @@ def test_real_scenes_have_a_ceiling_below_perfect_and_above_a_wrong_pairing():
     assert wrong.values["SceneF1"].value < 0.6 * ceiling.values["SceneF1"].value
     assert 60 < ceiling.values["SceneF1"].value < 99
     assert "SceneF1" not in ceiling.absent
-    for name in METRICS:
+    for name in SCENE_METRICS:
         assert aggregate(ceiling.per_image, name) == pytest.approx(ceiling.values[name].value, abs=1e-9)
     made = ceiling.values["SceneF1"].signature
     assert made.startswith("SceneF1|target:references|lib:gitbench-")

@@ -14,7 +14,7 @@ from gitbench.metrics.cider import CiderD, add_cider
 from gitbench.metrics.compare import Comparison
 from gitbench.metrics.java import java_home
 from gitbench.metrics.meteor import Meteor
-from gitbench.metrics.plugins import add_plugins
+from gitbench.metrics.registered import add_registered
 from gitbench.metrics.rouge import add_rouge
 from gitbench.metrics.scene_graph import add_scene_graph
 from gitbench.metrics.spice import add_spice
@@ -89,7 +89,7 @@ class CaptionScorer(contextlib.AbstractContextManager["CaptionScorer"]):
                 add_spice(scores, cut, cut_references, self.timeout)
         else:
             scores.absent["SPICE"] = "switched off"
-        add_plugins(scores, predictions, references)
+        add_registered(scores, predictions, references)
         return scores
 
     def ceiling(

@@ -5,7 +5,6 @@ One place, so that a table, a figure axis and a sentence never disagree about a 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 from gitbench.errors import GitbenchError
@@ -99,26 +98,6 @@ def ordered(metrics: Iterable[str]) -> list[str]:
     return sorted(set(metrics), key=lambda name: (rank.get(name, len(rank)), name))
 
 
-def digits(values: Iterable[float]) -> int:
-    """Return the decimals that print `values` at about three significant digits, from the largest of them."""
-    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
-    return 1 if largest >= 10 else 2 if largest >= 1 else 3
-
-
-def signed(value: float, places: int) -> str:
-    """Format with an explicit sign, a true minus, and no sign on zero."""
-    text = f"{value:+.{places}f}"
-    return (text[1:] if float(text) == 0 else text).replace("-", "\N{MINUS SIGN}")
-
-
 def claim_unit(claim: Claim) -> str:
     """Return the unit of a claim's differences, margin and bounds: that of its metric, of a trend for each 1 of x."""
     return f"{unit(claim.metric)} per {claim.along_unit}" if claim.kind == "trend" else unit(claim.metric)
-
-
-def duration(seconds: float) -> str:
-    """Return a length of time for people: "40 s", "12 min", "3.5 h" or "2.0 days"."""
-    for most, divisor, name, places in ((100, 1, "s", 0), (6000, 60, "min", 0), (172_800, 3600, "h", 1)):
-        if seconds < most:
-            return f"{seconds / divisor:.{places}f} {name}"
-    return f"{seconds / 86400:.1f} days"

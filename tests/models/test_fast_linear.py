@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from helpers_model import tiny
 from torch import nn
 
-from gitbench.models import linear as module
-from gitbench.models.linear import LARGE, Linear, linear
+from gitbench.models import fast_linear as module
+from gitbench.models.fast_linear import LARGE, Linear, linear
 
 
 def parts(shape: tuple[int, ...], out: int = 520, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, ...]:

@@ -20,17 +20,17 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from gitbench.errors import GitbenchError
+from gitbench.metric_info import register_metric, unit
 from gitbench.metrics.base import Score, Scores
 from gitbench.metrics.bleu import BLEU_COLUMNS
-from gitbench.metrics.scene_graph import METRICS as SCENE_METRICS
-from gitbench.scores import register_metric, unit
+from gitbench.metrics.scene_graph import SCENE_METRICS
 
 # Predictions (id -> text) and references (id -> texts), not tokenized -> the score, and the values of the images: by id,
 # or in the order of the references.
 Metric = Callable[[Mapping[str, str], Mapping[str, Sequence[str]]], tuple[float, Mapping[str, float] | Sequence[float]]]
 
 _TAKEN = ("image_id", "image", "nll", "tokens", "meteor_stats", *BLEU_COLUMNS, *SCENE_METRICS)  # columns of per_image
-_PLUGINS: dict[str, Metric] = {}
+_REGISTERED: dict[str, Metric] = {}
 
 
 def register(
@@ -44,12 +44,12 @@ def register(
     if name in _TAKEN:
         raise GitbenchError(f"'{name}' is a column of gitbench's own: give the metric another name")
     register_metric(name, unit, lower_is_better, label)
-    _PLUGINS[name] = metric
+    _REGISTERED[name] = metric
 
 
-def add_plugins(scores: Scores, predictions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> None:
+def add_registered(scores: Scores, predictions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> None:
     """Add every registered metric; one that fails is absent with its error, and the others stand."""
-    for name, metric in _PLUGINS.items():
+    for name, metric in _REGISTERED.items():
         try:
             score, each = metric(predictions, references)
             by_id = each if isinstance(each, Mapping) else dict(zip(scores.ids, each, strict=True))
