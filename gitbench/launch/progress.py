@@ -99,7 +99,7 @@ def mean_seconds(study: Study) -> dict[str, float]:
     """Return the mean seconds of a run of each arm: of its finished ones, else of all, else the profile's first guess."""
     known: dict[str, list[float]] = {run.arm: [] for run in study.plan.runs}
     for run in study.plan.runs:
-        record = study.folder(run.run_key).completed_record()
+        record = study.record(run.run_key) if study.done(run) else None
         if record is not None:
             known[run.arm].append(record["cost"]["seconds"])
     everything = [seconds for arm in known.values() for seconds in arm]

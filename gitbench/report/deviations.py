@@ -27,8 +27,9 @@ class Deviation:
 
 
 def _encoder(spec: Spec) -> str:
+    source = spec["variants"]["encoder_init"]["source"]
     shape = "ViT, {layers} layers x {width}, patch {patch}".format(**spec["variants"]["encoder"])
-    return f"{shape}, from {_STARTS[spec['variants']['encoder_init']['source']]}"
+    return f"{shape}, from {_STARTS.get(source, source)}"
 
 
 def _decoder_start(spec: Spec) -> str:

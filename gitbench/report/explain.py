@@ -26,7 +26,7 @@ from gitbench.report.view import provenance_of
 from gitbench.study.store import Study
 
 # What runs say of where they ran, beside revision and packages; "command" and "claims_lock" are the run's own.
-_FACTS = ("git_revision", "python", "platform", "cpu", "gpus", "machine", "device", "driver", "command", "claims_lock")
+_FACTS = ("git_revision", "python", "platform", "cpu", "gpus", "machine", "command", "claims_lock")
 
 
 @dataclass(frozen=True, kw_only=True)

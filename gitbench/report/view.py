@@ -22,7 +22,7 @@ from gitbench.spec import Plan, PlannedArm
 from gitbench.study.lock import LockDeviation
 from gitbench.study.store import Study
 
-_FACTS = ("git_revision", "python", "device", "driver", "cpu", "data_fingerprint")
+_FACTS = ("git_revision", "python", "cpu", "gpus", "data_fingerprint")
 
 
 @dataclass(frozen=True, kw_only=True)

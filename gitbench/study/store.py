@@ -96,7 +96,9 @@ class Study:
 
     def done(self, run: PlannedRun) -> bool:
         """Tell whether a run is complete; a damaged record counts as none, and the run is made again."""
-        return run.run_key in self._records or self.folder(run.run_key).completed_record() is not None
+        if run.run_key not in self._records and (found := self.folder(run.run_key).completed_record()) is not None:
+            self._records[run.run_key] = found
+        return run.run_key in self._records
 
     @property
     def unique_runs(self) -> tuple[PlannedRun, ...]:
