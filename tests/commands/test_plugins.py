@@ -48,7 +48,7 @@ variants.register(
 )
 variants.add("decoder", "mine_1x96", decoder("self", 1, 96, dropout=0.0, max_positions=64))
 CLAIM = Claim(
-    name="none-better", kind="better", metric="CIDEr", treatment="none", reference="base", margin=0.0,
+    name="none-better", kind="better", metric="VQA", treatment="none", reference="base", margin=0.0,
     margin_unit="metric", margin_reason="any", says="No smoothing is better.", quote="-", where="-", confidence="S",
 )
 arms = (Arm(name="base", variants={"smoothing": "own"}), Arm(name="none", variants={"smoothing": "none"}))
@@ -90,17 +90,17 @@ def gitbench(place: Path, *arguments: str) -> subprocess.CompletedProcess:
 def test_a_module_brings_an_axis_a_variant_and_an_ablation(place: Path) -> None:
     listed = gitbench(place, "list", "--plugin", "mine").stdout
     assert "how strongly labels are smoothed" in listed and "mine_1x96" in listed and "none-better" in listed
-    run = ("run", "smoothing", "--profile", "smoke", "--seeds", "1", "--work-dir", "w", "--no-report")
+    run = ("run", "smoothing", "--profile", "smoke", "--task", "vqa", "--seeds", "1", "--work-dir", "w", "--no-report")
     ran = gitbench(place, *run, "--plugin", "mine")
     assert ran.returncode == 0 and "3 runs trained" in ran.stdout, ran.stdout + ran.stderr
-    plan = json.loads((place / "w" / "studies" / "smoothing.smoke.scenes.json").read_text())
+    plan = json.loads((place / "w" / "studies" / "smoothing.smoke.scenes-vqa.json").read_text())
     assert [arm["label"] for arm in plan["arms"][:2]] == ["label smoothing 0.1", "label smoothing 0"]
     key = next(run["run_key"] for run in plan["runs"] if run["arm"] == "none")
     config = (place / "w" / "runs" / key / "config.py").read_text()
     assert "'label_smoothing': 0.0" in config and "'mine'" in config and "decoder/mine_1x96" in config
     # this process lacks the plugin, and the study is there all the same
     assert call("report", "smoothing", "--work-dir", str(place / "w")).returncode == 0
-    said = call("explain", "smoothing:none:CIDEr", "--work-dir", str(place / "w"))
+    said = call("explain", "smoothing:none:VQA", "--work-dir", str(place / "w"))
     assert said.returncode == 0 and key in said.stdout, said.stderr
     without = call("run", "smoothing", "--profile", "smoke")
     assert without.returncode == 2 and "unknown ablation 'smoothing'" in without.stderr
@@ -112,7 +112,7 @@ def test_an_ablation_file_may_bring_a_variant_of_its_own(place: Path) -> None:
     text = PLUGIN.replace('"smoothing"', '"alone"').replace("mine_1x96", "alone_1x96")
     text = text.replace("ablations.register(\n    Ablation", "ABLATION = (\n    Ablation")
     (place / "alone.py").write_text(text)
-    run = ("run", "alone.py", "--profile", "smoke", "--seeds", "1", "--work-dir", "v", "--no-report")
+    run = ("run", "alone.py", "--profile", "smoke", "--task", "vqa", "--seeds", "1", "--work-dir", "v", "--no-report")
     ran = gitbench(place, *run)
     assert ran.returncode == 0 and "3 runs trained" in ran.stdout, ran.stdout + ran.stderr
     again = gitbench(place, *run, "--dry-run")
