@@ -135,7 +135,7 @@ def test_a_plain_mmengine_runner_trains_the_same_run_again(work, tmp_path):
 
 
 def test_ctrl_c_keeps_what_is_done_and_the_next_run_goes_on(tmp_path):
-    arguments = [*RUN, str(tmp_path / "w"), "--seeds", "1", "--no-report"]
+    arguments = [*RUN, str(tmp_path / "w"), "--task", "vqa", "--seeds", "1", "--no-report"]
     process = subprocess.Popen(
         [*GITBENCH, *arguments],
         stdout=subprocess.PIPE,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from filelock import FileLock
 from helpers_report import BETTER, grid_of, view_of
 from helpers_runs import CLAIM, NAME, make_work_dir
 
@@ -39,18 +40,21 @@ class Made(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory) -> Made:
+def made(shared_folder) -> Made:
     """The report of a study of two claims, some of whose runs knew a third, made without torch.
 
-    One run is missing. Nobody may change it.
+    One run is missing. Made once for all workers of a test run; nobody may change it.
     """
-    folder = tmp_path_factory.mktemp("made")
-    work_dir = make_work_dir(folder / "work", claims=(CLAIM, BETTER), missing=(("small", 4),))
-    for path in sorted((work_dir / "runs").glob("*/provenance.json"))[:3]:
-        values = json.loads(path.read_text())
-        path.write_text(json.dumps(values | {"claims": {"decoder_size/came-out-badly": "0" * 16}}))
-    out = folder / "results" / "decoder_size" / "cpu-scenes-cpu2"
-    subprocess.run([sys.executable, "-c", SCRIPT, work_dir, out, ROOT, ROOT / "tests"], check=True, cwd=folder)
+    folder = shared_folder / "made"
+    work_dir, out = folder / "work", folder / "results" / "decoder_size" / "cpu-scenes-cpu2"
+    with FileLock(shared_folder / "made.lock"):
+        if not out.is_dir():
+            make_work_dir(work_dir, claims=(CLAIM, BETTER), missing=(("small", 4),))
+            for path in sorted((work_dir / "runs").glob("*/provenance.json"))[:3]:
+                values = json.loads(path.read_text())
+                path.write_text(json.dumps(values | {"claims": {"decoder_size/came-out-badly": "0" * 16}}))
+            command = [sys.executable, "-c", SCRIPT, work_dir, out, ROOT, ROOT / "tests"]
+            subprocess.run(command, check=True, cwd=folder)
     return Made(Study.open(work_dir, NAME), out, folder / "results")
 
 

@@ -111,10 +111,14 @@ def test_committed_reports_are_as_they_were_built_and_their_older_fields_are_dro
 def test_command_line(made, tmp_path, capsys, monkeypatch):
     assert main(["report", "--all", "--work-dir", str(made.study.work_dir), "--out", str(tmp_path / "a")]) == 0
     monkeypatch.setattr(command, "results_folder", lambda: made.results)
-    assert main(["report", "--all", "--out", str(tmp_path / "b")]) == 0
-    assert (tmp_path / "a" / "board.csv").read_bytes() == (tmp_path / "b" / "board.csv").read_bytes()
-    assert 'href="../' in (tmp_path / "b" / "board.html").read_text()  # links lead from there to the reports
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", "--all"]) == 0  # to the work directory, as long as nobody says --publish
+    board = tmp_path / "work_dirs" / "reports"
+    assert (tmp_path / "a" / "board.csv").read_bytes() == (board / "board.csv").read_bytes()
+    assert 'href="../' in (board / "board.html").read_text()  # links lead from there to the reports
+    assert not list(made.results.glob("board*"))
     capsys.readouterr()
+    assert main(["publish", "--all", "--work-dir", "."]) == 2 and "leave --work-dir out" in capsys.readouterr().err
     assert main(["report", "--all", "decoder_size"]) == 2 and "leave decoder_size out" in capsys.readouterr().err
     assert main(["report", "--all", "--profile", "gpu"]) == 2 and "no study has that" in capsys.readouterr().err
     monkeypatch.setattr(command, "results_folder", lambda: tmp_path / "nothing")
