@@ -111,7 +111,7 @@ def noise_floor(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def report(session: nox.Session) -> None:
-    """The claims board over all committed reports, or over the studies of -- --work-dir DIR."""
+    """The claims board over all committed reports (-- --publish: put beside them), or over the studies of -- --work-dir DIR."""
     session.run(str(shared_environment(session) / "gitbench"), "report", "--all", *session.posargs, external=True)
 
 

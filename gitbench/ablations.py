@@ -21,6 +21,8 @@ from gitbench.variants import get_axis, resolve
 CONFIDENCE_CODES = ("S", "SQ", "D", "H")  # how a claim is known: seen, as a quotation, digitised, second-hand
 
 
+YARDSTICKS = ("blind", "ceiling")  # what a study has beside the arms of its ablation
+
 REGISTERED: dict[str, Ablation] = {}  # by plugins
 
 
@@ -56,6 +58,11 @@ def load_ablation(name: str) -> Ablation:
     if path.suffix == ".py":
         if not path.is_file():
             raise GitbenchError(f"ablation file {path} does not exist: pass the path of an existing file or a name")
+        ours = ablation_files().get(path.stem)
+        if ours is not None and not path.samefile(ours):
+            raise GitbenchError(
+                f"{path}: there is an ablation {path.stem} already: give the file and the ablation another name"
+            )
     elif name in REGISTERED:
         return REGISTERED[name]
     elif name not in (files := ablation_files()):
@@ -66,7 +73,7 @@ def load_ablation(name: str) -> Ablation:
         module = plugins.load_file(path)
     except GitbenchError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         line = getattr(error, "lineno", None) or _line_in(error, path)
         raise GitbenchError(f"{path}, line {line}: {type(error).__name__}: {error}: correct the file") from error
     ablation = getattr(module, "ABLATION", None)
@@ -82,6 +89,10 @@ def load_ablation(name: str) -> Ablation:
 
 def check_ablation(ablation: Ablation) -> None:
     """Raise GitbenchError for an ablation that could not be judged: every arm must differ in the axis alone."""
+    if not re.fullmatch(r"[\w-]+", ablation.name):
+        raise GitbenchError(
+            f"ablation '{ablation.name}': files are named after it, so use letters, digits, _ and - alone"
+        )
     varied = [axis for axis in (ablation.axis, ablation.crossed_with) if axis is not None]
     for axis in varied:
         if get_axis(axis).for_study is not None:
@@ -104,6 +115,8 @@ def check_ablation(ablation: Ablation) -> None:
         if len(set(names)) < len(names):
             raise GitbenchError(f"{where}: two arms have one name: {', '.join(names)}")
         _check_letters(names, f"{where}: arms")
+        if taken := [name for name in names if name in YARDSTICKS]:
+            raise GitbenchError(f"{where}: '{taken[0]}' is a yardstick that every study has: give the arm another name")
         if ablation.base not in names:
             raise unknown_name(f"base arm of {where}", ablation.base, names)
         for arm in arms:
@@ -213,6 +226,7 @@ def _check_fields(ablation: Ablation, arms: tuple[Arm, ...], where: str) -> None
                 )
 
 
-def _line_in(error: Exception, path: Path) -> int | str:
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+def _line_in(error: BaseException, path: Path) -> int | str:
+    file = str(path.resolve())
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     return lines[-1] if lines and lines[-1] is not None else "?"

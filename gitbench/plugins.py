@@ -38,7 +38,7 @@ def load(names: Iterable[str] = ()) -> None:
                 importlib.import_module(name)
         except GitbenchError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise GitbenchError(
                 f"plugin {name} cannot be imported ({type(error).__name__}: {error}): correct it, or check --plugin"
             ) from error
@@ -65,7 +65,9 @@ def load_file(path: Path) -> ModuleType:
 
 
 def hand_on(name: str) -> None:
-    """Let the processes that this one starts import a plugin too."""
+    """Let the processes that this one starts import a plugin too. Errors: GitbenchError for a path that cannot be said."""
+    if os.pathsep in name:
+        raise GitbenchError(f"plugin {name}: its path holds '{os.pathsep}', which separates paths: rename the folder")
     os.environ[VARIABLE] = os.pathsep.join(dict.fromkeys([*_handed_on(), name]))
 
 

@@ -23,6 +23,7 @@ from gitbench.files import atomic_path, write_json
 from gitbench.launch.scheduling import launch
 from gitbench.spec import Ablation, Arm
 from gitbench.study.find import find_study
+from gitbench.study.plan import BLIND
 from gitbench.study.store import Study
 
 RUN = ("run", "decoder_size", "--profile", "smoke", "--work-dir", "{tmp}")
@@ -37,7 +38,12 @@ RUN = ("run", "decoder_size", "--profile", "smoke", "--work-dir", "{tmp}")
         ([*RUN, "--data", "scene"], "did you mean 'scenes'?"),
         ([*RUN, "--task", "video", "--data", "scenes"], "--task video needs films"),
         ([*RUN, "--task", "vqq"], "did you mean 'vqa'?"),
-        ([*RUN, "--seeds", "0"], "--seeds 0: at least 1 replicate"),
+        ([*RUN, "--seeds", "0"], "--seeds 0: use 1 to 1000 replicates"),
+        ([*RUN, "--seeds", "99999999"], "use 1 to 1000 replicates"),
+        ([*RUN, "--tokenizer", "{tmp}/none"], "none does not exist"),
+        ([*RUN, "--cfg-options", "a=1", "a=2"], "a is given twice"),
+        ([*RUN, "--cfg-options", "train_cfg.max_iterz=5", "--cfg-options", "train_cfg.max_iters=5"], "'max_iterz'"),
+        ([*RUN, "--cfg-options", "work_dir=w"], "planning decides it"),
         ([*RUN, "--cfg-options", "lr"], "write KEY=VALUE"),
         ([*RUN, "--cfg-options", "x=[1,2"], "brackets"),
         ([*RUN, "--jobs", "-1"], "--jobs -1: at least 1"),
@@ -56,6 +62,8 @@ RUN = ("run", "decoder_size", "--profile", "smoke", "--work-dir", "{tmp}")
         (["scenes", "--out", "/proc/x.png"], "cannot be"),
         (["report", "decoder_size", "--profile", "smoke", "--work-dir", "{tmp}/none"], "run"),
         (["report"], "name an ablation, or a bundle"),
+        (["report", "--all", "--bundle", "x.tar.xz"], "leave x.tar.xz out"),
+        (["report", "--all", "--task", "vqa"], "pass --data, for example scenes-vqa"),
         (["report", "{tmp}/none.tar.xz"], "does not exist"),
         (["replicate", "{tmp}"], "is a folder"),
         (["bundle", "tiny", "--work-dir", "{tmp}"], "no study tiny"),
@@ -133,6 +141,8 @@ CLAIM = claim_of("better", treatment="small", reference="base")
     [
         (changed(claims=(dataclasses.replace(CLAIM, treatment="smal"),)), "did you mean 'small'"),
         (changed(claims=(dataclasses.replace(CLAIM, metric="CIDer"),)), "did you mean 'CIDEr'"),
+        (changed(name="a b"), "files are named after it"),
+        (changed(arms={"smoke": (*TINY.arms["smoke"], BLIND)}), "'blind' is a yardstick"),
         (changed(base="bas"), "unknown base arm .*did you mean 'base'"),
         (
             changed(arms={"smoke": (Arm(name="base", variants={"decoder": "self_2x64", "vision": "blind"}),)}),
@@ -150,6 +160,11 @@ def test_an_ablation_that_could_not_be_judged_is_refused(ablation, expected):
 def test_a_broken_ablation_file_is_named_with_its_line(tmp_path):
     (tmp_path / "mine.py").write_text("x = 1\ny = nothing\n")
     assert "mine.py, line 2: NameError" in error_of("run", str(tmp_path / "mine.py"))
+    (tmp_path / "leaves.py").write_text("raise SystemExit(3)\n")
+    assert "leaves.py, line 1: SystemExit" in error_of("run", str(tmp_path / "leaves.py"))
+    assert "cannot be imported" in error_of("list", "--plugin", str(tmp_path / "leaves.py"))
+    (tmp_path / "decoder_size.py").write_text("")
+    assert "there is an ablation decoder_size already" in error_of("run", str(tmp_path / "decoder_size.py"))
 
 
 def splits(folder: Path, rows: list[dict]) -> Path:

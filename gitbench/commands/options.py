@@ -51,17 +51,16 @@ def run_options(parser: argparse.ArgumentParser) -> None:
 
 def report_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say where a report goes."""
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="where the report goes (default: in the work directory)"
-    )
-    parser.add_argument("--publish", action="store_true", help="put the report under reports/results, to be committed")
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument("--out", type=Path, metavar="DIR", help="where the report goes (default: in the work directory)")
+    place.add_argument("--publish", action="store_true", help="put the report under reports/results, to be committed")
 
 
 def data_of(arguments: argparse.Namespace) -> str:
     """Return the data asked for, or the task's own."""
     from gitbench.tasks import get_task
 
-    return arguments.data or get_task(task_of(arguments)).data
+    return get_task(task_of(arguments)).data if arguments.data is None else arguments.data
 
 
 def task_of(arguments: argparse.Namespace) -> str:
@@ -118,8 +117,10 @@ def print_plan(study: Study, jobs: int | None) -> None:
     from gitbench.formats import duration
     from gitbench.launch.progress import estimate_seconds
     from gitbench.launch.scheduling import slots
+    from gitbench.study.find import check_version
 
-    study.check_place()
+    check_version(study.work_dir)
+    at_once = len(slots(study.plan.gpu_gib, jobs))
     plan, runs = study.plan, study.unique_runs
     done = [run for run in runs if study.done(run)]
     print(f"{study.name}: {len(runs)} runs, {len(done)} done, {len(runs) - len(done)} to do")
@@ -128,7 +129,6 @@ def print_plan(study: Study, jobs: int | None) -> None:
         states = "".join("x" if study.done(run) else "." for run in own)
         names = own[0].spec.variant_names if own[0].spec else {}
         print(f"  {arm:<12} {names.get(plan.axis, ''):<16} [{states}]")
-    at_once = len(slots(plan.gpu_gib, jobs))
     seconds, measured = estimate_seconds(study, at_once)
     source = "from finished runs" if measured else "a first guess; no run is finished here yet"
     print(f"  about {duration(seconds)} with {at_once} at a time ({source})")

@@ -146,8 +146,10 @@ def _board(arguments: argparse.Namespace) -> int:
     from gitbench.report.board import rows_of_results, rows_of_studies, write_board
     from gitbench.study.store import open_studies
 
-    if arguments.ablation:
-        raise GitbenchError(f"--all is about every ablation: leave {arguments.ablation} out, or leave out --all")
+    if one := arguments.ablation or arguments.bundle:
+        raise GitbenchError(f"--all is about every ablation: leave {one} out, or leave out --all")
+    if arguments.task:
+        raise GitbenchError("--all with --task: a study's data says its task, so pass --data, for example scenes-vqa")
     results, work_dir = results_folder(), arguments.work_dir
     if arguments.publish and work_dir:
         raise GitbenchError(

@@ -33,6 +33,7 @@ def add(commands: Any) -> None:
     run.add_argument(
         "--cfg-options",
         nargs="+",
+        action="extend",
         default=[],
         metavar="KEY=VALUE",
         help="override config values, as in mmengine; such runs enter no claim",
@@ -127,6 +128,8 @@ def _cfg_options(items: list[str]) -> dict[str, Any]:
         key, equals, value = item.partition("=")
         if not equals or not key:
             raise GitbenchError(f"--cfg-options {item}: write KEY=VALUE, for example train_cfg.max_iters=100")
+        if key in options:
+            raise GitbenchError(f"--cfg-options {key} is given twice: leave one of them out")
         try:
             options[key] = DictAction._parse_iterable(value)
         except AssertionError:

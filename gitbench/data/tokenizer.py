@@ -33,6 +33,8 @@ def from_bert(name_or_path: str) -> CaptionTokenizer:
     instead = f", or take the tokenizer that needs no network: --tokenizer {MINILM}"
     if path.is_dir():
         file = next((path / name for name in TOKENIZER_FILES if (path / name).is_file()), None)
+    elif path.suffix not in (".json", ".txt") and (path.is_absolute() or name_or_path.startswith((".", "~"))):
+        raise GitbenchError(f"{path} does not exist: pass the folder or file of a BERT tokenizer")
     elif path.suffix not in (".json", ".txt"):
         file = next((found for name in TOKENIZER_FILES if (found := hub_file(name_or_path, name, instead))), None)
     if file is None:

@@ -154,8 +154,6 @@ def _fingerprints(configs: Configs, amounts: Sequence[int], context: Any) -> Ite
             kind, value = ours.recv()
             if kind == "error":
                 raise GitbenchError(f"arm '{arm}': {value}")
-            if kind == "fault":
-                raise RuntimeError(f"arm '{arm}' could not be built:\n{value}")
             yield value
     except EOFError:
         process.join()
@@ -186,5 +184,8 @@ def _make_fingerprints(
         connection.send(("error", str(error)))
     except OSError:
         sys.exit(3)
-    except Exception:
-        connection.send(("fault", traceback.format_exc()))
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{os.path.basename(place.filename)}, line {place.lineno}"
+        text = f"it could not be built ({type(error).__name__}: {error}; {where}): check its variants and --cfg-options"
+        connection.send(("error", text))

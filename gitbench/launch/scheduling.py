@@ -33,6 +33,7 @@ from gitbench.machine import cpu_count, gpus
 from gitbench.metrics import CaptionScorer
 from gitbench.spec import Plan, PlannedRun
 from gitbench.study.config import config_text, make_config
+from gitbench.study.find import check_version
 from gitbench.study.provenance import provenance
 from gitbench.study.store import Study, write_if_changed
 
@@ -81,16 +82,17 @@ def launch(
     lost. Failed runs are in the outcome. Errors: GitbenchError where an arm differs from the base in more than its
     axis: nothing is written, nothing trained.
     """
-    study.check_place()
+    check_version(study.work_dir)
     places = slots(study.plan.gpu_gib, jobs)  # refuses what cannot be
     make_dir(study.plan_path.parent)  # a place that cannot be written shows before the work does
-    proven = is_proven(study)
-    if not proven or any(not study.done(run) for run in study.unique_runs):
-        prepare_images(study.plan)
-    if not proven:
-        prove(study, start_context())
-    study.write_plan()
-    return execute_runs(study, executor or local_executor(places), plain, until)
+    with _handled(signal.SIGTERM, signal.default_int_handler):  # as Ctrl-C
+        proven = is_proven(study)
+        if not proven or any(not study.done(run) for run in study.unique_runs):
+            prepare_images(study.plan)
+        if not proven:
+            prove(study, start_context())
+        study.write_plan()
+        return execute_runs(study, executor or local_executor(places), plain, until)
 
 
 def local_executor(places: Sequence[dict[str, str]]) -> LocalExecutor:
@@ -111,8 +113,7 @@ def execute_runs(study: Study, executor: Executor, plain: bool = False, until: f
         return Outcome(completed=0, found=found, failed=())
     with Display(study.name, found, len(runs), plain) as display:
         work = _Launch(study, executor, StudyScorer(study, _scorer()), display)
-        with _handled(signal.SIGTERM, signal.default_int_handler):  # as Ctrl-C
-            work.run(todo, until)
+        work.run(todo, until)
     failed = tuple(work.failed)
     return Outcome(completed=len(todo) - len(failed) - work.left, found=found, failed=failed, left=work.left)
 

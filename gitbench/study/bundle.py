@@ -25,6 +25,7 @@ from gitbench.errors import GitbenchError
 from gitbench.files import atomic_path, explain_os_errors, read_json
 from gitbench.run_folder import RunFolder
 from gitbench.study.anonymize import check_portable, machine_words, portable_json
+from gitbench.study.find import check_version
 from gitbench.study.lock import FILE as LOCK
 from gitbench.study.lock import lock_path
 from gitbench.study.store import Study
@@ -75,6 +76,8 @@ def write_bundle(study: Study, out: Path | None = None) -> Bundle:
         raise GitbenchError(
             f"{out} is a folder: pass the name of a file as --out, such as {out / (study.name + SUFFIX)}"
         )
+    if out.is_file() and not tarfile.is_tarfile(out):
+        raise GitbenchError(f"{out} is there and is no bundle: pass another name as --out")
     words = machine_words(study.work_dir)
     files = {name: _portable(path, words) for name, path in sorted(_paths(study).items())}
     listed = {
@@ -122,6 +125,7 @@ def unpack(bundle: Bundle, folder: Path) -> None:
 
     Errors: GitbenchError, before anything is written, where a file of another content is in the way.
     """
+    check_version(folder)
     for name, content in bundle.files.items():
         target = folder / name
         if target.exists() and (not target.is_file() or target.read_bytes() != content):
@@ -170,7 +174,6 @@ def _read(path: Path, archive: tarfile.TarFile) -> tuple[dict[str, Any], dict[st
         name = member.name
         if not member.isreg() or (manifest is None) != (name == MANIFEST) or name in files:
             raise GitbenchError(f"{path} holds {name!r} where no bundle has it: it is none of `gitbench bundle`'s")
-        tarfile.data_filter(member, ".")  # raises for what would lie outside the folder
         if manifest is None:
             manifest = _manifest(path, _content(archive, member) if member.size <= _LARGEST_MANIFEST else b"")
             continue

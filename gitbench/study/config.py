@@ -7,6 +7,7 @@ lazy_import=False)).train()` trains the same run again, into a work_dir of its o
 from __future__ import annotations
 
 import dataclasses
+import math
 from pprint import pformat
 from typing import Any
 
@@ -22,7 +23,29 @@ from gitbench.tasks import TASKS
 from gitbench.variants import AXES
 
 _SPECS = {"data_spec": DataSpec, "text_spec": TextSpec, "task": TaskSpec}  # of a data set's config
-_COUNTS = ("batch_size", "max_iters", "val_interval", "interval", "beam_size", "max_length")  # at least 1
+# What planning decides, or a run's folder does.
+_DECIDED: tuple[str, ...] = (
+    "work_dir",
+    "experiment_name",
+    "default_scope",
+    "custom_imports",
+    "variants",
+    "launcher",
+    "resume",
+    "load_from",
+)
+_DECIDED += tuple(f"model.{name}" for name in ("vocab_size", "pad_id", "bos_id", "eos_id", "num_frames"))
+_COUNTS = (
+    "batch_size",
+    "max_iters",
+    "val_interval",
+    "interval",
+    "beam_size",
+    "max_length",
+    "captions_per_image",
+    "layers",
+)
+_LEAST = {"num_workers": 0, **dict.fromkeys(_COUNTS, 1)}
 
 
 def make_config(spec: RunSpec, vocabulary: Vocabulary, key: str) -> Config:
@@ -97,6 +120,10 @@ def apply_options(config: Config, options: dict[str, Any]) -> None:
     Errors: GitbenchError for a key that does not exist (a typing error, most likely), or a value that cannot stand there.
     """
     for dotted, value in options.items():
+        if dotted.startswith(_DECIDED):
+            raise GitbenchError(
+                f"--cfg-options {dotted}: planning decides it, and it cannot be overridden: leave it out"
+            )
         node: Any = config._cfg_dict
         parts = dotted.split(".")
         for part in parts:
@@ -109,7 +136,7 @@ def apply_options(config: Config, options: dict[str, Any]) -> None:
                 raise GitbenchError(f"--cfg-options {dotted}: '{part}' is not there; there is: {there}")
         if value is None and not {*AXES, *_SPECS}.isdisjoint(parts):
             continue  # fields of specs say by their types whether they may be None
-        if wanted := _wanted(node, value, least=1 if parts[-1] in _COUNTS else None):
+        if wanted := _wanted(node, value, least=_LEAST.get(parts[-1])):
             raise GitbenchError(f"--cfg-options {dotted}={value}: its value is {wanted} ({node!r} now): pass one")
     config.merge_from_dict(options)
     if options:
@@ -120,6 +147,8 @@ def _wanted(now: Any, value: Any, least: int | None = None) -> str | None:
     """Say what kind of value a key wants, where `value` is of another; None where it may stand there."""
     if least is not None and type(value) is int and value < least:
         return f"{least} or more"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "a finite number"
     kinds = (
         (bool, (bool,), "True or False"),
         (int, (int,), "a whole number"),

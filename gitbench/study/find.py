@@ -9,8 +9,9 @@ import pandas as pd
 
 from gitbench.data import data_label, data_names
 from gitbench.errors import GitbenchError
+from gitbench.files import load_json
 from gitbench.study.frame import build_frame
-from gitbench.study.store import NoStudy, Study, existing, open_studies, study_names
+from gitbench.study.store import NoStudy, Study, check_schema, existing, open_studies, study_names
 from gitbench.tasks import get_task, task_label
 
 
@@ -20,8 +21,8 @@ def find_study(
     """Open the one study that was asked for. What is not said (None) may be anything, as long as one study alone is meant.
 
     `ablation` is a name or the path of an ablation's file; `data` is a name, a folder or a study's own data label.
-    Folders carry six digits of their content in the study's name, and overridden options or another BERT a mark
-    ("scenes+cfg-0a1b2c"): they need not be given. Errors: none or several match; what is there is listed.
+    Folders carry six digits of their content in the study's name, and overridden options, another tokenizer or BERT a
+    mark ("scenes+cfg-0a1b2c"): they need not be given. Errors: none or several match; what is there is listed.
     """
     if task is not None:
         get_task(task)
@@ -65,3 +66,11 @@ def load_frame(work_dir: str | Path) -> pd.DataFrame:
     if not studies:
         raise GitbenchError(f"{work_dir} holds no study: run `gitbench run ABLATION` first or pass its --work-dir")
     return build_frame(studies)
+
+
+def check_version(work_dir: str | Path) -> None:
+    """Refuse to write into a work directory that another version of gitbench wrote (GitbenchError)."""
+    for name in study_names(work_dir):
+        path = Path(work_dir) / "studies" / f"{name}.json"
+        if isinstance(values := load_json(path), dict):
+            check_schema(path, values)

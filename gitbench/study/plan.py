@@ -28,6 +28,7 @@ from gitbench.tasks import TASKS, claims_for, for_task, task_label, task_spec
 from gitbench.variants import AXES
 from gitbench.variants.decoder_init import DecoderInitSpec
 
+MOST_REPLICATES = 1000  # of an arm: a plan lists them all
 LENGTH = "model.generation.max_length"  # the option for the longest text
 BLIND = Arm(name="blind", variants={"vision": "blind"}, role="floor")
 
@@ -51,8 +52,8 @@ def make_plan(
     if profile.name not in ablation.arms:
         raise unknown_name(f"profile of {ablation.name}", profile.name, ablation.arms)
     count = profile.replicates if replicates is None else replicates
-    if count < 1:
-        raise GitbenchError(f"--seeds {count}: at least 1 replicate is needed")
+    if not 1 <= count <= MOST_REPLICATES:
+        raise GitbenchError(f"--seeds {count}: use 1 to {MOST_REPLICATES} replicates")
     planner = _Planner(ablation, profile, data, dict(cfg_options or {}), tokenizer_path, task_name)
     arms = planner.arms
     runs = [planner.run(arm, replicate) for replicate in range(count) for arm in arms]  # a stopped study is balanced
@@ -229,7 +230,7 @@ class _Planner:
     def label(self, given: Profile) -> str:
         """Return the label of the study's data.
 
-        Two folders of one name differ by their content; overridden options, or another BERT than the profile's, are a
+        Two folders of one name differ by their content; overridden options, another tokenizer or BERT than the profile's, are a
         study apart.
         """
         label = task_label(data_label(self.data), self.task.name)
@@ -238,6 +239,8 @@ class _Planner:
         if self.options:
             text = json.dumps(self.options, sort_keys=True, default=str)
             label += f"+cfg-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+        if self.profile.text.tokenizer != given.text.tokenizer and not self.profile.text.subset:
+            label += f"+tokens-{self.tokenizer.fingerprint()[:6]}"
         if self.profile.bert != given.bert:
             label += f"+bert-{str(self.bert(None).content)[:6]}"
         return label

@@ -85,13 +85,6 @@ class Study:
         """Return the folder of a run."""
         return RunFolder(self.work_dir / "runs" / run_key)
 
-    def check_place(self) -> None:
-        """Refuse to write into a work directory that an earlier version of gitbench wrote (GitbenchError)."""
-        for name in study_names(self.work_dir):
-            path = self.plan_path.with_name(f"{name}.json")
-            if isinstance(values := load_json(path), dict):
-                _check_schema(path, values)
-
     # ---- runs -------------------------------------------------------------------------------------------------------
 
     def done(self, run: PlannedRun) -> bool:
@@ -217,7 +210,7 @@ class Study:
     def write_plan(self) -> None:
         """Write the plan; a file that says the same is not touched. Errors: a study of an earlier version is there."""
         if self.plan_path.is_file() and isinstance(there := load_json(self.plan_path), dict):
-            _check_schema(self.plan_path, there)
+            check_schema(self.plan_path, there)
         values = {"schema": PLAN_SCHEMA, "study": self.name, **asdict(self.plan), "runs": listed_runs(self.plan)}
         write_if_changed(self.plan_path, json.dumps(values, indent=2) + "\n")
 
@@ -231,7 +224,7 @@ def read_plan(path: Path) -> Plan:
     """Read the file of a plan. Errors: GitbenchError for a damaged one, or one of an earlier version."""
     values = read_json(path)
     try:
-        _check_schema(path, values)
+        check_schema(path, values)
         plan = from_json(Plan, {key: value for key, value in values.items() if key not in ("schema", "study")})
         pairs = [(run.arm, run.replicate) for run in plan.runs]
         if len(set(pairs)) < len(pairs) or not {arm for arm, _ in pairs} <= {arm.name for arm in plan.arms}:
@@ -282,10 +275,12 @@ def read_predictions(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _check_schema(path: Path, values: Mapping[str, Any]) -> None:
-    if isinstance(schema := values.get("schema"), int) and schema < PLAN_SCHEMA:
+def check_schema(path: Path, values: Mapping[str, Any]) -> None:
+    schema = values.get("schema")
+    if isinstance(schema, int) and schema != PLAN_SCHEMA:
+        which = "an earlier" if schema < PLAN_SCHEMA else "a later"
         raise GitbenchError(
-            f"{path} was written by an earlier version of gitbench: use that version for it, or pass another --work-dir"
+            f"{path} was written by {which} version of gitbench: use that version for it, or pass another --work-dir"
         )
 
 

@@ -113,8 +113,11 @@ def assert_refused(path: Path, said: str) -> None:
 
 def test_names_that_are_wrong_are_one_line(study, packed, tmp_path):
     assert "name one of them" in error_of("report", "tiny", "--bundle", str(packed))
-    words = ("bundle", "tiny", "--work-dir", str(study.work_dir), "--out", str(tmp_path))
-    assert "is a folder" in error_of(*words)
+    words = ("bundle", "tiny", "--work-dir", str(study.work_dir), "--out")
+    assert "is a folder" in error_of(*words, str(tmp_path))
+    (tmp_path / "thesis.txt").write_text("dear")
+    assert "is no bundle" in error_of(*words, str(tmp_path / "thesis.txt"))
+    assert (tmp_path / "thesis.txt").read_text() == "dear"
 
 
 def test_unpacking_keeps_what_is_there_and_overwrites_nothing(packed, study, tmp_path):

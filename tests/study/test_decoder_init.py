@@ -270,3 +270,8 @@ def test_all_of_berts_words_are_kept_where_no_subset_is_asked_for(bert: Path, tm
     assert study.plan.vocabulary.size == from_bert(str(bert)).vocab_size
     words = started(study, "bert").git.state_dict()["embedding.words.weight"]
     assert torch.equal(words, load_bert(bert).tensors["embeddings.word_embeddings.weight"])
+
+
+def test_another_tokenizer_is_a_study_apart(tmp_path):
+    own, given = (make_study(tmp_path, tokenizer_path=each) for each in (None, MINILM))
+    assert own.name == "tiny.smoke.scenes" and given.name.startswith("tiny.smoke.scenes+tokens-")
