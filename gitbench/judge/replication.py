@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from gitbench.formats import plural
 from gitbench.judge.noise import NoiseFloor
 from gitbench.metric_info import ordered
 
@@ -137,7 +138,7 @@ def verdict(runs: Sequence[Rerun]) -> str:
 def sentence(study: str, runs: Sequence[Rerun]) -> str:
     """Return the outcome in one sentence."""
     count, identical = len(runs), sum(run.identical for run in runs)
-    made = f"{count} run{'s' * (count != 1)} of {study} made again"
+    made = f"{plural(count, 'run')} of {study} made again"
     by = {word: sum(run.word == word for run in runs) for word in (AGREE, DISAGREE, OPEN)}
     if by[DISAGREE]:
         return f"{made}: {by[DISAGREE]} disagree{'s' * (by[DISAGREE] == 1)} with the bundle"

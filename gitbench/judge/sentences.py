@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from gitbench.formats import digits, duration, p_text, signed
+from gitbench.formats import digits, duration, p_text, plural, signed
 from gitbench.judge.statistics import decide
 from gitbench.judge.verdict import INCOMPLETE, INCONCLUSIVE, NOT_TESTABLE, REFUTED, SUPPORTED, Verdict
 from gitbench.metric_info import claim_unit, display_name, orientation
@@ -113,7 +113,7 @@ def difference_text(verdict: Verdict, *, short: bool = False) -> str:
     kind = "95 % interval valid under looking" if verdict.sequential else "95 % interval"
     return (
         f"{name} {_MEASURED.get(verdict.claim.kind, 'difference')} {numbers[0]} {unit}"
-        f"{f', {kind} {interval}' * bool(interval)}, n = {verdict.n} paired seed{'s' * (verdict.n != 1)}"
+        f"{f', {kind} {interval}' * bool(interval)}, n = {plural(verdict.n, 'paired seed')}"
     )
 
 
@@ -121,14 +121,13 @@ def further_seeds_text(verdict: Verdict) -> str:
     """Return how many further seeds would decide an inconclusive claim, and how long they take."""
     if verdict.further_seeds is None:
         return "more than 1000 further seeds would be needed to decide it if the difference is as seen here"
-    plural = "s" * (verdict.further_seeds != 1)
     time = (
         ""
         if verdict.further_seconds is None
         else f" (about {duration(verdict.further_seconds)} on this kind of machine)"
     )
     return (
-        f"about {verdict.further_seeds} further seed{plural}{time} would decide it with 80 % power "
+        f"about {plural(verdict.further_seeds, 'further seed')}{time} would decide it with 80 % power "
         "if difference and spread are as seen here"
     )
 

@@ -92,7 +92,7 @@ def launch(
         if not proven:
             prove(study, start_context())
         study.write_plan()
-        return execute_runs(study, executor or local_executor(places), plain, until)
+    return execute_runs(study, executor or local_executor(places), plain, until)
 
 
 def local_executor(places: Sequence[dict[str, str]]) -> LocalExecutor:
@@ -113,7 +113,8 @@ def execute_runs(study: Study, executor: Executor, plain: bool = False, until: f
         return Outcome(completed=0, found=found, failed=())
     with Display(study.name, found, len(runs), plain) as display:
         work = _Launch(study, executor, StudyScorer(study, _scorer()), display)
-        work.run(todo, until)
+        with _handled(signal.SIGTERM, signal.default_int_handler):  # as Ctrl-C
+            work.run(todo, until)
     failed = tuple(work.failed)
     return Outcome(completed=len(todo) - len(failed) - work.left, found=found, failed=failed, left=work.left)
 

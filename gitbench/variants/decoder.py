@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gitbench.axis import Axis, Touches
+from gitbench.formats import plural
 from gitbench.spec import RunSpec
 
 
@@ -68,7 +69,7 @@ def matched(spec: DecoderSpec, other: DecoderSpec) -> DecoderSpec:
 
 def _label(run: RunSpec, name: str) -> str:
     one: DecoderSpec = run.variants["decoder"]
-    size = f"{one.layers} layer{'s' * (one.layers != 1)} \N{MULTIPLICATION SIGN} {one.width}"
+    size = f"{plural(one.layers, 'layer')} \N{MULTIPLICATION SIGN} {one.width}"
     wide = f", feed-forward {one.ffn}" if one.ffn != 4 * one.width else ""
     return size + (", cross-attention" if one.attention == "cross" else "") + wide
 

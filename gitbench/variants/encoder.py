@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gitbench.axis import Axis, Touches
+from gitbench.formats import plural
 from gitbench.spec import RunSpec
 
 
@@ -29,7 +30,7 @@ def vit(width: int, layers: int, patch: int, image_size: int) -> EncoderSpec:
 
 def _label(run: RunSpec, name: str) -> str:
     one: EncoderSpec = run.variants["encoder"]
-    return f"ViT, {one.layers} layer{'s' * (one.layers != 1)} \N{MULTIPLICATION SIGN} {one.width}"
+    return f"ViT, {plural(one.layers, 'layer')} \N{MULTIPLICATION SIGN} {one.width}"
 
 
 AXIS = Axis(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -105,3 +107,15 @@ def test_the_display_says_pretraining_and_counts_none_of_it(tiny_study, capsys, 
         metrics = {"test_nll": {"value": 1.0}, "VQA": {"value": 41.23}}
         display.finished(run, {"metrics": metrics, "cost": {"seconds": 9}})
         assert "VQA accuracy 41.2, 9 s" in capsys.readouterr().out
+
+
+def test_sigterm_stops_the_runs_as_ctrl_c_does_and_is_handled_no_longer_afterwards(tmp_path, scored):
+    class Terminated(FakeExecutor):
+        def poll(self, timeout: float) -> list[Event]:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return super().poll(timeout)
+
+    before, executor = signal.getsignal(signal.SIGTERM), Terminated()
+    with pytest.raises(KeyboardInterrupt):
+        execute_runs(make_study(tmp_path / "w"), executor, plain=True)
+    assert executor.cancelled == [True] and signal.getsignal(signal.SIGTERM) == before
