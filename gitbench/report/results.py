@@ -110,7 +110,7 @@ def _check_difference(result: Result, verdict: Verdict) -> None:
     if not (listed and same):
         raise GitbenchError(
             f"{result.folder}: the difference of {claim.name} does not follow from its runs: rebuild it with "
-            "`gitbench publish {result.ablation}`"
+            f"`gitbench publish {result.ablation}`"
         )
 
 
