@@ -35,10 +35,6 @@ ABLATION = Ablation(
             metric="CIDEr",
             treatment="base",
             reference="bert",
-            margin=0.05,
-            margin_unit="range",
-            margin_reason="a twentieth of the way from the blind floor to the ceiling, as for the decoder's size: the "
-            "paper's 'similar' names no number",
             says="A randomly initialised decoder performs like one initialised from BERT.",
             quote="random initialization shows similar performance, compared with the BERT initialization",
             where="p. 5",

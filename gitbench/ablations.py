@@ -7,7 +7,6 @@ import dataclasses
 import math
 import re
 import traceback
-from itertools import pairwise
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -15,7 +14,7 @@ from gitbench import plugins
 from gitbench.errors import GitbenchError, unknown_name
 from gitbench.files import resource
 from gitbench.metric_info import SCORES
-from gitbench.spec import Ablation, Arm, Claim
+from gitbench.spec import LARGEST_MARGIN, MARGIN, Ablation, Arm, Claim
 from gitbench.variants import get_axis, resolve
 
 CONFIDENCE_CODES = ("S", "SQ", "D", "H")  # how a claim is known: seen, as a quotation, digitised, second-hand
@@ -165,14 +164,12 @@ def _claim_problem(claim: Claim) -> str | None:
         return "an interaction, and nothing else, names treatment_from and reference_from: give both or neither"
     if (claim.kind == "trend") != bool(claim.along):
         return (
-            "a trend, and nothing else, names the arms that it runs along: give along=((arm, x), ...) or another kind"
+            "a trend, and nothing else, names the arms that it runs along: give along=('a', 'b', 'c') or another kind"
         )
     if claim.along:
-        arms, places = zip(*claim.along, strict=True)
+        arms = claim.along
         if len(set(arms)) < 3 or len(set(arms)) < len(arms):
             return "a trend needs at least 3 different arms: name them, or compare two arms as 'better'"
-        if any(second <= first for first, second in pairwise(places)):
-            return f"the places of its arms must rise, and are {', '.join(f'{place:g}' for place in places)}: sort them"
         if (arms[0], arms[-1]) != (claim.reference, claim.treatment):
             return f"a trend runs from reference to treatment: use reference='{arms[0]}', treatment='{arms[-1]}'"
     if claim.direction != "up" and claim.kind != "trend":
@@ -182,16 +179,17 @@ def _claim_problem(claim: Claim) -> str | None:
 
 def _number_problem(claim: Claim) -> str | None:
     """Return what is wrong with a claim's numbers, or with what must be said of them beforehand."""
-    if not all(map(math.isfinite, (claim.margin, *(place for _, place in claim.along)))):
-        return "its margin and places must be finite numbers: correct them"
-    if claim.margin < 0:
-        return f"its margin of {claim.margin:g} is negative: use 0 or more"
-    if claim.margin_unit == "range" and claim.margin >= 1:
-        return f"its margin of {claim.margin:g} is the whole range from floor to ceiling or more: use a share, as 0.05"
+    if not math.isfinite(claim.margin) or claim.margin < 0:
+        return f"its margin of {claim.margin:g} is no finite number of 0 or more: correct it"
+    if claim.margin_unit == "learned" and claim.margin > LARGEST_MARGIN:
+        return (
+            f"its margin is {100 * claim.margin:g} % of what the base arm learned, which is no small difference: state at most "
+            f"{100 * LARGEST_MARGIN:g} %"
+        )
     if claim.kind == "equivalent" and claim.margin == 0:
         return "nothing can be shown to be equivalent within a margin of 0: state one above 0"
-    if not claim.margin_reason.strip():
-        return "it gives no margin_reason: say why this margin, before the first run"
+    if (claim.margin, claim.margin_unit) != (MARGIN, "learned") and not claim.margin_reason.strip():
+        return "it states a margin of its own and gives no margin_reason: say why, or leave the margin out"
     if claim.confidence not in CONFIDENCE_CODES:
         codes = ", ".join(CONFIDENCE_CODES)
         return f"its confidence '{claim.confidence}' is none of {codes}: what is known from memory alone is no claim"

@@ -96,8 +96,3 @@ def ordered(metrics: Iterable[str]) -> list[str]:
     """Sort score names into table order."""
     rank = {name: index for index, name in enumerate(SCORES)}
     return sorted(set(metrics), key=lambda name: (rank.get(name, len(rank)), name))
-
-
-def claim_unit(claim: Claim) -> str:
-    """Return the unit of a claim's differences, margin and bounds: that of its metric, of a trend for each 1 of x."""
-    return f"{unit(claim.metric)} per {claim.along_unit}" if claim.kind == "trend" else unit(claim.metric)

@@ -18,6 +18,11 @@ _CAPTION_METRICS = ("CIDEr", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "
 METRICS = (*_CAPTION_METRICS, "VQA", "EM", "accuracy", "accuracy-closed", "test_nll")
 
 
+# The margin of every claim that states no other: a share of what the base arm learned, its score less the blind floor's.
+MARGIN = 0.1
+LARGEST_MARGIN = 0.2  # of what was learned: a larger difference cannot pass for one that does not matter
+
+
 def unkeyed(default: Any) -> Any:
     """Return a dataclass field that never enters a run key: it changes no result, or something else stands in for it."""
     return field(default=default, metadata={"keyed": False})
@@ -138,11 +143,13 @@ class Arm:
 class Claim:
     """A statement of the paper, as a value that can be judged.
 
-    `margin` is stated beforehand: in the metric's unit, or (`margin_unit="range"`) as a share of the distance from
-    the blind floor to the ceiling. For "not_better", `treatment` must not exceed `reference` by more than the margin.
-    An "interaction" compares two gains: from `treatment_from` to `treatment`, and from `reference_from` to `reference`;
-    the first must exceed the second. A "trend" is the slope of the metric over `along`, arms with their place x in rising
-    order, from `reference` to `treatment`; it must exceed the margin in its `direction`.
+    `margin` is the difference that matters, stated beforehand: a share of what the base arm learned (its score less the
+    blind floor's), 10 % unless the claim gives another with its reason, or (`margin_unit="metric"`) a number of the
+    metric. For "not_better", `treatment` must not exceed `reference` by more than the margin. An "interaction" compares two
+    gains: from `treatment_from` to `treatment`, and from `reference_from` to `reference`; the first must exceed the second
+    by it. A "trend" goes `along` its arms, from `reference` to `treatment`, in its `direction`: at every step, and by the
+    margin in all. `control` names two arms of which the first must gain over the second: where it does not, nothing was
+    to be gained, and the claim cannot be tested.
     """
 
     name: str
@@ -150,25 +157,29 @@ class Claim:
     metric: str
     treatment: str
     reference: str
-    margin: float
-    margin_unit: Literal["metric", "range"]  # of a trend: for each 1 of x
-    margin_reason: str
     says: str  # what the paper says, in one sentence of ours
     quote: str  # a short quotation
     where: str  # page or table
     confidence: str  # S seen, SQ seen as quotation, D digitised, H second-hand
     treatment_from: str | None = None  # of an interaction only: where each of the two gains starts
     reference_from: str | None = None
-    along: tuple[tuple[str, float], ...] = ()  # of a trend only: (arm, x), the same x in every profile
-    along_unit: str = "step"  # what 1 of x is: "step", "doubling of the images"
+    along: tuple[str, ...] = ()  # of a trend only: its arms in order
     direction: Literal["up", "down"] = "up"  # of a trend, in the metric's own numbers
+    control: tuple[str, str] | None = None  # a positive control: (treatment, reference)
+    margin: float = MARGIN
+    margin_unit: Literal["learned", "metric"] = "learned"
+    margin_reason: str = ""  # why another margin than 10 % of what was learned
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The arms whose difference, gains or trend it is about."""
+        sides = (self.treatment, self.reference, self.treatment_from, self.reference_from, *self.along[1:-1])
+        return tuple(side for side in sides if side)
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """The arms that the claim rests on."""
-        between = tuple(arm for arm, _ in self.along[1:-1])
-        sides = (self.treatment, self.reference, self.treatment_from, self.reference_from, *between)
-        return tuple(side for side in sides if side)
+        """The arms of the ablation that it names: those compared, and its control's."""
+        return tuple(dict.fromkeys((*self.compared, *(self.control or ()))))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,12 +66,12 @@ def for_task(profile: Profile, task: TaskSpec) -> Profile:
 def claims_for(claims: Sequence[Claim], task: TaskSpec) -> tuple[Claim, ...]:
     """Return the claims as they stand under a task: judged by its main score.
 
-    A margin in points of another score means nothing there, so only margins of 0 and shares of the range go over.
+    A margin in points of another score means nothing there, so only margins of 0 and shares of what was learned go over.
     """
     metric = TASKS[task.name].metric
     if metric == TASKS["caption"].metric:
         return tuple(claims)
-    kept = (claim for claim in claims if claim.margin_unit == "range" or claim.margin == 0)
+    kept = (claim for claim in claims if claim.margin_unit == "learned" or claim.margin == 0)
     return tuple(dataclasses.replace(claim, metric=metric) for claim in kept)
 
 

@@ -22,7 +22,7 @@ from gitbench.errors import GitbenchError
 from gitbench.judge.claims import judge_study
 from gitbench.judge.noise import NoiseFloor, PairSpread, minimum_detectable, sd_interval
 from gitbench.judge.preconditions import MIN_REPLICATES
-from gitbench.judge.statistics import ALPHA, by_replicate, paired_difference
+from gitbench.judge.statistics import SIDE, by_replicate, paired_difference
 from gitbench.judge.verdict import NOT_TESTABLE, SUPPORTED
 from gitbench.metric_info import COSTS, lower_is_better, ordered
 from gitbench.spec import METRICS, Claim, Plan, PlannedArm
@@ -63,11 +63,11 @@ def _match(items: tuple[int, ...]) -> Iterator[list[tuple[int, int]]]:
 
 
 def rejection_rates(differences: np.ndarray, sign: int = 1) -> tuple[float, float]:
-    """Return the shares of (splits, seeds) differences that are "better" (one-sided 5 %) and different (two-sided)."""
+    """Return the shares of (splits, seeds) differences that are "better" (one-sided 2.5 %) and different (two-sided)."""
     n = differences.shape[1]
     mean, half = differences.mean(axis=1), differences.std(axis=1, ddof=1) / math.sqrt(n)
-    better = sign * mean - stats.t.isf(ALPHA, n - 1) * half > 0
-    return float(better.mean()), float((np.abs(mean) > stats.t.isf(ALPHA / 2, n - 1) * half).mean())
+    better = sign * mean - stats.t.isf(SIDE, n - 1) * half > 0
+    return float(better.mean()), float((np.abs(mean) > stats.t.isf(SIDE, n - 1) * half).mean())
 
 
 def judged_rate(
@@ -89,12 +89,18 @@ def judged_rate(
         margin_unit="metric",
         **texts,
     )
-    arms = tuple(PlannedArm(name=name, role="arm", variants={}, label=name) for name in claim.arms)
-    pseudo = dataclasses.replace(plan, claims=(claim,), arms=arms, runs=())
+    roles = {"first": "arm", "second": "arm", "blind": "floor"}
+    arms = tuple(PlannedArm(name=name, role=role, variants={}, label=name) for name, role in roles.items())
+    pseudo = dataclasses.replace(plan, claims=(claim,), base="first", arms=arms, runs=())
     seeds = chosen.shape[1]
     own = pd.DataFrame({"arm": ["first"] * seeds + ["second"] * seeds, "replicate": [*range(seeds)] * 2})
     own = own.assign(metric=metric, role="arm", overridden=False, signature="a-a", machine="a-a", value=0.0)
-    frame = pd.concat([own, yardsticks[[*own.columns]]], ignore_index=True) if len(yardsticks) else own
+    ceiling, floor = (yardsticks[yardsticks["role"] == role] for role in ("ceiling", "floor"))
+    ends = [own, ceiling[[*own.columns]]]
+    if len(floor):  # its mean stands for every seed, since the A/A runs need not be as many as the blind ones
+        row = own.iloc[:seeds].assign(arm="blind", role="floor", value=float(floor["value"].mean()))
+        ends.append(row)
+    frame = pd.concat([each for each in ends if len(each)], ignore_index=True)
     supported, refused = 0, None
     for pairs in chosen:
         frame.loc[: 2 * seeds - 1, "value"] = values[pairs.T.reshape(-1)]

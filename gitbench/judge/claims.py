@@ -1,203 +1,296 @@
 """Judge the claims of one study on its frame.
 
-Let d be the true mean, over replicates, of what the claim is about, turned so that more is what it claims: treatment -
-reference; of an "interaction" the difference of two gains; of a "trend" the slope over its arms
-(`gitbench.judge.statistics`). m >= 0 is the margin stated beforehand.
+Let d be the difference that a claim is about, turned so that more is better: treatment - reference; of an "interaction"
+the difference of two gains; of a "trend" last arm - first arm. m > 0 is the margin: 10 % of what the base arm learned
+(its score less the blind floor's), in every claim and direction, unless the claim states another with a reason.
 
-| kind                       | SUPPORTED: it is shown that | REFUTED: it is shown that |
-|----------------------------|-----------------------------|---------------------------|
-| better, interaction, trend | d > m                       | d < m                     |
-| not_better                 | d < m                       | d > m                     |
-| equivalent                 | -m < d < m                  | d > m or d < -m           |
+What is seen of d is a word of its own (`gitbench.judge.verdict`: BETTER, BETTER BUT BELOW THE MARGIN, EQUIVALENT, ...):
+what its 95 % interval lies in. What that means for the claim:
 
-Each is a test at 5 % (`gitbench.judge.statistics` says which; one-sided 95 % bounds show the same). A p-value above 0.05
-supports nothing: what neither test shows is INCONCLUSIVE.
+| kind                | SUPPORTED: it is shown that                | REFUTED: it is shown that              |
+|---------------------|--------------------------------------------|----------------------------------------|
+| better, interaction | d > m                                      | d < m                                  |
+| not_better          | d < m                                      | d > m                                  |
+| equivalent          | -m < d < m                                 | d > m or d < -m                        |
+| trend               | d > m, and every step between two arms > 0 | d < m, or a step < 0                   |
+
+Each is a test at 2.5 % a side of the mean over seeds *and* of the typical seed, their median (`gitbench.judge.statistics`);
+where the two would give different words the claim is open. The errors are those of other seeds and other test images.
+A p-value above 2.5 % supports nothing: what no test shows is INCONCLUSIVE, and so is what one seed decides: where the
+mean without it lies on the other side of the margin.
 
 The p-values of the support tests of all claims of the ablation are adjusted by Holm's method, and those of the refute
-tests likewise, apart from them. A word is given where the *adjusted* p-value of its side is below 5 %. So in a whole
-ablation the probability of any false SUPPORTED is at most 5 %, and that of any false REFUTED too. A claim that cannot be
-judged counts with p = 1. Bounds and intervals are each claim's own, unadjusted.
+tests likewise, apart from them; a claim that cannot be judged counts with p = 1. Intervals are each claim's own.
 
 INCONCLUSIVE comes with the number of further replicates that would decide at 80 % power, if the difference and its
 spread are as found, and the time that these take (`gitbench.judge.power`). Before any of that a claim can fail to be
-testable, where arms are at the ends of the yardsticks (`gitbench.judge.preconditions`).
+testable (`gitbench.judge.preconditions`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
+from gitbench.judge.crossed import Tables, image_scores
+from gitbench.judge.effects import Effect, Scores, claim_weights, scores_of
 from gitbench.judge.power import further_seeds, heads_to_support, seconds_per_seed
-from gitbench.judge.preconditions import margin_of, scale_problem
+from gitbench.judge.preconditions import at_an_end, blind_problem, control_problem, scale_problem
+from gitbench.judge.robustness import ahead, collapses, deciding_seed, disagreement, two_groups
+from gitbench.judge.rules import Tests, edge, findings, margin_of, tests_of, turned
 from gitbench.judge.sentences import reason_of
-from gitbench.judge.sequential import sequential_bounds
-from gitbench.judge.statistics import (
-    ALPHA,
-    SIGN_FLIP_NEEDS,
-    Adjusted,
-    PairedDifference,
-    adjust,
-    by_replicate,
-    decide,
-    p_values,
-    sample,
-    sign_flip_p,
-)
-from gitbench.judge.verdict import INCOMPLETE, INCONCLUSIVE, NOT_TESTABLE, Verdict
-from gitbench.metric_info import orientation
+from gitbench.judge.statistics import Adjusted, adjust, decide, t_interval
+from gitbench.judge.verdict import INCOMPLETE, INCONCLUSIVE, NOT_TESTABLE, Step, Verdict
+from gitbench.metric_info import lower_is_better, orientation
 from gitbench.spec import Claim, Plan
 
-ALONE = 0.01  # level of the F test by which one arm varies more than all others
+BESIDE = ("CIDEr", "test_nll")  # metrics in which the base arm must beat the blind floor, besides the claim's own
 
 
-def judge_study(plan: Plan, frame: pd.DataFrame, ceiling_kind: str | None = None, *, looks: int = 0) -> list[Verdict]:
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A claim's numbers and its tests, unadjusted; nothing but a verdict where it cannot be tested."""
+
+    verdict: Verdict
+    effect: Effect | None = None
+    tests: Tests | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What all claims of a study are judged on; `scores` by metric, `tables` of per-image scores by run key."""
+
+    plan: Plan
+    frame: pd.DataFrame
+    counted: pd.DataFrame  # its rows that are finite and not overridden
+    scores: Mapping[str, Scores]
+    ceiling_kind: str | None
+    looks: int
+    tables: Tables | None
+
+    def end(self, role: str, metric: str) -> float | None:
+        """Return the mean of the blind floor or the ceiling; None where there is none."""
+        own = self.counted[(self.counted["role"] == role) & (self.counted["metric"] == metric)]["value"]
+        return float(own.mean()) if len(own) else None
+
+    def label(self, arm: str, start: str | None) -> str:
+        """Return what one side of a claim is, for people: the label of an arm, or of a step between two."""
+        label = self.plan.arm(arm).label
+        return label if start is None else f"{self.plan.arm(start).label} to {label}"
+
+
+def judge_study(
+    plan: Plan, frame: pd.DataFrame, ceiling_kind: str | None = None, *, looks: int = 0, tables: Tables | None = None
+) -> list[Verdict]:
     """Judge every claim of a study on its finished, un-overridden runs; `ceiling_kind` as in `Study.yardstick`.
 
-    `looks` says how often seeds were added after looking (`gitbench.study.interim`): where that is not 0, the words,
-    bounds and p-values are those of the sequential test. Claims are those that `gitbench.ablations.check_claim` lets pass.
+    `looks` says how often seeds were added after looking (`gitbench.study.interim`): where that is not 0, words, intervals
+    and p-values are those of the sequential test. `tables` gives the per-image scores of a run; without it the words hold
+    for these test images alone. Claims are those that `gitbench.ablations.check_claim` lets pass.
     """
-    found = [_measure(plan, claim, frame, ceiling_kind, looks) for claim in plan.claims]
-    p = [None if each.p is None or each.p_refute is None else (each.p, each.p_refute) for each in found]
-    return [_decide(verdict, own, adjusted, frame) for verdict, own, adjusted in zip(found, p, adjust(p), strict=True)]
+    counted = frame[np.isfinite(frame["value"]) & ~frame["overridden"]]
+    scores = scores_of(plan, counted, looks > 0)
+    evidence = Evidence(
+        plan=plan,
+        frame=frame,
+        counted=counted,
+        scores=scores,
+        ceiling_kind=ceiling_kind,
+        looks=looks,
+        tables=tables,
+    )
+    found = [_measure(evidence, claim) for claim in plan.claims]
+    adjusted = adjust(
+        [None if each.tests is None else (float(each.tests.p[0]), float(each.tests.p[1])) for each in found]
+    )
+    return [_decide(one, own, frame) for one, own in zip(found, adjusted, strict=True)]
 
 
-def _decide(verdict: Verdict, p: tuple[float, float] | None, adjusted: Adjusted, frame: pd.DataFrame) -> Verdict:
-    """Apply the module's table of rules; `p` is unadjusted, and None for a claim that cannot be tested."""
-    claim, margin = verdict.claim, verdict.margin
-    if p is None or margin is None:
+def _decide(found: Measured, adjusted: Adjusted, frame: pd.DataFrame) -> Verdict:
+    """Give a claim that can be tested its word, by the module's table of rules."""
+    verdict, effect, tests = found.verdict, found.effect, found.tests
+    if effect is None or tests is None:
         return verdict
-    turned = orientation(claim) * np.array(verdict.differences)
-    word, further, seconds = str(decide(adjusted.support, adjusted.refute)), None, None
+    word = str(decide(adjusted.support, adjusted.refute))
+    if word != INCONCLUSIVE and (place := deciding_seed(effect, *edge(verdict.claim, effect, word))) is not None:
+        word, verdict = INCONCLUSIVE, dataclasses.replace(verdict, one_seed=verdict.replicates[place])
+    further, seconds = None, None
     if word == INCONCLUSIVE:
-        supports = heads_to_support(claim.kind, float(turned.mean()), margin)
-        further = further_seeds(verdict, adjusted.open_support if supports else adjusted.open_refute)
-        each = seconds_per_seed(frame, claim.arms)
+        left = adjusted.open_support if heads_to_support(verdict) else adjusted.open_refute
+        further, each = further_seeds(verdict, left), seconds_per_seed(frame, verdict.arms)
         seconds = None if further is None or each is None else further * each
     verdict = dataclasses.replace(
         verdict,
         word=word,
         p_holm=adjusted.support,
         p_refute_holm=adjusted.refute,
-        # nothing stands in for the exact test under looking, where it does not stay valid
-        p_sign_flip=None if verdict.sequential else sign_flip_p(claim.kind, turned, margin),
-        sign_flip_needs=SIGN_FLIP_NEEDS,
         further_seeds=further,
         further_seconds=seconds,
     )
-    return dataclasses.replace(verdict, reason=reason_of(verdict, p))
+    return dataclasses.replace(verdict, reason=reason_of(verdict, tests))
 
 
-def _measure(plan: Plan, claim: Claim, frame: pd.DataFrame, ceiling_kind: str | None, looks: int) -> Verdict:
-    """Return what the runs say of a claim by itself: its numbers and unadjusted p-values, or why there are none.
+def _measure(evidence: Evidence, claim: Claim) -> Measured:
+    """Return what the runs say of a claim by itself: its numbers and unadjusted tests, or why there are none.
 
     Its word is INCOMPLETE or NOT TESTABLE where the claim cannot be tested, and empty where it can.
     """
+    plan, frame = evidence.plan, evidence.frame
     rows = frame[(frame["metric"] == claim.metric) & np.isfinite(frame["value"])]
-    counted = rows[~rows["overridden"]]
-    left_out = len(rows) - len(counted)
+    floors = [arm.name for arm in plan.arms if arm.role == "floor"]
+    arms = tuple(dict.fromkeys((*claim.arms, plan.base, *floors)))
+    own = rows[rows["arm"].isin(arms) & ~rows["overridden"]]
+    left_out = int(rows["overridden"].sum())
     notes = (f"{left_out} run(s) changed by --cfg-options are left out of this verdict",) if left_out else ()
     verdict = Verdict(
         claim=claim,
         word=INCOMPLETE,
         reason="",
-        treatment=_label(plan, claim.treatment, claim.treatment_from),
-        reference=_label(plan, claim.reference, claim.reference_from),
-        notes=notes,
+        treatment=evidence.label(claim.treatment, claim.treatment_from),
+        reference=evidence.label(claim.reference, claim.reference_from),
+        arms=arms,
+        notes=(*notes, *_machines(own)),
         family_size=len(plan.claims),
-        sequential=looks > 0,
-        looks=looks,
+        sequential=evidence.looks > 0,
+        looks=evidence.looks,
     )
-    if missing := _missing(plan, claim, rows):
-        return dataclasses.replace(verdict, reason=missing)
-    values = {arm: by_replicate(counted[counted["arm"] == arm]) for arm in claim.arms}
-    pair = sample(claim, values)
-    if pair is None:
-        return dataclasses.replace(verdict, reason="no run counts: all were changed by --cfg-options")
-    own = counted[counted["arm"].isin(values)]
-    if (count := own["signature"].nunique(dropna=False)) > 1:
-        reason = f"the runs carry {count} different signatures of {claim.metric}, which cannot be compared: run again"
-        return dataclasses.replace(verdict, reason=reason)
+    scores, signatures = evidence.scores.get(claim.metric), own[own["role"] != "ceiling"]["signature"]
+    problem = _missing(plan, arms, rows)
+    if problem is None and (scores is None or not scores.replicates((*claim.arms, *scores.learned))):
+        problem = "no run counts: all were changed by --cfg-options"
+    if problem is None and (count := signatures.nunique(dropna=False)) > 1:
+        problem = f"the runs carry {count} different signatures of {claim.metric}, which cannot be compared: run again"
+    if problem is not None or scores is None:
+        return Measured(verdict=dataclasses.replace(verdict, reason=problem or ""))
+    if evidence.tables is not None:
+        scores = dataclasses.replace(
+            scores, by_image=image_scores(evidence.counted, claim.metric, arms, evidence.tables)
+        )
+    return _measured(evidence, verdict, scores)
+
+
+def _measured(evidence: Evidence, verdict: Verdict, scores: Scores) -> Measured:
+    """Add the numbers of a claim whose runs are there, and its tests or why there are none."""
+    claim, weights = verdict.claim, claim_weights(verdict.claim)
+    effect = scores.effect(weights, orientation(claim))
+    used = scores.replicates((*weights, *scores.learned))
+    values = {arm: scores.table.loc[used, arm] for arm in verdict.arms if arm in scores.table.columns}
+    floor, ceiling = (evidence.end(role, claim.metric) for role in ("floor", "ceiling"))
+    verdict = _with_numbers(verdict, effect, values, used, floor, ceiling)
+    if effect.n > 1:
+        notes = (*verdict.notes, *two_groups(values), *disagreement(claim, weights, evidence.scores))
+        verdict = dataclasses.replace(verdict, notes=notes, **findings(claim, effect))
+    if (problem := _problem(evidence, verdict, effect, scores, values)) is not None:
+        return Measured(verdict=dataclasses.replace(verdict, word=NOT_TESTABLE, reason=problem))
+    steps = [
+        (later, earlier, scores.effect({later: 1.0, earlier: -1.0}, orientation(claim)))
+        for earlier, later in pairwise(claim.along)
+    ]
+    tests = tests_of(claim, effect, [step for _, _, step in steps])
     verdict = dataclasses.replace(
         verdict,
         word="",
-        treatment_mean=float(np.mean(pair.treatment)),
-        reference_mean=float(np.mean(pair.reference)),
-        difference=pair.interval.mean,
-        differences=pair.differences,
-        interval=sequential_bounds(pair.differences, ALPHA / 2) if looks else pair.interval.ends,
-        bounds=sequential_bounds(pair.differences) if looks else pair.bounds,
-        n=pair.interval.n,
-        notes=(*notes, *_machines(own), *_one_arm_varies(pair, values)),
+        p=float(tests.p[0]),
+        p_refute=float(tests.p[1]),
+        steps=tuple(_step(claim, *each) for each in steps),
     )
-    return _test(verdict, pair, values, counted, ceiling_kind)
+    return Measured(verdict=verdict, effect=effect, tests=tests)
 
 
-def _test(
+def _problem(
+    evidence: Evidence, verdict: Verdict, effect: Effect, scores: Scores, values: Mapping[str, pd.Series]
+) -> str | None:
+    """Return why a claim cannot be tested at this scale, or None."""
+    claim, plan = verdict.claim, evidence.plan
+    means = {arm: float(series.mean()) for arm, series in values.items()}
+    top = None if evidence.ceiling_kind == "leave-one-out" else verdict.ceiling
+    problem = scale_problem(claim, effect, means, plan.base, verdict.floor, verdict.ceiling)
+    if problem is not None or verdict.floor is None:
+        return problem
+    if evidence.tables is not None and scores.by_image is None:
+        return f"runs keep no {claim.metric} by image, so the choice of images cannot be allowed for: run them again"
+    beside = [evidence.scores[name] for name in dict.fromkeys((claim.metric, *BESIDE)) if name in evidence.scores]
+    problem = blind_problem(beside) or at_an_end(claim, means, verdict.floor, top)
+    if problem is not None or claim.control is None:
+        return problem
+    treatment, reference = claim.control
+    return control_problem(
+        claim, scores.effect({treatment: 1.0, reference: -1.0}, -1 if lower_is_better(claim.metric) else 1)
+    )
+
+
+def _with_numbers(
     verdict: Verdict,
-    pair: PairedDifference,
+    effect: Effect,
     values: Mapping[str, pd.Series],
-    counted: pd.DataFrame,
-    ceiling_kind: str | None,
+    used: Sequence[int],
+    floor: float | None,
+    ceiling: float | None,
 ) -> Verdict:
-    """Add the yardsticks, and the p-values or why there are none; `values` are those of each arm by replicate."""
-    claim = verdict.claim
-    ends = (counted.loc[counted["role"] == role, "value"] for role in ("floor", "ceiling"))
-    floor, ceiling = (float(each.mean()) if len(each) else None for each in ends)
-    margin = margin_of(claim, floor, ceiling)
-    verdict = dataclasses.replace(verdict, floor=floor, ceiling=ceiling, margin=margin)
-    means = [float(series.mean()) for series in values.values()]
-    top = None if ceiling_kind == "leave-one-out" else ceiling
-    problem = scale_problem(claim, pair, means, floor, top, margin)
-    if problem or margin is None:
-        return dataclasses.replace(verdict, word=NOT_TESTABLE, reason=problem or "")
-    turned = orientation(claim) * np.array(pair.differences)
-    support, refute = p_values(claim.kind, turned, margin, sequential=verdict.sequential)
-    return dataclasses.replace(verdict, p=float(support), p_refute=float(refute))
+    """Add the numbers of an effect to a verdict, in the metric's own sign."""
+    claim, sign = verdict.claim, orientation(verdict.claim)
+    own = tuple((sign * effect.values[0]).tolist())
+    share, points = margin_of(claim)
+    learned = effect.learned if effect.values[1].any() else None
+    plain = t_interval(own)
+    count, chance = ahead(effect.values[0])
+    arms = {arm: values[arm] for arm in dict.fromkeys(claim.compared)}
+    sided: dict[str, Any] = {
+        side: float((values[arm] - (values[start] if start else 0.0)).mean())
+        for side, arm, start in (
+            ("treatment_mean", claim.treatment, claim.treatment_from),
+            ("reference_mean", claim.reference, claim.reference_from),
+        )
+    }
+    return dataclasses.replace(
+        verdict,
+        **sided,
+        difference=plain.mean,
+        differences=own,
+        replicates=tuple(used),
+        typical=float(np.median(own)),
+        ahead=count,
+        ahead_interval=chance,
+        interval=turned(effect.interval(), sign),
+        plain_interval=plain.ends,
+        share=effect.mean / learned if learned else None,
+        share_interval=effect.share_interval() if learned else None,
+        margin=None if learned is None and share else share * (learned or 0.0) + points,
+        learned=learned,
+        floor=floor,
+        ceiling=ceiling,
+        n=effect.n,
+        images=effect.count,
+        image_share=effect.image_share if effect.n > 1 else None,
+        raised=effect.raised if effect.n > 1 else 1.0,
+        collapses=() if floor is None else collapses(arms, floor, claim.metric),
+    )
 
 
-def _label(plan: Plan, arm: str, start: str | None) -> str:
-    """Return what one side of a claim is, for people: the label of an arm, or of a step between two."""
-    label = plan.arm(arm).label
-    return label if start is None else f"{plan.arm(start).label} to {label}"
+def _step(claim: Claim, later: str, earlier: str, effect: Effect) -> Step:
+    sign = orientation(claim)
+    interval = turned(effect.interval(), sign)
+    return Step(treatment=later, reference=earlier, difference=sign * effect.mean, interval=interval)
 
 
-def _missing(plan: Plan, claim: Claim, rows: pd.DataFrame) -> str | None:
-    """Say how many of the runs that this claim rests on have no value yet; None when all are there."""
-    needed = set(claim.arms) | {arm.name for arm in plan.arms if arm.role == "floor"}
-    planned = {(run.arm, run.replicate) for run in plan.runs if run.arm in needed}
-    own = rows[rows["arm"].isin(needed)]
+def _missing(plan: Plan, arms: Sequence[str], rows: pd.DataFrame) -> str | None:
+    """Say how many of the runs that a claim rests on have no value yet; None when all are there."""
+    planned = {(run.arm, run.replicate) for run in plan.runs if run.arm in arms}
+    own = rows[rows["arm"].isin(arms)]
     left = sorted(planned - set(zip(own["arm"], own["replicate"].astype(int), strict=True)))
     if not left:
         return None
     named = ", ".join(f"{arm} #{replicate}" for arm, replicate in left[:4])
     named += f" and {len(left) - 4} more" * (len(left) > 4)
-    return f"{len(left)} of {len(planned)} runs that this claim rests on have no {claim.metric} yet ({named})"
+    return f"{len(left)} of {len(planned)} runs that this claim rests on have no score yet ({named})"
 
 
 def _machines(rows: pd.DataFrame) -> tuple[str, ...]:
     kinds = sorted(rows["machine"].dropna().unique())
     return (f"runs come from different kinds of machine ({', '.join(kinds)})",) if len(kinds) > 1 else ()
-
-
-def _one_arm_varies(pair: PairedDifference, values: Mapping[str, pd.Series]) -> tuple[str, ...]:
-    """Note where one arm varies far more than the others: if its noise is skewed, so are the differences.
-
-    Differences of two arms with noise of one shape are symmetric whatever the shape, and the tests keep their 5 %.
-    """
-    spreads = sorted((float(each.loc[list(pair.replicates)].std()), arm) for arm, each in values.items())
-    free = pair.interval.n - 1
-    if free < 2 or len(spreads) < 2:
-        return ()
-    (second, _), (widest, arm) = spreads[-2:]
-    if widest**2 <= stats.f.isf(ALONE, free, free) * second**2:
-        return ()
-    times = f"{widest / second:.0f} times as much as any other" if second else "alone"
-    return (
-        f"arm {arm} varies {times}, so its noise is not cancelled if it is skewed; then a word can be wrong in "
-        "up to 17 % of studies instead of 5 % (docs/judge.md): look at its seeds",
-    )

@@ -8,11 +8,9 @@ is a two-way table with both ways random,
 and the three variances follow from the mean squares of the table by the method of moments (Searle, Casella and
 McCulloch 1992, ch. 4): Ve = MSe, Vs = (MSs - MSe)/I, Vi = (MSi - MSe)/R, where a negative one is set to 0.
 
-The interval is mean +- t(df) sqrt((MSs + [MSi - MSe]) / (R I)): MSs carries the seeds and the rest, the bracket adds
-the images and counts only where an F test at 10 % finds them, for else its noise alone would widen the interval.
-Degrees of freedom are Satterthwaite's, with the share of MSs enlarged by 1 + 2/(R - 1) and never below R - 1: with 3 or
-4 seeds a luckily small MSs shortens the interval and raises the plain df at once, which covers 92 % instead of 95 %.
-Coverage is 94.1 to 96.1 % over 3 to 16 seeds, 30 to 5,000 images and all shares: `python docs/tools/coverage.py`.
+Var(mean) is MSs / (R I), which is the variance over seeds with the rest in it, plus (MSi - MSe) / (R I) for the images;
+the second counts only where an F test at 10 % finds the images, for else its noise alone would widen the interval. How
+the two make an interval: `gitbench.judge.statistics`. Coverage over shares, shapes and sizes: `docs/tools/coverage.py`.
 
 BLEU, METEOR and the loss per token are no means over images but functions of sums of sufficient statistics
 (`gitbench.metrics.aggregate`), so all scores are re-aggregated: the delete-one jackknife gives pseudo-values of each
@@ -31,9 +29,8 @@ import pandas as pd
 from scipy import stats
 
 from gitbench.errors import GitbenchError
-from gitbench.judge.statistics import slopes
+from gitbench.judge.statistics import half_width
 from gitbench.metrics.aggregate import scores_from_totals, statistics
-from gitbench.spec import Claim
 
 Tables = Callable[[str], pd.DataFrame]  # run key -> per-image scores and sufficient statistics of a finished run
 IMAGES_COUNT = 0.10  # level of the F test that lets the images' variance into the interval
@@ -41,18 +38,12 @@ IMAGES_COUNT = 0.10  # level of the F test that lets the images' variance into t
 
 @dataclass(frozen=True, kw_only=True)
 class Crossed:
-    """A mean over replicates and images, its 95 % interval for both drawn anew, and where its variance comes from.
-
-    In the metric's unit. Shares are those of the estimated variance of the mean and sum to 1 (all 0 where nothing varies).
-    """
+    """A mean over replicates and images, and its 95 % interval for both drawn anew, in the metric's unit."""
 
     mean: float
     low: float
     high: float
-    seed_share: float
-    image_share: float
-    rest_share: float
-    df: float
+    image_share: float  # of the variance of the mean that is due to the choice of images; 0 where nothing varies
     replicates: int
     images: int
 
@@ -61,68 +52,70 @@ def crossed_interval(values: pd.DataFrame | np.ndarray) -> Crossed:
     """Return mean and interval over future seeds and images of a table of paired differences, replicate x image.
 
     A replicate's mean of its row must be its score: where images weigh differently (several questions an image, tokens),
-    pass the linearised values of `paired_values`. Errors: ValueError unless 2 x 2 at least and finite.
+    pass the linearised values of `image_values`. Errors: ValueError unless 2 x 2 at least and finite.
     """
     table = np.asarray(values, dtype=float)
     if table.ndim != 2 or min(table.shape) < 2 or not np.isfinite(table).all():
         raise ValueError("a crossed interval needs a whole table of at least 2 replicates x 2 images")
-    replicates, count = table.shape
-    by_seed, by_image, mean = table.mean(axis=1), table.mean(axis=0), float(table.mean())
-    residual = table - by_seed[:, None] - by_image + table.mean()
-    seeds, images = float(count * by_seed.var(ddof=1)), float(replicates * by_image.var(ddof=1))
-    rest = float((residual**2).sum() / ((replicates - 1) * (count - 1)))
-    variance, df = spread([np.array(each) for each in (seeds, images, rest)], replicates, count)
-    half = float(stats.t.ppf(0.975, df)) * math.sqrt(float(variance))
-    parts = [max(0.0, part) for part in (seeds - rest, images - rest, rest)]
-    shares = [part / sum(parts) if sum(parts) else 0.0 for part in parts]
-    return Crossed(
-        mean=mean,
-        low=mean - half,
-        high=mean + half,
-        seed_share=shares[0],
-        image_share=shares[1],
-        rest_share=shares[2],
-        df=float(df),
-        replicates=replicates,
-        images=count,
-    )
-
-
-def spread(squares: Sequence[np.ndarray], replicates: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return (variance of the mean, degrees of freedom) from mean squares of seeds, images, rest: arrays, one entry a table."""
-    seeds, images, rest = squares
-    few, many = replicates - 1, count - 1
-    both = few * many
-    found = images > rest * stats.f.isf(IMAGES_COUNT, many, both)
-    total = seeds + np.where(found, images - rest, 0.0)
-    below = (seeds**2 / few) * (1 + 2 / few) + np.where(found, images**2 / many + rest**2 / both, 0.0)
-    df = np.divide(total**2, below, out=np.full_like(total, float(few)), where=below > 0)
-    return total / (replicates * count), np.clip(df, few, None)
+    covariance, count = image_covariance([table])
+    replicates, mean, images = len(table), float(table.mean()), float(covariance[0, 0])
+    seeds = float(table.mean(axis=1).var(ddof=1)) / replicates
+    half = half_width(math.sqrt(seeds), replicates, math.sqrt(images), count)
+    share = images / (seeds + images) if seeds + images else 0.0
+    return Crossed(mean=mean, low=mean - half, high=mean + half, image_share=share, replicates=replicates, images=count)
 
 
 # ---- from what runs stored per image to the table ---------------------------------------------------------------------
 
 
-def crossed_claim(claim: Claim, frame: pd.DataFrame, tables: Tables) -> Crossed | None:
-    """Return the interval of what a claim is about over future seeds and images, in the metric's own sign.
+@dataclass(frozen=True, kw_only=True)
+class ImageScores:
+    """The scores of runs by image: arm -> replicate -> values whose mean is the run's score; all of the same images."""
 
-    `frame` is the tidy frame of the study. None and errors: see `paired_values`.
+    values: Mapping[str, Mapping[int, np.ndarray]]
+
+    def sum(self, weights: Mapping[str, float], replicates: Sequence[int]) -> np.ndarray:
+        """Return the weighted sum of arms, (replicates, images)."""
+        parts = [weight * np.stack([self.values[arm][each] for each in replicates]) for arm, weight in weights.items()]
+        return np.asarray(np.sum(parts, axis=0))
+
+
+def image_scores(frame: pd.DataFrame, metric: str, arms: Sequence[str], tables: Tables) -> ImageScores | None:
+    """Return the scores of some arms by image, of the rows of a tidy frame that count.
+
+    None where a run has nothing of this metric by image, or there are fewer than 2 images. Errors: GitbenchError for runs
+    that were tested on different images.
     """
-    table = paired_values(frame, claim.metric, claim_weights(claim), tables)
-    return None if table is None else crossed_interval(table)
+    rows = frame[(frame["metric"] == metric) & frame["arm"].isin(arms) & ~frame["overridden"]]
+    found: dict[str, dict[int, np.ndarray]] = {}
+    first: pd.Index | None = None
+    for arm, replicate, key in zip(rows["arm"], rows["replicate"], rows["run_key"], strict=True):
+        parts = image_statistics(tables(str(key)), metric)
+        if parts is None or len(parts) < 2:
+            return None
+        first = parts.index if first is None else first
+        if not parts.index.equals(first):
+            raise GitbenchError(f"the runs of arm '{arm}' were tested on other images: delete their folders, run again")
+        found.setdefault(str(arm), {})[int(replicate)] = image_values(parts.to_numpy()[None], metric)[0]
+    return ImageScores(values=found) if found else None
 
 
-def claim_weights(claim: Claim) -> dict[str, float]:
-    """Return arm -> weight: what a claim of any kind is about is the weighted sum of its arms' scores."""
-    if claim.kind == "trend":
-        arms, places = zip(*claim.along, strict=True)
-        return dict(zip(arms, slopes(np.eye(len(arms)), places).tolist(), strict=True))
-    found: dict[str, float] = {}
-    named = ((1.0, claim.treatment), (-1.0, claim.reference), (-1.0, claim.treatment_from), (1.0, claim.reference_from))
-    for weight, arm in named:
-        if arm is not None:  # two gains may start from one arm, which then has no part in their difference
-            found[arm] = found.get(arm, 0.0) + weight
-    return {arm: weight for arm, weight in found.items() if weight}
+def image_covariance(tables: Sequence[np.ndarray]) -> tuple[np.ndarray, int]:
+    """Return the covariance (k, k) of the means of k tables (replicates, images) due to the choice of images, and their number.
+
+    It is 0 where an F test at 10 % on the first table does not find the images.
+    """
+    data = np.stack(tables)
+    _, replicates, count = data.shape
+    by_image = data.mean(axis=1)
+    rest = data - data.mean(axis=2, keepdims=True) - by_image[:, None] + data.mean(axis=(1, 2), keepdims=True)
+    flat = rest.reshape(len(data), -1)
+    noise = flat @ flat.T / ((replicates - 1) * (count - 1))
+    images = replicates * np.cov(by_image).reshape(noise.shape)
+    if images[0, 0] <= noise[0, 0] * stats.f.isf(IMAGES_COUNT, count - 1, (replicates - 1) * (count - 1)):
+        return np.zeros_like(noise), count
+    sizes, axes = np.linalg.eigh((images - noise) / (replicates * count))
+    return np.asarray((axes * np.maximum(sizes, 0.0)) @ axes.T), count
 
 
 def image_statistics(table: pd.DataFrame, metric: str) -> pd.DataFrame | None:
@@ -133,37 +126,6 @@ def image_statistics(table: pd.DataFrame, metric: str) -> pd.DataFrame | None:
         return None
     name = "image" if "image" in table.columns else "image_id"
     return parts.groupby(table[name].astype(str).to_numpy(), sort=False).sum()
-
-
-def paired_values(
-    frame: pd.DataFrame, metric: str, weights: Mapping[str, float], tables: Tables
-) -> pd.DataFrame | None:
-    """Return the weighted sums of arms (name -> weight) by replicate x image; a row's mean is that of the scores.
-
-    None: fewer than 2 replicates finished in all arms and not overridden, a metric that a run lacks, fewer than 2 images.
-    Errors: GitbenchError for runs that were tested on different images.
-    """
-    counted = frame[(frame["metric"] == metric) & ~frame["overridden"]]
-    found: dict[str, dict[int, pd.DataFrame]] = {arm: {} for arm in weights}
-    for arm, own in found.items():
-        rows = counted[counted["arm"] == arm]
-        for replicate, key in zip(rows["replicate"], rows["run_key"], strict=True):
-            if (values := image_statistics(tables(str(key)), metric)) is not None:
-                own[int(replicate)] = values
-    shared = sorted(set.intersection(*(set(own) for own in found.values())))
-    if len(shared) < 2:
-        return None
-    images = next(iter(found.values()))[shared[0]].index
-    for arm, own in found.items():
-        if any(not own[replicate].index.equals(images) for replicate in shared):
-            raise GitbenchError(f"the runs of arm '{arm}' were tested on other images: delete their folders, run again")
-    if len(images) < 2:
-        return None
-    sides = [
-        weight * image_values(np.stack([found[arm][each].to_numpy() for each in shared]), metric)
-        for arm, weight in weights.items()
-    ]
-    return pd.DataFrame(np.sum(sides, axis=0), index=shared, columns=images)
 
 
 def image_values(parts: np.ndarray, metric: str) -> np.ndarray:

@@ -19,7 +19,7 @@ import numpy as np
 from scipy import optimize, stats
 
 from gitbench.judge.power import POWER
-from gitbench.judge.statistics import ALPHA
+from gitbench.judge.statistics import SIDE
 
 NOISE_ABLATION = "noise_floor"  # the name of the study that the A/A runs form; it has no claim and no second arm
 
@@ -49,7 +49,7 @@ class NoiseFloor:
     mde: float  # at `seeds`, from the A/A sd: two arms, pairing of no help
     false_positive_rate: float | None  # SUPPORTED "better" among the splits that were judged; None: none was
     judged: int  # how many were: some hundred of those scores that a claim may be about
-    better_rate: float  # of all splits, those whose one-sided 95 % bound is above zero (no yardstick asked)
+    better_rate: float  # of all splits, those whose 95 % interval lies above zero (no yardstick asked)
     different_rate: float  # of all splits, those whose two-sided 95 % interval excludes zero
     splits: int
     mean: float
@@ -86,7 +86,7 @@ def minimum_detectable(sd: float, n: int) -> float:
         return math.inf
     if sd == 0:
         return 0.0
-    edge = stats.t.isf(ALPHA / 2, n - 1)
+    edge = stats.t.isf(SIDE, n - 1)
 
     def lacks(shift: float) -> float:
         wrong_side = np.nan_to_num(stats.nct.cdf(-edge, n - 1, shift))  # scipy gives NaN where it is far below 1e-10

@@ -7,6 +7,7 @@ to the claim. Means and margins are those of the turned differences (`gitbench.j
 from __future__ import annotations
 
 import bisect
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 
@@ -14,62 +15,66 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from gitbench.judge.sequential import nominal_level
-from gitbench.judge.statistics import ALPHA
+from gitbench.judge.statistics import SIDE, median_factor, multiplier
 from gitbench.judge.verdict import Verdict
 from gitbench.metric_info import orientation
 
 POWER = 0.8
 MOST_SEEDS = 1000  # beyond this many replicates nobody runs them: the answer is "more than 1000"
+QUANTILES = (np.arange(400) + 0.5) / 400  # of the observed spread, over which power is integrated
 AHEAD = 20  # replicates that the choice of the next seeds looks ahead
 
 
-def power_one_sided(effect: float, sd: float, n: int, alpha: float = ALPHA) -> float:
-    """Return the power of a one-sided paired t-test to find a distance `effect` >= 0 from its margin."""
+def power_above(
+    effect: float, sd: float, n: int, side: float = SIDE, images: float = 0.0, *, sequential: bool = False
+) -> float:
+    """Return the power to show that a quantity is above 0 that truly is `effect`, with spread `sd` over seeds.
+
+    `images` is the standard error due to the choice of test images. Integrated over the chi distribution of the observed
+    sd; the median must pass as well as the mean, so its own, larger error counts
+    (of an even n that of n + 1, so that power grows with n).
+    """
     if n < 2:
         return 0.0
-    if sd == 0:
+    if sd == 0 and images == 0:
         return float(effect > 0)
-    shift = min(effect / sd * np.sqrt(n), 35.0)  # beyond this the power is 1 and scipy's tail function fails
-    return float(stats.nct.sf(stats.t.ppf(1 - alpha, n - 1), n - 1, shift))
-
-
-def power_tost(difference: float, margin: float, sd: float, n: int, alpha: float = ALPHA) -> float:
-    """Return the power of two one-sided tests at a true `difference`: integrated over the chi distribution of the sd."""
-    if n < 2:
+    factor = multiplier(n, side, sequential=sequential)
+    if math.isinf(factor):
         return 0.0
-    quantiles = (np.arange(400) + 0.5) / 400
-    sample_se = sd * np.sqrt(stats.chi2.ppf(quantiles, n - 1) / (n - 1)) / np.sqrt(n)
-    slack = margin - stats.t.ppf(1 - alpha, n - 1) * sample_se  # both tests reject when |mean| < slack
-    true_se = sd / np.sqrt(n)
-    inside = stats.norm.cdf((slack - difference) / true_se) - stats.norm.cdf((-slack - difference) / true_se)
-    return float(np.where(slack > 0, inside, 0.0).mean())
+    seen = sd * np.sqrt(stats.chi2.ppf(QUANTILES, n - 1) / (n - 1) / n)
+    needed = np.hypot(median_factor(n | 1) * factor * seen, float(stats.norm.isf(side)) * images)
+    true = math.hypot(median_factor(n | 1) * sd / math.sqrt(n), images)
+    return float(stats.norm.sf((needed - effect) / true).mean())
 
 
-def power_to_decide(verdict: Verdict, n: int, alpha: float = ALPHA) -> float:
+def power_to_decide(verdict: Verdict, n: int, side: float = SIDE) -> float:
     """Return the probability that `n` pairs give a claim the word that it is heading for; 0 where it cannot be tested.
 
     Of a study that was looked at, it is that of a look at `n` pairs.
     """
-    if verdict.margin is None or len(verdict.differences) < 2:
+    if verdict.margin is None or len(verdict.differences) < 2 or verdict.difference is None:
         return 0.0
-    level = nominal_level(n, alpha) if verdict.sequential else alpha
-    if level == 0.0:
-        return 0.0
-    turned, margin = orientation(verdict.claim) * np.array(verdict.differences), verdict.margin
-    mean, sd = float(turned.mean()), float(np.std(turned, ddof=1))
-    if verdict.claim.kind != "equivalent":
-        return power_one_sided(abs(mean - margin), sd, n, level)
-    if abs(mean) < margin:
-        return power_tost(mean, margin, sd, n, level)
-    return power_one_sided(abs(mean) - margin, sd, n, level)
+    mean, margin = orientation(verdict.claim) * verdict.difference, verdict.margin
+    own = float(np.std(verdict.differences, ddof=1))
+    images, share = 0.0, verdict.image_share or 0.0
+    if 0 < share < 1:
+        images = verdict.raised * own * math.sqrt(share / (1 - share) / len(verdict.differences))
+
+    def power(distance: float) -> float:
+        return power_above(distance, verdict.raised * own, n, side, images, sequential=verdict.sequential)
+
+    if verdict.claim.kind == "equivalent" and abs(mean) < margin:
+        return max(0.0, power(margin - mean) + power(margin + mean) - 1)
+    distance = abs(mean) - margin if verdict.claim.kind == "equivalent" else abs(mean - margin)
+    return power(distance)
 
 
-def heads_to_support(kind: str, mean: float, margin: float) -> bool:
+def heads_to_support(verdict: Verdict) -> bool:
     """Say which word further seeds would bring, if the mean is as found: SUPPORTED (or else REFUTED)."""
-    if kind == "equivalent":
+    mean, margin = orientation(verdict.claim) * (verdict.difference or 0.0), verdict.margin or 0.0
+    if verdict.claim.kind == "equivalent":
         return abs(mean) < margin
-    return mean < margin if kind == "not_better" else mean > margin
+    return mean < margin if verdict.claim.kind == "not_better" else mean > margin
 
 
 def smallest_n(power: Callable[[int], float]) -> int | None:
@@ -87,7 +92,7 @@ def further_seeds(verdict: Verdict, claims: int = 1) -> int | None:
 
     `claims` is the number of open ones in the ablation.
     """
-    needed = smallest_n(lambda n: power_to_decide(verdict, n, ALPHA / claims))
+    needed = smallest_n(lambda n: power_to_decide(verdict, n, SIDE / claims))
     return None if needed is None or needed - verdict.n > MOST_SEEDS else max(1, needed - verdict.n)
 
 
@@ -115,9 +120,9 @@ def next_seeds(
     `verdicts` are the open ones, `seconds` those of one run of each arm, `at_once` the number of slots. The same seeds
     come back where no claim may get any more.
     """
-    grown, alpha = dict(seeds), ALPHA / max(1, len(verdicts))
+    grown, side = dict(seeds), SIDE / max(1, len(verdicts))
     while sum(grown.values()) - sum(seeds.values()) < at_once:
-        worth = [power_per_second(verdict, grown, seconds, most, alpha) for verdict in verdicts]
+        worth = [power_per_second(verdict, grown, seconds, most, side) for verdict in verdicts]
         if max(worth, default=-1.0) < 0:
             break
         arms = verdicts[worth.index(max(worth))].claim.arms  # the first of equals, as the ablation lists them
@@ -128,16 +133,16 @@ def next_seeds(
 
 
 def power_per_second(
-    verdict: Verdict, seeds: Mapping[str, int], seconds: Mapping[str, float], most: int, alpha: float = ALPHA
+    verdict: Verdict, seeds: Mapping[str, int], seconds: Mapping[str, float], most: int, side: float = SIDE
 ) -> float:
     """Return the best ratio, over the next seeds, of the power to decide a claim to the seconds these cost.
 
     Arms that are ahead already cost nothing. -1: no seed may be added.
     """
-    arms = verdict.claim.arms
+    arms = verdict.arms
     pairs = min(seeds[arm] for arm in arms)
     found = []
     for n in range(pairs + 1, min(pairs + AHEAD, most) + 1):
         cost = sum(max(0, n - seeds[arm]) * seconds[arm] for arm in arms)
-        found.append(power_to_decide(verdict, n, alpha) / max(cost, 1e-9))
+        found.append(power_to_decide(verdict, n, side) / max(cost, 1e-9))
     return max(found, default=-1.0)

@@ -9,24 +9,23 @@ import math
 from collections.abc import Sequence
 
 from gitbench.formats import digits, duration, p_text, plural, signed
+from gitbench.judge.rules import Tests
 from gitbench.judge.statistics import decide
-from gitbench.judge.verdict import INCOMPLETE, INCONCLUSIVE, NOT_TESTABLE, REFUTED, SUPPORTED, Verdict
-from gitbench.metric_info import claim_unit, display_name, orientation
+from gitbench.judge.verdict import INCOMPLETE, INCONCLUSIVE, NOT_TESTABLE, REFUTED, SUPPORTED, Collapse, Verdict
+from gitbench.metric_info import display_name, orientation, unit
 from gitbench.spec import Claim, Plan
 
-# What a decided claim means for the pair, by kind and word: "<treatment> <phrase> <reference>".
-_PHRASES = {
-    ("better", SUPPORTED): "is better than",
-    ("better", REFUTED): "is not better than",
-    ("not_better", SUPPORTED): "brings no improvement that reaches the margin over",
-    ("not_better", REFUTED): "is better than",
-    ("equivalent", SUPPORTED): "is equivalent to",
-    ("equivalent", REFUTED): "differs from",
-    ("interaction", SUPPORTED): "is a greater gain than",
-    ("interaction", REFUTED): "is not a greater gain than",
+_MEASURED = {"interaction": "difference of the gains", "trend": "rise from first to last arm"}
+_DIRECTIONS = {  # what better and worse are called in a finding
+    ("interaction", "up"): ("GREATER", "SMALLER"),
+    ("trend", "up"): ("RISING", "FALLING"),
+    ("trend", "down"): ("FALLING", "RISING"),
 }
-
-_MEASURED = {"interaction": "difference of the gains", "trend": "slope"}
+_CLAIMED = {
+    SUPPORTED: "the claim is SUPPORTED",
+    REFUTED: "the claim is REFUTED",
+    INCONCLUSIVE: "the claim is open (INCONCLUSIVE)",
+}
 
 
 def answer(plan: Plan, verdicts: Sequence[Verdict]) -> str:
@@ -51,26 +50,41 @@ def verdict_sentence(verdict: Verdict) -> str:
 
 
 def verdict_clause(verdict: Verdict) -> str:
-    """Return one verdict as a clause: what holds, the difference with interval and n, and what decided."""
-    claim, supported = verdict.claim, verdict.word == SUPPORTED
+    """Return one verdict as a clause: the measured difference first, then the words for it and for the claim."""
+    claim = verdict.claim
     labels = (verdict.treatment, verdict.reference)
     treatment, reference = (f"{name} ({label})" for name, label in zip(sides(claim), labels, strict=True))
+    judged = f"{treatment} against {reference}"
     if claim.kind == "trend":
-        trend = f"from {reference} over {', '.join(arm for arm, _ in claim.along[1:-1])} to {treatment}"
-        judged, size = f"the trend {trend}", " by more than the margin" * bool(claim.margin)
-        rises, rise = ("rises", "rise") if claim.direction == "up" else ("falls", "fall")
-        decided = f"{display_name(claim.metric)} {rises if supported else f'does not {rise}'}{size} {trend}"
-    else:
-        judged = f"{treatment} against {reference}"
-        decided = f"{treatment} {_PHRASES.get((claim.kind, verdict.word))} {reference}"
+        judged = f"from {reference} over {', '.join(claim.along[1:-1])} to {treatment}"
     if verdict.word == INCOMPLETE:
         return f"no verdict yet on {judged}: {verdict.reason}"
-    measured = difference_text(verdict)
+    seen = f"{judged}: {difference_text(verdict)}{share_text(verdict)}"
+    if verdict.finding:
+        seen += f", {finding_text(verdict)}"
     if verdict.word == NOT_TESTABLE:
-        return f"this cannot be tested on {judged}: {verdict.reason} ({measured})"
-    if verdict.word == INCONCLUSIVE:
-        return f"it stays open for {judged}: {measured}, {verdict.reason}; {further_seeds_text(verdict)}"
-    return f"{decided}: {measured}; {verdict.reason}"
+        return f"{seen}; {NOT_TESTABLE}: {verdict.reason}"
+    tail = f"; {further_seeds_text(verdict)}" if verdict.word == INCONCLUSIVE else ""
+    return f"{seen}: {_CLAIMED[verdict.word]} ({verdict.reason}){tail}"
+
+
+def finding_text(verdict: Verdict) -> str:
+    """Return the word for what is seen of a difference, with the margin where it is part of it."""
+    margin = verdict.margin or 0.0
+    named = f"of {margin:.{digits((margin,))}f} {unit(verdict.claim.metric)}"
+    up, down = _DIRECTIONS.get((verdict.claim.kind, verdict.claim.direction), ("BETTER", "WORSE"))
+    found = verdict.finding.replace("BETTER", up).replace("WORSE", down)
+    return f"{found} {named}" if "MARGIN" in found else found
+
+
+def share_text(verdict: Verdict) -> str:
+    """Return ", +14 % of what the base arm learned (+9 to +19 %; margin 10 %)"; "" where that is not known."""
+    if verdict.share is None or verdict.claim.kind == "trend" and verdict.claim.margin_unit == "metric":
+        return ""
+    numbers = [signed(100 * each, 0) for each in (verdict.share, *(verdict.share_interval or ()))]
+    interval = f"{' to '.join(numbers[1:])} %" if numbers[1:] else "interval unknown"
+    margin = f"; margin {100 * verdict.claim.margin:g} %" if verdict.claim.margin_unit == "learned" else ""
+    return f", {numbers[0]} % of what the base arm learned ({interval}{margin})"
 
 
 def sides(claim: Claim) -> tuple[str, str]:
@@ -106,13 +120,13 @@ def difference_text(verdict: Verdict, *, short: bool = False) -> str:
     numbers = difference_numbers(verdict)
     if not numbers:
         return "no difference measured"
-    name, unit = display_name(verdict.claim.metric), claim_unit(verdict.claim)
+    name, units = display_name(verdict.claim.metric), unit(verdict.claim.metric)
     interval = " to ".join(numbers[1:])
     if short:
-        return f"{name} {numbers[0]} {unit}{f' ({interval})' * bool(interval)}, n = {verdict.n}"
+        return f"{name} {numbers[0]} {units}{f' ({interval})' * bool(interval)}, n = {verdict.n}"
     kind = "95 % interval valid under looking" if verdict.sequential else "95 % interval"
     return (
-        f"{name} {_MEASURED.get(verdict.claim.kind, 'difference')} {numbers[0]} {unit}"
+        f"{name} {_MEASURED.get(verdict.claim.kind, 'difference')} {numbers[0]} {units}"
         f"{f', {kind} {interval}' * bool(interval)}, n = {plural(verdict.n, 'paired seed')}"
     )
 
@@ -135,36 +149,90 @@ def further_seeds_text(verdict: Verdict) -> str:
 # ---- why a claim got its word -----------------------------------------------------------------------------------------
 
 
-def reason_of(verdict: Verdict, p: tuple[float, float]) -> str:
-    """Return in one clause why a claim got its word: which bound lies where, or what Holm's correction took back.
+def reason_of(verdict: Verdict, tests: Tests) -> str:
+    """Return in one clause why a claim got its word, or why it got none although a difference was measured."""
+    claim = verdict.claim
+    if verdict.one_seed is not None:
+        left = [
+            each for seed, each in zip(verdict.replicates, verdict.differences, strict=True) if seed != verdict.one_seed
+        ]
+        mean = sum(left) / len(left)
+        return f"one seed decides this: without seed {verdict.one_seed} the mean difference is {signed(mean, digits((mean,)))}"
+    alone = str(decide(*tests.p))
+    if verdict.word != INCONCLUSIVE:
+        return _decided(verdict)
+    if alone != INCONCLUSIVE:
+        own, holm = (verdict.p, verdict.p_holm) if alone == SUPPORTED else (verdict.p_refute, verdict.p_refute_holm)
+        return (
+            f"by itself it would be {alone} ({p_text(own)}), but among the {verdict.family_size} claims of its family "
+            f"it is not (Holm: {p_text(holm)})"
+        )
+    by_mean, typical = (
+        str(decide(getattr(tests.support, each), getattr(tests.refute, each))) for each in ("mean", "typical")
+    )
+    if by_mean != typical:
+        return (
+            f"mean and typical seed do not say the same: by the mean it would be {by_mean}, by the median of "
+            f"{number_text(verdict.typical)} {typical}"
+        )
+    return "its interval leaves both answers open" + (" (each step must rise by itself)" * (claim.kind == "trend"))
 
-    `p` (support, refute) is unadjusted.
-    """
-    claim, margin, sign = verdict.claim, verdict.margin or 0.0, orientation(verdict.claim)
-    low, high = sorted(sign * bound for bound in verdict.bounds or (-math.inf, math.inf))  # turned, as the margin is
-    places = digits((low, high, margin))
-    named = f"the margin of {margin:.{places}f} {claim_unit(claim)}"
-    small_gain = claim.kind == "not_better" and low > 0
-    if verdict.word == INCONCLUSIVE:
-        if (alone := str(decide(*p))) != INCONCLUSIVE:
-            own, holm = (p[0], verdict.p_holm) if alone == SUPPORTED else (p[1], verdict.p_refute_holm)
-            return (
-                f"by itself it would be {alone} ({p_text(own)}), but among the {verdict.family_size} claims of its family "
-                f"it is not (Holm: {p_text(holm)})"
-            )
-        if small_gain:
-            return f"there is an improvement, but it may be smaller or larger than {named}"
-        return f"the one-sided 95 % bounds leave both answers open (margin {margin:.{places}f})"
-    supported = verdict.word == SUPPORTED
+
+def _decided(verdict: Verdict) -> str:
+    """Return which bound of the 95 % interval decided."""
+    claim, sign, supported = verdict.claim, orientation(verdict.claim), verdict.word == SUPPORTED
+    if claim.kind == "trend":
+        return (
+            "every step rises and the whole by more than the margin" if supported else "the whole or a step falls short"
+        )
+    unit_of, ends, margin = " %", verdict.share_interval, 100 * claim.margin
+    if claim.margin_unit == "metric" or ends is None:
+        ends, margin, unit_of = verdict.interval, verdict.margin or 0.0, f" {unit(claim.metric)}"
+        low, high = sorted(sign * end for end in ends or (-math.inf, math.inf))
+    else:
+        low, high = sorted(100 * end for end in ends)
+    places = 0 if unit_of == " %" else digits((low, high, margin))
     if claim.kind == "equivalent" and supported:
-        return f"both one-sided 95 % bounds lie within {named} (two one-sided tests)"
+        return f"the whole 95 % interval lies within the margin of {margin:.{places}f}{unit_of} on both sides"
+    upper, edge = (claim.kind == "not_better") == supported, margin
     if claim.kind == "equivalent":
         upper, edge = (False, margin) if low > margin else (True, -margin)
-    else:
-        upper, edge = (claim.kind == "not_better") == supported, margin
-    bound = sign * (high if upper else low)
-    side, where = ("upper" if upper == (sign > 0) else "lower"), ("above" if bound > sign * edge else "below")
-    text = f"the {side} one-sided 95 % bound, {signed(bound, places)}, lies {where} {named if margin else 'zero'}"
-    if supported and small_gain:
-        text += "; a small improvement is there, but it is credibly less than the margin"
-    return text
+    bound, where = (high, "below") if upper else (low, "above")
+    side = "upper" if upper else "lower"
+    found, named = (f"{signed(each, places)}{unit_of}" for each in (bound, edge))
+    return f"the {side} end of its 95 % interval, {found}, is {where} the margin of {named}"
+
+
+def number_text(value: float | None) -> str:
+    """Return a number with its sign, at a sensible number of digits."""
+    return "none" if value is None else signed(value, digits((value,)))
+
+
+def generalises(verdict: Verdict) -> str:
+    """Return what a verdict's interval and words are about."""
+    seeds = "other seeds (the typical one, and their mean)"
+    if verdict.images is None:
+        return f"{seeds} on these test images alone"
+    return f"{seeds} and other test images of this kind ({verdict.images} were used)"
+
+
+def typical_text(verdict: Verdict) -> str:
+    """Return "typical seed (median) +9.1 points, ahead in 5 of 5 seeds (P = 0.48 to 1.00)"."""
+    if verdict.typical is None or verdict.ahead_interval is None:
+        return "not measured"
+    low, high = verdict.ahead_interval
+    return (
+        f"typical seed (median) {number_text(verdict.typical)} {unit(verdict.claim.metric)}, ahead in {verdict.ahead} of "
+        f"{plural(verdict.n, 'seed')} (P(treatment ahead) {low:.2f} to {high:.2f})"
+    )
+
+
+def collapse_text(collapse: Collapse) -> str:
+    """Return "small: 1 of 5 seeds collapsed (#3; 1 to 66 % of seeds may)"."""
+    named = f"{', '.join(f'#{seed}' for seed in collapse.seeds)}; " if collapse.seeds else ""
+    ends = (
+        f"{100 * collapse.low:.0f} to {100 * collapse.high:.0f} %"
+        if collapse.seeds
+        else f"up to {100 * collapse.high:.0f} %"
+    )
+    return f"{collapse.arm}: {len(collapse.seeds)} of {collapse.n} seeds collapsed ({named}{ends} of seeds may)"

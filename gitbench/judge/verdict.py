@@ -1,4 +1,4 @@
-"""A verdict: what the runs of a study say about one claim, as a value."""
+"""A verdict: what the runs of a study say about one claim, as a value. Two words: of the difference, and of the claim."""
 
 from __future__ import annotations
 
@@ -10,35 +10,87 @@ SUPPORTED, REFUTED, INCONCLUSIVE = "SUPPORTED", "REFUTED", "INCONCLUSIVE"
 INCOMPLETE = "INCOMPLETE"  # runs are missing
 NOT_TESTABLE = "NOT TESTABLE AT THIS SCALE"
 
+# What is seen of a difference, m being the margin; each is what its 95 % interval lies in.
+BETTER = "BETTER"  # above m
+BETTER_BELOW = "BETTER BUT BELOW THE MARGIN"  # between 0 and m
+BETTER_OPEN = "BETTER, PERHAPS BELOW THE MARGIN"  # above 0
+EQUIVALENT = "EQUIVALENT"  # between -m and m
+NOT_BETTER = "NOT BETTER BY THE MARGIN"  # below m
+NOT_WORSE = "NOT WORSE BY THE MARGIN"  # above -m
+WORSE_OPEN = "WORSE, PERHAPS BELOW THE MARGIN"  # below 0
+WORSE_BELOW = "WORSE BUT BELOW THE MARGIN"  # between -m and 0
+WORSE = "WORSE"  # below -m
+OPEN = "UNDECIDED"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One step of a trend, from an arm to the next: its difference in the metric's unit, with a 95 % interval."""
+
+    treatment: str
+    reference: str
+    difference: float
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collapse:
+    """How many seeds of an arm learned less than half of what its typical seed learned, and how many may (95 %)."""
+
+    arm: str
+    seeds: tuple[int, ...]  # the replicates that did
+    n: int
+    low: float  # one-sided 95 % bounds of the rate
+    high: float
+
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What the runs say about one claim. Differences are in the metric's own unit and sign (`gitbench.judge.statistics`)."""
+    """What the runs say about one claim. Differences are in the metric's own unit and sign (`gitbench.judge.effects`)."""
 
     claim: Claim
     word: str
     reason: str  # why this word, one clause
     treatment: str  # label of the arm
     reference: str
+    arms: tuple[str, ...] = ()  # those that it rests on: the claim's, the base and the blind floor
+    finding: str = ""  # what is seen of the difference; "" where nothing could be tested
+    mean_finding: str = (
+        ""  # the same of the mean alone, and of the typical seed alone: where they differ, a claim is open
+    )
+    typical_finding: str = ""
     treatment_mean: float | None = None
     reference_mean: float | None = None
-    difference: float | None = None
+    difference: float | None = None  # mean over seeds
     differences: tuple[float, ...] = ()  # by replicate
-    interval: tuple[float, float] | None = None  # two-sided 95 %
-    bounds: tuple[float, float] | None = None  # one-sided 95 % each; these decide
+    replicates: tuple[int, ...] = ()
+    typical: float | None = None  # their median
+    ahead: int = 0  # seeds in which the treatment is the better one (of a trend: goes in its direction)
+    ahead_interval: tuple[float, float] | None = None  # exact 95 % interval of P(treatment ahead)
+    interval: tuple[float, float] | None = None  # two-sided 95 %, for other seeds and images: decides
+    plain_interval: tuple[float, float] | None = None  # Student's, for other seeds alone, variance as found
+    share: float | None = None  # the difference as a share of what the base arm learned
+    share_interval: tuple[float, float] | None = (
+        None  # 95 %, the noise of base and blind floor included; decides about m
+    )
     margin: float | None = None  # in the metric's unit
+    learned: float | None = None  # the base arm's mean less the blind floor's, more is better
     floor: float | None = None
     ceiling: float | None = None
     n: int = 0
-    p: float | None = None  # of the test that would support the claim, unadjusted
-    p_holm: float | None = None  # the same, adjusted over the claims of the ablation; below 5 %: SUPPORTED
-    p_refute: float | None = None  # of the test that would refute it, unadjusted
+    images: int | None = None  # test images that the interval allows for; None: it holds for these alone
+    image_share: float | None = None  # of the variance of the mean that is due to the choice of images
+    raised: float = 1.0  # standard deviation used / as found (moderated)
+    p: float | None = None  # to support the claim, unadjusted; one-sided, below 2.5 % counts
+    p_holm: float | None = None  # adjusted over the claims of the ablation; below 2.5 %: SUPPORTED
+    p_refute: float | None = None
     p_refute_holm: float | None = None
     family_size: int = 1  # claims that were adjusted together
-    p_sign_flip: float | None = None  # exact check of the same hypothesis (one-sided), without normality
-    sign_flip_needs: int | None = None  # replicates below which the exact test cannot reach 5 %
+    one_seed: int | None = None  # the replicate without which the direction turns round
+    steps: tuple[Step, ...] = ()  # of a trend
+    collapses: tuple[Collapse, ...] = ()  # an arm each
     further_seeds: int | None = None  # INCONCLUSIVE only; None there means more than 1000
     further_seconds: float | None = None  # what they take on the machine of the runs, as many at a time as it runs
     notes: tuple[str, ...] = ()
-    sequential: bool = False  # bounds, interval and p are those that stay valid when seeds are added after looking
+    sequential: bool = False  # interval and p are those that stay valid when seeds are added after looking
     looks: int = 0  # how often the study was looked at while seeds were added

@@ -1,0 +1,70 @@
+"""Moderated variances: what the arms of a study have in common tells when one pair's spread is small by luck.
+
+The variances of the arms over seeds, with what a replicate's arms share taken out, are taken as draws around a common
+value s0^2 with prior degrees of freedom d0, both estimated by the method of moments on their logarithms (empirical Bayes:
+Smyth 2004, section 6.2; limma's `fitFDist`). The moderated variance is (d0 s0^2 + (n - 1) s^2) / (d0 + n - 1).
+
+Two departures from limma, both because a study has a handful of arms and not thousands of genes. d0 is at most n - 1, so
+the arms in common never count for more than the pair itself. And the moderated variance may raise the pair's own, never
+lower it, nor does it add degrees of freedom: as limma has it, the judge would be wrong in up to 20 % of studies in which
+one arm is noisier than the others, where 2.5 % is promised (docs/judge.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import special
+
+NEWTON = 60  # iterations; it converges in about 10
+
+
+def residual_variances(scores: np.ndarray) -> np.ndarray:
+    """Return each arm's variance over seeds, (..., arms), of scores (..., arms, n), without what a replicate's arms share."""
+    arms, n = scores.shape[-2:]
+    rest = (
+        scores - scores.mean(-1, keepdims=True) - scores.mean(-2, keepdims=True) + scores.mean((-2, -1), keepdims=True)
+    )
+    return np.asarray((rest**2).sum(-1) / (n - 1) * arms / (arms - 1))
+
+
+def prior(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return (d0, s0^2) of the scores (..., arms, n) of a study's arms; d0 = 0 with fewer than 3 arms or 2 seeds."""
+    arms, n = scores.shape[-2:]
+    if arms < 3 or n < 2:
+        return np.zeros(scores.shape[:-2]), np.zeros(scores.shape[:-2])
+    df = (n - 1) * (arms - 1) / arms
+    logs = np.log(np.maximum(residual_variances(scores), np.finfo(float).tiny))
+    logs = logs - special.digamma(df / 2) + np.log(df / 2)
+    spread = logs.var(-1, ddof=1) - special.polygamma(1, df / 2)  # beyond what chi-square alone gives
+    varies = spread > 1e-6
+    half = _trigamma_inverse(np.where(varies, spread, 1.0))
+    centre = logs.mean(-1) + np.where(varies, special.digamma(half) - np.log(half), 0.0)
+    return np.minimum(np.where(varies, 2 * half, np.inf), n - 1), np.exp(centre)
+
+
+def moderated(own: np.ndarray, gram: np.ndarray, d0: np.ndarray, s0: np.ndarray, n: int) -> np.ndarray:
+    """Return the covariances (..., k, k) of linear functions of arms, raised where the first one's variance is small by luck.
+
+    `own` are those over n seeds, `gram` (k, k) the inner products of the functions' weights.
+    """
+    free = n - 1
+    weight = (np.asarray(d0) / (np.asarray(d0) + free))[..., None, None]
+    shared = weight * np.asarray(s0)[..., None, None] * gram + (1 - weight) * own
+    return np.where(shared[..., :1, :1] > own[..., :1, :1], shared, own)
+
+
+def _trigamma_inverse(values: np.ndarray) -> np.ndarray:
+    """Return y where trigamma(y) = values (Smyth 2004, appendix: Newton's method, which converges from any side)."""
+    found = 0.5 + 1 / values
+    for _ in range(NEWTON):
+        slope = special.polygamma(1, found)
+        found = found + slope * (1 - slope / values) / special.polygamma(2, found)
+    return np.asarray(found)
+
+
+def gram(weights: Sequence[Sequence[float]]) -> np.ndarray:
+    """Return the inner products (k, k) of the weights (k, arms) of linear functions."""
+    table = np.asarray(weights, dtype=float)
+    return np.asarray(table @ table.T)

@@ -1,0 +1,97 @@
+"""What one seed can do to a verdict: leave one out, collapsed seeds, arms in two groups; and metrics that disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from gitbench.formats import digits
+from gitbench.judge.effects import Effect, Scores
+from gitbench.judge.statistics import t_interval
+from gitbench.judge.verdict import Collapse
+from gitbench.metric_info import display_name, lower_is_better, unit
+from gitbench.spec import Claim
+
+COLLAPSED = 0.5  # a seed that learned less than this share of what its arm's typical seed learned
+MIN_SEEDS = 3
+APART = 4.0  # usual standard deviations between neighbouring seeds of an arm that make it two groups
+
+
+def deciding_seed(effect: Effect, share: float, points: float) -> int | None:
+    """Return the place of a replicate without which the mean lies on the other side of the margin; None: there is none."""
+    found = effect.contrast(share, points)
+    return int(np.argmax(_turns(found))) if one_decides(found) else None
+
+
+def one_decides(contrast: np.ndarray) -> np.ndarray:
+    """Say of contrasts (..., n) whether any one seed, left out, turns the sign of the mean."""
+    return np.asarray(_turns(contrast).any(-1))
+
+
+def _turns(contrast: np.ndarray) -> np.ndarray:
+    total = contrast.sum(-1, keepdims=True)
+    return np.asarray((total - contrast) * total <= 0)
+
+
+def collapses(values: Mapping[str, pd.Series], floor: float, metric: str) -> tuple[Collapse, ...]:
+    """Return for each arm (name -> scores by replicate) which seeds collapsed, and the exact bounds of their rate.
+
+    Each bound is one-sided at 95 %: 0 of 5 seen leaves a rate of up to 45 %.
+    """
+    sign, found = -1.0 if lower_is_better(metric) else 1.0, []
+    for arm, series in values.items():
+        learned = sign * (series - floor)
+        seeds = learned.index[learned < COLLAPSED * learned.median()] if learned.median() > 0 else learned.index[:0]
+        rate = stats.binomtest(len(seeds), len(learned)).proportion_ci(0.9, method="exact")
+        bounds = {"low": float(rate.low), "high": float(rate.high)}
+        found.append(Collapse(arm=arm, seeds=tuple(int(each) for each in seeds), n=len(learned), **bounds))
+    return tuple(found)
+
+
+def two_groups(values: Mapping[str, pd.Series]) -> Iterator[str]:
+    """Yield a note for every arm whose seeds fall into two groups, by the median spread within the groups of all arms."""
+    gaps = {arm: _widest_gap(series) for arm, series in values.items() if len(series) > 3}
+    usual = float(np.median([within for _, within, _ in gaps.values()])) if gaps else 0.0
+    for arm, (gap, _, below) in gaps.items():
+        if usual > 0 and gap > APART * usual:
+            yield (
+                f"the seeds of arm {arm} fall into two groups, {below} below and {len(values[arm]) - below} above a gap of "
+                f"{gap:.3g}: its mean describes neither"
+            )
+
+
+def _widest_gap(series: pd.Series) -> tuple[float, float, int]:
+    """Return the widest gap between sorted scores, the sd within the two groups that it makes, and the size of the lower."""
+    ordered = np.sort(series.to_numpy(dtype=float))
+    steps = np.diff(ordered)
+    at = int(steps.argmax()) + 1
+    groups = ordered[:at], ordered[at:]
+    within = sum(float(((group - group.mean()) ** 2).sum()) for group in groups)
+    return float(steps.max()), float(np.sqrt(within / max(1, len(ordered) - 2))), at
+
+
+def disagreement(claim: Claim, weights: Mapping[str, float], others: Mapping[str, Scores]) -> Iterator[str]:
+    """Yield a note for every metric (name -> scores) whose 95 % t interval says the opposite of the claim's own mean."""
+    found: dict[str, np.ndarray] = {}
+    for metric, scores in others.items():
+        used = scores.replicates(list(weights))
+        if len(used) >= MIN_SEEDS:
+            values = scores.table.loc[used, list(weights)].to_numpy(dtype=float) @ np.array(list(weights.values()))
+            found[metric] = -values if lower_is_better(metric) else values  # more is better
+    own = found.pop(claim.metric).mean()
+    for metric, values in found.items():
+        interval = t_interval(values)
+        if max(np.sign(own) * end for end in interval.ends or ()) < 0:
+            better = "better" if interval.mean > 0 else "worse"
+            size = f"{abs(interval.mean):.{digits((interval.mean,))}f} {unit(metric)}"
+            yield f"{display_name(metric)} says the opposite: {better} by {size}, and its 95 % interval excludes zero"
+
+
+def ahead(differences: Sequence[float] | np.ndarray) -> tuple[int, tuple[float, float]]:
+    """Return in how many seeds the (turned) difference is above 0, and the exact 95 % interval of that probability."""
+    count = int((np.asarray(differences) > 0).sum())
+    ends = stats.binomtest(count, len(differences)).proportion_ci(0.95, method="exact")
+    return count, (float(ends.low), float(ends.high))
