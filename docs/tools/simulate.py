@@ -14,6 +14,7 @@ To add a column: a noise in `NOISES`; a table: one function in `TABLES`.
 from __future__ import annotations
 
 import argparse
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -131,8 +132,13 @@ class Draw:
 
     def median(self, weights: np.ndarray) -> float:
         """Return the median, over seeds, of a weighted sum of arms around its true mean of 0."""
-        rng = np.random.default_rng(7)
-        return float(np.median(weights @ (self.turn * NOISES[self.noise](rng, (20_000, ARMS, 20), self.arm))))
+        return _median(self, tuple(weights))
+
+
+@functools.cache
+def _median(draw: Draw, weights: tuple[float, ...]) -> float:
+    noise = NOISES[draw.noise](np.random.default_rng(7), (20_000, ARMS, 20), draw.arm)
+    return float(np.median(draw.turn * (np.array(weights) @ noise)))
 
 
 def draws(noise: str) -> list[Draw]:

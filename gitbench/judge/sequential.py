@@ -81,14 +81,13 @@ def score(t: ArrayLike, n: ArrayLike) -> np.ndarray:
     return log_evidence(t, n) - np.where(np.asarray(n) > EARLY, math.log(LATE), 0.0)
 
 
-def level_of(value: float) -> float:
-    """Return the probability that a score ever reaches log `value` where d = m: the p-value that belongs to it."""
-    highest, least = LEVELS[-1]
-    if value <= LEVELS[0][0]:
-        return 1.0
-    if value >= highest:  # at this height the share of 1 / value, Ville's bound, no longer changes
-        return least * highest / value
-    return float(np.exp(np.interp(math.log(value), *np.log(LEVELS).T)))
+def level_of(score: ArrayLike) -> np.ndarray:
+    """Return the probability that a score is ever reached where d = m: the p-value that belongs to it."""
+    found, (highest, least) = np.asarray(score, dtype=float), LEVELS[-1]
+    between = np.exp(np.interp(found, *np.log(LEVELS).T))
+    # above the table the share of 1 / value, Ville's bound, no longer changes
+    above = least * highest * np.exp(-np.maximum(found, math.log(highest)))
+    return np.where(found <= math.log(LEVELS[0][0]), 1.0, np.where(found >= math.log(highest), above, between))
 
 
 def threshold(alpha: float) -> float:

@@ -158,7 +158,7 @@ def p_above(
     elif n < looking.FIRST:
         return np.ones(found.shape)
     else:
-        p = np.vectorize(looking.level_of, otypes=[float])(np.exp(looking.score(found / error, n)))
+        p = looking.level_of(looking.score(found / error, n))
     return np.asarray(np.minimum(1.0, p / FEW.get(n, 1.0)))
 
 
