@@ -184,7 +184,7 @@ def _measured(evidence: Evidence, verdict: Verdict, scores: Scores) -> Measured:
     floor, ceiling = (evidence.end(role, claim.metric) for role in ("floor", "ceiling"))
     verdict = _with_numbers(verdict, effect, values, used, floor, ceiling)
     if effect.n > 1:
-        notes = (*verdict.notes, *two_groups(values), *disagreement(claim, weights, evidence.scores))
+        notes = (*verdict.notes, *two_groups(scores, claim.compared), *disagreement(claim, weights, evidence.scores))
         verdict = dataclasses.replace(verdict, notes=notes, **findings(claim, effect))
     if (problem := _problem(evidence, verdict, effect, scores, values)) is not None:
         return Measured(verdict=dataclasses.replace(verdict, word=NOT_TESTABLE, reason=problem))
