@@ -255,6 +255,7 @@ def _with_numbers(
         differences=own,
         replicates=tuple(used),
         typical=float(np.median(own)),
+        typical_interval=turned(effect.interval(typical=True), sign),
         ahead=count,
         ahead_interval=chance,
         interval=turned(effect.interval(), sign),
