@@ -73,11 +73,12 @@ def finding_text(verdict: Verdict) -> str:
     margin = verdict.margin or 0.0
     named = f"of {margin:.{digits((margin,))}f} {unit(verdict.claim.metric)}"
     up, down = _DIRECTIONS.get((verdict.claim.kind, verdict.claim.direction), ("BETTER", "WORSE"))
-    found = verdict.finding.replace("BETTER", up).replace("WORSE", down)
+    found, mean, typical = (
+        each.replace("BETTER", up).replace("WORSE", down)
+        for each in (verdict.finding, verdict.mean_finding, verdict.typical_finding)
+    )
     found = f"{found} {named}" if "MARGIN" in found else found
-    if verdict.mean_finding == verdict.typical_finding:
-        return found
-    return f"{found} (mean alone: {verdict.mean_finding}; typical seed alone: {verdict.typical_finding})"
+    return found if mean == typical else f"{found} (mean alone: {mean}; typical seed alone: {typical})"
 
 
 def share_text(verdict: Verdict) -> str:
