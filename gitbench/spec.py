@@ -218,9 +218,15 @@ class RunSpec:
     train: TrainSpec
     evaluate: EvaluateSpec
     replicate: int
+    seed_root: str = ""  # what the seeds of all replicates of a study derive from (`study.lock.seed_root`); "": nothing
     task: TaskSpec = TaskSpec()
     variant_names: Mapping[str, str] = field(default_factory=dict, metadata={"keyed": False})  # axis -> name
     cfg_options: Mapping[str, Any] = field(default_factory=dict)  # --cfg-options
+
+    @property
+    def seed_parts(self) -> tuple[str | int, ...]:
+        """What all seeds of the run derive from, beside what each is for."""
+        return (self.seed_root, self.replicate) if self.seed_root else (self.replicate,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,13 +282,21 @@ class Plan:
     test_images: int | None = None
     yardstick_key: str | None
     claim_hashes: Mapping[str, str] = field(default_factory=dict)  # "ablation/claim" -> hash, as its file states them
+    design: Literal["fixed", "sequential"] = "fixed"  # judged at all its seeds, or after every added one
+    seeds: int | None = None  # of a fixed study: how many an arm has; None: planned by an earlier version
+    mark: str = ""  # what the study's name says of design and seeds; "": fixed, as many as the profile's
     run_seconds: float = 0.0  # one run, as the profile guesses
     gpu_gib: float = 0.0  # memory of one run on a GPU
 
     @property
+    def label(self) -> str:
+        """The label of the data, with the mark of design and seeds."""
+        return self.data + self.mark
+
+    @property
     def name(self) -> str:
         """The study's name, which is its file's."""
-        return f"{self.ablation}.{self.profile}.{self.data}"
+        return f"{self.ablation}.{self.profile}.{self.label}"
 
     def arm(self, name: str) -> PlannedArm:
         """Return the arm called `name`; an unknown name offers the nearest."""

@@ -112,7 +112,7 @@ def report_folder(study: Study, publish: bool = False, work_dir: Path | None = N
 
     reports = results_folder() if publish else (work_dir or study.work_dir) / "reports"
     machines = [record["cost"].get("machine") for run in study.finished if (record := study.record(run.run_key))]
-    name = f"{study.plan.profile}-{study.plan.data}-{next(filter(None, machines), machine_label())}"
+    name = f"{study.plan.profile}-{study.plan.label}-{next(filter(None, machines), machine_label())}"
     return reports / study.plan.ablation / name.replace("/", "-")  # the records of a bundle are a stranger's
 
 

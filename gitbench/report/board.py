@@ -31,7 +31,7 @@ from gitbench.report.verdict_details import dropped_claims
 from gitbench.study.store import Study
 
 WORD_COLOURS = {"good": "#00694d", "bad": "#a33c00", "open": "#6a5300"}  # those of the pages, on white
-_OF_STUDY = ("ablation", "profile", "data", "title")  # what a row says of its study
+_OF_STUDY = ("ablation", "profile", "title")  # what a row says of its study, beside its data
 _COLUMNS = (
     *("ablation", "profile", "data", "claim", "kind", "metric", "difference", "low", "high", "n"),
     *("margin", "p", "p_holm", "verdict", "further_seeds"),
@@ -81,6 +81,7 @@ def rows_of_studies(judged: Iterable[tuple[Study, Sequence[Verdict]]]) -> list[B
         rows += [
             BoardRow(
                 **{name: getattr(plan, name) for name in _OF_STUDY},
+                data=plan.label,
                 verdict=verdict,
                 dropped=tuple(f"{each.name}: {each.what}" for each in dropped_claims(study)),
             )
@@ -99,6 +100,7 @@ def rows_of_results(folder: str | Path, out: str | Path | None = None) -> list[B
     rows = [
         BoardRow(
             **{name: result.manifest[name] for name in _OF_STUDY},
+            data=result.data,
             verdict=verdict,
             report=Path(os.path.relpath(result.folder, out or folder)).as_posix(),
             dropped=result.dropped,

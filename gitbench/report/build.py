@@ -26,7 +26,7 @@ from gitbench.report.view import View
 from gitbench.study.store import Study
 
 MANIFEST = "manifest.json"
-_OF_PLAN = ("ablation", "profile", "data", "data_fingerprint", "command", "title")  # what a manifest says of its plan
+_OF_PLAN = ("ablation", "profile", "data_fingerprint", "command", "title")  # what a manifest says of its plan
 # name -> (width of the file in inches, what draws it, what is read out for it; the caption on the page says the rest)
 _FIGURES: dict[str, tuple[float, Callable[[View, float], Figure | None], str]] = {
     "score": (
@@ -90,6 +90,7 @@ def _write_files(view: View, folder: Path) -> None:
     manifest = {
         "schema": 1,
         **{name: getattr(plan, name) for name in _OF_PLAN},
+        "data": plan.label,
         "environment": view.provenance,
         "runs": [run.run_key for run in view.study.finished],
         "missing_runs": [run.run_key for run in view.study.missing],

@@ -60,6 +60,15 @@ def claim_hashes(ablation: Ablation) -> dict[str, str]:
     return {f"{ablation.name}/{claim.name}": claim_hash(claim) for claim in ablation.claims}
 
 
+def seed_root(ablation: str, claims: Mapping[str, str], design: str, seeds: int | None) -> str:
+    """Return what the seeds of a study derive from: a hash of the claims that its file states and of how it is judged.
+
+    `claims` maps "ablation/claim" to hash. A fixed study has a root for each number of seeds; a sequential one has one,
+    so that seeds can be added. 16 hex digits.
+    """
+    return _digest([ablation, dict(sorted(claims.items())), design, seeds if design == "fixed" else None])
+
+
 def stated_claims(files: Sequence[str] = ()) -> dict[str, str]:
     """Return "ablation/claim" -> hash of every ablation that is known here or stands in one of `files`, sorted."""
     from gitbench.ablations import ablation_names, load_ablation
