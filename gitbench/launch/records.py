@@ -66,7 +66,7 @@ class StudyScorer:
             per_image["image"] = [by_id[image_id].get("image", image_id) for image_id in per_image["image_id"]]
         with atomic_path(folder.per_image) as temporary, explain_os_errors(temporary):
             per_image.to_parquet(temporary)
-        provenance = load_json(folder.provenance) or provenance_now(self.study.plan)
+        provenance = load_json(folder.provenance) or provenance_now(self.study)
         write_json(folder.provenance, {**provenance, "finished": now()})
         device = provenance["gpus"][0] if provenance["gpus"] else "cpu"
         record = {

@@ -130,7 +130,7 @@ class _Launch:
 
     def __init__(self, study: Study, executor: Executor, scorer: StudyScorer, display: Display) -> None:
         self.study, self.executor, self.scorer, self.display = study, executor, scorer, display
-        self.origin = provenance(study.plan)
+        self.origin = provenance(study)
         self.attempts: dict[str, int] = {}
         self.waiting: dict[Path, PlannedRun] = {}  # in the executor
         self.scores: dict[Future, PlannedRun] = {}

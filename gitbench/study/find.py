@@ -11,7 +11,8 @@ from gitbench.data import data_label, data_names
 from gitbench.errors import GitbenchError
 from gitbench.files import load_json
 from gitbench.study.frame import build_frame
-from gitbench.study.store import NoStudy, Study, check_schema, existing, open_studies, study_names
+from gitbench.study.plan_file import check_schema
+from gitbench.study.store import NoStudy, Study, existing, open_studies, study_names
 from gitbench.tasks import get_task, task_label
 
 

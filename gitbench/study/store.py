@@ -1,6 +1,6 @@
 """A study on disk: opened once, read once. `Study` alone knows where in a work directory anything lies.
 
-    studies/<ablation>.<profile>.<data>.json     the plan; beside it <study>.proof.json and <study>.looks.json
+    studies/<ablation>.<profile>.<data>.json     the plan; beside it its proof, looks and manifest
     runs/<run key>/                              a run (`gitbench.run_folder`)
     yardsticks/<key>.json                        the ceiling of a data set
     noise/<profile>.<data>.json                  a noise floor
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,13 +19,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
 
-from gitbench.ablations import check_claim
 from gitbench.errors import GitbenchError
 from gitbench.files import load_json, read_json, write_json, write_text
 from gitbench.run_folder import RunFolder
 from gitbench.run_key import from_json, read_as
 from gitbench.spec import Plan, PlannedRun
 from gitbench.study.frame import build_frame
+from gitbench.study.plan_file import PLAN_SCHEMA, check_schema, listed_runs, read_plan
 
 if TYPE_CHECKING:
     from gitbench.judge.noise import NoiseFloor
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from gitbench.study.proof import Proof
 
 DEFAULT_WORK_DIR = Path("work_dirs")
-PLAN_SCHEMA = 2
 Value = TypeVar("Value")
 
 
@@ -171,11 +169,24 @@ class Study:
 
     @functools.cached_property
     def looks(self) -> Looks | None:
-        """The interim looks at the study; None where nobody looked yet."""
+        """The looks at the study; None where nobody looked yet."""
         from gitbench.study.interim import Looks
 
+        if not self.looks_path.is_file():
+            return None
         fix = "delete it only if nobody has seen a verdict of this study, then run again"
-        return read_as(Looks, self.looks_path, fix) if self.looks_path.is_file() else None
+        return None if self._earlier_looks() else read_as(Looks, self.looks_path, fix)
+
+    def _earlier_looks(self) -> bool:
+        """Whether the looks are an earlier version's: those of reports are nothing now. Errors: of --until-decided."""
+        values = load_json(self.looks_path)
+        if not isinstance(values, dict) or values.get("schema") != 1:
+            return False
+        if values.get("until_decided", True) and values.get("looks"):
+            raise GitbenchError(
+                f"{self.looks_path} was written by an earlier version of gitbench: use that for the study"
+            )
+        return True
 
     @functools.cached_property
     def noise_floors(self) -> Mapping[str, NoiseFloor]:
@@ -204,7 +215,7 @@ class Study:
 
     def write_looks(self, looks: Looks) -> None:
         """Write the interim looks."""
-        write_json(self.looks_path, {"schema": 1, **asdict(looks)})
+        write_json(self.looks_path, {"schema": 2, **asdict(looks)})
         self.looks = looks
 
     def write_plan(self) -> None:
@@ -213,32 +224,6 @@ class Study:
             check_schema(self.plan_path, there)
         values = {"schema": PLAN_SCHEMA, "study": self.name, **asdict(self.plan), "runs": listed_runs(self.plan)}
         write_if_changed(self.plan_path, json.dumps(values, indent=2) + "\n")
-
-
-def listed_runs(plan: Plan) -> list[dict[str, Any]]:
-    """Return the runs of a plan as the files of a study list them; their specs stand in their records."""
-    return [{"arm": run.arm, "replicate": run.replicate, "run_key": run.run_key} for run in plan.runs]
-
-
-def read_plan(path: Path) -> Plan:
-    """Read the file of a plan. Errors: GitbenchError for a damaged one, or one of an earlier version."""
-    values = read_json(path)
-    try:
-        check_schema(path, values)
-        plan = from_json(Plan, {key: value for key, value in values.items() if key not in ("schema", "study")})
-        pairs = [(run.arm, run.replicate) for run in plan.runs]
-        if len(set(pairs)) < len(pairs) or not {arm for arm, _ in pairs} <= {arm.name for arm in plan.arms}:
-            raise ValueError("a run that is listed twice, or of an arm that is not listed")
-        for key in (plan.yardstick_key or "none", *(run.run_key for run in plan.runs)):
-            if not re.fullmatch(r"[\w-]+", key):  # the plan of a bundle is a stranger's
-                raise ValueError("a key that is no file name")
-        if plan.name != path.stem:
-            raise ValueError("a plan under another name")
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise GitbenchError(f"{path} is damaged: delete it and run the ablation again") from None
-    for claim in plan.claims:
-        check_claim(claim, plan.ablation)
-    return plan
 
 
 def study_names(work_dir: str | Path) -> list[str]:
@@ -273,15 +258,6 @@ def read_predictions(path: Path) -> list[dict[str, Any]]:
     if not all(isinstance(row, dict) and {"image_id", "caption", "references"} <= set(row) for row in rows):
         raise ValueError("a row that is no prediction")
     return rows
-
-
-def check_schema(path: Path, values: Mapping[str, Any]) -> None:
-    schema = values.get("schema")
-    if isinstance(schema, int) and schema != PLAN_SCHEMA:
-        which = "an earlier" if schema < PLAN_SCHEMA else "a later"
-        raise GitbenchError(
-            f"{path} was written by {which} version of gitbench: use that version for it, or pass another --work-dir"
-        )
 
 
 def _read(path: Path, reader: Callable[[Path], Value]) -> Value:

@@ -15,11 +15,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from gitbench.ablations import ablation_names
 from gitbench.cli import main
 from gitbench.commands import report as command
-from gitbench.commands.report import judge
 from gitbench.errors import GitbenchError
 from gitbench.files import resource
 from gitbench.report.board import board_figure, page, rows_of_results, rows_of_studies, write_board
 from gitbench.report.results import load_result, load_results
+from gitbench.study.interim import judge
 
 
 @pytest.fixture

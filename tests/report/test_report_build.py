@@ -16,11 +16,11 @@ from helpers_runs import make_images, run_key
 
 from gitbench.cli import main
 from gitbench.commands import report as command
-from gitbench.commands.report import judge
 from gitbench.errors import GitbenchError
 from gitbench.report import build, write_report
 from gitbench.report.results import load_results
 from gitbench.report.samples import take_samples
+from gitbench.study.interim import judge
 
 FILES = {
     "report.html", "manifest.json", "verdicts.json", "runs.csv", "table.csv", "table.md", "table.tex", "numbers.tex",
