@@ -1,8 +1,8 @@
 """The values of the Define layer: what is to be trained, on what, and what is claimed about it.
 
 Frozen keyword-only dataclasses; no torch. An `Ablation` (one file in `ablations/`) is a base, an axis, arms and claims.
-Planning crosses its arms with a `Profile` (how large), a data set and replicates into a `Plan`, whose runs have a
-`RunSpec` each: one training run in one folder. The specs of the axes stand beside their variants, in `gitbench.variants`.
+Planning crosses its arms with a `Profile` (how large), a data set and replicates into a `Plan`, whose runs have a `RunSpec`
+each: one training run in one folder. The specs of the axes are in `gitbench.variants`.
 """
 
 from __future__ import annotations
@@ -223,11 +223,6 @@ class RunSpec:
     variant_names: Mapping[str, str] = field(default_factory=dict, metadata={"keyed": False})  # axis -> name
     cfg_options: Mapping[str, Any] = field(default_factory=dict)  # --cfg-options
 
-    @property
-    def seed_parts(self) -> tuple[str | int, ...]:
-        """What all seeds of the run derive from, beside what each is for."""
-        return (self.seed_root, self.replicate) if self.seed_root else (self.replicate,)
-
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedArm:
@@ -243,13 +238,14 @@ class PlannedArm:
 class PlannedRun:
     """One arm and replicate of a study; `run_key` names its folder.
 
-    `spec` is there in a plan that was just made; of a plan read from its file it is None, and the run's record holds it.
+    `spec` and `data_fingerprint` (of the run's own amount) are None in a plan read from its file: the record holds them.
     """
 
     arm: str
     replicate: int
     run_key: str
     spec: RunSpec | None = None
+    data_fingerprint: str | None = None
 
     @property
     def resolved(self) -> RunSpec:
@@ -295,7 +291,7 @@ class Plan:
 
     @property
     def name(self) -> str:
-        """The study's name, which is its file's."""
+        """The study's name: "<ablation>.<profile>.<label>"."""
         return f"{self.ablation}.{self.profile}.{self.label}"
 
     def arm(self, name: str) -> PlannedArm:

@@ -17,7 +17,9 @@ from gitbench.files import atomic_path, explain_os_errors, load_json, write_json
 from gitbench.metrics import CaptionScorer, answer_ceiling, score_answers
 from gitbench.metrics.base import Score, Scores
 from gitbench.run_folder import RECORD_SCHEMA
+from gitbench.run_key import NUMERICS_VERSION
 from gitbench.spec import PlannedRun
+from gitbench.study.manifest import file_digests
 from gitbench.study.provenance import now
 from gitbench.study.provenance import provenance as provenance_now
 from gitbench.study.store import Study, Yardstick, read_predictions
@@ -72,6 +74,10 @@ class StudyScorer:
         record = {
             "schema": RECORD_SCHEMA,
             "run_key": run.run_key,
+            "numerics": NUMERICS_VERSION,
+            "data_fingerprint": run.data_fingerprint,
+            "seed_root": run.resolved.seed_root,
+            "claims_lock": provenance.get("claims_lock"),
             "spec": asdict(run.resolved),
             "variant_names": dict(run.resolved.variant_names),
             "overridden": sorted(run.resolved.cfg_options),
@@ -85,6 +91,7 @@ class StudyScorer:
             "absent": dict(scores.absent),
             "cost": {**trained["cost"], "device": device, "machine": provenance["machine"]},
             "train": trained["train"],
+            "files": file_digests(folder),
         }
         write_json(folder.record, record)
         return record

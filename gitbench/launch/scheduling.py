@@ -108,6 +108,7 @@ def execute_runs(study: Study, executor: Executor, plain: bool = False, until: f
     for run in todo:
         config = make_config(run.resolved, study.plan.vocabulary, run.run_key)
         write_if_changed(study.folder(run.run_key).config, config_text(config))
+    study.adopt()
     found = len(runs) - len(todo)
     if not todo and study.yardstick.kind is not None:
         return Outcome(completed=0, found=found, failed=())
@@ -191,6 +192,7 @@ class _Launch:
             run = self.scores.pop(future)
             error = future.exception()
             if error is None:
+                self.study.adopt()
                 self.display.finished(run, future.result())
                 continue
             if isinstance(error, DamagedRun):  # its captions cannot be read: they are made again

@@ -214,7 +214,9 @@ class _Planner:
                         f"profile {profile.name} names no {axis.name}: add it to the profile's variants"
                     )
                 spec = axis.put(spec, axis.resolve(names[axis.name]), self)
-        return PlannedRun(arm=arm.name, replicate=replicate, run_key=run_key(spec, self._data_of(spec.data)), spec=spec)
+        data = self._data_of(spec.data)
+        key = run_key(spec, data)
+        return PlannedRun(arm=arm.name, replicate=replicate, run_key=key, spec=spec, data_fingerprint=data)
 
     @functools.cache  # noqa: B019
     def _data_of(self, sizes: DataSpec) -> str:

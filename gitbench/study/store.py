@@ -25,6 +25,7 @@ from gitbench.run_folder import RunFolder
 from gitbench.run_key import from_json, read_as
 from gitbench.spec import Plan, PlannedRun
 from gitbench.study.frame import build_frame
+from gitbench.study.manifest import Entry, Manifest, digest
 from gitbench.study.plan_file import PLAN_SCHEMA, check_schema, listed_runs, read_plan
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ class Study:
         studies = self.work_dir / "studies"
         self.plan_path = studies / f"{plan.name}.json"
         self.proof_path = studies / f"{plan.name}.proof.json"  # the single-difference proof
-        self.looks_path = studies / f"{plan.name}.looks.json"  # the interim looks
+        self.looks_path = studies / f"{plan.name}.looks.json"  # who read its results, and when
+        self.manifest_path = studies / f"{plan.name}.manifest.json"  # its records, chained
         self.yardstick_path = self.work_dir / "yardsticks" / f"{plan.yardstick_key}.json"  # the ceiling
         self.noise_path = self.work_dir / "noise" / f"{plan.profile}.{plan.data}.json"  # of this profile and data
         self._records: dict[str, dict[str, Any]] = {}
@@ -218,6 +220,27 @@ class Study:
         write_json(self.looks_path, {"schema": 2, **asdict(looks)})
         self.looks = looks
 
+    @property
+    def manifest(self) -> Manifest:
+        """The records of the study, chained, as they are on file now."""
+        fix = "restore it from a bundle"
+        return read_as(Manifest, self.manifest_path, fix) if self.manifest_path.is_file() else Manifest()
+
+    def adopt(self) -> None:
+        """Enter every finished run of the plan that the manifest does not list, in the plan's order."""
+        entries = [
+            Entry(
+                arm=run.arm,
+                replicate=run.replicate,
+                run_key=run.run_key,
+                record=digest(self.folder(run.run_key).record),
+            )
+            for run in self.plan.runs
+            if self.done(run)
+        ]
+        if (grown := self.manifest.with_entries(entries)) != self.manifest:
+            write_json(self.manifest_path, {"schema": 1, **asdict(grown)})
+
     def write_plan(self) -> None:
         """Write the plan; a file that says the same is not touched. Errors: a study of an earlier version is there."""
         if self.plan_path.is_file() and isinstance(there := load_json(self.plan_path), dict):
@@ -229,7 +252,9 @@ class Study:
 def study_names(work_dir: str | Path) -> list[str]:
     """Return the names of the studies in a work directory, sorted."""
     files = (Path(work_dir) / "studies").glob("*.json")
-    return sorted(path.stem for path in files if not path.name.endswith((".proof.json", ".looks.json")))
+    return sorted(
+        path.stem for path in files if not path.name.endswith((".proof.json", ".looks.json", ".manifest.json"))
+    )
 
 
 def open_studies(work_dir: str | Path) -> list[Study]:
