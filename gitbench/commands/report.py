@@ -72,23 +72,18 @@ def pictures(study: Study) -> Callable[[Any], np.ndarray] | None:
     """Return what draws the test images that a report may show: only those of scenes, this project's own."""
     import numpy as np
 
-    from gitbench.data import data_names
-    from gitbench.data.tasks import open_task
-    from gitbench.profiles import get_profile
-    from gitbench.tasks import task_spec
+    from gitbench.study.scoring import test_source
 
-    plan = study.plan
-    data = plan.data.split("+")[0].removesuffix(f"-{plan.task}")
-    if data not in data_names():
+    source = test_source(study)
+    if source is None:
         return None
-    source = open_task(data, "test", plan.test_images, task_spec(plan.task, get_profile(plan.profile)))
     places = {source.image_id(index): index for index in range(len(source))}
 
     def picture(image_id: Any) -> np.ndarray:
         """An image as it is, a film as its frames side by side."""
         if image_id not in places:
             raise GitbenchError(
-                f"{study.name}: its runs name a test image {image_id} that {data} has not: run it again"
+                f"{study.name}: its runs name a test image {image_id} that {study.plan.data} has not: run it again"
             )
         image = source.image(places[image_id])
         return image if image.ndim == 3 else np.concatenate(list(image), axis=1)

@@ -21,6 +21,7 @@ from gitbench.report.verdict_details import VerdictDetails, dropped_claims, verd
 from gitbench.spec import Plan, PlannedArm
 from gitbench.study.lock import LockDeviation
 from gitbench.study.store import Study
+from gitbench.study.verify import findings, moved_on, numerics_of, stated_beforehand
 
 _FACTS = ("git_revision", "python", "cpu", "gpus", "data_fingerprint")
 
@@ -47,6 +48,9 @@ class View:
     deviations: tuple[Deviation, ...]
     paper_tables: tuple[PaperTable, ...]
     dropped: tuple[LockDeviation, ...]  # claims that runs were made under and that nobody states any more
+    notes: tuple[str, ...]  # what does not verify (`gitbench.study.verify`), and whether the code has moved on
+    stated: bool  # whether the runs prove that the claims were stated before them
+    numerics: tuple[int | None, ...]  # versions of the runs
 
     @classmethod
     def of(cls, study: Study, verdicts: Sequence[Verdict], images: Pictures | None = None) -> View:
@@ -76,9 +80,12 @@ class View:
             curves=pd.concat(runs, ignore_index=True),
             samples=take_samples(study, arms, metric, images),
             provenance=provenance_of(study, list(records), _FACTS),
-            deviations=deviations(record["spec"] for record in records.values()),
+            deviations=_deviations(study, records),
             paper_tables=paper_tables(plan, frame, metric),
             dropped=dropped_claims(study),
+            notes=notes_of(study),
+            stated=stated_beforehand(study),
+            numerics=numerics_of(study),
         )
 
     @property
@@ -118,6 +125,35 @@ class View:
         """Return the mean of the main metric over the runs of a role: of "floor", or of "ceiling"."""
         found = self.frame.loc[(self.frame["role"] == role) & (self.frame["metric"] == self.metric), "value"].dropna()
         return float(found.mean()) if len(found) else None
+
+
+def notes_of(study: Study) -> tuple[str, ...]:
+    """Return what a report marks: that today's code would not give its runs again, and what does not verify.
+
+    What is said of several runs is one line that names them.
+    """
+    runs: dict[str, list[str]] = {}
+    for finding in findings(study):
+        name, colon, said = finding.partition(": ")
+        runs.setdefault(said if colon and " seed " in name else "", []).append(
+            name if colon and " seed " in name else finding
+        )
+    alone = runs.pop("", [])
+    told = [
+        f"{', '.join(names[:4])}{f' and {len(names) - 4} more' * (len(names) > 4)}: {said}"
+        for said, names in runs.items()
+    ]
+    return tuple(filter(None, (moved_on(numerics_of(study)), *alone, *told)))
+
+
+def _deviations(study: Study, records: Mapping[str, Any]) -> tuple[Deviation, ...]:
+    """Return how the recipe of the runs differs from the paper's. Errors: GitbenchError for a record whose spec is none."""
+    try:
+        return deviations(record["spec"] for record in records.values())
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise GitbenchError(
+            f"{study.name}: a record holds no whole spec: `gitbench verify` names it, delete its folder and run again"
+        ) from None
 
 
 def provenance_of(study: Study, run_keys: Sequence[str], facts: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -1,9 +1,9 @@
 """One archive of a study: what its numbers rest on, without images, weights or anything of the machine. No torch.
 
 A bundle is a `.tar.xz` whose files lie as in a work directory: the plan with its proof, looks, manifest, yardstick and
-noise floor, and of every finished run its record (with its spec), per-image scores, predictions (with the reference captions), curve
-and provenance; also `claims.lock` where there is one. No program is in it, not even a config. First comes `bundle.json`:
-schema, study, and size and SHA-256 of every other file. The same work directory gives the same bytes.
+noise floor, and of every finished run its record (with its spec), per-image scores, predictions (with the reference
+captions), curve and provenance; also `claims.lock` where there is one. No program is in it, not even a config. First
+comes `bundle.json`: schema, study, and size and SHA-256 of every other file. The same work directory gives the same bytes.
 
 A bundle is read as data from a stranger: nothing in it is executed, nothing is written outside the folder asked for,
 and every file is checked against the manifest before anything is written.

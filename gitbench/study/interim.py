@@ -18,10 +18,14 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gitbench.errors import GitbenchError
+from gitbench.files import load_json
 from gitbench.judge.claims import judge_study
 from gitbench.judge.verdict import Verdict
+from gitbench.run_key import read_as
 from gitbench.study.provenance import now
 
 if TYPE_CHECKING:
@@ -98,6 +102,21 @@ class Looks:
         look = Look(time=now(), command=command, seeds=dict(seeds), claims=tuple(lines))
         look = dataclasses.replace(look, hash=look.chained(self.last))
         return dataclasses.replace(self, looks=(*self.looks, look))
+
+
+def read_looks(path: Path) -> Looks | None:
+    """Read the looks of a study; None where there are none, or only reports of an earlier version, which count no more.
+
+    Errors: GitbenchError for a damaged file, or looks of an earlier version's `--until-decided`.
+    """
+    if not path.is_file():
+        return None
+    values = load_json(path)
+    if isinstance(values, dict) and values.get("schema") == 1:
+        if values.get("until_decided", True) and values.get("looks"):
+            raise GitbenchError(f"{path} was written by an earlier version of gitbench: use that version for the study")
+        return None
+    return read_as(Looks, path, "delete it only if nobody has seen a verdict of this study, then run again")
 
 
 def judge(study: Study, command: str = "report") -> tuple[Verdict, ...]:

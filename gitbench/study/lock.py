@@ -145,7 +145,7 @@ def lock_deviations(plan: Plan, provenance: Mapping[str, Mapping[str, Any]]) -> 
     prefix = f"{plan.ablation}/"
     found: list[tuple[str, str, Records, Records]] = []  # name, kind; the runs that show it, all of the claim
     for claim in plan.claims:
-        key, forms = prefix + claim.name, _forms(claim, plan.task)
+        key, forms = prefix + claim.name, claim_forms(claim, plan.task)
         records = [record for arm, record in made if arm in claim.arms]
         changed = [record for record in records if record.get("claims", {}).get(key) not in (None, *forms)]
         added = [record for record in records if key not in record.get("claims", {})]
@@ -170,7 +170,7 @@ def lock_deviations(plan: Plan, provenance: Mapping[str, Mapping[str, Any]]) -> 
     )
 
 
-def _forms(claim: Claim, task: str) -> set[str]:
+def claim_forms(claim: Claim, task: str) -> set[str]:
     """Return the hashes that mean this claim: a task judges it by its own score, whatever the ablation names."""
     metrics = [claim.metric] if task == "caption" else METRICS
     return {claim_hash(dataclasses.replace(claim, metric=metric)) for metric in metrics}

@@ -12,6 +12,7 @@ from gitbench.errors import GitbenchError
 from gitbench.files import read_json
 from gitbench.run_key import from_json
 from gitbench.spec import Plan
+from gitbench.tasks import get_task
 
 PLAN_SCHEMA = 2
 
@@ -37,6 +38,7 @@ def read_plan(path: Path) -> Plan:
             raise ValueError("a plan under another name")
     except (KeyError, TypeError, ValueError, AttributeError):
         raise GitbenchError(f"{path} is damaged: delete it and run the ablation again") from None
+    get_task(plan.task)
     for claim in plan.claims:
         check_claim(claim, plan.ablation)
     return plan

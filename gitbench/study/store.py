@@ -112,7 +112,7 @@ class Study:
         """Return a run's record, or None when the run is not finished; a damaged record is an error naming the fix."""
         if run_key not in self._records:
             folder = self.folder(run_key)
-            if not folder.record.is_file():
+            if not folder.record.exists():
                 return None
             if (record := folder.read_record()) is None:
                 raise _damaged(folder.record)
@@ -122,7 +122,11 @@ class Study:
     @functools.cache  # noqa: B019 (a study lives as long as its command)
     def per_image(self, run_key: str) -> pd.DataFrame:
         """Return a run's per-image scores: `image_id`, one column a metric, and sufficient statistics."""
-        return _read(self.folder(run_key).per_image, pd.read_parquet)
+        path = self.folder(run_key).per_image
+        table = _read(path, pd.read_parquet)
+        if "image_id" not in table.columns:
+            raise _damaged(path)
+        return table
 
     @functools.cache  # noqa: B019
     def predictions(self, run_key: str) -> list[dict[str, Any]]:
@@ -140,8 +144,12 @@ class Study:
     @functools.cache  # noqa: B019
     def provenance(self, run_key: str) -> dict[str, Any]:
         """Return what a run recorded about its revision, packages, device and machine."""
-        found = _read(self.folder(run_key).provenance, read_json)
-        return found if isinstance(found, dict) else {}
+        path = self.folder(run_key).provenance
+        found = _read(path, read_json)
+        mappings = ("packages", "claims", "looks")
+        if not isinstance(found, dict) or not all(isinstance(found.get(name) or {}, dict) for name in mappings):
+            raise _damaged(path)
+        return found
 
     # ---- the study --------------------------------------------------------------------------------------------------
 
@@ -155,7 +163,12 @@ class Study:
         """The ceiling of the study's data; without a kind where it is not scored yet."""
         if not self.plan.yardstick_key or not self.yardstick_path.is_file():
             return Yardstick()
-        return read_as(Yardstick, self.yardstick_path, "delete it and run again")
+        found = read_as(Yardstick, self.yardstick_path, "delete it and run again")
+        if not all(
+            isinstance(entry, dict) and type(entry.get("value")) in (int, float) for entry in found.ceiling.values()
+        ):
+            raise GitbenchError(f"{self.yardstick_path} is damaged: delete it and run again")
+        return found
 
     @functools.cached_property
     def proof(self) -> Proof | None:
@@ -172,23 +185,9 @@ class Study:
     @functools.cached_property
     def looks(self) -> Looks | None:
         """The looks at the study; None where nobody looked yet."""
-        from gitbench.study.interim import Looks
+        from gitbench.study.interim import read_looks
 
-        if not self.looks_path.is_file():
-            return None
-        fix = "delete it only if nobody has seen a verdict of this study, then run again"
-        return None if self._earlier_looks() else read_as(Looks, self.looks_path, fix)
-
-    def _earlier_looks(self) -> bool:
-        """Whether the looks are an earlier version's: those of reports are nothing now. Errors: of --until-decided."""
-        values = load_json(self.looks_path)
-        if not isinstance(values, dict) or values.get("schema") != 1:
-            return False
-        if values.get("until_decided", True) and values.get("looks"):
-            raise GitbenchError(
-                f"{self.looks_path} was written by an earlier version of gitbench: use that for the study"
-            )
-        return True
+        return read_looks(self.looks_path)
 
     @functools.cached_property
     def noise_floors(self) -> Mapping[str, NoiseFloor]:
