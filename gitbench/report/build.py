@@ -23,6 +23,7 @@ from gitbench.report.score_figures import scale_figure, score_figure
 from gitbench.report.style import COLUMN, PAGE, TEXT, embedded_svg, save, style
 from gitbench.report.templates import render
 from gitbench.report.view import View
+from gitbench.study.plan_file import plan_to_json
 from gitbench.study.store import Study
 
 MANIFEST = "manifest.json"
@@ -49,7 +50,8 @@ def write_report(study: Study, verdicts: Sequence[Verdict], out: str | Path, ima
 
     `images` returns the picture of an image_id, (H, W, 3) uint8; None for data whose pictures may not be passed on, and
     then no file of the report holds any. The folder holds table.{csv,md,tex}, numbers.tex, runs.csv, figures as SVG,
-    PDF and PNG in the width of a paper's column, verdicts.json, report.html, and manifest.json (SHA-256 of every file).
+    PDF and PNG in the width of a paper's column, verdicts.json and evidence.json (from which they can be judged again, with
+    runs.csv), report.html, and manifest.json (SHA-256 of every file).
     The same study gives the same bytes. An earlier report in `out` is replaced; a folder with anything else in it is
     refused (GitbenchError).
     """
@@ -84,6 +86,17 @@ def _write_files(view: View, folder: Path) -> None:
             "answer": view.answer,
             "verdicts": [asdict(verdict) for verdict in view.verdicts],
             "dropped": [{"name": each.name, "what": each.what, "when": each.when} for each in view.dropped],
+        },
+    )
+    write_json(
+        folder / "evidence.json",
+        {
+            "schema": 1,
+            "plan": plan_to_json(plan),
+            "looks": max((verdict.looks for verdict in view.verdicts), default=0),
+            "ceiling_kind": view.study.yardstick.kind,
+            "origin": asdict(view.origin),
+            "images": {verdict.claim.name: None for verdict in view.verdicts},  # of each claim, what its images add
         },
     )
     write_text(folder / "report.html", page(view, _draw(view, folder)))

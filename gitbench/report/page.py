@@ -26,7 +26,6 @@ def page(view: View, figures: Mapping[str, tuple[str, str]]) -> str:
         noise={name: view.study.noise_floors[name] for name in view.scores if name in view.study.noise_floors},
         places=digits(frame.loc[frame["metric"] == view.metric, "value"].dropna()),
         proof=proof,
-        numerics=", ".join("none named" if each is None else str(each) for each in view.numerics),
         proven=view.study.proven,
         compact=_compact,
         tensors=_tensors,

@@ -14,6 +14,7 @@ from gitbench.judge.sentences import answer
 from gitbench.judge.verdict import Verdict
 from gitbench.metric_info import HEADLINE
 from gitbench.report.deviations import Deviation, deviations
+from gitbench.report.origin import Origin
 from gitbench.report.paper_table import PaperTable, paper_tables
 from gitbench.report.samples import Pictures, Sample, take_samples
 from gitbench.report.tables import Cell, best_arms, cost_names, score_names, summarise
@@ -21,7 +22,6 @@ from gitbench.report.verdict_details import VerdictDetails, dropped_claims, verd
 from gitbench.spec import Plan, PlannedArm
 from gitbench.study.lock import LockDeviation
 from gitbench.study.store import Study
-from gitbench.study.verify import findings, moved_on, numerics_of, stated_beforehand
 
 _FACTS = ("git_revision", "python", "cpu", "gpus", "data_fingerprint")
 
@@ -48,9 +48,7 @@ class View:
     deviations: tuple[Deviation, ...]
     paper_tables: tuple[PaperTable, ...]
     dropped: tuple[LockDeviation, ...]  # claims that runs were made under and that nobody states any more
-    notes: tuple[str, ...]  # what does not verify (`gitbench.study.verify`), and whether the code has moved on
-    stated: bool  # whether the runs prove that the claims were stated before them
-    numerics: tuple[int | None, ...]  # versions of the runs
+    origin: Origin  # when and under what its runs were made, and what does not verify
 
     @classmethod
     def of(cls, study: Study, verdicts: Sequence[Verdict], images: Pictures | None = None) -> View:
@@ -83,9 +81,7 @@ class View:
             deviations=_deviations(study, records),
             paper_tables=paper_tables(plan, frame, metric),
             dropped=dropped_claims(study),
-            notes=notes_of(study),
-            stated=stated_beforehand(study),
-            numerics=numerics_of(study),
+            origin=Origin.of(study),
         )
 
     @property
@@ -125,25 +121,6 @@ class View:
         """Return the mean of the main metric over the runs of a role: of "floor", or of "ceiling"."""
         found = self.frame.loc[(self.frame["role"] == role) & (self.frame["metric"] == self.metric), "value"].dropna()
         return float(found.mean()) if len(found) else None
-
-
-def notes_of(study: Study) -> tuple[str, ...]:
-    """Return what a report marks: that today's code would not give its runs again, and what does not verify.
-
-    What is said of several runs is one line that names them.
-    """
-    runs: dict[str, list[str]] = {}
-    for finding in findings(study):
-        name, colon, said = finding.partition(": ")
-        runs.setdefault(said if colon and " seed " in name else "", []).append(
-            name if colon and " seed " in name else finding
-        )
-    alone = runs.pop("", [])
-    told = [
-        f"{', '.join(names[:4])}{f' and {len(names) - 4} more' * (len(names) > 4)}: {said}"
-        for said, names in runs.items()
-    ]
-    return tuple(filter(None, (moved_on(numerics_of(study)), *alone, *told)))
 
 
 def _deviations(study: Study, records: Mapping[str, Any]) -> tuple[Deviation, ...]:

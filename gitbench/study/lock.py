@@ -1,8 +1,9 @@
 """The lock of claims: a hash of every claim of every ablation, so that a claim changed after results existed is seen.
 
-`claims.lock` at the top of the repository holds "ablation/claim" -> hash, and is written by `gitbench lock`; a test fails
-where an ablation says something else. A run records the lock it ran under and the hashes of all claims at that moment
-(`provenance.json`), so its claims can be compared with today's wherever the run goes: `lock_deviations`.
+`claims.lock` at the top of the repository holds "ablation/claim" -> hash and the day (UTC) since which it is so, and is
+written by `gitbench lock`; a test fails where an ablation says something else. A run records the lock it ran under and
+the hashes of all claims at that moment (`provenance.json`), so its claims can be compared with today's wherever the run
+goes: `lock_deviations`. Its seeds follow from them, too: `seed_root`.
 
 A hash covers all that a claim says, its margin and its reason too. Fields that stand at their defaults are left out, so
 that a new field changes no hash.
@@ -11,6 +12,7 @@ that a new field changes no hash.
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -24,7 +26,7 @@ from gitbench.run_key import canonical
 from gitbench.spec import METRICS, Ablation, Claim, Plan
 
 FILE = "claims.lock"
-SCHEMA = 1
+SCHEMA = 2
 Records = Sequence[Mapping[str, Any]]  # what runs recorded of their provenance
 FIX = "run `gitbench lock`, and commit claims.lock with the change"
 _DEVIATIONS = {  # kind -> what happened, with "2 of 6 runs"
@@ -98,19 +100,39 @@ def read_lock(path: Path | None = None) -> dict[str, str]:
 
     Errors: GitbenchError for a damaged file.
     """
-    path = path or lock_path()
+    return {name: hashed for name, (hashed, _) in _entries(path or lock_path()).items()}
+
+
+def locked_since(path: Path | None = None) -> dict[str, str]:
+    """Read "ablation/claim" -> the day (UTC) since which the claim is locked as it is; "" where a lock does not say."""
+    return {name: since for name, (_, since) in _entries(path or lock_path()).items()}
+
+
+def _entries(path: Path) -> dict[str, tuple[str, str]]:
+    """Return "ablation/claim" -> hash and day; locks of the first schema hold no days."""
     if not path.is_file():
         return {}
     values = read_json(path)
     claims = values.get("claims") if isinstance(values, dict) else None
-    if not isinstance(claims, dict) or not all(isinstance(each, str) for each in claims.values()):
-        raise GitbenchError(f"{path} is damaged: {FIX}")
-    return claims
+    try:
+        found = {
+            name: (each, "") if isinstance(each, str) else (each["hash"], each["since"])
+            for name, each in claims.items()  # type: ignore[union-attr]
+        }
+    except (KeyError, TypeError, AttributeError):
+        found = {"": (0, 0)}  # type: ignore[dict-item]
+    if not all(isinstance(each, str) for pair in found.values() for each in pair):
+        raise GitbenchError(f"{path} is damaged: restore it, or delete it and {FIX}")
+    return found
 
 
 def write_lock(path: Path, stated: Mapping[str, str]) -> None:
-    """Write the hashes of the claims ("ablation/claim" -> hash)."""
-    write_json(path, {"schema": SCHEMA, "claims": dict(sorted(stated.items()))})
+    """Write the hashes of the claims ("ablation/claim" -> hash), each with the day since which it is this one."""
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    before = _entries(path if path.is_file() else lock_path())
+    days = {name: before[name][1] for name in stated if name in before and before[name][0] == stated[name]}
+    claims = {name: {"hash": stated[name], "since": days.get(name) or today} for name in sorted(stated)}
+    write_json(path, {"schema": SCHEMA, "claims": claims})
 
 
 def differences(stated: Mapping[str, str], locked: Mapping[str, str]) -> list[str]:

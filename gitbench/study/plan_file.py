@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,7 +28,7 @@ def read_plan(path: Path) -> Plan:
     values = read_json(path)
     try:
         check_schema(path, values)
-        plan = from_json(Plan, {key: value for key, value in values.items() if key not in ("schema", "study")})
+        plan = plan_from_json(values)
         pairs = [(run.arm, run.replicate) for run in plan.runs]
         if len(set(pairs)) < len(pairs) or not {arm for arm, _ in pairs} <= {arm.name for arm in plan.arms}:
             raise ValueError("a run that is listed twice, or of an arm that is not listed")
@@ -42,6 +43,16 @@ def read_plan(path: Path) -> Plan:
     for claim in plan.claims:
         check_claim(claim, plan.ablation)
     return plan
+
+
+def plan_to_json(plan: Plan) -> dict[str, Any]:
+    """Return a plan as its file holds it."""
+    return {"schema": PLAN_SCHEMA, "study": plan.name, **dataclasses.asdict(plan), "runs": listed_runs(plan)}
+
+
+def plan_from_json(values: Mapping[str, Any]) -> Plan:
+    """Return the plan of such values. Errors: TypeError, ValueError, AttributeError for values that are none."""
+    return from_json(Plan, {key: value for key, value in values.items() if key not in ("schema", "study")})
 
 
 def check_schema(path: Path, values: Mapping[str, Any]) -> None:

@@ -26,7 +26,7 @@ from gitbench.run_key import from_json, read_as
 from gitbench.spec import Plan, PlannedRun
 from gitbench.study.frame import build_frame
 from gitbench.study.manifest import Entry, Manifest, digest
-from gitbench.study.plan_file import PLAN_SCHEMA, check_schema, listed_runs, read_plan
+from gitbench.study.plan_file import check_schema, listed_runs, plan_to_json, read_plan
 
 if TYPE_CHECKING:
     from gitbench.judge.noise import NoiseFloor
@@ -244,8 +244,7 @@ class Study:
         """Write the plan; a file that says the same is not touched. Errors: a study of an earlier version is there."""
         if self.plan_path.is_file() and isinstance(there := load_json(self.plan_path), dict):
             check_schema(self.plan_path, there)
-        values = {"schema": PLAN_SCHEMA, "study": self.name, **asdict(self.plan), "runs": listed_runs(self.plan)}
-        write_if_changed(self.plan_path, json.dumps(values, indent=2) + "\n")
+        write_if_changed(self.plan_path, json.dumps(plan_to_json(self.plan), indent=2) + "\n")
 
 
 def study_names(work_dir: str | Path) -> list[str]:

@@ -135,7 +135,7 @@ def _of_spec(study: Study, run: PlannedRun, record: dict[str, Any], whole: Calla
         yield "its record names no numerics version and data: made by an earlier version of gitbench, or taken out"
         numerics, data = None, plan.data_fingerprint if whole(spec) else None
     if data is not None and run_key(spec, data, numerics) != run.run_key:
-        yield f"its spec and data do not give its run key {run.run_key}: it was changed, or another version made it"
+        yield "its spec and data do not give its run key: it was changed, or another version made it"
     if whole(spec) and data != plan.data_fingerprint:
         yield "it was made on other data than the study's"
     if spec.replicate != run.replicate:
@@ -228,17 +228,17 @@ def _wrong_scores(study: Study, run: PlannedRun, stored: bool) -> Iterator[str]:
     record = study.record(run.run_key)
     if record is None:
         return
-    table, folder = study.per_image(run.run_key), study.folder(run.run_key)
+    table, named = study.per_image(run.run_key), f"{_named(run)}: record.json says"
     for metric, entry in record["metrics"].items():
         try:
             again = aggregate(table, metric)
         except GitbenchError:
             if stored:
-                yield f"{folder.record} says {metric} but {folder.per_image.name} stores nothing of it"
+                yield f"{named} {metric} but per_image.parquet stores nothing of it"
             continue
         said = float(entry["value"])
         if math.isnan(again) != math.isnan(said) or abs(again - said) > CLOSE * max(1.0, abs(said)):
-            yield f"{folder.record} says {metric} {said:.6g} but its {folder.per_image.name} gives {again:.6g}"
+            yield f"{named} {metric} {said:.6g} but its per_image.parquet gives {again:.6g}"
 
 
 def _whole(study: Study) -> Callable[[RunSpec], bool]:

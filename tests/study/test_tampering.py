@@ -20,7 +20,7 @@ from helpers_honest import honest_study
 from gitbench.commands.report import make_report
 from gitbench.files import write_json
 from gitbench.metrics import CaptionScorer
-from gitbench.report.view import notes_of
+from gitbench.report.origin import Origin
 from gitbench.study.bundle import write_bundle
 from gitbench.study.interim import judge
 from gitbench.study.manifest import Manifest, digest, file_digests
@@ -72,13 +72,13 @@ def rehashed(study: Study) -> None:
 def assert_told(study: Study, *words: str) -> None:
     """`verify` and what a report marks both say it."""
     study = reopened(study)
-    for told in ("\n".join(findings(study)), "\n".join(notes_of(study))):
+    for told in ("\n".join(findings(study)), "\n".join(Origin.of(study).marks)):
         assert all(word in told for word in words), told
 
 
 def test_a_report_shows_what_does_not_verify(study, tmp_path):
     edit(run_folder(study).record, lambda record: record["cost"].update(seconds=2.0))
-    (note,) = notes_of(reopened(study))
+    (note,) = Origin.of(reopened(study)).marks
     folder = make_report(reopened(study), tmp_path / "out")
     for name in ("report.html", "table.md"):
         assert note in (folder / name).read_text(encoding="utf-8")
@@ -214,7 +214,7 @@ def test_runs_of_another_numerics_version(study):
         edit(run_folder(study, arm).record, lambda record: record.update(numerics=5))
     rehashed(study)
     assert_told(study, "do not give its run key")
-    assert "of numerics version 5 and version 6, this code is at 6" in notes_of(reopened(study))[0]
+    assert "of numerics version 5 and version 6, this code is at 6" in Origin.of(reopened(study)).marks[0]
     for arm in ("base", "small"):
         edit(run_folder(study, arm).record, lambda record: record.pop("numerics"))
     rehashed(study)

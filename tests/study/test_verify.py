@@ -54,7 +54,7 @@ def test_every_finding_of_a_trained_study_is_a_line(trained, tmp_path):
     change(study.proof_path, lambda proof: proof["runs"].pop())
     told = list(findings(Study.open(study.work_dir, study.name)))
     for place, said in (
-        (f"runs/{first.run_key}/record.json", "900"),
+        (f"{first.arm} seed {first.replicate}: record.json says", "900"),
         (f"{second.arm} seed {second.replicate}", "run key"),
         (f"runs/{third.run_key}/predictions.jsonl", "is damaged"),
         (f"{first.arm} seed {first.replicate}", "record.json is not the one that was entered"),
