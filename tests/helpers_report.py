@@ -10,11 +10,11 @@ import pandas as pd
 from helpers_runs import CLAIM, NAME, make_work_dir
 
 from gitbench.ablations import load_ablation
-from gitbench.commands.report import judge
 from gitbench.judge.noise import NoiseFloor
 from gitbench.judge.verdict import Verdict
 from gitbench.report.view import View
 from gitbench.spec import PlannedArm
+from gitbench.study.interim import judge
 from gitbench.study.store import Study
 
 BETTER = CLAIM | {"name": "larger-better", "kind": "better", "margin": 0.0, "margin_unit": "metric"}

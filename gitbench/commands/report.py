@@ -15,7 +15,6 @@ from gitbench.files import results_folder
 if TYPE_CHECKING:
     import numpy as np
 
-    from gitbench.judge.verdict import Verdict
     from gitbench.study.store import Study
 
 
@@ -57,46 +56,35 @@ def make_report(study: Study, out: Path | None = None, publish: bool = False) ->
     """Write the report of a study and return its folder: `out`, or its place in the work directory or, to `publish` it,
     under `reports/results`.
 
-    Every score is first put together again from what its run stored per image, and the report is kept as an interim
-    look at the study. Errors: GitbenchError for a record that says something else than its images.
+    Every score is first put together again from what its run stored per image, and the report is kept as a look at the
+    study. Errors: GitbenchError for a record that says something else than its images.
     """
     from gitbench.report import write_report
-    from gitbench.study.interim import judge_for_report
+    from gitbench.study.interim import judge
     from gitbench.study.verify import check_records
 
     check_records(study)
-    verdicts, looks = judge_for_report(study.plan, study.frame, study.yardstick.kind, study.looks)
-    if looks is not None and looks != study.looks:
-        study.write_looks(looks)
+    verdicts = judge(study, "publish" if publish else "report")
     return write_report(study, verdicts, out or report_folder(study, publish), images=pictures(study))
-
-
-def judge(study: Study) -> tuple[Verdict, ...]:
-    """Judge a study with the looks that were kept so far, and keep none."""
-    from gitbench.judge import judge_study
-
-    looks = study.looks
-    return tuple(judge_study(study.plan, study.frame, study.yardstick.kind, looks=looks.counted if looks else 0))
 
 
 def pictures(study: Study) -> Callable[[Any], np.ndarray] | None:
     """Return what draws the test images that a report may show: only those of scenes, this project's own."""
     import numpy as np
 
-    from gitbench.data import data_names
-    from gitbench.data.tasks import open_task
-    from gitbench.profiles import get_profile
-    from gitbench.tasks import task_spec
+    from gitbench.study.scoring import test_source
 
-    plan = study.plan
-    data = plan.data.split("+")[0].removesuffix(f"-{plan.task}")
-    if data not in data_names():
+    source = test_source(study)
+    if source is None:
         return None
-    source = open_task(data, "test", plan.test_images, task_spec(plan.task, get_profile(plan.profile)))
     places = {source.image_id(index): index for index in range(len(source))}
 
     def picture(image_id: Any) -> np.ndarray:
         """An image as it is, a film as its frames side by side."""
+        if image_id not in places:
+            raise GitbenchError(
+                f"{study.name}: its runs name a test image {image_id} that {study.plan.data} has not: run it again"
+            )
         image = source.image(places[image_id])
         return image if image.ndim == 3 else np.concatenate(list(image), axis=1)
 
@@ -112,7 +100,7 @@ def report_folder(study: Study, publish: bool = False, work_dir: Path | None = N
 
     reports = results_folder() if publish else (work_dir or study.work_dir) / "reports"
     machines = [record["cost"].get("machine") for run in study.finished if (record := study.record(run.run_key))]
-    name = f"{study.plan.profile}-{study.plan.data}-{next(filter(None, machines), machine_label())}"
+    name = f"{study.plan.profile}-{study.plan.label}-{next(filter(None, machines), machine_label())}"
     return reports / study.plan.ablation / name.replace("/", "-")  # the records of a bundle are a stranger's
 
 
@@ -144,6 +132,7 @@ def _report_bundle(path: Path, work_dir: Path | None, out: Path | None, publish:
 def _board(arguments: argparse.Namespace) -> int:
     """Write the claims board; `--profile` and `--data` narrow it."""
     from gitbench.report.board import rows_of_results, rows_of_studies, write_board
+    from gitbench.study.interim import judge
     from gitbench.study.store import open_studies
 
     if one := arguments.ablation or arguments.bundle:
@@ -157,7 +146,7 @@ def _board(arguments: argparse.Namespace) -> int:
         )
     out = arguments.out or (results if arguments.publish else work_dir_of(arguments) / "reports")
     if work_dir:
-        rows = rows_of_studies((study, judge(study)) for study in open_studies(work_dir) if study.finished)
+        rows = rows_of_studies((study, judge(study, "board")) for study in open_studies(work_dir) if study.finished)
     else:
         rows = rows_of_results(results, out)
     rows = [

@@ -111,6 +111,7 @@ def _plan(arguments: argparse.Namespace, replicates: int | None = None) -> Study
         get_profile(profile_of(arguments)),
         data_of(arguments),
         replicates=replicates or arguments.seeds,
+        sequential=arguments.until_decided,
         cfg_options=_cfg_options(arguments.cfg_options),
         tokenizer_path=arguments.tokenizer,
         task_name=task_of(arguments),

@@ -20,10 +20,12 @@ from matplotlib.lines import Line2D
 from gitbench.ablations import ablation_names
 from gitbench.errors import GitbenchError
 from gitbench.files import write_text
+from gitbench.formats import plural
 from gitbench.judge.sentences import difference_text
 from gitbench.judge.statistics import INCONCLUSIVE, REFUTED, SUPPORTED
 from gitbench.judge.verdict import Verdict
 from gitbench.report.figures import compared, draw_difference
+from gitbench.report.origin import Origin
 from gitbench.report.results import load_results
 from gitbench.report.style import FAINT, INK, PAGE, PALETTE, RULE, embedded_svg, save, style
 from gitbench.report.templates import render, symbol, tone
@@ -31,10 +33,10 @@ from gitbench.report.verdict_details import dropped_claims
 from gitbench.study.store import Study
 
 WORD_COLOURS = {"good": "#00694d", "bad": "#a33c00", "open": "#6a5300"}  # those of the pages, on white
-_OF_STUDY = ("ablation", "profile", "data", "title")  # what a row says of its study
+_OF_STUDY = ("ablation", "profile", "title")  # what a row says of its study, beside its data
 _COLUMNS = (
     *("ablation", "profile", "data", "claim", "kind", "metric", "difference", "low", "high", "n"),
-    *("margin", "p", "p_holm", "verdict", "further_seeds"),
+    *("margin", "p", "p_holm", "verdict", "further_seeds", "numerics", "locked", "began", "stated_beforehand"),
 )
 
 
@@ -49,6 +51,7 @@ class BoardRow:
     verdict: Verdict
     report: str | None = None
     dropped: tuple[str, ...] = ()  # what became of claims that the study's runs were made under, a clause each
+    origin: Origin = Origin()  # when and under what its runs were made, and what does not verify
 
     @property
     def where(self) -> str:
@@ -59,6 +62,11 @@ class BoardRow:
     def compared(self) -> str:
         """The two sides of the claim."""
         return compared(self.verdict.claim)
+
+    @property
+    def made(self) -> str:
+        """When the claim was locked and runs began, by which numerics version, and how many seeds it rests on."""
+        return f"{self.origin.line(self.verdict.claim.name)}, {plural(self.verdict.n, 'seed')}"
 
     @property
     def quoted(self) -> str:
@@ -78,9 +86,12 @@ def rows_of_studies(judged: Iterable[tuple[Study, Sequence[Verdict]]]) -> list[B
         plan = study.plan
         if plan.ablation.startswith("_") or not study.finished:
             continue
+        origin = Origin.of(study)
         rows += [
             BoardRow(
                 **{name: getattr(plan, name) for name in _OF_STUDY},
+                data=plan.label,
+                origin=origin,
                 verdict=verdict,
                 dropped=tuple(f"{each.name}: {each.what}" for each in dropped_claims(study)),
             )
@@ -99,6 +110,8 @@ def rows_of_results(folder: str | Path, out: str | Path | None = None) -> list[B
     rows = [
         BoardRow(
             **{name: result.manifest[name] for name in _OF_STUDY},
+            data=result.data,
+            origin=result.origin,
             verdict=verdict,
             report=Path(os.path.relpath(result.folder, out or folder)).as_posix(),
             dropped=result.dropped,
@@ -120,6 +133,9 @@ def write_board(rows: Sequence[BoardRow], out: str | Path) -> list[Path]:
     for row in rows:
         verdict, (low, high) = row.verdict, row.verdict.interval or (None, None)
         named = {"claim": verdict.claim.name, "low": low, "high": high, "verdict": verdict.word}
+        origin = row.origin
+        named |= {"numerics": origin.versions, "locked": (origin.locked or {}).get(verdict.claim.name)}
+        named |= {"began": origin.began, "stated_beforehand": origin.stated}
         lines.append(vars(row) | vars(verdict.claim) | vars(verdict) | named)
     table = pd.DataFrame(lines, columns=list(_COLUMNS))
     write_text(out / "board.csv", table.to_csv(index=False, lineterminator="\n"))
@@ -151,7 +167,14 @@ def page(rows: Sequence[BoardRow]) -> str:
                 )
         studies.setdefault((row.ablation, row.where), []).append((row, plot))
     counts = {word: words.count(word) for word in (*judged, "not judged") if word in words}
-    return render("board.html.j2", studies=list(studies.values()), counts=counts, missing=unjudged(rows))
+    return render(
+        "board.html.j2", studies=list(studies.values()), counts=counts, missing=unjudged(rows), stated=_stated(rows)
+    )
+
+
+def _stated(rows: Sequence[BoardRow]) -> str:
+    """Say that margins were stated beforehand, where the runs of every row prove it."""
+    return " that was stated beforehand" if all(row.origin.stated for row in rows) else ""
 
 
 def _difference_axes(axes: Axes, verdict: Verdict, size: float) -> None:
@@ -198,6 +221,6 @@ def board_figure(rows: Sequence[BoardRow]) -> Figure:
     for level in rules:
         figure.add_artist(Line2D([0.01, 0.99], [level, level], color=RULE, lw=0.8))
     left = f" Not run yet: {', '.join(unjudged(rows))}." if unjudged(rows) else ""
-    said = f"Shaded: up to the margin that was stated beforehand. Each row has its own axis.{left}"
+    said = f"Shaded: up to the margin{_stated(rows)}. Each row has its own axis.{left}"
     text(0.1, foot - 0.08, said, size=7.6, color=FAINT)
     return figure

@@ -23,10 +23,11 @@ from gitbench.report.score_figures import scale_figure, score_figure
 from gitbench.report.style import COLUMN, PAGE, TEXT, embedded_svg, save, style
 from gitbench.report.templates import render
 from gitbench.report.view import View
+from gitbench.study.plan_file import plan_to_json
 from gitbench.study.store import Study
 
 MANIFEST = "manifest.json"
-_OF_PLAN = ("ablation", "profile", "data", "data_fingerprint", "command", "title")  # what a manifest says of its plan
+_OF_PLAN = ("ablation", "profile", "data_fingerprint", "command", "title")  # what a manifest says of its plan
 # name -> (width of the file in inches, what draws it, what is read out for it; the caption on the page says the rest)
 _FIGURES: dict[str, tuple[float, Callable[[View, float], Figure | None], str]] = {
     "score": (
@@ -49,7 +50,8 @@ def write_report(study: Study, verdicts: Sequence[Verdict], out: str | Path, ima
 
     `images` returns the picture of an image_id, (H, W, 3) uint8; None for data whose pictures may not be passed on, and
     then no file of the report holds any. The folder holds table.{csv,md,tex}, numbers.tex, runs.csv, figures as SVG,
-    PDF and PNG in the width of a paper's column, verdicts.json, report.html, and manifest.json (SHA-256 of every file).
+    PDF and PNG in the width of a paper's column, verdicts.json and evidence.json (from which they can be judged again, with
+    runs.csv), report.html, and manifest.json (SHA-256 of every file).
     The same study gives the same bytes. An earlier report in `out` is replaced; a folder with anything else in it is
     refused (GitbenchError).
     """
@@ -86,10 +88,22 @@ def _write_files(view: View, folder: Path) -> None:
             "dropped": [{"name": each.name, "what": each.what, "when": each.when} for each in view.dropped],
         },
     )
+    write_json(
+        folder / "evidence.json",
+        {
+            "schema": 1,
+            "plan": plan_to_json(plan),
+            "looks": max((verdict.looks for verdict in view.verdicts), default=0),
+            "ceiling_kind": view.study.yardstick.kind,
+            "origin": asdict(view.origin),
+            "images": {verdict.claim.name: None for verdict in view.verdicts},  # of each claim, what its images add
+        },
+    )
     write_text(folder / "report.html", page(view, _draw(view, folder)))
     manifest = {
         "schema": 1,
         **{name: getattr(plan, name) for name in _OF_PLAN},
+        "data": plan.label,
         "environment": view.provenance,
         "runs": [run.run_key for run in view.study.finished],
         "missing_runs": [run.run_key for run in view.study.missing],

@@ -19,6 +19,7 @@ from gitbench.judge.statistics import t_interval
 from gitbench.judge.verdict import Verdict
 from gitbench.metric_info import COSTS, unit
 from gitbench.metrics.aggregate import BLEUS, CORPUS_METRICS, LOSS, aggregate
+from gitbench.report.origin import Origin
 from gitbench.report.results import Result, differences_of
 from gitbench.report.tables import values_behind
 from gitbench.report.verdict_details import verdict_details
@@ -73,6 +74,8 @@ def explain_study(study: Study, verdicts: Sequence[Verdict], target: Target) -> 
                 again = aggregate(table, row["metric"])
                 lines.append(f"         {again:<12.6g} again, from {len(table)} rows of its per-image scores")
     lines += [f"  command      {plan.command}", f"  data         {plan.data}, fingerprint {plan.data_fingerprint}"]
+    origin = Origin.of(study)
+    lines += [f"  numerics     {origin.versions}", *(f"  not verified {each}" for each in origin.marks)]
     facts = provenance_of(study, rows["run_key"].dropna().tolist(), _FACTS).items()
     return "\n".join([*lines, *(f"  {name:<20} {', '.join(values)}" for name, values in facts)])
 
@@ -88,6 +91,7 @@ def explain_result(result: Result, target: Target) -> str:
             f"    {number:>3}  {row['value']:<12.6g} {row['arm']:<12} {'' if pd.isna(row['run_key']) else row['run_key']}"
         )
     lines.append(f"  command      {result.manifest['command']}")
+    lines += [f"  numerics     {result.origin.versions}", *(f"  not verified {each}" for each in result.origin.marks)]
     facts = result.manifest["environment"].items()
     lines += [f"  {name:<20} {', '.join(values)}" for name, values in facts]
     return "\n".join([*lines, "  the run folders are not part of the repository: run the command, or pass --work-dir"])

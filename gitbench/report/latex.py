@@ -29,7 +29,7 @@ Number = tuple[tuple[str, ...], str]  # the parts of a command's name, and what 
 def table_text(view: View) -> str:
     """Return a LaTeX `table*` for the booktabs package: scores with intervals and seeds, and below it claim by claim."""
     plan = view.plan
-    label = re.sub("[^a-z0-9]+", "-", f"{plan.ablation} {plan.profile} {plan.data}".lower())
+    label = re.sub("[^a-z0-9]+", "-", f"{plan.ablation} {plan.profile} {plan.label}".lower())
     return render("table.tex.j2", view=view, plan=plan, label=label)
 
 
@@ -45,8 +45,8 @@ def command_name(*parts: str) -> str:
 def numbers_text(view: View) -> str:
     """Return one `\\newcommand` a number of the study. Errors: GitbenchError where two things would get one name."""
     plan, first = view.plan, score_names(view.frame)[0]
-    short = (plan.profile, plan.data) == ("cpu", "scenes")
-    scope = (plan.ablation,) if short else (plan.ablation, plan.profile, plan.data)
+    short = (plan.profile, plan.label) == ("cpu", "scenes")
+    scope = (plan.ablation,) if short else (plan.ablation, plan.profile, plan.label)
     commands: dict[str, str] = {}
     claims = itertools.chain.from_iterable(map(_claim_numbers, view.details))
     for parts, text in (*_arm_numbers(view), *claims, *_noise_numbers(view.study.noise_floors)):
@@ -58,7 +58,7 @@ def numbers_text(view: View) -> str:
         f"% Numbers of {latex_escape(f'{plan.title}: {plan.data}')}, {plan.profile} profile. "
         "In prose: \\input this file, then write",
         f"% {command_name(*scope, plan.base, first, 'Mean')}{{}}. Where a number comes from:",
-        f"% gitbench explain {plan.ablation}:{plan.base}:{first} --profile {plan.profile} --data {plan.data}",
+        f"% gitbench explain {plan.ablation}:{plan.base}:{first} --profile {plan.profile} --data {plan.label}",
         *(f"\\newcommand{{{name}}}{{{text}}}" for name, text in commands.items()),
     ]
     return "\n".join([*lines, ""])

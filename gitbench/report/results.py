@@ -1,13 +1,16 @@
 """Committed reports read back: `reports/results/<ablation>/<profile>-<data>-<machine>`, without a run folder.
 
 The hashes of a report's manifest must hold, and each judged difference must follow from the rows of its own `runs.csv`.
+Every word is judged again from these rows and `evidence.json` (plan, design, looks, kind of ceiling): what is read here is
+what they give, and a word that the report says otherwise is told.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,11 +20,16 @@ import pandas as pd
 
 from gitbench.errors import GitbenchError
 from gitbench.files import read_json
+from gitbench.judge.claims import judge_study
 from gitbench.judge.statistics import by_replicate, sample
 from gitbench.judge.verdict import Verdict
+from gitbench.report.origin import Origin
 from gitbench.run_key import from_json
 from gitbench.spec import Claim
 from gitbench.study.frame import COLUMNS
+from gitbench.study.plan_file import plan_from_json
+
+_EARLIER = "made by an earlier version of gitbench: its words cannot be judged again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +44,7 @@ class Result:
     verdicts: tuple[Verdict, ...]
     frame: pd.DataFrame
     dropped: tuple[str, ...]  # claims that its runs were made under and that it does not state, a clause each
+    origin: Origin  # when and under what its runs were made, and what does not verify
 
 
 def load_results(folder: str | Path) -> list[Result]:
@@ -66,27 +75,51 @@ def load_result(folder: Path) -> Result:
     manifest = read_json(folder / "manifest.json")
     fix = "rebuild it with `gitbench publish ABLATION`"
     try:
-        for name in ("verdicts.json", "runs.csv"):
+        evidence = "evidence.json" in manifest["files"]
+        for name in ("verdicts.json", "runs.csv", *["evidence.json"] * evidence):
             if hashlib.sha256((folder / name).read_bytes()).hexdigest() != manifest["files"][name]:
                 raise GitbenchError(
                     f"{folder / name} is not as it was built (its hash differs from the manifest's): {fix}"
                 )
         said = read_json(folder / "verdicts.json")
         verdicts = tuple(verdict_from_json(each) for each in said["verdicts"])
-        frame = pd.read_csv(folder / "runs.csv", dtype={"run_key": str, "signature": str})
+        kinds = {"run_key": str, "signature": str}
+        frame = pd.read_csv(folder / "runs.csv", dtype=kinds, float_precision="round_trip")[list(COLUMNS)]
+        frame = frame.astype({"replicate": "Int64"})
+        origin = Origin(notes=(_EARLIER,), numerics=(None,))
+        if evidence:
+            verdicts, origin = _judged_again(read_json(folder / "evidence.json"), frame, verdicts)
         result = Result(
             folder=folder,
             **{name: manifest[name] for name in ("ablation", "profile", "data")},
             manifest=manifest,
             verdicts=verdicts,
-            frame=frame[list(COLUMNS)],
+            frame=frame,
+            origin=origin,
             dropped=tuple(f"{each['name']}: {each['what']}" for each in said["dropped"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OSError):
         raise GitbenchError(f"{folder} is no whole report: {fix}") from None
-    for verdict in verdicts:
+    for verdict in (verdict_from_json(each) for each in said["verdicts"]):
         _check_difference(result, verdict)
     return result
+
+
+def _judged_again(
+    evidence: Mapping[str, Any], frame: pd.DataFrame, said: Sequence[Verdict]
+) -> tuple[tuple[Verdict, ...], Origin]:
+    """Return the verdicts that a report's own rows give, and where they come from, with every word that it says otherwise."""
+    plan, origin = plan_from_json(evidence["plan"]), from_json(Origin, evidence["origin"])
+    verdicts = tuple(judge_study(plan, frame, evidence["ceiling_kind"], looks=evidence["looks"]))
+    words, told = ({each.claim.name: each.word for each in some} for some in (verdicts, said))
+    notes = [
+        f"the report says that {name} is {told.get(name, 'not there')}, its runs give {words.get(name, 'no such claim')}"
+        for name in sorted({*words, *told})
+        if words.get(name) != told.get(name)
+    ]
+    if (plan.design == "sequential") != (evidence["looks"] > 0):
+        notes.append(f"its plan is {plan.design}, and it was judged with {evidence['looks']} looks")
+    return verdicts, dataclasses.replace(origin, notes=(*origin.notes, *notes))
 
 
 def differences_of(frame: pd.DataFrame, claim: Claim) -> dict[int, float]:

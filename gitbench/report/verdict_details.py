@@ -38,7 +38,7 @@ class VerdictDetails:
     def lines(self) -> list[tuple[str, str]]:
         """Return (what, what was found) pairs, in the metric's own unit and sign."""
         verdict = self.verdict
-        looks = "no earlier report of this study had another number of seeds"
+        looks = "planned at a fixed number of seeds: another number is another study, on other seeds"
         if verdict.looks:
             looks = f"looked {plural(verdict.looks, 'time')} while seeds were added; the bounds hold under looking"
         changes = [each.what + (f" ({each.when})" if each.when else "") for each in self.changes]

@@ -14,6 +14,7 @@ from gitbench.judge.sentences import answer
 from gitbench.judge.verdict import Verdict
 from gitbench.metric_info import HEADLINE
 from gitbench.report.deviations import Deviation, deviations
+from gitbench.report.origin import Origin
 from gitbench.report.paper_table import PaperTable, paper_tables
 from gitbench.report.samples import Pictures, Sample, take_samples
 from gitbench.report.tables import Cell, best_arms, cost_names, score_names, summarise
@@ -47,6 +48,7 @@ class View:
     deviations: tuple[Deviation, ...]
     paper_tables: tuple[PaperTable, ...]
     dropped: tuple[LockDeviation, ...]  # claims that runs were made under and that nobody states any more
+    origin: Origin  # when and under what its runs were made, and what does not verify
 
     @classmethod
     def of(cls, study: Study, verdicts: Sequence[Verdict], images: Pictures | None = None) -> View:
@@ -76,9 +78,10 @@ class View:
             curves=pd.concat(runs, ignore_index=True),
             samples=take_samples(study, arms, metric, images),
             provenance=provenance_of(study, list(records), _FACTS),
-            deviations=deviations(record["spec"] for record in records.values()),
+            deviations=_deviations(study, records),
             paper_tables=paper_tables(plan, frame, metric),
             dropped=dropped_claims(study),
+            origin=Origin.of(study),
         )
 
     @property
@@ -118,6 +121,16 @@ class View:
         """Return the mean of the main metric over the runs of a role: of "floor", or of "ceiling"."""
         found = self.frame.loc[(self.frame["role"] == role) & (self.frame["metric"] == self.metric), "value"].dropna()
         return float(found.mean()) if len(found) else None
+
+
+def _deviations(study: Study, records: Mapping[str, Any]) -> tuple[Deviation, ...]:
+    """Return how the recipe of the runs differs from the paper's. Errors: GitbenchError for a record whose spec is none."""
+    try:
+        return deviations(record["spec"] for record in records.values())
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise GitbenchError(
+            f"{study.name}: a record holds no whole spec: `gitbench verify` names it, delete its folder and run again"
+        ) from None
 
 
 def provenance_of(study: Study, run_keys: Sequence[str], facts: Sequence[str]) -> dict[str, tuple[str, ...]]:

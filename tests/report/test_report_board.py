@@ -15,11 +15,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from gitbench.ablations import ablation_names
 from gitbench.cli import main
 from gitbench.commands import report as command
-from gitbench.commands.report import judge
 from gitbench.errors import GitbenchError
 from gitbench.files import resource
 from gitbench.report.board import board_figure, page, rows_of_results, rows_of_studies, write_board
 from gitbench.report.results import load_result, load_results
+from gitbench.study.interim import judge
 
 
 @pytest.fixture
@@ -99,6 +99,39 @@ def test_an_edited_verdict_is_refused_even_with_new_hashes(made, tmp_path):
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(GitbenchError, match="larger-no-better does not follow from its runs"):
         load_result(folder)
+
+
+def test_an_edited_word_is_judged_again_and_told(made, tmp_path):
+    """A word that was edited and rehashed is not the one on the board, and the board says so."""
+    folder = shutil.copytree(made.out, tmp_path / "decoder_size" / "copy")
+    verdicts, manifest = folder / "verdicts.json", json.loads((folder / "manifest.json").read_text())
+    values = json.loads(verdicts.read_text())
+    assert values["verdicts"][0]["word"] == "SUPPORTED"
+    values["verdicts"][0].update(word="REFUTED", reason="so it is", p_holm=0.9)
+    verdicts.write_text(json.dumps(values))
+    manifest["files"]["verdicts.json"] = hashlib.sha256(verdicts.read_bytes()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    found = load_result(folder)
+    assert found.verdicts == load_result(made.out).verdicts
+    said = "the report says that larger-no-better is REFUTED, its runs give SUPPORTED"
+    assert said in found.origin.notes and said not in load_result(made.out).origin.notes
+    write_board(rows_of_results(tmp_path), tmp_path / "board")
+    assert all(said in (tmp_path / "board" / name).read_text() for name in ("board.html", "board.md"))
+
+
+def test_a_row_says_when_its_claim_was_locked_and_its_runs_were_made(made, tmp_path):
+    row = rows_of_results(made.results)[0]
+    origin = dataclasses.replace(row.origin, locked={"larger-no-better": "2025-12-24"}, numerics=(4,))
+    dated = dataclasses.replace(row, origin=origin)
+    assert dated.made == "locked 2025-12-24, runs began 2026-01-01, numerics version 4, 5 seeds"
+    assert "not locked as it is" in row.made
+    write_board([dated], tmp_path)
+    for name in ("board.html", "board.md"):
+        text = (tmp_path / name).read_text().replace("Locked", "locked")
+        assert dated.made in text and "this code is at" in text and "would not reproduce them" in text
+    assert "stated beforehand" not in (tmp_path / "board.html").read_text()
+    proven = dataclasses.replace(dated, origin=dataclasses.replace(origin, stated=True))
+    assert "the margin that was stated beforehand" in page([proven])
 
 
 def test_committed_reports_are_as_they_were_built_and_their_older_fields_are_dropped():

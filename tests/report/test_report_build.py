@@ -16,14 +16,14 @@ from helpers_runs import make_images, run_key
 
 from gitbench.cli import main
 from gitbench.commands import report as command
-from gitbench.commands.report import judge
 from gitbench.errors import GitbenchError
 from gitbench.report import build, write_report
 from gitbench.report.results import load_results
 from gitbench.report.samples import take_samples
+from gitbench.study.interim import judge
 
 FILES = {
-    "report.html", "manifest.json", "verdicts.json", "runs.csv", "table.csv", "table.md", "table.tex", "numbers.tex",
+    "report.html", "manifest.json", "verdicts.json", "evidence.json", "runs.csv", "table.csv", "table.md", "table.tex", "numbers.tex",
     *(f"{name}.{kind}" for name in ("score", "difference", "curves") for kind in ("svg", "pdf", "png")),
 }  # fmt: skip
 PICTURES = {f"predictions.{kind}" for kind in ("svg", "pdf", "png")}
@@ -107,7 +107,7 @@ def test_no_finished_run_names_the_command(tmp_path):
 
 def test_samples_are_evenly_spaced_not_chosen(tmp_path):
     view = view_of(tmp_path, replicates=1)
-    ids = [f"test-{index:04d}" for index in np.linspace(0, 11, 6).round().astype(int)]
+    ids = [f"scenes-test-{index}" for index in np.linspace(0, 11, 6).round().astype(int)]
     assert [sample.image_id for sample in view.samples] == ids
     assert [caption.arm for caption in view.samples[0].captions] == ["blind", "small", "base", "large"]
     assert view.samples[0].image is None
