@@ -207,7 +207,7 @@ def board_figure(rows: Sequence[BoardRow]) -> Figure:
     text(
         0.1,
         foot - 0.08,
-        f"Shaded: up to the margin that was stated beforehand. Each row has its own axis.{left}",
+        f"Shaded: up to the margin. Each row has its own axis.{left}",
         size=7.6,
         color=FAINT,
     )

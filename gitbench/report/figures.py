@@ -93,7 +93,8 @@ def draw_difference(axes: Axes, verdict: Verdict, height: float, look: tuple[str
         low, high = (-verdict.margin if verdict.claim.kind == "equivalent" else 0.0), verdict.margin
         left, right = sorted((sign * low, sign * high))
         axes.fill_betweenx([height - 0.3, height + 0.28], left, right, color=RULE, alpha=0.6, lw=0)
-        axes.plot([sign * high] * 2, [height - 0.3, height + 0.28], color=FAINT, lw=0.9, ls=(0, (4, 2)))
+        for edge in (sign * each for each in (low, high) if each):
+            axes.plot([edge] * 2, [height - 0.3, height + 0.28], color=FAINT, lw=0.9, ls=(0, (4, 2)))
     axes.plot(values, [height + 0.14] * len(values), marker, ms=4, mfc="none", mec=colour, mew=0.9, ls="none")
     if verdict.difference is not None and verdict.interval is not None:
         reach = [[verdict.difference - verdict.interval[0]], [verdict.interval[1] - verdict.difference]]

@@ -23,7 +23,8 @@ from gitbench.report.results import load_results
 from gitbench.report.samples import take_samples
 
 FILES = {
-    "report.html", "manifest.json", "verdicts.json", "runs.csv", "table.csv", "table.md", "table.tex", "table_column.tex", "numbers.tex",
+    "report.html", "manifest.json", "verdicts.json", "runs.csv", "table.csv", "table.md", "table.tex", "table_column.tex",
+    "numbers.tex",
     *(f"{name}.{kind}" for name in ("forest", "score", "cost", "curves") for kind in ("svg", "pdf", "png")),
 }  # fmt: skip
 PICTURES = {f"predictions.{kind}" for kind in ("svg", "pdf", "png")}

@@ -97,16 +97,16 @@ def test_the_forest_shows_every_claim_with_seeds_interval_and_margin(view, tmp_p
 
 
 def test_curves_have_a_band_over_seeds_and_a_panel_for_each_level(view, grid):
-    panels = curve_figure(view, COLUMN).axes
-    assert [axes.get_title("left") for axes in panels] == ["training", "validation"]
+    with style(COLUMN):
+        panels, levels = curve_figure(view, COLUMN).axes, curve_figure(grid, COLUMN).axes
+        once = view.curves[(view.curves["split"] == "train") | (view.curves["iteration"] == 600)]
+        (alone,) = curve_figure(dataclasses.replace(view, curves=once)).axes
+    assert [axes.get_title("left") for axes in (*panels, alone)] == ["training", "validation", "training"]
     assert len(panels[0].lines) == len(panels[0].collections) == len(view.arms)
-    levels = curve_figure(grid, COLUMN).axes
-    assert [axes.get_title("left").split(":")[0] for axes in levels] == ["300 images", "1,500 images", "8,000 images"]
-    assert all(len(axes.lines) == 3 for axes in levels)
-    once = view.curves[(view.curves["split"] == "train") | (view.curves["iteration"] == 600)]
-    assert [axes.get_title("left") for axes in curve_figure(dataclasses.replace(view, curves=once)).axes] == [
-        "training"
+    assert [axes.get_title("left") for axes in levels] == [
+        f"{amount} images: validation" for amount in ("300", "1,500", "8,000")
     ]
+    assert all(len(axes.lines) == 3 for axes in levels)
 
 
 def test_score_against_cost_shows_the_costs_that_differ(view, grid):
