@@ -243,6 +243,7 @@ class PlannedArm:
     role: str  # "arm", or "floor": never sees the image
     variants: Mapping[str, str]
     label: str
+    labels: Mapping[str, str] = field(default_factory=dict)  # axis -> its part of the label
 
 
 @dataclass(frozen=True, kw_only=True)

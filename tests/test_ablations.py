@@ -45,7 +45,7 @@ def test_an_ablation_runs_whole(name, tmp_path):
     if load_ablation(name).crossed_with == "amount":  # drawn over the images that each arm was trained on
         frame = gitbench.load_frame(work)
         assert frame[frame["metric"] == "training_images"].groupby("arm")["value"].first().nunique() > 1
-        assert "training images" in (out / "score.svg").read_text()
+        assert "training images" in (out / "interaction.svg").read_text()
         assert "No proof was recorded" not in (out / "report.html").read_text(encoding="utf-8")
     assert (work / "studies" / f"{name}.smoke.scenes.proof.json").is_file()
 

@@ -46,10 +46,12 @@ def _noise_floor(arguments: argparse.Namespace) -> int:
     """0: measured; 1: a run failed, nothing was measured."""
     from gitbench.commands.report import report_folder
     from gitbench.launch.scheduling import launch
-    from gitbench.profiles import get_profile
+    from gitbench.profiles import check_publishable, get_profile
     from gitbench.report.noise import write_noise_report
     from gitbench.study.store import Study
 
+    if arguments.publish:
+        check_publishable(profile_of(arguments))
     plan, seeds = noise_plan(
         get_profile(profile_of(arguments)),
         data_of(arguments),

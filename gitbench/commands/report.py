@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gitbench.commands.options import report_options, study_of, study_options, work_dir_of
 from gitbench.errors import GitbenchError
 from gitbench.files import results_folder
+from gitbench.profiles import check_publishable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,9 +65,11 @@ def make_report(study: Study, out: Path | None = None, publish: bool = False) ->
     from gitbench.study.interim import judge
     from gitbench.study.verify import check_records
 
+    folder = out or report_folder(study, publish)
+    board = None if out else "../../board.html"  # from its own place; a report elsewhere has no board beside it
     check_records(study)
     verdicts = judge(study, "publish" if publish else "report")
-    return write_report(study, verdicts, out or report_folder(study, publish), images=pictures(study))
+    return write_report(study, verdicts, folder, images=pictures(study), board=board)
 
 
 def pictures(study: Study) -> Callable[[Any], np.ndarray] | None:
@@ -94,10 +98,12 @@ def pictures(study: Study) -> Callable[[Any], np.ndarray] | None:
 def report_folder(study: Study, publish: bool = False, work_dir: Path | None = None) -> Path:
     """Return `<ablation>/<profile>-<data>-<machine>` in `reports` of the work directory, or `reports/results` to publish.
 
-    `work_dir` stands in for the study's own.
+    `work_dir` stands in for the study's own. Errors: GitbenchError for a profile that is not published.
     """
     from gitbench.machine import machine_label
 
+    if publish:
+        check_publishable(study.plan.profile)
     reports = results_folder() if publish else (work_dir or study.work_dir) / "reports"
     machines = [record["cost"].get("machine") for run in study.finished if (record := study.record(run.run_key))]
     name = f"{study.plan.profile}-{study.plan.label}-{next(filter(None, machines), machine_label())}"
@@ -131,6 +137,7 @@ def _report_bundle(path: Path, work_dir: Path | None, out: Path | None, publish:
 
 def _board(arguments: argparse.Namespace) -> int:
     """Write the claims board; `--profile` and `--data` narrow it."""
+    from gitbench.profiles import UNPUBLISHED
     from gitbench.report.board import rows_of_results, rows_of_studies, write_board
     from gitbench.study.interim import judge
     from gitbench.study.store import open_studies
@@ -146,9 +153,10 @@ def _board(arguments: argparse.Namespace) -> int:
         )
     out = arguments.out or (results if arguments.publish else work_dir_of(arguments) / "reports")
     if work_dir:
-        rows = rows_of_studies((study, judge(study, "board")) for study in open_studies(work_dir) if study.finished)
+        judged = ((study, judge(study, "board")) for study in open_studies(work_dir) if study.finished)
+        rows = rows_of_studies(judged, lambda study: _link(report_folder(study), out))
     else:
-        rows = rows_of_results(results, out)
+        rows = [row for row in rows_of_results(results, out) if row.profile not in UNPUBLISHED]
     rows = [
         row
         for row in rows
@@ -158,3 +166,8 @@ def _board(arguments: argparse.Namespace) -> int:
         raise GitbenchError("no study has that --profile and --data: leave them out to see all")
     print(f"board: {write_board(rows, out)[0]}")
     return 0
+
+
+def _link(report: Path, out: Path) -> str | None:
+    """Return the way from the folder of a board to that of a report; None where no report was written."""
+    return Path(os.path.relpath(report, out)).as_posix() if (report / "report.html").is_file() else None

@@ -22,7 +22,7 @@ from gitbench.metrics.aggregate import BLEUS, CORPUS_METRICS, LOSS, aggregate
 from gitbench.report.origin import Origin
 from gitbench.report.results import Result, differences_of
 from gitbench.report.tables import values_behind
-from gitbench.report.verdict_details import verdict_details
+from gitbench.report.verdict_details import quoted, verdict_details
 from gitbench.report.view import provenance_of
 from gitbench.study.store import Study
 
@@ -107,7 +107,7 @@ def _walk(
         rows = pd.concat([values_behind(frame, arm, claim.metric).sort_values("replicate") for arm in claim.arms])
         lines = [
             f"{target.ablation}:{target.name} {where}: {verdict.word}",
-            f'  the paper    "{claim.quote}" ({claim.where}, {claim.confidence})',
+            f"  the paper    {quoted(claim)}",
             f"  judged       {verdict_sentence(verdict)}",
             f"  paired differences in {claim.metric}",
             *(f"    {replicate:>3}  {value:+.6g}" for replicate, value in differences_of(frame, claim).items()),

@@ -1,4 +1,4 @@
-"""A study for a paper in LaTeX: `table.tex` (booktabs) and `numbers.tex`, a command for every number so that prose can cite it.
+"""A study for a paper in LaTeX: `numbers.tex`, a command for every number so that prose can cite it (tables: `latex_table`).
 
 A command's name is made from what it holds: `\\gb` + ablation + arm + metric + part, `\\gbDecoderSizeLargeCIDErMean`. TeX
 names take letters only, so digits are spelled (`BLEU-4` is `BLEUFour`), and so are letters beyond ASCII. Studies other
@@ -18,19 +18,12 @@ from gitbench.judge.noise import NoiseFloor
 from gitbench.judge.sentences import verdict_sentence
 from gitbench.metric_info import claim_unit
 from gitbench.report.tables import cost_text, score_names
-from gitbench.report.templates import ascii_letter, latex_escape, render
+from gitbench.report.templates import ascii_letter, latex_escape
 from gitbench.report.verdict_details import VerdictDetails
 from gitbench.report.view import View
 
 _DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
 Number = tuple[tuple[str, ...], str]  # the parts of a command's name, and what it prints
-
-
-def table_text(view: View) -> str:
-    """Return a LaTeX `table*` for the booktabs package: scores with intervals and seeds, and below it claim by claim."""
-    plan = view.plan
-    label = re.sub("[^a-z0-9]+", "-", f"{plan.ablation} {plan.profile} {plan.label}".lower())
-    return render("table.tex.j2", view=view, plan=plan, label=label)
 
 
 def command_name(*parts: str) -> str:
@@ -55,7 +48,7 @@ def numbers_text(view: View) -> str:
             raise GitbenchError(f"two numbers of {plan.ablation} would be {name} in LaTeX: rename an arm or a claim")
         commands[name] = text
     lines = [
-        f"% Numbers of {latex_escape(f'{plan.title}: {plan.data}')}, {plan.profile} profile. "
+        f"% Numbers of {latex_escape(f'{plan.title}: {plan.label}')}, {plan.profile} profile. "
         "In prose: \\input this file, then write",
         f"% {command_name(*scope, plan.base, first, 'Mean')}{{}}. Where a number comes from:",
         f"% gitbench explain {plan.ablation}:{plan.base}:{first} --profile {plan.profile} --data {plan.label}",

@@ -14,13 +14,16 @@ from gitbench.errors import GitbenchError
 from gitbench.formats import digits, p_text, plural, signed
 from gitbench.judge.crossed import Crossed, crossed_claim
 from gitbench.judge.noise import NoiseFloor
-from gitbench.judge.sentences import difference_text
-from gitbench.judge.verdict import Verdict
+from gitbench.judge.sentences import difference_text, further_seeds_text
+from gitbench.judge.verdict import INCONCLUSIVE, Verdict
 from gitbench.metric_info import claim_unit, unit
-from gitbench.report.paper import paper_claims
+from gitbench.report.paper import KNOWN, paper_claims
 from gitbench.report.paper_table import paper_numbers
+from gitbench.spec import Claim
 from gitbench.study.lock import LockDeviation, lock_deviations
 from gitbench.study.store import Study
+
+CAVEAT = "A word is about the paper's claim on this data at this scale; it does not carry over to the paper's scale by itself."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +35,7 @@ class VerdictDetails:
     noise_floor: NoiseFloor | None = None
     changes: tuple[LockDeviation, ...] = ()  # deviations from claims.lock that concern this claim
     paper_note: str = ""  # what `reports/paper/claims.csv` adds to the paper's words
-    paper_numbers: str = ""  # what the paper found, as text with its confidence code
+    paper_numbers: str = ""  # what the paper found, as text, with how that is known
 
     @property
     def lines(self) -> list[tuple[str, str]]:
@@ -62,10 +65,26 @@ def verdict_details(study: Study, verdicts: Sequence[Verdict]) -> tuple[VerdictD
             noise_floor=study.noise_floors.get(verdict.claim.metric),
             changes=tuple(each for each in changes if each.name.rsplit("/", 1)[-1] == verdict.claim.name),
             paper_note=next(iter(known[known.index == verdict.claim.quote]["note"]), ""),
-            paper_numbers="{} ({})".format(*paper_numbers(study.plan, verdict.claim)),
+            paper_numbers=paper_numbers(study.plan, verdict.claim),
         )
         for verdict in verdicts
     )
+
+
+def because(verdict: Verdict) -> str:
+    """Return why a claim got its word, as sentences: what decided it, what would decide it, and what to beware of."""
+    text = verdict.reason + (f"; {further_seeds_text(verdict)}" if verdict.word == INCONCLUSIVE else "")
+    return " ".join(f"{each[:1].upper()}{each[1:]}." for each in (text, *verdict.notes))
+
+
+def quoted(claim: Claim) -> str:
+    """Return the words of the paper with their place, and how they are known."""
+    return f"\N{LEFT DOUBLE QUOTATION MARK}{claim.quote}\N{RIGHT DOUBLE QUOTATION MARK} ({source(claim)})"
+
+
+def source(claim: Claim) -> str:
+    """Return where the paper says what a claim is about, and how that is known."""
+    return f"{claim.where}, {KNOWN[claim.confidence]}"
 
 
 def lock_changes(study: Study) -> tuple[LockDeviation, ...]:

@@ -105,6 +105,37 @@ class View:
         """The rows of the table; None where an arm has no value."""
         return self.table.astype(object).where(self.table.notna(), None).to_dict("records")
 
+    @property
+    def axes(self) -> list[str]:
+        """The axes in which the arms differ by label, the ablation's own first; none where a plan holds no such labels."""
+        arms = [arm for arm in self.plan.arms if arm.role == "arm"]
+        names = dict.fromkeys(axis for arm in arms for axis in arm.labels)
+        return [axis for axis in names if len({arm.labels.get(axis) for arm in arms}) > 1]
+
+    def title(self, arm: str) -> str:
+        """Return what people call an arm: its label; the floor and the ceiling have their names alone."""
+        labels = {each.name: each.label for each in self.plan.arms if each.role == "arm"}
+        return labels.get(arm) or arm
+
+    @property
+    def levels(self) -> list[str]:
+        """The labels of the axis that the arms are crossed with, in study order; none where they are crossed with none."""
+        crossed = self.plan.crossed_with
+        if crossed not in self.axes:
+            return []
+        return list(dict.fromkeys(arm.labels[crossed] for arm in self.arms if crossed in arm.labels))
+
+    def title_within(self, arm: str) -> str:
+        """Return what people call an arm among those of the same level."""
+        labels = {} if not self.levels else self.plan.arm(arm).labels
+        parts = [label for axis, label in labels.items() if axis != self.plan.crossed_with]
+        return ", ".join(parts) or self.title(arm)
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """Arm -> what people call it, of every arm with a finished run."""
+        return {arm.name: self.title(arm.name) for arm in self.arms}
+
     def places(self, metric: str) -> int:
         """Return the decimals that a score is printed with."""
         return digits(self.table[metric].dropna())

@@ -235,9 +235,15 @@ class _Planner:
 
     def describe(self, arm: Arm, run: PlannedRun) -> PlannedArm:
         """Return an arm with its label, which is computed from what it varies."""
-        labels = (AXES[axis].label(run.resolved, name) for axis, name in arm.variants.items())
-        label = "never sees the image" if arm.role == "floor" else ", ".join(labels)
-        return PlannedArm(name=arm.name, role=arm.role, variants=dict(arm.variants), label=label)
+        if arm.role == "floor":
+            return PlannedArm(name=arm.name, role="floor", variants=dict(arm.variants), label="never sees the image")
+        spec, crossed = run.resolved, self.ablation.crossed_with
+        labels = {
+            axis: AXES[axis].label(spec, spec.variant_names[axis])
+            for axis in dict.fromkeys([*arm.variants, *([crossed] if crossed else [])])
+        }
+        label = ", ".join(labels[axis] for axis in arm.variants)
+        return PlannedArm(name=arm.name, role=arm.role, variants=dict(arm.variants), label=label, labels=labels)
 
     def label(self, given: Profile) -> str:
         """Return the label of the study's data.

@@ -54,8 +54,11 @@ def test_page_shows_quote_difference_verdict_and_symbol(made):
     assert f"{verdict.difference:+.2f}" in text.replace("\N{MINUS SIGN}", "-")
     badges = re.findall(r'class="badge [a-z]+"><span aria-hidden="true">(.)</span> ([A-Z ]+)<', text)
     assert badges and all(mark in "✓×?…○" and word for mark, word in badges)
-    assert text.count('<article class="claim">') == text.count("<svg ") == 2
+    assert text.count('<article class="claim" id=') == text.count("<svg ") == 2
     assert all(name in text for name in ablation_names()) and 'href="decoder_size/cpu-scenes-cpu2/report.html"' in text
+    report = (made.out / "report.html").read_text(encoding="utf-8")
+    named = re.findall('href="decoder_size/cpu-scenes-cpu2/report.html#([a-z-]+)"', text)
+    assert len(named) == 2 and all(f'id="{name}"' in report for name in named)
 
 
 def test_no_line_of_the_picture_is_cut_and_what_was_not_measured_has_one(rows):
@@ -156,3 +159,44 @@ def test_command_line(made, tmp_path, capsys, monkeypatch):
     assert main(["report", "--all", "--profile", "gpu"]) == 2 and "no study has that" in capsys.readouterr().err
     monkeypatch.setattr(command, "results_folder", lambda: tmp_path / "nothing")
     assert main(["report", "--all"]) == 2 and "holds no report" in capsys.readouterr().err
+
+
+def test_smoke_studies_are_not_published(made, tmp_path, capsys, monkeypatch):
+    work_dir, results = shutil.copytree(made.study.work_dir, tmp_path / "work"), tmp_path / "results"
+    study = work_dir / "studies" / "decoder_size.cpu.scenes.json"
+    values = json.loads(study.read_text()) | {"profile": "smoke"}
+    study.with_name("decoder_size.smoke.scenes.json").write_text(json.dumps(values))
+    monkeypatch.setattr(command, "results_folder", lambda: results)
+    options = ["--profile", "smoke", "--work-dir", str(work_dir)]
+    for words in (
+        ["publish", "decoder_size"],
+        ["report", "decoder_size", "--publish"],
+        ["run", "decoder_size", "--publish"],
+    ):
+        assert main([*words, *options]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and "smoke profile is not published" in said and "cpu, gpu, paper" in said
+    assert not results.exists() and not list((work_dir / "studies").glob("*.looks.json"))
+    shutil.copytree(made.results, results)
+    (folder,) = results.glob("*/*")
+    forged = shutil.copytree(folder, folder.with_name("smoke-scenes-cpu2"))
+    manifest = json.loads((forged / "manifest.json").read_text()) | {"profile": "smoke"}
+    (forged / "manifest.json").write_text(json.dumps(manifest))
+    assert main(["publish", "--all"]) == 0
+    with open(results / "board.csv", encoding="utf-8") as file:
+        assert {row["profile"] for row in csv.DictReader(file)} == {"cpu"}
+
+
+def test_report_and_board_of_a_work_directory_lead_to_each_other(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "pictures", lambda study: None)
+    work_dir = shutil.copytree(made.study.work_dir, tmp_path / "work")
+    assert main(["report", "decoder_size", "--work-dir", str(work_dir), "--profile", "cpu"]) == 0
+    assert main(["report", "--all", "--work-dir", str(work_dir)]) == 0
+    board = work_dir / "reports" / "board.html"
+    (link,) = set(re.findall('href="([^"#]+/report.html)"', board.read_text(encoding="utf-8")))
+    report = board.parent / link
+    (back,) = re.findall('href="([^"#]+/board.html)"', report.read_text(encoding="utf-8"))
+    assert (report.parent / back).resolve() == board.resolve()
+    assert "board.html" not in (made.out / "report.html").read_text(
+        encoding="utf-8"
+    )  # written elsewhere: no board beside
