@@ -186,7 +186,7 @@ class UntilDecided:
         """Judge the study on file, and record the look unless it is the last one again."""
         study = Study.open(self.full.work_dir, self.full.name)
         count = len(self.looks.with_look(self.seeds).looks)
-        verdicts = judge_study(study.plan, study.frame, study.yardstick.kind, looks=count)
+        verdicts = judge_study(study.plan, study.frame, study.yardstick.kind, looks=count, images=study.per_image)
         self.looks = dataclasses.replace(self.looks.with_look(self.seeds, verdicts, "until-decided"), stopped="")
         self.full.write_looks(self.looks)
         seeds = ", ".join(f"{arm} {each}" for arm, each in self.seeds.items())

@@ -37,7 +37,18 @@ WORD_COLOURS = {"good": "#00694d", "bad": "#a33c00", "open": "#6a5300"}  # those
 _OF_STUDY = ("ablation", "profile", "title")  # what a row says of its study, beside its data
 _COLUMNS = (
     *("ablation", "profile", "data", "claim", "kind", "metric", "difference", "low", "high", "n"),
-    *("margin", "p", "p_holm", "verdict", "reason", "further_seeds", "numerics", "locked", "began", "stated_beforehand"),
+    *(
+        "margin",
+        "p",
+        "p_holm",
+        "verdict",
+        "reason",
+        "further_seeds",
+        "numerics",
+        "locked",
+        "began",
+        "stated_beforehand",
+    ),
 )
 
 

@@ -90,6 +90,7 @@ def _write_files(view: View, folder: Path, board: str | None) -> None:
             "dropped": [{"name": each.name, "what": each.what, "when": each.when} for each in view.dropped],
         },
     )
+    errors = {name: asdict(error) for verdict in view.verdicts for name, error in verdict.image_errors.items()}
     write_json(
         folder / "evidence.json",
         {
@@ -98,7 +99,7 @@ def _write_files(view: View, folder: Path, board: str | None) -> None:
             "looks": max((verdict.looks for verdict in view.verdicts), default=0),
             "ceiling_kind": view.study.yardstick.kind,
             "origin": asdict(view.origin),
-            "images": {verdict.claim.name: None for verdict in view.verdicts},  # of each claim, what its images add
+            "images": errors,
         },
     )
     write_text(folder / "report.html", page(view, _draw(view, folder), board))

@@ -20,7 +20,7 @@ from gitbench.judge.verdict import Verdict
 from gitbench.metric_info import COSTS, unit
 from gitbench.metrics.aggregate import BLEUS, CORPUS_METRICS, LOSS, aggregate
 from gitbench.report.origin import Origin
-from gitbench.report.results import Result, differences_of
+from gitbench.report.results import Result
 from gitbench.report.tables import values_behind
 from gitbench.report.verdict_details import quoted, verdict_details
 from gitbench.report.view import provenance_of
@@ -110,7 +110,10 @@ def _walk(
             f"  the paper    {quoted(claim)}",
             f"  judged       {verdict_sentence(verdict)}",
             f"  paired differences in {claim.metric}",
-            *(f"    {replicate:>3}  {value:+.6g}" for replicate, value in differences_of(frame, claim).items()),
+            *(
+                f"    {replicate:>3}  {value:+.6g}"
+                for replicate, value in zip(verdict.replicates, verdict.differences, strict=True)
+            ),
         ]
         return lines, rows
     rows = values_behind(frame, target.name, target.metric).sort_values("replicate")

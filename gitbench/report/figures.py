@@ -36,9 +36,9 @@ def arm_style(arms: Sequence[PlannedArm]) -> dict[str, tuple[str, str, Any]]:
 
 
 def compared(claim: Claim) -> str:
-    """Return what a claim compares as an axis names it: a difference of arms or of two differences, or a slope."""
+    """Return what a claim compares as an axis names it: a difference of arms or of two differences."""
     if claim.kind == "trend":
-        return f"slope over {', '.join(arm for arm, _ in claim.along)}"
+        return f"{claim.treatment} \N{MINUS SIGN} {claim.reference}, over {', '.join(claim.along[1:-1])}"
     minus = " \N{MINUS SIGN} "
     if claim.kind != "interaction":
         return claim.treatment + minus + claim.reference

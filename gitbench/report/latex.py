@@ -16,7 +16,7 @@ from gitbench.errors import GitbenchError
 from gitbench.formats import digits
 from gitbench.judge.noise import NoiseFloor
 from gitbench.judge.sentences import verdict_sentence
-from gitbench.metric_info import claim_unit
+from gitbench.metric_info import unit
 from gitbench.report.tables import cost_text, score_names
 from gitbench.report.templates import ascii_letter, latex_escape
 from gitbench.report.verdict_details import VerdictDetails
@@ -74,20 +74,21 @@ def _arm_numbers(view: View) -> Iterator[Number]:
 
 def _claim_numbers(details: VerdictDetails) -> Iterator[Number]:
     """Yield the numbers of one claim: difference, intervals, margin, p-values, seeds; its verdict and sentence."""
-    verdict, crossed = details.verdict, details.crossed
+    verdict = details.verdict
     low, high = verdict.interval or (None, None)
     measured = {"Difference": verdict.difference, "Margin": verdict.margin, "Low": low, "High": high}
     places = digits(value for value in measured.values() if value is not None)
-    if crossed is not None:
-        measured |= {"CrossedLow": crossed.low, "CrossedHigh": crossed.high}
+    for name, ends in {"Typical": verdict.typical_interval, "Plain": verdict.plain_interval}.items():
+        measured |= dict(zip((f"{name}Low", f"{name}High"), ends or (), strict=False))
+    measured["Typical"] = verdict.typical
     numbers = {part: _number(value, places) for part, value in measured.items() if value is not None}
-    p_values = {"P": verdict.p, "PSignFlip": verdict.p_sign_flip, "PHolm": verdict.p_holm}
+    p_values = {"P": verdict.p, "PHolm": verdict.p_holm}
     p_values |= {"PRefute": verdict.p_refute, "PRefuteHolm": verdict.p_refute_holm}
     numbers |= {part: _p(p) for part, p in p_values.items() if p is not None}
-    if crossed is not None:
-        shares = {"Seed": crossed.seed_share, "Image": crossed.image_share, "Rest": crossed.rest_share}
-        numbers |= {f"{part}Share": f"{100 * share:.0f}" for part, share in shares.items()}
-        numbers["CrossedDf"] = f"{crossed.df:.1f}"
+    shares = (verdict.share, *(verdict.share_interval or (None, None)), verdict.image_share)
+    for name, share in zip(("Share", "ShareLow", "ShareHigh", "ImageShare"), shares, strict=True):
+        if share is not None:
+            numbers[name] = f"{100 * share:.0f}"
     if verdict.further_seeds is not None:
         numbers["FurtherSeeds"] = str(verdict.further_seeds)
     if verdict.further_seconds is not None:
@@ -95,8 +96,10 @@ def _claim_numbers(details: VerdictDetails) -> Iterator[Number]:
     numbers |= {
         "Seeds": str(verdict.n),
         "Looks": str(verdict.looks),
-        "Unit": latex_escape(claim_unit(verdict.claim)),
+        "Unit": latex_escape(unit(verdict.claim.metric)),
         "Verdict": latex_escape(verdict.word.lower()),
+        "Finding": latex_escape(verdict.finding.lower()),
+        "Ahead": str(verdict.ahead),
         "Sentence": latex_escape(verdict_sentence(verdict)),
     }
     for part, text in numbers.items():

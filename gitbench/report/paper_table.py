@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from gitbench.formats import digits, plus_minus, signed
-from gitbench.judge.statistics import slopes
 from gitbench.metric_info import display_name
 from gitbench.report.paper import KNOWN, figure_4, has_figure_4, paper_claims, paper_rows
 from gitbench.report.tables import arm_interval
@@ -84,14 +82,13 @@ def _figure_difference(claim: Claim, places: Places) -> str:
         return value - first, f"{size} {places[start][1]} to {amount}: {first:.1f} to {value:.1f}"
 
     if claim.kind == "trend":
-        arms, along = zip(*claim.along, strict=True)
-        sides = [side(arm, None) for arm in arms]
-        found, per = float(slopes(np.array([value for value, _ in sides]), along)), f" per {claim.along_unit}"
+        sides = [side(arm, None) for arm in claim.along]
+        found = sides[-1][0] - sides[0][0]
     else:
         sides = [side(claim.treatment, claim.treatment_from), side(claim.reference, claim.reference_from)]
-        found, per = sides[0][0] - sides[1][0], ""
+        found = sides[0][0] - sides[1][0]
     models = "; ".join(model for _, model in sides)
-    return f"{signed(found, 1)} points CIDEr on COCO{per} ({models})"
+    return f"{signed(found, 1)} points CIDEr on COCO ({models})"
 
 
 def _figure(plan: Plan, frame: pd.DataFrame, metric: str) -> PaperTable | None:

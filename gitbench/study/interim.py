@@ -128,7 +128,8 @@ def judge(study: Study, command: str = "report") -> tuple[Verdict, ...]:
     looks = study.looks or Looks(study=plan.name)
     own = frame[~frame["overridden"]].groupby("arm")["replicate"].nunique()
     seeds = {arm.name: int(own.get(arm.name, 0)) for arm in plan.arms}  # finished replicates
-    verdicts = judge_study(plan, frame, study.yardstick.kind, looks=counted(study, looks.with_look(seeds)))
+    count = counted(study, looks.with_look(seeds))
+    verdicts = judge_study(plan, frame, study.yardstick.kind, looks=count, images=study.per_image)
     if verdicts and any(seeds.values()) and (seen := looks.with_look(seeds, verdicts, command)) != looks:
         study.write_looks(seen)
     return tuple(verdicts)
