@@ -1,7 +1,7 @@
 """From per-image values back to a corpus score, for any selection of images and without Java.
 
 CIDEr, ROUGE-L, SPICE and SceneF1 are means over images. BLEU and METEOR are not: they are functions of sums, so the
-sums' summands are stored and added up again; the loss per token is a ratio of sums. A bootstrap resamples rows of
+sums' summands are stored and added up again; CHAIRi and the loss per token are ratios of sums. A bootstrap resamples rows of
 `statistics` and calls `from_totals`, or `scores_from_totals` for many sums at once. (A resampled CIDEr keeps the
 document frequencies of the full set.)
 """
@@ -17,12 +17,13 @@ from gitbench.errors import GitbenchError, unknown_name
 from gitbench.metrics import meteor
 from gitbench.metrics.base import SCALE
 from gitbench.metrics.bleu import BLEU_COLUMNS, BLEUS, bleu_from_many_totals, bleu_from_totals
+from gitbench.metrics.hallucination import SHARES
 
-CORPUS_METRICS = (*BLEUS, "METEOR")  # every other metric is a mean over images, or over tokens
+CORPUS_METRICS = (*BLEUS, "METEOR")  # of matches and lengths; the others are means over images, or over what was said
 LOSS = "test_nll"  # nats per token
 
 # The columns that are added up, of metrics that are no mean over images.
-_SUMMED = {**dict.fromkeys(BLEUS, BLEU_COLUMNS), "METEOR": ("meteor_stats",), LOSS: ("nll", "tokens")}
+_SUMMED = {**dict.fromkeys(BLEUS, BLEU_COLUMNS), "METEOR": ("meteor_stats",), **SHARES, LOSS: ("nll", "tokens")}
 
 
 def statistics(per_image: pd.DataFrame, metric: str) -> np.ndarray:
@@ -64,7 +65,7 @@ def scores_from_totals(totals: np.ndarray, metric: str) -> np.ndarray:
         return SCALE * bleu_from_many_totals(totals, BLEUS.index(metric) + 1)
     if metric == "METEOR":
         return SCALE * meteor.from_many_totals(totals)
-    total, count = totals[..., 0], totals[..., 1]
+    total, count = totals[..., 0] * (SCALE if metric in SHARES else 1.0), totals[..., 1]
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count != 0)
 
 
