@@ -17,10 +17,16 @@ from gitbench.errors import GitbenchError, unknown_name
 from gitbench.metrics import meteor
 from gitbench.metrics.base import SCALE
 from gitbench.metrics.bleu import BLEU_COLUMNS, BLEUS, bleu_from_many_totals, bleu_from_totals
-from gitbench.metrics.hallucination import SHARES
 
 CORPUS_METRICS = (*BLEUS, "METEOR")  # of matches and lengths; the others are means over images, or over what was said
 LOSS = "test_nll"  # nats per token
+
+# Of captions of scenes, metric -> columns: facts of a kind that are false, of how many (`gitbench.metrics.hallucination`).
+SHARES = {
+    "CHAIRi": ("objects_false", "objects_said"),
+    "false-attributes": ("attributes_false", "attributes_said"),
+    "false-relations": ("relations_false", "relations_said"),
+}
 
 # The columns that are added up, of metrics that are no mean over images.
 _SUMMED = {**dict.fromkeys(BLEUS, BLEU_COLUMNS), "METEOR": ("meteor_stats",), **SHARES, LOSS: ("nll", "tokens")}

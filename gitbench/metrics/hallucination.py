@@ -17,14 +17,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from gitbench.data.scenes.graph import SceneGraph
+from gitbench.metrics.aggregate import SHARES
 from gitbench.metrics.base import Scores
 from gitbench.metrics.scene_graph import KINDS, facts_said
 
-# metric -> its columns: how many facts of the kind are false, of how many
-SHARES = {
-    name: (f"{kind}_false", f"{kind}_said")
-    for name, kind in zip(("CHAIRi", "false-attributes", "false-relations"), KINDS, strict=True)
-}
 COUNT_COLUMNS = tuple(column for pair in SHARES.values() for column in pair)
 
 

@@ -18,8 +18,7 @@ from gitbench.judge.sentences import verdict_sentence
 from gitbench.judge.statistics import t_interval
 from gitbench.judge.verdict import Verdict
 from gitbench.metric_info import COSTS, DESCRIPTIVE, unit
-from gitbench.metrics.aggregate import BLEUS, CORPUS_METRICS, LOSS, aggregate
-from gitbench.metrics.hallucination import SHARES
+from gitbench.metrics.aggregate import BLEUS, CORPUS_METRICS, LOSS, SHARES, aggregate
 from gitbench.report.results import Result, differences_of
 from gitbench.report.tables import values_behind
 from gitbench.report.verdict_details import verdict_details

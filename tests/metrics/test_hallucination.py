@@ -8,8 +8,9 @@ from test_metrics_scenes import GRAPH  # a small red circle left of a blue strip
 from gitbench.ablations import load_ablation
 from gitbench.metric_info import DESCRIPTIVE, SCORES, lower_is_better, unit
 from gitbench.metrics import CaptionScorer, aggregate, statistics
+from gitbench.metrics.aggregate import SHARES
 from gitbench.metrics.diversity import diversity
-from gitbench.metrics.hallucination import SHARES, false_facts
+from gitbench.metrics.hallucination import false_facts
 from gitbench.spec import FALSE_SHARES
 
 # caption -> (false, said) of objects, attributes, relations; "a" is a count of 1, and a star has no size that is said
