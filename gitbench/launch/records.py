@@ -16,6 +16,7 @@ from gitbench.errors import GitbenchError
 from gitbench.files import atomic_path, explain_os_errors, load_json, write_json
 from gitbench.metrics import CaptionScorer, answer_ceiling, score_answers
 from gitbench.metrics.base import Score, Scores
+from gitbench.metrics.guards import caption_warnings
 from gitbench.run_folder import RECORD_SCHEMA
 from gitbench.spec import PlannedRun
 from gitbench.study.provenance import now
@@ -83,11 +84,19 @@ class StudyScorer:
                 },
             },
             "absent": dict(scores.absent),
+            "warnings": self._warnings(run, rows),
             "cost": {**trained["cost"], "device": device, "machine": provenance["machine"]},
             "train": trained["train"],
         }
         write_json(folder.record, record)
         return record
+
+    def _warnings(self, run: PlannedRun, rows: list[dict[str, Any]]) -> list[str]:
+        """Return what to know before believing the scores; nothing of a blind arm, which writes one caption by design."""
+        blind = {arm.name for arm in self.study.plan.arms if arm.role == "floor"}
+        if not self.captions or run.arm in blind:
+            return []
+        return caption_warnings({row["image_id"]: row["caption"] for row in rows})
 
     def _scores(self, rows: list[dict[str, Any]]) -> Scores:
         said = {row["image_id"]: row["caption"] for row in rows}

@@ -14,6 +14,7 @@ from gitbench.judge.sentences import answer
 from gitbench.judge.verdict import Verdict
 from gitbench.metric_info import HEADLINE
 from gitbench.report.deviations import Deviation, deviations
+from gitbench.report.notes import study_notes
 from gitbench.report.paper_table import PaperTable, paper_tables
 from gitbench.report.samples import Pictures, Sample, take_samples
 from gitbench.report.tables import Cell, best_arms, cost_names, score_names, summarise
@@ -46,6 +47,7 @@ class View:
     provenance: Mapping[str, tuple[str, ...]]
     deviations: tuple[Deviation, ...]
     paper_tables: tuple[PaperTable, ...]
+    notes: tuple[str, ...]  # what to know before believing the scores
     dropped: tuple[LockDeviation, ...]  # claims that runs were made under and that nobody states any more
 
     @classmethod
@@ -78,6 +80,7 @@ class View:
             provenance=provenance_of(study, list(records), _FACTS),
             deviations=deviations(record["spec"] for record in records.values()),
             paper_tables=paper_tables(plan, frame, metric),
+            notes=study_notes(study, verdicts),
             dropped=dropped_claims(study),
         )
 

@@ -1,0 +1,41 @@
+"""What to know before believing a study's scores of captions (`gitbench.metrics.guards`), each line said once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from gitbench.errors import GitbenchError
+from gitbench.judge.crossed import claim_weights, paired_values
+from gitbench.judge.verdict import Verdict
+from gitbench.metrics.guards import caption_warnings, margin_warnings
+from gitbench.study.store import Study
+
+
+def study_notes(study: Study, verdicts: Sequence[Verdict]) -> tuple[str, ...]:
+    """Return the notes of a study: those of its runs' captions, blind arms aside, and of each claim's margin."""
+    return (*_caption_notes(study), *(line for verdict in verdicts for line in _margin_notes(study, verdict)))
+
+
+def _caption_notes(study: Study) -> Iterator[str]:
+    if study.plan.task not in ("caption", "video"):
+        return
+    blind = {arm.name for arm in study.plan.arms if arm.role == "floor"}  # one caption for all images, by design
+    runs = [run for run in study.finished if run.arm not in blind]
+    found: dict[str, list[str]] = {}
+    for run in runs:
+        said = {str(row["image_id"]): row["caption"] for row in study.predictions(run.run_key)}
+        for line in caption_warnings(said):
+            found.setdefault(line, []).append(f"{run.arm} seed {run.replicate}")
+    for line, named in found.items():
+        yield f"{'all runs' if len(named) == len(runs) else ', '.join(named)}: {line}"
+
+
+def _margin_notes(study: Study, verdict: Verdict) -> list[str]:
+    claim = verdict.claim
+    if not verdict.margin:
+        return []
+    try:
+        table = paired_values(study.frame, claim.metric, claim_weights(claim), study.per_image)
+    except GitbenchError:  # per-image scores that do not fit together: the verdict's details say "not measured"
+        return []
+    return [] if table is None else margin_warnings(table.to_numpy().mean(axis=0), verdict.margin, claim.name)
