@@ -36,6 +36,17 @@ def caption_warnings(predictions: Mapping[str, str]) -> list[str]:
     return found + cider_warnings(count)
 
 
+def warnings_of_all(predictions: Mapping[str, Mapping[str, str]], everyone: str) -> list[str]:
+    """Return the warnings of several sets of captions by name, each line once, with whom it is about."""
+    found: dict[str, list[str]] = {}
+    for name, captions in predictions.items():
+        for line in caption_warnings(captions):
+            found.setdefault(line, []).append(name)
+    return [
+        f"{everyone if len(names) == len(predictions) else ', '.join(names)}: {line}" for line, names in found.items()
+    ]
+
+
 def cider_warnings(images: int) -> list[str]:
     """Return what to know about the CIDEr of so many images."""
     if images == 1:

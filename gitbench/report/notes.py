@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from gitbench.errors import GitbenchError
 from gitbench.judge.crossed import claim_weights, paired_values
 from gitbench.judge.verdict import Verdict
-from gitbench.metrics.guards import caption_warnings, margin_warnings
+from gitbench.metrics.guards import margin_warnings, warnings_of_all
 from gitbench.study.store import Study
 
 
@@ -16,18 +16,18 @@ def study_notes(study: Study, verdicts: Sequence[Verdict]) -> tuple[str, ...]:
     return (*_caption_notes(study), *(line for verdict in verdicts for line in _margin_notes(study, verdict)))
 
 
-def _caption_notes(study: Study) -> Iterator[str]:
+def _caption_notes(study: Study) -> list[str]:
     if study.plan.task not in ("caption", "video"):
-        return
+        return []
     blind = {arm.name for arm in study.plan.arms if arm.role == "floor"}  # one caption for all images, by design
-    runs = [run for run in study.finished if run.arm not in blind]
-    found: dict[str, list[str]] = {}
-    for run in runs:
-        said = {str(row["image_id"]): row["caption"] for row in study.predictions(run.run_key)}
-        for line in caption_warnings(said):
-            found.setdefault(line, []).append(f"{run.arm} seed {run.replicate}")
-    for line, named in found.items():
-        yield f"{'all runs' if len(named) == len(runs) else ', '.join(named)}: {line}"
+    said = {
+        f"{run.arm} seed {run.replicate}": {
+            str(row["image_id"]): row["caption"] for row in study.predictions(run.run_key)
+        }
+        for run in study.finished
+        if run.arm not in blind
+    }
+    return warnings_of_all(said, "all runs")
 
 
 def _margin_notes(study: Study, verdict: Verdict) -> list[str]:
