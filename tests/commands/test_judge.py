@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from helpers_cli import call, call_without_torch, error_of
@@ -87,7 +88,7 @@ def test_seeds_of_two_systems_and_references_of_coco(files, tmp_path, fast):
     coco.write_text(json.dumps({"images": [], "annotations": notes}))
     results = []
     for number, path in enumerate(files):
-        rows = [json.loads(line) for line in open(path, encoding="utf-8")]
+        rows = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
         results.append(tmp_path / f"r{number}.json")
         results[-1].write_text(json.dumps([{"image_id": int(r["image_id"]), "caption": r["caption"]} for r in rows]))
     given = [str(path) for path in results]
@@ -133,4 +134,4 @@ def test_it_needs_no_torch(files, tmp_path):
 def test_names_are_as_short_as_tells_them_apart(tmp_path):
     assert short_names([tmp_path / "a.jsonl", tmp_path / "b.json"]) == ["a", "b"]
     assert short_names([tmp_path / "x" / "p.jsonl", tmp_path / "y" / "p.jsonl"]) == ["x/p", "y/p"]
-    assert short_names([tmp_path / "p.json", tmp_path / "p.jsonl"]) == ["p", "p"]
+    assert short_names([tmp_path / "p.json", tmp_path / "p.jsonl"]) == ["p.json", "p.jsonl"]
