@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,7 +96,7 @@ def _systems(files: Sequence[Predictions], scores: Sequence[Scores], each_side: 
 
 
 def _mean(scores: Sequence[Scores], metric: str) -> float:
-    return statistics.mean(each.values[metric].value for each in scores)
+    return sum(each.values[metric].value for each in scores) / len(scores)
 
 
 def _warnings(captions: Mapping[str, Mapping[str, str]]) -> list[str]:
