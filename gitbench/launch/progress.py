@@ -71,7 +71,7 @@ class Display:
             f"  {run.arm} - seed {run.replicate}: {shown}{seconds:.0f} s  ({self.done + self.found}/{self.total})"
         )
         for line in record.get("warnings", ()):
-            if line not in self.warned:  # what is true of all runs is said once
+            if not (line.startswith("CIDEr") and line in self.warned):  # it is about the test images: said once
                 self.note(run, f"mind: {line}")
         self.warned.update(record.get("warnings", ()))
         self._refresh()

@@ -32,7 +32,7 @@ def caption_warnings(predictions: Mapping[str, str]) -> list[str]:
             f"{100 * LEAST_DISTINCT:.0f} %): they hardly depend on the image"
         )
     if empty:
-        found.append(f"{empty} of {count} captions are empty and score 0")
+        found.append(f"empty captions, {empty} of {count}, which score 0")
     return found + cider_warnings(count)
 
 

@@ -23,7 +23,7 @@ def test_the_same_caption_and_few_distinct_ones_are_flagged_with_their_share():
     assert line.startswith('the same caption for all 300 images ("a dog")')
     (line,) = caption_warnings(captions(500, 99))
     assert line.startswith("99 distinct captions for 500 images, 20 % (flagged below 20 %)")
-    assert caption_warnings(captions(500, 495) | {"7": "", "8": " "}) == ["2 of 500 captions are empty and score 0"]
+    assert caption_warnings(captions(500, 495) | {"7": "", "8": " "}) == ["empty captions, 2 of 500, which score 0"]
 
 
 def test_one_image_is_named_as_the_cause_of_a_cider_of_zero():
