@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from gitbench.files import write_json, write_text
+from gitbench.files import make_dir, write_json, write_text
 from gitbench.formats import digits, plural, signed
 from gitbench.judge.systems import SystemDifference
 from gitbench.metric_info import HEADLINE, METRICS, display_name, lower_is_better, unit
@@ -181,7 +181,7 @@ def frame(systems: Systems) -> pd.DataFrame:
 
 def write_systems(systems: Systems, folder: Path) -> list[str]:
     """Write FILES into `folder`, the JSON last, and return their names; earlier ones are replaced."""
-    (folder / FILES[-1]).unlink(missing_ok=True)  # what it is about is being replaced
+    (make_dir(folder) / FILES[-1]).unlink(missing_ok=True)  # what it is about is being replaced
     with style(COLUMN):
         save(figure(systems), folder, "systems")
     write_text(folder / "systems.tex", table_text(systems))

@@ -125,6 +125,13 @@ def test_what_cannot_be_compared_is_refused(files, tmp_path):
     assert "one image gives no interval over images, and a CIDEr of 0" in error_of("judge", *map(str, one))
 
 
+def test_a_file_in_the_way_of_the_folder_is_an_error_after_the_numbers_are_printed(files, tmp_path, fast):
+    (tmp_path / "out").write_text("mine")
+    done = call("judge", files[0], files[3], "--out", str(tmp_path / "out"))
+    assert done.returncode == 2 and "a file is in the way" in done.stderr and "A is better by" in done.stdout
+    assert (tmp_path / "out").read_text() == "mine"
+
+
 def test_it_needs_no_torch(files, tmp_path):
     done = call_without_torch("judge", files[0], files[3])
     assert done.returncode == 0, done.stderr
