@@ -71,7 +71,9 @@ def scores_from_totals(totals: np.ndarray, metric: str) -> np.ndarray:
         return SCALE * bleu_from_many_totals(totals, BLEUS.index(metric) + 1)
     if metric == "METEOR":
         return SCALE * meteor.from_many_totals(totals)
-    total, count = totals[..., 0] * (SCALE if metric in SHARES else 1.0), totals[..., 1]
+    total, count = totals[..., 0], totals[..., 1]
+    if metric in SHARES:
+        return SCALE * total / np.maximum(count, 1.0)  # counts; where nothing is said nothing is false
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count != 0)
 
 

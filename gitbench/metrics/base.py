@@ -75,13 +75,6 @@ class Scores:
         else:
             self.absent[name] = "it is defined for no image of this set"
 
-    def add_share(self, name: str, part: np.ndarray, whole: np.ndarray, head: str, **said: Any) -> None:
-        """Add sum(part) / sum(whole) over images, unless nothing is summed; the metric adds the columns of both itself."""
-        if whole.sum():
-            self.add(name, float(part.sum() / whole.sum()), head, **said)
-        else:
-            self.absent[name] = "it is defined for no image of this set"
-
     def signature(self, head: str, said: Mapping[str, object], undefined: int, *last: str) -> str:
         """Build a signature, for example "CIDEr-D|lib:pycocoevalcap-1.2|n:1000|refs:5|scale:100".
 

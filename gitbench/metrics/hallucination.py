@@ -6,7 +6,7 @@ false-attributes  the same of attributes (counts and the background among them)
 false-relations   the same of relations
 
 Less is better. What is said are the facts of `SceneGraph.facts`, so an object named twice in a caption counts once, and
-the attribute of a false object is false too. A caption that says nothing says nothing false: read these beside SceneF1.
+the attribute of a false object is false too. Who says nothing says nothing false, and scores 0: read these beside SceneF1.
 On photographs CHAIR takes the objects of COCO's annotations and synonyms for the truth, which these need not.
 """
 
@@ -17,8 +17,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from gitbench.data.scenes.graph import SceneGraph
-from gitbench.metrics.aggregate import SHARES
-from gitbench.metrics.base import Scores
+from gitbench.metrics.aggregate import SHARES, from_totals
+from gitbench.metrics.base import SCALE, Scores
 from gitbench.metrics.scene_graph import KINDS, facts_said
 
 COUNT_COLUMNS = tuple(column for pair in SHARES.values() for column in pair)
@@ -32,7 +32,8 @@ def add_hallucination(scores: Scores, captions: Sequence[str], graphs: Sequence[
     false_objects = counts["objects_false"] > 0
     scores.add_mean("CHAIRs", false_objects.astype(float), "CHAIRs", ptb=False, truth="scene")
     for name, (false, said) in SHARES.items():
-        scores.add_share(name, counts[false], counts[said], name, ptb=False, truth="scene")
+        share = from_totals([counts[false].sum(), counts[said].sum()], name) / SCALE
+        scores.add(name, share, name, ptb=False, truth="scene")
 
 
 def false_facts(caption: str, graph: SceneGraph) -> dict[str, int]:
