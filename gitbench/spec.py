@@ -14,8 +14,9 @@ from typing import Any, Literal
 from gitbench.errors import lookup
 
 # The scores a claim may be about, as `gitbench.metrics` names them; all but the likelihood are on the papers' scale (x 100).
-_CAPTION_METRICS = ("CIDEr", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "SPICE", "SceneF1")
-METRICS = (*_CAPTION_METRICS, "VQA", "EM", "accuracy", "accuracy-closed", "test_nll")
+_CAPTION_METRICS = ("CIDEr", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "SPICE", "SPIDEr", "SceneF1")
+FALSE_SHARES = ("CHAIRs", "CHAIRi", "false-attributes", "false-relations")  # of what a caption of a scene says
+METRICS = (*_CAPTION_METRICS, *FALSE_SHARES, "VQA", "EM", "accuracy", "accuracy-closed", "test_nll")
 
 
 # The margin of every claim that states no other: a share of what the base arm learned, its score less the blind floor's.

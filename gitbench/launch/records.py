@@ -14,6 +14,7 @@ from gitbench.data.tasks import open_task
 from gitbench.errors import GitbenchError
 from gitbench.files import atomic_path, explain_os_errors, load_json, write_json
 from gitbench.metrics import CaptionScorer
+from gitbench.metrics.guards import caption_warnings
 from gitbench.run_folder import RECORD_SCHEMA
 from gitbench.run_key import NUMERICS_VERSION
 from gitbench.spec import PlannedRun
@@ -81,12 +82,20 @@ class StudyScorer:
                 },
             },
             "absent": dict(scores.absent),
+            "warnings": self._warnings(run, rows),
             "cost": {**trained["cost"], "device": device, "machine": provenance["machine"]},
             "train": trained["train"],
             "files": file_digests(folder),
         }
         write_json(folder.record, record)
         return record
+
+    def _warnings(self, run: PlannedRun, rows: list[dict[str, Any]]) -> list[str]:
+        """Return what to know before believing the scores; nothing of a blind arm, which writes one caption by design."""
+        blind = {arm.name for arm in self.study.plan.arms if arm.role == "floor"}
+        if not self.task.captions or run.arm in blind:
+            return []
+        return caption_warnings({row["image_id"]: row["caption"] for row in rows})
 
     def score_ceiling(self) -> None:
         """Write the ceiling of the study's data, unless it is there."""

@@ -17,8 +17,8 @@ from gitbench.formats import digits, plus_minus
 from gitbench.judge.sentences import verdict_sentence
 from gitbench.judge.statistics import t_interval
 from gitbench.judge.verdict import Verdict
-from gitbench.metric_info import COSTS, unit
-from gitbench.metrics.aggregate import BLEUS, CORPUS_METRICS, LOSS, aggregate
+from gitbench.metric_info import COSTS, DESCRIPTIVE, unit
+from gitbench.metrics.aggregate import BLEUS, CORPUS_METRICS, LOSS, SHARES, aggregate
 from gitbench.report.origin import Origin
 from gitbench.report.results import Result
 from gitbench.report.tables import values_behind
@@ -156,6 +156,10 @@ def aggregation(metric: str) -> str:
         return "from n-gram counts and lengths summed over all test images; never a mean of images"
     if metric in CORPUS_METRICS:
         return "from matching statistics summed over all test images; never a mean of images"
+    if metric in SHARES:
+        return "facts said that are false over facts said, both summed over all test images"
+    if metric in DESCRIPTIVE:
+        return "counted in the captions of all test images together"
     if metric == LOSS:
         return "summed nats over summed tokens of all test captions"
     return f"mean over the test images of column {metric}, undefined ones left out"

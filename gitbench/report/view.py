@@ -14,6 +14,7 @@ from gitbench.judge.sentences import answer
 from gitbench.judge.verdict import Verdict
 from gitbench.metric_info import HEADLINE
 from gitbench.report.deviations import Deviation, deviations
+from gitbench.report.notes import study_notes
 from gitbench.report.origin import Origin
 from gitbench.report.paper_table import PaperTable, paper_tables
 from gitbench.report.samples import Pictures, Sample, take_samples
@@ -47,6 +48,7 @@ class View:
     provenance: Mapping[str, tuple[str, ...]]
     deviations: tuple[Deviation, ...]
     paper_tables: tuple[PaperTable, ...]
+    notes: tuple[str, ...]  # what to know before believing the scores
     dropped: tuple[LockDeviation, ...]  # claims that runs were made under and that nobody states any more
     origin: Origin  # when and under what its runs were made, and what does not verify
 
@@ -80,6 +82,7 @@ class View:
             provenance=provenance_of(study, list(records), _FACTS),
             deviations=_deviations(study, records),
             paper_tables=paper_tables(plan, frame, metric),
+            notes=study_notes(study, verdicts),
             dropped=dropped_claims(study),
             origin=Origin.of(study),
         )
