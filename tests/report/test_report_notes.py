@@ -6,11 +6,11 @@ import json
 
 from helpers_runs import CLAIM, make_work_dir, run_key
 
-from gitbench.commands.report import judge
 from gitbench.report.notes import study_notes
 from gitbench.report.page import page
 from gitbench.report.templates import render
 from gitbench.report.view import View
+from gitbench.study.interim import judge
 from gitbench.study.store import Study
 
 

@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from gitbench.commands.report import judge
 from gitbench.files import resource
 from gitbench.report.board import WORD_COLOURS, page, rows_of_results, write_board
 from gitbench.report.style import PALETTE, embedded_svg
 from gitbench.report.verdict_details import CAVEAT
+from gitbench.study.interim import judge
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
