@@ -23,7 +23,8 @@ from gitbench.report.samples import take_samples
 from gitbench.study.interim import judge
 
 FILES = {
-    "report.html", "manifest.json", "verdicts.json", "evidence.json", "runs.csv", "table.csv", "table.md", "table.tex", "numbers.tex",
+    "report.html", "manifest.json", "verdicts.json", "evidence.json", "runs.csv", "table.csv", "table.md", "table.tex",
+    "numbers.tex",
     *(f"{name}.{kind}" for name in ("score", "difference", "curves") for kind in ("svg", "pdf", "png")),
 }  # fmt: skip
 PICTURES = {f"predictions.{kind}" for kind in ("svg", "pdf", "png")}
