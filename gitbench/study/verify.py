@@ -70,12 +70,9 @@ def moved_on(versions: Sequence[int | None]) -> str:
     """Say that today's code would not give runs of these numerics versions again; "" where it would."""
     if set(versions) <= {NUMERICS_VERSION}:
         return ""
-    named = " and ".join(
-        "an earlier version that they do not name" if each is None else f"version {each}" for each in versions
-    )
-    return (
-        f"these runs are of numerics {named}, this code is at {NUMERICS_VERSION}: today's code would not reproduce them"
-    )
+    named = [f"numerics version {each}" for each in versions if each is not None]
+    named += ["an earlier numerics version that they do not name"] * (None in versions)
+    return f"these runs are of {' and '.join(named)}, this code is at {NUMERICS_VERSION}: today's code would not reproduce them"
 
 
 def _of_plan(study: Study) -> Iterator[str]:
