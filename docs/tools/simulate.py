@@ -258,7 +258,7 @@ def family_error(claims: int, noise: str, n: int, *, studies: int = 2000, seed: 
     return float((holm(support) < SIDE).any(1).mean()), float((support < SIDE).any(1).mean())
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -273,7 +273,7 @@ def _by_seeds(first: str, cell: Callable[[Setting, Any, int], str], columns: Seq
         for setting in settings
         for column in columns
     ]
-    return _table(["kind", first, *(f"n = {n}" for n in SEEDS)], rows)
+    return table(["kind", first, *(f"n = {n}" for n in SEEDS)], rows)
 
 
 def error_table(studies: int) -> str:
@@ -311,7 +311,7 @@ def sequential_table(studies: int) -> str:
             found = error(setting, noise, EARLY, sequential=True, studies=max(200, studies // 10))
             rows.append([setting.kind.replace("_", " "), noise, *map(_percent, found)])
     looks = [f"looking at seeds {FIRST} to {EARLY}: {word}" for word in (SUPPORTED, REFUTED)]
-    return _table(["kind", "noise", *looks], rows)
+    return table(["kind", "noise", *looks], rows)
 
 
 def family_table(studies: int) -> str:
@@ -321,15 +321,15 @@ def family_table(studies: int) -> str:
         for noise in list(NOISES)[:3]:
             found = [family_error(claims, noise, n, studies=studies) for n in SEEDS]
             rows.append([str(claims), noise, *(f"{_percent(own)} ({_percent(plain)})" for own, plain in found)])
-    return _table(["claims", "noise", *(f"n = {n}" for n in SEEDS)], rows)
+    return table(["claims", "noise", *(f"n = {n}" for n in SEEDS)], rows)
 
 
 # Heading and text of each table, and what makes it from a number of studies.
 TABLES: tuple[tuple[str, Callable[[int], str]], ...] = (
     (
         "**False SUPPORTED / false REFUTED at the boundary**, in per cent of the studies; 2.5 a side is what is promised, of "
-        "the typical seed. A cell is the worst of up to 40: over boundaries, over which arms are the odd ones (treatment, reference, "
-        "middle arm, one that the claim does not name, two at once), and over the noise mirrored.",
+        "the typical seed. A cell is the worst of up to 40: over boundaries, over which arms are the odd ones (treatment, "
+        "reference, middle arm, one that the claim does not name, two at once), and over the noise mirrored.",
         error_table,
     ),
     (
@@ -358,16 +358,16 @@ def report(studies: int) -> str:
         f"{studies:,} studies a cell in the table of errors (simulation error at 2.5 %: {error:.1f} points), a quarter of that "
         "for power, coverage and families, a tenth for looking."
     )
-    return "\n\n".join([first, *(f"{text}\n\n{table(studies)}" for text, table in TABLES)])
+    return "\n\n".join([first, *(f"{text}\n\n{make(studies)}" for text, make in TABLES)])
 
 
-def write_into(path: Path, text: str) -> None:
+def write_into(path: Path, text: str, begin: str = BEGIN) -> None:
     """Put the tables between the two marks of a Markdown file. Errors: ValueError where the marks are missing."""
-    before, mark, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    before, mark, rest = path.read_text(encoding="utf-8").partition(begin)
     _, end, after = rest.partition(END)
     if not mark or not end:
-        raise ValueError(f"{path} lacks the lines {BEGIN} and {END}: add them where the tables belong")
-    write_text(path, f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+        raise ValueError(f"{path} lacks the lines {begin} and {END}: add them where the tables belong")
+    write_text(path, f"{before}{begin}\n\n{text}\n\n{END}{after}")
 
 
 if __name__ == "__main__":
