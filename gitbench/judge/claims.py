@@ -46,7 +46,7 @@ from gitbench.judge.robustness import ahead, collapses, deciding_seed, disagreem
 from gitbench.judge.rules import Tests, edge, findings, margin_of, tests_of, turned
 from gitbench.judge.sentences import reason_of
 from gitbench.judge.statistics import Adjusted, adjust, decide, t_interval
-from gitbench.judge.verdict import INCOMPLETE, INCONCLUSIVE, NOT_TESTABLE, Step, Verdict
+from gitbench.judge.verdict import INCOMPLETE, INCONCLUSIVE, NOT_TESTABLE, REFUTED, SUPPORTED, Step, Verdict
 from gitbench.metric_info import lower_is_better, orientation
 from gitbench.spec import Claim, Plan
 
@@ -110,6 +110,17 @@ def judge_study(
         [None if each.tests is None else (float(each.tests.p[0]), float(each.tests.p[1])) for each in found]
     )
     return [_decide(one, own, frame) for one, own in zip(found, adjusted, strict=True)]
+
+
+def words_over(verdicts: Sequence[Verdict]) -> list[str]:
+    """Return the words of the claims of many studies, Holm's correction taken over all of them at once."""
+    adjusted = adjust(
+        [None if each.p is None or each.p_refute is None else (each.p, each.p_refute) for each in verdicts]
+    )
+    return [
+        str(decide(own.support, own.refute)) if each.word in (SUPPORTED, REFUTED) else each.word
+        for each, own in zip(verdicts, adjusted, strict=True)
+    ]
 
 
 def _decide(found: Measured, adjusted: Adjusted, frame: pd.DataFrame) -> Verdict:
@@ -184,7 +195,7 @@ def _measured(evidence: Evidence, verdict: Verdict, scores: Scores) -> Measured:
     floor, ceiling = (evidence.end(role, claim.metric) for role in ("floor", "ceiling"))
     verdict = _with_numbers(verdict, effect, values, used, floor, ceiling)
     if effect.n > 1:
-        notes = (*verdict.notes, *two_groups(values), *disagreement(claim, weights, evidence.scores))
+        notes = (*verdict.notes, *two_groups(scores, claim.compared), *disagreement(claim, weights, evidence.scores))
         verdict = dataclasses.replace(verdict, notes=notes, **findings(claim, effect))
     if (problem := _problem(evidence, verdict, effect, scores, values)) is not None:
         return Measured(verdict=dataclasses.replace(verdict, word=NOT_TESTABLE, reason=problem))
@@ -255,6 +266,7 @@ def _with_numbers(
         differences=own,
         replicates=tuple(used),
         typical=float(np.median(own)),
+        typical_interval=turned(effect.interval(typical=True), sign),
         ahead=count,
         ahead_interval=chance,
         interval=turned(effect.interval(), sign),

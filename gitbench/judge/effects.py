@@ -96,11 +96,15 @@ class Effect:
         )
         return Tail(mean=mean, typical=typical)
 
-    def interval(self) -> tuple[float, float] | None:
-        """Return the 95 % interval of d, for other seeds and (where known) images; None where there are too few seeds."""
+    def interval(self, *, typical: bool = False) -> tuple[float, float] | None:
+        """Return the 95 % interval of d, for other seeds and (where known) images; None where there are too few seeds.
+
+        Of its mean over seeds, or of the `typical` seed, their median.
+        """
         seeds, images = (math.sqrt(float(part[0, 0])) for part in (self.seeds, self.images))
-        half = half_width(seeds, self.n, images, self.count, sequential=self.sequential)
-        return None if math.isinf(half) else (self.mean - half, self.mean + half)
+        centre, factor = (float(np.median(self.values[0])), median_factor(self.n)) if typical else (self.mean, 1.0)
+        half = half_width(factor * seeds, self.n, images, self.count, sequential=self.sequential)
+        return None if math.isinf(half) else (centre - half, centre + half)
 
     def share_interval(self) -> tuple[float, float] | None:
         """Return Fieller's 95 % interval of d / L; None where L itself may be 0."""

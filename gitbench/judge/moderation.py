@@ -15,16 +15,21 @@ from __future__ import annotations
 import numpy as np
 from scipy import special
 
+from gitbench.judge.statistics import median_factor
+
 NEWTON = 50  # iterations at most; about 6 are needed
 
 
 def residual_variances(scores: np.ndarray) -> np.ndarray:
-    """Return each arm's variance over seeds, (..., arms), of scores (..., arms, n), without what a replicate's arms share."""
-    arms, n = scores.shape[-2:]
-    rest = (
-        scores - scores.mean(-1, keepdims=True) - scores.mean(-2, keepdims=True) + scores.mean((-2, -1), keepdims=True)
-    )
-    return np.asarray((rest**2).sum(-1) / (n - 1) * arms / (arms - 1))
+    """Return each arm's variance over seeds, (..., arms), of scores (..., arms, n), without what a replicate's arms share.
+
+    What they share is taken as their median, so that one noisy arm, or one collapsed seed, does not leak into the others.
+    """
+    arms = scores.shape[-2]
+    centred = scores - np.median(scores, axis=-1, keepdims=True)
+    rest = centred - np.median(centred, axis=-2, keepdims=True)
+    left = 1 - 2 / arms + median_factor(arms) ** 2 / arms  # of the variance of a normal arm
+    return np.asarray(rest.var(-1, ddof=1) / left)
 
 
 def prior(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

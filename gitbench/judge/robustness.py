@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,14 +10,16 @@ from scipy import stats
 
 from gitbench.formats import digits
 from gitbench.judge.effects import Effect, Scores
+from gitbench.judge.moderation import residual_variances
 from gitbench.judge.statistics import t_interval
 from gitbench.judge.verdict import Collapse
-from gitbench.metric_info import display_name, lower_is_better, unit
+from gitbench.metric_info import SCORES, display_name, lower_is_better, unit
 from gitbench.spec import Claim
 
 COLLAPSED = 0.5  # a seed that learned less than this share of what its arm's typical seed learned
 MIN_SEEDS = 3
-APART = 4.0  # usual standard deviations between neighbouring seeds of an arm that make it two groups
+MIN_GROUPS = 5
+APART = 7.0  # usual sd between neighbouring seeds of an arm that make it two groups; 1 % of normal studies show it
 
 
 def deciding_seed(effect: Effect, share: float, points: float) -> int | None:
@@ -51,36 +53,33 @@ def collapses(values: Mapping[str, pd.Series], floor: float, metric: str) -> tup
     return tuple(found)
 
 
-def two_groups(values: Mapping[str, pd.Series]) -> Iterator[str]:
-    """Yield a note for every arm whose seeds fall into two groups, by the median spread within the groups of all arms."""
-    gaps = {arm: _widest_gap(series) for arm, series in values.items() if len(series) > 3}
-    usual = float(np.median([within for _, within, _ in gaps.values()])) if gaps else 0.0
-    for arm, (gap, _, below) in gaps.items():
-        if usual > 0 and gap > APART * usual:
+def two_groups(scores: Scores, arms: Iterable[str]) -> Iterator[str]:
+    """Yield a note for every one of these arms whose seeds fall into two groups, by the spread that is usual in the study."""
+    table = scores.table[list(scores.arms)].dropna()
+    if len(table) < MIN_GROUPS or len(scores.arms) < 2:
+        return
+    usual = float(np.sqrt(np.median(residual_variances(table.to_numpy(dtype=float).T))))
+    for arm in (each for each in arms if each in scores.arms):
+        ordered = np.sort(scores.table[arm].dropna().to_numpy(dtype=float))
+        steps = np.diff(ordered)
+        below = int(steps.argmax()) + 1
+        if usual > 0 and steps.max() > APART * usual:
             yield (
-                f"the seeds of arm {arm} fall into two groups, {below} below and {len(values[arm]) - below} above a gap of "
-                f"{gap:.3g}: its mean describes neither"
+                f"the seeds of arm {arm} fall into two groups, {below} below and {len(ordered) - below} above a gap of "
+                f"{steps.max():.3g}: its mean describes neither"
             )
-
-
-def _widest_gap(series: pd.Series) -> tuple[float, float, int]:
-    """Return the widest gap between sorted scores, the sd within the two groups that it makes, and the size of the lower."""
-    ordered = np.sort(series.to_numpy(dtype=float))
-    steps = np.diff(ordered)
-    at = int(steps.argmax()) + 1
-    groups = ordered[:at], ordered[at:]
-    within = sum(float(((group - group.mean()) ** 2).sum()) for group in groups)
-    return float(steps.max()), float(np.sqrt(within / max(1, len(ordered) - 2))), at
 
 
 def disagreement(claim: Claim, weights: Mapping[str, float], others: Mapping[str, Scores]) -> Iterator[str]:
     """Yield a note for every metric (name -> scores) whose 95 % t interval says the opposite of the claim's own mean."""
     found: dict[str, np.ndarray] = {}
-    for metric, scores in others.items():
+    for metric, scores in ((name, each) for name, each in others.items() if name in SCORES):
         used = scores.replicates(list(weights))
         if len(used) >= MIN_SEEDS:
             values = scores.table.loc[used, list(weights)].to_numpy(dtype=float) @ np.array(list(weights.values()))
             found[metric] = -values if lower_is_better(metric) else values  # more is better
+    if claim.metric not in found:
+        return
     own = found.pop(claim.metric).mean()
     for metric, values in found.items():
         interval = t_interval(values)

@@ -73,8 +73,12 @@ def finding_text(verdict: Verdict) -> str:
     margin = verdict.margin or 0.0
     named = f"of {margin:.{digits((margin,))}f} {unit(verdict.claim.metric)}"
     up, down = _DIRECTIONS.get((verdict.claim.kind, verdict.claim.direction), ("BETTER", "WORSE"))
-    found = verdict.finding.replace("BETTER", up).replace("WORSE", down)
-    return f"{found} {named}" if "MARGIN" in found else found
+    found, mean, typical = (
+        each.replace("BETTER", up).replace("WORSE", down)
+        for each in (verdict.finding, verdict.mean_finding, verdict.typical_finding)
+    )
+    found = f"{found} {named}" if "MARGIN" in found else found
+    return found if mean == typical else f"{found} (mean alone: {mean}; typical seed alone: {typical})"
 
 
 def share_text(verdict: Verdict) -> str:
@@ -217,13 +221,16 @@ def generalises(verdict: Verdict) -> str:
 
 
 def typical_text(verdict: Verdict) -> str:
-    """Return "typical seed (median) +9.1 points, ahead in 5 of 5 seeds (P = 0.48 to 1.00)"."""
+    """Return "+9.1 points (95 % interval +5.2 to +13.0); ahead in 5 of 5 seeds, P(ahead) 0.48 to 1.00"."""
     if verdict.typical is None or verdict.ahead_interval is None:
         return "not measured"
+    ends = verdict.typical_interval or ()
+    numbers = [signed(each, digits((verdict.typical, *ends))) for each in (verdict.typical, *ends)]
+    interval = f" (95 % interval {numbers[1]} to {numbers[2]})" if ends else ""
     low, high = verdict.ahead_interval
     return (
-        f"typical seed (median) {number_text(verdict.typical)} {unit(verdict.claim.metric)}, ahead in {verdict.ahead} of "
-        f"{plural(verdict.n, 'seed')} (P(treatment ahead) {low:.2f} to {high:.2f})"
+        f"{numbers[0]} {unit(verdict.claim.metric)}{interval}; ahead in {verdict.ahead} of {plural(verdict.n, 'seed')}, "
+        f"P(ahead) {low:.2f} to {high:.2f}"
     )
 
 

@@ -64,10 +64,11 @@ class Verdict:
     difference: float | None = None  # mean over seeds
     differences: tuple[float, ...] = ()  # by replicate
     replicates: tuple[int, ...] = ()
-    typical: float | None = None  # their median
+    typical: float | None = None  # their median, the typical seed's difference
+    typical_interval: tuple[float, float] | None = None  # its 95 % interval, for other seeds and images: decides too
     ahead: int = 0  # seeds in which the treatment is the better one (of a trend: goes in its direction)
     ahead_interval: tuple[float, float] | None = None  # exact 95 % interval of P(treatment ahead)
-    interval: tuple[float, float] | None = None  # two-sided 95 %, for other seeds and images: decides
+    interval: tuple[float, float] | None = None  # 95 % interval of the mean, for other seeds and images: decides
     plain_interval: tuple[float, float] | None = None  # Student's, for other seeds alone, variance as found
     share: float | None = None  # the difference as a share of what the base arm learned
     share_interval: tuple[float, float] | None = (
