@@ -19,6 +19,7 @@ from gitbench.commands import (
     caption,
     doctor,
     explain,
+    judge,
     listing,
     lock,
     noise_floor,
@@ -31,7 +32,7 @@ from gitbench.commands import (
 from gitbench.errors import GitbenchError
 
 COMMANDS = (
-    listing, run, report, explain, bundle, replicate, verify, noise_floor, bench, lock, scenes, caption, doctor,
+    listing, run, report, explain, bundle, replicate, judge, verify, noise_floor, bench, lock, scenes, caption, doctor,
 )  # fmt: skip
 
 

@@ -112,5 +112,9 @@ def read_json(path: str | Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise GitbenchError(f"{path} does not exist") from None
+    except OSError as error:
+        raise GitbenchError(
+            f"{path} cannot be read ({error.strerror}): move what is there away and run again"
+        ) from None
     except (json.JSONDecodeError, UnicodeDecodeError):
         raise GitbenchError(f"{path} is damaged (not whole JSON): delete it and run again") from None

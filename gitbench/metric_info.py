@@ -8,14 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gitbench.errors import GitbenchError
-from gitbench.spec import METRICS, Claim
+from gitbench.spec import FALSE_SHARES, METRICS, Claim
 
 # The scores that a claim may be about, in the order of columns in tables; those of plugins are added at the end.
 # Any other score follows in tables, in alphabetical order.
 SCORES = list(METRICS)
 
 # The scores a printed table shows; the others stand in table.csv and in a folded table of the page.
-HEADLINE = tuple(name for name in METRICS if name not in ("BLEU-1", "BLEU-2", "BLEU-3"))
+HEADLINE = tuple(name for name in METRICS if name not in ("BLEU-1", "BLEU-2", "BLEU-3", "SPIDEr", *FALSE_SHARES))
+
+# What a whole set of captions is like (`gitbench.metrics.diversity`): neither more nor less is better, no claim is about it.
+DESCRIPTIVE = ("distinct-captions", "distinct-1", "distinct-2", "vocabulary")
 
 # Cost columns of a record, with their units.
 COSTS = {
@@ -31,11 +34,14 @@ COSTS = {
     "pretrain_seconds": "s",
 }
 
-_UNITS = {"test_nll": "nat/token"}
-_LOWER_IS_BETTER = {"test_nll"}
+_UNITS = {"test_nll": "nat/token", "vocabulary": "words"}
+_LOWER_IS_BETTER = {"test_nll", *FALSE_SHARES}
 _NAMES = {
     "test_nll": "test NLL",
     "SceneF1": "scene F1",
+    "false-attributes": "false attributes",
+    "false-relations": "false relations",
+    "distinct-captions": "distinct captions",
     "VQA": "VQA accuracy",
     "EM": "exact match",
     "accuracy-closed": "accuracy, closed vocabulary",
@@ -56,7 +62,7 @@ def register_metric(name: str, unit: str = "points", lower_is_better: bool = Fal
 
     Registering a name again replaces what was said of it; GitbenchError for the name of a score or cost of gitbench's own.
     """
-    if name in METRICS or name in COSTS:
+    if name in METRICS or name in COSTS or name in DESCRIPTIVE:
         raise GitbenchError(f"'{name}' is a metric of gitbench's own: give the new one another name")
     if name not in SCORES:
         SCORES.append(name)

@@ -7,7 +7,7 @@ The paper's encoders were pre-trained by others (CLIP, Florence); the contrastiv
 
 from __future__ import annotations
 
-from gitbench.errors import lookup
+from gitbench.errors import GitbenchError, lookup
 from gitbench.spec import ContrastiveSpec, DataSpec, EvaluateSpec, Profile, TextSpec, TrainSpec
 
 SMOKE = Profile(
@@ -102,8 +102,19 @@ PAPER = Profile(
 )
 
 PROFILES = {profile.name: profile for profile in (SMOKE, CPU, GPU, PAPER)}
+UNPUBLISHED = (SMOKE.name,)  # they prove that a study runs; what they measure is noise
 
 
 def get_profile(name: str) -> Profile:
     """Return a profile by name; an unknown name raises an error that offers the nearest one."""
     return lookup("profile", name, PROFILES)
+
+
+def check_publishable(name: str) -> None:
+    """Refuse to publish what was run at a profile of `UNPUBLISHED`."""
+    if name in UNPUBLISHED:
+        others = ", ".join(each for each in PROFILES if each not in UNPUBLISHED)
+        raise GitbenchError(
+            f"a study of the {name} profile is not published: it proves that the program runs and is too small to say "
+            f"anything about a claim: publish one of {others}"
+        )

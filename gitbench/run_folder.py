@@ -7,6 +7,7 @@ and `record.json` (complete). No torch here, and mmengine is imported only where
 from __future__ import annotations
 
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from gitbench.errors import GitbenchError
@@ -47,6 +48,16 @@ class RunFolder:
             scores = [float(entry["value"]) for entry in record["metrics"].values()]
             whole = bool(scores) and all(isinstance(record[part], dict) for part in ("spec", "cost", "train"))
             whole = whole and (record["schema"], record["run_key"]) == (RECORD_SCHEMA, self.path.name)
+            whole = whole and all(
+                isinstance(entry.get("signature"), (str, NoneType)) for entry in record["metrics"].values()
+            )
+            kinds = {name: (str if name in ("device", "machine") else (int, float)) for name in record["cost"]}
+            whole = whole and all(
+                each is None or isinstance(each, kinds[name]) for name, each in record["cost"].items()
+            )
+            dicts = ("absent", "files", "variant_names")
+            whole = whole and all(isinstance(record.get(part, {}), dict) for part in dicts)
+            whole = whole and all(isinstance(each, str) for each in (record.get("overridden") or ()))
         except (ValueError, KeyError, TypeError, AttributeError):
             whole = False
         return record if whole else None

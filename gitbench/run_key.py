@@ -20,14 +20,17 @@ from gitbench.files import read_json
 from gitbench.spec import RunSpec
 
 # Enters every run key: raise it when a change alters the numbers a run produces.
-NUMERICS_VERSION = 5
+NUMERICS_VERSION = 6
 
 Spec = TypeVar("Spec")
 
 
-def run_key(spec: RunSpec, data_fingerprint: str) -> str:
-    """Hash what decides a run's result: canonical spec, data content and numerics version. 16 hex digits."""
-    payload = {"spec": canonical(spec), "data": data_fingerprint, "numerics": NUMERICS_VERSION}
+def run_key(spec: RunSpec, data_fingerprint: str, numerics: int | None = None) -> str:
+    """Hash what decides a run's result: canonical spec, data content and numerics version (None: this code's).
+
+    16 hex digits.
+    """
+    payload = {"spec": canonical(spec), "data": data_fingerprint, "numerics": numerics or NUMERICS_VERSION}
     return hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()[:16]
 
 

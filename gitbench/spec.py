@@ -1,8 +1,8 @@
 """The values of the Define layer: what is to be trained, on what, and what is claimed about it.
 
 Frozen keyword-only dataclasses; no torch. An `Ablation` (one file in `ablations/`) is a base, an axis, arms and claims.
-Planning crosses its arms with a `Profile` (how large), a data set and replicates into a `Plan`, whose runs have a
-`RunSpec` each: one training run in one folder. The specs of the axes stand beside their variants, in `gitbench.variants`.
+Planning crosses its arms with a `Profile` (how large), a data set and replicates into a `Plan`, whose runs have a `RunSpec`
+each: one training run in one folder. The specs of the axes are in `gitbench.variants`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Any, Literal
 from gitbench.errors import lookup
 
 # The scores a claim may be about, as `gitbench.metrics` names them; all but the likelihood are on the papers' scale (x 100).
-_CAPTION_METRICS = ("CIDEr", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "SPICE", "SceneF1")
-METRICS = (*_CAPTION_METRICS, "VQA", "EM", "accuracy", "accuracy-closed", "test_nll")
+_CAPTION_METRICS = ("CIDEr", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "SPICE", "SPIDEr", "SceneF1")
+FALSE_SHARES = ("CHAIRs", "CHAIRi", "false-attributes", "false-relations")  # of what a caption of a scene says
+METRICS = (*_CAPTION_METRICS, *FALSE_SHARES, "VQA", "EM", "accuracy", "accuracy-closed", "test_nll")
 
 
 # The margin of every claim that states no other: a share of what the base arm learned, its score less the blind floor's.
@@ -229,6 +230,7 @@ class RunSpec:
     train: TrainSpec
     evaluate: EvaluateSpec
     replicate: int
+    seed_root: str = ""  # what the seeds of all replicates of a study derive from (`study.lock.seed_root`); "": nothing
     task: TaskSpec = TaskSpec()
     variant_names: Mapping[str, str] = field(default_factory=dict, metadata={"keyed": False})  # axis -> name
     cfg_options: Mapping[str, Any] = field(default_factory=dict)  # --cfg-options
@@ -242,19 +244,21 @@ class PlannedArm:
     role: str  # "arm", or "floor": never sees the image
     variants: Mapping[str, str]
     label: str
+    labels: Mapping[str, str] = field(default_factory=dict)  # axis -> its part of the label
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedRun:
     """One arm and replicate of a study; `run_key` names its folder.
 
-    `spec` is there in a plan that was just made; of a plan read from its file it is None, and the run's record holds it.
+    `spec` and `data_fingerprint` (of the run's own amount) are None in a plan read from its file: the record holds them.
     """
 
     arm: str
     replicate: int
     run_key: str
     spec: RunSpec | None = None
+    data_fingerprint: str | None = None
 
     @property
     def resolved(self) -> RunSpec:
@@ -287,13 +291,21 @@ class Plan:
     test_images: int | None = None
     yardstick_key: str | None
     claim_hashes: Mapping[str, str] = field(default_factory=dict)  # "ablation/claim" -> hash, as its file states them
+    design: Literal["fixed", "sequential"] = "fixed"  # judged at all its seeds, or after every added one
+    seeds: int | None = None  # of a fixed study: how many an arm has; None: planned by an earlier version
+    mark: str = ""  # what the study's name says of design and seeds; "": fixed, as many as the profile's
     run_seconds: float = 0.0  # one run, as the profile guesses
     gpu_gib: float = 0.0  # memory of one run on a GPU
 
     @property
+    def label(self) -> str:
+        """The label of the data, with the mark of design and seeds."""
+        return self.data + self.mark
+
+    @property
     def name(self) -> str:
-        """The study's name, which is its file's."""
-        return f"{self.ablation}.{self.profile}.{self.data}"
+        """The study's name: "<ablation>.<profile>.<label>"."""
+        return f"{self.ablation}.{self.profile}.{self.label}"
 
     def arm(self, name: str) -> PlannedArm:
         """Return the arm called `name`; an unknown name offers the nearest."""

@@ -10,11 +10,12 @@ import pandas as pd
 from helpers_runs import CLAIM, NAME, make_work_dir
 
 from gitbench.ablations import load_ablation
-from gitbench.commands.report import judge
 from gitbench.judge.noise import NoiseFloor
 from gitbench.judge.verdict import Verdict
+from gitbench.report.tables import summarise
 from gitbench.report.view import View
-from gitbench.spec import PlannedArm
+from gitbench.spec import Arm, PlannedArm
+from gitbench.study.interim import judge
 from gitbench.study.store import Study
 
 BETTER = CLAIM | {"name": "larger-better", "kind": "better", "margin": 0.0, "margin_unit": "metric"}
@@ -41,18 +42,37 @@ def view_of(folder: Path, **options: Any) -> View:
 def grid_of(view: View) -> View:
     """Return the view of a study of data_scale: nine arms of several seeds, whose scores are their place in the grid."""
     ablation, frame = load_ablation("data_scale"), view.frame
-    arms = tuple(
-        PlannedArm(name=arm.name, role=arm.role, variants=arm.variants, label=arm.name) for arm in ablation.arms["cpu"]
-    )
-    large = frame[(frame["arm"] == "large") & (frame["metric"] == "CIDEr")]
-    tables = [large.assign(arm=arm.name, label=arm.name, value=large["value"] + at) for at, arm in enumerate(arms)]
-    plan = dataclasses.replace(view.plan, ablation="data_scale", arms=arms, claims=ablation.claims)
+    arms = tuple(_grid_arm(arm) for arm in ablation.arms["cpu"])
+    scores = frame[(frame["arm"] == "large") & frame["metric"].isin(view.scores)]
     amounts = {"n300": 300.0, "n1500": 1500.0, "all": 8000.0}
-    tables += [
-        large.assign(arm=arm.name, label=arm.name, metric="training_images", value=amounts[arm.variants["amount"]])
-        for arm in arms
-    ]
-    return dataclasses.replace(view, plan=plan, frame=pd.concat(tables, ignore_index=True))
+    tables = []
+    for at, arm in enumerate(arms):
+        own = {
+            "training_images": amounts[arm.variants["amount"]],
+            "parameters": 1e6 * (1 + at % 3),
+            "seconds": 60.0 + at,
+        }
+        costs = [scores[scores["metric"] == "CIDEr"].assign(metric=name, value=value) for name, value in own.items()]
+        tables += [
+            each.assign(arm=arm.name, label=arm.label) for each in (scores.assign(value=scores["value"] + at), *costs)
+        ]
+    plan = dataclasses.replace(
+        view.plan, ablation="data_scale", arms=arms, claims=ablation.claims, axis="encoder", crossed_with="amount"
+    )
+    frame = pd.concat([frame[frame["role"].isin(["floor", "ceiling"])], *tables], ignore_index=True)
+    large = view.curves[view.curves["arm"] == "large"]
+    curves = pd.concat([large.assign(arm=arm.name) for arm in arms], ignore_index=True)
+    return dataclasses.replace(
+        view, plan=plan, frame=frame, table=summarise(frame, plan), arms=arms, curves=curves, best={}
+    )
+
+
+def _grid_arm(arm: Arm) -> PlannedArm:
+    """Return an arm as planning describes it."""
+    layers, width = arm.variants["encoder"].split("_")[1].split("x")
+    amount = {"n300": "300", "n1500": "1,500", "all": "8,000"}[arm.variants["amount"]]
+    labels = {"encoder": f"ViT, {layers} layers \N{MULTIPLICATION SIGN} {width}", "amount": f"{amount} images"}
+    return PlannedArm(name=arm.name, role="arm", variants=arm.variants, label=", ".join(labels.values()), labels=labels)
 
 
 def floor_of(sd: float, mde: float, n: int = 10) -> NoiseFloor:

@@ -56,7 +56,7 @@ def make_images() -> dict[str, np.ndarray]:
         picture = np.full((64, 64, 3), 235, np.uint8)
         inside = (rows - 20 - 2 * index) ** 2 + (columns - 32) ** 2 < (8 + index) ** 2
         picture[inside] = ((200, 40, 40), (40, 90, 200), (40, 150, 80))[index % 3]
-        images[f"test-{index:04d}"] = picture
+        images[f"scenes-test-{index}"] = picture  # as scenes names them
     return images
 
 

@@ -1,4 +1,4 @@
-"""All ablations of the repository run whole in the smoke profile, and share the runs that they have in common."""
+"""All ablations of the repository run whole in the smoke profile, each on seeds of its own."""
 
 import dataclasses
 import json
@@ -11,7 +11,8 @@ from helpers_study import make_study, run_of, runs_of
 import gitbench
 from gitbench.ablations import ablation_files, check_ablation, load_ablation
 from gitbench.profiles import PROFILES, SMOKE
-from gitbench.spec import Arm
+from gitbench.run_key import run_key
+from gitbench.spec import Arm, RunSpec
 
 
 def test_every_ablation_is_there_in_every_profile():
@@ -44,20 +45,19 @@ def test_an_ablation_runs_whole(name, tmp_path):
     if load_ablation(name).crossed_with == "amount":  # drawn over the images that each arm was trained on
         frame = gitbench.load_frame(work)
         assert frame[frame["metric"] == "training_images"].groupby("arm")["value"].first().nunique() > 1
-        assert "training images" in (out / "score.svg").read_text()
+        assert "training images" in (out / "interaction.svg").read_text()
         assert "No proof was recorded" not in (out / "report.html").read_text(encoding="utf-8")
     assert (work / "studies" / f"{name}.smoke.scenes.proof.json").is_file()
 
 
-def test_ablations_share_the_runs_that_are_the_same(tmp_path):
-    def keys(name: str) -> dict[str, str]:
-        return {run.arm: run.key for run in runs_of(make_study(tmp_path, load_ablation(name), SMOKE, replicates=1))}
+def test_no_two_ablations_share_a_run_though_their_bases_are_alike(tmp_path):
+    def specs(name: str) -> dict[str, RunSpec]:
+        return {run.arm: run.spec for run in runs_of(make_study(tmp_path, load_ablation(name), SMOKE, replicates=1))}
 
-    sizes, attention, starts = keys("decoder_size"), keys("decoder_attention"), keys("encoder_init")
+    sizes, attention = specs("decoder_size"), specs("decoder_attention")
     for arm in ("base", "blind"):
-        assert sizes[arm] == attention[arm] == starts[arm]
-    assert starts["contrastive"] == keys("encoder_training")["base"]
-    assert not set(keys("decoder_init").values()) & set(sizes.values())  # its tokenizer is its own
+        assert run_key(sizes[arm], "data") != run_key(attention[arm], "data")
+        assert dataclasses.replace(sizes[arm], seed_root=attention[arm].seed_root) == attention[arm]
 
 
 def test_an_arm_may_not_differ_in_more_than_the_ablation_varies():

@@ -22,7 +22,7 @@ def submodules(package) -> list[str]:
 
 MODULES = [
     *(f"gitbench.{name}" for name in ("spec", "profiles", "ablations", "registry", "metrics", "cli")),
-    *(f"gitbench.commands.{name}" for name in ("report", "replicate", "until_decided")),
+    *(f"gitbench.commands.{name}" for name in ("report", "replicate", "until_decided", "judge")),
     "gitbench.launch.scheduling",
     *submodules(gitbench.variants),
     *submodules(gitbench.judge),

@@ -6,7 +6,6 @@ import argparse
 from typing import Any
 
 from gitbench.commands.options import data_of, profile_of, study_of, study_options
-from gitbench.commands.report import judge
 from gitbench.files import results_folder
 
 
@@ -23,6 +22,7 @@ def add(commands: Any) -> None:
 def _explain(arguments: argparse.Namespace) -> int:
     from gitbench.report.explain import explain_result, explain_study, parse_target
     from gitbench.report.results import find_result
+    from gitbench.study.interim import judge
     from gitbench.study.store import NoStudy
 
     target = parse_target(arguments.number)
@@ -34,5 +34,5 @@ def _explain(arguments: argparse.Namespace) -> int:
         result = find_result(results_folder(), target.ablation, profile_of(arguments), data_of(arguments))
         print(explain_result(result, target))
         return 0
-    print(explain_study(study, judge(study), target))
+    print(explain_study(study, judge(study, "explain"), target))
     return 0

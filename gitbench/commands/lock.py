@@ -17,7 +17,16 @@ def add(commands: Any) -> None:
 
 
 def _lock(arguments: argparse.Namespace) -> int:
-    from gitbench.study.lock import FIX, differences, lock_path, own_lock_path, read_lock, stated_claims, write_lock
+    from gitbench.study.lock import (
+        FIX,
+        differences,
+        lock_path,
+        locked_since,
+        own_lock_path,
+        read_lock,
+        stated_claims,
+        write_lock,
+    )
 
     stated, path = stated_claims(arguments.files), lock_path()
     found = differences(stated, read_lock(path))
@@ -28,7 +37,7 @@ def _lock(arguments: argparse.Namespace) -> int:
         return 0
     for line in found:
         print(f"  {line}")
-    if found:
+    if found or "" in locked_since(path).values():
         path = own_lock_path()
         write_lock(path, stated)
     print(f"{path}: {len(stated)} claims{'' if found else ', all as they were locked'}")

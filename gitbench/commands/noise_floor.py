@@ -2,7 +2,7 @@
 
 `gitbench noise-floor [--profile P] [--data D] [--seeds N]`: the profile's own model, the base arm of most ablations,
 in 2 N replicates (N: the profile's number of seeds, at least 3), so that they split into two pseudo-arms as large as
-a study's. Base runs that a study of the same work directory has finished are found by their keys and not run again.
+a study's. Its runs have seeds of their own, as those of every study.
 """
 
 from __future__ import annotations
@@ -46,10 +46,12 @@ def _noise_floor(arguments: argparse.Namespace) -> int:
     """0: measured; 1: a run failed, nothing was measured."""
     from gitbench.commands.report import report_folder
     from gitbench.launch.scheduling import launch
-    from gitbench.profiles import get_profile
+    from gitbench.profiles import check_publishable, get_profile
     from gitbench.report.noise import write_noise_report
     from gitbench.study.store import Study
 
+    if arguments.publish:
+        check_publishable(profile_of(arguments))
     plan, seeds = noise_plan(
         get_profile(profile_of(arguments)),
         data_of(arguments),
@@ -100,6 +102,7 @@ def noise_plan(profile: Profile, data: str, seeds: int | None = None, **options:
         base=BASE,
     )
     plan = make_plan(ablation, profile, data, replicates=2 * each, **options)
+    plan = dataclasses.replace(plan, mark="")  # there is one noise floor of a profile and data
     return with_seeds(plan, {BASE: 2 * each, BLIND.name: FLOOR_RUNS}), each
 
 

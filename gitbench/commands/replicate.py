@@ -110,7 +110,7 @@ def plan_again(study: Study, chosen: Sequence[PlannedRun], data: str | None = No
     """
     stored = _repeatable(study)
     runs = tuple(dataclasses.replace(run, spec=_found_here(study, stored[run], data)) for run in chosen)
-    _check_same(study, runs, {spec.data.vocabulary_images or spec.data.train_images for spec in stored.values()})
+    runs = _checked(study, runs, {spec.data.vocabulary_images or spec.data.train_images for spec in stored.values()})
     return dataclasses.replace(study.plan, runs=runs)
 
 
@@ -149,8 +149,8 @@ def _place(name: str, known: Sequence[str]) -> str:
     return str(Path(name).resolve()) if name not in known and Path(name).exists() else name
 
 
-def _check_same(study: Study, runs: Sequence[PlannedRun], amounts: Collection[int | None]) -> None:
-    """Raise GitbenchError unless the keys of the runs come out again: then spec, data and numerics are the same.
+def _checked(study: Study, runs: Sequence[PlannedRun], amounts: Collection[int | None]) -> tuple[PlannedRun, ...]:
+    """Return the runs with the fingerprints of their data, if their keys come out again: spec, data, numerics are the same.
 
     `amounts`: numbers of training images, of which one is the study's; an arm may take a part of these.
     """
@@ -165,6 +165,7 @@ def _check_same(study: Study, runs: Sequence[PlannedRun], amounts: Collection[in
             f"{Path(spec.data_name).name} is not the data of {study.name} (fingerprint {whole[:8]}): pass the same content "
             "as --data, or use the gitbench that made the bundle"
         )
+    made = []
     for run in runs:
         spec, data = run.resolved, whole
         if spec.data.train_images != matching[0]:  # an arm with its own amount of the data
@@ -174,6 +175,8 @@ def _check_same(study: Study, runs: Sequence[PlannedRun], amounts: Collection[in
                 f"{run.arm} seed {run.replicate}: this gitbench would run something else (run key {run.run_key} does not "
                 "come out again): use the version that made the bundle, and the BERT that it started from"
             )
+        made.append(dataclasses.replace(run, data_fingerprint=data))
+    return tuple(made)
 
 
 def _fingerprint(spec: RunSpec, images: int | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from gitbench.commands.options import report_options, study_of, study_options, work_dir_of
 from gitbench.errors import GitbenchError
 from gitbench.files import results_folder
+from gitbench.profiles import check_publishable
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from gitbench.judge.verdict import Verdict
     from gitbench.study.store import Study
 
 
@@ -57,46 +58,37 @@ def make_report(study: Study, out: Path | None = None, publish: bool = False) ->
     """Write the report of a study and return its folder: `out`, or its place in the work directory or, to `publish` it,
     under `reports/results`.
 
-    Every score is first put together again from what its run stored per image, and the report is kept as an interim
-    look at the study. Errors: GitbenchError for a record that says something else than its images.
+    Every score is first put together again from what its run stored per image, and the report is kept as a look at the
+    study. Errors: GitbenchError for a record that says something else than its images.
     """
     from gitbench.report import write_report
-    from gitbench.study.interim import judge_for_report
+    from gitbench.study.interim import judge
     from gitbench.study.verify import check_records
 
+    folder = out or report_folder(study, publish)
+    board = None if out else "../../board.html"  # from its own place; a report elsewhere has no board beside it
     check_records(study)
-    verdicts, looks = judge_for_report(study.plan, study.frame, study.yardstick.kind, study.looks)
-    if looks is not None and looks != study.looks:
-        study.write_looks(looks)
-    return write_report(study, verdicts, out or report_folder(study, publish), images=pictures(study))
-
-
-def judge(study: Study) -> tuple[Verdict, ...]:
-    """Judge a study with the looks that were kept so far, and keep none."""
-    from gitbench.judge import judge_study
-
-    looks = study.looks
-    return tuple(judge_study(study.plan, study.frame, study.yardstick.kind, looks=looks.counted if looks else 0))
+    verdicts = judge(study, "publish" if publish else "report")
+    return write_report(study, verdicts, folder, images=pictures(study), board=board)
 
 
 def pictures(study: Study) -> Callable[[Any], np.ndarray] | None:
     """Return what draws the test images that a report may show: only those of scenes, this project's own."""
     import numpy as np
 
-    from gitbench.data import data_names
-    from gitbench.data.tasks import open_task
-    from gitbench.profiles import get_profile
-    from gitbench.tasks import task_spec
+    from gitbench.study.scoring import test_source
 
-    plan = study.plan
-    data = plan.data.split("+")[0].removesuffix(f"-{plan.task}")
-    if data not in data_names():
+    source = test_source(study)
+    if source is None:
         return None
-    source = open_task(data, "test", plan.test_images, task_spec(plan.task, get_profile(plan.profile)))
     places = {source.image_id(index): index for index in range(len(source))}
 
     def picture(image_id: Any) -> np.ndarray:
         """An image as it is, a film as its frames side by side."""
+        if image_id not in places:
+            raise GitbenchError(
+                f"{study.name}: its runs name a test image {image_id} that {study.plan.data} has not: run it again"
+            )
         image = source.image(places[image_id])
         return image if image.ndim == 3 else np.concatenate(list(image), axis=1)
 
@@ -106,13 +98,15 @@ def pictures(study: Study) -> Callable[[Any], np.ndarray] | None:
 def report_folder(study: Study, publish: bool = False, work_dir: Path | None = None) -> Path:
     """Return `<ablation>/<profile>-<data>-<machine>` in `reports` of the work directory, or `reports/results` to publish.
 
-    `work_dir` stands in for the study's own.
+    `work_dir` stands in for the study's own. Errors: GitbenchError for a profile that is not published.
     """
     from gitbench.machine import machine_label
 
+    if publish:
+        check_publishable(study.plan.profile)
     reports = results_folder() if publish else (work_dir or study.work_dir) / "reports"
     machines = [record["cost"].get("machine") for run in study.finished if (record := study.record(run.run_key))]
-    name = f"{study.plan.profile}-{study.plan.data}-{next(filter(None, machines), machine_label())}"
+    name = f"{study.plan.profile}-{study.plan.label}-{next(filter(None, machines), machine_label())}"
     return reports / study.plan.ablation / name.replace("/", "-")  # the records of a bundle are a stranger's
 
 
@@ -143,7 +137,9 @@ def _report_bundle(path: Path, work_dir: Path | None, out: Path | None, publish:
 
 def _board(arguments: argparse.Namespace) -> int:
     """Write the claims board; `--profile` and `--data` narrow it."""
+    from gitbench.profiles import UNPUBLISHED
     from gitbench.report.board import rows_of_results, rows_of_studies, write_board
+    from gitbench.study.interim import judge
     from gitbench.study.store import open_studies
 
     if one := arguments.ablation or arguments.bundle:
@@ -157,9 +153,10 @@ def _board(arguments: argparse.Namespace) -> int:
         )
     out = arguments.out or (results if arguments.publish else work_dir_of(arguments) / "reports")
     if work_dir:
-        rows = rows_of_studies((study, judge(study)) for study in open_studies(work_dir) if study.finished)
+        judged = ((study, judge(study, "board")) for study in open_studies(work_dir) if study.finished)
+        rows = rows_of_studies(judged, lambda study: _link(report_folder(study), out))
     else:
-        rows = rows_of_results(results, out)
+        rows = [row for row in rows_of_results(results, out) if row.profile not in UNPUBLISHED]
     rows = [
         row
         for row in rows
@@ -169,3 +166,8 @@ def _board(arguments: argparse.Namespace) -> int:
         raise GitbenchError("no study has that --profile and --data: leave them out to see all")
     print(f"board: {write_board(rows, out)[0]}")
     return 0
+
+
+def _link(report: Path, out: Path) -> str | None:
+    """Return the way from the folder of a board to that of a report; None where no report was written."""
+    return Path(os.path.relpath(report, out)).as_posix() if (report / "report.html").is_file() else None

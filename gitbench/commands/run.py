@@ -17,6 +17,7 @@ from gitbench.commands.options import (
     work_dir_of,
 )
 from gitbench.errors import GitbenchError
+from gitbench.profiles import check_publishable
 
 if TYPE_CHECKING:
     from gitbench.launch.scheduling import Outcome
@@ -49,6 +50,8 @@ def add(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.publish:  # before hours of training
+        check_publishable(profile_of(arguments))
     if arguments.until_decided:
         return _run_until_decided(arguments)
     for option, value in (("--budget", arguments.budget), ("--max-seeds", arguments.max_seeds)):
@@ -111,6 +114,7 @@ def _plan(arguments: argparse.Namespace, replicates: int | None = None) -> Study
         get_profile(profile_of(arguments)),
         data_of(arguments),
         replicates=replicates or arguments.seeds,
+        sequential=arguments.until_decided,
         cfg_options=_cfg_options(arguments.cfg_options),
         tokenizer_path=arguments.tokenizer,
         task_name=task_of(arguments),

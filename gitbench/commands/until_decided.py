@@ -30,7 +30,8 @@ from gitbench.launch.scheduling import Outcome, launch, slots
 from gitbench.spec import Plan
 from gitbench.study.interim import Looks
 from gitbench.study.plan import with_seeds
-from gitbench.study.store import Study, read_plan
+from gitbench.study.plan_file import read_plan
+from gitbench.study.store import Study
 
 MAX_SEEDS = 30  # of an arm, where --max-seeds says nothing else
 DECIDED, BUDGET, SEEDS, FAILED = "decided", "budget", "max seeds", "a run failed"  # why a study stopped
@@ -72,14 +73,14 @@ def check(plan: Plan, start: int, most: int) -> None:
 def seeds_now(full: Study, start: int) -> Seeds:
     """Return the seeds of every arm to begin with: `start`, or what the plan on file has, the batch it was at included.
 
-    Of a study that was not run until decided before, seeds that it planned but did not finish are not taken over.
+    Before the first look, seeds that were planned but not finished are not taken over.
     """
     keys = {run.run_key for run in full.plan.runs}
     there = read_plan(full.plan_path).runs if full.plan_path.is_file() else ()
     listed = Counter(run.arm for run in there if run.run_key in keys)
     looks = full.looks
     seeds = {arm: max(start, min(listed[arm], count)) for arm, count in _finished(full).items()}
-    if looks and looks.until_decided and looks.looks:
+    if looks and looks.looks:
         last = looks.looks[-1].seeds
         seeds = {arm: max(count, listed[arm], last.get(arm, 0)) for arm, count in seeds.items()}
     most = max(run.replicate for run in full.plan.runs) + 1
@@ -185,9 +186,8 @@ class UntilDecided:
         """Judge the study on file, and record the look unless it is the last one again."""
         study = Study.open(self.full.work_dir, self.full.name)
         count = len(self.looks.with_look(self.seeds).looks)
-        verdicts = judge_study(study.plan, study.frame, study.yardstick.kind, looks=count)
-        looks = self.looks.with_look(self.seeds, verdicts)
-        self.looks = dataclasses.replace(looks, stopped="", until_decided=True)
+        verdicts = judge_study(study.plan, study.frame, study.yardstick.kind, looks=count, images=study.per_image)
+        self.looks = dataclasses.replace(self.looks.with_look(self.seeds, verdicts, "until-decided"), stopped="")
         self.full.write_looks(self.looks)
         seeds = ", ".join(f"{arm} {each}" for arm, each in self.seeds.items())
         print(f"{self.full.name}: look {count}, seeds {seeds}", flush=True)

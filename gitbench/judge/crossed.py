@@ -30,6 +30,7 @@ from scipy import stats
 
 from gitbench.errors import GitbenchError
 from gitbench.judge.statistics import half_width
+from gitbench.judge.verdict import ImageError
 from gitbench.metrics.aggregate import scores_from_totals, statistics
 
 Tables = Callable[[str], pd.DataFrame]  # run key -> per-image scores and sufficient statistics of a finished run
@@ -68,16 +69,39 @@ def crossed_interval(values: pd.DataFrame | np.ndarray) -> Crossed:
 # ---- from what runs stored per image to the table ---------------------------------------------------------------------
 
 
+Rows = Sequence[Mapping[str, float]]  # two weighted sums: arm -> weight
+
+
 @dataclass(frozen=True, kw_only=True)
 class ImageScores:
     """The scores of runs by image: arm -> replicate -> values whose mean is the run's score; all of the same images."""
 
     values: Mapping[str, Mapping[int, np.ndarray]]
 
-    def sum(self, weights: Mapping[str, float], replicates: Sequence[int]) -> np.ndarray:
-        """Return the weighted sum of arms, (replicates, images)."""
-        parts = [weight * np.stack([self.values[arm][each] for each in replicates]) for arm, weight in weights.items()]
-        return np.asarray(np.sum(parts, axis=0))
+    def error(self, name: str, rows: Rows, replicates: Sequence[int]) -> ImageError:
+        """Return what the choice of images adds to the sums of `rows` over these replicates."""
+        parts = [
+            np.sum(
+                [weight * np.stack([self.values[arm][each] for each in replicates]) for arm, weight in row.items()], 0
+            )
+            for row in rows
+        ]
+        covariance, count = image_covariance(parts)
+        (a, b), (c, d) = covariance.tolist()
+        return ImageError(count=count, covariance=((a, b), (c, d)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownErrors:
+    """What was computed before, by the name of an effect: of a report without the scores by image themselves."""
+
+    errors: Mapping[str, ImageError]
+
+    def error(self, name: str, rows: Rows, replicates: Sequence[int]) -> ImageError:
+        """Return the error of the effect of this name. Errors: GitbenchError where it is not known."""
+        if name not in self.errors:
+            raise GitbenchError(f"nothing says what the choice of images adds to {name}: judge the study itself again")
+        return self.errors[name]
 
 
 def image_scores(frame: pd.DataFrame, metric: str, arms: Sequence[str], tables: Tables) -> ImageScores | None:

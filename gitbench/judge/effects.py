@@ -16,9 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from gitbench.judge.crossed import ImageScores, image_covariance
+from gitbench.judge.crossed import ImageScores, KnownErrors
 from gitbench.judge.moderation import moderated, prior
 from gitbench.judge.statistics import by_replicate, half_width, median_factor, p_above
+from gitbench.judge.verdict import ImageError
 from gitbench.metric_info import COSTS, lower_is_better
 from gitbench.spec import Claim, Plan
 
@@ -46,6 +47,7 @@ class Effect:
     """
 
     values: np.ndarray  # (..., 2, replicates): d and L, turned
+    name: str = ""  # metric and weights
     seeds: np.ndarray  # (..., 2, 2), due to the choice of seeds; moderated
     images: np.ndarray  # (2, 2), due to the choice of test images; 0 where it is not known
     count: int | None  # test images; None: not known, and the numbers hold for these alone
@@ -77,6 +79,14 @@ class Effect:
         """The share of the variance of d's mean that is due to the choice of images."""
         total = float(self.seeds[0, 0] + self.images[0, 0])
         return None if self.count is None or total == 0 else float(self.images[0, 0]) / total
+
+    @property
+    def image_errors(self) -> dict[str, ImageError]:
+        """What the choice of images adds, by name; nothing where it is not known."""
+        if self.count is None:
+            return {}
+        (a, b), (c, d) = self.images.tolist()
+        return {self.name: ImageError(count=self.count, covariance=((a, b), (c, d)))}
 
     def contrast(self, share: float = 0.0, points: float = 0.0) -> np.ndarray:
         """Return d - share L - points by replicate."""
@@ -151,7 +161,7 @@ class Scores:
     arms: tuple[str, ...]
     learned: Weights
     sequential: bool
-    by_image: ImageScores | None = None
+    by_image: ImageScores | KnownErrors | None = None
 
     def replicates(self, arms: Iterable[str]) -> list[int]:
         """Return the replicates that all these arms have."""
@@ -173,9 +183,9 @@ class Scores:
         effect = effect_of(own, rows, usual, sequential=self.sequential)
         if self.by_image is None:
             return effect
-        parts = [self.by_image.sum(dict(zip(arms, row, strict=True)), used) for row in rows]
-        images, count = image_covariance(parts)
-        return dataclasses.replace(effect, images=images, count=count)
+        name = f"{self.metric}: {' '.join(f'{sign * weight:+g} {arm}' for arm, weight in weights.items())}"
+        error = self.by_image.error(name, [dict(zip(arms, row, strict=True)) for row in rows], used)
+        return dataclasses.replace(effect, name=name, images=np.array(error.covariance), count=error.count)
 
 
 def scores_of(plan: Plan, counted: pd.DataFrame, sequential: bool) -> dict[str, Scores]:

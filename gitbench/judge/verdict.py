@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from gitbench.spec import Claim
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageError:
+    """What the choice of test images adds to the covariance of two weighted sums of arms, and how many images there are."""
+
+    count: int
+    covariance: tuple[tuple[float, float], tuple[float, float]]
+
 
 SUPPORTED, REFUTED, INCONCLUSIVE = "SUPPORTED", "REFUTED", "INCONCLUSIVE"
 INCOMPLETE = "INCOMPLETE"  # runs are missing
@@ -80,6 +90,7 @@ class Verdict:
     ceiling: float | None = None
     n: int = 0
     images: int | None = None  # test images that the interval allows for; None: it holds for these alone
+    image_errors: Mapping[str, ImageError] = field(default_factory=dict)  # by the name of an effect: to judge again
     image_share: float | None = None  # of the variance of the mean that is due to the choice of images
     raised: float = 1.0  # standard deviation used / as found (moderated)
     p: float | None = None  # to support the claim, unadjusted; one-sided, below 2.5 % counts

@@ -25,6 +25,7 @@ class Display:
         self.live = self.console.is_terminal and not plain
         self.shares: dict[str, tuple[PlannedRun, float, str]] = {}  # key -> run, share done, how to say it
         self.done = 0
+        self.warned: set[str] = set()
         self.began = self.spoken = time.monotonic()
         self.bar = Progress(
             TextColumn("[bold]{task.description}"),
@@ -69,6 +70,10 @@ class Display:
         self.console.print(
             f"  {run.arm} - seed {run.replicate}: {shown}{seconds:.0f} s  ({self.done + self.found}/{self.total})"
         )
+        for line in record.get("warnings", ()):
+            if not (line.startswith("CIDEr") and line in self.warned):  # it is about the test images: said once
+                self.note(run, f"mind: {line}")
+        self.warned.update(record.get("warnings", ()))
         self._refresh()
 
     def note(self, run: PlannedRun, text: str) -> None:

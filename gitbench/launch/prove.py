@@ -20,6 +20,7 @@ from gitbench import plugins
 from gitbench.errors import GitbenchError
 from gitbench.spec import Plan, PlannedArm
 from gitbench.study.config import make_config
+from gitbench.study.plan_file import listed_runs
 from gitbench.study.proof import (
     PROOF_VERSION,
     ArmProof,
@@ -28,7 +29,7 @@ from gitbench.study.proof import (
     compare_arm,
     compare_configs,
 )
-from gitbench.study.store import Study, listed_runs
+from gitbench.study.store import Study
 
 REPLICATES = 2  # of which tensors and batches are compared
 Configs = Mapping[tuple[str, int], dict[str, Any]]  # (arm, replicate) -> config

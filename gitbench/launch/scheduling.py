@@ -108,6 +108,7 @@ def execute_runs(study: Study, executor: Executor, plain: bool = False, until: f
     for run in todo:
         config = make_config(run.resolved, study.plan.vocabulary, run.run_key)
         write_if_changed(study.folder(run.run_key).config, config_text(config))
+    study.adopt()
     found = len(runs) - len(todo)
     if not todo and study.yardstick.kind is not None:
         return Outcome(completed=0, found=found, failed=())
@@ -130,7 +131,7 @@ class _Launch:
 
     def __init__(self, study: Study, executor: Executor, scorer: StudyScorer, display: Display) -> None:
         self.study, self.executor, self.scorer, self.display = study, executor, scorer, display
-        self.origin = provenance(study.plan)
+        self.origin = provenance(study)
         self.attempts: dict[str, int] = {}
         self.waiting: dict[Path, PlannedRun] = {}  # in the executor
         self.scores: dict[Future, PlannedRun] = {}
@@ -191,6 +192,7 @@ class _Launch:
             run = self.scores.pop(future)
             error = future.exception()
             if error is None:
+                self.study.adopt()
                 self.display.finished(run, future.result())
                 continue
             if isinstance(error, DamagedRun):  # its captions cannot be read: they are made again

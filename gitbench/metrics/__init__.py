@@ -1,8 +1,9 @@
-"""Metrics, each score with its signature: captions by BLEU, METEOR, ROUGE-L, CIDEr, SPICE, and SceneF1 on `scenes`;
-answers by VQA accuracy and exact match.
+"""Metrics, each score with its signature: captions by BLEU, METEOR, ROUGE-L, CIDEr, SPICE, SPIDEr; on `scenes` by SceneF1
+and the false share of what they say; answers by VQA accuracy and exact match.
 
 One file a metric family, which computes it and words its signature: `bleu`, `rouge` and `cider` (on one preparation,
-`compare` and `ngrams`), `meteor`, `spice`, `scene_graph`; `plugins` holds metrics of one's own. `scorer` runs them all,
+`compare` and `ngrams`), `meteor`, `spice`, `scene_graph`, `hallucination`, and `diversity`, which describes; `registered`
+holds metrics of one's own. `captions` runs them all, `guards` says where scores mislead,
 `aggregate` turns stored per-image values back into corpus scores without Java; `answers` (with `vqa`) scores the answers
 of the other tasks. No torch here.
 """

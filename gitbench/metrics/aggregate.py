@@ -1,7 +1,7 @@
 """From per-image values back to a corpus score, for any selection of images and without Java.
 
 CIDEr, ROUGE-L, SPICE and SceneF1 are means over images. BLEU and METEOR are not: they are functions of sums, so the
-sums' summands are stored and added up again; the loss per token is a ratio of sums. A bootstrap resamples rows of
+sums' summands are stored and added up again; CHAIRi and the loss per token are ratios of sums. A bootstrap resamples rows of
 `statistics` and calls `from_totals`, or `scores_from_totals` for many sums at once. (A resampled CIDEr keeps the
 document frequencies of the full set.)
 """
@@ -18,11 +18,18 @@ from gitbench.metrics import meteor
 from gitbench.metrics.base import SCALE
 from gitbench.metrics.bleu import BLEU_COLUMNS, BLEUS, bleu_from_many_totals, bleu_from_totals
 
-CORPUS_METRICS = (*BLEUS, "METEOR")  # every other metric is a mean over images, or over tokens
+CORPUS_METRICS = (*BLEUS, "METEOR")  # of matches and lengths; the others are means over images, or over what was said
 LOSS = "test_nll"  # nats per token
 
+# Of captions of scenes, metric -> columns: facts of a kind that are false, of how many (`gitbench.metrics.hallucination`).
+SHARES = {
+    "CHAIRi": ("objects_false", "objects_said"),
+    "false-attributes": ("attributes_false", "attributes_said"),
+    "false-relations": ("relations_false", "relations_said"),
+}
+
 # The columns that are added up, of metrics that are no mean over images.
-_SUMMED = {**dict.fromkeys(BLEUS, BLEU_COLUMNS), "METEOR": ("meteor_stats",), LOSS: ("nll", "tokens")}
+_SUMMED = {**dict.fromkeys(BLEUS, BLEU_COLUMNS), "METEOR": ("meteor_stats",), **SHARES, LOSS: ("nll", "tokens")}
 
 
 def statistics(per_image: pd.DataFrame, metric: str) -> np.ndarray:
@@ -65,6 +72,8 @@ def scores_from_totals(totals: np.ndarray, metric: str) -> np.ndarray:
     if metric == "METEOR":
         return SCALE * meteor.from_many_totals(totals)
     total, count = totals[..., 0], totals[..., 1]
+    if metric in SHARES:
+        return SCALE * total / np.maximum(count, 1.0)  # counts; where nothing is said nothing is false
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count != 0)
 
 

@@ -12,6 +12,8 @@ from gitbench.metrics.base import Scores, check_ids, check_references
 from gitbench.metrics.bleu import add_bleu
 from gitbench.metrics.cider import CiderD, add_cider
 from gitbench.metrics.compare import Comparison
+from gitbench.metrics.diversity import add_diversity
+from gitbench.metrics.hallucination import add_hallucination
 from gitbench.metrics.java import java_home
 from gitbench.metrics.meteor import Meteor
 from gitbench.metrics.registered import add_registered
@@ -80,7 +82,10 @@ class CaptionScorer(contextlib.AbstractContextManager["CaptionScorer"]):
         if graphs is None:
             scores.absent["SceneF1"] = "this data has no scene graphs"
         else:
-            add_scene_graph(scores, raw, raw_references, [graphs[image] for image in ids])
+            of_images = [graphs[image] for image in ids]
+            add_scene_graph(scores, raw, raw_references, of_images)
+            add_hallucination(scores, raw, of_images)
+        add_diversity(scores, cut)
         if self.meteor and "METEOR" not in scores.absent:
             with scores.attempt("METEOR"):
                 self.meteor.collect(scores)

@@ -23,13 +23,15 @@ from gitbench.errors import GitbenchError
 from gitbench.metric_info import register_metric, unit
 from gitbench.metrics.base import Score, Scores
 from gitbench.metrics.bleu import BLEU_COLUMNS
+from gitbench.metrics.hallucination import COUNT_COLUMNS
 from gitbench.metrics.scene_graph import SCENE_METRICS
 
 # Predictions (id -> text) and references (id -> texts), not tokenized -> the score, and the values of the images: by id,
 # or in the order of the references.
 Metric = Callable[[Mapping[str, str], Mapping[str, Sequence[str]]], tuple[float, Mapping[str, float] | Sequence[float]]]
 
-_TAKEN = ("image_id", "image", "nll", "tokens", "meteor_stats", *BLEU_COLUMNS, *SCENE_METRICS)  # columns of per_image
+_COLUMNS = ("image_id", "image", "nll", "tokens", "meteor_stats", *BLEU_COLUMNS, *COUNT_COLUMNS)  # of per_image
+_TAKEN = (*_COLUMNS, *SCENE_METRICS)
 _REGISTERED: dict[str, Metric] = {}
 
 

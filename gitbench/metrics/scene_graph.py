@@ -54,7 +54,7 @@ def add_scene_graph(
 
 def scene_scores(caption: str, references: Sequence[str], graph: SceneGraph) -> dict[str, float]:
     """Score one raw (not tokenized) caption; returns a fraction, or NaN where undefined, for each of SCENE_METRICS."""
-    said, stated = _facts(caption), [_facts(reference) for reference in references]
+    said, stated = facts_said(caption), [facts_said(reference) for reference in references]
     target = {kind: frozenset[tuple[str, ...]]().union(*(facts[kind] for facts in stated)) for kind in KINDS}
     said_all, target_all, true_all = _all(said), _all(target), _all(graph.facts())
     common = len(said_all & target_all)
@@ -68,7 +68,7 @@ def scene_scores(caption: str, references: Sequence[str], graph: SceneGraph) -> 
 
 
 @lru_cache(maxsize=_REMEMBERED)
-def _facts(caption: str) -> dict[str, frozenset[tuple[str, ...]]]:
+def facts_said(caption: str) -> dict[str, frozenset[tuple[str, ...]]]:
     """Return what a caption states, by kind."""
     return {kind: frozenset(facts) for kind, facts in parse_caption(caption).facts().items()}
 

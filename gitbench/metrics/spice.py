@@ -1,4 +1,6 @@
-"""SPICE (Anderson et al. 2016), where its parser is installed; a stated absence elsewhere.
+"""SPICE (Anderson et al. 2016) and SPIDEr, where its parser is installed; a stated absence elsewhere.
+
+SPIDEr (Liu et al. 2017) is the mean of SPICE and CIDEr of each image, then the mean over images where SPICE is defined.
 
 `pycocoevalcap` ships SPICE without Stanford CoreNLP 3.6.0, which its constructor downloads (384 MB). Nothing is
 downloaded here. The jar is run by ourselves, with temporary files where temporary files belong, and with the packages
@@ -18,7 +20,7 @@ import numpy as np
 
 from gitbench.errors import GitbenchError
 from gitbench.files import read_json, write_json
-from gitbench.metrics.base import Scores
+from gitbench.metrics.base import SCALE, Scores
 from gitbench.metrics.java import java_command, last_line
 from gitbench.metrics.tokenize import library_folder
 
@@ -40,7 +42,7 @@ def missing_files() -> str | None:
 
 
 def add_spice(scores: Scores, predictions: Sequence[str], references: Sequence[Sequence[str]], timeout: float) -> None:
-    """Add SPICE's F from tokenized captions; NaN for an image where SPICE leaves it undefined.
+    """Add SPICE's F from tokenized captions, NaN for an image where SPICE leaves it undefined; and SPIDEr, after CIDEr.
 
     Raises GitbenchError if files are missing, or the program fails or needs more than `timeout` seconds.
     """
@@ -69,3 +71,6 @@ def add_spice(scores: Scores, predictions: Sequence[str], references: Sequence[S
         except (GitbenchError, KeyError, TypeError) as error:
             raise GitbenchError(f"SPICE's answer is damaged ({error!r}): score again") from error
     scores.add_mean("SPICE", values, "SPICE-1.0", parser=PARSER)
+    if not np.isnan(values).all():
+        spider = (values + scores.columns["CIDEr"] / SCALE) / 2
+        scores.add_mean("SPIDEr", spider, "SPIDEr", of="SPICE-1.0+CIDEr-D", parser=PARSER)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,21 +20,35 @@ from matplotlib.lines import Line2D
 from gitbench.ablations import ablation_names
 from gitbench.errors import GitbenchError
 from gitbench.files import write_text
+from gitbench.formats import plural
 from gitbench.judge.sentences import difference_text
 from gitbench.judge.statistics import INCONCLUSIVE, REFUTED, SUPPORTED
 from gitbench.judge.verdict import Verdict
 from gitbench.report.figures import compared, draw_difference
+from gitbench.report.origin import Origin
 from gitbench.report.results import load_results
 from gitbench.report.style import FAINT, INK, PAGE, PALETTE, RULE, embedded_svg, save, style
 from gitbench.report.templates import render, symbol, tone
-from gitbench.report.verdict_details import dropped_claims
+from gitbench.report.verdict_details import CAVEAT, because, dropped_claims, quoted
 from gitbench.study.store import Study
 
+LINE = 0.125  # inches: a line of the smallest text of the picture
 WORD_COLOURS = {"good": "#00694d", "bad": "#a33c00", "open": "#6a5300"}  # those of the pages, on white
-_OF_STUDY = ("ablation", "profile", "data", "title")  # what a row says of its study
+_OF_STUDY = ("ablation", "profile", "title")  # what a row says of its study, beside its data
 _COLUMNS = (
     *("ablation", "profile", "data", "claim", "kind", "metric", "difference", "low", "high", "n"),
-    *("margin", "p", "p_holm", "verdict", "further_seeds"),
+    *(
+        "margin",
+        "p",
+        "p_holm",
+        "verdict",
+        "reason",
+        "further_seeds",
+        "numerics",
+        "locked",
+        "began",
+        "stated_beforehand",
+    ),
 )
 
 
@@ -49,6 +63,7 @@ class BoardRow:
     verdict: Verdict
     report: str | None = None
     dropped: tuple[str, ...] = ()  # what became of claims that the study's runs were made under, a clause each
+    origin: Origin = Origin()  # when and under what its runs were made, and what does not verify
 
     @property
     def where(self) -> str:
@@ -61,16 +76,18 @@ class BoardRow:
         return compared(self.verdict.claim)
 
     @property
-    def quoted(self) -> str:
-        """The words of the paper, with their place and confidence code."""
-        claim = self.verdict.claim
-        return f"\u201c{claim.quote}\u201d ({claim.where}, {claim.confidence})"
+    def made(self) -> str:
+        """When the claim was locked and runs began, by which numerics version, and how many seeds it rests on."""
+        return f"{self.origin.line(self.verdict.claim.name)}, {plural(self.verdict.n, 'seed')}"
 
 
-def rows_of_studies(judged: Iterable[tuple[Study, Sequence[Verdict]]]) -> list[BoardRow]:
+def rows_of_studies(
+    judged: Iterable[tuple[Study, Sequence[Verdict]]], link: Callable[[Study], str | None] = lambda study: None
+) -> list[BoardRow]:
     """Return the rows of judged studies that have a finished run; sorted by ablation, profile, data.
 
-    A study whose name starts with an underscore tests the judge, not the paper: it has no row.
+    `link` returns the folder of a study's report, relative to the board's, where there is one. A study whose name starts
+    with an underscore tests the judge, not the paper: it has no row.
     Errors: GitbenchError where there is none.
     """
     rows = []
@@ -78,10 +95,14 @@ def rows_of_studies(judged: Iterable[tuple[Study, Sequence[Verdict]]]) -> list[B
         plan = study.plan
         if plan.ablation.startswith("_") or not study.finished:
             continue
+        origin, report = Origin.of(study), link(study)
         rows += [
             BoardRow(
                 **{name: getattr(plan, name) for name in _OF_STUDY},
+                data=plan.label,
+                origin=origin,
                 verdict=verdict,
+                report=report,
                 dropped=tuple(f"{each.name}: {each.what}" for each in dropped_claims(study)),
             )
             for verdict in verdicts
@@ -99,6 +120,8 @@ def rows_of_results(folder: str | Path, out: str | Path | None = None) -> list[B
     rows = [
         BoardRow(
             **{name: result.manifest[name] for name in _OF_STUDY},
+            data=result.data,
+            origin=result.origin,
             verdict=verdict,
             report=Path(os.path.relpath(result.folder, out or folder)).as_posix(),
             dropped=result.dropped,
@@ -120,6 +143,9 @@ def write_board(rows: Sequence[BoardRow], out: str | Path) -> list[Path]:
     for row in rows:
         verdict, (low, high) = row.verdict, row.verdict.interval or (None, None)
         named = {"claim": verdict.claim.name, "low": low, "high": high, "verdict": verdict.word}
+        origin = row.origin
+        named |= {"numerics": origin.versions, "locked": (origin.locked or {}).get(verdict.claim.name)}
+        named |= {"began": origin.began, "stated_beforehand": origin.stated}
         lines.append(vars(row) | vars(verdict.claim) | vars(verdict) | named)
     table = pd.DataFrame(lines, columns=list(_COLUMNS))
     write_text(out / "board.csv", table.to_csv(index=False, lineterminator="\n"))
@@ -151,7 +177,14 @@ def page(rows: Sequence[BoardRow]) -> str:
                 )
         studies.setdefault((row.ablation, row.where), []).append((row, plot))
     counts = {word: words.count(word) for word in (*judged, "not judged") if word in words}
-    return render("board.html.j2", studies=list(studies.values()), counts=counts, missing=unjudged(rows))
+    return render(
+        "board.html.j2", studies=list(studies.values()), counts=counts, missing=unjudged(rows), stated=_stated(rows)
+    )
+
+
+def _stated(rows: Sequence[BoardRow]) -> str:
+    """Say that margins were stated beforehand, where the runs of every row prove it."""
+    return " that was stated beforehand" if all(row.origin.stated for row in rows) else ""
 
 
 def _difference_axes(axes: Axes, verdict: Verdict, size: float) -> None:
@@ -168,36 +201,54 @@ def _difference_axes(axes: Axes, verdict: Verdict, size: float) -> None:
 
 
 def board_figure(rows: Sequence[BoardRow]) -> Figure:
-    """Draw the board as one picture: the claim on the left, its differences in the middle, the verdict on the right."""
-    height, head, foot = 0.98, 0.5, 0.34  # inches: a row, the heading, the line below
-    width, total = 1.62 * PAGE, height * len(rows) + head + foot
-    figure, rules = Figure(figsize=(width, total)), []
+    """Draw the board as one picture: the claim on the left, its differences in the middle, the word and why on the right."""
+    head, foot = 0.5, 0.5  # inches: the heading, the lines below
+    words = [_verdict_lines(row.verdict) for row in rows]
+    heights = [max(0.98, 0.34 + LINE * len(lines)) for lines in words]
+    width, total = 1.62 * PAGE, sum(heights) + head + foot
+    figure, rules, top = Figure(figsize=(width, total)), [], total - head
 
-    def text(x: float, y: float, words: str, **options: Any) -> None:
-        figure.text(x / width, y / total, words, va="top", **options)
+    def text(x: float, y: float, said: str, **options: Any) -> None:
+        figure.text(x / width, y / total, said, va="top", **options)
 
-    heads = ((0.1, "what the paper says"), (4.55, "difference here, 95 % interval, every seed"), (7.85, "verdict here"))
-    for x, words in heads:
-        text(x, total - 0.14, words, weight="bold", size=9)
-    for index, row in enumerate(rows):
-        top = total - head - index * height
+    heads = (
+        (0.1, "what the paper says"),
+        (4.3, "difference here, 95 % interval, every seed"),
+        (7.4, "word, and what decided it"),
+    )
+    for x, said in heads:
+        text(x, total - 0.14, said, weight="bold", size=9)
+    for row, lines, height in zip(rows, words, heights, strict=True):
         verdict, colour = row.verdict, WORD_COLOURS[tone(row.verdict.word)]
-        rules.append(top / total + 0.04 / total)
+        rules.append((top + 0.04) / total)
         text(0.1, top - 0.05, f"{row.ablation}  ({row.where})", size=7.6, color=FAINT)
         text(0.1, top - 0.24, textwrap.fill(verdict.claim.says, 62), size=9)
-        quote = textwrap.fill(row.quoted, 78)
+        quote = textwrap.fill(quoted(verdict.claim), 74)
         text(0.1, top - (0.44 if len(verdict.claim.says) <= 62 else 0.6), quote, size=7.2, color=FAINT, style="italic")
-        text(4.55, top - 0.05, row.compared, size=7.6, color=FAINT)
+        text(4.3, top - 0.05, row.compared, size=7.6, color=FAINT)
         if verdict.differences:
-            place = (4.55 / width, (top - 0.78) / total, 2.95 / width, 0.54 / total)
+            place = (4.3 / width, (top - 0.78) / total, 2.85 / width, 0.54 / total)
             _difference_axes(figure.add_axes(place), verdict, 7)
-        text(7.85, top - 0.05, f"{symbol(verdict.word)} {verdict.word}", size=9.2, weight="bold", color=colour)
-        found = difference_text(verdict, short=True).replace(", n = ", "\nn = ").splitlines()
-        text(7.85, top - 0.26, "\n".join(textwrap.fill(line, 40) for line in found), size=7.8)
+        text(7.4, top - 0.05, f"{symbol(verdict.word)} {verdict.word}", size=9.2, weight="bold", color=colour)
+        for index, line in enumerate(lines):
+            text(7.4, top - 0.26 - LINE * index, line, size=7.4)
+        top -= height
     rules.append(foot / total)
     for level in rules:
         figure.add_artist(Line2D([0.01, 0.99], [level, level], color=RULE, lw=0.8))
     left = f" Not run yet: {', '.join(unjudged(rows))}." if unjudged(rows) else ""
-    said = f"Shaded: up to the margin that was stated beforehand. Each row has its own axis.{left}"
-    text(0.1, foot - 0.08, said, size=7.6, color=FAINT)
+    text(
+        0.1,
+        foot - 0.08,
+        f"Shaded: up to the margin{_stated(rows)}. Each row has its own axis.{left}",
+        size=7.6,
+        color=FAINT,
+    )
+    text(0.1, foot - 0.24, CAVEAT, size=7.6, color=FAINT)
     return figure
+
+
+def _verdict_lines(verdict: Verdict) -> list[str]:
+    """Return the lines below a word: the numbers, and what decided it."""
+    found = difference_text(verdict, short=True).replace(", n = ", "\nn = ").splitlines()
+    return [line for said in (*found, because(verdict)) for line in textwrap.wrap(said, 52)]

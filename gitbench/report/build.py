@@ -15,43 +15,46 @@ from matplotlib.figure import Figure
 from gitbench.errors import GitbenchError
 from gitbench.files import explain_os_errors, make_dir, read_json, write_json, write_text
 from gitbench.judge.verdict import Verdict
-from gitbench.report.figures import curve_figure, difference_figure, prediction_figure
-from gitbench.report.latex import numbers_text, table_text
+from gitbench.report.figures import curve_figure, forest_figure, prediction_figure
+from gitbench.report.latex import numbers_text
+from gitbench.report.latex_table import table_text
 from gitbench.report.page import page
 from gitbench.report.samples import Pictures
-from gitbench.report.score_figures import scale_figure, score_figure
-from gitbench.report.style import COLUMN, PAGE, TEXT, embedded_svg, save, style
+from gitbench.report.score_figures import cost_figure, interaction_figure, scale_figure, score_figure
+from gitbench.report.style import COLUMN, TEXT, embedded_svg, save, style
 from gitbench.report.templates import render
 from gitbench.report.view import View
+from gitbench.study.plan_file import plan_to_json
 from gitbench.study.store import Study
 
 MANIFEST = "manifest.json"
-_OF_PLAN = ("ablation", "profile", "data", "data_fingerprint", "command", "title")  # what a manifest says of its plan
-# name -> (width of the file in inches, what draws it, what is read out for it; the caption on the page says the rest)
+_OF_PLAN = ("ablation", "profile", "data_fingerprint", "command", "title")  # what a manifest says of its plan
+# in the order of the page: name -> (width of the file in inches, what draws it, what is read out for it)
 _FIGURES: dict[str, tuple[float, Callable[[View, float], Figure | None], str]] = {
-    "score": (
-        COLUMN,
-        score_figure,
-        "Plot of the score of each arm and seed; its numbers stand in the table of results",
-    ),
-    "scale": (TEXT, scale_figure, "Plots of scores over the amount of data, ours and the paper's, as in the tables"),
+    "forest": (COLUMN, forest_figure, "Plot of the paired differences of each claim, as in the tables of evidence"),
+    "score": (COLUMN, score_figure, "Plot of the score of each arm and seed, as in the tables of results and runs"),
+    "interaction": (COLUMN, interaction_figure, "Plot of the score of each arm and seed over the second axis"),
+    "cost": (COLUMN, cost_figure, "Plots of the score of each arm over what a run costs, as in the tables"),
     "curves": (COLUMN, curve_figure, "Plots of training and validation loss of each arm over iterations"),
-    "difference": (
-        COLUMN,
-        difference_figure,
-        "Plot of the paired differences of each claim, as in the tables of details",
-    ),
+    "scale": (TEXT, scale_figure, "Plots of scores over the amount of data, ours and the paper's, as in the tables"),
 }
 
 
-def write_report(study: Study, verdicts: Sequence[Verdict], out: str | Path, images: Pictures | None = None) -> Path:
+def write_report(
+    study: Study,
+    verdicts: Sequence[Verdict],
+    out: str | Path,
+    images: Pictures | None = None,
+    board: str | None = None,
+) -> Path:
     """Write the report of a study, with its claims as judged, into the folder `out` and return that folder.
 
     `images` returns the picture of an image_id, (H, W, 3) uint8; None for data whose pictures may not be passed on, and
-    then no file of the report holds any. The folder holds table.{csv,md,tex}, numbers.tex, runs.csv, figures as SVG,
-    PDF and PNG in the width of a paper's column, verdicts.json, report.html, and manifest.json (SHA-256 of every file).
-    The same study gives the same bytes. An earlier report in `out` is replaced; a folder with anything else in it is
-    refused (GitbenchError).
+    then no file of the report holds any. `board` is the way to the claims board, for a link. The folder holds
+    table.{csv,md,tex}, table_column.tex, numbers.tex, runs.csv, figures as SVG, PDF and PNG in the width of a paper's
+    column, verdicts.json and evidence.json (from which they can be judged again, with runs.csv), report.html, and
+    manifest.json (SHA-256 of every file). The same study gives the same bytes. An earlier report in `out` is replaced; a
+    folder with anything else in it is refused (GitbenchError).
     """
     view = View.of(study, verdicts, images)
     out = Path(os.path.abspath(out))
@@ -60,7 +63,7 @@ def write_report(study: Study, verdicts: Sequence[Verdict], out: str | Path, ima
     with explain_os_errors(out):
         building = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
     try:
-        _write_files(view, building)
+        _write_files(view, building, board)
         with explain_os_errors(out):
             building.chmod(0o755)
             _swap(building, out)
@@ -69,12 +72,13 @@ def write_report(study: Study, verdicts: Sequence[Verdict], out: str | Path, ima
     return out
 
 
-def _write_files(view: View, folder: Path) -> None:
+def _write_files(view: View, folder: Path, board: str | None) -> None:
     """Write every file of a report."""
     plan = view.plan
     write_text(folder / "table.csv", view.table.to_csv(index=False, lineterminator="\n"))
     write_text(folder / "table.md", render("table.md.j2", view=view, plan=plan))
     write_text(folder / "table.tex", table_text(view))
+    write_text(folder / "table_column.tex", table_text(view, wide=False))
     write_text(folder / "numbers.tex", numbers_text(view))
     write_text(folder / "runs.csv", view.frame.to_csv(index=False, lineterminator="\n"))
     write_json(
@@ -86,10 +90,23 @@ def _write_files(view: View, folder: Path) -> None:
             "dropped": [{"name": each.name, "what": each.what, "when": each.when} for each in view.dropped],
         },
     )
-    write_text(folder / "report.html", page(view, _draw(view, folder)))
+    errors = {name: asdict(error) for verdict in view.verdicts for name, error in verdict.image_errors.items()}
+    write_json(
+        folder / "evidence.json",
+        {
+            "schema": 1,
+            "plan": plan_to_json(plan),
+            "looks": max((verdict.looks for verdict in view.verdicts), default=0),
+            "ceiling_kind": view.study.yardstick.kind,
+            "origin": asdict(view.origin),
+            "images": errors,
+        },
+    )
+    write_text(folder / "report.html", page(view, _draw(view, folder), board))
     manifest = {
         "schema": 1,
         **{name: getattr(plan, name) for name in _OF_PLAN},
+        "data": plan.label,
         "environment": view.provenance,
         "runs": [run.run_key for run in view.study.finished],
         "missing_runs": [run.run_key for run in view.study.missing],
@@ -98,24 +115,26 @@ def _write_files(view: View, folder: Path) -> None:
     write_json(folder / MANIFEST, manifest)
 
 
-def _draw(view: View, folder: Path) -> dict[str, tuple[str, str]]:
-    """Write the figures in the width of a paper's column (or its text); return those of the page, wide and narrow."""
-    drawn: dict[str, tuple[str, str]] = {}
+def _draw(view: View, folder: Path) -> dict[str, tuple[str, ...]]:
+    """Write the figures in the width of a paper's column (or its text).
+
+    Return those of the page: as in the file, and of one that is wider than a column a second for phones.
+    """
+    drawn: dict[str, tuple[str, ...]] = {}
     for name, (file_width, draw, label) in _FIGURES.items():
-        made: dict[float, Figure] = {}
-        for width in (file_width, PAGE, COLUMN):
+        for width in dict.fromkeys((file_width, COLUMN)):
             with style(width):
-                if (figure := draw(view, width)) is not None:
-                    made[width] = figure
-        if made:
-            save(made[file_width], folder, name)
-            drawn[name] = embedded_svg(made[PAGE], name, label), embedded_svg(made[COLUMN], f"{name}-narrow", label)
+                if (figure := draw(view, width)) is None:
+                    break
+                if width == file_width:
+                    save(figure, folder, name)
+                drawn[name] = (*drawn.get(name, ()), embedded_svg(figure, f"{name}-{len(drawn.get(name, ()))}", label))
     if "scale" in drawn:  # its first panel is the same figure
-        del drawn["score"]
+        drawn.pop("interaction", None)
     pictured = [sample for sample in view.samples if sample.image is not None]
     if pictured:
-        with style():
-            save(prediction_figure(pictured), folder, "predictions")
+        with style(COLUMN):
+            save(prediction_figure(pictured, view.titles), folder, "predictions")
     return drawn
 
 

@@ -1,7 +1,7 @@
 """The paper's recipe beside the one that was run, row by row.
 
 Ours is computed from the specs of the finished runs; the paper's comes from `reports/paper/recipe.csv` (Table 11, p. 6 and
-the released code), each value with its confidence code.
+the released code), each value with how it is known.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gitbench.report.paper import paper_value
+from gitbench.report.paper import KNOWN, paper_value
 
 Spec = Mapping[str, Any]  # a RunSpec as JSON, as a record holds it
 _STARTS = {"random": "random values", "contrastive": "contrastive pre-training", "file": "weights of a file"}
@@ -18,12 +18,12 @@ _STARTS = {"random": "random values", "contrastive": "contrastive pre-training",
 
 @dataclass(frozen=True, kw_only=True)
 class Deviation:
-    """One line of the comparison; `confidence` is the code of the paper's value."""
+    """One line of the comparison; `known` says how the paper's value is known."""
 
     what: str
     here: str
     paper: str
-    confidence: str
+    known: str
 
 
 def _encoder(spec: Spec) -> str:
@@ -92,5 +92,5 @@ def deviations(specs: Iterable[Spec]) -> tuple[Deviation, ...]:
         if values and None not in values:
             here, paper = "; ".join(map(str, values)), paper_value(identity)
             theirs = paper["value"] + {"tokens": " tokens", "pixels": " px"}.get(paper["unit"], "")
-            found.append(Deviation(what=what, here=here, paper=theirs, confidence=paper["confidence"]))
+            found.append(Deviation(what=what, here=here, paper=theirs, known=KNOWN[paper["confidence"]]))
     return tuple(found)

@@ -17,11 +17,12 @@ from gitbench.formats import digits, plus_minus
 from gitbench.judge.sentences import verdict_sentence
 from gitbench.judge.statistics import t_interval
 from gitbench.judge.verdict import Verdict
-from gitbench.metric_info import COSTS, unit
-from gitbench.metrics.aggregate import BLEUS, CORPUS_METRICS, LOSS, aggregate
-from gitbench.report.results import Result, differences_of
+from gitbench.metric_info import COSTS, DESCRIPTIVE, unit
+from gitbench.metrics.aggregate import BLEUS, CORPUS_METRICS, LOSS, SHARES, aggregate
+from gitbench.report.origin import Origin
+from gitbench.report.results import Result
 from gitbench.report.tables import values_behind
-from gitbench.report.verdict_details import verdict_details
+from gitbench.report.verdict_details import quoted, verdict_details
 from gitbench.report.view import provenance_of
 from gitbench.study.store import Study
 
@@ -73,6 +74,8 @@ def explain_study(study: Study, verdicts: Sequence[Verdict], target: Target) -> 
                 again = aggregate(table, row["metric"])
                 lines.append(f"         {again:<12.6g} again, from {len(table)} rows of its per-image scores")
     lines += [f"  command      {plan.command}", f"  data         {plan.data}, fingerprint {plan.data_fingerprint}"]
+    origin = Origin.of(study)
+    lines += [f"  numerics     {origin.versions}", *(f"  not verified {each}" for each in origin.marks)]
     facts = provenance_of(study, rows["run_key"].dropna().tolist(), _FACTS).items()
     return "\n".join([*lines, *(f"  {name:<20} {', '.join(values)}" for name, values in facts)])
 
@@ -88,6 +91,7 @@ def explain_result(result: Result, target: Target) -> str:
             f"    {number:>3}  {row['value']:<12.6g} {row['arm']:<12} {'' if pd.isna(row['run_key']) else row['run_key']}"
         )
     lines.append(f"  command      {result.manifest['command']}")
+    lines += [f"  numerics     {result.origin.versions}", *(f"  not verified {each}" for each in result.origin.marks)]
     facts = result.manifest["environment"].items()
     lines += [f"  {name:<20} {', '.join(values)}" for name, values in facts]
     return "\n".join([*lines, "  the run folders are not part of the repository: run the command, or pass --work-dir"])
@@ -103,10 +107,13 @@ def _walk(
         rows = pd.concat([values_behind(frame, arm, claim.metric).sort_values("replicate") for arm in claim.arms])
         lines = [
             f"{target.ablation}:{target.name} {where}: {verdict.word}",
-            f'  the paper    "{claim.quote}" ({claim.where}, {claim.confidence})',
+            f"  the paper    {quoted(claim)}",
             f"  judged       {verdict_sentence(verdict)}",
             f"  paired differences in {claim.metric}",
-            *(f"    {replicate:>3}  {value:+.6g}" for replicate, value in differences_of(frame, claim).items()),
+            *(
+                f"    {replicate:>3}  {value:+.6g}"
+                for replicate, value in zip(verdict.replicates, verdict.differences, strict=True)
+            ),
         ]
         return lines, rows
     rows = values_behind(frame, target.name, target.metric).sort_values("replicate")
@@ -149,6 +156,10 @@ def aggregation(metric: str) -> str:
         return "from n-gram counts and lengths summed over all test images; never a mean of images"
     if metric in CORPUS_METRICS:
         return "from matching statistics summed over all test images; never a mean of images"
+    if metric in SHARES:
+        return "facts said that are false over facts said, both summed over all test images"
+    if metric in DESCRIPTIVE:
+        return "counted in the captions of all test images together"
     if metric == LOSS:
         return "summed nats over summed tokens of all test captions"
     return f"mean over the test images of column {metric}, undefined ones left out"

@@ -1,4 +1,4 @@
-"""The figures of a report about arms and claims: paired differences, loss curves, captions with their images.
+"""The figures of a report about arms and claims: a forest plot, loss curves, captions with their images.
 
 Every seed is drawn; intervals are 95 % Student-t over seeds. Widths are in inches.
 """
@@ -6,7 +6,7 @@ Every seed is drawn; intervals are 95 % Student-t over seeds. Widths are in inch
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,56 +14,75 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from gitbench.judge.sentences import difference_text
 from gitbench.judge.verdict import Verdict
 from gitbench.metric_info import display_name, orientation
-from gitbench.report.samples import Sample
-from gitbench.report.style import COLUMN, FAINT, INK, PAGE, RULE, legend_columns, nth_style
+from gitbench.metric_info import unit as unit_of
+from gitbench.report.samples import Sample, same_text
+from gitbench.report.style import COLUMN, FAINT, INK, PAGE, RULE, legend_columns, legend_label, nth_style
 from gitbench.report.view import View
 from gitbench.spec import Claim, PlannedArm
+
+FLOOR: tuple[str, str, Any] = (FAINT, "x", (0, (1, 3)))  # how the blind floor is drawn
+LINE = 0.29  # a line of text above a claim, as a share of the strip that its differences are drawn in
+TALLEST = 8.4  # inches: the height of a page's text
 
 
 def arm_style(arms: Sequence[PlannedArm]) -> dict[str, tuple[str, str, Any]]:
     """Return arm -> (colour, marker, line style); the blind floor is grey, others take theirs in study order."""
     others = [arm.name for arm in arms if arm.role != "floor"]
     styles = {name: nth_style(index) for index, name in enumerate(others)}
-    return styles | {arm.name: (FAINT, "x", (0, (1, 3))) for arm in arms if arm.role == "floor"}
+    return styles | {arm.name: FLOOR for arm in arms if arm.role == "floor"}
 
 
 def compared(claim: Claim) -> str:
-    """Return what a claim compares as an axis names it: a difference of arms or of two differences, or a slope."""
+    """Return what a claim compares as an axis names it: a difference of arms or of two differences."""
     if claim.kind == "trend":
-        return f"slope over {', '.join(arm for arm, _ in claim.along)}"
+        return f"{claim.treatment} \N{MINUS SIGN} {claim.reference}, over {', '.join(claim.along[1:-1])}"
     minus = " \N{MINUS SIGN} "
     if claim.kind != "interaction":
         return claim.treatment + minus + claim.reference
     return f"({claim.treatment}{minus}{claim.treatment_from}){minus}({claim.reference}{minus}{claim.reference_from})"
 
 
-def difference_figure(view: View, width: float = PAGE) -> Figure | None:
-    """Draw each claim's paired differences: every seed, mean with 95 % interval, zero, and the margin as a band.
+def forest_figure(view: View, width: float = PAGE) -> Figure | None:
+    """Draw all claims below each other: every seed's difference, mean with 95 % interval, zero, the margin as a band.
 
-    None where no claim has any.
+    Above each stand the claim, what it compares, and the numbers. One panel a metric; None where no claim has any seed.
     """
-    verdicts = [verdict for verdict in view.verdicts if verdict.differences]
-    if not verdicts:
+    groups: dict[str, list[Verdict]] = {}
+    for verdict in view.verdicts:
+        if verdict.differences:
+            groups.setdefault(verdict.claim.metric, []).append(verdict)
+    if not groups:
         return None
-    row_height = 0.86 if width == PAGE else 0.62
-    figure = Figure(figsize=(width, 0.75 + row_height * len(verdicts)), layout="constrained")
-    axes = figure.add_subplot()
-    for row, verdict in enumerate(verdicts):
-        height = len(verdicts) - 1 - row
-        draw_difference(axes, verdict, height, nth_style(row))
-        axes.text(0, height + 0.42, compared(verdict.claim), transform=axes.get_yaxis_transform(), va="center")
-    for row in range(len(verdicts)):
-        axes.plot([0, 0], [row - 0.36, row + 0.3], color=INK, lw=0.8)
-    axes.set_yticks([])
-    axes.set_ylim(-0.45, len(verdicts) - 0.35)
-    metrics = list(dict.fromkeys(display_name(verdict.claim.metric) for verdict in verdicts))
-    shaded = " (shaded: up to the margin)" * any(verdict.margin for verdict in verdicts)
-    axes.set_xlabel(textwrap.fill(f"paired difference in {', '.join(metrics)}{shaded}", 60 if width == PAGE else 44))
-    axes.spines["left"].set_visible(False)
-    axes.grid(axis="x")
+    letters = int((width - 0.25) / (0.066 if width == PAGE else 0.0515))
+    unit = 0.5 if width == PAGE else 0.42  # inches: the strip of one claim, below its lines of text
+    texts = {verdict.claim.name: _forest_lines(verdict, letters) for own in groups.values() for verdict in own}
+    heights = [sum(1.15 + LINE * len(texts[each.claim.name]) for each in own) for own in groups.values()]
+    figure = Figure(figsize=(width, unit * sum(heights) + 0.5 * len(groups)), layout="constrained")
+    panels = figure.subplots(len(groups), height_ratios=heights, squeeze=False).ravel()
+    for axes, (metric, own), height in zip(panels, groups.items(), heights, strict=True):
+        top = height
+        for verdict in own:
+            for index, (line, colour) in enumerate(texts[verdict.claim.name]):
+                look: Any = {"transform": axes.get_yaxis_transform(), "va": "top", "color": colour}
+                axes.text(0, top - LINE * index, line, **look)
+            top -= LINE * len(texts[verdict.claim.name]) + 1.15
+            draw_difference(axes, verdict, top + 0.65, nth_style(0))
+            axes.plot([0, 0], [top + 0.3, top + 1.0], color=INK, lw=0.8)
+        axes.set_ylim(0.1, height + 0.05)
+        axes.set_yticks([])
+        axes.set_xlabel(f"paired difference in {display_name(metric)} ({unit_of(metric)})")
+        axes.spines["left"].set_visible(False)
+        axes.grid(axis="x")
     return figure
+
+
+def _forest_lines(verdict: Verdict, letters: int) -> list[tuple[str, str]]:
+    """Return the lines above a claim's differences, each with its colour; none longer than `letters`."""
+    said = ((verdict.claim.says, INK), (compared(verdict.claim), FAINT), (difference_text(verdict, short=True), INK))
+    return [(line, colour) for text, colour in said for line in textwrap.wrap(text, letters)]
 
 
 def draw_difference(axes: Axes, verdict: Verdict, height: float, look: tuple[str, str, Any]) -> None:
@@ -74,7 +93,8 @@ def draw_difference(axes: Axes, verdict: Verdict, height: float, look: tuple[str
         low, high = (-verdict.margin if verdict.claim.kind == "equivalent" else 0.0), verdict.margin
         left, right = sorted((sign * low, sign * high))
         axes.fill_betweenx([height - 0.3, height + 0.28], left, right, color=RULE, alpha=0.6, lw=0)
-        axes.plot([sign * high] * 2, [height - 0.3, height + 0.28], color=FAINT, lw=0.9, ls=(0, (4, 2)))
+        for edge in (sign * each for each in (low, high) if each):
+            axes.plot([edge] * 2, [height - 0.3, height + 0.28], color=FAINT, lw=0.9, ls=(0, (4, 2)))
     axes.plot(values, [height + 0.14] * len(values), marker, ms=4, mfc="none", mec=colour, mew=0.9, ls="none")
     if verdict.difference is not None and verdict.interval is not None:
         reach = [[verdict.difference - verdict.interval[0]], [verdict.interval[1] - verdict.difference]]
@@ -83,34 +103,54 @@ def draw_difference(axes: Axes, verdict: Verdict, height: float, look: tuple[str
 
 
 def curve_figure(view: View, width: float = PAGE) -> Figure:
-    """Draw training and validation loss of every arm: thin lines are seeds, thick ones their mean."""
-    styles, curves = arm_style(view.plan.arms), view.curves
-    splits = [split for split in ("train", "val") if (curves["split"] == split).any()] or ["train"]
+    """Draw training and validation loss of every arm: the mean over seeds, and a band from the lowest to the highest.
+
+    Arms that are crossed with a second axis get a panel for each of its levels, with the blind floor in all of them, of
+    validation loss where that was measured more than once.
+    """
+    points = view.curves.groupby("split")["iteration"].nunique()
+    splits = [split for split in ("train", "val") if points.get(split, 0) > 1] or ["train"]  # one point is no curve
+    levels = view.levels
+    panels = [(level, splits[-1]) for level in levels] if levels else [("", split) for split in splits]
+    titles = {arm.name: view.title_within(arm.name) for arm in view.arms}
+    sighted = dict.fromkeys(titles[arm.name] for arm in view.arms if arm.role != "floor")
+    styles = {title: nth_style(index) for index, title in enumerate(sighted)}
+    styles |= {titles[arm.name]: FLOOR for arm in view.arms if arm.role == "floor"}
+    labels = [legend_label(title, width) for title in styles]
+    rows = -(-len(labels) // legend_columns(labels, width)) * max(label.count("\n") + 1 for label in labels)
     tall = width == COLUMN  # one panel above the other
-    grid = (len(splits), 1) if tall else (1, len(splits))
-    figure = Figure(figsize=(width, 1.0 + 1.7 * grid[0] if tall else 3.1), layout="constrained")
-    panels = figure.subplots(*grid, squeeze=False).ravel()
-    for axes, split in zip(panels, splits, strict=True):
+    grid = (len(panels), 1) if tall else (1, len(panels))
+    height = 0.14 * rows + (0.5 + (1.3 if levels else 1.7) * grid[0] if tall else 2.7)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    drawn = figure.subplots(*grid, squeeze=False, sharex=True).ravel()
+    for axes, (level, split) in zip(drawn, panels, strict=True):
         for arm in view.arms:
-            rows = curves[(curves["split"] == split) & (curves["arm"] == arm.name)].dropna(subset=["loss"])
-            if rows.empty:
-                continue
-            colour, marker, dashes = styles[arm.name]
-            table = _binned(rows.pivot_table(index="iteration", columns="replicate", values="loss"))
-            few = marker if len(table) <= 12 else None
-            for replicate in table.columns:
-                axes.plot(table.index, table[replicate], color=colour, lw=0.6, alpha=0.35)
-            mean = table.mean(axis=1)
-            axes.plot(table.index, mean, color=colour, lw=1.5, ls=dashes, marker=few, ms=4, label=arm.name)
-        axes.set_title({"train": "training", "val": "validation"}[split])
+            if arm.role == "floor" or not level or arm.labels.get(view.plan.crossed_with or "") == level:
+                _draw_curve(axes, view, (arm.name, split), titles[arm.name], styles[titles[arm.name]])
+        loss = {"train": "training", "val": "validation"}[split]
+        axes.set_title(f"{level}: {loss}" if level else loss)
         axes.grid(axis="y")
-        if not tall or split == splits[-1]:
-            axes.set_xlabel("iteration")
-    for axes in panels if tall else panels[:1]:
+    for axes in drawn if not tall else drawn[-1:]:
+        axes.set_xlabel("iteration")
+    for axes in drawn if tall else drawn[:1]:
         axes.set_ylabel("loss (nat/token)")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=legend_columns(labels, width))
+    lines = {line.get_label(): line for axes in drawn for line in axes.lines}
+    names = [legend_label(name, width) for name in lines]
+    figure.legend(list(lines.values()), names, loc="outside upper center", ncols=legend_columns(names, width))
     return figure
+
+
+def _draw_curve(axes: Axes, view: View, which: tuple[str, str], title: str, look: tuple[str, str, Any]) -> None:
+    """Draw one arm's loss of one split: mean and band over its seeds."""
+    (arm, split), curves, (colour, marker, dashes) = which, view.curves, look
+    rows = curves[(curves["split"] == split) & (curves["arm"] == arm)].dropna(subset=["loss"])
+    if rows.empty:
+        return
+    table = _binned(rows.pivot_table(index="iteration", columns="replicate", values="loss"))
+    few = marker if len(table) <= 12 else None
+    spread = (table.min(axis=1), table.max(axis=1))
+    axes.fill_between(table.index, *spread, color=colour, alpha=0.16, lw=0, zorder=1)
+    axes.plot(table.index, table.mean(axis=1), color=colour, lw=1.3, ls=dashes, marker=few, ms=4, label=title)
 
 
 def _binned(table: pd.DataFrame, most: int = 120) -> pd.DataFrame:
@@ -122,31 +162,47 @@ def _binned(table: pd.DataFrame, most: int = 120) -> pd.DataFrame:
     return table.groupby(groups).mean().set_axis(pd.Index(centres, name="iteration"))
 
 
-def prediction_figure(samples: Sequence[Sample]) -> Figure:
-    """Draw each sample's image with references and captions beside it, two in a row; every sample must have its image."""
-    texts = [_captions(sample) for sample in samples]
-    heights = [
-        max(1.45, 0.15 * max(len(text.splitlines()) for text in texts[at : at + 2])) for at in range(0, len(texts), 2)
-    ]
-    figure = Figure(figsize=(10.4, sum(heights) + 0.3), layout="constrained")
-    panels = figure.subplots(
-        len(heights), 4, width_ratios=(1, 2.8, 1, 2.8), height_ratios=heights, squeeze=False
-    ).ravel()
-    for axes in panels:
-        axes.set_axis_off()
-    for picture, words, sample, text in zip(panels[::2], panels[1::2], samples, texts, strict=False):
+def prediction_figure(samples: Sequence[Sample], titles: Mapping[str, str]) -> Figure:
+    """Draw images with a reference and what the arms say, in the width of a column; arms that say the same share a line.
+
+    As many samples as fit on a page, at least one; every sample must have its image. `titles`: arm -> its label.
+    """
+    letter, line, picture = 0.055, 0.118, 0.8  # inches: a letter and a line of the text, the width of an image
+    letters = int((COLUMN - picture - 0.15) / letter)
+    drawn: list[tuple[Sample, list[tuple[str, str]], float]] = []
+    for sample in samples:
+        lines = _caption_lines(sample, titles, letters)
+        height = max(picture, line * len(lines)) + 0.14
+        if drawn and sum(each for *_, each in drawn) + height > TALLEST:
+            break
+        drawn.append((sample, lines, height))
+    total = sum(height for *_, height in drawn)
+    figure, top = Figure(figsize=(COLUMN, total)), total
+    for sample, lines, height in drawn:
         assert sample.image is not None
-        small = min(sample.image.shape[:2]) < 64
-        picture.imshow(sample.image, interpolation="nearest" if small else "antialiased")
-        picture.set_anchor("N")
-        words.text(0, 1, text, va="top", size=7.4, transform=words.transAxes)
+        shape = sample.image.shape
+        tall = min(picture * shape[0] / shape[1], height - 0.14)
+        axes = figure.add_axes((0.03 / COLUMN, (top - 0.05 - tall) / total, picture / COLUMN, tall / total))
+        axes.imshow(sample.image, interpolation="nearest" if min(shape[:2]) < 64 else "antialiased")
+        axes.set_anchor("NW")
+        axes.set_axis_off()
+        for index, (text, colour) in enumerate(lines):
+            place = ((picture + 0.12) / COLUMN, (top - 0.05 - line * index) / total)
+            figure.text(*place, text, va="top", color=colour)
+        top -= height
     return figure
 
 
-def _captions(sample: Sample) -> str:
-    """Return the wrapped lines beside an image: its id, the question, two references, then every arm's caption."""
-    said = [f"image {sample.image_id}", *([f"question: {sample.question}"] if sample.question else [])]
-    said += [f"reference: {each}" for each in sample.references[:2]]
-    scores = ["" if each.score is None else f"  [{each.score:.0f}]" for each in sample.captions]
-    said += [f"{each.arm}: {each.text}{score}" for each, score in zip(sample.captions, scores, strict=True)]
-    return "\n".join(textwrap.fill(each, 62, max_lines=3) for each in said)
+def _caption_lines(sample: Sample, titles: Mapping[str, str], letters: int) -> list[tuple[str, str]]:
+    """Return the lines beside an image, each with its colour: reference, question, then every caption below its arms."""
+    said = [(f"image {sample.image_id}", FAINT), (f"reference: {sample.references[0]}", INK)]
+    said += [(f"question: {sample.question}", INK)] if sample.question else []
+    for text, captions in same_text(sample.captions):
+        score = "" if captions[0].score is None else f"  [{captions[0].score:.0f}]"
+        arms = (
+            "all arms"
+            if len(captions) == len(sample.captions) > 1
+            else "; ".join(titles[each.arm] for each in captions)
+        )
+        said += [(f"{arms}:", FAINT), ((text or "(empty)") + score, INK)]
+    return [(line, colour) for text, colour in said for line in textwrap.wrap(text, letters, max_lines=4)]

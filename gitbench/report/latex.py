@@ -1,4 +1,4 @@
-"""A study for a paper in LaTeX: `table.tex` (booktabs) and `numbers.tex`, a command for every number so that prose can cite it.
+"""A study for a paper in LaTeX: `numbers.tex`, a command for every number so that prose can cite it (tables: `latex_table`).
 
 A command's name is made from what it holds: `\\gb` + ablation + arm + metric + part, `\\gbDecoderSizeLargeCIDErMean`. TeX
 names take letters only, so digits are spelled (`BLEU-4` is `BLEUFour`), and so are letters beyond ASCII. Studies other
@@ -16,21 +16,14 @@ from gitbench.errors import GitbenchError
 from gitbench.formats import digits
 from gitbench.judge.noise import NoiseFloor
 from gitbench.judge.sentences import verdict_sentence
-from gitbench.metric_info import claim_unit
+from gitbench.metric_info import unit
 from gitbench.report.tables import cost_text, score_names
-from gitbench.report.templates import ascii_letter, latex_escape, render
+from gitbench.report.templates import ascii_letter, latex_escape
 from gitbench.report.verdict_details import VerdictDetails
 from gitbench.report.view import View
 
 _DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
 Number = tuple[tuple[str, ...], str]  # the parts of a command's name, and what it prints
-
-
-def table_text(view: View) -> str:
-    """Return a LaTeX `table*` for the booktabs package: scores with intervals and seeds, and below it claim by claim."""
-    plan = view.plan
-    label = re.sub("[^a-z0-9]+", "-", f"{plan.ablation} {plan.profile} {plan.data}".lower())
-    return render("table.tex.j2", view=view, plan=plan, label=label)
 
 
 def command_name(*parts: str) -> str:
@@ -45,8 +38,8 @@ def command_name(*parts: str) -> str:
 def numbers_text(view: View) -> str:
     """Return one `\\newcommand` a number of the study. Errors: GitbenchError where two things would get one name."""
     plan, first = view.plan, score_names(view.frame)[0]
-    short = (plan.profile, plan.data) == ("cpu", "scenes")
-    scope = (plan.ablation,) if short else (plan.ablation, plan.profile, plan.data)
+    short = (plan.profile, plan.label) == ("cpu", "scenes")
+    scope = (plan.ablation,) if short else (plan.ablation, plan.profile, plan.label)
     commands: dict[str, str] = {}
     claims = itertools.chain.from_iterable(map(_claim_numbers, view.details))
     for parts, text in (*_arm_numbers(view), *claims, *_noise_numbers(view.study.noise_floors)):
@@ -55,10 +48,10 @@ def numbers_text(view: View) -> str:
             raise GitbenchError(f"two numbers of {plan.ablation} would be {name} in LaTeX: rename an arm or a claim")
         commands[name] = text
     lines = [
-        f"% Numbers of {latex_escape(f'{plan.title}: {plan.data}')}, {plan.profile} profile. "
+        f"% Numbers of {latex_escape(f'{plan.title}: {plan.label}')}, {plan.profile} profile. "
         "In prose: \\input this file, then write",
         f"% {command_name(*scope, plan.base, first, 'Mean')}{{}}. Where a number comes from:",
-        f"% gitbench explain {plan.ablation}:{plan.base}:{first} --profile {plan.profile} --data {plan.data}",
+        f"% gitbench explain {plan.ablation}:{plan.base}:{first} --profile {plan.profile} --data {plan.label}",
         *(f"\\newcommand{{{name}}}{{{text}}}" for name, text in commands.items()),
     ]
     return "\n".join([*lines, ""])
@@ -81,20 +74,21 @@ def _arm_numbers(view: View) -> Iterator[Number]:
 
 def _claim_numbers(details: VerdictDetails) -> Iterator[Number]:
     """Yield the numbers of one claim: difference, intervals, margin, p-values, seeds; its verdict and sentence."""
-    verdict, crossed = details.verdict, details.crossed
+    verdict = details.verdict
     low, high = verdict.interval or (None, None)
     measured = {"Difference": verdict.difference, "Margin": verdict.margin, "Low": low, "High": high}
     places = digits(value for value in measured.values() if value is not None)
-    if crossed is not None:
-        measured |= {"CrossedLow": crossed.low, "CrossedHigh": crossed.high}
+    for name, ends in {"Typical": verdict.typical_interval, "Plain": verdict.plain_interval}.items():
+        measured |= dict(zip((f"{name}Low", f"{name}High"), ends or (), strict=False))
+    measured["Typical"] = verdict.typical
     numbers = {part: _number(value, places) for part, value in measured.items() if value is not None}
-    p_values = {"P": verdict.p, "PSignFlip": verdict.p_sign_flip, "PHolm": verdict.p_holm}
+    p_values = {"P": verdict.p, "PHolm": verdict.p_holm}
     p_values |= {"PRefute": verdict.p_refute, "PRefuteHolm": verdict.p_refute_holm}
     numbers |= {part: _p(p) for part, p in p_values.items() if p is not None}
-    if crossed is not None:
-        shares = {"Seed": crossed.seed_share, "Image": crossed.image_share, "Rest": crossed.rest_share}
-        numbers |= {f"{part}Share": f"{100 * share:.0f}" for part, share in shares.items()}
-        numbers["CrossedDf"] = f"{crossed.df:.1f}"
+    shares = (verdict.share, *(verdict.share_interval or (None, None)), verdict.image_share)
+    for name, share in zip(("Share", "ShareLow", "ShareHigh", "ImageShare"), shares, strict=True):
+        if share is not None:
+            numbers[name] = f"{100 * share:.0f}"
     if verdict.further_seeds is not None:
         numbers["FurtherSeeds"] = str(verdict.further_seeds)
     if verdict.further_seconds is not None:
@@ -102,8 +96,10 @@ def _claim_numbers(details: VerdictDetails) -> Iterator[Number]:
     numbers |= {
         "Seeds": str(verdict.n),
         "Looks": str(verdict.looks),
-        "Unit": latex_escape(claim_unit(verdict.claim)),
+        "Unit": latex_escape(unit(verdict.claim.metric)),
         "Verdict": latex_escape(verdict.word.lower()),
+        "Finding": latex_escape(verdict.finding.lower()),
+        "Ahead": str(verdict.ahead),
         "Sentence": latex_escape(verdict_sentence(verdict)),
     }
     for part, text in numbers.items():

@@ -1,11 +1,16 @@
-"""Lay a report out as one self-contained HTML page: inline SVG, inline PNG, no script, no request to anywhere."""
+"""Lay a report out as one self-contained HTML page: inline SVG, inline PNG, no request to anywhere.
+
+Its one script sorts tables and opens folded sections; without it nothing is missing.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from gitbench.formats import digits
 from gitbench.metric_info import lower_is_better
+from gitbench.report.paper import CONFIDENCE
 from gitbench.report.templates import render
 from gitbench.report.view import View
 from gitbench.study.proof import ABSENT, ArmProof, Change, numbers_in
@@ -13,15 +18,24 @@ from gitbench.study.proof import ABSENT, ArmProof, Change, numbers_in
 _PARTS = ("model.", "optim_wrapper.paramwise_cfg.", "data_spec.")
 
 
-def page(view: View, figures: Mapping[str, tuple[str, str]]) -> str:
-    """Return the whole page; `figures` maps "score", "scale", "difference", "curves" to SVG for a screen and for a phone."""
+def page(view: View, figures: Mapping[str, tuple[str, ...]], board: str | None = None) -> str:
+    """Return the whole page.
+
+    `figures` maps the names of `build` to SVG, one a figure, or a wide one and one for phones; `board` is the way to the
+    claims board, where there is one.
+    """
     plan, frame, proof = view.plan, view.frame, view.study.proof
+    counts = {row["n"] for row in view.rows if row["n"] is not None}
     signed = frame.dropna(subset=["signature"])
     return render(
         "report.html.j2",
         view=view,
         plan=plan,
         figures=figures,
+        board=board,
+        seeds=counts.pop() if len(counts) == 1 else None,
+        runs=_runs(view),
+        validated=view.curves.loc[view.curves["split"] == "val", "iteration"].nunique() > 1,
         lead=view.answer.partition(":")[0] + ":",  # what stands above several verdicts
         noise={name: view.study.noise_floors[name] for name in view.scores if name in view.study.noise_floors},
         places=digits(frame.loc[frame["metric"] == view.metric, "value"].dropna()),
@@ -32,12 +46,29 @@ def page(view: View, figures: Mapping[str, tuple[str, str]]) -> str:
         plain=_plain,
         lower=any(map(lower_is_better, view.scores)),
         machines=sorted(set(frame["machine"].dropna()) | set(frame["device"].dropna())),
+        confidence=CONFIDENCE,
         replicates=sorted({run.replicate for run in view.study.finished}),
         signatures={metric: sorted(set(rows["signature"])) for metric, rows in signed.groupby("metric", sort=False)},
         pictured=any(sample.image is not None for sample in view.samples),
         scored=any(caption.score is not None for sample in view.samples for caption in sample.captions),
         packages={name[8:]: versions for name, versions in view.provenance.items() if name.startswith("package ")},
     )
+
+
+def _runs(view: View) -> list[dict[str, Any]]:
+    """Return arm, replicate, run_key and values of each finished run, arm by arm; `first` marks the first of its arm."""
+    values: dict[tuple[str, int], dict[str, float]] = {}
+    for row in view.frame.dropna(subset=["replicate", "value"]).to_dict("records"):
+        values.setdefault((row["arm"], row["replicate"]), {})[row["metric"]] = row["value"]
+    found: list[dict[str, Any]] = []
+    for arm in view.arms:
+        own = sorted((run for run in view.study.finished if run.arm == arm.name), key=lambda run: run.replicate)
+        found += [
+            {"arm": arm.name, "replicate": run.replicate, "run_key": run.run_key, "first": run is own[0]}
+            | {"measured": values.get((run.arm, run.replicate), {})}
+            for run in own
+        ]
+    return found
 
 
 def _compact(config: Sequence[Change]) -> list[tuple[str, str, str]]:

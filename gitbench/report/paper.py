@@ -21,6 +21,8 @@ CONFIDENCE = {
     "D": "read off a figure of the paper, with the stated error",
     "H": "second-hand: reported by another paper, leaderboard or reader",
 }
+# what a report prints for a code, wherever a value or quotation of the paper stands
+KNOWN = {"S": "seen in print", "SQ": "as a reader quotes it", "D": "read off the figure", "H": "second-hand"}
 VALUE_COLUMNS = (
     *("id", "table", "model", "benchmark", "split", "metric", "value", "unit", "error"),
     *("source", "page", "confidence", "note"),

@@ -1,7 +1,7 @@
 """The paper's numbers and ours in one table, each under the data it was measured on, none subtracted from the other.
 
 `reports/paper/claims.csv` says which numbers belong to an ablation (column `numbers`: a file, "not obtained" or "none").
-A value of the paper carries the code of how it is known (`paper.CONFIDENCE`).
+Beside a value of the paper stands how it is known (`paper.KNOWN`).
 """
 
 from __future__ import annotations
@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from gitbench.formats import digits, plus_minus, signed
-from gitbench.judge.statistics import slopes
 from gitbench.metric_info import display_name
-from gitbench.report.paper import figure_4, has_figure_4, paper_claims, paper_rows
+from gitbench.report.paper import KNOWN, figure_4, has_figure_4, paper_claims, paper_rows
 from gitbench.report.tables import arm_interval
 from gitbench.spec import Claim, Plan
 
@@ -47,15 +45,15 @@ def paper_tables(plan: Plan, frame: pd.DataFrame, metric: str) -> tuple[PaperTab
     return tuple(each for each in found if each is not None)
 
 
-def paper_numbers(plan: Plan, claim: Claim) -> tuple[str, str]:
-    """Return the paper's own numbers for a claim as text, and how they are known; says so where there are none."""
+def paper_numbers(plan: Plan, claim: Claim) -> str:
+    """Return the paper's own numbers for a claim as text, with how they are known; says so where there are none."""
     rows = paper_claims(plan.ablation)
     known = set(rows.loc[rows["quote"] == claim.quote, "numbers"])
     if "figure_4" in known:
         places = figure_places(plan)
         if places and set(claim.arms) <= set(places):
-            return _figure_difference(claim, places), "D"
-    return NOT_OBTAINED if "not obtained" in known else NO_NUMBERS, claim.confidence
+            return f"{_figure_difference(claim, places)}, {KNOWN['D']}"
+    return NOT_OBTAINED if "not obtained" in known else NO_NUMBERS
 
 
 def figure_places(plan: Plan) -> Places:
@@ -84,14 +82,13 @@ def _figure_difference(claim: Claim, places: Places) -> str:
         return value - first, f"{size} {places[start][1]} to {amount}: {first:.1f} to {value:.1f}"
 
     if claim.kind == "trend":
-        arms, along = zip(*claim.along, strict=True)
-        sides = [side(arm, None) for arm in arms]
-        found, per = float(slopes(np.array([value for value, _ in sides]), along)), f" per {claim.along_unit}"
+        sides = [side(arm, None) for arm in claim.along]
+        found = sides[-1][0] - sides[0][0]
     else:
         sides = [side(claim.treatment, claim.treatment_from), side(claim.reference, claim.reference_from)]
-        found, per = sides[0][0] - sides[1][0], ""
+        found = sides[0][0] - sides[1][0]
     models = "; ".join(model for _, model in sides)
-    return f"{signed(found, 1)} points CIDEr on COCO{per} ({models})"
+    return f"{signed(found, 1)} points CIDEr on COCO ({models})"
 
 
 def _figure(plan: Plan, frame: pd.DataFrame, metric: str) -> PaperTable | None:
@@ -103,17 +100,17 @@ def _figure(plan: Plan, frame: pd.DataFrame, metric: str) -> PaperTable | None:
     rows = [
         (
             *place,
-            *(f"{theirs.loc[(*place, benchmark), 'value']:.1f} (D)" for benchmark in panels["benchmark"]),
-            *(arm, plan.arm(arm).variants["amount"], score_text(frame, arm, metric)),
+            *(f"{theirs.loc[(*place, benchmark), 'value']:.1f}" for benchmark in panels["benchmark"]),
+            *(plan.arm(arm).label, score_text(frame, arm, metric)),
         )
         for arm, place in places.items()
     ]
     names = [f"{each.benchmark} {each.metric}, \N{PLUS-MINUS SIGN}{each.error:g}" for each in panels.itertuples()]
     return PaperTable(
         caption="Figure 4 beside our grid; sizes and amounts are matched by rank, smallest to largest.",
-        paper_data="digitised from Figure 4, which names no split; the error is that of reading it off",
+        paper_data="read off Figure 4, which names no split; the error is that of reading",
         paper_columns=("model", "images", *names),
-        here_columns=("arm", "amount", f"{plan.data} {display_name(metric)}"),
+        here_columns=("arm", f"{plan.data} {display_name(metric)}"),
         rows=tuple(rows),
     )
 
@@ -126,13 +123,13 @@ def _standard_model(plan: Plan, frame: pd.DataFrame, ours: str) -> PaperTable | 
     here = score_text(frame, plan.base, ours)
     if rows.empty or not here:
         return None
-    row = rows.iloc[0]
+    row, base = rows.iloc[0], plan.arm(plan.base).label or plan.base
     return PaperTable(
         caption="The paper's standard model, and our base arm in its place.",
         paper_data=f"{benchmark}{', ' if split else ''}{split}; {row['source']}",
         paper_columns=("model", f"{benchmark} {metric}"),
         here_columns=("arm", f"{plan.data} {display_name(ours)}"),
-        rows=((model, f"{row['value']} {row['unit']} ({row['confidence']})", plan.base, here),),
+        rows=((model, f"{row['value']} {row['unit']} ({KNOWN[row['confidence']]})", base, here),),
     )
 
 

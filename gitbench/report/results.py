@@ -1,27 +1,30 @@
 """Committed reports read back: `reports/results/<ablation>/<profile>-<data>-<machine>`, without a run folder.
 
 The hashes of a report's manifest must hold, and each judged difference must follow from the rows of its own `runs.csv`.
+Every word is judged again from these rows and `evidence.json` (plan, design, looks, kind of ceiling): what is read here is
+what they give, and a word that the report says otherwise is told.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from gitbench.errors import GitbenchError
 from gitbench.files import read_json
-from gitbench.judge.statistics import by_replicate, sample
-from gitbench.judge.verdict import Verdict
+from gitbench.judge.claims import judge_study
+from gitbench.judge.verdict import ImageError, Verdict
+from gitbench.report.origin import Origin
 from gitbench.run_key import from_json
 from gitbench.spec import Claim
 from gitbench.study.frame import COLUMNS
+from gitbench.study.plan_file import plan_from_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +39,7 @@ class Result:
     verdicts: tuple[Verdict, ...]
     frame: pd.DataFrame
     dropped: tuple[str, ...]  # claims that its runs were made under and that it does not state, a clause each
+    origin: Origin  # when and under what its runs were made, and what does not verify
 
 
 def load_results(folder: str | Path) -> list[Result]:
@@ -66,52 +70,59 @@ def load_result(folder: Path) -> Result:
     manifest = read_json(folder / "manifest.json")
     fix = "rebuild it with `gitbench publish ABLATION`"
     try:
-        for name in ("verdicts.json", "runs.csv"):
+        for name in ("verdicts.json", "runs.csv", "evidence.json"):
             if hashlib.sha256((folder / name).read_bytes()).hexdigest() != manifest["files"][name]:
                 raise GitbenchError(
                     f"{folder / name} is not as it was built (its hash differs from the manifest's): {fix}"
                 )
         said = read_json(folder / "verdicts.json")
-        verdicts = tuple(verdict_from_json(each) for each in said["verdicts"])
-        frame = pd.read_csv(folder / "runs.csv", dtype={"run_key": str, "signature": str})
+        kinds = {"run_key": str, "signature": str}
+        frame = pd.read_csv(folder / "runs.csv", dtype=kinds, float_precision="round_trip")[list(COLUMNS)]
+        frame = frame.astype({"replicate": "Int64"})
+        if not set(frame["run_key"].dropna()) <= set(manifest["runs"]):
+            raise GitbenchError(f"{folder}: runs.csv holds runs that the manifest does not list: {fix}")
+        told = [verdict_from_json(each) for each in said["verdicts"]]
+        verdicts, origin = _judged_again(read_json(folder / "evidence.json"), frame, told)
         result = Result(
             folder=folder,
             **{name: manifest[name] for name in ("ablation", "profile", "data")},
             manifest=manifest,
             verdicts=verdicts,
-            frame=frame[list(COLUMNS)],
+            frame=frame,
+            origin=origin,
             dropped=tuple(f"{each['name']}: {each['what']}" for each in said["dropped"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OSError):
         raise GitbenchError(f"{folder} is no whole report: {fix}") from None
-    for verdict in verdicts:
-        _check_difference(result, verdict)
     return result
 
 
-def differences_of(frame: pd.DataFrame, claim: Claim) -> dict[int, float]:
-    """Return what a claim is about by replicate: a paired difference, of gains, a slope.
+def _judged_again(
+    evidence: Mapping[str, Any], frame: pd.DataFrame, said: Sequence[Verdict]
+) -> tuple[tuple[Verdict, ...], Origin]:
+    """Return the verdicts that a report's own rows give, and where they come from, with every word that it says otherwise."""
+    plan, origin = plan_from_json(evidence["plan"]), from_json(Origin, evidence["origin"])
+    errors = {name: from_json(ImageError, each) for name, each in evidence["images"].items()}
+    known = {"looks": evidence["looks"], "images": errors or None}
+    verdicts = tuple(judge_study(plan, frame, evidence["ceiling_kind"], **known))
+    found, told = ({each.claim.name: (each.word, *_numbers(each)) for each in some} for some in (verdicts, said))
+    notes = [
+        f"the report says that {name} is {_said(told.get(name))}, its runs give {_said(found.get(name))}"
+        for name in sorted({*found, *told})
+        if found.get(name) != told.get(name)
+    ]
+    if (plan.design == "sequential") != (evidence["looks"] > 0):
+        notes.append(f"its plan is {plan.design}, and it was judged with {evidence['looks']} looks")
+    return verdicts, dataclasses.replace(origin, notes=(*origin.notes, *notes))
 
-    Runs changed by --cfg-options enter no claim.
-    """
-    rows = frame[(frame["metric"] == claim.metric) & ~frame["overridden"]].dropna(subset=["value"])
-    pair = sample(claim, {arm: by_replicate(rows[rows["arm"] == arm]) for arm in claim.arms})
-    return {} if pair is None else dict(zip(pair.replicates, pair.differences, strict=True))
+
+def _numbers(verdict: Verdict) -> tuple[str, ...]:
+    """Return the difference and the ends of its interval, as a report prints them."""
+    return tuple(f"{each:.6g}" for each in (verdict.difference, *(verdict.interval or ())) if each is not None)
 
 
-def _check_difference(result: Result, verdict: Verdict) -> None:
-    """Refuse a verdict whose difference does not follow from the report's own rows, or from runs it does not list."""
-    if verdict.difference is None:
-        return
-    claim, values = verdict.claim, list(differences_of(result.frame, verdict.claim).values())
-    behind = result.frame[(result.frame["metric"] == claim.metric) & result.frame["arm"].isin(claim.arms)]
-    listed = set(behind["run_key"]) <= set(result.manifest["runs"])
-    same = len(values) == verdict.n and math.isclose(verdict.difference, np.mean(values), rel_tol=1e-6, abs_tol=1e-6)
-    if not (listed and same):
-        raise GitbenchError(
-            f"{result.folder}: the difference of {claim.name} does not follow from its runs: rebuild it with "
-            f"`gitbench publish {result.ablation}`"
-        )
+def _said(numbers: tuple[str, ...] | None) -> str:
+    return "not there" if numbers is None else f"{numbers[0]} ({', '.join(numbers[1:]) or 'no difference'})"
 
 
 def verdict_from_json(values: Mapping[str, Any]) -> Verdict:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +62,14 @@ def take_samples(
         )
         for identity in chosen
     )
+
+
+def same_text(captions: Sequence[SampleCaption]) -> list[tuple[str, list[SampleCaption]]]:
+    """Return each text once, with the captions that are it, in the order of the arms; their scores are one as well."""
+    found: dict[str, list[SampleCaption]] = {}
+    for caption in captions:
+        found.setdefault(caption.text, []).append(caption)
+    return list(found.items())
 
 
 def _scores(study: Study, run_key: str, metric: str) -> dict[str, float]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 import io
 import re
+import textwrap
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -81,10 +82,15 @@ def nth_style(index: int) -> tuple[str, str, Any]:
     return PALETTE[index % len(PALETTE)], MARKERS[(index + turn) % len(MARKERS)], DASHES[(index + turn) % len(DASHES)]
 
 
+def legend_label(label: str, width: float) -> str:
+    """Return a label in lines that stay within a figure of this width (inches)."""
+    return textwrap.fill(label, int((width - 0.6) / 0.06))
+
+
 def legend_columns(labels: Sequence[str], width: float) -> int:
     """Return how many columns a legend may have so that it stays within a figure of this width (inches)."""
     letter, rest = (0.067, 0.55) if width == PAGE else (0.058, 0.5)  # inches: a letter; the line's sample and the gaps
-    widest = rest + letter * max(map(len, labels), default=0)
+    widest = rest + letter * max((len(line) for label in labels for line in label.splitlines()), default=0)
     return max(1, min(len(labels), int(width / widest)))
 
 

@@ -25,9 +25,9 @@ from gitbench.judge.sentences import difference_numbers, difference_text, furthe
 from gitbench.judge.statistics import INCONCLUSIVE, REFUTED, SUPPORTED
 from gitbench.judge.verdict import INCOMPLETE
 from gitbench.metric_info import display_name, unit
-from gitbench.report.paper import CONFIDENCE
+from gitbench.report.samples import same_text
 from gitbench.report.tables import CELL_NOTE, cost_text, score_heading
-from gitbench.report.verdict_details import margin_text
+from gitbench.report.verdict_details import CAVEAT, because, margin_text, quoted, source
 
 # each word has a tone (colour) and a symbol, so that it is never told by colour alone
 _TONES = {SUPPORTED: "good", REFUTED: "bad"}
@@ -88,8 +88,9 @@ def _environment(kind: str) -> jinja2.Environment:
     environment.filters |= {"measured": difference_text, "clause": verdict_clause, "further": further_seeds_text}
     environment.filters |= {"margin": margin_text, "p": p_text, "unit": unit, "difference_numbers": difference_numbers}
     environment.filters |= {"score_heading": score_heading, "cost": cost_text}
+    environment.filters |= {"because": because, "quoted": quoted, "source": source, "same_text": same_text}
     environment.tests |= {"training": lambda batch: batch.startswith("training")}
-    environment.globals |= {"version": gitbench.__version__, "confidence": CONFIDENCE, "cell_note": CELL_NOTE}
+    environment.globals |= {"version": gitbench.__version__, "cell_note": CELL_NOTE, "caveat": CAVEAT}
     environment.globals |= {"digits": digits, "signed": signed, "claim_sides": sides}
     return environment
 

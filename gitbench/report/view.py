@@ -14,6 +14,8 @@ from gitbench.judge.sentences import answer
 from gitbench.judge.verdict import Verdict
 from gitbench.metric_info import HEADLINE
 from gitbench.report.deviations import Deviation, deviations
+from gitbench.report.notes import study_notes
+from gitbench.report.origin import Origin
 from gitbench.report.paper_table import PaperTable, paper_tables
 from gitbench.report.samples import Pictures, Sample, take_samples
 from gitbench.report.tables import Cell, best_arms, cost_names, score_names, summarise
@@ -46,7 +48,9 @@ class View:
     provenance: Mapping[str, tuple[str, ...]]
     deviations: tuple[Deviation, ...]
     paper_tables: tuple[PaperTable, ...]
+    notes: tuple[str, ...]  # what to know before believing the scores
     dropped: tuple[LockDeviation, ...]  # claims that runs were made under and that nobody states any more
+    origin: Origin  # when and under what its runs were made, and what does not verify
 
     @classmethod
     def of(cls, study: Study, verdicts: Sequence[Verdict], images: Pictures | None = None) -> View:
@@ -76,9 +80,11 @@ class View:
             curves=pd.concat(runs, ignore_index=True),
             samples=take_samples(study, arms, metric, images),
             provenance=provenance_of(study, list(records), _FACTS),
-            deviations=deviations(record["spec"] for record in records.values()),
+            deviations=_deviations(study, records),
             paper_tables=paper_tables(plan, frame, metric),
+            notes=study_notes(study, verdicts),
             dropped=dropped_claims(study),
+            origin=Origin.of(study),
         )
 
     @property
@@ -102,6 +108,37 @@ class View:
         """The rows of the table; None where an arm has no value."""
         return self.table.astype(object).where(self.table.notna(), None).to_dict("records")
 
+    @property
+    def axes(self) -> list[str]:
+        """The axes in which the arms differ by label, the ablation's own first; none where a plan holds no such labels."""
+        arms = [arm for arm in self.plan.arms if arm.role == "arm"]
+        names = dict.fromkeys(axis for arm in arms for axis in arm.labels)
+        return [axis for axis in names if len({arm.labels.get(axis) for arm in arms}) > 1]
+
+    def title(self, arm: str) -> str:
+        """Return what people call an arm: its label; the floor and the ceiling have their names alone."""
+        labels = {each.name: each.label for each in self.plan.arms if each.role == "arm"}
+        return labels.get(arm) or arm
+
+    @property
+    def levels(self) -> list[str]:
+        """The labels of the axis that the arms are crossed with, in study order; none where they are crossed with none."""
+        crossed = self.plan.crossed_with
+        if crossed not in self.axes:
+            return []
+        return list(dict.fromkeys(arm.labels[crossed] for arm in self.arms if crossed in arm.labels))
+
+    def title_within(self, arm: str) -> str:
+        """Return what people call an arm among those of the same level."""
+        labels = {} if not self.levels else self.plan.arm(arm).labels
+        parts = [label for axis, label in labels.items() if axis != self.plan.crossed_with]
+        return ", ".join(parts) or self.title(arm)
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """Arm -> what people call it, of every arm with a finished run."""
+        return {arm.name: self.title(arm.name) for arm in self.arms}
+
     def places(self, metric: str) -> int:
         """Return the decimals that a score is printed with."""
         return digits(self.table[metric].dropna())
@@ -118,6 +155,16 @@ class View:
         """Return the mean of the main metric over the runs of a role: of "floor", or of "ceiling"."""
         found = self.frame.loc[(self.frame["role"] == role) & (self.frame["metric"] == self.metric), "value"].dropna()
         return float(found.mean()) if len(found) else None
+
+
+def _deviations(study: Study, records: Mapping[str, Any]) -> tuple[Deviation, ...]:
+    """Return how the recipe of the runs differs from the paper's. Errors: GitbenchError for a record whose spec is none."""
+    try:
+        return deviations(record["spec"] for record in records.values())
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise GitbenchError(
+            f"{study.name}: a record holds no whole spec: `gitbench verify` names it, delete its folder and run again"
+        ) from None
 
 
 def provenance_of(study: Study, run_keys: Sequence[str], facts: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -37,6 +37,13 @@ def portable_json(text: str, words: Iterable[str]) -> str:
     return text if cleaned == value else json.dumps(cleaned, indent=2, allow_nan=False) + "\n"
 
 
+def without_machine(value: Any) -> Any:
+    """Return what of a JSON value is the same wherever it lies: without paths, and without program text."""
+    if isinstance(value, dict):
+        value = {key: each for key, each in value.items() if key not in _FREE_TEXT}
+    return _cleaned(value, ())
+
+
 def check_portable(name: str, content: bytes, words: Iterable[str]) -> None:
     """Raise GitbenchError where a file still holds one of `words` (a folder or name of this machine) as a whole."""
     for word in words:

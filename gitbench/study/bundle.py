@@ -1,9 +1,9 @@
 """One archive of a study: what its numbers rest on, without images, weights or anything of the machine. No torch.
 
-A bundle is a `.tar.xz` whose files lie as in a work directory: the plan with its proof, looks, yardstick and noise floor,
-and of every finished run its record (with its spec), per-image scores, predictions (with the reference captions), curve
-and provenance; also `claims.lock` where there is one. No program is in it, not even a config. First comes `bundle.json`:
-schema, study, and size and SHA-256 of every other file. The same work directory gives the same bytes.
+A bundle is a `.tar.xz` whose files lie as in a work directory: the plan with its proof, looks, manifest, yardstick and
+noise floor, and of every finished run its record (with its spec), per-image scores, predictions (with the reference
+captions), curve and provenance; also `claims.lock` where there is one. No program is in it, not even a config. First
+comes `bundle.json`: schema, study, and size and SHA-256 of every other file. The same work directory gives the same bytes.
 
 A bundle is read as data from a stranger: nothing in it is executed, nothing is written outside the folder asked for,
 and every file is checked against the manifest before anything is written.
@@ -146,7 +146,7 @@ def _paths(study: Study) -> dict[str, Path]:
     finished = [study.folder(run.run_key) for run in study.unique_runs if study.done(run)]
     if not finished:
         raise GitbenchError(f"no run of {study.name} in {study.work_dir} is finished: run `{study.plan.command}` first")
-    beside = (study.proof_path, study.looks_path, study.yardstick_path, study.noise_path)
+    beside = (study.proof_path, study.looks_path, study.manifest_path, study.yardstick_path, study.noise_path)
     paths = [study.plan_path, *(path for path in beside if path.is_file())]
     paths += [path for folder in finished for path in run_files(folder)]
     lock = lock_path()

@@ -69,7 +69,7 @@ def make_config(spec: RunSpec, vocabulary: Vocabulary, key: str) -> Config:
                 type="CountedTrainLoop",
                 max_iters=train.iterations,
                 val_interval=train.val_every or train.iterations,
-                dropout_seed=derive_seed("dropout", spec.replicate),
+                dropout_seed=_seed("dropout", spec),
             ),
             val_cfg=dict(type="ValLoop"),
             test_cfg=dict(type="TestLoop"),
@@ -92,14 +92,14 @@ def make_config(spec: RunSpec, vocabulary: Vocabulary, key: str) -> Config:
                 runtime_info=dict(type="RuntimeInfoHook"),
             ),
             custom_hooks=[
-                dict(type="EncoderInitHook", seed=derive_seed("contrastive", spec.replicate)),
+                dict(type="EncoderInitHook", seed=_seed("contrastive", spec)),
                 dict(type="DecoderInitHook"),
                 *([dict(type="ClosedVocabularyHook")] if TASKS[spec.task.name].closed else []),
                 dict(type="CurveHook", interval=max(1, train.iterations // 200)),
             ],
             log_processor=dict(type="LogProcessor", by_epoch=False, window_size=10),
             env_cfg=dict(cudnn_benchmark=False, mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0)),
-            randomness=dict(seed=spec.replicate),
+            randomness=dict(seed=_seed("global", spec) % 2**32),
             launcher="none",
             resume=False,
             load_from=None,
@@ -107,6 +107,12 @@ def make_config(spec: RunSpec, vocabulary: Vocabulary, key: str) -> Config:
     )
     apply_options(config, dict(spec.cfg_options))
     return config
+
+
+def _seed(purpose: str, spec: RunSpec) -> int:
+    """Return the seed of a run for one purpose: of its replicate, and of its study's root where it has one."""
+    parts = (spec.seed_root, spec.replicate) if spec.seed_root else (spec.replicate,)
+    return derive_seed(purpose, *parts)
 
 
 def config_text(config: Config) -> str:
@@ -196,7 +202,7 @@ def _model(spec: RunSpec, vocabulary: Vocabulary) -> dict[str, Any]:
         bos_id=vocabulary.bos_id,
         eos_id=vocabulary.eos_id,
         label_smoothing=spec.train.label_smoothing,
-        init_seed=derive_seed("init", spec.replicate),
+        init_seed=_seed("init", spec),
         generation=dict(
             beam_size=spec.evaluate.beam_size,
             length_penalty=spec.evaluate.length_penalty,
@@ -227,7 +233,7 @@ def _loader(spec: RunSpec, split: str) -> dict[str, Any]:
             data_spec={k: v for k, v in dataclasses.asdict(spec.data).items() if k != "workers"},
             text_spec=dataclasses.asdict(spec.text),
             task=dataclasses.asdict(spec.task),
-            seed=derive_seed("data", spec.replicate),
+            seed=_seed("data", spec),
             captions_per_image=spec.train.captions_per_image if training else None,
         ),
         collate_fn=dict(type="gitbench.caption_collate"),

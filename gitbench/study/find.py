@@ -11,7 +11,8 @@ from gitbench.data import data_label, data_names
 from gitbench.errors import GitbenchError
 from gitbench.files import load_json
 from gitbench.study.frame import build_frame
-from gitbench.study.store import NoStudy, Study, check_schema, existing, open_studies, study_names
+from gitbench.study.plan_file import check_schema
+from gitbench.study.store import NoStudy, Study, existing, open_studies, study_names
 from gitbench.tasks import get_task, task_label
 
 
@@ -21,17 +22,18 @@ def find_study(
     """Open the one study that was asked for. What is not said (None) may be anything, as long as one study alone is meant.
 
     `ablation` is a name or the path of an ablation's file; `data` is a name, a folder or a study's own data label.
-    Folders carry six digits of their content in the study's name, and overridden options, another tokenizer or BERT a
-    mark ("scenes+cfg-0a1b2c"): they need not be given. Errors: none or several match; what is there is listed.
+    Folders carry six digits of their content in the study's name, and overridden options, another tokenizer or BERT,
+    another number of seeds a mark ("scenes+cfg-0a1b2c", "scenes+sequential"): they need not be given.
+    Errors: none or several match; what is there is listed.
     """
     if task is not None:
         get_task(task)
     listed, wanted = study_names(existing(work_dir)), Path(ablation).stem
     named = [name for name in listed if name.split(".")[0] == wanted and profile in (None, name.split(".")[1])]
     studies = [study for study in (Study.open(work_dir, name) for name in named) if _is_of(study, data, task)]
-    if data is not None and (exact := [study for study in studies if study.plan.data == data]):
+    if data is not None and (exact := [study for study in studies if study.plan.label == data]):
         studies = exact  # a label as a study has it, with all its marks
-    studies = [study for study in studies if "+" not in study.plan.data] or studies  # plain ones first
+    studies = [study for study in studies if "+" not in study.plan.label] or studies  # plain ones first
     if len(studies) == 1:
         return studies[0]
     if studies:
@@ -47,7 +49,7 @@ def find_study(
 
 def _is_of(study: Study, data: str | None, task: str | None) -> bool:
     """Tell whether a study is of this data and task; a whole label says the task too."""
-    label, own = study.plan.data, study.plan.task
+    label, own = study.plan.label, study.plan.task
     if label == data:
         return True
     if data is None or task not in (None, own):

@@ -68,7 +68,7 @@ def _ceiling_rows(study: Study) -> Iterator[dict[str, Any]]:
 
 
 def _shared(study: Study) -> dict[str, Any]:
-    return {"ablation": study.plan.ablation, "profile": study.plan.profile, "data": study.plan.data}
+    return {"ablation": study.plan.ablation, "profile": study.plan.profile, "data": study.plan.label}
 
 
 def _value(metric: str, value: float, signature: str | None = None) -> dict[str, Any]:

@@ -1,25 +1,35 @@
-"""Interim looks at a study: how often somebody saw its verdicts while seeds were added or dropped.
+"""Looks at a study: each time that somebody read its results, with the words that were read. They are kept and chained.
 
-A look is a judge call between two batches of `gitbench run --until-decided`, or a report of the study with another number
-of seeds than the look before it. Whoever runs 3 seeds, reads the report, runs a fourth, and so on until a claim is
-supported, is wrong far more often than once in twenty. So a study that was looked at more than once is judged with bounds
-that stay valid under looking (`gitbench.judge.sequential`), however it is run or reported afterwards. One report alone
-changes nothing: the test at a fixed number of seeds is made for it.
+Any command that shows results looks: `report`, `publish`, `run` at its end, `explain`, the board of a work directory, the
+report of a bundle, and `--until-decided` after each batch. A study is fixed or sequential from its first run
+(`Plan.design`). A fixed one is judged by the t rules at all its seeds, and another number of seeds is another study on
+other seeds; so looking changes nothing. A sequential one is always judged by the test that stays valid under looking
+(`gitbench.judge.sequential`).
 
-The looks are kept beside the plan (`Study.looks`).
+The looks lie beside the plan (`Study.looks`). Each has a hash over itself and the one before it, and every run that
+starts later records how many there were and the last hash: looks that are edited or deleted are then missed
+(`gitbench.study.verify`).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
+from gitbench.errors import GitbenchError
+from gitbench.files import load_json
 from gitbench.judge.claims import judge_study
 from gitbench.judge.verdict import Verdict
-from gitbench.spec import Plan
+from gitbench.run_key import read_as
+from gitbench.study.provenance import now
+
+if TYPE_CHECKING:
+    from gitbench.study.store import Study
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,27 +49,49 @@ class ClaimLook:
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """One look: seeds by arm, and a line a claim."""
+    """One look: when (UTC) and by which command, finished seeds by arm, a line a claim, and the hash of the chain so far."""
 
+    time: str
+    command: str
     seeds: Mapping[str, int]
     claims: tuple[ClaimLook, ...]
+    hash: str = ""
+
+    def chained(self, before: str) -> str:
+        """Return the hash that this look has after one of the hash `before`."""
+        said = dataclasses.asdict(dataclasses.replace(self, hash=before))
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Looks:
-    """All looks of a study in order, and why no more seeds were added ("" while it is under way)."""
+    """All looks of a study in order, and why `--until-decided` added no more seeds ("" elsewhere)."""
 
     study: str
     looks: tuple[Look, ...] = ()
     stopped: str = ""
-    until_decided: bool = True  # False: reports alone have looked
 
     @property
-    def counted(self) -> int:
-        """How many looks the test must allow for: 0 where the only one is a report, as planned."""
-        return len(self.looks) if self.until_decided or len(self.looks) > 1 else 0
+    def last(self) -> str:
+        """The hash of the last look; "" before the first."""
+        return self.looks[-1].hash if self.looks else ""
 
-    def with_look(self, seeds: Mapping[str, int], verdicts: Sequence[Verdict] = ()) -> Looks:
+    @property
+    def mark(self) -> dict[str, Any]:
+        """What a run records that starts now: how many looks there were, and the last hash."""
+        return {"count": len(self.looks), "last": self.last}
+
+    @property
+    def unchained(self) -> int | None:
+        """The number of the first look, from 1, that is not as it was made; None where all are."""
+        before = ""
+        for number, look in enumerate(self.looks, start=1):
+            if look.hash != look.chained(before):
+                return number
+            before = look.hash
+        return None
+
+    def with_look(self, seeds: Mapping[str, int], verdicts: Sequence[Verdict] = (), command: str = "") -> Looks:
         """Add a look; one at the seeds of the last look is that look again."""
         if self.looks and dict(self.looks[-1].seeds) == dict(seeds):
             return self
@@ -67,23 +99,42 @@ class Looks:
         lines = (
             ClaimLook(claim=each.claim.name, **{name: getattr(each, name) for name in fields}) for each in verdicts
         )
-        return dataclasses.replace(self, looks=(*self.looks, Look(seeds=dict(seeds), claims=tuple(lines))))
+        look = Look(time=now(), command=command, seeds=dict(seeds), claims=tuple(lines))
+        look = dataclasses.replace(look, hash=look.chained(self.last))
+        return dataclasses.replace(self, looks=(*self.looks, look))
 
 
-def judge_for_report(
-    plan: Plan, frame: pd.DataFrame, ceiling_kind: str | None, before: Looks | None
-) -> tuple[tuple[Verdict, ...], Looks | None]:
-    """Judge a study as a report shows it; return the verdicts, and the looks with this report among them.
+def read_looks(path: Path) -> Looks | None:
+    """Read the looks of a study; None where there are none, or only reports of an earlier version, which count no more.
 
-    A report that says nothing of any claim (runs missing, too few seeds) is no look.
+    Errors: GitbenchError for a damaged file, or looks of an earlier version's `--until-decided`.
     """
-    looks = before or Looks(study=plan.name, until_decided=False)
+    if not path.is_file():
+        return None
+    values = load_json(path)
+    if isinstance(values, dict) and values.get("schema") == 1:
+        if values.get("until_decided", True) and values.get("looks"):
+            raise GitbenchError(f"{path} was written by an earlier version of gitbench: use that version for the study")
+        return None
+    return read_as(Looks, path, "delete it only if nobody has seen a verdict of this study, then run again")
+
+
+def judge(study: Study, command: str = "report") -> tuple[Verdict, ...]:
+    """Judge a study for somebody to read, and keep that as a look by this command.
+
+    A study without claims or without a finished run says nothing of any, and is not looked at.
+    """
+    plan, frame = study.plan, study.frame
+    looks = study.looks or Looks(study=plan.name)
     own = frame[~frame["overridden"]].groupby("arm")["replicate"].nunique()
     seeds = {arm.name: int(own.get(arm.name, 0)) for arm in plan.arms}  # finished replicates
-    counted = looks.with_look(seeds).counted
-    verdicts = judge_study(plan, frame, ceiling_kind, looks=counted)
-    if all(each.p is None for each in verdicts):
-        earlier = looks.counted
-        again = verdicts if earlier == counted else judge_study(plan, frame, ceiling_kind, looks=earlier)
-        return tuple(again), before
-    return tuple(verdicts), looks.with_look(seeds, verdicts)
+    count = counted(study, looks.with_look(seeds))
+    verdicts = judge_study(plan, frame, study.yardstick.kind, looks=count, images=study.per_image)
+    if verdicts and any(seeds.values()) and (seen := looks.with_look(seeds, verdicts, command)) != looks:
+        study.write_looks(seen)
+    return tuple(verdicts)
+
+
+def counted(study: Study, looks: Looks) -> int:
+    """Return the looks that the judge allows for: 0 of a fixed study, at least 1 of a sequential one."""
+    return max(1, len(looks.looks)) if study.plan.design == "sequential" else 0

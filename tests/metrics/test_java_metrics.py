@@ -145,6 +145,21 @@ def test_spice_keeps_images_apart_and_counts_the_undefined(spice_stand_in):
     assert "|n:3|undefined:1|refs:1-2|" in result.values["SPICE"].signature
 
 
+def test_spider_is_the_mean_of_spice_and_cider_of_each_image(spice_stand_in):
+    spice_stand_in(SPICE_STAND_IN)
+    references = {"a": ["a dog", "cats"], "b": ["y"], "c": ["the bird sings", "z"]}
+    with CaptionScorer(meteor=False) as scorer:
+        result = scorer.score({"a": "a dog", "b": "", "c": "the bird sings"}, references)
+    cider = result.per_image["CIDEr"]
+    assert cider[0] > 0 and cider[2] > cider[0]
+    np.testing.assert_allclose(result.per_image["SPIDEr"], [(50 + cider[0]) / 2, np.nan, (50 + cider[2]) / 2])
+    assert result.values["SPIDEr"].value == pytest.approx((100 + cider[0] + cider[2]) / 4)
+    assert aggregate(result.per_image, "SPIDEr") == pytest.approx(result.values["SPIDEr"].value)
+    signature = result.values["SPIDEr"].signature
+    assert signature.startswith("SPIDEr|of:SPICE-1.0+CIDEr-D|parser:corenlp-3.6.0|lib:pycocoevalcap-1.2|")
+    assert "|n:3|undefined:1|" in signature
+
+
 @pytest.mark.parametrize(
     ("program", "reason"),
     [

@@ -22,7 +22,7 @@ import sys
 
 sys.path[:0] = sys.argv[3:]
 from helpers_runs import make_images
-from gitbench.commands.report import judge
+from gitbench.study.interim import judge
 from gitbench.report import board, explain, results, write_report
 from gitbench.study.store import Study
 study = Study.open(sys.argv[1], "decoder_size.cpu.scenes")

@@ -15,11 +15,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from gitbench.ablations import ablation_names
 from gitbench.cli import main
 from gitbench.commands import report as command
-from gitbench.commands.report import judge
 from gitbench.errors import GitbenchError
 from gitbench.files import resource
 from gitbench.report.board import board_figure, page, rows_of_results, rows_of_studies, write_board
 from gitbench.report.results import load_result, load_results
+from gitbench.study.interim import judge
 
 
 @pytest.fixture
@@ -54,8 +54,11 @@ def test_page_shows_quote_difference_verdict_and_symbol(made):
     assert f"{verdict.difference:+.2f}" in text.replace("\N{MINUS SIGN}", "-")
     badges = re.findall(r'class="badge [a-z]+"><span aria-hidden="true">(.)</span> ([A-Z ]+)<', text)
     assert badges and all(mark in "✓×?…○" and word for mark, word in badges)
-    assert text.count('<article class="claim">') == text.count("<svg ") == 2
+    assert text.count('<article class="claim" id=') == text.count("<svg ") == 2
     assert all(name in text for name in ablation_names()) and 'href="decoder_size/cpu-scenes-cpu2/report.html"' in text
+    report = (made.out / "report.html").read_text(encoding="utf-8")
+    named = re.findall('href="decoder_size/cpu-scenes-cpu2/report.html#([a-z-]+)"', text)
+    assert len(named) == 2 and all(f'id="{name}"' in report for name in named)
 
 
 def test_no_line_of_the_picture_is_cut_and_what_was_not_measured_has_one(rows):
@@ -101,6 +104,39 @@ def test_an_edited_verdict_is_refused_even_with_new_hashes(made, tmp_path):
         load_result(folder)
 
 
+def test_an_edited_word_is_judged_again_and_told(made, tmp_path):
+    """A word that was edited and rehashed is not the one on the board, and the board says so."""
+    folder = shutil.copytree(made.out, tmp_path / "decoder_size" / "copy")
+    verdicts, manifest = folder / "verdicts.json", json.loads((folder / "manifest.json").read_text())
+    values = json.loads(verdicts.read_text())
+    assert values["verdicts"][0]["word"] == "SUPPORTED"
+    values["verdicts"][0].update(word="REFUTED", reason="so it is", p_holm=0.9)
+    verdicts.write_text(json.dumps(values))
+    manifest["files"]["verdicts.json"] = hashlib.sha256(verdicts.read_bytes()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    found = load_result(folder)
+    assert found.verdicts == load_result(made.out).verdicts
+    said = "the report says that larger-no-better is REFUTED, its runs give SUPPORTED"
+    assert said in found.origin.notes and said not in load_result(made.out).origin.notes
+    write_board(rows_of_results(tmp_path), tmp_path / "board")
+    assert all(said in (tmp_path / "board" / name).read_text() for name in ("board.html", "board.md"))
+
+
+def test_a_row_says_when_its_claim_was_locked_and_its_runs_were_made(made, tmp_path):
+    row = rows_of_results(made.results)[0]
+    origin = dataclasses.replace(row.origin, locked={"larger-no-better": "2025-12-24"}, numerics=(4,))
+    dated = dataclasses.replace(row, origin=origin)
+    assert dated.made == "locked 2025-12-24, runs began 2026-01-01, numerics version 4, 5 seeds"
+    assert "not locked as it is" in row.made
+    write_board([dated], tmp_path)
+    for name in ("board.html", "board.md"):
+        text = (tmp_path / name).read_text().replace("Locked", "locked")
+        assert dated.made in text and "this code is at" in text and "would not reproduce them" in text
+    assert "stated beforehand" not in (tmp_path / "board.html").read_text()
+    proven = dataclasses.replace(dated, origin=dataclasses.replace(origin, stated=True))
+    assert "the margin that was stated beforehand" in page([proven])
+
+
 def test_committed_reports_are_as_they_were_built_and_their_older_fields_are_dropped():
     results = load_results(resource("reports/results"))
     assert {result.ablation for result in results} >= {"decoder_size", "data_scale"}
@@ -123,3 +159,44 @@ def test_command_line(made, tmp_path, capsys, monkeypatch):
     assert main(["report", "--all", "--profile", "gpu"]) == 2 and "no study has that" in capsys.readouterr().err
     monkeypatch.setattr(command, "results_folder", lambda: tmp_path / "nothing")
     assert main(["report", "--all"]) == 2 and "holds no report" in capsys.readouterr().err
+
+
+def test_smoke_studies_are_not_published(made, tmp_path, capsys, monkeypatch):
+    work_dir, results = shutil.copytree(made.study.work_dir, tmp_path / "work"), tmp_path / "results"
+    study = work_dir / "studies" / "decoder_size.cpu.scenes.json"
+    values = json.loads(study.read_text()) | {"profile": "smoke"}
+    study.with_name("decoder_size.smoke.scenes.json").write_text(json.dumps(values))
+    monkeypatch.setattr(command, "results_folder", lambda: results)
+    options = ["--profile", "smoke", "--work-dir", str(work_dir)]
+    for words in (
+        ["publish", "decoder_size"],
+        ["report", "decoder_size", "--publish"],
+        ["run", "decoder_size", "--publish"],
+    ):
+        assert main([*words, *options]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and "smoke profile is not published" in said and "cpu, gpu, paper" in said
+    assert not results.exists() and not list((work_dir / "studies").glob("*.looks.json"))
+    shutil.copytree(made.results, results)
+    (folder,) = results.glob("*/*")
+    forged = shutil.copytree(folder, folder.with_name("smoke-scenes-cpu2"))
+    manifest = json.loads((forged / "manifest.json").read_text()) | {"profile": "smoke"}
+    (forged / "manifest.json").write_text(json.dumps(manifest))
+    assert main(["publish", "--all"]) == 0
+    with open(results / "board.csv", encoding="utf-8") as file:
+        assert {row["profile"] for row in csv.DictReader(file)} == {"cpu"}
+
+
+def test_report_and_board_of_a_work_directory_lead_to_each_other(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "pictures", lambda study: None)
+    work_dir = shutil.copytree(made.study.work_dir, tmp_path / "work")
+    assert main(["report", "decoder_size", "--work-dir", str(work_dir), "--profile", "cpu"]) == 0
+    assert main(["report", "--all", "--work-dir", str(work_dir)]) == 0
+    board = work_dir / "reports" / "board.html"
+    (link,) = set(re.findall('href="([^"#]+/report.html)"', board.read_text(encoding="utf-8")))
+    report = board.parent / link
+    (back,) = re.findall('href="([^"#]+/board.html)"', report.read_text(encoding="utf-8"))
+    assert (report.parent / back).resolve() == board.resolve()
+    assert "board.html" not in (made.out / "report.html").read_text(
+        encoding="utf-8"
+    )  # written elsewhere: no board beside

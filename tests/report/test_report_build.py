@@ -16,15 +16,16 @@ from helpers_runs import make_images, run_key
 
 from gitbench.cli import main
 from gitbench.commands import report as command
-from gitbench.commands.report import judge
 from gitbench.errors import GitbenchError
 from gitbench.report import build, write_report
 from gitbench.report.results import load_results
 from gitbench.report.samples import take_samples
+from gitbench.study.interim import judge
 
 FILES = {
-    "report.html", "manifest.json", "verdicts.json", "runs.csv", "table.csv", "table.md", "table.tex", "numbers.tex",
-    *(f"{name}.{kind}" for name in ("score", "difference", "curves") for kind in ("svg", "pdf", "png")),
+    "report.html", "manifest.json", "verdicts.json", "evidence.json", "runs.csv", "table.csv", "table.md", "table.tex",
+    "table_column.tex", "numbers.tex",
+    *(f"{name}.{kind}" for name in ("forest", "score", "cost", "curves") for kind in ("svg", "pdf", "png")),
 }  # fmt: skip
 PICTURES = {f"predictions.{kind}" for kind in ("svg", "pdf", "png")}
 
@@ -69,7 +70,12 @@ def test_captions_cannot_break_the_page_or_the_figures(tmp_path):
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     out = write_report(study, judge(study), tmp_path / "out", make_images().get)
     text = (out / "report.html").read_text(encoding="utf-8")
-    assert "<script" not in text and "&lt;script&gt;" in text and "(empty)" in text
+    assert (
+        text.count("<script") == 1
+        and "alert(1)</script>" not in text
+        and "&lt;script&gt;" in text
+        and "(empty)" in text
+    )
     assert (out / "predictions.pdf").stat().st_size > 1000
 
 
@@ -107,7 +113,7 @@ def test_no_finished_run_names_the_command(tmp_path):
 
 def test_samples_are_evenly_spaced_not_chosen(tmp_path):
     view = view_of(tmp_path, replicates=1)
-    ids = [f"test-{index:04d}" for index in np.linspace(0, 11, 6).round().astype(int)]
+    ids = [f"scenes-test-{index}" for index in np.linspace(0, 11, 6).round().astype(int)]
     assert [sample.image_id for sample in view.samples] == ids
     assert [caption.arm for caption in view.samples[0].captions] == ["blind", "small", "base", "large"]
     assert view.samples[0].image is None
@@ -129,6 +135,7 @@ def bleu_1(rows):
 
 def test_a_published_number_follows_from_the_raw_captions(trained, tmp_path, monkeypatch, capsys):
     work_dir = shutil.copytree(trained.work_dir, tmp_path / "work")  # a report notes a look in its work directory
+    monkeypatch.setattr(command, "check_publishable", lambda profile: None)  # a smoke study, which is never published
     monkeypatch.setattr(command, "results_folder", lambda: tmp_path / "results")
     assert main(["publish", "decoder_size", "--profile", "smoke", "--work-dir", str(work_dir)]) == 0
     (out,) = (tmp_path / "results" / "decoder_size").iterdir()

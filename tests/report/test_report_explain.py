@@ -9,11 +9,11 @@ from helpers_runs import run_key
 
 from gitbench.cli import main
 from gitbench.commands import explain as command
-from gitbench.commands.report import judge
 from gitbench.errors import GitbenchError
 from gitbench.report.explain import explain_study, parse_target
 from gitbench.report.results import differences_of
 from gitbench.report.tables import values_behind
+from gitbench.study.interim import judge
 
 
 def told(study, target):

@@ -1,16 +1,14 @@
-"""LaTeX for papers: full rows, one command a number, names of letters alone, the same numbers as in the table."""
+"""LaTeX for papers: one command a number, names of letters alone, the same numbers as in the table."""
 
 import dataclasses
 import re
-import shutil
-import subprocess
 
 import pytest
 from helpers_report import floor_of, view_of
 from helpers_runs import CLAIM
 
 from gitbench.errors import GitbenchError
-from gitbench.report.latex import command_name, numbers_text, table_text
+from gitbench.report.latex import command_name, numbers_text
 from gitbench.report.templates import latex_escape
 
 
@@ -23,22 +21,6 @@ def view(tmp_path_factory):
 
 def commands(text):
     return dict(re.findall(r"\\newcommand\{(\\[A-Za-z]+)\}\{(.*)\}\n", text))
-
-
-def test_table_has_booktabs_structure_and_full_rows(view):
-    text = table_text(view)
-    assert "\\label{tab:decoder-size-cpu-scenes}" in text and text.count("\\toprule") == text.count("\\bottomrule") == 2
-    blocks = re.findall(r"\\begin\{tabular\}\{((?:p\{[^}]*\}|\w)+)\}(.*?)\\end\{tabular\}", text, flags=re.DOTALL)
-    assert len(blocks) == 2
-    for columns, body in blocks:
-        width = len(re.sub(r"p\{[^}]*\}", "p", columns))
-        rows = [line for line in body.splitlines() if line.endswith(r"\\")]
-        assert {len(re.findall(r"(?<!\\)&", row)) + 1 for row in rows} == {width}
-    assert len([line for line in blocks[0][1].splitlines() if line.endswith(r"\\")]) == 1 + 5
-    assert text.count("{") == text.count("}") and text.isascii() and "dagger" not in text
-    (row,) = [line for line in text.splitlines() if "Table 10, p. 11" in line]
-    difference = view.verdicts[0].difference
-    assert row.endswith(r"& 5 & Supported \\") and f"{difference:+.2f}" in row.replace("$-$", "-") and "[" in row
 
 
 def test_escape_covers_every_special_character_and_any_letter():
@@ -89,17 +71,3 @@ def test_two_things_of_one_name_are_refused(tmp_path):
     view = view_of(tmp_path, claims=(CLAIM, CLAIM | {"name": "larger_no_better"}))
     with pytest.raises(GitbenchError, match="gbDecoderSizeClaimLargerNoBetter"):
         numbers_text(view)
-
-
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
-def test_latex_takes_both_files(view, tmp_path):
-    (tmp_path / "table.tex").write_text(table_text(view))
-    (tmp_path / "numbers.tex").write_text(numbers_text(view))
-    (tmp_path / "paper.tex").write_text(
-        "\\documentclass[twocolumn]{article}\\usepackage{booktabs}\\input{numbers}\\begin{document}"
-        "\\gbDecoderSizeLargeCIDErMean{} \\gbDecoderSizeClaimLargerNoBetterSentence{} \\input{table}\\end{document}"
-    )
-    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
-    told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert told.returncode == 0, told.stdout[-800:]
-    assert (tmp_path / "paper.pdf").stat().st_size > 5000 and "Overfull" not in told.stdout

@@ -9,7 +9,7 @@ import pytest
 from helpers_report import FAR, floor_of, judged, view_of
 
 from gitbench.report import tables
-from gitbench.report.latex import table_text
+from gitbench.report.latex_table import table_text
 from gitbench.report.templates import code, pipe, render
 from gitbench.report.view import View
 
@@ -58,8 +58,8 @@ def test_overridden_arm_is_marked_and_others_drop_their_overridden_runs(tmp_path
     table = view.table.set_index("arm")
     assert table.loc["large", "overridden"] and not table.loc["base", "overridden"]
     assert table.loc["base", "n"] == 4 and table.loc["large", "n"] == 5
-    assert "large\N{DAGGER}" in render("table.md.j2", view=view, plan=view.plan)
-    assert "large$^\\dagger$" in table_text(view) and "$^\\dagger$ changed by --cfg-options" in table_text(view)
+    assert "| 4 x 256\N{DAGGER} | `large` |" in render("table.md.j2", view=view, plan=view.plan)
+    assert "4 x 256$^\\dagger$" in table_text(view) and "$^\\dagger$ changed by --cfg-options" in table_text(view)
 
 
 def test_markdown_tables_are_rectangular(made):
@@ -69,7 +69,7 @@ def test_markdown_tables_are_rectangular(made):
     for lines in blocks:
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) <= 1
     assert "a larger decoder shows no improvement" in text and "| SUPPORTED: large (" in text
-    assert "not obtainable (SQ)" in text and "131.4 points (S)" in text and "dagger" not in text
+    assert "| not obtainable |" in text and "131.4 points (seen in print)" in text and "dagger" not in text
 
 
 def test_cells_and_code_are_escaped():

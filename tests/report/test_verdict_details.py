@@ -6,8 +6,8 @@ import pytest
 from helpers_report import floor_of, judged, study_of
 from helpers_runs import CLAIM
 
-from gitbench.commands.report import judge
 from gitbench.report.verdict_details import VerdictDetails, noise_line, verdict_details
+from gitbench.study.interim import judge
 from gitbench.study.lock import LockDeviation
 
 

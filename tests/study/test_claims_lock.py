@@ -15,6 +15,7 @@ from gitbench.study.lock import (
     claim_hashes,
     differences,
     lock_deviations,
+    locked_since,
     read_lock,
     stated_claims,
     under_lock,
@@ -48,7 +49,7 @@ def test_a_lock_is_written_sorted_and_read_again(tmp_path):
     assert list(json.loads(path.read_text())["claims"]) == ["a/x", "b/y"]
     assert read_lock(path) == {"a/x": "1", "b/y": "2"} and read_lock(tmp_path / "none") == {}
     path.write_text('{"claims": [1]}')
-    with pytest.raises(GitbenchError, match="is damaged: run `gitbench lock`"):
+    with pytest.raises(GitbenchError, match="is damaged: .* run `gitbench lock`"):
         read_lock(path)
 
 
@@ -112,3 +113,14 @@ def test_another_task_judges_the_same_claim_by_its_own_score(tmp_path):
     assert deviations(tmp_path / "same", recorded, claims=(under_vqa,), task="vqa") == ()
     (found,) = deviations(tmp_path / "wider", recorded, claims=({**under_vqa, "margin": 0.1},), task="vqa")
     assert found.kind == "changed"
+
+
+def test_a_lock_says_since_when_each_claim_is_as_it_is(tmp_path):
+    path = tmp_path / "claims.lock"
+    path.write_text(json.dumps({"claims": {"a/x": {"hash": "1", "since": "2026-01-02"}, "a/y": "2"}}))
+    assert read_lock(path) == {"a/x": "1", "a/y": "2"} and locked_since(path) == {"a/x": "2026-01-02", "a/y": ""}
+    write_lock(path, {"a/x": "1", "a/y": "2", "a/z": "3"})
+    since = locked_since(path)
+    assert since["a/x"] == "2026-01-02" and since["a/y"] == since["a/z"] > "2026-01-02"
+    write_lock(path, {"a/x": "9"})
+    assert locked_since(path) == {"a/x": since["a/z"]}

@@ -1,0 +1,223 @@
+"""What the runs of a study say of one claim by itself: its numbers and tests, or why there are none."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gitbench.judge.crossed import KnownErrors, Tables, image_scores
+from gitbench.judge.effects import Effect, Scores, claim_weights
+from gitbench.judge.preconditions import at_an_end, blind_problem, control_problem, scale_problem
+from gitbench.judge.robustness import ahead, collapses, disagreement, two_groups
+from gitbench.judge.rules import Tests, findings, margin_of, tests_of, turned
+from gitbench.judge.statistics import t_interval
+from gitbench.judge.verdict import INCOMPLETE, NOT_TESTABLE, ImageError, Step, Verdict
+from gitbench.metric_info import lower_is_better, orientation
+from gitbench.spec import Claim, Plan
+
+Images = Tables | Mapping[str, ImageError]
+BESIDE = ("CIDEr", "test_nll")  # metrics in which the base arm must beat the blind floor, besides the claim's own
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A claim's numbers and its tests, unadjusted; nothing but a verdict where it cannot be tested."""
+
+    verdict: Verdict
+    effect: Effect | None = None
+    tests: Tests | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What all claims of a study are judged on; `scores` by metric, `images` as in `judge_study`."""
+
+    plan: Plan
+    frame: pd.DataFrame
+    counted: pd.DataFrame  # its rows that are finite and not overridden
+    scores: Mapping[str, Scores]
+    ceiling_kind: str | None
+    looks: int
+    images: Images | None
+
+    def end(self, role: str, metric: str) -> float | None:
+        """Return the mean of the blind floor or the ceiling; None where there is none."""
+        own = self.counted[(self.counted["role"] == role) & (self.counted["metric"] == metric)]["value"]
+        return float(own.mean()) if len(own) else None
+
+    def label(self, arm: str, start: str | None) -> str:
+        """Return what one side of a claim is, for people: the label of an arm, or of a step between two."""
+        label = self.plan.arm(arm).label
+        return label if start is None else f"{self.plan.arm(start).label} to {label}"
+
+
+def measure(evidence: Evidence, claim: Claim) -> Measured:
+    """Return what the runs say of a claim by itself: its numbers and unadjusted tests, or why there are none.
+
+    Its word is INCOMPLETE or NOT TESTABLE where the claim cannot be tested, and empty where it can.
+    """
+    plan, frame = evidence.plan, evidence.frame
+    rows = frame[(frame["metric"] == claim.metric) & np.isfinite(frame["value"])]
+    floors = [arm.name for arm in plan.arms if arm.role == "floor"]
+    arms = tuple(dict.fromkeys((*claim.arms, plan.base, *floors)))
+    own = rows[rows["arm"].isin(arms) & ~rows["overridden"]]
+    left_out = int(rows["overridden"].sum())
+    notes = (f"{left_out} run(s) changed by --cfg-options are left out of this verdict",) if left_out else ()
+    verdict = Verdict(
+        claim=claim,
+        word=INCOMPLETE,
+        reason="",
+        treatment=evidence.label(claim.treatment, claim.treatment_from),
+        reference=evidence.label(claim.reference, claim.reference_from),
+        arms=arms,
+        notes=(*notes, *_machines(own)),
+        family_size=len(plan.claims),
+        sequential=evidence.looks > 0,
+        looks=evidence.looks,
+    )
+    scores, signatures = evidence.scores.get(claim.metric), own[own["role"] != "ceiling"]["signature"]
+    problem = _missing(plan, arms, rows)
+    if problem is None and (scores is None or not scores.replicates((*claim.arms, *scores.learned))):
+        problem = "no run counts: all were changed by --cfg-options"
+    if problem is None and (count := signatures.nunique(dropna=False)) > 1:
+        problem = f"the runs carry {count} different signatures of {claim.metric}, which cannot be compared: run again"
+    if problem is not None or scores is None:
+        return Measured(verdict=dataclasses.replace(verdict, reason=problem or ""))
+    if evidence.images is not None:
+        found = (
+            image_scores(evidence.counted, claim.metric, arms, evidence.images)
+            if callable(evidence.images)
+            else KnownErrors(errors=evidence.images)
+        )
+        scores = dataclasses.replace(scores, by_image=found)
+    return _measured(evidence, verdict, scores)
+
+
+def _measured(evidence: Evidence, verdict: Verdict, scores: Scores) -> Measured:
+    """Add the numbers of a claim whose runs are there, and its tests or why there are none."""
+    claim, weights = verdict.claim, claim_weights(verdict.claim)
+    effect = scores.effect(weights, orientation(claim))
+    used = scores.replicates((*weights, *scores.learned))
+    values = {arm: scores.table.loc[used, arm] for arm in verdict.arms if arm in scores.table.columns}
+    floor, ceiling = (evidence.end(role, claim.metric) for role in ("floor", "ceiling"))
+    verdict = _with_numbers(verdict, effect, values, used, floor, ceiling)
+    if effect.n > 1:
+        notes = (*verdict.notes, *two_groups(scores, claim.compared), *disagreement(claim, weights, evidence.scores))
+        verdict = dataclasses.replace(verdict, notes=notes, **findings(claim, effect))
+    steps = [
+        (later, earlier, scores.effect({later: 1.0, earlier: -1.0}, orientation(claim)))
+        for earlier, later in pairwise(claim.along)
+    ]
+    control = None
+    if claim.control is not None:
+        quality = -1 if lower_is_better(claim.metric) else 1
+        control = scores.effect({claim.control[0]: 1.0, claim.control[1]: -1.0}, quality)
+    known = [effect, *(step for _, _, step in steps), *([] if control is None else [control])]
+    errors = {name: error for each in known for name, error in each.image_errors.items()}
+    verdict = dataclasses.replace(verdict, image_errors=errors)
+    if (problem := _problem(evidence, verdict, effect, control, values)) is not None:
+        return Measured(verdict=dataclasses.replace(verdict, word=NOT_TESTABLE, reason=problem))
+    tests = tests_of(claim, effect, [step for _, _, step in steps])
+    verdict = dataclasses.replace(
+        verdict,
+        word="",
+        p=float(tests.p[0]),
+        p_refute=float(tests.p[1]),
+        steps=tuple(_step(claim, *each) for each in steps),
+    )
+    return Measured(verdict=verdict, effect=effect, tests=tests)
+
+
+def _problem(
+    evidence: Evidence, verdict: Verdict, effect: Effect, control: Effect | None, values: Mapping[str, pd.Series]
+) -> str | None:
+    """Return why a claim cannot be tested at this scale, or None."""
+    claim, plan = verdict.claim, evidence.plan
+    means = {arm: float(series.mean()) for arm, series in values.items()}
+    top = None if evidence.ceiling_kind == "leave-one-out" else verdict.ceiling
+    problem = scale_problem(claim, effect, means, plan.base, verdict.floor, verdict.ceiling)
+    if problem is not None or verdict.floor is None:
+        return problem
+    if evidence.images is not None and effect.count is None:
+        return f"runs keep no {claim.metric} by image, so the choice of images cannot be allowed for: run them again"
+    beside = [evidence.scores[name] for name in dict.fromkeys((claim.metric, *BESIDE)) if name in evidence.scores]
+    problem = blind_problem(beside) or at_an_end(claim, means, verdict.floor, top)
+    return problem if control is None else problem or control_problem(claim, control)
+
+
+def _with_numbers(
+    verdict: Verdict,
+    effect: Effect,
+    values: Mapping[str, pd.Series],
+    used: Sequence[int],
+    floor: float | None,
+    ceiling: float | None,
+) -> Verdict:
+    """Add the numbers of an effect to a verdict, in the metric's own sign."""
+    claim, sign = verdict.claim, orientation(verdict.claim)
+    own = tuple((sign * effect.values[0]).tolist())
+    share, points = margin_of(claim)
+    learned = effect.learned if effect.values[1].any() else None
+    plain = t_interval(own)
+    count, chance = ahead(effect.values[0])
+    arms = {arm: values[arm] for arm in dict.fromkeys(claim.compared)}
+    sided: dict[str, Any] = {
+        side: float((values[arm] - (values[start] if start else 0.0)).mean())
+        for side, arm, start in (
+            ("treatment_mean", claim.treatment, claim.treatment_from),
+            ("reference_mean", claim.reference, claim.reference_from),
+        )
+    }
+    return dataclasses.replace(
+        verdict,
+        **sided,
+        difference=plain.mean,
+        differences=own,
+        replicates=tuple(used),
+        typical=float(np.median(own)),
+        typical_interval=turned(effect.interval(typical=True), sign),
+        ahead=count,
+        ahead_interval=chance,
+        interval=turned(effect.interval(), sign),
+        plain_interval=plain.ends,
+        share=effect.mean / learned if learned else None,
+        share_interval=effect.share_interval() if learned else None,
+        margin=None if learned is None and share else share * (learned or 0.0) + points,
+        learned=learned,
+        floor=floor,
+        ceiling=ceiling,
+        n=effect.n,
+        images=effect.count,
+        image_share=effect.image_share if effect.n > 1 else None,
+        raised=effect.raised if effect.n > 1 else 1.0,
+        collapses=() if floor is None else collapses(arms, floor, claim.metric),
+    )
+
+
+def _step(claim: Claim, later: str, earlier: str, effect: Effect) -> Step:
+    sign = orientation(claim)
+    interval = turned(effect.interval(), sign)
+    return Step(treatment=later, reference=earlier, difference=sign * effect.mean, interval=interval)
+
+
+def _missing(plan: Plan, arms: Sequence[str], rows: pd.DataFrame) -> str | None:
+    """Say how many of the runs that a claim rests on have no value yet; None when all are there."""
+    planned = {(run.arm, run.replicate) for run in plan.runs if run.arm in arms}
+    own = rows[rows["arm"].isin(arms)]
+    left = sorted(planned - set(zip(own["arm"], own["replicate"].astype(int), strict=True)))
+    if not left:
+        return None
+    named = ", ".join(f"{arm} #{replicate}" for arm, replicate in left[:4])
+    named += f" and {len(left) - 4} more" * (len(left) > 4)
+    return f"{len(left)} of {len(planned)} runs that this claim rests on have no score yet ({named})"
+
+
+def _machines(rows: pd.DataFrame) -> tuple[str, ...]:
+    kinds = sorted(rows["machine"].dropna().unique())
+    return (f"runs come from different kinds of machine ({', '.join(kinds)})",) if len(kinds) > 1 else ()

@@ -1,0 +1,36 @@
+"""What to know before believing a study's scores of captions (`gitbench.metrics.guards`), each line said once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from gitbench.judge.verdict import Verdict
+from gitbench.metrics.guards import margin_warnings, warnings_of_all
+from gitbench.study.store import Study
+
+
+def study_notes(study: Study, verdicts: Sequence[Verdict]) -> tuple[str, ...]:
+    """Return the notes of a study: those of its runs' captions, blind arms aside, and of each claim's margin."""
+    return (*_caption_notes(study), *(line for verdict in verdicts for line in _margin_notes(verdict)))
+
+
+def _caption_notes(study: Study) -> list[str]:
+    if study.plan.task not in ("caption", "video"):
+        return []
+    blind = {arm.name for arm in study.plan.arms if arm.role == "floor"}  # one caption for all images, by design
+    said = {
+        f"{run.arm} seed {run.replicate}": {
+            str(row["image_id"]): row["caption"] for row in study.predictions(run.run_key)
+        }
+        for run in study.finished
+        if run.arm not in blind
+    }
+    return warnings_of_all(said, "all runs")
+
+
+def _margin_notes(verdict: Verdict) -> list[str]:
+    own = next(iter(verdict.image_errors.values()), None)  # of the difference itself; of steps and control after it
+    if own is None or not verdict.margin:
+        return []
+    return margin_warnings(math.sqrt(own.covariance[0][0]), own.count, verdict.margin, verdict.claim.name)

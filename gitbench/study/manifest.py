@@ -1,0 +1,80 @@
+"""What proves that the files of a run are the ones that it left: their hashes in its record, and the records chained.
+
+A record names the SHA-256 of every file of its folder, and the study's manifest lists the records in the order in which
+they came to the study, each with a hash over itself and the one before it. So an edited file contradicts its record, an
+edited record the manifest, and a dropped or reordered line the chain. Whoever rewrites all of it is beyond it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gitbench.errors import GitbenchError
+from gitbench.run_folder import RunFolder
+from gitbench.study.anonymize import without_machine
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A run that came to a study: `record` is the digest of its record, `chain` the hash over this and what came before."""
+
+    arm: str
+    replicate: int
+    run_key: str
+    record: str
+    chain: str = ""
+
+    def chained(self, before: str) -> str:
+        """Return the `chain` that this entry has after one of the chain `before`."""
+        said = dataclasses.asdict(dataclasses.replace(self, chain=before))
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The entries of a study, in the order in which they came."""
+
+    runs: tuple[Entry, ...] = ()
+
+    def with_entries(self, entries: Sequence[Entry]) -> Manifest:
+        """Add those that are not listed; a run whose record has changed is listed once more."""
+        listed, found = {dataclasses.replace(each, chain="") for each in self.runs}, list(self.runs)
+        for entry in entries:
+            if entry not in listed:
+                found.append(dataclasses.replace(entry, chain=entry.chained(found[-1].chain if found else "")))
+        return Manifest(runs=tuple(found))
+
+    @property
+    def unchained(self) -> int | None:
+        """The number of the first entry, from 1, that is not as it was made; None where all are."""
+        before = ""
+        for number, entry in enumerate(self.runs, start=1):
+            if entry.chain != entry.chained(before):
+                return number
+            before = entry.chain
+        return None
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file; of JSON, of its content as a bundle carries it (without paths and program text).
+
+    Errors: GitbenchError for a file that is missing or damaged.
+    """
+    try:
+        content = path.read_bytes()
+        if path.suffix == ".json":
+            content = json.dumps(without_machine(json.loads(content)), sort_keys=True).encode()
+    except (OSError, ValueError):
+        raise GitbenchError(f"{path} is missing or damaged: delete the folder {path.parent} and run again") from None
+    return hashlib.sha256(content).hexdigest()
+
+
+def file_digests(folder: RunFolder) -> dict[str, str]:
+    """Return name -> digest of the files that a finished run leaves beside its record, those that are there."""
+    paths = (folder.config, folder.per_image, folder.predictions, folder.curve, folder.provenance)
+    return {path.name: digest(path) for path in paths if path.is_file()}

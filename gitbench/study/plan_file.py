@@ -1,0 +1,64 @@
+"""The file of a plan: read with every value checked, since the plan of a bundle is a stranger's."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gitbench.ablations import check_claim
+from gitbench.errors import GitbenchError
+from gitbench.files import read_json
+from gitbench.run_key import from_json
+from gitbench.spec import Plan
+from gitbench.tasks import get_task
+
+PLAN_SCHEMA = 2
+
+
+def listed_runs(plan: Plan) -> list[dict[str, Any]]:
+    """Return the runs of a plan as the files of a study list them; their specs stand in their records."""
+    return [{"arm": run.arm, "replicate": run.replicate, "run_key": run.run_key} for run in plan.runs]
+
+
+def read_plan(path: Path) -> Plan:
+    """Read the file of a plan. Errors: GitbenchError for a damaged one, or one of an earlier version."""
+    values = read_json(path)
+    try:
+        check_schema(path, values)
+        plan = plan_from_json(values)
+        pairs = [(run.arm, run.replicate) for run in plan.runs]
+        if len(set(pairs)) < len(pairs) or not {arm for arm, _ in pairs} <= {arm.name for arm in plan.arms}:
+            raise ValueError("a run that is listed twice, or of an arm that is not listed")
+        for key in (plan.yardstick_key or "none", *(run.run_key for run in plan.runs)):
+            if not re.fullmatch(r"[\w-]+", key):  # the plan of a bundle is a stranger's
+                raise ValueError("a key that is no file name")
+        if plan.name != path.stem:
+            raise ValueError("a plan under another name")
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise GitbenchError(f"{path} is damaged: delete it and run the ablation again") from None
+    get_task(plan.task)
+    for claim in plan.claims:
+        check_claim(claim, plan.ablation)
+    return plan
+
+
+def plan_to_json(plan: Plan) -> dict[str, Any]:
+    """Return a plan as its file holds it."""
+    return {"schema": PLAN_SCHEMA, "study": plan.name, **dataclasses.asdict(plan), "runs": listed_runs(plan)}
+
+
+def plan_from_json(values: Mapping[str, Any]) -> Plan:
+    """Return the plan of such values. Errors: TypeError, ValueError, AttributeError for values that are none."""
+    return from_json(Plan, {key: value for key, value in values.items() if key not in ("schema", "study")})
+
+
+def check_schema(path: Path, values: Mapping[str, Any]) -> None:
+    schema = values.get("schema")
+    if isinstance(schema, int) and schema != PLAN_SCHEMA:
+        which = "an earlier" if schema < PLAN_SCHEMA else "a later"
+        raise GitbenchError(
+            f"{path} was written by {which} version of gitbench: use that version for it, or pass another --work-dir"
+        )

@@ -1,0 +1,82 @@
+"""What a task's texts score: one hand for a run's predictions, for the ceiling of its data, and for both again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gitbench.data import data_names
+from gitbench.data.scenes.graph import SceneGraph
+from gitbench.data.tasks import TaskSource, open_task
+from gitbench.metrics import CaptionScorer, answer_ceiling, score_answers
+from gitbench.metrics.base import Score, Scores
+from gitbench.profiles import get_profile
+from gitbench.study.store import Study, Yardstick
+from gitbench.tasks import task_spec
+
+
+class TaskScorer:
+    """Scores captions by `CaptionScorer`, answers and labels by `score_answers`.
+
+    `references`: request id -> texts; `graphs`: of `scenes`, for SceneF1; `grammar`: captions that the data set's own
+    grammar gives, its ceiling.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        scorer: CaptionScorer,
+        references: Mapping[str, Sequence[str]],
+        graphs: Mapping[str, SceneGraph] | None = None,
+        grammar: Mapping[str, str] | None = None,
+    ) -> None:
+        self.task, self.scorer, self.references = task, scorer, references
+        self.graphs, self.grammar = graphs, grammar
+        self.captions = task in ("caption", "video")
+
+    @classmethod
+    def of(cls, source: TaskSource, scorer: CaptionScorer) -> TaskScorer:
+        """Return the scorer of a test split that is here."""
+        requests = [request for index in range(len(source)) for request in source.requests(index)]
+        references = {request.request_id: request.references for request in requests}
+        task = source.task.name
+        if task not in ("caption", "video"):
+            return cls(task, scorer, references)
+        graphs = {source.image_id(index): source.example(index).graph for index in range(len(source))}
+        known = {image_id: graph for image_id, graph in graphs.items() if graph is not None}
+        fresh = getattr(source, "ceiling_caption", None)
+        grammar = fresh and {source.image_id(index): fresh(index) for index in range(len(source))}
+        return cls(task, scorer, references, known or None, grammar)
+
+    def scores(self, rows: Sequence[Mapping[str, Any]]) -> Scores:
+        """Score the rows of a `predictions.jsonl`, one for each of `references`."""
+        said = {row["image_id"]: row["caption"] for row in rows}
+        if self.captions:
+            return self.scorer.score(said, self.references, self.graphs)
+        closed = {row["image_id"]: row["closed"] for row in rows if "closed" in row}
+        return score_answers(self.task, said, self.references, closed or None)
+
+    def ceiling(self) -> Yardstick:
+        """Return the ceiling: a fresh caption of the data set's own grammar, or one reference against the others."""
+        if not self.captions:
+            perfect = answer_ceiling(self.task, self.references)
+            kind = "leave-one-out" if any("leave-one-out" in one.signature for one in perfect.values()) else "perfect"
+            return Yardstick(kind=kind, ceiling=metric_values(perfect))
+        if self.grammar is None and all(len(captions) < 2 for captions in self.references.values()):
+            return Yardstick(kind="none", absent="every image has a single reference caption")
+        scores = self.scorer.ceiling(self.references, self.grammar, self.graphs)
+        return Yardstick(kind="grammar" if self.grammar else "leave-one-out", ceiling=metric_values(scores.values))
+
+
+def test_source(study: Study) -> TaskSource | None:
+    """Return the test split of a study, where its data have a name that is known here; None where they are a folder."""
+    plan = study.plan
+    data = plan.data.split("+")[0].removesuffix(f"-{plan.task}")
+    if data not in data_names():
+        return None
+    return open_task(data, "test", plan.test_images, task_spec(plan.task, get_profile(plan.profile)))
+
+
+def metric_values(scores: Mapping[str, Score]) -> dict[str, dict[str, Any]]:
+    """Return metric -> value and signature, as records and yardsticks hold them."""
+    return {name: {"value": score.value, "signature": score.signature} for name, score in scores.items()}

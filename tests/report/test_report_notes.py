@@ -1,0 +1,36 @@
+"""A report says what to know before believing its scores: captions that are alike, few images, images too few for a margin."""
+
+from __future__ import annotations
+
+import json
+
+from helpers_runs import CLAIM, make_work_dir, run_key
+
+from gitbench.commands.report import judge
+from gitbench.report.notes import study_notes
+from gitbench.report.page import page
+from gitbench.report.templates import render
+from gitbench.report.view import View
+from gitbench.study.store import Study
+
+
+def test_notes_name_the_runs_they_are_about_and_leave_the_blind_out(tmp_path):
+    work = make_work_dir(tmp_path, replicates=2, claims=(CLAIM | {"margin": 0.2},))
+    path = work / "runs" / run_key("small", 1) / "predictions.jsonl"
+    rows = [json.loads(line) | {"caption": "a ring"} for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    study = Study.open(work, "decoder_size.cpu.scenes")
+    view = View.of(study, judge(study))
+    few, alike = view.notes
+    assert alike.startswith('small seed 1: the same caption for all 12 images ("a ring")')
+    assert few.startswith("all runs: CIDEr of 12 images is not comparable")
+    for line in (f"\nMind: {alike}.\n", f"\nMind: {few}.\n"):
+        assert line in render("table.md.j2", view=view, plan=view.plan)
+    assert "Mind: all runs: CIDEr of 12 images" in page(view, {})
+
+
+def test_images_too_few_for_the_margin_are_named(tmp_path):
+    narrow = CLAIM | {"margin": 0.5, "margin_unit": "metric"}
+    study = Study.open(make_work_dir(tmp_path, replicates=3, claims=(narrow,)), "decoder_size.cpu.scenes")
+    *_, last = study_notes(study, judge(study))
+    assert last.startswith("12 test images are too few for the margin of larger-no-better")

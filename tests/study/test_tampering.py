@@ -1,0 +1,360 @@
+"""Ways to change a verdict without a trace, each tried on an honest study: `verify` names it, and the report says it.
+
+What gets other runs instead (another claim, another number of seeds, a fresh work directory) is in test_seed_root.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from helpers_bundle import copied
+from helpers_cli import call, error_of
+from helpers_errors import refused
+from helpers_honest import honest_study
+
+from gitbench.commands.report import make_report
+from gitbench.files import write_json
+from gitbench.metrics import CaptionScorer
+from gitbench.report.origin import Origin
+from gitbench.study.bundle import write_bundle
+from gitbench.study.interim import judge
+from gitbench.study.manifest import Manifest, digest, file_digests
+from gitbench.study.rescore import Rescored
+from gitbench.study.store import Study
+from gitbench.study.verify import findings, stated_beforehand
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory) -> Study:
+    """Three seeds of base, small and blind. Nobody may change it."""
+    return honest_study(tmp_path_factory.mktemp("honest") / "work")
+
+
+@pytest.fixture
+def study(honest, tmp_path) -> Study:
+    return copied(honest, tmp_path / "work")
+
+
+@pytest.fixture(scope="module")
+def scorer():
+    with CaptionScorer(meteor=False, spice=False) as scorer:
+        yield scorer
+
+
+def reopened(study: Study) -> Study:
+    return Study.open(study.work_dir, study.name)
+
+
+def edit(path: Path, change: Callable[[dict], object]) -> None:
+    values = json.loads(path.read_text())
+    change(values)
+    write_json(path, values)
+
+
+def run_folder(study: Study, arm: str = "small", replicate: int = 1):
+    return study.folder(next(run.run_key for run in study.plan.runs if (run.arm, run.replicate) == (arm, replicate)))
+
+
+def rehashed(study: Study) -> None:
+    """Make good what a cheat would: every record names its files as they are, and the manifest is made anew."""
+    for run in study.unique_runs:
+        folder = study.folder(run.run_key)
+        edit(folder.record, lambda record, folder=folder: record.update(files=file_digests(folder)))
+    study.manifest_path.unlink()
+    reopened(study).adopt()
+
+
+def assert_told(study: Study, *words: str) -> None:
+    """`verify` and what a report marks both say it."""
+    study = reopened(study)
+    for told in ("\n".join(findings(study)), "\n".join(Origin.of(study).marks)):
+        assert all(word in told for word in words), told
+
+
+def test_a_report_shows_what_does_not_verify(study, tmp_path):
+    edit(run_folder(study).record, lambda record: record["cost"].update(seconds=2.0))
+    (note,) = Origin.of(reopened(study)).marks
+    folder = make_report(reopened(study), tmp_path / "out")
+    for name in ("report.html", "table.md"):
+        assert note in (folder / name).read_text(encoding="utf-8")
+    assert str(tmp_path) not in note and note.startswith("small seed 1: record.json is not the one that was entered")
+
+
+def test_an_honest_study_verifies_and_its_bundle_too(study, tmp_path):
+    assert stated_beforehand(study)
+    assert not list(findings(study))
+    page = (make_report(study, tmp_path / "out") / "report.html").read_text(encoding="utf-8")
+    assert "What does not verify" not in page and "stated beforehand: the seeds of every run follow" in page
+    path = write_bundle(reopened(study), tmp_path / "tiny.tar.xz").path
+    result = call("verify", str(path))
+    assert result.returncode == 0, result.stdout
+    assert "What rests on trust:" in result.stdout and "test_nll" in result.stdout
+    assert result.stdout.endswith("9 of 9 runs finished, 0 findings\n")
+
+
+# ---- scores -------------------------------------------------------------------------------------------------------
+
+
+def test_a_score_edited_together_with_its_images_is_not_that_of_its_predictions(study, scorer):
+    folder = run_folder(study)
+    table = pd.read_parquet(folder.per_image)
+    table.assign(CIDEr=table["CIDEr"] + 5).to_parquet(folder.per_image)
+    edit(folder.record, lambda record: record["metrics"]["CIDEr"].update(value=record["metrics"]["CIDEr"]["value"] + 5))
+    assert_told(
+        study, "small seed 1", "per_image.parquet is not the file that the run left", "record.json is not the one"
+    )
+    rehashed(study)
+    assert not list(findings(reopened(study)))  # all hashes are made good: the texts still tell
+    (said,) = Rescored(reopened(study), scorer).findings
+    assert "small seed 1: record.json says CIDEr" in said and "its predictions score" in said
+
+
+def test_a_score_without_its_column(study):
+    folder = run_folder(study)
+    pd.read_parquet(folder.per_image).drop(columns="CIDEr").to_parquet(folder.per_image)
+    edit(folder.record, lambda record: record["metrics"]["CIDEr"].update(value=900.0))
+    rehashed(study)
+    assert_told(study, "says CIDEr but per_image.parquet stores nothing of it")
+
+
+def test_references_that_were_edited(study, scorer):
+    for run in study.unique_runs:
+        path = study.folder(run.run_key).predictions
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        for row in lines:
+            row["references"] = [row["caption"], "x"]
+        path.write_text("".join(json.dumps(row) + "\n" for row in lines))
+    rehashed(study)
+    found = Rescored(reopened(study), scorer).findings
+    assert len(found) == 9 and all("has other images or references than the data" in said for said in found)
+
+
+def test_test_images_that_were_taken_away(study):
+    for run in study.unique_runs:
+        folder = study.folder(run.run_key)
+        lines = folder.predictions.read_text().splitlines(keepends=True)
+        folder.predictions.write_text("".join(lines[:-2]))
+    rehashed(study)
+    assert_told(study, "holds 4 images, planned were 6", "are of other images")
+
+
+@pytest.mark.parametrize("end", ["floor", "ceiling"])
+def test_a_yardstick_that_was_edited(end, study, scorer):
+    if end == "floor":  # the floor's runs are runs as any other
+        edit(run_folder(study, "blind").record, lambda record: record["metrics"]["CIDEr"].update(value=80.0))
+        with refused("says CIDEr 80"):
+            make_report(reopened(study), study.work_dir / "out")
+        return
+    edit(study.yardstick_path, lambda said: said["ceiling"]["CIDEr"].update(value=900.0))
+    (said,) = Rescored(reopened(study), scorer).findings
+    assert said.startswith("yardsticks/") and "a ceiling of CIDEr 900" in said
+
+
+# ---- runs ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_run_listed_twice_under_new_numbers(study):
+    def twice(plan: dict) -> None:
+        plan["runs"] += [{**run, "replicate": run["replicate"] + 3} for run in plan["runs"]]
+
+    edit(study.plan_path, twice)
+    assert_told(study, "lists the run", "it was made as seed 0: it was renumbered", "planned were all 0 to 2")
+
+
+def test_a_run_copied_under_another_key(study):
+    """A second folder with the same predictions, its key and seed made good."""
+    first, second = run_folder(study, "small", 0), run_folder(study, "small", 1)
+    shutil.copy(first.predictions, second.predictions)
+    assert_told(study, "its predictions are byte for byte those of seed 0")
+
+
+def test_seeds_that_were_dropped(study):
+    def without(plan: dict) -> None:
+        plan["runs"] = [run for run in plan["runs"] if run["replicate"] != 1]
+
+    edit(study.plan_path, without)
+    assert_told(study, "arm base lists the replicates 0, 2", "small seed 1: it was entered in", "it was dropped")
+
+    def fewer(plan: dict) -> None:  # renumbered, and planned so from the beginning
+        plan.update(seeds=2)
+        for run in plan["runs"]:
+            run["replicate"] //= 2
+
+    edit(study.plan_path, fewer)
+    assert_told(study, "its seeds do not follow from the claims and the number of seeds")
+
+
+def test_seeds_that_were_paired_anew(study):
+    def swapped(plan: dict) -> None:
+        for run in plan["runs"]:
+            run["replicate"] = (run["replicate"] + 1) % 3 if run["arm"] == "small" else run["replicate"]
+
+    edit(study.plan_path, swapped)
+    study.manifest_path.unlink()
+    reopened(study).adopt()
+    assert_told(study, "paired anew", "small seed 0")
+
+
+def test_arms_that_were_exchanged(study):
+    def exchanged(plan: dict) -> None:
+        for run in plan["runs"]:
+            run["arm"] = {"base": "small", "small": "base"}.get(run["arm"], run["arm"])
+
+    edit(study.plan_path, exchanged)
+    assert_told(study, "it was made with decoder self_1x64, the arm has self_2x64")
+
+
+def test_runs_of_another_numerics_version(study):
+    for arm in ("base", "small"):
+        edit(run_folder(study, arm).record, lambda record: record.update(numerics=5))
+    rehashed(study)
+    assert_told(study, "do not give its run key")
+    assert "of numerics version 5 and version 6, this code is at 6" in Origin.of(reopened(study)).marks[0]
+    for arm in ("base", "small"):
+        edit(run_folder(study, arm).record, lambda record: record.pop("numerics"))
+    rehashed(study)
+    assert_told(study, "its record names no numerics version")
+
+
+def test_overridden_that_was_emptied(honest, tmp_path):
+    study = honest_study(tmp_path / "work", 1, cfg_options={"train_cfg.max_iters": 3})
+    for run in study.unique_runs:
+        edit(study.folder(run.run_key).record, lambda record: record.update(overridden=[]))
+    rehashed(study)
+    assert_told(study, "says that nothing was overridden, its spec ['train_cfg.max_iters']")
+
+
+def test_a_record_that_names_no_files(study):
+    edit(run_folder(study).record, lambda record: record.pop("files"))
+    assert_told(study, "its record names no hashes of its files")
+
+
+# ---- claims and looks ---------------------------------------------------------------------------------------------
+
+
+def test_claims_rewritten_in_the_plan(study):
+    edit(study.plan_path, lambda plan: plan["claims"][0].update(margin=5.0))
+    assert_told(study, "claim tiny/base-better is not the one that the seeds of the runs follow from")
+    assert not stated_beforehand(reopened(study))
+    edit(study.plan_path, lambda plan: plan.update(claims=[]))
+    assert_told(study, "claim tiny/base-better was dropped")
+
+
+def test_claims_rewritten_with_their_hashes(study):
+    """Look, rewrite claim and lock, and say that the runs were made so."""
+    from gitbench.run_key import from_json
+    from gitbench.spec import Claim
+    from gitbench.study.lock import claim_hash
+
+    def rewritten(plan: dict) -> None:
+        plan["claims"][0].update(margin=5.0)
+        plan["claim_hashes"] = {"tiny/base-better": claim_hash(from_json(Claim, plan["claims"][0]))}
+
+    edit(study.plan_path, rewritten)
+    assert_told(study, "its seeds do not follow from the claims")
+    page = (make_report(reopened(study), study.work_dir / "out") / "report.html").read_text(encoding="utf-8")
+    assert "nothing proves that they were stated before the runs" in page and ", stated beforehand," not in page
+
+
+def test_claims_taken_out_of_provenance(study):
+    for run in study.unique_runs:
+        edit(study.folder(run.run_key).provenance, lambda said: said.pop("claims"))
+    rehashed(study)
+    assert_told(study, "its provenance names no claims")
+
+
+@pytest.mark.parametrize("how", ["deleted", "edited", "cut"])
+def test_looks_that_runs_know_of(how, tmp_path):
+    """A sequential study is read at three seeds; its fourth knows of that, whatever becomes of looks.json."""
+    from helpers_honest import CLAIMING, NoExecutor, caption
+    from helpers_study import make_study
+
+    from gitbench.launch.scheduling import execute_runs
+
+    study = honest_study(tmp_path / "work", 3, sequential=True)
+    assert judge(study)[0].sequential
+    grown = make_study(study.work_dir, CLAIMING, replicates=4, sequential=True, command="gitbench run tiny")
+    grown.write_plan()
+    for run in grown.plan.runs[9:]:
+        caption(grown, run)
+    execute_runs(grown, NoExecutor(), plain=True)
+    judge(reopened(grown))
+    told = list(findings(reopened(grown)))
+    assert len(told) == 1 and "the proof of other runs" in told[0]
+    if how == "deleted":
+        grown.looks_path.unlink()
+    elif how == "edited":
+        edit(grown.looks_path, lambda said: said["looks"][0]["claims"][0].update(word="REFUTED"))
+        assert_told(grown, "look 1 does not follow from the one before it")
+        return
+    else:
+        edit(grown.looks_path, lambda said: said.update(looks=said["looks"][1:]))
+    told = "\n".join(findings(reopened(grown)))
+    assert "base seed 3: it was started after 1 looks that are not those of studies/" in told
+
+
+def test_a_manifest_that_was_edited(study):
+    edit(study.manifest_path, lambda said: said["runs"].pop(3))
+    assert_told(study, "entry 4 does not follow from the one before it", "has no entry of it")
+    study.manifest_path.unlink()
+    assert reopened(study).manifest == Manifest()
+    assert_told(study, "has no entry of it")
+
+
+def test_a_run_made_again_leaves_a_second_entry(study, scorer):
+    edit(run_folder(study).record, lambda record: record["cost"].update(seconds=2.0))
+    reopened(study).adopt()
+    found = Rescored(reopened(study), scorer)
+    assert (
+        not found.findings and "small seed 1: it was made again, and the record that was first is gone" in found.trust
+    )
+
+
+def test_the_digest_of_json_is_that_of_what_a_bundle_carries(tmp_path):
+    for name, text in (("a.json", '{"b": "/home/ann/x/flickr", "git_diff": "+1"}'), ("b.json", '{\n "b":"flickr"}')):
+        (tmp_path / name).write_text(text)
+    assert digest(tmp_path / "a.json") == digest(tmp_path / "b.json")
+
+
+# ---- damage -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("provenance", lambda said: said.update(packages="torch")),
+        ("provenance", lambda said: said.update(claims="all")),
+        ("provenance", lambda said: said.update(looks=3)),
+        ("record", lambda said: said.update(spec={})),
+        ("record", lambda said: said["cost"].update(seconds="long")),
+        ("record", lambda said: said["metrics"]["CIDEr"].update(signature=3)),
+        ("record", lambda said: said.update(files=[1])),
+    ],
+)
+def test_damaged_values_are_one_line(name, change, study):
+    edit(getattr(run_folder(study, "base"), name), change)
+    for command in (("report", "tiny"), ("explain", "tiny:base:CIDEr")):
+        result = call(*command, "--work-dir", str(study.work_dir))
+        assert result.returncode in (0, 2) and "Traceback" not in result.stderr
+        assert result.returncode == 0 or len(result.stderr.splitlines()) == 1
+    assert list(findings(reopened(study)))
+
+
+def test_a_plan_a_yardstick_a_table_and_a_folder_that_are_damaged(study):
+    words = ("--work-dir", str(study.work_dir))
+    edit(study.yardstick_path, lambda said: said["ceiling"].update(CIDEr={"value": "high", "signature": "s"}))
+    assert "is damaged" in error_of("report", "tiny", *words)
+    study.yardstick_path.unlink()
+    folder = run_folder(study)
+    pd.read_parquet(folder.per_image).drop(columns="image_id").to_parquet(folder.per_image)
+    assert "per_image.parquet is damaged" in error_of("report", "tiny", *words)
+    folder.record.unlink()
+    folder.record.mkdir()
+    assert "record.json is damaged" in error_of("report", "tiny", *words)
+    edit(study.plan_path, lambda plan: plan.update(task="dream"))
+    assert "unknown task" in error_of("report", "tiny", *words)
