@@ -183,7 +183,8 @@ def judged(setting: Setting, scores: np.ndarray, *, sequential: bool = False) ->
     words = decide(*tests_of(claim, found, [effect(each) for each in STEPS] if setting.along else ()).p)
     lower = (setting.kind == "equivalent") & (found.values[:, 0].mean(-1) < 0)
     alone = np.where(lower, one_decides(found.contrast(-MARGIN)), one_decides(found.contrast(MARGIN)))
-    return np.where(alone, INCONCLUSIVE, words)
+    step = (setting.kind == "trend") & (words == REFUTED) & (found.contrast(MARGIN).mean(-1) > 0)
+    return np.where(alone & ~step, INCONCLUSIVE, words)
 
 
 def error(
