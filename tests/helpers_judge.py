@@ -68,7 +68,9 @@ def frame_of(
     ]
     rows += [{**row, "metric": "seconds", "value": seconds, "signature": None} for row in rows]
     for at in range(len(scores)) if floor is not None else ():
-        rows.append(shared | {"arm": "blind", "role": "floor", "replicate": at, "value": floor})
+        rows.append(
+            shared | {"arm": "blind", "role": "floor", "replicate": at, "value": floor, "run_key": f"blind{at}"}
+        )
     if ceiling is not None:
         rows.append(shared | {"arm": "ceiling", "role": "ceiling", "value": ceiling, "machine": None})
     frame = pd.DataFrame(rows, columns=list(COLUMNS))

@@ -1,9 +1,10 @@
-"""Coverage of the crossed interval, by simulation with known truth. Prints a table of `docs/judge.md`.
+"""Coverage of the interval over seeds and images, by simulation with known truth. Prints a table of `docs/judge.md`.
 
     python docs/tools/coverage.py        (under a minute)
 
 Tables with normal effects are not drawn: their mean and mean squares are independent, normal and chi-square, which
-makes 40,000 studies a cell cheap. Tables of other shapes (skewed images as those of CIDEr, heavy-tailed seeds) are.
+makes 40,000 studies a cell cheap. Tables of other shapes (skewed images as those of CIDEr, heavy-tailed seeds) are, and
+go through `crossed_interval`.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from collections.abc import Iterator
 import numpy as np
 from scipy import stats
 
-from gitbench.judge.crossed import spread
+from gitbench.judge.crossed import IMAGES_COUNT, crossed_interval
+from gitbench.judge.statistics import half_width
 
-REPLICATES = (3, 4, 5, 8, 16)
+REPLICATES = (3, 4, 5, 6, 7, 8, 16)
 IMAGES = (30, 100, 500, 5000)
 # Shares of the variance of the mean that are due to (seeds, images, rest).
 SHARES = (
@@ -32,12 +34,14 @@ def coverage(
     rng, (few, many) = np.random.default_rng(seed), (replicates - 1, images - 1)
     size, rest = replicates * images, shares[2] * replicates * images
     mean = rng.standard_normal(studies) * np.sqrt(sum(shares))
-    squares = [
+    by_seed, by_image, left = (
         expected * rng.chisquare(df, studies) / df
         for expected, df in ((rest + shares[0] * size, few), (rest + shares[1] * size, many), (rest, few * many))
-    ]
-    variance, df = spread(squares, replicates, images)
-    return float((np.abs(mean) <= stats.t.ppf(0.975, df) * np.sqrt(variance)).mean())
+    )
+    found = by_image > left * stats.f.isf(IMAGES_COUNT, many, few * many)
+    image_part = np.where(found, by_image - left, 0.0) * half_width(0.0, replicates, 1.0, images) ** 2
+    half = np.sqrt((by_seed * half_width(1.0, replicates) ** 2 + image_part) / size)
+    return float((np.abs(mean) <= half).mean())
 
 
 def drawn_coverage(
@@ -59,11 +63,8 @@ def drawn_coverage(
             seeds = rng.standard_t(seed_df, replicates) / np.sqrt(seed_df / (seed_df - 2))
         image = rng.exponential(size=images) - 1 if skewed_images else rng.standard_normal(images)
         table = sd[0] * seeds[:, None] + sd[1] * image + sd[2] * rng.standard_normal((replicates, images))
-        by_seed, by_image, mean = table.mean(axis=1), table.mean(axis=0), table.mean()
-        rest = ((table - by_seed[:, None] - by_image + mean) ** 2).sum() / ((replicates - 1) * (images - 1))
-        squares = (images * by_seed.var(ddof=1), replicates * by_image.var(ddof=1), rest)
-        variance, df = spread([np.array(each) for each in squares], replicates, images)
-        inside += bool(abs(mean) <= stats.t.ppf(0.975, df) * np.sqrt(variance))
+        found = crossed_interval(table)
+        inside += found.low <= 0 <= found.high
     return inside / studies
 
 

@@ -2,8 +2,8 @@
 
 `gitbench run ABLATION --until-decided [--budget 2h] [--max-seeds N]`. The study starts as an ordinary one. After that
 each batch is one more replicate of the arms of one open claim, or of several claims where there are slots for more
-(`gitbench.judge.power`). Arms that no open claim rests on get nothing, nor does the blind floor; so arms may differ
-in their number of seeds, and the judge pairs those that are shared.
+(`gitbench.judge.power`), the base and the blind floor with them, which tell what was learned. Other arms get nothing; so
+arms may differ in their number of seeds, and the judge pairs those that are shared.
 
 Every judge call between two batches is an interim look (`gitbench.study.interim`); the judge uses bounds that stay valid
 under looking (`gitbench.judge.sequential`). A killed run goes on with the looks it had and the batch it was at.

@@ -91,7 +91,8 @@ def _decide(found: Measured, adjusted: Adjusted, frame: pd.DataFrame) -> Verdict
     if effect is None or tests is None:
         return verdict
     word = str(decide(adjusted.support, adjusted.refute))
-    if word != INCONCLUSIVE and (place := deciding_seed(effect, *edge(verdict.claim, effect, word))) is not None:
+    decided = edge(verdict.claim, effect, word) if word != INCONCLUSIVE else None
+    if decided is not None and (place := deciding_seed(effect, *decided)) is not None:
         word, verdict = INCONCLUSIVE, dataclasses.replace(verdict, one_seed=verdict.replicates[place])
     further, seconds = None, None
     if word == INCONCLUSIVE:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from gitbench.judge.crossed import ImageScores, KnownErrors
-from gitbench.judge.moderation import gram, moderated, prior
+from gitbench.judge.moderation import moderated, prior
 from gitbench.judge.statistics import by_replicate, half_width, median_factor, p_above
 from gitbench.judge.verdict import ImageError
 from gitbench.metric_info import COSTS, lower_is_better
@@ -144,7 +144,8 @@ def effect_of(
     values = np.asarray(rows) @ scores
     rest = values - values.mean(-1, keepdims=True)
     own = rest @ np.swapaxes(rest, -1, -2) / (n - 1)
-    seeds = moderated(own, gram(rows), *prior(usual), n) / n
+    size = float(np.square(rows[0]).sum())
+    seeds = moderated(own, size, *prior(usual), n) / n
     return Effect(values=values, seeds=seeds, images=np.zeros((2, 2)), count=None, sequential=sequential)
 
 

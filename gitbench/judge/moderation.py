@@ -12,8 +12,6 @@ one arm is noisier than the others, where 2.5 % is promised (docs/judge.md).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from scipy import special
 
@@ -49,15 +47,17 @@ def prior(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.minimum(np.where(varies, 2 * half, np.inf), n - 1), np.exp(centre)
 
 
-def moderated(own: np.ndarray, gram: np.ndarray, d0: np.ndarray, s0: np.ndarray, n: int) -> np.ndarray:
-    """Return the covariances (..., k, k) of linear functions of arms, raised where the first one's variance is small by luck.
+def moderated(own: np.ndarray, size: float, d0: np.ndarray, s0: np.ndarray, n: int) -> np.ndarray:
+    """Return the covariances (..., k, k) of weighted sums of arms, the first one's variance raised where it is small by luck.
 
-    `own` are those over n seeds, `gram` (k, k) the inner products of the functions' weights.
+    `own` are those over n seeds, `size` is the sum of the squared weights of the first. What is added is noise of the first
+    alone, so that no combination of the sums has a smaller variance than its own.
     """
-    free = n - 1
-    weight = (np.asarray(d0) / (np.asarray(d0) + free))[..., None, None]
-    shared = weight * np.asarray(s0)[..., None, None] * gram + (1 - weight) * own
-    return np.where(shared[..., :1, :1] > own[..., :1, :1], shared, own)
+    weight = np.asarray(d0) / (np.asarray(d0) + n - 1)
+    shared = weight * size * np.asarray(s0) + (1 - weight) * own[..., 0, 0]
+    found = own.copy()
+    found[..., 0, 0] = np.maximum(shared, own[..., 0, 0])
+    return found
 
 
 def _trigamma_inverse(values: np.ndarray) -> np.ndarray:
@@ -70,9 +70,3 @@ def _trigamma_inverse(values: np.ndarray) -> np.ndarray:
         if np.all(np.abs(step) < 1e-8 * found):
             break
     return np.asarray(found)
-
-
-def gram(weights: Sequence[Sequence[float]]) -> np.ndarray:
-    """Return the inner products (k, k) of the weights (k, arms) of linear functions."""
-    table = np.asarray(weights, dtype=float)
-    return np.asarray(table @ table.T)

@@ -125,7 +125,7 @@ def next_seeds(
         worth = [power_per_second(verdict, grown, seconds, most, side) for verdict in verdicts]
         if max(worth, default=-1.0) < 0:
             break
-        arms = verdicts[worth.index(max(worth))].claim.arms  # the first of equals, as the ablation lists them
+        arms = verdicts[worth.index(max(worth))].arms  # the first of equals, as the ablation lists them
         pairs = min(grown[arm] for arm in arms)
         for arm in arms:
             grown[arm] = max(grown[arm], pairs + 1)

@@ -10,7 +10,7 @@ tensor they share. A number is tested at 2.5 % a side, so that the 95 % interval
   noise; with heavier tails, skewed or collapsing arms the median is more exact than that. A word needs both: one
   collapsed seed moves the mean and not the median, and a skewed arm is wrong about one of them only.
 * **Few seeds.** With fewer than 7 the level is lowered by `FEW`, so that noise that is skewed in one arm alone keeps its
-  2.5 % (docs/judge.md); the interval is wider by 3 (n = 6) to 46 per cent (n = 3).
+  2.5 % (docs/judge.md); the interval is wider by 2 (n = 6) to 52 per cent (n = 3).
 
 Functions take arrays of studies, so that `docs/tools/simulate.py` puts those of the judge to the test.
 """

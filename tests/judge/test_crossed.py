@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
 from helpers_judge import claim_of
 from helpers_tools import load_tool
+from scipy import stats
 
 from gitbench.errors import GitbenchError
-from gitbench.judge.crossed import Crossed, crossed_claim, crossed_interval, paired_values
-from gitbench.judge.statistics import by_replicate, sample, t_interval
+from gitbench.judge.crossed import Crossed, ImageScores, KnownErrors, crossed_interval, image_covariance, image_scores
+from gitbench.judge.effects import claim_weights
+from gitbench.judge.statistics import FEW, SIDE, by_replicate, t_interval
 from gitbench.metrics.aggregate import scores_from_totals, statistics
 from gitbench.metrics.bleu import BLEU_COLUMNS, bleu
 from gitbench.metrics.cider import CiderD
@@ -26,34 +30,52 @@ Tables = dict[str, pd.DataFrame]  # run key -> per-image table
 # ---- the table ----------------------------------------------------------------------------------------------------
 
 
-def test_shares_of_the_variance_by_hand():
-    found = crossed_interval(np.array([[1.0, 2.0], [3.0, 8.0]]))  # mean squares of seeds 16, of images 9, of the rest 4
-    assert found.mean == 3.5 and (found.seed_share, found.image_share, found.rest_share) == pytest.approx(
-        (12 / 21, 5 / 21, 4 / 21)
+def test_an_interval_by_hand():
+    """Three seeds x four images; mean squares of seeds 16, of images 20, of the rest 1 (an exact design)."""
+    rest = np.array([[1, -1, 1, -1], [-1, 1, -1, 1], [0, 0, 0, 0]]) * math.sqrt(6 / 8)
+    table = (
+        np.array([[-2.0], [2.0], [0.0]])
+        + math.sqrt(20 / 3 * 3 / 10 / 2) * np.array([-3.0, -1.0, 1.0, 3.0]) / 1.0
+        + rest
     )
+    by_seed, by_image = table.mean(axis=1), table.mean(axis=0)
+    squares = 4 * by_seed.var(ddof=1), 3 * by_image.var(ddof=1), (rest**2).sum() / 6
+    assert squares == pytest.approx((16.0, 20.0, 1.0))
+    found = crossed_interval(table)
+    seeds, images = 16 / 12, (20 - 1) / 12  # of the variance of the mean
+    half = math.hypot(stats.t.isf(SIDE * FEW[3], 2) * math.sqrt(seeds), stats.t.isf(SIDE, 3) * math.sqrt(images))
+    assert (found.low, found.high) == pytest.approx((-half, half)) and (found.replicates, found.images) == (3, 4)
+    assert found.image_share == pytest.approx(images / (seeds + images))
 
 
 @pytest.mark.slow
 def test_coverage_is_95_percent_for_any_shares_skewed_images_and_heavy_tailed_seeds():
     tool = load_tool("coverage")
-    for replicates, images in ((3, 30), (5, 500)):
+    for replicates, images in ((3, 30), (5, 500), (8, 100), (16, 500)):
         found = [tool.coverage(replicates, images, shares, studies=10_000) for shares in tool.SHARES]
-        assert min(found) > 0.93 and max(found) < 0.97
-    plain = tool.drawn_coverage(3, 60, (0.5, 0.3, 0.2), skewed_images=False, studies=3000)
-    assert plain == pytest.approx(tool.coverage(3, 60, (0.5, 0.3, 0.2)), abs=0.015)  # the short cut is the real thing
+        assert min(found) > 0.94 and (replicates < 7 or max(found) < 0.965)
+    plain = tool.drawn_coverage(8, 60, (0.5, 0.3, 0.2), skewed_images=False, studies=3000)
+    assert plain == pytest.approx(tool.coverage(8, 60, (0.5, 0.3, 0.2)), abs=0.015)  # the short cut is the real thing
     for tails in (None, 3.0):
-        assert 0.93 < tool.drawn_coverage(3, 100, (0.4, 0.4, 0.2), seed_df=tails, studies=3000) < 0.97
+        assert 0.94 < tool.drawn_coverage(8, 100, (0.4, 0.4, 0.2), seed_df=tails, studies=3000) < 0.975
 
 
-def test_where_images_do_not_vary_it_is_the_t_interval_over_seeds():
-    table = np.repeat(np.array([[1.0], [2.5], [0.5], [3.0]]), 40, axis=1)
+def test_where_images_do_not_vary_it_is_the_interval_over_seeds():
+    table = np.repeat(np.linspace(0.0, 3.0, 8)[:, None], 40, axis=1)
     crossed, plain = crossed_interval(table), t_interval(table[:, 0])
-    assert (crossed.low, crossed.high) == pytest.approx((plain.low, plain.high))
-    assert crossed.df == 3 and crossed.seed_share == pytest.approx(1.0)
+    assert (crossed.low, crossed.high) == pytest.approx((plain.low, plain.high)) and crossed.image_share == 0
     flat = crossed_interval(np.full((3, 4), 2.0))
-    assert (flat.low, flat.mean, flat.high, flat.seed_share) == (2.0, 2.0, 2.0, 0.0)
+    assert (flat.low, flat.mean, flat.high, flat.image_share) == (2.0, 2.0, 2.0, 0.0)
     level = crossed_interval([[6.0, 4.0, 5.0], [4.0, 6.0, 5.0]])  # all rows have one mean, all columns too
-    assert (level.seed_share, level.image_share, level.rest_share) == (0, 0, 1)
+    assert (level.low, level.high, level.image_share) == (5.0, 5.0, 0.0)
+
+
+def test_images_that_an_f_test_does_not_find_do_not_widen_the_interval():
+    rng = np.random.default_rng(3)
+    noise, images = rng.standard_normal((5, 60)), rng.standard_normal(60)
+    quiet, loud = (crossed_interval(noise + size * images) for size in (0.0, 2.0))
+    assert quiet.image_share == 0 and loud.image_share > 0.5
+    assert loud.high - loud.low > quiet.high - quiet.low
 
 
 @pytest.mark.parametrize("table", [np.ones((1, 5)), np.ones((5, 1)), np.ones(5), np.array([[1.0, np.nan], [1.0, 2.0]])])
@@ -103,8 +125,16 @@ def captions() -> tuple[pd.DataFrame, Tables]:
     return make_frame(scores), tables
 
 
-def paired(frame: pd.DataFrame, tables: Tables, metric: str) -> pd.DataFrame | None:
-    return paired_values(frame, metric, PAIR, tables.__getitem__)
+def weighted(scores: ImageScores, weights: dict[str, float]) -> np.ndarray:
+    """Return a weighted sum of arms, (replicates, images)."""
+    replicates = sorted(scores.values[next(iter(weights))])
+    return sum(weight * np.stack([scores.values[arm][each] for each in replicates]) for arm, weight in weights.items())
+
+
+def paired(frame: pd.DataFrame, tables: Tables, metric: str) -> np.ndarray | None:
+    """Return the differences of the pair, (replicates, images)."""
+    found = image_scores(frame, metric, list(PAIR), tables.__getitem__)
+    return None if found is None else weighted(found, PAIR)
 
 
 def recorded(frame: pd.DataFrame, arm: str, metric: str) -> pd.Series:
@@ -116,7 +146,7 @@ def test_reaggregation_gives_the_recorded_scores(captions, metric):
     frame, tables = captions
     table = paired(frame, tables, metric)
     expected = recorded(frame, "large", metric) - recorded(frame, "base", metric)
-    assert table.mean(axis=1).to_numpy() == pytest.approx(expected.to_numpy(), abs=1e-9)
+    assert table.mean(axis=1) == pytest.approx(expected.to_numpy(), abs=1e-9)
     assert table.shape == (SEEDS, COUNT)
 
 
@@ -131,7 +161,7 @@ def test_the_jackknife_agrees_with_a_bootstrap_of_images(captions, metric):
         scores_from_totals(counts @ parts[f"large{r}"], metric) - scores_from_totals(counts @ parts[f"base{r}"], metric)
         for r in range(SEEDS)
     ]
-    values = paired(frame, tables, metric).to_numpy().mean(axis=0)
+    values = paired(frame, tables, metric).mean(axis=0)
     assert np.std(values) / np.sqrt(COUNT) == pytest.approx(np.mean(drawn, axis=0).std(), rel=0.1)
 
 
@@ -140,17 +170,31 @@ def test_the_jackknife_agrees_with_a_bootstrap_of_images(captions, metric):
     [
         {"kind": "better", "metric": "BLEU-4"},
         {"kind": "interaction", "treatment_from": "small", "reference_from": "tiny", "metric": "BLEU-4"},
-        {"kind": "interaction", "treatment_from": "tiny", "reference_from": "tiny"},
-        {"kind": "trend", "reference": "tiny", "along": (("tiny", 0.0), ("base", 1.0), ("large", 4.0))},
+        {"kind": "interaction", "treatment_from": "tiny", "reference_from": "tiny", "metric": "test_nll"},
+        {"kind": "trend", "reference": "tiny", "along": ("tiny", "base", "large")},
     ],
 )
-def test_every_kind_of_claim_has_its_interval_over_seeds_and_images(captions, fields):
+def test_every_kind_of_claim_has_its_error_over_images(captions, fields):
+    """Two sums of arms by image: the claim's, and what the base learned. Their covariance is that of the images drawn anew."""
     frame, tables = captions
-    claim = claim_of(**{"treatment": "large", "reference": "base", **fields})
-    found = crossed_claim(claim, frame, tables.__getitem__)
-    judged = sample(claim, {arm: recorded(frame, arm, claim.metric) for arm in claim.arms})
-    assert found.mean == pytest.approx(np.mean(judged.differences), abs=1e-9)
-    assert found.low < found.mean < found.high and (found.replicates, found.images) == (SEEDS, COUNT)
+    claim = claim_of(**{"treatment": "large", "reference": "base", "metric": "CIDEr", **fields})
+    weights, learned = claim_weights(claim), {"base": 1.0, "tiny": -1.0}
+    arms = sorted({*weights, *learned})
+    scores = image_scores(frame, claim.metric, arms, tables.__getitem__)
+    parts = [weighted(scores, each) for each in (weights, learned)]
+    expected = sum(weight * recorded(frame, arm, claim.metric) for arm, weight in weights.items())
+    assert parts[0].mean(axis=1) == pytest.approx(expected.to_numpy(), abs=1e-9)
+    covariance, count = image_covariance(parts)
+    assert count == COUNT and covariance == pytest.approx(covariance.T) and np.linalg.eigvalsh(covariance).min() > -1e-9
+    error = scores.error("effect", [weights, learned], range(SEEDS))
+    assert error.count == COUNT and np.array(error.covariance) == pytest.approx(covariance)
+    known = KnownErrors(errors={"effect": error})
+    assert known.error("effect", [weights, learned], range(SEEDS)) == error
+    with pytest.raises(GitbenchError, match="nothing says what the choice of images adds to other"):
+        known.error("other", [weights, learned], range(SEEDS))
+    # the second sum that is the first turned round
+    both, _ = image_covariance([parts[0], -parts[0]])
+    assert both[0, 1] == pytest.approx(-both[0, 0]) and both[1, 1] == pytest.approx(both[0, 0])
 
 
 def test_questions_about_one_image_are_one_cluster():
@@ -179,17 +223,17 @@ def test_images_without_a_value_take_no_part(captions):
     holes = {key: table.assign(SceneF1=table["CIDEr"].where(table.index % 4 > 0)) for key, table in tables.items()}
     scores = make_frame({key: {"SceneF1": float(table["SceneF1"].mean())} for key, table in holes.items()})
     expected = recorded(scores, "large", "SceneF1") - recorded(scores, "base", "SceneF1")
-    assert paired(scores, holes, "SceneF1").to_numpy().mean() == pytest.approx(expected.mean(), abs=1e-9)
+    assert paired(scores, holes, "SceneF1").mean() == pytest.approx(expected.mean(), abs=1e-9)
 
 
 def test_what_cannot_be_compared_gives_none_or_is_refused(captions):
     frame, tables = captions
     assert paired(frame, tables, "SPICE") is None
-    assert paired(frame[frame["replicate"] == 0], tables, "CIDEr") is None
-    changed = frame["run_key"].isin(["large1", "large2", "base3"])
-    assert paired(frame.assign(overridden=changed), tables, "CIDEr") is None
+    changed = frame["run_key"].isin(["large1", "base1"])
+    assert paired(frame.assign(overridden=changed), tables, "CIDEr").shape == (SEEDS - 1, COUNT)
     bare = {key: table[["image_id"]] for key, table in tables.items()}  # scored without what the metric needs
     assert paired(frame, bare, "CIDEr") is None
+    assert paired(frame, {key: table[:1] for key, table in tables.items()}, "CIDEr") is None
     other = {key: table.iloc[: 50 if key[:-1] == "large" else 60] for key, table in tables.items()}
     with pytest.raises(GitbenchError, match="other images"):
         paired(frame, other, "CIDEr")

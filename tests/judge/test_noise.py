@@ -11,6 +11,7 @@ import pytest
 from helpers_judge import measured_noise, noise_of_sd, plan_of, yardsticks
 
 from gitbench.judge.aa import judged_rate, pseudo_arms, rejection_rates
+from gitbench.judge.effects import effect_of
 from gitbench.judge.noise import (
     NoiseFloor,
     PairSpread,
@@ -18,6 +19,7 @@ from gitbench.judge.noise import (
     minimum_detectable,
     sd_interval,
 )
+from gitbench.judge.statistics import SIDE
 from gitbench.run_key import from_json
 
 PLAN = plan_of()
@@ -55,19 +57,23 @@ def test_too_many_splits_are_drawn_and_too_few_replicates_refused():
 
 @pytest.mark.parametrize(("metric", "sign"), [("CIDEr", 1), ("test_nll", -1)])
 def test_the_judge_and_the_rules_over_all_splits_agree(metric, sign):
-    values = np.random.default_rng(18).normal(50, 4, 6)  # noise in which some of these splits differ
-    chosen = pseudo_arms(6, 3)[::6]
-    ends = (10.0, 120.0) if sign > 0 else (120.0, 10.0)
+    """Over the splits in which one pseudo-arm is ahead by luck: the judge asks more than the t interval alone."""
+    values = np.array([50.0, 50.2, 49.9, 58.0, 57.5, 58.1])
+    chosen = pseudo_arms(6, 3)[::3]
+    ends = (10.0, 80.0) if sign > 0 else (110.0, 20.0)
     rate, refused = judged_rate(PLAN, metric, values, chosen, yardsticks(metric, *ends), "grammar")
-    better, _ = rejection_rates(values[chosen[:, :, 0]] - values[chosen[:, :, 1]], sign)
-    assert refused is None and rate == pytest.approx(better, abs=1e-12)
-    assert better == pytest.approx(0.05 if sign > 0 else 0.15)
+    differences = sign * (values[chosen[:, :, 0]] - values[chosen[:, :, 1]])
+    better, _ = rejection_rates(differences)
+    scores = np.stack([differences, 0 * differences], axis=1)
+    shown = effect_of(scores, [[1.0, 0.0], [0.0, 1.0]], scores).above().p < SIDE
+    assert refused is None and rate == pytest.approx(float(shown.mean()), abs=1e-12) and 0 < rate < 0.2
+    assert rate <= better == rejection_rates(sign * differences, sign)[0]
 
 
 def test_a_judge_that_refuses_is_said_to():
     values = [50.0, 51.0, 52.5, 49.0, 50.5, 51.7]
     floor = measured_noise("CIDEr", values, floor=49.0, judged=5)
-    assert floor.false_positive_rate == 0.0 and floor.judged == 5 and "1.5 times the blind floor" in floor.note
+    assert floor.false_positive_rate == 0.0 and floor.judged == 5 and "3 % of the way" in floor.note
     assert "no blind floor" in measured_noise("CIDEr", values).note
     part = measured_noise("SceneF1-objects", values)
     assert part.false_positive_rate is None and part.judged == 0 and part.splits == 120

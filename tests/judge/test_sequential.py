@@ -8,6 +8,7 @@ from helpers_judge import CLAIMS, judged, pair
 from helpers_tools import load_tool
 from scipy import integrate, stats
 
+from gitbench.judge.sentences import difference_text
 from gitbench.judge.sequential import (
     EARLY,
     FIRST,
@@ -22,7 +23,7 @@ from gitbench.judge.sequential import (
     sequential_bounds,
     threshold,
 )
-from gitbench.judge.statistics import p_values
+from gitbench.judge.statistics import FEW, p_above
 from gitbench.judge.verdict import INCONCLUSIVE, SUPPORTED
 
 
@@ -47,7 +48,7 @@ def test_the_levels_are_those_that_the_tool_makes():
 
 @pytest.mark.parametrize("alpha", [0.2, 0.05, 0.025, 0.01, 0.001, 1e-7])
 def test_threshold_and_level_are_each_others_inverse(alpha):
-    assert level_of(threshold(alpha)) == pytest.approx(alpha, rel=1e-9)
+    assert level_of(math.log(threshold(alpha))) == pytest.approx(alpha, rel=1e-9)
 
 
 def test_bounds_p_values_and_multipliers_say_the_same():
@@ -62,18 +63,19 @@ def test_bounds_p_values_and_multipliers_say_the_same():
             for bound, side in zip(bounds, (0, 1), strict=True):
                 inward = 0.1 * (1 - 2 * side)
                 at, before, after = (
-                    float(p_values("better", values, each, sequential=True)[side])
+                    float(p_above((1 - 2 * side) * (values.mean() - each), stats.sem(values), n, sequential=True))
                     for each in (bound, bound - inward, bound + inward)
                 )
-                assert at == pytest.approx(alpha, rel=1e-6) and before < alpha < after
+                level = alpha / FEW.get(n, 1.0)
+                assert at == pytest.approx(level, rel=1e-6) and before < level < after
 
 
 def test_what_few_seeds_can_show():
     assert multiplier(2) == multiplier(FIRST, 0.025) == math.inf and nominal_level(3, 0.025) == 0.0
     assert 25 < multiplier(FIRST) < 30 and 4 < multiplier(4) < 5  # Student's are 2.9 and 2.4
     assert sequential_bounds([1.0, 1.1, 0.9], 0.025) is None
-    assert p_values("better", [5.0, 5.1], 0.0, sequential=True)[0] == 1.0
-    assert 0.03 < p_values("better", [5.0, 5.001, 4.999], 0.0, sequential=True)[0] < 0.05
+    assert p_above(5.0, 0.05, 2, sequential=True) == 1.0
+    assert 0.03 < FEW[3] * p_above(5.0, 1e-4, 3, sequential=True) < 0.05
     assert multiplier(EARLY) > stats.t.ppf(0.95, EARLY - 1) and multiplier(EARLY + 1) > multiplier(EARLY)
     assert float(score(3.0, EARLY + 1)) == pytest.approx(float(log_evidence(3.0, EARLY + 1)) - math.log(LATE))
 
@@ -81,12 +83,13 @@ def test_what_few_seeds_can_show():
 @pytest.mark.parametrize("kind", list(CLAIMS))
 def test_under_looking_the_judge_asks_for_more(kind):
     (plain,), (looked,) = (
-        judged(CLAIMS[kind], scores=pair(3.0).assign(b=89.0, c=90.0), looks=looks) for looks in (0, 2)
+        judged(CLAIMS[kind], scores=pair(3.0).assign(b=110.5, c=110.0), looks=looks) for looks in (0, 2)
     )
-    assert looked.looks == 2 and looked.sequential and looked.p > plain.p and looked.p_sign_flip is None
+    assert looked.looks == 2 and looked.sequential and min(looked.p, looked.p_refute) > min(plain.p, plain.p_refute)
     if kind == "better":
-        assert (looked.word, judged(CLAIMS[kind], scores=pair(0.8), looks=2)[0].word) == (SUPPORTED, INCONCLUSIVE)
-        assert "valid under looking" not in looked.reason and looked.interval[0] < plain.interval[0]
+        words = [judged(CLAIMS[kind], scores=pair(lead), looks=2)[0].word for lead in (5.0, 1.2)]
+        assert words == [SUPPORTED, INCONCLUSIVE] and judged(CLAIMS[kind], scores=pair(1.2))[0].word == SUPPORTED
+        assert looked.interval[0] < plain.interval[0] and "valid under looking" in difference_text(looked)
 
 
 @pytest.mark.slow

@@ -103,7 +103,7 @@ def test_several_sets_a_side_give_the_crossed_interval_of_their_pairs(tables):
     over_images = 1.968 * by_image.std(ddof=1) / math.sqrt(IMAGES)
     half = (found.high - found.low) / 2
     assert half == pytest.approx(max(over_images, (crossed.high - crossed.low) / 2), rel=1e-3)
-    assert found.seed_share == pytest.approx(crossed.seed_share) and len(found.a) == len(found.b) == 3
+    assert found.seed_share == pytest.approx(1 - crossed.image_share) and len(found.a) == len(found.b) == 3
     apart = [a.assign(CIDEr=a["CIDEr"] + 30 * seed) for seed, a in enumerate(tables["good"])]
     wide = compare_systems("CIDEr", apart, tables["bad"])
     reach = crossed_interval(table + 30 * np.arange(3)[:, None])
