@@ -11,6 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from gitbench.files import resource
+from gitbench.judge.sentences import finding_text
 from gitbench.report.board import WORD_COLOURS, page, rows_of_results, write_board
 from gitbench.report.style import PALETTE, embedded_svg
 from gitbench.report.verdict_details import CAVEAT
@@ -200,7 +201,8 @@ def test_what_a_word_is_worth_stands_beside_it(made, tmp_path):
         assert CAVEAT in said, path
         for verdict in judge(made.study):
             assert verdict.word.lower() in said.lower(), path
-            reason = verdict.reason[:40] if path.suffix == ".svg" else verdict.reason  # there it is broken into lines
+            # in the picture lines are broken
+            reason = f"seen: {finding_text(verdict)[:20]}" if path.suffix == ".svg" else verdict.reason
             assert reason.lower() in said.lower(), path
 
 
