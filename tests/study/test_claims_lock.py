@@ -47,7 +47,7 @@ def test_a_hash_covers_all_that_a_claim_says_and_no_field_at_its_default():
     assert len(hashes | {HASH}) == len(changes) + 1
     whole, written = (dataclasses.replace(claim, margin=one) for one in (1, 1.0))
     assert claim_hash(whole) == claim_hash(written) != HASH
-    assert HASH == "165ea0c389b2ef35"  # changes only with what is hashed: then every lock is void
+    assert HASH == "6b00f7259e173b50"  # changes only with what is hashed: then every lock is void
 
 
 def test_a_lock_is_written_sorted_and_read_again(tmp_path):
@@ -119,7 +119,7 @@ def test_another_task_judges_the_same_claim_by_its_own_score(tmp_path):
     recorded = {NAME: HASH, "decoder_size/in-points": "1"}
     assert deviations(tmp_path / "same", recorded, claims=(under_vqa,), task="vqa") == ()
     (found,) = deviations(
-        tmp_path / "wider", recorded, claims=({**under_vqa, "margin": 0.05, "margin_reason": "any"},), task="vqa"
+        tmp_path / "wider", recorded, claims=({**under_vqa, "margin": 0.15, "margin_reason": "any"},), task="vqa"
     )
     assert found.kind == "changed"
 
