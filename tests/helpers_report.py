@@ -18,7 +18,7 @@ from gitbench.spec import Arm, PlannedArm
 from gitbench.study.interim import judge
 from gitbench.study.store import Study
 
-BETTER = CLAIM | {"name": "larger-better", "kind": "better", "margin": 0.0, "margin_unit": "metric"}
+BETTER = CLAIM | {"name": "larger-better", "kind": "better", "margin": 0.0, "margin_reason": "any"}
 FAR = {"blind": 21.0, "small": 60.0, "base": 80.0, "large": 100.0}  # arms that no noise hides
 
 

@@ -38,7 +38,7 @@ def test_an_ablation_runs_whole(name, tmp_path):
     words = ("--profile", "smoke", "--seeds", "1", "--work-dir", str(work), "--out", str(out))
     result = call("run", name, *words, *reported)
     assert result.returncode == 0, result.stdout + result.stderr
-    study = json.loads((work / "studies" / f"{name}.smoke.scenes.json").read_text())
+    study = json.loads((work / "studies" / f"{name}.smoke.scenes+seeds-1.json").read_text())
     runs = {run["run_key"] for run in study["runs"]}
     assert {arm["name"] for arm in study["arms"]} == {arm.name for arm in load_ablation(name).arms["smoke"]} | {"blind"}
     assert runs == {path.parent.name for path in work.glob("runs/*/record.json")}
@@ -47,7 +47,7 @@ def test_an_ablation_runs_whole(name, tmp_path):
         assert frame[frame["metric"] == "training_images"].groupby("arm")["value"].first().nunique() > 1
         assert "training images" in (out / "interaction.svg").read_text()
         assert "No proof was recorded" not in (out / "report.html").read_text(encoding="utf-8")
-    assert (work / "studies" / f"{name}.smoke.scenes.proof.json").is_file()
+    assert (work / "studies" / f"{name}.smoke.scenes+seeds-1.proof.json").is_file()
 
 
 def test_no_two_ablations_share_a_run_though_their_bases_are_alike(tmp_path):

@@ -1,6 +1,6 @@
 """The command `gitbench replicate`: make a few runs of a bundle again, on the data found here, and compare.
 
-Which runs is decided by a seed before any is run, arm by arm in turn. A run is made again only if its key comes out
+Which runs is decided by the bundle's own digest, arm by arm in turn. A run is made again only if its key comes out
 again here: the same spec, the same data by content, the same numerics version. It is trained in a folder of its own
 under the work directory, never taken from the runs there. Encoders pre-trained by contrast may come from the cache, as
 in every run. The planning and the comparing need no torch, the runs do.
@@ -22,7 +22,6 @@ from gitbench.errors import GitbenchError
 
 if TYPE_CHECKING:
     from gitbench.judge.replication import Rerun
-    from gitbench.launch.scheduling import Outcome
     from gitbench.spec import Plan, PlannedRun, RunSpec
     from gitbench.study.store import Study
 
@@ -32,7 +31,11 @@ def add(commands: Any) -> None:
     again = commands.add_parser("replicate", help="run a few runs of a bundle again and say whether they agree")
     again.add_argument("bundle", type=Path, metavar="BUNDLE", help="an archive that `gitbench bundle` wrote")
     again.add_argument("--sample", type=int, default=3, metavar="N", help="how many runs (default 3)")
-    again.add_argument("--seed", type=int, default=0, metavar="N", help="decides which runs (default 0)")
+    again.add_argument(
+        "--exact",
+        action="store_true",
+        help="predictions must be bit-identical, on the kind of machine that made the bundle",
+    )
     again.add_argument("--data", metavar="PATH", help="the folder of its images, where it was run on a folder")
     again.add_argument("--work-dir", type=Path, metavar="DIR", help="where the runs are made (default: work_dirs)")
     again.add_argument(
@@ -53,23 +56,30 @@ def _replicate(arguments: argparse.Namespace) -> int:
 
     if arguments.out is not None and arguments.out.is_file():
         raise GitbenchError(f"--out {arguments.out} is a file: pass a folder")
+    if arguments.sample < 1:
+        raise GitbenchError(f"--sample {arguments.sample}: at least 1 run must be made again")
     bundle = open_bundle(arguments.bundle)
     folder = work_dir_of(arguments) / "replications" / f"{bundle.study}-{bundle.digest[:8]}"
     unpack(bundle, folder / "bundle")
     bundled = Study.open(folder / "bundle", bundle.study)
-    command = f"gitbench replicate {arguments.bundle.name} --sample {arguments.sample} --seed {arguments.seed}"
-    chosen = choose(bundled, arguments.sample, arguments.seed)
-    again = Study(folder, dataclasses.replace(plan_again(bundled, chosen, arguments.data), command=command))
-    places = slots(again.plan.gpu_gib, arguments.jobs)
+    command = f"gitbench replicate {arguments.bundle.name} --sample {arguments.sample}{' --exact' * arguments.exact}"
+    chosen = choose(bundled, arguments.sample, bundle.digest)
+    if arguments.exact:
+        _check_machine(bundled, chosen)
+    plan = dataclasses.replace(plan_again(bundled, chosen, arguments.data), command=command)
+    again, executor = Study(folder, plan), local_executor(slots(plan.gpu_gib, arguments.jobs))
     if any(not again.done(run) for run in again.plan.runs):  # one that was stopped goes on
         prepare_images(again.plan)
-    outcome = execute_runs(again, local_executor(places), arguments.plain)
-    runs = tuple(_compared(bundled, again, run, outcome) for run in again.plan.runs)
+    failed = [*execute_runs(again, executor, arguments.plain).failed]
+    second = Study(folder / "second", dataclasses.replace(plan, runs=_differing(bundled, again)))
+    if second.plan.runs and not arguments.exact:
+        failed += execute_runs(second, executor, arguments.plain).failed
+    runs = _compared(bundled, again, second, failed, arguments.exact)
     found = {
         "schema": 1,
         "study": bundle.study,
         "bundle_sha256": bundle.digest,
-        "seed": arguments.seed,
+        "exact": arguments.exact,
         "verdict": verdict(runs),
         "answer": sentence(bundle.study, runs),
     }
@@ -82,16 +92,14 @@ def _replicate(arguments: argparse.Namespace) -> int:
     return {AGREE: 0, DISAGREE: 1}.get(verdict(runs), 2)
 
 
-def choose(study: Study, sample: int, seed: int) -> tuple[PlannedRun, ...]:
-    """Return `sample` runs, one an arm in turn, in an order that study and seed decide; all where there are fewer.
+def choose(study: Study, sample: int, digest: str) -> tuple[PlannedRun, ...]:
+    """Return `sample` runs, one an arm in turn, in an order that the bundle's digest decides; all where there are fewer.
 
     Runs changed by --cfg-options are left out: they enter no claim, and their options could run anything.
     """
-    if sample < 1:
-        raise GitbenchError(f"--sample {sample}: at least 1 run must be made again")
 
     def rank(*names: str) -> str:
-        return hashlib.sha256(" ".join([str(seed), study.plan.data_fingerprint, *names]).encode()).hexdigest()
+        return hashlib.sha256(" ".join([digest, *names]).encode()).hexdigest()
 
     by_arm: dict[str, list[PlannedRun]] = {}
     for run in sorted(_repeatable(study), key=lambda run: rank(run.arm, run.run_key)):
@@ -192,26 +200,53 @@ def _fingerprint(spec: RunSpec, images: int | None) -> str:
     return content_hash([found, words.fingerprint()])
 
 
-def _compared(bundled: Study, again: Study, run: PlannedRun, outcome: Outcome) -> Rerun:
-    """Compare one run with the bundle's."""
+def _check_machine(study: Study, chosen: Sequence[PlannedRun]) -> None:
+    """Refuse `--exact` on another kind of machine than the runs were made on."""
+    from gitbench.machine import machine_label
+
+    there = sorted({str(study.provenance(run.run_key).get("machine")) for run in chosen})
+    if there != [machine_label()]:
+        raise GitbenchError(
+            f"--exact: the runs were made on {' and '.join(there)}, this is {machine_label()}: leave it out, and runs that "
+            "differ are made twice"
+        )
+
+
+def _differing(bundled: Study, again: Study) -> tuple[PlannedRun, ...]:
+    """Return the runs that were made again and whose predictions are not those of the bundle."""
+    return tuple(run for run in again.plan.runs if again.done(run) and not _same_texts(bundled, again, run))
+
+
+def _same_texts(one: Study, other: Study, run: PlannedRun) -> bool:
+    texts = (study.folder(run.run_key).predictions.read_bytes() for study in (one, other))
+    return len(set(texts)) == 1
+
+
+def _compared(
+    bundled: Study, again: Study, second: Study, failed: Sequence[tuple[str, int, str]], exact: bool
+) -> tuple[Rerun, ...]:
+    """Compare every run with the bundle's."""
     from gitbench.judge.replication import Rerun, changes, compare, spread_of
 
-    here, theirs = again.record(run.run_key), bundled.record(run.run_key)
-    assert theirs is not None  # it was chosen
-    made = Rerun(arm=run.arm, replicate=run.replicate, run_key=run.run_key)
-    if here is None:
-        reasons = [why for arm, replicate, why in outcome.failed if (arm, replicate) == (run.arm, run.replicate)]
-        return dataclasses.replace(made, failed=reasons[0] if reasons else "it was not finished")
-    texts = [study.folder(run.run_key).predictions.read_bytes() for study in (bundled, again)]
-    identical = texts[0] == texts[1]
-    keys = dict.fromkeys(each.run_key for each in bundled.plan.runs if each.arm == run.arm)
-    replicates = [record for key in keys if (record := bundled.record(key)) is not None]
-    both = set(theirs["metrics"]) & set(here["metrics"])
-    spreads = {metric: spread_of(replicates, metric, bundled.noise_floors.get(metric)) for metric in both}
-    return dataclasses.replace(
-        made,
-        identical=identical,
-        comparisons=compare(theirs, here, identical, spreads, max(1, len(again.plan.runs) * len(both))),
-        only_in_one=tuple(sorted(set(theirs["metrics"]) ^ set(here["metrics"]))),
-        environment=changes(bundled.provenance(run.run_key), again.provenance(run.run_key)),
-    )
+    made, records = [], {}
+    for run in again.plan.runs:
+        found = (again.record(run.run_key), second.record(run.run_key))
+        records[run.run_key] = [record for record in found if record is not None]
+    pairs = [(here[0], here[1]) for here in records.values() if len(here) == 2]
+    metrics = {metric for here in records.values() for record in here for metric in record["metrics"]}
+    spreads, count = {metric: spread_of(pairs, metric) for metric in metrics}, max(1, len(records) * len(metrics))
+    for run in again.plan.runs:
+        here, theirs = records[run.run_key], bundled.record(run.run_key)
+        rerun = Rerun(arm=run.arm, replicate=run.replicate, run_key=run.run_key)
+        assert theirs is not None  # it was chosen
+        reasons = [why for arm, replicate, why in failed if (arm, replicate) == (run.arm, run.replicate)]
+        if reasons or not here:
+            made.append(dataclasses.replace(rerun, failed=reasons[0] if reasons else "it was not finished"))
+            continue
+        identical = _same_texts(bundled, again, run)
+        differs = changes(bundled.provenance(run.run_key), again.provenance(run.run_key))
+        both = set(theirs["metrics"]) ^ set(here[0]["metrics"])
+        compared = compare(theirs, here[:1] if identical else here, identical, spreads, count, elsewhere=bool(differs))
+        rerun = dataclasses.replace(rerun, identical=identical, exact=exact, comparisons=compared, environment=differs)
+        made.append(dataclasses.replace(rerun, only_in_one=tuple(sorted(both))))
+    return tuple(made)

@@ -127,7 +127,8 @@ def image_scores(frame: pd.DataFrame, metric: str, arms: Sequence[str], tables: 
 def image_covariance(tables: Sequence[np.ndarray]) -> tuple[np.ndarray, int]:
     """Return the covariance (k, k) of the means of k tables (replicates, images) due to the choice of images, and their number.
 
-    It is 0 where an F test at 10 % on the first table does not find the images.
+    It is 0 where an F test at 10 % on the first table does not find the images. Seeds that are more alike than their own
+    images allow (a smaller mean square than the rest's) are so by luck: what they lack is added here.
     """
     data = np.stack(tables)
     _, replicates, count = data.shape
@@ -135,11 +136,21 @@ def image_covariance(tables: Sequence[np.ndarray]) -> tuple[np.ndarray, int]:
     rest = data - data.mean(axis=2, keepdims=True) - by_image[:, None] + data.mean(axis=(1, 2), keepdims=True)
     flat = rest.reshape(len(data), -1)
     noise = flat @ flat.T / ((replicates - 1) * (count - 1))
-    images = replicates * np.cov(by_image).reshape(noise.shape)
-    if images[0, 0] <= noise[0, 0] * stats.f.isf(IMAGES_COUNT, count - 1, (replicates - 1) * (count - 1)):
-        return np.zeros_like(noise), count
-    sizes, axes = np.linalg.eigh((images - noise) / (replicates * count))
-    return np.asarray((axes * np.maximum(sizes, 0.0)) @ axes.T), count
+    images, seeds = (
+        size * np.cov(data.mean(axis=at)).reshape(noise.shape) for size, at in ((replicates, 1), (count, 2))
+    )
+    beyond = np.zeros_like(noise)
+    if images[0, 0] > noise[0, 0] * stats.f.isf(IMAGES_COUNT, count - 1, (replicates - 1) * (count - 1)):
+        beyond += _positive(images - noise)
+    if seeds[0, 0] < noise[0, 0]:  # by luck: the mean squares of seeds hold those of the rest
+        beyond += _positive(noise - seeds)
+    return beyond / (replicates * count), count
+
+
+def _positive(matrix: np.ndarray) -> np.ndarray:
+    """Return the nearest matrix to a symmetric one that is a covariance."""
+    sizes, axes = np.linalg.eigh(matrix)
+    return np.asarray((axes * np.maximum(sizes, 0.0)) @ axes.T)
 
 
 def image_statistics(table: pd.DataFrame, metric: str) -> pd.DataFrame | None:

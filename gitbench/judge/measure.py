@@ -163,7 +163,7 @@ def _with_numbers(
     claim, sign = verdict.claim, orientation(verdict.claim)
     own = tuple((sign * effect.values[0]).tolist())
     share, points = margin_of(claim)
-    learned = effect.learned if effect.values[1].any() else None
+    learned = effect.learned if effect.learned > 0 else None
     plain = t_interval(own)
     count, chance = ahead(effect.values[0])
     arms = {arm: values[arm] for arm in dict.fromkeys(claim.compared)}
@@ -187,7 +187,7 @@ def _with_numbers(
         interval=turned(effect.interval(), sign),
         plain_interval=plain.ends,
         share=effect.mean / learned if learned else None,
-        share_interval=effect.share_interval() if learned else None,
+        share_interval=effect.share_interval() if learned and effect.n > 1 else None,
         margin=None if learned is None and share else share * (learned or 0.0) + points,
         learned=learned,
         floor=floor,

@@ -1,9 +1,16 @@
-"""Does a run that was made again agree with the one in the bundle? Bit for bit, or else within the noise of seeds.
+"""Does a run that was made again agree with the one in the bundle? Bit for bit, or else within the spread of repeats.
 
-Where predictions are equal byte for byte, so must the scores be. Where they are not (another machine, other versions)
-the new run counts as one more draw: two draws of spread s differ with sd s * sqrt(2), so a difference is allowed up to
-t * s * sqrt(2), t being Student's quantile at 5 % over all comparisons made (Bonferroni). s is the measured noise floor
-of profile and data where the bundle has one, else the spread between the bundle's own replicates of that arm.
+Where predictions are equal byte for byte, so must the scores be. Where they are not, the run is made twice here, with the
+same seeds, and its mean compared with the bundle's value:
+
+* the repeats differ: this machine does not repeat itself. With s the sd of one repeat, pooled over the runs that were
+  made twice (one degree of freedom each), a difference is allowed up to t * s * sqrt(1 + 1/2), t being Student's quantile
+  at 5 % over all comparisons made (Bonferroni).
+* the repeats are alike: what differs is machine or versions, of which nobody knows the spread: `TOLERANCE` is allowed.
+  On the same machine with the same versions nothing is.
+
+From few repeats t is large. So nothing agrees that lies more than `MOST` from the bundle's value, whatever is allowed: it
+is not judged. The noise of seeds has no part in this: the seeds are the same.
 """
 
 from __future__ import annotations
@@ -17,10 +24,11 @@ import numpy as np
 from scipy import stats
 
 from gitbench.formats import plural
-from gitbench.judge.noise import NoiseFloor
 from gitbench.metric_info import ordered
 
 LEVEL = 0.05  # for at least one false alarm in a whole replication
+TOLERANCE = (0.02, 1.0, 0.02)  # of another machine: a share of the value, or points (nats) where that is more
+MOST = (0.1, 2.0, 0.1)  # never agrees beyond this: likewise
 _ROUNDING = 1e-9  # relative, of scores that are computed from the same texts
 _FACTS = ("git_revision", "python", "platform", "cpu", "machine")  # of provenance, beside the packages
 AGREE, DISAGREE, OPEN = "agree", "disagree", "not judged"
@@ -28,11 +36,10 @@ AGREE, DISAGREE, OPEN = "agree", "disagree", "not judged"
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """How far draws of one arm lie apart in a metric: their standard deviation, its degrees of freedom, and from what."""
+    """How far repeats of one run lie apart in a metric: their standard deviation and its degrees of freedom."""
 
     sd: float
     df: int
-    source: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +50,7 @@ class Comparison:
     bundle: float
     here: float
     difference: float
-    allowed: float | None
+    allowed: float
     basis: str
     word: str
 
@@ -56,6 +63,7 @@ class Rerun:
     replicate: int
     run_key: str
     identical: bool = False  # the predictions, byte for byte
+    exact: bool = False  # whether they have to be
     comparisons: tuple[Comparison, ...] = ()
     only_in_one: tuple[str, ...] = ()  # metrics that one of the two lacks
     environment: tuple[str, ...] = ()  # what differs: packages, machine
@@ -64,6 +72,8 @@ class Rerun:
     @property
     def word(self) -> str:
         """The verdict on this run."""
+        if self.exact and not self.identical and not self.failed:
+            return DISAGREE
         words = {each.word for each in self.comparisons}
         return DISAGREE if DISAGREE in words else AGREE if words == {AGREE} and not self.failed else OPEN
 
@@ -73,46 +83,55 @@ class Rerun:
         return (*self.environment, *(f"{metric} was computed on one side only" for metric in self.only_in_one))
 
 
-def spread_of(records: Sequence[Mapping[str, Any]], metric: str, floor: NoiseFloor | None = None) -> Spread | None:
-    """Return the spread of a metric: the measured noise floor (`sd`, `n`), else that of the records of one arm's replicates."""
-    if floor is not None and floor.n >= 2:
-        return Spread(sd=floor.sd, df=floor.n - 1, source=f"noise floor, {floor.n} replicates")
-    values = [record["metrics"][metric]["value"] for record in records if metric in record["metrics"]]
-    if len(values) < 2:
-        return None
-    source = f"spread of the arm's {len(values)} replicates"
-    return Spread(sd=float(np.std(values, ddof=1)), df=len(values) - 1, source=source)
+def spread_of(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], metric: str) -> Spread | None:
+    """Return the spread of a metric over the records of runs that were made twice; None where no pair has it."""
+    values = [[record["metrics"][metric]["value"] for record in pair if metric in record["metrics"]] for pair in pairs]
+    apart = [pair[0] - pair[1] for pair in values if len(pair) == 2]
+    return Spread(sd=math.sqrt(float(np.mean(np.square(apart))) / 2), df=len(apart)) if apart else None
 
 
 def allowed_difference(spread: Spread, comparisons: int) -> float:
-    """Return the largest difference of two draws that is no disagreement, `comparisons` being made in all."""
-    return float(stats.t.isf(LEVEL / (2 * comparisons), spread.df)) * spread.sd * math.sqrt(2)
+    """Return the largest difference of a value and the mean of two repeats, `comparisons` being made in all."""
+    return float(stats.t.isf(LEVEL / (2 * comparisons), spread.df)) * spread.sd * math.sqrt(1.5)
+
+
+def share(bounds: tuple[float, float, float], metric: str, value: float) -> float:
+    """Return a bound (share of the value; points; nats) for the value of a metric."""
+    return max(bounds[0] * abs(value), bounds[2] if metric == "test_nll" else bounds[1])
 
 
 def compare(
     bundle: Mapping[str, Any],
-    here: Mapping[str, Any],
+    here: Sequence[Mapping[str, Any]],
     identical: bool,
     spreads: Mapping[str, Spread | None],
     comparisons: int,
+    elsewhere: bool = True,
 ) -> tuple[Comparison, ...]:
-    """Compare two records metric by metric, those that both have; `spreads` holds the noise of each metric."""
+    """Compare a record with those of one or two repeats, metric by metric, those that all have.
+
+    `identical`: the predictions of bundle and first repeat; `spreads`: of repeats, each metric's; `elsewhere`: machine or
+    versions are others than the bundle's.
+    """
     found = []
-    for metric in ordered(set(bundle["metrics"]) & set(here["metrics"])):
-        theirs, ours = bundle["metrics"][metric], here["metrics"][metric]
-        difference, spread = ours["value"] - theirs["value"], spreads.get(metric)
-        allowed: float | None
-        if identical and ours["signature"] == theirs["signature"]:
+    for metric in ordered(set.intersection(*(set(record["metrics"]) for record in (bundle, *here)))):
+        theirs, ours = bundle["metrics"][metric], [record["metrics"][metric] for record in here]
+        value, spread = float(np.mean([each["value"] for each in ours])), spreads.get(metric)
+        most = share(MOST, metric, theirs["value"])
+        if identical and ours[0]["signature"] == theirs["signature"]:
             allowed, basis = _ROUNDING * max(1.0, abs(theirs["value"])), "the same predictions"
-        elif spread is None:
-            allowed, basis = None, "the bundle has one replicate of this arm and no noise floor"
+        elif spread is not None and spread.sd > 0:
+            allowed, basis = allowed_difference(spread, comparisons), f"repeats of {plural(spread.df, 'run')} here"
+        elif elsewhere:
+            allowed, basis = (
+                share(TOLERANCE, metric, theirs["value"]),
+                "repeats are alike here; another machine or versions",
+            )
         else:
-            allowed, basis = allowed_difference(spread, comparisons), spread.source
-        if difference == 0 or (allowed is not None and abs(difference) <= allowed):
-            word = AGREE
-        else:
-            word = OPEN if allowed is None else DISAGREE
-        values = {"bundle": theirs["value"], "here": ours["value"], "difference": difference, "allowed": allowed}
+            allowed, basis = 0.0, "repeats are alike here, on the same machine and versions"
+        difference = value - theirs["value"]
+        word = DISAGREE if abs(difference) > allowed else AGREE if abs(difference) <= most else OPEN
+        values = {"bundle": theirs["value"], "here": value, "difference": difference, "allowed": allowed}
         found.append(Comparison(metric=metric, **values, basis=basis, word=word))
     return tuple(found)
 

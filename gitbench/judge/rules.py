@@ -66,7 +66,7 @@ def edge(claim: Claim, effect: Effect, word: str) -> tuple[float, float] | None:
 def findings(claim: Claim, effect: Effect) -> dict[str, Any]:
     """Return what is seen of a difference, as fields of a verdict: by both tests, by the mean, by the typical seed."""
     share, points = margin_of(claim)
-    if share and not effect.values[1].any():  # no blind floor: no margin
+    if share and effect.learned <= 0:  # nothing was learned, or no blind floor run: no margin
         return {}
     sides = {
         "above": effect.above(share, points),

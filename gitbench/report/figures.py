@@ -19,7 +19,7 @@ from gitbench.judge.verdict import Verdict
 from gitbench.metric_info import display_name, orientation
 from gitbench.metric_info import unit as unit_of
 from gitbench.report.samples import Sample, same_text
-from gitbench.report.style import COLUMN, FAINT, INK, PAGE, RULE, legend_columns, legend_label, nth_style
+from gitbench.report.style import COLUMN, FAINT, INK, RULE, legend_columns, legend_label, nth_style
 from gitbench.report.view import View
 from gitbench.spec import Claim, PlannedArm
 
@@ -45,7 +45,7 @@ def compared(claim: Claim) -> str:
     return f"({claim.treatment}{minus}{claim.treatment_from}){minus}({claim.reference}{minus}{claim.reference_from})"
 
 
-def forest_figure(view: View, width: float = PAGE) -> Figure | None:
+def forest_figure(view: View, width: float = COLUMN) -> Figure | None:
     """Draw all claims below each other: every seed's difference, mean with 95 % interval, zero, the margin as a band.
 
     Above each stand the claim, what it compares, and the numbers. One panel a metric; None where no claim has any seed.
@@ -56,8 +56,8 @@ def forest_figure(view: View, width: float = PAGE) -> Figure | None:
             groups.setdefault(verdict.claim.metric, []).append(verdict)
     if not groups:
         return None
-    letters = int((width - 0.25) / (0.066 if width == PAGE else 0.0515))
-    unit = 0.5 if width == PAGE else 0.42  # inches: the strip of one claim, below its lines of text
+    letters = int((width - 0.25) / 0.0515)
+    unit = 0.42  # inches: the strip of one claim, below its lines of text
     texts = {verdict.claim.name: _forest_lines(verdict, letters) for own in groups.values() for verdict in own}
     heights = [sum(1.15 + LINE * len(texts[each.claim.name]) for each in own) for own in groups.values()]
     figure = Figure(figsize=(width, unit * sum(heights) + 0.5 * len(groups)), layout="constrained")
@@ -102,7 +102,7 @@ def draw_difference(axes: Axes, verdict: Verdict, height: float, look: tuple[str
         axes.errorbar(*place, xerr=reach, fmt=marker, color=colour, ms=5.5, capsize=3.5, lw=1.4)
 
 
-def curve_figure(view: View, width: float = PAGE) -> Figure:
+def curve_figure(view: View, width: float = COLUMN) -> Figure:
     """Draw training and validation loss of every arm: the mean over seeds, and a band from the lowest to the highest.
 
     Arms that are crossed with a second axis get a panel for each of its levels, with the blind floor in all of them, of
@@ -118,11 +118,9 @@ def curve_figure(view: View, width: float = PAGE) -> Figure:
     styles |= {titles[arm.name]: FLOOR for arm in view.arms if arm.role == "floor"}
     labels = [legend_label(title, width) for title in styles]
     rows = -(-len(labels) // legend_columns(labels, width)) * max(label.count("\n") + 1 for label in labels)
-    tall = width == COLUMN  # one panel above the other
-    grid = (len(panels), 1) if tall else (1, len(panels))
-    height = 0.14 * rows + (0.5 + (1.3 if levels else 1.7) * grid[0] if tall else 2.7)
+    height = 0.14 * rows + 0.5 + (1.3 if levels else 1.7) * len(panels)
     figure = Figure(figsize=(width, height), layout="constrained")
-    drawn = figure.subplots(*grid, squeeze=False, sharex=True).ravel()
+    drawn = figure.subplots(len(panels), 1, squeeze=False, sharex=True).ravel()
     for axes, (level, split) in zip(drawn, panels, strict=True):
         for arm in view.arms:
             if arm.role == "floor" or not level or arm.labels.get(view.plan.crossed_with or "") == level:
@@ -130,10 +128,8 @@ def curve_figure(view: View, width: float = PAGE) -> Figure:
         loss = {"train": "training", "val": "validation"}[split]
         axes.set_title(f"{level}: {loss}" if level else loss)
         axes.grid(axis="y")
-    for axes in drawn if not tall else drawn[-1:]:
-        axes.set_xlabel("iteration")
-    for axes in drawn if tall else drawn[:1]:
         axes.set_ylabel("loss (nat/token)")
+    drawn[-1].set_xlabel("iteration")
     lines = {line.get_label(): line for axes in drawn for line in axes.lines}
     names = [legend_label(name, width) for name in lines]
     figure.legend(list(lines.values()), names, loc="outside upper center", ncols=legend_columns(names, width))

@@ -20,7 +20,7 @@ from gitbench.judge.statistics import Interval
 from gitbench.metric_info import display_name, lower_is_better, unit
 from gitbench.report.figures import arm_style
 from gitbench.report.paper import figure_4, has_figure_4
-from gitbench.report.style import COLUMN, FAINT, PAGE, TEXT, legend_columns, legend_label, nth_style
+from gitbench.report.style import COLUMN, FAINT, TEXT, legend_columns, legend_label, nth_style
 from gitbench.report.tables import arm_interval, cost_text, values_behind
 from gitbench.report.view import View
 
@@ -29,7 +29,7 @@ _LOG = ("training_images", "decoder_parameters")  # what is drawn on a log scale
 _COST_AXES = {"flops_per_image": "FLOPs per image", "seconds": "training and test, seconds a run"}
 
 
-def score_figure(view: View, width: float = PAGE) -> Figure | None:
+def score_figure(view: View, width: float = COLUMN) -> Figure | None:
     """Draw the main metric of every seed, arm means with intervals, floor and ceiling as lines (see `draw_scores`).
 
     None where the arms are crossed with a second axis: that is the `interaction_figure`.
@@ -37,13 +37,13 @@ def score_figure(view: View, width: float = PAGE) -> Figure | None:
     return None if view.plan.crossed_with else _scores(view, width)
 
 
-def interaction_figure(view: View, width: float = PAGE) -> Figure | None:
+def interaction_figure(view: View, width: float = COLUMN) -> Figure | None:
     """Draw the same over the second axis that the arms are crossed with, one line for what else they vary."""
     return _scores(view, width) if view.plan.crossed_with else None
 
 
 def _scores(view: View, width: float) -> Figure:
-    figure = Figure(figsize=(width, 3.9 if width == PAGE else 0.74 * width), layout="constrained")
+    figure = Figure(figsize=(width, 0.74 * width), layout="constrained")
     axes = figure.add_subplot()
     lines = draw_scores(axes, view)
     if lines > 1:
@@ -185,7 +185,7 @@ def _arm_ticks(axes: Axes, view: View, arms: Sequence[str], sizes: dict[str, flo
         axes.set_xlabel("decoder parameters (log scale)")
 
 
-def cost_figure(view: View, width: float = PAGE) -> Figure | None:
+def cost_figure(view: View, width: float = COLUMN) -> Figure | None:
     """Draw the main metric over what a run costs, a panel for each cost in which arms differ by 2 % or more.
 
     Means with the score's 95 % interval. Arms that differ in the second axis alone are joined. None where none differs.
@@ -199,7 +199,7 @@ def cost_figure(view: View, width: float = PAGE) -> Figure | None:
     series = lines_of(view, arms, across)
     if len(series) == 1:
         series = {view.title(arm): [arm] for arm in arms}
-    figure = Figure(figsize=(width, 2.3 if width == COLUMN else 3.4), layout="constrained")
+    figure = Figure(figsize=(width, 2.3), layout="constrained")
     panels = figure.subplots(1, len(costs), sharey=True, squeeze=False).ravel()
     for axes, (name, places) in zip(panels, costs.items(), strict=True):
         for index, (title, line) in enumerate(series.items()):
@@ -236,12 +236,12 @@ def _cost_of(view: View, arms: Sequence[str], name: str) -> dict[str, float]:
     return {arm: interval.mean for arm, interval in found.items() if interval is not None and interval.mean > 0}
 
 
-def scale_figure(view: View, width: float = PAGE) -> Figure | None:
+def scale_figure(view: View, width: float = COLUMN) -> Figure | None:
     """Draw our scores over the amount of data and the three panels of Figure 4; None where the paper has no such figure."""
     if not has_figure_4(view.plan.ablation):
         return None
     tall = width == COLUMN  # one panel below the other
-    height = 2.35 * 4 if tall else 5.6 if width == PAGE else 0.72 * TEXT
+    height = 2.35 * 4 if tall else 0.72 * TEXT
     figure = Figure(figsize=(width, height), layout="constrained")
     panels = figure.subplots(*((4, 1) if tall else (2, 2))).ravel()
     draw_scores(panels[0], view)

@@ -89,7 +89,7 @@ def legend_label(label: str, width: float) -> str:
 
 def legend_columns(labels: Sequence[str], width: float) -> int:
     """Return how many columns a legend may have so that it stays within a figure of this width (inches)."""
-    letter, rest = (0.067, 0.55) if width == PAGE else (0.058, 0.5)  # inches: a letter; the line's sample and the gaps
+    letter, rest = 0.058, 0.5  # inches: a letter in print; the line's sample and the gaps
     widest = rest + letter * max((len(line) for label in labels for line in label.splitlines()), default=0)
     return max(1, min(len(labels), int(width / widest)))
 

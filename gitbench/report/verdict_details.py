@@ -83,7 +83,8 @@ def verdict_details(study: Study, verdicts: Sequence[Verdict]) -> tuple[VerdictD
 
 def because(verdict: Verdict) -> str:
     """Return why a claim got its word, as sentences: what decided it, what would decide it, and what to beware of."""
-    text = verdict.reason + (f"; {further_seeds_text(verdict)}" if verdict.word == INCONCLUSIVE else "")
+    seen = f"seen: {finding_text(verdict)}; " if verdict.finding else ""
+    text = seen + verdict.reason + (f"; {further_seeds_text(verdict)}" if verdict.word == INCONCLUSIVE else "")
     return " ".join(f"{each[:1].upper()}{each[1:]}." for each in (text, *verdict.notes))
 
 

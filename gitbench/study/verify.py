@@ -16,6 +16,7 @@ from typing import Any
 
 from gitbench.errors import GitbenchError
 from gitbench.judge.noise import NOISE_ABLATION
+from gitbench.metric_info import DESCRIPTIVE
 from gitbench.metrics.aggregate import aggregate
 from gitbench.run_key import NUMERICS_VERSION, run_key
 from gitbench.spec import Plan, PlannedRun, RunSpec
@@ -69,12 +70,9 @@ def moved_on(versions: Sequence[int | None]) -> str:
     """Say that today's code would not give runs of these numerics versions again; "" where it would."""
     if set(versions) <= {NUMERICS_VERSION}:
         return ""
-    named = " and ".join(
-        "an earlier version that they do not name" if each is None else f"version {each}" for each in versions
-    )
-    return (
-        f"these runs are of numerics {named}, this code is at {NUMERICS_VERSION}: today's code would not reproduce them"
-    )
+    named = [f"numerics version {each}" for each in versions if each is not None]
+    named += ["an earlier numerics version that they do not name"] * (None in versions)
+    return f"these runs are of {' and '.join(named)}, this code is at {NUMERICS_VERSION}: today's code would not reproduce them"
 
 
 def _of_plan(study: Study) -> Iterator[str]:
@@ -233,7 +231,7 @@ def _wrong_scores(study: Study, run: PlannedRun, stored: bool) -> Iterator[str]:
         try:
             again = aggregate(table, metric)
         except GitbenchError:
-            if stored:
+            if stored and metric not in DESCRIPTIVE:
                 yield f"{named} {metric} but per_image.parquet stores nothing of it"
             continue
         said = float(entry["value"])

@@ -93,7 +93,7 @@ def test_a_module_brings_an_axis_a_variant_and_an_ablation(place: Path) -> None:
     run = ("run", "smoothing", "--profile", "smoke", "--task", "vqa", "--seeds", "1", "--work-dir", "w", "--no-report")
     ran = gitbench(place, *run, "--plugin", "mine")
     assert ran.returncode == 0 and "3 runs trained" in ran.stdout, ran.stdout + ran.stderr
-    plan = json.loads((place / "w" / "studies" / "smoothing.smoke.scenes-vqa.json").read_text())
+    plan = json.loads((place / "w" / "studies" / "smoothing.smoke.scenes-vqa+seeds-1.json").read_text())
     assert [arm["label"] for arm in plan["arms"][:2]] == ["label smoothing 0.1", "label smoothing 0"]
     key = next(run["run_key"] for run in plan["runs"] if run["arm"] == "none")
     config = (place / "w" / "runs" / key / "config.py").read_text()

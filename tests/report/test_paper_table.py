@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import numpy as np
 import pytest
 
 from gitbench.report.paper import figure_4, paper_rows
@@ -29,16 +28,15 @@ def test_grid_is_matched_by_rank_and_differences_are_those_of_the_figure(grid):
     assert all(paper_numbers(plan, claim).endswith("read off the figure") for claim in plan.claims)
 
 
-def test_a_trend_has_the_figures_slope(grid):
+def test_a_trend_has_the_figures_rise(grid):
     plan = grid.plan
-    along = (("large_least", 0.0), ("large_some", 1.0), ("large_all", 2.0))
+    along = ("large_least", "large_some", "large_all")
     trend = dataclasses.replace(
         plan.claims[0], kind="trend", treatment="large_all", reference="large_least", along=along
     )
     values = figure_4().query("benchmark == 'COCO' and size == 'Huge'")["value"].to_numpy()
     theirs = paper_numbers(plan, trend)
-    slope = np.polyfit([0, 1, 2], values, 1)[0]
-    assert theirs.startswith(f"{slope:+.1f} points CIDEr on COCO per step (")
+    assert theirs.startswith(f"{values[-1] - values[0]:+.1f} points CIDEr on COCO (")
     assert all(f"{value:.1f}" in theirs for value in values)
 
 

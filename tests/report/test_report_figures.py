@@ -12,7 +12,7 @@ from gitbench.report.figures import TALLEST, curve_figure, forest_figure, predic
 from gitbench.report.paper import figure_4
 from gitbench.report.samples import Sample, SampleCaption
 from gitbench.report.score_figures import cost_figure, interaction_figure, scale_figure, score_figure, yardstick_lines
-from gitbench.report.style import COLUMN, PAGE, TEXT, legend_columns, legend_label, nth_style, style
+from gitbench.report.style import COLUMN, TEXT, legend_columns, legend_label, nth_style, style
 
 
 def joined(figure):
@@ -148,7 +148,7 @@ def test_a_ceiling_far_above_is_named_at_the_edge(view, ceiling, drawn):
     assert len(said) == 1 and ("off the axis" in said[0]) is not drawn
 
 
-@pytest.mark.parametrize("width", [COLUMN, PAGE])
+@pytest.mark.parametrize("width", [COLUMN, TEXT])
 @pytest.mark.parametrize(
     "labels",
     [["self_2x96", "cross_2x96", "cross_2x96_matched"], ["matched_least"] * 10, ["one word after another " * 5]],

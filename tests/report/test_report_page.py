@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from gitbench.commands.report import judge
 from gitbench.files import resource
+from gitbench.judge.sentences import finding_text
 from gitbench.report.board import WORD_COLOURS, page, rows_of_results, write_board
 from gitbench.report.style import PALETTE, embedded_svg
 from gitbench.report.verdict_details import CAVEAT
+from gitbench.study.interim import judge
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
@@ -182,7 +183,7 @@ def test_long_sections_are_folded_and_listed_and_tables_sort(made):
     assert all(f'id="{name}"' in text for name, _ in contents)
     folded = re.findall(r'<details class="part"><summary><h2>([^<]+)', text)
     assert {"Runs", "Cost", "Arms differ in one thing"} <= set(folded) and "Results" not in folded
-    tables = re.findall('<table class="sortable">(.*?)</table>', text, re.DOTALL)
+    tables = re.findall('<table class="sortable[ a-z]*">(.*?)</table>', text, re.DOTALL)
     assert len(tables) >= 3 and all(body.count("<thead>") == body.count("<tbody>") == 1 for body in tables)
     (cost,) = [body for body in tables if "What each arm costs" in body]
     assert (
@@ -200,7 +201,8 @@ def test_what_a_word_is_worth_stands_beside_it(made, tmp_path):
         assert CAVEAT in said, path
         for verdict in judge(made.study):
             assert verdict.word.lower() in said.lower(), path
-            reason = verdict.reason[:40] if path.suffix == ".svg" else verdict.reason  # there it is broken into lines
+            # in the picture lines are broken
+            reason = f"seen: {finding_text(verdict)[:20]}" if path.suffix == ".svg" else verdict.reason
             assert reason.lower() in said.lower(), path
 
 

@@ -2,33 +2,34 @@
 
 import dataclasses
 
-import pytest
+import pandas as pd
 from helpers_report import floor_of, judged, study_of
 from helpers_runs import CLAIM
 
+from gitbench.judge.verdict import NOT_TESTABLE
 from gitbench.report.verdict_details import VerdictDetails, noise_line, verdict_details
 from gitbench.study.interim import judge
 from gitbench.study.lock import LockDeviation
 
 
-def test_both_intervals_are_there_with_shares(made):
+def test_mean_typical_seed_and_images_are_there(made):
     details = verdict_details(made.study, judge(made.study))[0]
-    lines, crossed = dict(details.lines), details.crossed
-    assert crossed.replicates == 5 and crossed.images == 12
-    assert crossed.seed_share + crossed.image_share + crossed.rest_share == pytest.approx(1)
-    assert "n = 5" in lines["seeds, on these test images"]
-    assert f"{100 * crossed.image_share:.0f} % images" in lines["seeds and test images"]
-    assert lines["exact sign-flip test"].startswith("p ") and lines["noise floor"].startswith("not measured")
+    lines, verdict = dict(details.lines), details.verdict
+    assert "n = 5" in lines["mean over seeds"] and "% of what the base arm learned" in lines["mean over seeds"]
+    assert f"ahead in {verdict.ahead} of 5 seeds" in lines["typical seed (median)"]
+    assert "12 test images" in lines["test images"] and "other test images of this kind" in lines["it is about"]
+    assert lines["what is seen"].startswith(verdict.finding) and lines["noise floor"].startswith("not measured")
+    assert "large: 0 of 5 seeds collapsed (up to 45 % of seeds may)" in lines["collapsed seeds"]
 
 
-def test_without_images_or_with_few_seeds_it_says_so(tmp_path):
+def test_without_images_nothing_is_shown(tmp_path):
     study = study_of(tmp_path, replicates=3)
     for run in study.plan.runs:
-        study.folder(run.run_key).per_image.unlink()
-    details = verdict_details(study, judge(study))[0]
-    lines = dict(details.lines)
-    assert details.crossed is None and lines["seeds and test images"].startswith("not measured")
-    assert "fewer than 5 seeds" in lines["exact sign-flip test"]
+        path = study.folder(run.run_key).per_image
+        pd.read_parquet(path)[["image_id"]].to_parquet(path)
+    lines = dict(verdict_details(study, verdicts := judge(study))[0].lines)
+    assert verdicts[0].word == NOT_TESTABLE and "keep no CIDEr by image" in verdicts[0].reason
+    assert "holds for these alone" in lines["test images"] and "these test images alone" in lines["it is about"]
 
 
 def test_looks_changes_and_the_number_of_claims_are_listed(tmp_path):
@@ -36,12 +37,11 @@ def test_looks_changes_and_the_number_of_claims_are_listed(tmp_path):
     change = LockDeviation(
         name="larger-no-better", what="its margin was 2", when="2026-01-01", kind="changed", runs=3, of=10
     )
-    looked = dataclasses.replace(verdicts[0], sequential=True, looks=3, p_sign_flip=None)
+    looked = dataclasses.replace(verdicts[0], sequential=True, looks=3)
     lines = dict(VerdictDetails(verdict=looked, changes=(change,)).lines)
     assert lines["claim as locked beforehand"] == "its margin was 2 (2026-01-01)"
-    assert "3 times" in lines["looks"] and "valid under looking" in lines["seeds, on these test images"]
-    assert "sequential test" in lines and "under looking" in lines["exact sign-flip test"]
-    assert lines["Holm, 2 claims"].startswith("p ")
+    assert "3 times" in lines["looks"] and "valid under looking" in lines["mean over seeds"]
+    assert "sequential test" in lines and lines["Holm, 2 claims"].startswith("to support p ")
 
 
 def test_noise_floor_says_whether_the_difference_reaches_it(tmp_path):
