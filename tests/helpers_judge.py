@@ -14,7 +14,7 @@ from gitbench.spec import Claim, Plan, PlannedArm, PlannedRun, Vocabulary
 from gitbench.study.frame import COLUMNS
 
 FLOOR, CEILING = 20.0, 180.0
-NOISE = np.array([-1.0, 0.4, 0.9, -0.5, 0.2])  # mean 0, median 0.2, sd 0.74; its 95 % interval is -0.99 to 0.99
+NOISE = np.array([-1.0, 0.4, 0.9, -0.5, 0.2])  # mean 0, median 0.2, sd 0.74; its 95 % interval is -1.03 to 1.03
 
 
 def claim_of(kind: str, **changes: Any) -> Claim:
@@ -66,11 +66,11 @@ def frame_of(
         for arm in scores.columns
         for replicate, value in scores[arm].dropna().items()
     ]
-    rows += [{**row, "metric": "seconds", "value": seconds, "signature": None} for row in rows]
     for at in range(len(scores)) if floor is not None else ():
         rows.append(
             shared | {"arm": "blind", "role": "floor", "replicate": at, "value": floor, "run_key": f"blind{at}"}
         )
+    rows += [{**row, "metric": "seconds", "value": seconds, "signature": None} for row in rows]
     if ceiling is not None:
         rows.append(shared | {"arm": "ceiling", "role": "ceiling", "value": ceiling, "machine": None})
     frame = pd.DataFrame(rows, columns=list(COLUMNS))

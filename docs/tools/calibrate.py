@@ -19,6 +19,7 @@ import numpy as np
 from scipy import stats
 
 from gitbench.judge.sequential import EARLY, FIRST, LATE, SCALE, log_evidence, score, threshold
+from gitbench.judge.statistics import SIDE
 
 LONGEST = 1000  # seeds followed when levels are made
 THRESHOLDS = (0.2, 0.5, 1, 1.5, 2, 3, 4, 6, 8, 10, 12, 15, 20, 30, 50, 100, 200, 500, 1000, 3000, 10_000, 100_000)
@@ -83,7 +84,7 @@ def _z(t: np.ndarray, n: np.ndarray) -> np.ndarray:
     return stats.norm.isf(np.clip(stats.t.sf(t, n - 1), 1e-300, 1))
 
 
-def methods(paths: int = 100_000, alpha: float = 0.05, seed: int = 1) -> dict[str, tuple[Statistic, float]]:
+def methods(paths: int = 100_000, alpha: float = SIDE, seed: int = 1) -> dict[str, tuple[Statistic, float]]:
     """Return name -> (statistic, critical value); those that need it are calibrated to `alpha` within `EARLY` seeds."""
     n = np.arange(FIRST, EARLY + 1)
     null = t_paths(np.random.default_rng(seed).standard_normal((paths, EARLY)))
@@ -97,7 +98,7 @@ def methods(paths: int = 100_000, alpha: float = 0.05, seed: int = 1) -> dict[st
         "group sequential, Pocock": calibrated(_z),
         "group sequential, O'Brien-Fleming": calibrated(lambda t, n: _z(t, n) * np.sqrt(n)),
         "group sequential, between (n^1/4)": calibrated(lambda t, n: _z(t, n) * n**0.25),
-        "evidence, Ville's threshold 20": (log_evidence, -math.log(alpha)),
+        "evidence, Ville's threshold 40": (log_evidence, -math.log(alpha)),
         **{
             f"evidence of scale {scale:g}, for 30 only": calibrated(functools.partial(log_evidence, scale=scale))
             for scale in (0.5, SCALE, 2.0)

@@ -309,7 +309,7 @@ def sequential_table(studies: int) -> str:
     rows = []
     for setting in SETTINGS:
         for noise in NOISES:
-            found = error(setting, noise, EARLY, sequential=True, studies=max(200, studies // 10))
+            found = error(setting, noise, EARLY, sequential=True, studies=max(500, studies // 10))
             rows.append([setting.kind.replace("_", " "), noise, *map(_percent, found)])
     looks = [f"looking at seeds {FIRST} to {EARLY}: {word}" for word in (SUPPORTED, REFUTED)]
     return table(["kind", "noise", *looks], rows)
@@ -357,7 +357,7 @@ def report(studies: int) -> str:
     error = 196 * math.sqrt(SIDE * (1 - SIDE) / studies)
     first = (
         f"{studies:,} studies a cell in the table of errors (simulation error at 2.5 %: {error:.1f} points), a quarter of that "
-        "for power, coverage and families, a tenth for looking."
+        "for power, coverage and families, a tenth (500 at least) for looking."
     )
     return "\n\n".join([first, *(f"{text}\n\n{make(studies)}" for text, make in TABLES)])
 

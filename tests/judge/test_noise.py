@@ -59,14 +59,16 @@ def test_too_many_splits_are_drawn_and_too_few_replicates_refused():
 def test_the_judge_and_the_rules_over_all_splits_agree(metric, sign):
     """Over the splits in which one pseudo-arm is ahead by luck: the judge asks more than the t interval alone."""
     values = np.array([50.0, 50.2, 49.9, 58.0, 57.5, 58.1])
-    chosen = pseudo_arms(6, 3)[::3]
+    every = pseudo_arms(6, 3)
+    apart = np.abs((values[every[:, :, 0]] - values[every[:, :, 1]]).mean(1))
+    chosen = every[np.argsort(-apart, kind="stable")[:24]]
     ends = (10.0, 80.0) if sign > 0 else (110.0, 20.0)
     rate, refused = judged_rate(PLAN, metric, values, chosen, yardsticks(metric, *ends), "grammar")
     differences = sign * (values[chosen[:, :, 0]] - values[chosen[:, :, 1]])
     better, _ = rejection_rates(differences)
     scores = np.stack([differences, 0 * differences], axis=1)
     shown = effect_of(scores, [[1.0, 0.0], [0.0, 1.0]], scores).above().p < SIDE
-    assert refused is None and rate == pytest.approx(float(shown.mean()), abs=1e-12) and 0 < rate < 0.2
+    assert refused is None and rate == pytest.approx(float(shown.mean()), abs=1e-12) and 0 < rate < 1
     assert rate <= better == rejection_rates(sign * differences, sign)[0]
 
 
