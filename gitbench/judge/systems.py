@@ -12,7 +12,6 @@ The document frequencies of CIDEr are those of the images given, here and in the
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,8 +21,8 @@ from scipy import stats
 
 from gitbench.errors import GitbenchError
 from gitbench.judge.crossed import crossed_interval, image_statistics, image_values
-from gitbench.judge.noise import minimum_detectable
-from gitbench.judge.statistics import t_interval
+from gitbench.judge.power import POWER
+from gitbench.judge.statistics import SIDE, t_interval
 from gitbench.metric_info import lower_is_better
 from gitbench.metrics.aggregate import aggregate
 
@@ -92,7 +91,7 @@ def compare_systems(metric: str, a: Sequence[pd.DataFrame], b: Sequence[pd.DataF
         difference=float(table.mean()),
         low=float(low),
         high=float(high),
-        detectable=float(minimum_detectable(error * math.sqrt(int(df) + 1), int(df) + 1)),
+        detectable=float(stats.t.isf(SIDE, df) + stats.t.isf(1 - POWER, df)) * error,
         images=len(images),
         higher=higher,
         tie=tie,
