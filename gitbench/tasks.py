@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import get_args, get_type_hints
 
 from gitbench.errors import lookup
+from gitbench.metric_info import lower_is_better
 from gitbench.spec import Claim, Profile, TaskSpec
 
 QUESTION_TOKENS = 40  # official `max_text_len`: a question with its answer
@@ -66,12 +67,16 @@ def for_task(profile: Profile, task: TaskSpec) -> Profile:
 def claims_for(claims: Sequence[Claim], task: TaskSpec) -> tuple[Claim, ...]:
     """Return the claims as they stand under a task: judged by its main score.
 
-    A margin in points of another score means nothing there, so only margins of 0 and shares of what was learned go over.
+    A margin in points of another score means nothing there, so only margins of 0 and shares of what was learned go over; a
+    trend does only to a score that is better in the same direction.
     """
     metric = TASKS[task.name].metric
     if metric == TASKS["caption"].metric:
         return tuple(claims)
     kept = (claim for claim in claims if claim.margin_unit == "learned" or claim.margin == 0)
+    kept = (
+        claim for claim in kept if claim.kind != "trend" or lower_is_better(claim.metric) == lower_is_better(metric)
+    )
     return tuple(dataclasses.replace(claim, metric=metric) for claim in kept)
 
 

@@ -1,6 +1,6 @@
 """A/A comparisons: split the replicates of one arm into two pseudo-arms, and see what the judge says of them.
 
-The two differ in nothing, so every SUPPORTED is a false one. The t rules of `gitbench.judge.claims` go over all splits at
+The two differ in nothing, so every SUPPORTED is a false one. The tests of `gitbench.judge.statistics` go over all splits at
 once, the judge itself over some. Splits share replicates, so this checks the rules on noise of this shape and not their
 last percent.
 """
@@ -16,13 +16,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from gitbench.errors import GitbenchError
 from gitbench.judge.claims import judge_study
 from gitbench.judge.noise import NoiseFloor, PairSpread, minimum_detectable, sd_interval
 from gitbench.judge.preconditions import MIN_REPLICATES
-from gitbench.judge.statistics import SIDE, by_replicate, paired_difference
+from gitbench.judge.statistics import SIDE, by_replicate, median_factor, p_above, paired_difference
 from gitbench.judge.verdict import NOT_TESTABLE, SUPPORTED
 from gitbench.metric_info import COSTS, lower_is_better, ordered
 from gitbench.spec import METRICS, Claim, Plan, PlannedArm
@@ -63,11 +62,18 @@ def _match(items: tuple[int, ...]) -> Iterator[list[tuple[int, int]]]:
 
 
 def rejection_rates(differences: np.ndarray, sign: int = 1) -> tuple[float, float]:
-    """Return the shares of (splits, seeds) differences that are "better" (one-sided 2.5 %) and different (two-sided)."""
+    """Return the shares of (splits, seeds) differences that the judge's tests find "better", and different from 0.
+
+    By mean and median; no other arm is there to tell which spread is usual.
+    """
     n = differences.shape[1]
-    mean, half = differences.mean(axis=1), differences.std(axis=1, ddof=1) / math.sqrt(n)
-    better = sign * mean - stats.t.isf(SIDE, n - 1) * half > 0
-    return float(better.mean()), float((np.abs(mean) > stats.t.isf(SIDE, n - 1) * half).mean())
+    error = differences.std(axis=1, ddof=1) / math.sqrt(n)
+    centres = ((differences.mean(axis=1), error), (np.median(differences, axis=1), error * median_factor(n)))
+    up, down = (
+        np.logical_and.reduce([p_above(side * centre, own, n) < SIDE for centre, own in centres])
+        for side in (sign, -sign)
+    )
+    return float(up.mean()), float((up | down).mean())
 
 
 def judged_rate(

@@ -38,8 +38,6 @@ import pandas as pd
 from gitbench.judge.effects import scores_of
 from gitbench.judge.measure import Evidence, Images, Measured, measure
 from gitbench.judge.power import further_seeds, heads_to_support, seconds_per_seed
-from gitbench.judge.robustness import deciding_seed
-from gitbench.judge.rules import edge
 from gitbench.judge.sentences import reason_of
 from gitbench.judge.statistics import Adjusted, adjust, decide
 from gitbench.judge.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, Verdict
@@ -91,9 +89,6 @@ def _decide(found: Measured, adjusted: Adjusted, frame: pd.DataFrame) -> Verdict
     if effect is None or tests is None:
         return verdict
     word = str(decide(adjusted.support, adjusted.refute))
-    decided = edge(verdict.claim, effect, word) if word != INCONCLUSIVE else None
-    if decided is not None and (place := deciding_seed(effect, *decided)) is not None:
-        word, verdict = INCONCLUSIVE, dataclasses.replace(verdict, one_seed=verdict.replicates[place])
     further, seconds = None, None
     if word == INCONCLUSIVE:
         left = adjusted.open_support if heads_to_support(verdict) else adjusted.open_refute
@@ -104,6 +99,7 @@ def _decide(found: Measured, adjusted: Adjusted, frame: pd.DataFrame) -> Verdict
         word=word,
         p_holm=adjusted.support,
         p_refute_holm=adjusted.refute,
+        hangs_on=found.hangs_on if word != INCONCLUSIVE else (),
         further_seeds=further,
         further_seconds=seconds,
     )

@@ -6,17 +6,16 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from gitbench.judge.crossed import KnownErrors, Tables, image_scores
 from gitbench.judge.effects import Effect, Scores, claim_weights
-from gitbench.judge.preconditions import at_an_end, blind_problem, control_problem, scale_problem
+from gitbench.judge.preconditions import MIN_REPLICATES, at_an_end, blind_problem, control_problem, scale_problem
 from gitbench.judge.robustness import ahead, collapses, disagreement, two_groups
 from gitbench.judge.rules import Tests, findings, margin_of, tests_of, turned
-from gitbench.judge.statistics import t_interval
+from gitbench.judge.statistics import decide, t_interval
 from gitbench.judge.verdict import INCOMPLETE, NOT_TESTABLE, ImageError, Step, Verdict
 from gitbench.metric_info import lower_is_better, orientation
 from gitbench.spec import Claim, Plan
@@ -32,6 +31,7 @@ class Measured:
     verdict: Verdict
     effect: Effect | None = None
     tests: Tests | None = None
+    hangs_on: tuple[int, ...] = ()  # as in `Verdict`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ def measure(evidence: Evidence, claim: Claim) -> Measured:
     floors = [arm.name for arm in plan.arms if arm.role == "floor"]
     arms = tuple(dict.fromkeys((*claim.arms, plan.base, *floors)))
     own = rows[rows["arm"].isin(arms) & ~rows["overridden"]]
-    left_out = int(rows["overridden"].sum())
+    left_out = int(rows[rows["arm"].isin(arms)]["overridden"].sum())
     notes = (f"{left_out} run(s) changed by --cfg-options are left out of this verdict",) if left_out else ()
     verdict = Verdict(
         claim=claim,
@@ -110,28 +110,45 @@ def _measured(evidence: Evidence, verdict: Verdict, scores: Scores) -> Measured:
     if effect.n > 1:
         notes = (*verdict.notes, *two_groups(scores, claim.compared), *disagreement(claim, weights, evidence.scores))
         verdict = dataclasses.replace(verdict, notes=notes, **findings(claim, effect))
-    steps = [
-        (later, earlier, scores.effect({later: 1.0, earlier: -1.0}, orientation(claim)))
-        for earlier, later in pairwise(claim.along)
-    ]
+    steps = _steps(claim, scores)
     control = None
     if claim.control is not None:
-        quality = -1 if lower_is_better(claim.metric) else 1
-        control = scores.effect({claim.control[0]: 1.0, claim.control[1]: -1.0}, quality)
-    known = [effect, *(step for _, _, step in steps), *([] if control is None else [control])]
+        treatment, reference = claim.control
+        control = scores.effect({treatment: 1.0, reference: -1.0}, -1 if lower_is_better(claim.metric) else 1)
+    known = [effect, *steps, *([] if control is None else [control])]
     errors = {name: error for each in known for name, error in each.image_errors.items()}
     verdict = dataclasses.replace(verdict, image_errors=errors)
     if (problem := _problem(evidence, verdict, effect, control, values)) is not None:
         return Measured(verdict=dataclasses.replace(verdict, word=NOT_TESTABLE, reason=problem))
-    tests = tests_of(claim, effect, [step for _, _, step in steps])
+    tests = tests_of(claim, effect, steps)
+    word = str(decide(*tests.p))
+    hangs_on = tuple(
+        seed
+        for seed in used
+        if effect.n > MIN_REPLICATES and str(decide(*_without(claim, scores, effect, seed).p)) != word
+    )
     verdict = dataclasses.replace(
         verdict,
         word="",
         p=float(tests.p[0]),
         p_refute=float(tests.p[1]),
-        steps=tuple(_step(claim, *each) for each in steps),
+        steps=tuple(_step(claim, *pair, step) for pair, step in zip(pairwise(claim.along), steps, strict=True)),
+        control=None if control is None or claim.control is None else _step(claim, *claim.control[::-1], control),
     )
-    return Measured(verdict=verdict, effect=effect, tests=tests)
+    return Measured(verdict=verdict, effect=effect, tests=tests, hangs_on=hangs_on)
+
+
+def _steps(claim: Claim, scores: Scores) -> list[Effect]:
+    """Return the effects of a trend's steps from arm to arm."""
+    return [scores.effect({later: 1.0, earlier: -1.0}, orientation(claim)) for earlier, later in pairwise(claim.along)]
+
+
+def _without(claim: Claim, scores: Scores, effect: Effect, seed: int) -> Tests:
+    """Return the tests of a claim without one of its replicates; what its images add stays as it was."""
+    left = dataclasses.replace(scores, table=scores.table.drop(index=seed), by_image=None)
+    own = left.effect(claim_weights(claim), orientation(claim))
+    own = dataclasses.replace(own, images=effect.images, count=effect.count)
+    return tests_of(claim, own, _steps(claim, left))
 
 
 def _problem(
@@ -167,16 +184,8 @@ def _with_numbers(
     plain = t_interval(own)
     count, chance = ahead(effect.values[0])
     arms = {arm: values[arm] for arm in dict.fromkeys(claim.compared)}
-    sided: dict[str, Any] = {
-        side: float((values[arm] - (values[start] if start else 0.0)).mean())
-        for side, arm, start in (
-            ("treatment_mean", claim.treatment, claim.treatment_from),
-            ("reference_mean", claim.reference, claim.reference_from),
-        )
-    }
     return dataclasses.replace(
         verdict,
-        **sided,
         difference=plain.mean,
         differences=own,
         replicates=tuple(used),
@@ -200,7 +209,7 @@ def _with_numbers(
     )
 
 
-def _step(claim: Claim, later: str, earlier: str, effect: Effect) -> Step:
+def _step(claim: Claim, earlier: str, later: str, effect: Effect) -> Step:
     sign = orientation(claim)
     interval = turned(effect.interval(), sign)
     return Step(treatment=later, reference=earlier, difference=sign * effect.mean, interval=interval)

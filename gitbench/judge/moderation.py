@@ -20,16 +20,20 @@ from gitbench.judge.statistics import median_factor
 NEWTON = 50  # iterations at most; about 6 are needed
 
 
-def residual_variances(scores: np.ndarray) -> np.ndarray:
-    """Return each arm's variance over seeds, (..., arms), of scores (..., arms, n), without what a replicate's arms share.
+def residuals(scores: np.ndarray) -> np.ndarray:
+    """Return what is left of scores (..., arms, n) without what a replicate's arms share, around each arm's median.
 
     What they share is taken as their median, so that one noisy arm, or one collapsed seed, does not leak into the others.
     """
-    arms = scores.shape[-2]
     centred = scores - np.median(scores, axis=-1, keepdims=True)
-    rest = centred - np.median(centred, axis=-2, keepdims=True)
+    return np.asarray(centred - np.median(centred, axis=-2, keepdims=True))
+
+
+def residual_variances(scores: np.ndarray) -> np.ndarray:
+    """Return each arm's own variance over seeds, (..., arms), of scores (..., arms, n)."""
+    arms = scores.shape[-2]
     left = 1 - 2 / arms + median_factor(arms) ** 2 / arms  # of the variance of a normal arm
-    return np.asarray(rest.var(-1, ddof=1) / left)
+    return np.asarray(residuals(scores).var(-1, ddof=1) / left)
 
 
 def prior(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

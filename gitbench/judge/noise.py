@@ -3,7 +3,7 @@
 Measured once per profile and data by `gitbench noise-floor`, and kept beside the studies (`Study.noise_floors`):
 
 * the standard deviation between replicates of the base arm, per metric, with its 95 % chi-square interval;
-* the minimum detectable effect (MDE): the true difference that a two-sided paired t-test at 5 % finds with 80 % power
+* the minimum detectable effect (MDE): the true difference that the judge finds with 80 % power
   at the profile's number of seeds. Its spread is sqrt(2) times the A/A standard deviation (two arms, pairing of no
   help), and beside it that of the paired differences themselves, for every pair of real arms there is;
 * the judge's false-positive rate (`gitbench.judge.aa`).
@@ -18,8 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, stats
 
-from gitbench.judge.power import POWER
-from gitbench.judge.statistics import SIDE
+from gitbench.judge.power import POWER, power_above
 
 NOISE_ABLATION = "noise_floor"  # the name of the study that the A/A runs form; it has no claim and no second arm
 
@@ -49,8 +48,8 @@ class NoiseFloor:
     mde: float  # at `seeds`, from the A/A sd: two arms, pairing of no help
     false_positive_rate: float | None  # SUPPORTED "better" among the splits that were judged; None: none was
     judged: int  # how many were: some hundred of those scores that a claim may be about
-    better_rate: float  # of all splits, those whose 95 % interval lies above zero (no yardstick asked)
-    different_rate: float  # of all splits, those whose two-sided 95 % interval excludes zero
+    better_rate: float  # of all splits, those that the judge's tests find better (no yardstick asked)
+    different_rate: float  # of all splits, those that they find different
     splits: int
     mean: float
     values: tuple[float, ...]
@@ -81,18 +80,12 @@ def detectable(
 
 
 def minimum_detectable(sd: float, n: int) -> float:
-    """Return the true difference that a two-sided paired t-test at 5 % on `n` pairs of spread `sd` finds with 80 % power."""
+    """Return the true difference that the judge finds with 80 % power on `n` pairs of spread `sd`."""
     if n < 2:
         return math.inf
     if sd == 0:
         return 0.0
-    edge = stats.t.isf(SIDE, n - 1)
-
-    def lacks(shift: float) -> float:
-        wrong_side = np.nan_to_num(stats.nct.cdf(-edge, n - 1, shift))  # scipy gives NaN where it is far below 1e-10
-        return float(stats.nct.sf(edge, n - 1, shift) + wrong_side) - POWER
-
-    return float(optimize.brentq(lacks, 0.0, 30.0)) * sd / math.sqrt(n)
+    return float(optimize.brentq(lambda effect: power_above(effect, 1.0, n) - POWER, 0.0, 60.0)) * sd
 
 
 def sd_interval(values: np.ndarray) -> tuple[float, float, float]:

@@ -1,7 +1,7 @@
 """What would decide a claim that stays open: the power of a number of seeds, how many are lacking, which come next.
 
 Everything is as if the mean and the spread of the differences were as found, at the level that Holm's correction leaves
-to the claim. Means and margins are those of the turned differences (`gitbench.judge.statistics`), in the metric's unit.
+to the claim. Means and margins are those of the turned differences (`gitbench.judge.effects`), in the metric's unit.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pandas as pd
 from scipy import stats
 
 from gitbench.judge.statistics import SIDE, median_factor, multiplier
-from gitbench.judge.verdict import Verdict
+from gitbench.judge.verdict import Step, Verdict
 from gitbench.metric_info import orientation
 
 POWER = 0.8
@@ -54,8 +54,9 @@ def power_to_decide(verdict: Verdict, n: int, side: float = SIDE) -> float:
     """
     if verdict.margin is None or len(verdict.differences) < 2 or verdict.difference is None:
         return 0.0
-    mean, margin = orientation(verdict.claim) * verdict.difference, verdict.margin
+    sign, margin = orientation(verdict.claim), verdict.margin
     own = float(np.std(verdict.differences, ddof=1))
+    centres = [sign * verdict.difference, sign * (verdict.difference if verdict.typical is None else verdict.typical)]
     images, share = 0.0, verdict.image_share or 0.0
     if 0 < share < 1:
         images = verdict.raised * own * math.sqrt(share / (1 - share) / len(verdict.differences))
@@ -63,18 +64,39 @@ def power_to_decide(verdict: Verdict, n: int, side: float = SIDE) -> float:
     def power(distance: float) -> float:
         return power_above(distance, verdict.raised * own, n, side, images, sequential=verdict.sequential)
 
-    if verdict.claim.kind == "equivalent" and abs(mean) < margin:
-        return max(0.0, power(margin - mean) + power(margin + mean) - 1)
-    distance = abs(mean) - margin if verdict.claim.kind == "equivalent" else abs(mean - margin)
-    return power(distance)
+    def whole(centre: float) -> float:
+        if verdict.claim.kind == "equivalent" and supports:
+            return max(0.0, power(margin - centre) + power(margin + centre) - 1)
+        if verdict.claim.kind == "equivalent":
+            return power(abs(centre) - margin)
+        return power((centre - margin) * (1 if supports != (verdict.claim.kind == "not_better") else -1))
+
+    supports = heads_to_support(verdict)
+    found = min(map(whole, centres))  # mean and typical seed must both get there
+    if supports and verdict.steps:  # and every step of a trend, whose interval tells its error
+        return min(found, *(_step_power(verdict, step, n, side) for step in verdict.steps))
+    return found
+
+
+def _step_power(verdict: Verdict, step: Step, n: int, side: float) -> float:
+    """Return the power to show that a step of a trend goes its way."""
+    factor = multiplier(verdict.n, sequential=verdict.sequential)
+    if step.interval is None or math.isinf(factor):
+        return 0.0
+    sd = (step.interval[1] - step.interval[0]) / 2 / factor * math.sqrt(verdict.n)
+    effect = orientation(verdict.claim) * step.difference
+    return power_above(effect, sd, n, side, sequential=verdict.sequential)
 
 
 def heads_to_support(verdict: Verdict) -> bool:
     """Say which word further seeds would bring, if the mean is as found: SUPPORTED (or else REFUTED)."""
-    mean, margin = orientation(verdict.claim) * (verdict.difference or 0.0), verdict.margin or 0.0
+    sign, margin = orientation(verdict.claim), verdict.margin or 0.0
+    mean = sign * (verdict.difference or 0.0)
     if verdict.claim.kind == "equivalent":
         return abs(mean) < margin
-    return mean < margin if verdict.claim.kind == "not_better" else mean > margin
+    if verdict.claim.kind == "not_better":
+        return mean < margin
+    return mean > margin and all(sign * step.difference > 0 for step in verdict.steps)
 
 
 def smallest_n(power: Callable[[int], float]) -> int | None:

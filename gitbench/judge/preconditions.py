@@ -1,4 +1,4 @@
-"""Whether a claim can be tested at this scale at all, by the two yardsticks of every study, and what its margin is.
+"""Whether a claim can be tested at this scale at all, by the two yardsticks of every study.
 
 The blind floor is what a model scores that never sees the image; the ceiling what the data's own grammar (or its
 references against each other) scores. An arm that learned nothing supports "no difference" for the wrong reason.
@@ -13,7 +13,7 @@ import numpy as np
 from gitbench.formats import plural
 from gitbench.judge.effects import Effect, Scores
 from gitbench.judge.rules import margin_of
-from gitbench.judge.statistics import SIDE, p_above
+from gitbench.judge.statistics import SIDE
 from gitbench.metric_info import display_name, lower_is_better
 from gitbench.spec import LARGEST_MARGIN, Claim
 
@@ -55,7 +55,7 @@ def scale_problem(
             f"the base arm is {share:.0f} % of the way from the blind floor to the ceiling: below {100 * HALF_WAY:.0f} % "
             "arms are compared in how they fail to see"
         )
-    if claim.margin_unit == "metric" and claim.margin > LARGEST_MARGIN * effect.learned:
+    if claim.margin_unit == "metric" and effect.learned > 0 and claim.margin > LARGEST_MARGIN * effect.learned:
         return (
             f"its margin of {claim.margin:g} is more than {100 * LARGEST_MARGIN:.0f} % of what the base arm learned "
             f"({effect.learned:.3g})"
@@ -89,9 +89,9 @@ def blind_problem(scores: Iterable[Scores]) -> str | None:
     """
     for own in scores:
         if own.learned and len(own.replicates(own.learned)) >= MIN_REPLICATES:
-            lead = own.effect(own.learned, 1).values[1]
-            if float(p_above(lead.mean(), lead.std(ddof=1) / np.sqrt(len(lead)), len(lead))) >= SIDE:
-                more = f"{abs(lead.mean()):.3g} {'more' if lead.mean() > 0 else 'less'} learned"
+            lead = own.effect(own.learned, -1 if lower_is_better(own.metric) else 1)
+            if lead.above().p >= SIDE:
+                more = f"{abs(lead.mean):.3g} {'better' if lead.mean > 0 else 'worse'}"
                 return f"the base arm does not credibly beat the blind floor in {display_name(own.metric)} ({more})"
     return None
 

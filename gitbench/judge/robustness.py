@@ -1,4 +1,4 @@
-"""What one seed can do to a verdict: leave one out, collapsed seeds, arms in two groups; and metrics that disagree."""
+"""What one seed can do to a verdict: collapsed seeds, arms in two groups; and metrics that disagree."""
 
 from __future__ import annotations
 
@@ -9,58 +9,53 @@ import pandas as pd
 from scipy import stats
 
 from gitbench.formats import digits
-from gitbench.judge.effects import Effect, Scores
-from gitbench.judge.moderation import residual_variances
+from gitbench.judge.effects import Scores
+from gitbench.judge.moderation import residual_variances, residuals
 from gitbench.judge.statistics import t_interval
 from gitbench.judge.verdict import Collapse
 from gitbench.metric_info import SCORES, display_name, lower_is_better, unit
 from gitbench.spec import Claim
 
+NOTHING = 0.1  # of what the best arm learned: an arm whose typical seed learned less learned nothing
 COLLAPSED = 0.5  # a seed that learned less than this share of what its arm's typical seed learned
 MIN_SEEDS = 3
-MIN_GROUPS = 5
+MIN_GROUPS, MIN_ARMS = 5, 3
 APART = 7.0  # usual sd between neighbouring seeds of an arm that make it two groups; 1 % of normal studies show it
-
-
-def deciding_seed(effect: Effect, share: float, points: float) -> int | None:
-    """Return the place of a replicate without which the mean lies on the other side of the margin; None: there is none."""
-    found = effect.contrast(share, points)
-    return int(np.argmax(_turns(found))) if one_decides(found) else None
-
-
-def one_decides(contrast: np.ndarray) -> np.ndarray:
-    """Say of contrasts (..., n) whether any one seed, left out, turns the sign of the mean."""
-    return np.asarray(_turns(contrast).any(-1))
-
-
-def _turns(contrast: np.ndarray) -> np.ndarray:
-    total = contrast.sum(-1, keepdims=True)
-    return np.asarray((total - contrast) * total <= 0)
 
 
 def collapses(values: Mapping[str, pd.Series], floor: float, metric: str) -> tuple[Collapse, ...]:
     """Return for each arm (name -> scores by replicate) which seeds collapsed, and the exact bounds of their rate.
 
-    Each bound is one-sided at 95 %: 0 of 5 seen leaves a rate of up to 45 %.
+    A seed collapses where it learned less than half of what the typical seed of its arm learned; where that is next to
+    nothing, of what the typical seed of the best of these arms learned. The bounds are a 95 % interval; where none
+    collapsed, the upper one alone: 0 of 5 leaves a rate of up to 45 %.
     """
     sign, found = -1.0 if lower_is_better(metric) else 1.0, []
-    for arm, series in values.items():
-        learned = sign * (series - floor)
-        seeds = learned.index[learned < COLLAPSED * learned.median()] if learned.median() > 0 else learned.index[:0]
-        rate = stats.binomtest(len(seeds), len(learned)).proportion_ci(0.9, method="exact")
+    learned = {arm: sign * (series - floor) for arm, series in values.items()}
+    best = max((float(series.median()) for series in learned.values()), default=0.0)
+    for arm, series in learned.items():
+        typical = float(series.median())
+        usual = typical if typical > NOTHING * best else best
+        seeds = series.index[series < COLLAPSED * usual] if best > 0 else series.index[:0]
+        rate = stats.binomtest(len(seeds), len(series)).proportion_ci(0.95 if len(seeds) else 0.9, method="exact")
         bounds = {"low": float(rate.low), "high": float(rate.high)}
-        found.append(Collapse(arm=arm, seeds=tuple(int(each) for each in seeds), n=len(learned), **bounds))
+        found.append(Collapse(arm=arm, seeds=tuple(int(each) for each in seeds), n=len(series), **bounds))
     return tuple(found)
 
 
 def two_groups(scores: Scores, arms: Iterable[str]) -> Iterator[str]:
-    """Yield a note for every one of these arms whose seeds fall into two groups, by the spread that is usual in the study."""
+    """Yield a note for every one of these arms whose seeds fall into two groups, by the spread that is usual in the study.
+
+    What the arms of a replicate share is taken out first (`gitbench.judge.moderation`).
+    """
     table = scores.table[list(scores.arms)].dropna()
-    if len(table) < MIN_GROUPS or len(scores.arms) < 2:
+    if len(table) < MIN_GROUPS or len(scores.arms) < MIN_ARMS:
         return
-    usual = float(np.sqrt(np.median(residual_variances(table.to_numpy(dtype=float).T))))
-    for arm in (each for each in arms if each in scores.arms):
-        ordered = np.sort(scores.table[arm].dropna().to_numpy(dtype=float))
+    values = table.to_numpy(dtype=float).T
+    usual = float(np.sqrt(np.median(residual_variances(values))))
+    own = dict(zip(scores.arms, residuals(values), strict=True))
+    for arm in (each for each in dict.fromkeys(arms) if each in own):
+        ordered = np.sort(own[arm])
         steps = np.diff(ordered)
         below = int(steps.argmax()) + 1
         if usual > 0 and steps.max() > APART * usual:

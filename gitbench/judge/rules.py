@@ -51,18 +51,6 @@ def tests_of(claim: Claim, effect: Effect, steps: Sequence[Effect] = ()) -> Test
     return Tests(support=above, refute=below)
 
 
-def edge(claim: Claim, effect: Effect, word: str) -> tuple[float, float] | None:
-    """Return the edge, as (share, points), on whose other side a decided claim's difference must not come to lie.
-
-    None where the difference did not decide, but one step of a trend that falls while the whole rises.
-    """
-    share, points = margin_of(claim)
-    if claim.kind == "trend" and word == words.REFUTED and effect.contrast(share, points).mean() > 0:
-        return None
-    lower = claim.kind == "equivalent" and effect.mean < 0
-    return (-share, -points) if lower else (share, points)
-
-
 def findings(claim: Claim, effect: Effect) -> dict[str, Any]:
     """Return what is seen of a difference, as fields of a verdict: by both tests, by the mean, by the typical seed."""
     share, points = margin_of(claim)

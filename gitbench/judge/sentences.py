@@ -15,7 +15,9 @@ from gitbench.judge.verdict import INCOMPLETE, INCONCLUSIVE, NOT_TESTABLE, REFUT
 from gitbench.metric_info import display_name, orientation, unit
 from gitbench.spec import Claim, Plan
 
-_MEASURED = {"interaction": "difference of the gains", "trend": "rise from first to last arm"}
+ONE_PERCENT = 0.01
+FEWEST = 3  # seeds that a verdict needs
+_MEASURED = {"interaction": "difference of the gains", "trend": "change from first to last arm"}
 _DIRECTIONS = {  # what better and worse are called in a finding
     ("interaction", "up"): ("GREATER", "SMALLER"),
     ("trend", "up"): ("RISING", "FALLING"),
@@ -156,12 +158,6 @@ def further_seeds_text(verdict: Verdict) -> str:
 def reason_of(verdict: Verdict, tests: Tests) -> str:
     """Return in one clause why a claim got its word, or why it got none although a difference was measured."""
     claim = verdict.claim
-    if verdict.one_seed is not None:
-        left = [
-            each for seed, each in zip(verdict.replicates, verdict.differences, strict=True) if seed != verdict.one_seed
-        ]
-        mean = sum(left) / len(left)
-        return f"one seed decides this: without seed {verdict.one_seed} the mean difference is {signed(mean, digits((mean,)))}"
     alone = str(decide(*tests.p))
     if verdict.word != INCONCLUSIVE:
         return _decided(verdict)
@@ -179,32 +175,41 @@ def reason_of(verdict: Verdict, tests: Tests) -> str:
             f"mean and typical seed do not say the same: by the mean it would be {by_mean}, by the median of "
             f"{number_text(verdict.typical)} {typical}"
         )
-    return "its interval leaves both answers open" + (" (each step must rise by itself)" * (claim.kind == "trend"))
+    return "its interval leaves both answers open" + (
+        " (each step must go its way by itself)" * (claim.kind == "trend")
+    )
 
 
 def _decided(verdict: Verdict) -> str:
-    """Return which bound of the 95 % interval decided."""
+    """Return which bound of the 95 % interval decided, in the metric's own sign or as a share of what was learned."""
     claim, sign, supported = verdict.claim, orientation(verdict.claim), verdict.word == SUPPORTED
     if claim.kind == "trend":
-        return (
-            "every step rises and the whole by more than the margin" if supported else "the whole or a step falls short"
-        )
-    unit_of, ends, margin = " %", verdict.share_interval, 100 * claim.margin
+        verb, way = ("rise", "up") if claim.direction == "up" else ("fall", "down")
+        if supported:
+            return f"every step goes {way}, and the whole by more than the margin"
+        return f"a step does not {verb}, or the whole falls short of the margin"
+    ends, margin, units = verdict.share_interval, claim.margin, "%"
     if claim.margin_unit == "metric" or ends is None:
-        ends, margin, unit_of = verdict.interval, verdict.margin or 0.0, f" {unit(claim.metric)}"
-        low, high = sorted(sign * end for end in ends or (-math.inf, math.inf))
-    else:
-        low, high = sorted(100 * end for end in ends)
-    places = 0 if unit_of == " %" else digits((low, high, margin))
+        turned = sorted(sign * end for end in verdict.interval or (-math.inf, math.inf))
+        ends, margin, units = (turned[0], turned[1]), verdict.margin or 0.0, unit(claim.metric)
+    low, high = ends
     if claim.kind == "equivalent" and supported:
-        return f"the whole 95 % interval lies within the margin of {margin:.{places}f}{unit_of} on both sides"
+        return f"the whole 95 % interval lies within {_edge_text(margin, units)} on both sides"
     upper, edge = (claim.kind == "not_better") == supported, margin
     if claim.kind == "equivalent":
         upper, edge = (False, margin) if low > margin else (True, -margin)
-    bound, where = (high, "below") if upper else (low, "above")
-    side = "upper" if upper else "lower"
-    found, named = (f"{signed(each, places)}{unit_of}" for each in (bound, edge))
-    return f"the {side} end of its 95 % interval, {found}, is {where} the margin of {named}"
+    bound = high if upper else low
+    beyond, at = ("less", "most") if upper else ("more", "least")
+    named = _edge_text(edge, units, bound)
+    return f"with 95 % confidence the improvement is {beyond} than {named}: at {at} {_edge_text(bound, units, edge)}"
+
+
+def _edge_text(value: float, units: str, other: float = math.inf) -> str:
+    """Return a bound or a margin with enough digits to tell it from the other."""
+    if units == "%":
+        places = 0 if abs(value - other) >= ONE_PERCENT else 1
+        return f"{signed(100 * value, places)} % of what was learned"
+    return f"{signed(value, digits((value, other) if math.isfinite(other) else (value,)))} {units}"
 
 
 def number_text(value: float | None) -> str:
@@ -235,7 +240,7 @@ def typical_text(verdict: Verdict) -> str:
 
 
 def collapse_text(collapse: Collapse) -> str:
-    """Return "small: 1 of 5 seeds collapsed (#3; 1 to 66 % of seeds may)"."""
+    """Return "small: 1 of 5 seeds collapsed (#3; 1 to 72 % of seeds may)"."""
     named = f"{', '.join(f'#{seed}' for seed in collapse.seeds)}; " if collapse.seeds else ""
     ends = (
         f"{100 * collapse.low:.0f} to {100 * collapse.high:.0f} %"
@@ -243,3 +248,16 @@ def collapse_text(collapse: Collapse) -> str:
         else f"up to {100 * collapse.high:.0f} %"
     )
     return f"{collapse.arm}: {len(collapse.seeds)} of {collapse.n} seeds collapsed ({named}{ends} of seeds may)"
+
+
+def leave_one_out_text(verdict: Verdict) -> str:
+    """Return what becomes of a decided claim without any one of its seeds."""
+    if verdict.word not in (SUPPORTED, REFUTED):
+        return "no word to lose"
+    if verdict.n <= FEWEST:
+        return f"not asked of {verdict.n} seeds"
+    if not verdict.hangs_on:
+        return "the word stands without any one of the seeds"
+    named = ", ".join(f"#{seed}" for seed in verdict.hangs_on)
+    named = named if len(verdict.hangs_on) == 1 else f"any one of {named}"
+    return f"one seed decides this: without {named} the claim would be open"

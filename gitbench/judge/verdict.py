@@ -35,7 +35,7 @@ OPEN = "UNDECIDED"
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One step of a trend, from an arm to the next: its difference in the metric's unit, with a 95 % interval."""
+    """One step of a trend, from an arm to the next, or a positive control: in the metric's unit, with a 95 % interval."""
 
     treatment: str
     reference: str
@@ -69,8 +69,6 @@ class Verdict:
         ""  # the same of the mean alone, and of the typical seed alone: where they differ, a claim is open
     )
     typical_finding: str = ""
-    treatment_mean: float | None = None
-    reference_mean: float | None = None
     difference: float | None = None  # mean over seeds
     differences: tuple[float, ...] = ()  # by replicate
     replicates: tuple[int, ...] = ()
@@ -98,7 +96,8 @@ class Verdict:
     p_refute: float | None = None
     p_refute_holm: float | None = None
     family_size: int = 1  # claims that were adjusted together
-    one_seed: int | None = None  # the replicate without which the direction turns round
+    hangs_on: tuple[int, ...] = ()  # replicates without any one of which the word would not be reached
+    control: Step | None = None  # the positive control's gain
     steps: tuple[Step, ...] = ()  # of a trend
     collapses: tuple[Collapse, ...] = ()  # an arm each
     further_seeds: int | None = None  # INCONCLUSIVE only; None there means more than 1000

@@ -5,6 +5,7 @@ Its rows come from studies that were just judged, or from the reports committed 
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
@@ -21,9 +22,9 @@ from gitbench.ablations import ablation_names
 from gitbench.errors import GitbenchError
 from gitbench.files import write_text
 from gitbench.formats import plural
+from gitbench.judge.claims import words_over
 from gitbench.judge.sentences import difference_text
-from gitbench.judge.statistics import INCONCLUSIVE, REFUTED, SUPPORTED
-from gitbench.judge.verdict import Verdict
+from gitbench.judge.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, Verdict
 from gitbench.report.figures import compared, draw_difference
 from gitbench.report.origin import Origin
 from gitbench.report.results import load_results
@@ -36,19 +37,9 @@ LINE = 0.125  # inches: a line of the smallest text of the picture
 WORD_COLOURS = {"good": "#00694d", "bad": "#a33c00", "open": "#6a5300"}  # those of the pages, on white
 _OF_STUDY = ("ablation", "profile", "title")  # what a row says of its study, beside its data
 _COLUMNS = (
-    *("ablation", "profile", "data", "claim", "kind", "metric", "difference", "low", "high", "n"),
-    *(
-        "margin",
-        "p",
-        "p_holm",
-        "verdict",
-        "reason",
-        "further_seeds",
-        "numerics",
-        "locked",
-        "began",
-        "stated_beforehand",
-    ),
+    *("ablation", "profile", "data", "claim", "kind", "metric", "difference", "low", "high", "n", "margin", "finding"),
+    *("typical", "ahead", "ahead_low", "ahead_high", "p", "p_holm", "verdict", "verdict_over_all", "reason"),
+    *("further_seeds", "numerics", "locked", "began", "stated_beforehand"),
 )
 
 
@@ -64,6 +55,7 @@ class BoardRow:
     report: str | None = None
     dropped: tuple[str, ...] = ()  # what became of claims that the study's runs were made under, a clause each
     origin: Origin = Origin()  # when and under what its runs were made, and what does not verify
+    over_all: str = ""  # its word with Holm's correction over all claims of the board
 
     @property
     def where(self) -> str:
@@ -138,11 +130,14 @@ def rows_of_results(folder: str | Path, out: str | Path | None = None) -> list[B
 
 def write_board(rows: Sequence[BoardRow], out: str | Path) -> list[Path]:
     """Write board.{html,md,csv,svg,pdf,png} into `out` and return their paths. The same rows give the same bytes."""
-    out = Path(out)
-    lines = []
+    out, lines = Path(out), []
+    words = words_over([row.verdict for row in rows])
+    rows = [dataclasses.replace(row, over_all=word) for row, word in zip(rows, words, strict=True)]
     for row in rows:
         verdict, (low, high) = row.verdict, row.verdict.interval or (None, None)
         named = {"claim": verdict.claim.name, "low": low, "high": high, "verdict": verdict.word}
+        chance = verdict.ahead_interval or (None, None)
+        named |= {"verdict_over_all": row.over_all, "ahead_low": chance[0], "ahead_high": chance[1]}
         origin = row.origin
         named |= {"numerics": origin.versions, "locked": (origin.locked or {}).get(verdict.claim.name)}
         named |= {"began": origin.began, "stated_beforehand": origin.stated}

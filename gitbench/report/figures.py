@@ -1,6 +1,6 @@
 """The figures of a report about arms and claims: a forest plot, loss curves, captions with their images.
 
-Every seed is drawn; intervals are 95 % Student-t over seeds. Widths are in inches.
+Every seed is drawn; intervals of differences are those that decide, of arms 95 % Student-t over seeds. Widths are in inches.
 """
 
 from __future__ import annotations

@@ -21,9 +21,15 @@ from matplotlib.image import imsave
 import gitbench
 from gitbench.files import resource
 from gitbench.formats import digits, p_text, signed
-from gitbench.judge.sentences import difference_numbers, difference_text, further_seeds_text, sides, verdict_clause
-from gitbench.judge.statistics import INCONCLUSIVE, REFUTED, SUPPORTED
-from gitbench.judge.verdict import INCOMPLETE
+from gitbench.judge.sentences import (
+    difference_numbers,
+    difference_text,
+    further_seeds_text,
+    sides,
+    typical_text,
+    verdict_clause,
+)
+from gitbench.judge.verdict import INCOMPLETE, INCONCLUSIVE, REFUTED, SUPPORTED
 from gitbench.metric_info import display_name, unit
 from gitbench.report.samples import same_text
 from gitbench.report.tables import CELL_NOTE, cost_text, score_heading
@@ -86,6 +92,7 @@ def _environment(kind: str) -> jinja2.Environment:
     environment.filters |= {"symbol": symbol, "tone": tone, "tie": tie, "code": code, "png": png_uri}
     environment.filters |= {"pipe": pipe, "tex": latex_escape, "display_name": display_name}
     environment.filters |= {"measured": difference_text, "clause": verdict_clause, "further": further_seeds_text}
+    environment.filters["typical"] = typical_text
     environment.filters |= {"margin": margin_text, "p": p_text, "unit": unit, "difference_numbers": difference_numbers}
     environment.filters |= {"score_heading": score_heading, "cost": cost_text}
     environment.filters |= {"because": because, "quoted": quoted, "source": source, "same_text": same_text}

@@ -14,6 +14,7 @@ from gitbench.judge.sentences import (
     finding_text,
     further_seeds_text,
     generalises,
+    leave_one_out_text,
     share_text,
     typical_text,
 )
@@ -58,6 +59,8 @@ class VerdictDetails:
                 (f"step {step.reference} to {step.treatment}", _step_text(step, verdict.claim))
                 for step in verdict.steps
             ],
+            *([] if verdict.control is None else [("positive control", _control_text(verdict.control, verdict.claim))]),
+            ("leave one seed out", leave_one_out_text(verdict)),
             ("collapsed seeds", "; ".join(map(collapse_text, verdict.collapses)) or "not known without a blind floor"),
             *_test_lines(verdict),
             ("looks", looks),
@@ -144,6 +147,10 @@ def _step_text(step: Step, claim: Claim) -> str:
     numbers = (step.difference, *(step.interval or ()))
     text = [signed(each, digits(numbers)) for each in numbers]
     return f"{text[0]} {unit(claim.metric)}" + (f" (95 % interval {text[1]} to {text[2]})" if text[1:] else "")
+
+
+def _control_text(control: Step, claim: Claim) -> str:
+    return f"{control.treatment} over {control.reference}: {_step_text(control, claim)}"
 
 
 def noise_line(verdict: Verdict, floor: NoiseFloor | None) -> str:

@@ -5,8 +5,8 @@ written by `gitbench lock`; a test fails where an ablation says something else. 
 the hashes of all claims at that moment (`provenance.json`), so its claims can be compared with today's wherever the run
 goes: `lock_deviations`. Its seeds follow from them, too: `seed_root`.
 
-A hash covers all that a claim says, its margin and its reason too. Fields that stand at their defaults are left out, so
-that a new field changes no hash.
+A hash covers all that a claim says, its margin too where it is the common one. Other fields at their defaults are left
+out, so that a new field changes no hash.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class LockDeviation:
 
 def claim_hash(claim: Claim) -> str:
     """Return the hash of all that a claim says: 16 hex digits. 1 and 1.0 are the same number."""
-    return _digest(json.loads(json.dumps(canonical(claim)), parse_int=float))
+    said = canonical(claim) | {"margin": claim.margin, "margin_unit": claim.margin_unit}  # the common margin too
+    return _digest(json.loads(json.dumps(said), parse_int=float))
 
 
 def _digest(values: Any) -> str:

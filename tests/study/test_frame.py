@@ -77,7 +77,10 @@ def test_what_is_not_there_names_the_fix(work_dir, tmp_path):
         (lambda text: text.replace(run_key("base", 0), "../" + run_key("base", 0)), "damaged"),
         (lambda text: text.replace('"schema": 2', '"schema": 1'), "earlier version"),
         (lambda text: text.replace('"schema": 2', '"schema": 3'), "later version"),
-        (lambda text: text.replace('"margin": ', '"margin": -'), "is negative: use 0 or more"),  # a stranger's claim
+        (
+            lambda text: text.replace('"margin": ', '"margin": -'),
+            "is no finite number of 0 or more",
+        ),  # a stranger's claim
     ],
 )
 def test_a_plan_that_cannot_be_read_is_an_error(work_dir, change, said):
