@@ -5,8 +5,8 @@
 A study is the scores of its arms by replicate: noise of a kind around true means that put the claim exactly at a
 boundary, with regard to the typical seed (how often is the judge wrong?), or at a distance from it (how often does it
 decide?). Five arms, of which the claim rests on some and the others tell which spread is usual, and a blind floor. They go
-through `effects.effect_of`, `rules.tests_of`, `robustness.one_decides` and `statistics.holm`: the functions that judge real
-studies. `tests/judge/test_judge_simulation.py` runs a small version.
+through `effects.effect_of`, `rules.tests_of` and `statistics.holm`: the functions that judge real studies.
+`tests/judge/test_judge_simulation.py` runs a small version.
 
 To add a column: a noise in `NOISES`; a table: one function in `TABLES`.
 """
@@ -25,11 +25,10 @@ import numpy as np
 
 from gitbench.files import write_text
 from gitbench.judge.effects import Effect, effect_of
-from gitbench.judge.robustness import one_decides
 from gitbench.judge.rules import tests_of
 from gitbench.judge.sequential import EARLY, FIRST
 from gitbench.judge.statistics import SIDE, decide, half_width, holm, t_interval
-from gitbench.judge.verdict import INCONCLUSIVE, REFUTED, SUPPORTED
+from gitbench.judge.verdict import REFUTED, SUPPORTED
 from gitbench.spec import MARGIN, Claim
 
 SEEDS = (3, 4, 5, 6, 8, 16)
@@ -180,11 +179,7 @@ def judged(setting: Setting, scores: np.ndarray, *, sequential: bool = False) ->
         return effect_of(scores, [weights, BASE], scores, sequential=sequential)
 
     found = effect(setting.weights)
-    words = decide(*tests_of(claim, found, [effect(each) for each in STEPS] if setting.along else ()).p)
-    lower = (setting.kind == "equivalent") & (found.values[:, 0].mean(-1) < 0)
-    alone = np.where(lower, one_decides(found.contrast(-MARGIN)), one_decides(found.contrast(MARGIN)))
-    step = (setting.kind == "trend") & (words == REFUTED) & (found.contrast(MARGIN).mean(-1) > 0)
-    return np.where(alone & ~step, INCONCLUSIVE, words)
+    return decide(*tests_of(claim, found, [effect(each) for each in STEPS] if setting.along else ()).p)
 
 
 def error(

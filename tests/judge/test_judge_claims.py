@@ -132,7 +132,7 @@ def test_a_trend_rises_at_every_step_and_by_the_margin_in_all(slope, margin, dir
     assert [each.difference for each in verdict.steps] == pytest.approx([slope, 2 * slope])
     said = verdict_sentence(verdict)
     assert "from a (arm a) over b to d (arm d)" in said.lower() or "From a (arm a) over b to d (arm d)" in said
-    assert "CIDEr rise from first to last arm" in said
+    assert "CIDEr change from first to last arm" in said
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_the_middle_of_a_trend_counts(middle, word):
     scores = pd.DataFrame({"a": base, "b": base + middle + other, "d": base + 8 + NOISE})
     (found,) = judged(claim("trend", margin=2.0), scores=scores)
     assert found.word == word and found.difference == pytest.approx(8.0)
-    assert word != INCONCLUSIVE or "each step must rise by itself" in found.reason
+    assert word != INCONCLUSIVE or "each step must go its way by itself" in found.reason
 
 
 def test_a_falling_loss_is_a_trend_down():
@@ -245,7 +245,7 @@ def test_a_claim_that_is_not_judged_counts_all_the_same():
 
 def test_further_seeds_shrink_as_the_difference_leaves_the_margin():
     near, nearer, far, never = (
-        judged(claim("not_better"), scores=pair(shift, 2 * NOISE))[0].further_seeds for shift in (1.6, 1.8, 1.4, 2.0)
+        judged(claim("not_better"), scores=pair(shift, 2 * NOISE))[0].further_seeds for shift in (1.2, 1.4, 1.0, 2.0)
     )
     assert nearer > near > far > 0 and never is None
     (verdict,) = judged(claim("not_better"), scores=pair(2.0))
@@ -270,7 +270,13 @@ def test_the_answer_is_one_sentence_with_n_units_and_interval():
     (verdict,) = judged(CLAIMS["not_better"], scores=pair(0.0))
     said = answer(plan, [verdict])
     assert said.startswith("On x at the x profile, d (arm d)") and "\n" not in said
-    for number in ("0.00 points", "\N{MINUS SIGN}1.03 to +1.03", "n = 5", "+1.03", "margin of +2.00"):
+    for number in (
+        "0.00 points",
+        "\N{MINUS SIGN}1.03 to +1.03",
+        "n = 5",
+        "at most +1.03 points",
+        "less than +2.00 points",
+    ):
         assert number in said, number
     (other,) = judged(CLAIMS["not_better"], scores=pair(3.5))
     assert ", of 2 claims 1 supported, 1 refuted: " in answer(plan, [verdict, other])
