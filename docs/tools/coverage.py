@@ -39,8 +39,9 @@ def coverage(
         for expected, df in ((rest + shares[0] * size, few), (rest + shares[1] * size, many), (rest, few * many))
     )
     found = by_image > left * stats.f.isf(IMAGES_COUNT, many, few * many)
-    image_part = np.where(found, by_image - left, 0.0) * half_width(0.0, replicates, 1.0, images) ** 2
-    half = np.sqrt((by_seed * half_width(1.0, replicates) ** 2 + image_part) / size)
+    beyond = np.where(found, by_image - left, 0.0) + np.maximum(left - by_seed, 0.0)  # as in `image_covariance`
+    factors = half_width(1.0, replicates), half_width(0.0, replicates, 1.0, images)
+    half = np.sqrt((by_seed * factors[0] ** 2 + beyond * factors[1] ** 2) / size)
     return float((np.abs(mean) <= half).mean())
 
 

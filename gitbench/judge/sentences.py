@@ -219,7 +219,7 @@ def number_text(value: float | None) -> str:
 
 def generalises(verdict: Verdict) -> str:
     """Return what a verdict's interval and words are about."""
-    seeds = "other seeds (the typical one, and their mean)"
+    seeds = "the typical one of other seeds"
     if verdict.images is None:
         return f"{seeds} on these test images alone"
     return f"{seeds} and other test images of this kind ({verdict.images} were used)"

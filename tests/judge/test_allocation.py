@@ -36,7 +36,7 @@ def test_the_better_chance_per_second_comes_first():
 
 
 def test_the_power_of_a_look_is_that_of_its_level():
-    near = open_verdict("better", [3.0, 0.5, 1.2])
+    near = open_verdict("better", [3.0, 1.2, 1.6])
     powers = [power_to_decide(near, n) for n in range(3, 31)]
     assert powers[0] < 0.02 and powers == sorted(powers) and powers[-1] > 0.75
     equal = open_verdict("equivalent", [0.3, -0.2, 0.1], margin=2.0)

@@ -270,7 +270,13 @@ def test_the_answer_is_one_sentence_with_n_units_and_interval():
     (verdict,) = judged(CLAIMS["not_better"], scores=pair(0.0))
     said = answer(plan, [verdict])
     assert said.startswith("On x at the x profile, d (arm d)") and "\n" not in said
-    for number in ("0.00 points", "\N{MINUS SIGN}1.03 to +1.03", "n = 5", "+1.03", "less than +2.00 points"):
+    for number in (
+        "0.00 points",
+        "\N{MINUS SIGN}1.03 to +1.03",
+        "n = 5",
+        "at most +1.03 points",
+        "less than +2.00 points",
+    ):
         assert number in said, number
     (other,) = judged(CLAIMS["not_better"], scores=pair(3.5))
     assert ", of 2 claims 1 supported, 1 refuted: " in answer(plan, [verdict, other])

@@ -26,16 +26,16 @@ PLAN = plan_of()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n", [2, 5])
-def test_the_minimum_detectable_effect_is_found_in_80_percent_of_studies(n):
+@pytest.mark.parametrize("n, found", [(3, 0.80), (5, 0.80), (8, 0.83)])  # even numbers count the median of one more
+def test_the_minimum_detectable_effect_is_found_in_80_percent_of_studies(n, found):
     draws = minimum_detectable(2.0, n) + 2.0 * np.random.default_rng(n).standard_normal((40_000, n))
-    assert rejection_rates(draws)[1] == pytest.approx(0.80, abs=0.009)
+    assert rejection_rates(draws)[1] == pytest.approx(found, abs=0.01)
 
 
 def test_the_minimum_detectable_effect_at_the_edges():
     assert math.isinf(minimum_detectable(1.0, 1)) and minimum_detectable(0.0, 5) == 0.0
     assert minimum_detectable(3.0, 5) == pytest.approx(3 * minimum_detectable(1.0, 5))
-    assert minimum_detectable(1.0, 5) == pytest.approx(1.682, abs=0.001)
+    assert minimum_detectable(1.0, 5) == pytest.approx(2.199, abs=0.001)  # a plain t-test's: 1.682
     assert sd_interval(np.arange(6.0)) == pytest.approx((1.8708, 1.1678, 4.5884), abs=1e-3)  # by tables of chi-square
 
 

@@ -11,6 +11,7 @@ from scipy import stats
 from gitbench.judge import judge_study
 from gitbench.judge.robustness import ahead, collapses
 from gitbench.judge.sentences import collapse_text, leave_one_out_text, verdict_sentence
+from gitbench.judge.statistics import multiplier
 from gitbench.judge.verdict import INCONCLUSIVE, REFUTED, SUPPORTED
 
 SKEWED = -stats.expon.ppf((np.arange(16) + 0.5) / 16)  # a long tail to the left: mean -0.97, median -0.69
@@ -19,27 +20,33 @@ SKEWED = -stats.expon.ppf((np.arange(16) + 0.5) / 16)  # a long tail to the left
 # ---- one seed -----------------------------------------------------------------------------------------------------------
 
 
-def test_where_a_test_shows_anything_no_single_seed_can_turn_the_mean():
-    """A seed turns the mean's sign only where |t| <= 1: no level of the judge lies there, so no rule asks for it."""
+def test_where_a_test_shows_anything_no_single_seed_can_turn_it():
+    """Leaving one seed out turns the mean only where |t| <= 1, and no level of the judge lies there (`docs/judge.md`)."""
     rng = np.random.default_rng(0)
     for n in (3, 5, 8):
         samples = np.concatenate([rng.standard_normal((20_000, n)), rng.standard_t(2, (20_000, n)) + 0.4])
+        samples = np.concatenate([samples, [[n, *[0.0] * (n - 1)]]])
         total = samples.sum(1, keepdims=True)
-        turns = ((total - samples) * total <= 0).any(1)
-        assert np.abs(samples.mean(1) / stats.sem(samples, axis=1))[turns].max() <= 1 + 1e-9
+        turned = ((total - samples) * total <= 0).any(1)
+        t = samples.mean(1) / stats.sem(samples, axis=1)
+        assert np.abs(t[turned]).max() == pytest.approx(1.0) and multiplier(n) > 2
 
 
-def test_the_seeds_that_a_word_hangs_on_are_named():
-    (firm,) = judged(CLAIMS["better"], scores=pair(3.0))
-    assert firm.word == SUPPORTED and firm.hangs_on == ()
-    assert leave_one_out_text(firm) == "the word stands without any one of the seeds"
-    (close,) = judged(CLAIMS["better"], scores=pair(1.1))
-    assert close.word == SUPPORTED and close.hangs_on
-    without = [each for each in range(5) if each != close.hangs_on[0]]
-    (left,) = judged(CLAIMS["better"], scores=pair(1.1).loc[without])
-    assert left.word == INCONCLUSIVE and "one seed decides this: without" in leave_one_out_text(close)
-    (open_one,) = judged(CLAIMS["better"], scores=pair(0.2))
-    assert open_one.word == INCONCLUSIVE and open_one.hangs_on == ()
+def test_seeds_that_a_word_hangs_on_are_named():
+    near, far, few = (
+        judged(CLAIMS["better"], scores=pair(lead, noise))[0]
+        for lead, noise in ((1.15, NOISE), (9.0, NOISE), (9.0, NOISE[1:4] / 9))
+    )
+    assert near.word == far.word == few.word == SUPPORTED and far.hangs_on == few.hangs_on == ()
+    for seed in range(5):
+        left = np.delete(1.15 + NOISE, seed)
+        (without,) = judged(CLAIMS["better"], scores=pair(0.0, left))
+        assert (without.word != SUPPORTED) == (seed in near.hangs_on)
+    assert near.hangs_on and "one seed decides this: without" in leave_one_out_text(near)
+    assert leave_one_out_text(far) == "the word stands without any one of the seeds"
+    assert leave_one_out_text(few) == "not asked of 3 seeds"
+    (open_one,) = judged(CLAIMS["better"], scores=pair(0.3))
+    assert open_one.hangs_on == () and leave_one_out_text(open_one) == "no word to lose"
 
 
 def test_a_step_that_falls_refutes_whatever_one_seed_does_to_the_whole():
@@ -48,7 +55,7 @@ def test_a_step_that_falls_refutes_whatever_one_seed_does_to_the_whole():
     scores = pd.DataFrame({"a": base, "b": base + 20 + NOISE, "d": base + 5 + NOISE + np.array([9.0, 0, 0, 0, 0])})
     claim = claim_of("trend", along=("a", "b", "d"), margin=6.0)
     (found,) = judged(claim, scores=scores)
-    assert found.difference > 6.0 and found.word == REFUTED
+    assert found.difference > 6.0 > np.sort(found.differences)[:4].mean() and found.word == REFUTED
 
 
 def test_a_collapsed_seed_opens_a_claim_and_is_counted_apart():
@@ -70,7 +77,8 @@ def test_a_collapsed_seed_opens_a_claim_and_is_counted_apart():
 def test_a_collapse_is_of_what_was_learned_whichever_way_is_better():
     values = {"a": pd.Series([1.0, 1.1, 3.0], index=[4, 5, 6]), "b": pd.Series([4.1, 4.2, 5.0])}
     first, second = collapses(values, 4.0, "test_nll")
-    assert first.seeds == (6,) and second.seeds == (0, 1, 2)  # b learned nothing at all
+    assert first.seeds == (6,) and second.seeds == (0, 1, 2)  # b learned nothing at all, where others did
+    assert collapses({"b": values["b"]}, 4.0, "test_nll")[0].seeds == ()  # nobody learned anything
 
 
 def test_p_of_being_ahead_is_exact():
