@@ -82,7 +82,7 @@ def measure(evidence: Evidence, claim: Claim) -> Measured:
         looks=evidence.looks,
     )
     scores, signatures = evidence.scores.get(claim.metric), own[own["role"] != "ceiling"]["signature"]
-    problem = _missing(plan, arms, rows)
+    problem = _missing(plan, arms, claim.metric, rows)
     if problem is None and (scores is None or not scores.replicates((*claim.arms, *scores.learned))):
         problem = "no run counts: all were changed by --cfg-options"
     if problem is None and (count := signatures.nunique(dropna=False)) > 1:
@@ -215,7 +215,7 @@ def _step(claim: Claim, earlier: str, later: str, effect: Effect) -> Step:
     return Step(treatment=later, reference=earlier, difference=sign * effect.mean, interval=interval)
 
 
-def _missing(plan: Plan, arms: Sequence[str], rows: pd.DataFrame) -> str | None:
+def _missing(plan: Plan, arms: Sequence[str], metric: str, rows: pd.DataFrame) -> str | None:
     """Say how many of the runs that a claim rests on have no value yet; None when all are there."""
     planned = {(run.arm, run.replicate) for run in plan.runs if run.arm in arms}
     own = rows[rows["arm"].isin(arms)]
@@ -224,7 +224,7 @@ def _missing(plan: Plan, arms: Sequence[str], rows: pd.DataFrame) -> str | None:
         return None
     named = ", ".join(f"{arm} #{replicate}" for arm, replicate in left[:4])
     named += f" and {len(left) - 4} more" * (len(left) > 4)
-    return f"{len(left)} of {len(planned)} runs that this claim rests on have no score yet ({named})"
+    return f"{len(left)} of {len(planned)} runs that this claim rests on have no {metric} yet ({named})"
 
 
 def _machines(rows: pd.DataFrame) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ references against each other) scores. An arm that learned nothing supports "no 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -85,11 +86,12 @@ def at_an_end(claim: Claim, means: Mapping[str, float], floor: float, ceiling: f
 def blind_problem(scores: Iterable[Scores]) -> str | None:
     """Return in which of these metrics the base arm does not beat the blind floor, or None.
 
-    By a one-sided test of the paired replicates at 2.5 %.
+    By the tests at a fixed number of seeds, under looking too: a look at few seeds must not end a study for good.
     """
     for own in scores:
         if own.learned and len(own.replicates(own.learned)) >= MIN_REPLICATES:
-            lead = own.effect(own.learned, -1 if lower_is_better(own.metric) else 1)
+            fixed = dataclasses.replace(own, sequential=False)
+            lead = fixed.effect(own.learned, -1 if lower_is_better(own.metric) else 1)
             if lead.above().p >= SIDE:
                 more = f"{abs(lead.mean):.3g} {'better' if lead.mean > 0 else 'worse'}"
                 return f"the base arm does not credibly beat the blind floor in {display_name(own.metric)} ({more})"
@@ -98,7 +100,7 @@ def blind_problem(scores: Iterable[Scores]) -> str | None:
 
 def control_problem(claim: Claim, effect: Effect) -> str | None:
     """Return why a claim's positive control fails, or None: the gain that must be there is not shown to exceed the margin."""
-    if claim.control is None or effect.above(*margin_of(claim)).p < SIDE:
+    if claim.control is None or dataclasses.replace(effect, sequential=False).above(*margin_of(claim)).p < SIDE:
         return None
     treatment, reference = claim.control
     return (

@@ -18,7 +18,6 @@ from gitbench.commands import until_decided as decide
 from gitbench.errors import GitbenchError
 from gitbench.files import write_json
 from gitbench.judge.claims import judge_study
-from gitbench.judge.sequential import sequential_bounds
 from gitbench.judge.verdict import INCONCLUSIVE, NOT_TESTABLE, SUPPORTED
 from gitbench.launch.scheduling import Outcome
 from gitbench.run_folder import RECORD_SCHEMA
@@ -49,7 +48,7 @@ class Trainer:
 
     def __call__(self, study: Study, jobs: int | None, plain: bool, until: float | None = None) -> Outcome:
         study.write_plan()
-        study.write_yardstick(Yardstick(kind="grammar", ceiling={"CIDEr": {"value": 180.0, "signature": "s"}}))
+        study.write_yardstick(Yardstick(kind="grammar", ceiling={"CIDEr": {"value": 150.0, "signature": "s"}}))
         todo = [run for run in study.plan.runs if not study.done(run)]
         found, failed = len(study.plan.runs) - len(todo), []
         for at, run in enumerate(todo):
@@ -67,8 +66,9 @@ class Trainer:
         noise = np.random.default_rng([run.replicate, *run.arm.encode()]).normal(0, self.sd)
         folder = study.folder(run.run_key)
         folder.path.mkdir(parents=True, exist_ok=True)
-        pd.DataFrame({"image_id": ["a"]}).to_parquet(folder.per_image)
-        metrics = {"CIDEr": {"value": self.means[run.arm] + noise, "signature": "s"}}
+        score = self.means[run.arm] + noise
+        pd.DataFrame({"image_id": ["a", "b"], "CIDEr": [score - 1, score + 1]}).to_parquet(folder.per_image)
+        metrics = {"CIDEr": {"value": score, "signature": "s"}}
         cost = {"seconds": 10.0, "machine": "m", "device": "cpu"}
         record = {"schema": RECORD_SCHEMA, "run_key": run.run_key, "spec": {}, "train": {}, "overridden": []}
         write_json(folder.record, {**record, "metrics": metrics, "cost": cost})
@@ -104,26 +104,28 @@ def test_a_large_effect_stops_early_and_every_later_judge_allows_for_the_looks(t
     assert [look.claims[0].word for look in looks.looks][-2:] == [INCONCLUSIVE, SUPPORTED]
     assert [look.seeds["base"] for look in looks.looks] == list(range(3, 3 + len(looks.looks)))
     seeds = looks.looks[-1].seeds
-    assert seeds["base"] == seeds["small"] < 8 and seeds["blind"] == 3  # the floor needs no more
+    assert seeds["base"] == seeds["small"] == seeds["blind"] < 8  # the margin rests on the floor too
     assert len(trainer.trained) == sum(seeds.values()) == decision.outcome.completed
     shown = capsys.readouterr().out
-    assert "look 2, seeds base 4, small 4, blind 3" in shown and "adding seeds of base, small: about 20 s" in shown
+    assert (
+        "look 2, seeds base 4, small 4, blind 4" in shown and "adding seeds of base, small, blind: about 30 s" in shown
+    )
     assert study_names(tmp_path) == [study.name]  # the looks are taken for no study
     there = Study.open(tmp_path, study.name)
     (looked,) = judge_study(there.plan, there.frame, "grammar", looks=len(looks.looks))
     (plain,) = judge_study(there.plan, there.frame, "grammar")
     assert looked.sequential and looked.looks == decision.looks and not plain.sequential and plain.looks == 0
-    assert looked.bounds == sequential_bounds(looked.differences) and looked.p > plain.p
+    assert looked.p > plain.p and looked.interval[0] < plain.interval[0] and looked.differences == plain.differences
 
 
 def test_equal_arms_stay_open_until_the_seeds_are_used_up(tmp_path):
     trainer = Trainer({"base": 90.0, "small": 90.0, "blind": 20.0}, sd=5.0)
     decision = run(planned(tmp_path, CLAIM, most=7), trainer)
     assert decision.stopped == decide.SEEDS and "1 claim still open at 7 seeds: raise --max-seeds" in decision.said
-    assert decision.looks == 5 and len(trainer.trained) == 7 + 7 + 3
+    assert decision.looks == 5 and len(trainer.trained) == 7 + 7 + 7
     # with more seeds allowed it goes on, with the looks it had
     more = run(planned(tmp_path, CLAIM, most=8), trainer)
-    assert more.looks == 6 and more.outcome.completed == 2
+    assert more.looks == 6 and more.outcome.completed == 3
 
 
 def test_a_killed_run_goes_on_with_its_looks_and_its_batch(tmp_path, monkeypatch):
@@ -131,7 +133,7 @@ def test_a_killed_run_goes_on_with_its_looks_and_its_batch(tmp_path, monkeypatch
     whole, undisturbed = planned(tmp_path / "whole", CLAIM, most=9), Trainer(NEAR)
     run(whole, undisturbed)
     written = whole.looks_path.read_bytes()
-    for stop, count in ((2, 0), (10, 1), (14, 3)):
+    for stop, count in ((2, 0), (10, 1), (14, 2)):
         study = planned(tmp_path / str(stop), CLAIM, most=9)
         with pytest.raises(KeyboardInterrupt):
             run(study, Trainer(NEAR, stop_after=stop))
@@ -157,7 +159,7 @@ def test_a_budget_ends_between_batches(tmp_path):
     study, trainer = planned(tmp_path, CLAIM), Trainer(NEAR)
     decision = run(study, trainer, budget=100.0)
     assert decision.stopped == looks_in(study).stopped == decide.BUDGET and decision.looks == 1
-    assert "2 runs more need about 20 s, 10 s is left); 1 claim still open" in decision.said
+    assert "3 runs more need about 30 s, 10 s is left); 1 claim still open" in decision.said
     assert len(trainer.trained) == 9
 
 
@@ -168,7 +170,7 @@ def test_a_budget_that_ends_within_the_first_batch_leaves_whole_seeds(tmp_path):
     assert decision.stopped == decide.BUDGET and "used up with 4 runs to go; 1 claim still open" in decision.said
     assert len(trainer.trained) == 11 and decision.looks == 1
     (look,) = looks_in(study).looks
-    assert look.seeds == {"base": 4, "small": 4, "blind": 3} and look.claims[0].n == 4
+    assert look.seeds == {"base": 4, "small": 4, "blind": 3} and look.claims[0].n == 3
 
 
 def test_seeds_that_are_there_are_used_and_those_only_planned_are_not(tmp_path):
@@ -204,7 +206,7 @@ def test_claims_that_no_seeds_decide_are_named_and_count_among_the_others(tmp_pa
         line = {each.claim: each for each in look.claims}
         own = line[CLAIM.name]
         assert line["unscored"].p_holm is None and own.p_holm == pytest.approx(min(1.0, 2 * own.p))
-        assert (own.p_holm < 0.05) == (own.word == SUPPORTED)
+        assert (own.p_holm < 0.025) == (own.word == SUPPORTED)
 
 
 def test_seeds_go_to_the_open_claim_alone(tmp_path):
@@ -264,8 +266,8 @@ ABLATION = Ablation(
 
 
 @pytest.mark.timeout(600)
-def test_the_command_adds_seeds_and_stops(tmp_path, capsys):
-    """Real runs: a wide decoder learns faster by 0.9 nats, more than the margin of 0.75; four seeds are enough."""
+def test_the_command_stops_where_models_do_not_see(tmp_path, capsys):
+    """Real runs of the smoke profile: no seed makes a claim testable whose base arm does not see, and it is said so."""
     (tmp_path / "wide.py").write_text(ABLATION)
     words = ["run", str(tmp_path / "wide.py"), "--profile", "smoke", "--work-dir", str(tmp_path / "work")]
     words += ["--until-decided", "--max-seeds", "9", "--out", str(tmp_path / "out"), "--plain"]
@@ -278,7 +280,7 @@ def test_the_command_adds_seeds_and_stops(tmp_path, capsys):
         assert result.returncode == 0, result.stdout + result.stderr
         assert ("0 runs trained" in result.stdout) == bool(count)
         looks = Study.open(tmp_path / "work", "wide.smoke.scenes+sequential").looks
-        assert looks.stopped == decide.DECIDED and looks.looks[-1].claims[0].word == SUPPORTED
-        assert looks.looks[0].claims[0].word == INCONCLUSIVE and 2 <= len(looks.looks) <= 5
+        assert looks.stopped == decide.DECIDED and len(looks.looks) == 1
+        assert looks.looks[0].claims[0].word == NOT_TESTABLE and "but not judged: wide-better: " in result.stdout
     verdict = json.loads((tmp_path / "out" / "verdicts.json").read_text())["verdicts"][0]
-    assert verdict["sequential"] and verdict["looks"] == len(looks.looks) and verdict["word"] == SUPPORTED
+    assert verdict["sequential"] and verdict["looks"] == 1 and verdict["word"] == NOT_TESTABLE
