@@ -25,10 +25,10 @@ NUMERICS_VERSION = 6
 Spec = TypeVar("Spec")
 
 
-def run_key(spec: RunSpec, data_fingerprint: str, numerics: int | None = None) -> str:
+def run_key(spec: RunSpec | Mapping[str, Any], data_fingerprint: str, numerics: int | None = None) -> str:
     """Hash what decides a run's result: canonical spec, data content and numerics version (None: this code's).
 
-    16 hex digits.
+    `spec` may be canonical already. 16 hex digits.
     """
     payload = {"spec": canonical(spec), "data": data_fingerprint, "numerics": numerics or NUMERICS_VERSION}
     return hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()[:16]

@@ -152,16 +152,18 @@ def _board(arguments: argparse.Namespace) -> int:
             "the published board is of the published reports: leave --work-dir out, and publish its studies"
         )
     out = arguments.out or (results if arguments.publish else work_dir_of(arguments) / "reports")
-    if work_dir:
-        judged = ((study, judge(study, "board")) for study in open_studies(work_dir) if study.finished)
-        rows = rows_of_studies(judged, lambda study: _link(report_folder(study), out))
+
+    def wanted(profile: str, data: str) -> bool:
+        return arguments.profile in (None, profile) and (arguments.data is None or data == str(arguments.data))
+
+    if work_dir:  # what is not shown is not judged: that would be a look
+        there = open_studies(work_dir)
+        studies = [each for each in there if wanted(each.plan.profile, each.plan.label)]
+        judged = ((study, judge(study, "board")) for study in studies if study.finished)
+        rows = rows_of_studies(judged, lambda study: _link(report_folder(study), out)) if studies or not there else []
     else:
-        rows = [row for row in rows_of_results(results, out) if row.profile not in UNPUBLISHED]
-    rows = [
-        row
-        for row in rows
-        if arguments.profile in (None, row.profile) and (arguments.data is None or row.data == str(arguments.data))
-    ]
+        rows = [row for row in rows_of_results(results, out) if wanted(row.profile, row.data)]
+        rows = [row for row in rows if row.profile not in UNPUBLISHED]
     if not rows:
         raise GitbenchError("no study has that --profile and --data: leave them out to see all")
     print(f"board: {write_board(rows, out)[0]}")

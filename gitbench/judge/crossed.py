@@ -97,11 +97,9 @@ class KnownErrors:
 
     errors: Mapping[str, ImageError]
 
-    def error(self, name: str, rows: Rows, replicates: Sequence[int]) -> ImageError:
-        """Return the error of the effect of this name. Errors: GitbenchError where it is not known."""
-        if name not in self.errors:
-            raise GitbenchError(f"nothing says what the choice of images adds to {name}: judge the study itself again")
-        return self.errors[name]
+    def error(self, name: str, rows: Rows, replicates: Sequence[int]) -> ImageError | None:
+        """Return the error of the effect of this name; None where it is not known."""
+        return self.errors.get(name)
 
 
 def image_scores(frame: pd.DataFrame, metric: str, arms: Sequence[str], tables: Tables) -> ImageScores | None:

@@ -185,6 +185,8 @@ class Scores:
             return effect
         name = f"{self.metric}: {' '.join(f'{sign * weight:+g} {arm}' for arm, weight in weights.items())}"
         error = self.by_image.error(name, [dict(zip(arms, row, strict=True)) for row in rows], used)
+        if error is None:
+            return effect
         return dataclasses.replace(effect, name=name, images=np.array(error.covariance), count=error.count)
 
 

@@ -118,7 +118,7 @@ def _measured(evidence: Evidence, verdict: Verdict, scores: Scores) -> Measured:
     known = [effect, *steps, *([] if control is None else [control])]
     errors = {name: error for each in known for name, error in each.image_errors.items()}
     verdict = dataclasses.replace(verdict, image_errors=errors)
-    if (problem := _problem(evidence, verdict, effect, control, values)) is not None:
+    if (problem := _problem(evidence, verdict, known, control, values)) is not None:
         return Measured(verdict=dataclasses.replace(verdict, word=NOT_TESTABLE, reason=problem))
     tests = tests_of(claim, effect, steps)
     word = str(decide(*tests.p))
@@ -152,16 +152,20 @@ def _without(claim: Claim, scores: Scores, effect: Effect, seed: int) -> Tests:
 
 
 def _problem(
-    evidence: Evidence, verdict: Verdict, effect: Effect, control: Effect | None, values: Mapping[str, pd.Series]
+    evidence: Evidence,
+    verdict: Verdict,
+    known: Sequence[Effect],
+    control: Effect | None,
+    values: Mapping[str, pd.Series],
 ) -> str | None:
     """Return why a claim cannot be tested at this scale, or None."""
-    claim, plan = verdict.claim, evidence.plan
+    claim, plan, effect = verdict.claim, evidence.plan, known[0]
     means = {arm: float(series.mean()) for arm, series in values.items()}
     top = None if evidence.ceiling_kind == "leave-one-out" else verdict.ceiling
     problem = scale_problem(claim, effect, means, plan.base, verdict.floor, verdict.ceiling)
     if problem is not None or verdict.floor is None:
         return problem
-    if evidence.images is not None and effect.count is None:
+    if evidence.images is not None and None in (each.count for each in known):
         return f"runs keep no {claim.metric} by image, so the choice of images cannot be allowed for: run them again"
     beside = [evidence.scores[name] for name in dict.fromkeys((claim.metric, *BESIDE)) if name in evidence.scores]
     problem = blind_problem(beside) or at_an_end(claim, means, verdict.floor, top)

@@ -159,6 +159,7 @@ class _Launch:
                     future.cancel()
                 raise
             ceiling.result()
+            self.study.adopt()
 
     def _begin(self, run: PlannedRun) -> None:
         """Score a run that has its captions, submit any other."""

@@ -24,8 +24,10 @@ from gitbench.report.score_figures import cost_figure, interaction_figure, scale
 from gitbench.report.style import COLUMN, TEXT, embedded_svg, save, style
 from gitbench.report.templates import render
 from gitbench.report.view import View
+from gitbench.study.evidence import made_to_json
 from gitbench.study.plan_file import plan_to_json
 from gitbench.study.store import Study
+from gitbench.study.verify import made_of
 
 MANIFEST = "manifest.json"
 _OF_PLAN = ("ablation", "profile", "data_fingerprint", "command", "title")  # what a manifest says of its plan
@@ -98,7 +100,8 @@ def _write_files(view: View, folder: Path, board: str | None) -> None:
             "plan": plan_to_json(plan),
             "looks": max((verdict.looks for verdict in view.verdicts), default=0),
             "ceiling_kind": view.study.yardstick.kind,
-            "origin": asdict(view.origin),
+            "origin": {"began": view.origin.began, "notes": view.origin.notes},
+            "made": made_to_json(made_of(view.study)),
             "images": errors,
         },
     )

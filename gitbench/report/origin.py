@@ -4,12 +4,13 @@ version, what proves that claims came first, and what does not verify. Reports a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from gitbench.study.lock import locked_since, read_lock
+from gitbench.spec import Plan, PlannedRun
+from gitbench.study.evidence import Made, as_locked, lock_findings, plan_findings, runs_findings, stated_beforehand
 from gitbench.study.store import Study
-from gitbench.study.verify import findings, moved_on, numerics_of, stated_beforehand
+from gitbench.study.verify import findings, made_of, moved_on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,28 +21,36 @@ class Origin:
     stated: bool = False  # whether the runs prove that the claims were stated before them
     began: str = ""  # the day on which the first run started
     locked: Mapping[str, str] | None = None  # claim -> the day since which claims.lock has it as it is
+    changed: tuple[str, ...] = ()  # claims that today's claims.lock has otherwise
     notes: tuple[str, ...] = ()  # what does not verify (`gitbench.study.verify`)
 
     @classmethod
     def of(cls, study: Study) -> Origin:
         """Gather it from a study."""
-        plan, hashes, since = study.plan, read_lock(), locked_since()
-        names = {claim.name: f"{plan.ablation}/{claim.name}" for claim in plan.claims}
-        kept = {claim: name for claim, name in names.items() if name in hashes}
-        same = {claim: name for claim, name in kept.items() if hashes[name] == plan.claim_hashes.get(name)}
         starts = [str(study.provenance(run.run_key).get("started") or "")[:10] for run in study.finished]
+        began = min(filter(None, starts), default="")
+        return cls.proven(study.plan, study.finished, made_of(study), began, _notes(findings(study)))
+
+    @classmethod
+    def proven(
+        cls, plan: Plan, runs: Sequence[PlannedRun], made: Mapping[str, Made], began: str, notes: Sequence[str]
+    ) -> Origin:
+        """Derive what follows from a plan, its finished runs and how these were made; what does not is added to `notes`."""
+        versions = {made[run.run_key].numerics if run.run_key in made else None for run in runs}
+        told = _notes((*plan_findings(plan), *runs_findings(plan, runs, made)))
         return cls(
-            numerics=numerics_of(study),
-            stated=stated_beforehand(study),
-            began=min(filter(None, starts), default=""),
-            locked={claim: since.get(name, "") for claim, name in same.items()},
-            notes=_notes(study),
+            numerics=tuple(sorted(versions, key=lambda version: version or 0)),
+            stated=stated_beforehand(plan, runs, made),
+            began=began,
+            locked=as_locked(plan),
+            changed=lock_findings(plan),
+            notes=tuple(dict.fromkeys((*notes, *told))),
         )
 
     @property
     def marks(self) -> tuple[str, ...]:
         """What a reader must know: that the code has moved on, and what does not verify."""
-        return tuple(filter(None, (moved_on(self.numerics), *self.notes)))
+        return tuple(filter(None, (moved_on(self.numerics), *self.changed, *self.notes)))
 
     @property
     def versions(self) -> str:
@@ -55,11 +64,11 @@ class Origin:
         return f"{locked}, runs began {self.began or 'on an unknown day'}, numerics version {self.versions}"
 
 
-def _notes(study: Study) -> tuple[str, ...]:
-    """Return what does not verify; what is said of several runs is one line that names them."""
+def _notes(found: Iterable[str]) -> tuple[str, ...]:
+    """Return findings as notes: what is said of several runs is one line that names them."""
     alone: list[str] = []
     runs: dict[str, list[str]] = {}
-    for finding in findings(study):
+    for finding in found:
         name, colon, said = finding.partition(": ")
         if colon and " seed " in name:
             runs.setdefault(said, []).append(name)

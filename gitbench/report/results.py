@@ -1,13 +1,13 @@
 """Committed reports read back: `reports/results/<ablation>/<profile>-<data>-<machine>`, without a run folder.
 
-The hashes of a report's manifest must hold, and each judged difference must follow from the rows of its own `runs.csv`.
-Every word is judged again from these rows and `evidence.json` (plan, design, looks, kind of ceiling): what is read here is
-what they give, and a word that the report says otherwise is told.
+The hashes of a report's manifest must hold. Every word is judged again from the rows of `runs.csv` and `evidence.json`
+(plan, looks, kind of ceiling, what images add, how each run was made): what is read here is what they give, and a word that
+the report says otherwise is told. The keys of the runs must be the hashes of how they were made, with seeds that follow
+from the claims (`gitbench.study.evidence`).
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -22,7 +22,8 @@ from gitbench.judge.claims import judge_study
 from gitbench.judge.verdict import ImageError, Verdict
 from gitbench.report.origin import Origin
 from gitbench.run_key import from_json
-from gitbench.spec import Claim
+from gitbench.spec import Claim, PlannedRun
+from gitbench.study.evidence import made_from_json
 from gitbench.study.frame import COLUMNS
 from gitbench.study.plan_file import plan_from_json
 
@@ -92,7 +93,7 @@ def load_result(folder: Path) -> Result:
             origin=origin,
             dropped=tuple(f"{each['name']}: {each['what']}" for each in said["dropped"]),
         )
-    except (KeyError, TypeError, ValueError, AttributeError, OSError):
+    except (LookupError, TypeError, ValueError, AttributeError, OSError):
         raise GitbenchError(f"{folder} is no whole report: {fix}") from None
     return result
 
@@ -101,9 +102,9 @@ def _judged_again(
     evidence: Mapping[str, Any], frame: pd.DataFrame, said: Sequence[Verdict]
 ) -> tuple[tuple[Verdict, ...], Origin]:
     """Return the verdicts that a report's own rows give, and where they come from, with every word that it says otherwise."""
-    plan, origin = plan_from_json(evidence["plan"]), from_json(Origin, evidence["origin"])
+    plan, made = plan_from_json(evidence["plan"]), made_from_json(evidence["made"])
     errors = {name: from_json(ImageError, each) for name, each in evidence["images"].items()}
-    known = {"looks": evidence["looks"], "images": errors or None}
+    known = {"looks": evidence["looks"], "images": errors}
     verdicts = tuple(judge_study(plan, frame, evidence["ceiling_kind"], **known))
     found, told = ({each.claim.name: (each.word, *_numbers(each)) for each in some} for some in (verdicts, said))
     notes = [
@@ -113,7 +114,17 @@ def _judged_again(
     ]
     if (plan.design == "sequential") != (evidence["looks"] > 0):
         notes.append(f"its plan is {plan.design}, and it was judged with {evidence['looks']} looks")
-    return verdicts, dataclasses.replace(origin, notes=(*origin.notes, *notes))
+    rows = frame[frame["role"] != "ceiling"][["arm", "replicate", "run_key", "overridden"]].drop_duplicates()
+    planned, runs = {(run.arm, run.replicate): run for run in plan.runs}, []
+    for arm, replicate, key, overridden in rows.itertuples(index=False):
+        run = PlannedRun(arm=arm, replicate=int(replicate), run_key=key)
+        runs.append(run)
+        if planned.get((arm, run.replicate)) != run:
+            notes.append(f"{arm} seed {replicate}: runs.csv has the run {key}, which its plan does not list so")
+        if key in made and bool(made[key].spec.get("cfg_options")) != overridden:
+            notes.append(f"{arm} seed {replicate}: runs.csv and its spec differ in whether it was overridden")
+    began, told = evidence["origin"]["began"], evidence["origin"]["notes"]
+    return verdicts, Origin.proven(plan, runs, made, began, (*told, *notes))
 
 
 def _numbers(verdict: Verdict) -> tuple[str, ...]:

@@ -64,7 +64,7 @@ class VerdictDetails:
             ("collapsed seeds", "; ".join(map(collapse_text, verdict.collapses)) or "not known without a blind floor"),
             *_test_lines(verdict),
             ("looks", looks),
-            ("claim as locked beforehand", "; ".join(changes) or "no deviation"),
+            ("the claim since its runs", "; ".join(changes) or "no deviation"),
             ("noise floor", noise_line(verdict, self.noise_floor)),
         ]
 

@@ -1,7 +1,8 @@
 """Looks at a study: each time that somebody read its results, with the words that were read. They are kept and chained.
 
-Any command that shows results looks: `report`, `publish`, `run` at its end, `explain`, the board of a work directory, the
-report of a bundle, and `--until-decided` after each batch. A study is fixed or sequential from its first run
+Any command that shows results of a work directory looks: `report`, `publish`, `run` at its end, `explain`, the board, and
+`--until-decided` after each batch; so does the report of a bundle that is unpacked into a work directory (else nothing
+stays that runs could be added to). A study is fixed or sequential from its first run
 (`Plan.design`). A fixed one is judged by the t rules at all its seeds, and another number of seeds is another study on
 other seeds; so looking changes nothing. A sequential one is always judged by the test that stays valid under looking
 (`gitbench.judge.sequential`).

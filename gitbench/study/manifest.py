@@ -2,7 +2,8 @@
 
 A record names the SHA-256 of every file of its folder, and the study's manifest lists the records in the order in which
 they came to the study, each with a hash over itself and the one before it. So an edited file contradicts its record, an
-edited record the manifest, and a dropped or reordered line the chain. Whoever rewrites all of it is beyond it.
+edited record the manifest, and a dropped or reordered line the chain. The file of the ceiling is entered likewise.
+Whoever rewrites all of it is beyond it.
 """
 
 from __future__ import annotations
@@ -13,15 +14,24 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gitbench.errors import GitbenchError
 from gitbench.run_folder import RunFolder
 from gitbench.study.anonymize import without_machine
 
+if TYPE_CHECKING:
+    from gitbench.study.store import Study
+
+CEILING = "ceiling"  # what stands for the arm in the entry of a yardstick
+
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A run that came to a study: `record` is the digest of its record, `chain` the hash over this and what came before."""
+    """A run that came to a study: `record` is the digest of its record, `chain` the hash over this and what came before.
+
+    That of the ceiling has the key and the digest of the yardstick's file.
+    """
 
     arm: str
     replicate: int
@@ -58,6 +68,18 @@ class Manifest:
                 return number
             before = entry.chain
         return None
+
+
+def entries_of(study: Study) -> list[Entry]:
+    """Return the entries of the finished runs of a study, in the plan's order, and of its ceiling."""
+    paths = [(run, study.folder(run.run_key).record) for run in study.plan.runs if study.done(run)]
+    found = [
+        Entry(arm=run.arm, replicate=run.replicate, run_key=run.run_key, record=digest(path)) for run, path in paths
+    ]
+    key, path = study.plan.yardstick_key, study.yardstick_path
+    if key and path.is_file():
+        found.append(Entry(arm=CEILING, replicate=0, run_key=key, record=digest(path)))
+    return found
 
 
 def digest(path: Path) -> str:

@@ -6,7 +6,6 @@ ones), references and scene graphs are taken from there, so that references whic
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -43,9 +42,6 @@ class Rescored:
                 self.findings += [said.replace(f"{study.work_dir}/", "") for said in part()]
             except GitbenchError as error:
                 self.findings.append(str(error).replace(f"{study.work_dir}/", ""))
-        entered = Counter((entry.arm, entry.replicate) for entry in study.manifest.runs)
-        for arm, replicate in (each for each, times in entered.items() if times > 1):
-            self._trust(f"{arm} seed {replicate}: it was made again, and the record that was first is gone")
 
     def _runs(self) -> Iterator[str]:
         for run in self.study.unique_runs:

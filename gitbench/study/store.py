@@ -25,7 +25,7 @@ from gitbench.run_folder import RunFolder
 from gitbench.run_key import from_json, read_as
 from gitbench.spec import Plan, PlannedRun
 from gitbench.study.frame import build_frame
-from gitbench.study.manifest import Entry, Manifest, digest
+from gitbench.study.manifest import Manifest, entries_of
 from gitbench.study.plan_file import check_schema, listed_runs, plan_to_json, read_plan
 
 if TYPE_CHECKING:
@@ -208,6 +208,7 @@ class Study:
         """Write the ceiling of the study's data."""
         values = {"kind": found.kind, "ceiling": found.ceiling}
         write_json(self.yardstick_path, values | ({"absent": found.absent} if found.absent else {}))
+        self.yardstick = found
 
     def write_proof(self, proof: Proof) -> None:
         """Write the proof of the arms."""
@@ -226,18 +227,8 @@ class Study:
         return read_as(Manifest, self.manifest_path, fix) if self.manifest_path.is_file() else Manifest()
 
     def adopt(self) -> None:
-        """Enter every finished run of the plan that the manifest does not list, in the plan's order."""
-        entries = [
-            Entry(
-                arm=run.arm,
-                replicate=run.replicate,
-                run_key=run.run_key,
-                record=digest(self.folder(run.run_key).record),
-            )
-            for run in self.plan.runs
-            if self.done(run)
-        ]
-        if (grown := self.manifest.with_entries(entries)) != self.manifest:
+        """Enter every finished run of the plan, and its ceiling, that the manifest does not list."""
+        if (grown := self.manifest.with_entries(entries_of(self))) != self.manifest:
             write_json(self.manifest_path, {"schema": 1, **asdict(grown)})
 
     def write_plan(self) -> None:

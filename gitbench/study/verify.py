@@ -9,19 +9,18 @@ predictions themselves again.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from gitbench.errors import GitbenchError
-from gitbench.judge.noise import NOISE_ABLATION
 from gitbench.metric_info import DESCRIPTIVE
 from gitbench.metrics.aggregate import aggregate
-from gitbench.run_key import NUMERICS_VERSION, run_key
-from gitbench.spec import Plan, PlannedRun, RunSpec
-from gitbench.study.lock import claim_forms, seed_root
-from gitbench.study.manifest import digest
+from gitbench.run_key import NUMERICS_VERSION
+from gitbench.spec import PlannedRun
+from gitbench.study.evidence import Made, plan_findings, runs_findings
+from gitbench.study.manifest import CEILING, digest, entries_of
 from gitbench.study.store import Study
 from gitbench.variants import run_spec_from_json
 
@@ -37,7 +36,7 @@ def check_records(study: Study) -> None:
 
 def findings(study: Study) -> Iterator[str]:
     """Yield one line for all that is wrong with a study; places are named within its work directory."""
-    for part in (_of_plan, _of_runs, _of_equal_runs, _of_manifest, _of_looks, _of_proof):
+    for part in (lambda study: plan_findings(study.plan), _of_runs, _of_equal_runs, _of_manifest, _of_looks, _of_proof):
         try:
             for said in part(study):
                 yield said.replace(f"{study.work_dir}/", "")
@@ -45,19 +44,13 @@ def findings(study: Study) -> Iterator[str]:
             yield str(error).replace(f"{study.work_dir}/", "")
 
 
-def planned_root(plan: Plan) -> str | None:
-    """Return what the seeds of a plan's runs derive from; None for a plan of an earlier version."""
-    if plan.design == "fixed" and plan.seeds is None:
-        return None
-    return seed_root(plan.ablation, plan.claim_hashes, plan.design, plan.seeds)
-
-
-def stated_beforehand(study: Study) -> bool:
-    """Tell whether the seeds of every finished run follow from the claims as they stand: then these were stated before."""
-    root = planned_root(study.plan)
-    records = [study.record(run.run_key) or {} for run in study.finished]
-    same = root is not None and all(record["spec"].get("seed_root") == root for record in records)
-    return same and not list(_of_plan(study))
+def made_of(study: Study) -> dict[str, Made]:
+    """Return how each finished run was made, by its key; without those whose record holds no spec (a finding says so)."""
+    found = {}
+    for run in study.finished:
+        with contextlib.suppress(GitbenchError):
+            found[run.run_key] = Made.of(study.record(run.run_key) or {})
+    return found
 
 
 def numerics_of(study: Study) -> tuple[int | None, ...]:
@@ -75,40 +68,17 @@ def moved_on(versions: Sequence[int | None]) -> str:
     return f"these runs are of {' and '.join(named)}, this code is at {NUMERICS_VERSION}: today's code would not reproduce them"
 
 
-def _of_plan(study: Study) -> Iterator[str]:
-    """Claims that the seeds do not follow from; replicates that are missing, too many, or one run under two numbers."""
-    plan = study.plan
-    if planned_root(plan) is None:
-        yield f"{study.plan_path}: planned by an earlier version of gitbench: its seeds do not follow from its claims"
-    stated = {f"{plan.ablation}/{claim.name}": claim_forms(claim, plan.task) for claim in plan.claims}
-    for name, forms in stated.items():
-        if plan.claim_hashes.get(name) not in forms:
-            yield f"{study.plan_path}: claim {name} is not the one that the seeds of the runs follow from"
-    if plan.task == "caption":  # other tasks leave claims out
-        for name in sorted(set(plan.claim_hashes) - set(stated)):
-            yield f"{study.plan_path}: claim {name} was dropped after the runs were planned"
-    for arm in plan.arms:
-        numbers = sorted(run.replicate for run in plan.runs if run.arm == arm.name)
-        count = plan.seeds if plan.design == "fixed" and plan.ablation != NOISE_ABLATION else None
-        if numbers != list(range(len(numbers) if count is None else count)):
-            wanted = "without a gap" if count is None else f"0 to {count - 1}"
-            said = ", ".join(map(str, numbers)) or "none"
-            yield f"{study.plan_path}: arm {arm.name} lists the replicates {said}, planned were all {wanted}"
-        keys = Counter(run.run_key for run in plan.runs if run.arm == arm.name)
-        for key in sorted(key for key, times in keys.items() if times > 1):
-            yield f"{study.plan_path}: arm {arm.name} lists the run {key} under {keys[key]} replicate numbers"
-
-
 def _of_runs(study: Study) -> Iterator[str]:
     """What is wrong with each finished run by itself."""
-    whole = _whole(study)
+    made = made_of(study)
     for run in study.plan.runs:
         try:
             if (record := study.record(run.run_key)) is None:
                 continue
             study.curve(run.run_key)
             yield from _wrong_scores(study, run, stored=True)
-            for said in (*_of_texts(study, run), *_of_spec(study, run, record, whole), *_of_files(study, run, record)):
+            yield from runs_findings(study.plan, [run], made)
+            for said in (*_of_texts(study, run), *_of_spec(study, run, record), *_of_files(study, run, record)):
                 yield f"{_named(run)}: {said}"
         except GitbenchError as error:
             yield str(error)
@@ -125,22 +95,11 @@ def _of_texts(study: Study, run: PlannedRun) -> Iterator[str]:
         yield f"predictions.jsonl holds {images} images, planned were {study.plan.test_images}"
 
 
-def _of_spec(study: Study, run: PlannedRun, record: dict[str, Any], whole: Callable[[RunSpec], bool]) -> Iterator[str]:
-    """What its spec says otherwise than its key, the plan or its record."""
+def _of_spec(study: Study, run: PlannedRun, record: dict[str, Any]) -> Iterator[str]:
+    """What its spec says otherwise than its record and its arm."""
     plan, spec = study.plan, run_spec_from_json(record["spec"])
-    numerics, data = record.get("numerics"), record.get("data_fingerprint")
-    if not isinstance(numerics, int) or not isinstance(data, str):
-        yield "its record names no numerics version and data: made by an earlier version of gitbench, or taken out"
-        numerics, data = None, plan.data_fingerprint if whole(spec) else None
-    if data is not None and run_key(spec, data, numerics) != run.run_key:
-        yield "its spec and data do not give its run key: it was changed, or another version made it"
-    if whole(spec) and data != plan.data_fingerprint:
-        yield "it was made on other data than the study's"
-    if spec.replicate != run.replicate:
-        yield f"it was made as seed {spec.replicate}: it was renumbered, or paired anew"
-    root = planned_root(plan)
-    if root is not None and (spec.seed_root != root or record.get("seed_root") != root):
-        yield "its seeds do not follow from the claims and the number of seeds of this study"
+    if record.get("seed_root", "") != spec.seed_root:
+        yield "its record names other seeds than its spec"
     if (record.get("overridden") or []) != sorted(spec.cfg_options):
         yield f"its record says that {record.get('overridden') or 'nothing'} was overridden, its spec {sorted(spec.cfg_options)}"
     for axis, name in plan.arm(run.arm).variants.items():
@@ -187,15 +146,23 @@ def _of_manifest(study: Study) -> Iterator[str]:
     if (number := manifest.unchained) is not None:
         yield f"{study.manifest_path}: entry {number} does not follow from the one before it: it was edited"
     entered = {(entry.arm, entry.replicate): entry for entry in manifest.runs}
-    for run in study.finished:
-        entry = entered.pop((run.arm, run.replicate), None)
-        if entry is None:
-            yield f"{_named(run)}: {study.manifest_path} has no entry of it"
-        elif (entry.run_key, entry.record) != (run.run_key, digest(study.folder(run.run_key).record)):
-            yield f"{_named(run)}: record.json is not the one that was entered in {study.manifest_path}: it was changed"
+    records: dict[str, set[str]] = {}
+    for entry in manifest.runs:
+        records.setdefault(entry.run_key, set()).add(entry.record)
+    for now in entries_of(study):
+        ceiling = now.arm == CEILING
+        named = f"{study.yardstick_path}" if ceiling else f"{now.arm} seed {now.replicate}"
+        file = "it" if ceiling else "record.json"
+        last = entered.pop((now.arm, now.replicate), None)
+        if last is None:
+            yield f"{named}: {study.manifest_path} has no entry of it"
+        elif (last.run_key, last.record) != (now.run_key, now.record):
+            yield f"{named}: {file} is not the one that was entered in {study.manifest_path}: it was changed"
+        if len(records.get(now.run_key, ())) > 1:
+            yield f"{named}: {study.manifest_path} has several entries of it that differ: it was changed or made again"
     planned = {(run.arm, run.replicate) for run in study.plan.runs}
     for arm, replicate in sorted(entered):
-        if (arm, replicate) in planned or study.plan.design == "fixed":
+        if (arm, replicate) in planned or arm == CEILING or study.plan.design == "fixed":
             yield f"{arm} seed {replicate}: it was entered in {study.manifest_path} and is gone: it was dropped"
 
 
@@ -237,16 +204,6 @@ def _wrong_scores(study: Study, run: PlannedRun, stored: bool) -> Iterator[str]:
         said = float(entry["value"])
         if math.isnan(again) != math.isnan(said) or abs(again - said) > CLOSE * max(1.0, abs(said)):
             yield f"{named} {metric} {said:.6g} but its per_image.parquet gives {again:.6g}"
-
-
-def _whole(study: Study) -> Callable[[RunSpec], bool]:
-    """Return what tells whether a spec takes all training images of the study, not a part as its arm says."""
-    records = [study.folder(run.run_key).read_record() for run in study.unique_runs]
-    sizes = [each["spec"].get("data", {}) for each in records if each is not None]
-    amounts = [each.get("vocabulary_images") or each.get("train_images") for each in sizes if isinstance(each, dict)]
-    known = [each for each in amounts if isinstance(each, int)]
-    most = max(known) if known and len(known) == len(amounts) else None
-    return lambda spec: spec.data.train_images == most
 
 
 def _named(run: PlannedRun) -> str:

@@ -163,6 +163,17 @@ def test_command_line(made, tmp_path, capsys, monkeypatch):
     assert main(["report", "--all"]) == 2 and "holds no report" in capsys.readouterr().err
 
 
+def test_a_board_looks_only_at_the_studies_that_it_shows(made, tmp_path, capsys):
+    work_dir = shutil.copytree(made.study.work_dir, tmp_path / "work")
+    board = ["report", "--all", "--work-dir", str(work_dir), "--out", str(tmp_path / "out")]
+    for path in (looks := list((work_dir / "studies").glob("*.looks.json"))):
+        path.unlink()
+    assert looks and main([*board, "--profile", "gpu"]) == 2 and main([*board, "--data", "coco"]) == 2
+    assert "no study has that" in capsys.readouterr().err and not list((work_dir / "studies").glob("*.looks.json"))
+    assert main([*board, "--profile", "cpu", "--data", "scenes"]) == 0
+    assert [path.name for path in (work_dir / "studies").glob("*.looks.json")] == ["decoder_size.cpu.scenes.looks.json"]
+
+
 def test_smoke_studies_are_not_published(made, tmp_path, capsys, monkeypatch):
     work_dir, results = shutil.copytree(made.study.work_dir, tmp_path / "work"), tmp_path / "results"
     study = work_dir / "studies" / "decoder_size.cpu.scenes.json"

@@ -39,7 +39,7 @@ def test_looks_changes_and_the_number_of_claims_are_listed(tmp_path):
     )
     looked = dataclasses.replace(verdicts[0], sequential=True, looks=3)
     lines = dict(VerdictDetails(verdict=looked, changes=(change,)).lines)
-    assert lines["claim as locked beforehand"] == "its margin was 2 (2026-01-01)"
+    assert lines["the claim since its runs"] == "its margin was 2 (2026-01-01)"
     assert "3 times" in lines["looks"] and "valid under looking" in lines["mean over seeds"]
     assert "sequential test" in lines and lines["Holm, 2 claims"].startswith("to support p ")
 

@@ -26,7 +26,7 @@ from gitbench.study.interim import judge
 from gitbench.study.manifest import Manifest, digest, file_digests
 from gitbench.study.rescore import Rescored
 from gitbench.study.store import Study
-from gitbench.study.verify import findings, stated_beforehand
+from gitbench.study.verify import findings
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_a_report_shows_what_does_not_verify(study, tmp_path):
 
 
 def test_an_honest_study_verifies_and_its_bundle_too(study, tmp_path):
-    assert stated_beforehand(study)
+    assert Origin.of(study).stated
     assert not list(findings(study))
     page = (make_report(study, tmp_path / "out") / "report.html").read_text(encoding="utf-8")
     assert "What does not verify" not in page and "stated beforehand: the seeds of every run follow" in page
@@ -153,6 +153,7 @@ def test_a_yardstick_that_was_edited(end, study, scorer):
     edit(study.yardstick_path, lambda said: said["ceiling"]["CIDEr"].update(value=900.0))
     (said,) = Rescored(reopened(study), scorer).findings
     assert said.startswith("yardsticks/") and "a ceiling of CIDEr 900" in said
+    assert_told(study, "yardsticks/", "it is not the one that was entered in studies/", "it was changed")
 
 
 # ---- runs ---------------------------------------------------------------------------------------------------------
@@ -240,7 +241,7 @@ def test_a_record_that_names_no_files(study):
 def test_claims_rewritten_in_the_plan(study):
     edit(study.plan_path, lambda plan: plan["claims"][0].update(margin=5.0))
     assert_told(study, "claim tiny/base-better is not the one that the seeds of the runs follow from")
-    assert not stated_beforehand(reopened(study))
+    assert not Origin.of(reopened(study)).stated
     edit(study.plan_path, lambda plan: plan.update(claims=[]))
     assert_told(study, "claim tiny/base-better was dropped")
 
@@ -259,6 +260,19 @@ def test_claims_rewritten_with_their_hashes(study):
     assert_told(study, "its seeds do not follow from the claims")
     page = (make_report(reopened(study), study.work_dir / "out") / "report.html").read_text(encoding="utf-8")
     assert "nothing proves that they were stated before the runs" in page and ", stated beforehand," not in page
+
+
+def test_claims_are_not_stated_beforehand_by_runs_that_do_not_verify(study):
+    """Seeds that follow from the claims prove nothing where the runs are of other keys, or were renumbered."""
+    path = run_folder(study).record
+    edit(path, lambda record: record["spec"]["train"].update(iterations=7))
+    rehashed(study)
+    assert_told(study, "small seed 1: its spec and data do not give its run key")
+    assert not Origin.of(reopened(study)).stated
+    edit(path, lambda record: record["spec"]["train"].update(iterations=6))
+    assert Origin.of(reopened(study)).stated
+    edit(study.plan_path, lambda plan: [run.update(replicate=2 - run["replicate"]) for run in plan["runs"]])
+    assert not Origin.of(reopened(study)).stated
 
 
 def test_claims_taken_out_of_provenance(study):
@@ -306,13 +320,21 @@ def test_a_manifest_that_was_edited(study):
     assert_told(study, "has no entry of it")
 
 
-def test_a_run_made_again_leaves_a_second_entry(study, scorer):
+def test_a_record_that_was_edited_and_entered_again(study):
+    """`gitbench run` enters what it finds: the first entry still tells."""
     edit(run_folder(study).record, lambda record: record["cost"].update(seconds=2.0))
     reopened(study).adopt()
-    found = Rescored(reopened(study), scorer)
-    assert (
-        not found.findings and "small seed 1: it was made again, and the record that was first is gone" in found.trust
-    )
+    (said,) = findings(reopened(study))
+    assert said.startswith("small seed 1: studies/") and "has several entries of it that differ" in said
+    assert_told(study, said)
+
+
+def test_a_ceiling_that_was_edited_and_entered_again(study):
+    edit(study.yardstick_path, lambda said: said.update(kind="leave-one-out"))
+    reopened(study).adopt()
+    assert_told(study, "yardsticks/", "has several entries of it that differ")
+    study.yardstick_path.unlink()
+    assert_told(study, "ceiling seed 0: it was entered in", "it was dropped")
 
 
 def test_the_digest_of_json_is_that_of_what_a_bundle_carries(tmp_path):
