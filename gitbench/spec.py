@@ -144,13 +144,11 @@ class Arm:
 class Claim:
     """A statement of the paper, as a value that can be judged.
 
-    `margin` is the difference that matters, stated beforehand: a share of what the base arm learned (its score less the
-    blind floor's), 10 % unless the claim gives another with its reason, or (`margin_unit="metric"`) a number of the
-    metric. For "not_better", `treatment` must not exceed `reference` by more than the margin. An "interaction" compares two
-    gains: from `treatment_from` to `treatment`, and from `reference_from` to `reference`; the first must exceed the second
-    by it. A "trend" goes `along` its arms, from `reference` to `treatment`, in its `direction`: at every step, and by the
-    margin in all. `control` names two arms of which the first must gain over the second: where it does not, nothing was
-    to be gained, and the claim cannot be tested.
+    `margin` is the difference that matters: a share of what the base arm learned (its score less the blind floor's), or
+    (`margin_unit="metric"`) a number of the metric. For "not_better", `treatment` must not exceed `reference` by more. An
+    "interaction" compares two gains, from `treatment_from` to `treatment` and from `reference_from` to `reference`. A
+    "trend" goes `along` its arms, from `reference` to `treatment`, in its `direction`: at every step, and by the margin in
+    all. `control` names two arms of which the first must gain over the second, or the claim cannot be tested.
     """
 
     name: str

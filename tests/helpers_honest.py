@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,12 +14,15 @@ from helpers_study import TINY, make_study, tiny_profile
 from gitbench.data.tasks import open_task
 from gitbench.files import write_json, write_text
 from gitbench.launch.scheduling import execute_runs
+from gitbench.report.origin import Origin
 from gitbench.seeding import derive_seed
 from gitbench.spec import PlannedRun
+from gitbench.study.manifest import file_digests
 from gitbench.study.plan_file import listed_runs
 from gitbench.study.proof import PROOF_VERSION, Proof
 from gitbench.study.provenance import provenance
 from gitbench.study.store import Study
+from gitbench.study.verify import findings
 
 CLAIM = claim_of("better", name="base-better", treatment="base", reference="small")
 CLAIMING = dataclasses.replace(TINY, claims=(CLAIM,))
@@ -81,3 +85,36 @@ def caption(study: Study, run: PlannedRun) -> None:
     write_text(folder.curve, "iteration,split,loss,lr\n1,train,2.0,0.1\n")
     write_json(folder.trained, {"test_nll": 2.0 + run.replicate / 10, "cost": {"seconds": 1.0}, "train": {}})
     write_json(folder.provenance, provenance(study) | {"started": "2026-01-01T00:00:00Z"})
+
+
+# ---- to tamper with it -----------------------------------------------------------------------------------------------
+
+
+def reopened(study: Study) -> Study:
+    return Study.open(study.work_dir, study.name)
+
+
+def edit(path: Path, change: Callable[[dict], object]) -> None:
+    values = json.loads(path.read_text())
+    change(values)
+    write_json(path, values)
+
+
+def run_folder(study: Study, arm: str = "small", replicate: int = 1):
+    return study.folder(next(run.run_key for run in study.plan.runs if (run.arm, run.replicate) == (arm, replicate)))
+
+
+def rehashed(study: Study) -> None:
+    """Make good what a cheat would: every record names its files as they are, and the manifest is made anew."""
+    for run in study.unique_runs:
+        folder = study.folder(run.run_key)
+        edit(folder.record, lambda record, folder=folder: record.update(files=file_digests(folder)))
+    study.manifest_path.unlink()
+    reopened(study).adopt()
+
+
+def assert_told(study: Study, *words: str) -> None:
+    """`verify` and what a report marks both say it."""
+    study = reopened(study)
+    for told in ("\n".join(findings(study)), "\n".join(Origin.of(study).marks)):
+        assert all(word in told for word in words), told

@@ -19,7 +19,7 @@ def test_the_report_says_what_was_measured(tmp_path):
         write_noise_report(tmp_path / name, floors, profile="cpu", data="scenes")
     text = (tmp_path / "a" / "noise_floor.md").read_text()
     assert "6 replicates of one arm" in text and "120 splits" in text and "no blind floor was run" in text
-    assert "| CIDEr | 50.0 | 2.00 (1.25 to 4.91) | 9.23 |" in text
+    assert "| CIDEr | 50.0 | 2.00 (1.25 to 4.91) | 16.00 |" in text
     assert "test NLL (nat/token)" in text and "SceneF1-objects" not in text
     assert "decoder_size: large \N{MINUS SIGN} base | 5 | 1.25 | 2.83 |" in text
     assert list(pd.read_csv(tmp_path / "a" / "noise_floor.csv")["metric"]) == list(floors)
