@@ -25,7 +25,7 @@ def test_the_report_says_what_was_measured(tmp_path):
     assert list(pd.read_csv(tmp_path / "a" / "noise_floor.csv")["metric"]) == list(floors)
     assert list(pd.read_csv(tmp_path / "a" / "pairs.csv")["pairs"]) == [5, 5, 5]
     titles = [axes.get_title() for axes in noise_figure(floors).axes if axes.get_title()]
-    assert titles == ["CIDEr, MDE 9.23", "test NLL, MDE 0.462"]
+    assert titles == ["CIDEr, MDE 16.0", "test NLL, MDE 0.800"]
     files = sorted((tmp_path / "a").iterdir())
     assert len(files) == 6  # the same numbers give the same files
     assert all(path.read_bytes() == (tmp_path / "b" / path.name).read_bytes() for path in files)

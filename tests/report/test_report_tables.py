@@ -68,7 +68,7 @@ def test_markdown_tables_are_rectangular(made):
     assert sum(map(bool, blocks)) == 4
     for lines in blocks:
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) <= 1
-    assert "a larger decoder shows no improvement" in text and "| SUPPORTED: large (" in text
+    assert "a larger decoder shows no improvement" in text and "| SUPPORTED: Seen: EQUIVALENT; " in text
     assert "| not obtainable |" in text and "131.4 points (seen in print)" in text and "dagger" not in text
 
 
