@@ -83,6 +83,11 @@ def lower_is_better(metric: str) -> bool:
     return metric in _LOWER_IS_BETTER
 
 
+def quality_sign(metric: str) -> int:
+    """Return the sign that turns values of `metric` so that more is better."""
+    return -1 if lower_is_better(metric) else 1
+
+
 def orientation(claim: Claim) -> int:
     """Return the sign that turns the claim's differences so that more is what it claims (for "not_better": better).
 
@@ -90,7 +95,7 @@ def orientation(claim: Claim) -> int:
     """
     if claim.kind == "trend":
         return 1 if claim.direction == "up" else -1
-    return -1 if lower_is_better(claim.metric) else 1
+    return quality_sign(claim.metric)
 
 
 def display_name(metric: str) -> str:

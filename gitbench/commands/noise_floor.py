@@ -84,7 +84,7 @@ def noise_plan(profile: Profile, data: str, seeds: int | None = None, **options:
     Errors: GitbenchError for fewer than 3 seeds.
     """
     from gitbench.judge.noise import NOISE_ABLATION
-    from gitbench.judge.preconditions import MIN_REPLICATES
+    from gitbench.judge.statistics import MIN_REPLICATES
     from gitbench.spec import Ablation, Arm
     from gitbench.study.plan import BLIND, make_plan, with_seeds
 

@@ -21,14 +21,13 @@ from dataclasses import dataclass
 
 from gitbench.errors import GitbenchError
 from gitbench.formats import duration, p_text, plural
-from gitbench.judge.claims import judge_study
 from gitbench.judge.power import next_seeds
 from gitbench.judge.sequential import FIRST
 from gitbench.judge.verdict import INCOMPLETE, INCONCLUSIVE, NOT_TESTABLE, Verdict
 from gitbench.launch.progress import estimate_seconds, mean_seconds
 from gitbench.launch.scheduling import Outcome, launch, slots
 from gitbench.spec import Plan
-from gitbench.study.interim import Looks
+from gitbench.study.interim import Looks, verdicts_at
 from gitbench.study.plan import with_seeds
 from gitbench.study.plan_file import read_plan
 from gitbench.study.store import Study
@@ -182,11 +181,11 @@ class UntilDecided:
         self._launch(self._batch())
         return not self.outcome.failed
 
-    def _look(self) -> list[Verdict]:
+    def _look(self) -> tuple[Verdict, ...]:
         """Judge the study on file, and record the look unless it is the last one again."""
         study = Study.open(self.full.work_dir, self.full.name)
-        count = len(self.looks.with_look(self.seeds).looks)
-        verdicts = judge_study(study.plan, study.frame, study.yardstick.kind, looks=count, images=study.per_image)
+        looks = self.looks.with_look(self.seeds)
+        count, verdicts = len(looks.looks), verdicts_at(study, looks)
         self.looks = dataclasses.replace(self.looks.with_look(self.seeds, verdicts, "until-decided"), stopped="")
         self.full.write_looks(self.looks)
         seeds = ", ".join(f"{arm} {each}" for arm, each in self.seeds.items())

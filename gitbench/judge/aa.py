@@ -20,10 +20,9 @@ from numpy.typing import ArrayLike
 from gitbench.errors import GitbenchError
 from gitbench.judge.claims import judge_study
 from gitbench.judge.noise import NoiseFloor, PairSpread, minimum_detectable, sd_interval
-from gitbench.judge.preconditions import MIN_REPLICATES
-from gitbench.judge.statistics import SIDE, by_replicate, median_factor, p_above, paired_difference
+from gitbench.judge.statistics import MIN_REPLICATES, SIDE, by_replicate, median_factor, p_above, paired_difference
 from gitbench.judge.verdict import NOT_TESTABLE, SUPPORTED
-from gitbench.metric_info import COSTS, lower_is_better, ordered
+from gitbench.metric_info import COSTS, ordered, quality_sign
 from gitbench.spec import METRICS, Claim, Plan, PlannedArm
 
 MOST_SPLITS = 40_000  # all splits up to here, that many random ones beyond
@@ -135,7 +134,7 @@ def noise_floor(
     data = np.asarray(values, dtype=float)
     chosen = pseudo_arms(len(data), seeds)
     sd, low, high = sd_interval(data)
-    sign = -1 if lower_is_better(metric) else 1
+    sign = quality_sign(metric)
     better, different = rejection_rates(data[chosen[:, :, 0]] - data[chosen[:, :, 1]], sign)
     few = chosen[np.random.default_rng(0).permutation(len(chosen))[: judged * (metric in METRICS)]]
     rate, refused = judged_rate(plan, metric, data, few, yardsticks, kind) if len(few) else (None, None)

@@ -16,8 +16,8 @@ what its 95 % interval lies in. What that means for the claim:
 
 Each is a test at 2.5 % a side of the mean over seeds *and* of the typical seed, their median (`gitbench.judge.statistics`);
 where the two would give different words the claim is open. The errors are those of other seeds and other test images.
-A p-value above 2.5 % supports nothing: what no test shows is INCONCLUSIVE, and so is what one seed decides: where the
-mean without it lies on the other side of the margin.
+A p-value above 2.5 % supports nothing: what no test shows is INCONCLUSIVE. A decided claim names the seeds without any one
+of which it would be open.
 
 The p-values of the support tests of all claims of the ablation are adjusted by Holm's method, and those of the refute
 tests likewise, apart from them; a claim that cannot be judged counts with p = 1. Intervals are each claim's own.
@@ -66,21 +66,21 @@ def judge_study(
         images=images,
     )
     found = [measure(evidence, claim) for claim in plan.claims]
-    adjusted = adjust(
-        [None if each.tests is None else (float(each.tests.p[0]), float(each.tests.p[1])) for each in found]
-    )
+    adjusted = _adjusted([each.verdict for each in found])
     return [_decide(one, own, frame) for one, own in zip(found, adjusted, strict=True)]
 
 
 def words_over(verdicts: Sequence[Verdict]) -> list[str]:
     """Return the words of the claims of many studies, Holm's correction taken over all of them at once."""
-    adjusted = adjust(
-        [None if each.p is None or each.p_refute is None else (each.p, each.p_refute) for each in verdicts]
-    )
     return [
         str(decide(own.support, own.refute)) if each.word in (SUPPORTED, REFUTED) else each.word
-        for each, own in zip(verdicts, adjusted, strict=True)
+        for each, own in zip(verdicts, _adjusted(verdicts), strict=True)
     ]
+
+
+def _adjusted(verdicts: Sequence[Verdict]) -> list[Adjusted]:
+    """Adjust the p-values of verdicts; one that has none counts as p = 1."""
+    return adjust([None if each.p is None or each.p_refute is None else (each.p, each.p_refute) for each in verdicts])
 
 
 def _decide(found: Measured, adjusted: Adjusted, frame: pd.DataFrame) -> Verdict:

@@ -20,7 +20,7 @@ from gitbench.judge.crossed import ImageScores, KnownErrors
 from gitbench.judge.moderation import moderated, prior
 from gitbench.judge.statistics import by_replicate, half_width, median_factor, p_above
 from gitbench.judge.verdict import ImageError
-from gitbench.metric_info import COSTS, lower_is_better
+from gitbench.metric_info import COSTS, quality_sign
 from gitbench.spec import Claim, Plan
 
 Weights = Mapping[str, float]  # arm -> its weight in a sum
@@ -172,7 +172,7 @@ class Scores:
     def effect(self, weights: Weights, sign: int) -> Effect:
         """Return `sign` x the weighted sum of arms, beside what was learned (more is better)."""
         arms = tuple(dict.fromkeys((*weights, *self.learned)))
-        turn = -1 if lower_is_better(self.metric) else 1
+        turn = quality_sign(self.metric)
         used = self.replicates(arms)
         rows = [[sign * weights.get(arm, 0.0) for arm in arms], [turn * self.learned.get(arm, 0.0) for arm in arms]]
         own = self.table.loc[used, list(arms)].to_numpy(dtype=float).T

@@ -12,12 +12,12 @@ import pandas as pd
 
 from gitbench.judge.crossed import KnownErrors, Tables, image_scores
 from gitbench.judge.effects import Effect, Scores, claim_weights
-from gitbench.judge.preconditions import MIN_REPLICATES, at_an_end, blind_problem, control_problem, scale_problem
+from gitbench.judge.preconditions import at_an_end, blind_problem, control_problem, scale_problem
 from gitbench.judge.robustness import ahead, collapses, disagreement, two_groups
 from gitbench.judge.rules import Tests, findings, margin_of, tests_of, turned
-from gitbench.judge.statistics import decide, t_interval
+from gitbench.judge.statistics import MIN_REPLICATES, decide, t_interval
 from gitbench.judge.verdict import INCOMPLETE, NOT_TESTABLE, ImageError, Step, Verdict
-from gitbench.metric_info import lower_is_better, orientation
+from gitbench.metric_info import orientation, quality_sign
 from gitbench.spec import Claim, Plan
 
 Images = Tables | Mapping[str, ImageError]
@@ -114,7 +114,7 @@ def _measured(evidence: Evidence, verdict: Verdict, scores: Scores) -> Measured:
     control = None
     if claim.control is not None:
         treatment, reference = claim.control
-        control = scores.effect({treatment: 1.0, reference: -1.0}, -1 if lower_is_better(claim.metric) else 1)
+        control = scores.effect({treatment: 1.0, reference: -1.0}, quality_sign(claim.metric))
     known = [effect, *steps, *([] if control is None else [control])]
     errors = {name: error for each in known for name, error in each.image_errors.items()}
     verdict = dataclasses.replace(verdict, image_errors=errors)

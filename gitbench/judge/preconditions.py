@@ -14,11 +14,10 @@ import numpy as np
 from gitbench.formats import plural
 from gitbench.judge.effects import Effect, Scores
 from gitbench.judge.rules import margin_of
-from gitbench.judge.statistics import SIDE
-from gitbench.metric_info import display_name, lower_is_better
+from gitbench.judge.statistics import MIN_REPLICATES, SIDE
+from gitbench.metric_info import display_name, quality_sign
 from gitbench.spec import LARGEST_MARGIN, Claim
 
-MIN_REPLICATES = 3  # two pairs give one degree of freedom: valid on paper, and a t multiplier of 12.7
 HALF_WAY = 0.5  # of the way from floor to ceiling, which the base arm must reach
 ROUNDING = 1e-12  # of the scores: what differences that are all the same may differ by
 EDGE = 0.05  # an arm within this share of the floor-to-ceiling range from either end counts as being at that end
@@ -27,13 +26,7 @@ EDGE = 0.05  # an arm within this share of the floor-to-ceiling range from eithe
 def scale_problem(
     claim: Claim, effect: Effect, means: Mapping[str, float], base: str, floor: float | None, ceiling: float | None
 ) -> str | None:
-    """Return why these runs cannot test the claim, or None; `means` are those of the claim's arms and of the base.
-
-    "Better" needs the better arm off the floor and the worse one off the ceiling, and so does a trend. "Not better" and
-    "equivalent" need both arms off the floor too: an arm that learned nothing would support them for the wrong reason. An
-    interaction needs all arms off both ends, where a gain would be cut short. A leave-one-out ceiling (references
-    against each other) is passed as None here for its upper end, since a captioner may honestly exceed it.
-    """
+    """Return why these runs cannot test the claim, or None; `means` are those of the claim's arms and of the base."""
     n, differences = effect.n, effect.values[0]
     if n < MIN_REPLICATES:
         found = f"{'is' if n == 1 else 'are only'} {plural(n, 'paired replicate')}"
@@ -46,7 +39,7 @@ def scale_problem(
         )
     if float(np.ptp(differences)) <= ROUNDING * max(1.0, *map(abs, means.values())):
         return "the paired differences do not vary at all, so the replicates are no independent draws"
-    sign = -1.0 if lower_is_better(claim.metric) else 1.0
+    sign = quality_sign(claim.metric)
     bottom, top = sign * floor, None if ceiling is None else sign * ceiling
     if top is not None and top <= bottom:
         return "the ceiling is not above the blind floor"
@@ -65,8 +58,14 @@ def scale_problem(
 
 
 def at_an_end(claim: Claim, means: Mapping[str, float], floor: float, ceiling: float | None) -> str | None:
-    """Return which end the claim's arms are at, where that spoils it; a `ceiling` of None is no end."""
-    sign = -1.0 if lower_is_better(claim.metric) else 1.0
+    """Return which end the claim's arms are at, where that spoils it; `means` as in `scale_problem`.
+
+    "Better" needs the better arm off the floor and the worse one off the ceiling, and so does a trend. "Not better" and
+    "equivalent" need both arms off the floor too: an arm that learned nothing would support them for the wrong reason. An
+    interaction needs all arms off both ends, where a gain would be cut short. A leave-one-out ceiling (references
+    against each other) is passed as None, since a captioner may honestly exceed it.
+    """
+    sign = quality_sign(claim.metric)
     turned = [sign * means[arm] for arm in claim.compared]
     worse, better, bottom = min(turned), max(turned), sign * floor
     top = None if ceiling is None else sign * ceiling
@@ -91,7 +90,7 @@ def blind_problem(scores: Iterable[Scores]) -> str | None:
     for own in scores:
         if own.learned and len(own.replicates(own.learned)) >= MIN_REPLICATES:
             fixed = dataclasses.replace(own, sequential=False)
-            lead = fixed.effect(own.learned, -1 if lower_is_better(own.metric) else 1)
+            lead = fixed.effect(own.learned, quality_sign(own.metric))
             if lead.above().p >= SIDE:
                 more = f"{abs(lead.mean):.3g} {'better' if lead.mean > 0 else 'worse'}"
                 return f"the base arm does not credibly beat the blind floor in {display_name(own.metric)} ({more})"

@@ -11,14 +11,13 @@ from scipy import stats
 from gitbench.formats import digits
 from gitbench.judge.effects import Scores
 from gitbench.judge.moderation import residual_variances, residuals
-from gitbench.judge.statistics import t_interval
+from gitbench.judge.statistics import MIN_REPLICATES, t_interval
 from gitbench.judge.verdict import Collapse
-from gitbench.metric_info import SCORES, display_name, lower_is_better, unit
+from gitbench.metric_info import SCORES, display_name, quality_sign, unit
 from gitbench.spec import Claim
 
 NOTHING = 0.1  # of what the best arm learned: an arm whose typical seed learned less learned nothing
 COLLAPSED = 0.5  # a seed that learned less than this share of what its arm's typical seed learned
-MIN_SEEDS = 3
 MIN_GROUPS, MIN_ARMS = 5, 3
 APART = 7.0  # usual sd between neighbouring seeds of an arm that make it two groups; 1 % of normal studies show it
 
@@ -30,7 +29,7 @@ def collapses(values: Mapping[str, pd.Series], floor: float, metric: str) -> tup
     nothing, of what the typical seed of the best of these arms learned. The bounds are a 95 % interval; where none
     collapsed, the upper one alone: 0 of 5 leaves a rate of up to 45 %.
     """
-    sign, found = -1.0 if lower_is_better(metric) else 1.0, []
+    sign, found = quality_sign(metric), []
     learned = {arm: sign * (series - floor) for arm, series in values.items()}
     best = max((float(series.median()) for series in learned.values()), default=0.0)
     for arm, series in learned.items():
@@ -70,9 +69,9 @@ def disagreement(claim: Claim, weights: Mapping[str, float], others: Mapping[str
     found: dict[str, np.ndarray] = {}
     for metric, scores in ((name, each) for name, each in others.items() if name in SCORES):
         used = scores.replicates(list(weights))
-        if len(used) >= MIN_SEEDS:
+        if len(used) >= MIN_REPLICATES:
             values = scores.table.loc[used, list(weights)].to_numpy(dtype=float) @ np.array(list(weights.values()))
-            found[metric] = -values if lower_is_better(metric) else values  # more is better
+            found[metric] = quality_sign(metric) * values
     if claim.metric not in found:
         return
     own = found.pop(claim.metric).mean()

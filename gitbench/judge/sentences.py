@@ -10,13 +10,12 @@ from collections.abc import Sequence
 
 from gitbench.formats import digits, duration, p_text, plural, signed
 from gitbench.judge.rules import Tests
-from gitbench.judge.statistics import decide
+from gitbench.judge.statistics import MIN_REPLICATES, decide
 from gitbench.judge.verdict import INCOMPLETE, INCONCLUSIVE, NOT_TESTABLE, REFUTED, SUPPORTED, Collapse, Verdict
 from gitbench.metric_info import display_name, orientation, unit
 from gitbench.spec import Claim, Plan
 
 ONE_PERCENT = 0.01
-FEWEST = 3  # seeds that a verdict needs
 _MEASURED = {"interaction": "difference of the gains", "trend": "change from first to last arm"}
 _DIRECTIONS = {  # what better and worse are called in a finding
     ("interaction", "up"): ("GREATER", "SMALLER"),
@@ -254,7 +253,7 @@ def leave_one_out_text(verdict: Verdict) -> str:
     """Return what becomes of a decided claim without any one of its seeds."""
     if verdict.word not in (SUPPORTED, REFUTED):
         return "no word to lose"
-    if verdict.n <= FEWEST:
+    if verdict.n <= MIN_REPLICATES:
         return f"not asked of {verdict.n} seeds"
     if not verdict.hangs_on:
         return "the word stands without any one of the seeds"

@@ -30,6 +30,7 @@ from scipy import optimize, stats
 from gitbench.judge import sequential as looking
 from gitbench.judge.verdict import INCONCLUSIVE, REFUTED, SUPPORTED
 
+MIN_REPLICATES = 3  # of a verdict: two pairs give one degree of freedom: valid on paper, and a t multiplier of 12.7
 SIDE = 0.025  # level of each side of every test; both sides together are the 5 % of the interval
 FEW = {3: 0.45, 4: 0.5, 5: 0.74, 6: 0.95}  # seeds -> share of the level that is used
 # The sd of the median of n normal values over that of their mean, n = 2, 3, ...; sqrt(pi / 2) in the limit.

@@ -13,7 +13,7 @@ import pandas as pd
 
 from gitbench.judge.noise import NoiseFloor, detectable
 from gitbench.judge.statistics import Interval, PairedDifference, by_replicate, paired_difference, t_interval
-from gitbench.metric_info import COSTS, DESCRIPTIVE, display_name, lower_is_better, ordered, unit
+from gitbench.metric_info import COSTS, DESCRIPTIVE, display_name, lower_is_better, ordered, quality_sign, unit
 from gitbench.spec import Plan
 
 NONE = "\N{EN DASH}"
@@ -116,7 +116,7 @@ def best_arms(frame: pd.DataFrame, plan: Plan, floors: Mapping[str, NoiseFloor] 
         by_arm = {str(arm): by_replicate(own) for arm, own in rows.groupby("arm")}
         if len(by_arm) < 2 or min(map(len, by_arm.values())) < 2:
             continue
-        sign = -1 if lower_is_better(metric) else 1
+        sign = quality_sign(metric)
         best = max(by_arm, key=lambda arm: sign * by_arm[arm].mean())
         pairs = [paired_difference(by_arm[best], by_arm[other]) for other in by_arm if other != best]
         if all(pair is not None and _leads(pair, metric, sign, floors) for pair in pairs):

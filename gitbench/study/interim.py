@@ -15,8 +15,6 @@ starts later records how many there were and the last hash: looks that are edite
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +25,7 @@ from gitbench.files import load_json
 from gitbench.judge.claims import judge_study
 from gitbench.judge.verdict import Verdict
 from gitbench.run_key import read_as
+from gitbench.study.chain import chained, first_unchained
 from gitbench.study.provenance import now
 
 if TYPE_CHECKING:
@@ -60,8 +59,7 @@ class Look:
 
     def chained(self, before: str) -> str:
         """Return the hash that this look has after one of the hash `before`."""
-        said = dataclasses.asdict(dataclasses.replace(self, hash=before))
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+        return chained(self, "hash", before)[:16]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,12 +83,7 @@ class Looks:
     @property
     def unchained(self) -> int | None:
         """The number of the first look, from 1, that is not as it was made; None where all are."""
-        before = ""
-        for number, look in enumerate(self.looks, start=1):
-            if look.hash != look.chained(before):
-                return number
-            before = look.hash
-        return None
+        return first_unchained(self.looks, "hash")
 
     def with_look(self, seeds: Mapping[str, int], verdicts: Sequence[Verdict] = (), command: str = "") -> Looks:
         """Add a look; one at the seeds of the last look is that look again."""
@@ -129,11 +122,16 @@ def judge(study: Study, command: str = "report") -> tuple[Verdict, ...]:
     looks = study.looks or Looks(study=plan.name)
     own = frame[~frame["overridden"]].groupby("arm")["replicate"].nunique()
     seeds = {arm.name: int(own.get(arm.name, 0)) for arm in plan.arms}  # finished replicates
-    count = counted(study, looks.with_look(seeds))
-    verdicts = judge_study(plan, frame, study.yardstick.kind, looks=count, images=study.per_image)
+    verdicts = verdicts_at(study, looks.with_look(seeds))
     if verdicts and any(seeds.values()) and (seen := looks.with_look(seeds, verdicts, command)) != looks:
         study.write_looks(seen)
-    return tuple(verdicts)
+    return verdicts
+
+
+def verdicts_at(study: Study, looks: Looks) -> tuple[Verdict, ...]:
+    """Judge a study at the last of these looks, and keep nothing."""
+    count = counted(study, looks)
+    return tuple(judge_study(study.plan, study.frame, study.yardstick.kind, looks=count, images=study.per_image))
 
 
 def counted(study: Study, looks: Looks) -> int:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from gitbench.errors import GitbenchError
 from gitbench.run_folder import RunFolder
 from gitbench.study.anonymize import without_machine
+from gitbench.study.chain import chained, first_unchained
 
 if TYPE_CHECKING:
     from gitbench.study.store import Study
@@ -41,8 +42,7 @@ class Entry:
 
     def chained(self, before: str) -> str:
         """Return the `chain` that this entry has after one of the chain `before`."""
-        said = dataclasses.asdict(dataclasses.replace(self, chain=before))
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+        return chained(self, "chain", before)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +62,7 @@ class Manifest:
     @property
     def unchained(self) -> int | None:
         """The number of the first entry, from 1, that is not as it was made; None where all are."""
-        before = ""
-        for number, entry in enumerate(self.runs, start=1):
-            if entry.chain != entry.chained(before):
-                return number
-            before = entry.chain
-        return None
+        return first_unchained(self.runs, "chain")
 
 
 def entries_of(study: Study) -> list[Entry]:
