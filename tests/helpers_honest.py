@@ -14,9 +14,9 @@ from helpers_study import TINY, make_study, tiny_profile
 from gitbench.data.tasks import open_task
 from gitbench.files import write_json, write_text
 from gitbench.launch.scheduling import execute_runs
+from gitbench.plan import PlannedRun
 from gitbench.report.origin import Origin
 from gitbench.seeding import derive_seed
-from gitbench.spec import PlannedRun
 from gitbench.study.manifest import file_digests
 from gitbench.study.plan_file import listed_runs
 from gitbench.study.proof import PROOF_VERSION, Proof

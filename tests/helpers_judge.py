@@ -10,7 +10,8 @@ import pandas as pd
 from gitbench.judge import Verdict, judge_study
 from gitbench.judge.aa import noise_floor
 from gitbench.judge.noise import NoiseFloor
-from gitbench.spec import Claim, Plan, PlannedArm, PlannedRun, Vocabulary
+from gitbench.plan import Plan, PlannedArm, PlannedRun, Vocabulary
+from gitbench.spec import Claim
 from gitbench.study.frame import COLUMNS
 
 FLOOR, CEILING = 20.0, 180.0

@@ -12,9 +12,10 @@ from helpers_runs import CLAIM, NAME, make_work_dir
 from gitbench.ablations import load_ablation
 from gitbench.judge.noise import NoiseFloor
 from gitbench.judge.verdict import Verdict
+from gitbench.plan import PlannedArm
 from gitbench.report.tables import summarise
 from gitbench.report.view import View
-from gitbench.spec import Arm, PlannedArm
+from gitbench.spec import Arm
 from gitbench.study.interim import judge
 from gitbench.study.store import Study
 

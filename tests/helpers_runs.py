@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gitbench.plan import Plan, PlannedArm, PlannedRun, Vocabulary
 from gitbench.profiles import CPU
 from gitbench.run_folder import RECORD_SCHEMA
 from gitbench.run_key import from_json
-from gitbench.spec import Claim, Plan, PlannedArm, PlannedRun, RunSpec, Vocabulary
+from gitbench.spec import Claim, RunSpec
 from gitbench.study.store import Study
 from gitbench.variants import AXES, resolve
 from gitbench.variants.decoder import DecoderSpec

@@ -26,7 +26,8 @@ from gitbench.errors import GitbenchError
 
 if TYPE_CHECKING:
     from gitbench.judge.noise import NoiseFloor
-    from gitbench.spec import Plan, Profile
+    from gitbench.plan import Plan
+    from gitbench.spec import Profile
     from gitbench.study.store import Study
 
 BASE = "base"

@@ -22,7 +22,8 @@ from gitbench.errors import GitbenchError
 
 if TYPE_CHECKING:
     from gitbench.judge.replication import Rerun
-    from gitbench.spec import Plan, PlannedRun, RunSpec
+    from gitbench.plan import Plan, PlannedRun
+    from gitbench.spec import RunSpec
     from gitbench.study.store import Study
 
 

@@ -26,7 +26,7 @@ from gitbench.judge.sequential import FIRST
 from gitbench.judge.verdict import INCOMPLETE, INCONCLUSIVE, NOT_TESTABLE, Verdict
 from gitbench.launch.progress import estimate_seconds, mean_seconds
 from gitbench.launch.scheduling import Outcome, launch, slots
-from gitbench.spec import Plan
+from gitbench.plan import Plan
 from gitbench.study.interim import Looks, verdicts_at
 from gitbench.study.plan import with_seeds
 from gitbench.study.plan_file import read_plan

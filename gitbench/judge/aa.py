@@ -23,7 +23,8 @@ from gitbench.judge.noise import NoiseFloor, PairSpread, minimum_detectable, sd_
 from gitbench.judge.statistics import MIN_REPLICATES, SIDE, by_replicate, median_factor, p_above, paired_difference
 from gitbench.judge.verdict import NOT_TESTABLE, SUPPORTED
 from gitbench.metric_info import COSTS, ordered, quality_sign
-from gitbench.spec import METRICS, Claim, Plan, PlannedArm
+from gitbench.plan import Plan, PlannedArm
+from gitbench.spec import METRICS, Claim
 
 MOST_SPLITS = 40_000  # all splits up to here, that many random ones beyond
 JUDGED = 100  # splits a metric that go through the judge itself, 30 ms each

@@ -41,7 +41,7 @@ from gitbench.judge.power import further_seeds, heads_to_support, seconds_per_se
 from gitbench.judge.sentences import reason_of
 from gitbench.judge.statistics import Adjusted, adjust, decide
 from gitbench.judge.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, Verdict
-from gitbench.spec import Plan
+from gitbench.plan import Plan
 
 
 def judge_study(

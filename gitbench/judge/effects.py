@@ -21,7 +21,8 @@ from gitbench.judge.moderation import moderated, prior
 from gitbench.judge.statistics import by_replicate, half_width, median_factor, p_above
 from gitbench.judge.verdict import ImageError
 from gitbench.metric_info import COSTS, quality_sign
-from gitbench.spec import Claim, Plan
+from gitbench.plan import Plan
+from gitbench.spec import Claim
 
 Weights = Mapping[str, float]  # arm -> its weight in a sum
 

@@ -18,7 +18,8 @@ from gitbench.judge.rules import Tests, findings, margin_of, tests_of, turned
 from gitbench.judge.statistics import MIN_REPLICATES, decide, t_interval
 from gitbench.judge.verdict import INCOMPLETE, NOT_TESTABLE, ImageError, Step, Verdict
 from gitbench.metric_info import orientation, quality_sign
-from gitbench.spec import Claim, Plan
+from gitbench.plan import Plan
+from gitbench.spec import Claim
 
 Images = Tables | Mapping[str, ImageError]
 BESIDE = ("CIDEr", "test_nll")  # metrics in which the base arm must beat the blind floor, besides the claim's own

@@ -13,7 +13,8 @@ from gitbench.judge.rules import Tests
 from gitbench.judge.statistics import MIN_REPLICATES, decide
 from gitbench.judge.verdict import INCOMPLETE, INCONCLUSIVE, NOT_TESTABLE, REFUTED, SUPPORTED, Collapse, Verdict
 from gitbench.metric_info import display_name, orientation, unit
-from gitbench.spec import Claim, Plan
+from gitbench.plan import Plan
+from gitbench.spec import Claim
 
 ONE_PERCENT = 0.01
 _MEASURED = {"interaction": "difference of the gains", "trend": "change from first to last arm"}

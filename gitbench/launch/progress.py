@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from gitbench.formats import duration
 from gitbench.metric_info import HEADLINE, display_name, unit
-from gitbench.spec import PlannedRun
+from gitbench.plan import PlannedRun
 from gitbench.study.store import Study
 
 QUIET_SECONDS = 30.0  # between plain lines that only say how far it is

@@ -18,7 +18,7 @@ from typing import Any
 
 from gitbench import plugins
 from gitbench.errors import GitbenchError
-from gitbench.spec import Plan, PlannedArm
+from gitbench.plan import Plan, PlannedArm
 from gitbench.study.config import make_config
 from gitbench.study.plan_file import listed_runs
 from gitbench.study.proof import (

@@ -15,9 +15,9 @@ from gitbench.errors import GitbenchError
 from gitbench.files import atomic_path, explain_os_errors, load_json, write_json
 from gitbench.metrics import CaptionScorer
 from gitbench.metrics.guards import caption_warnings
+from gitbench.plan import PlannedRun
 from gitbench.run_folder import RECORD_SCHEMA
 from gitbench.run_key import NUMERICS_VERSION
-from gitbench.spec import PlannedRun
 from gitbench.study.manifest import file_digests
 from gitbench.study.provenance import now
 from gitbench.study.provenance import provenance as provenance_now

@@ -31,7 +31,7 @@ from gitbench.launch.prove import is_proven, prove
 from gitbench.launch.records import DamagedRun, StudyScorer
 from gitbench.machine import cpu_count, gpus
 from gitbench.metrics import CaptionScorer
-from gitbench.spec import Plan, PlannedRun
+from gitbench.plan import Plan, PlannedRun
 from gitbench.study.config import config_text, make_config
 from gitbench.study.find import check_version
 from gitbench.study.provenance import provenance

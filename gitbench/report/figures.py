@@ -18,10 +18,11 @@ from gitbench.judge.sentences import difference_text
 from gitbench.judge.verdict import Verdict
 from gitbench.metric_info import display_name, orientation
 from gitbench.metric_info import unit as unit_of
+from gitbench.plan import PlannedArm
 from gitbench.report.samples import Sample, same_text
 from gitbench.report.style import COLUMN, FAINT, INK, RULE, legend_columns, legend_label, nth_style
 from gitbench.report.view import View
-from gitbench.spec import Claim, PlannedArm
+from gitbench.spec import Claim
 
 FLOOR: tuple[str, str, Any] = (FAINT, "x", (0, (1, 3)))  # how the blind floor is drawn
 LINE = 0.29  # a line of text above a claim, as a share of the strip that its differences are drawn in

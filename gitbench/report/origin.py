@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from gitbench.spec import Plan, PlannedRun
+from gitbench.plan import Plan, PlannedRun
 from gitbench.study.evidence import Made, as_locked, lock_findings, plan_findings, runs_findings, stated_beforehand
 from gitbench.study.store import Study
 from gitbench.study.verify import findings, made_of, moved_on

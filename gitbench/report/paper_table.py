@@ -13,9 +13,10 @@ import pandas as pd
 
 from gitbench.formats import digits, plus_minus, signed
 from gitbench.metric_info import display_name
+from gitbench.plan import Plan
 from gitbench.report.paper import KNOWN, figure_4, has_figure_4, paper_claims, paper_rows
 from gitbench.report.tables import arm_interval
-from gitbench.spec import Claim, Plan
+from gitbench.spec import Claim
 
 _STANDARD_MODEL = {  # task -> (model, benchmark, split, metric) of the paper
     "caption": ("GIT_B", "COCO", "Karpathy test", "CIDEr"),

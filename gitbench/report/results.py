@@ -20,9 +20,10 @@ from gitbench.errors import GitbenchError
 from gitbench.files import read_json
 from gitbench.judge.claims import judge_study
 from gitbench.judge.verdict import ImageError, Verdict
+from gitbench.plan import PlannedRun
 from gitbench.report.origin import Origin
 from gitbench.run_key import from_json
-from gitbench.spec import Claim, PlannedRun
+from gitbench.spec import Claim
 from gitbench.study.evidence import made_from_json
 from gitbench.study.frame import COLUMNS
 from gitbench.study.plan_file import plan_from_json

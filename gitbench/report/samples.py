@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gitbench.spec import PlannedArm
+from gitbench.plan import PlannedArm
 from gitbench.study.store import Study
 
 SAMPLES = 6  # test images whose captions a report shows

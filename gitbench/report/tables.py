@@ -14,7 +14,7 @@ import pandas as pd
 from gitbench.judge.noise import NoiseFloor, detectable
 from gitbench.judge.statistics import Interval, PairedDifference, by_replicate, paired_difference, t_interval
 from gitbench.metric_info import COSTS, DESCRIPTIVE, display_name, lower_is_better, ordered, quality_sign, unit
-from gitbench.spec import Plan
+from gitbench.plan import Plan
 
 NONE = "\N{EN DASH}"
 CELL_NOTE = (

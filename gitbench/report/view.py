@@ -13,6 +13,7 @@ from gitbench.formats import digits
 from gitbench.judge.sentences import answer
 from gitbench.judge.verdict import Verdict
 from gitbench.metric_info import HEADLINE
+from gitbench.plan import Plan, PlannedArm
 from gitbench.report.deviations import Deviation, deviations
 from gitbench.report.notes import study_notes
 from gitbench.report.origin import Origin
@@ -20,7 +21,6 @@ from gitbench.report.paper_table import PaperTable, paper_tables
 from gitbench.report.samples import Pictures, Sample, take_samples
 from gitbench.report.tables import Cell, best_arms, cost_names, score_names, summarise
 from gitbench.report.verdict_details import VerdictDetails, dropped_claims, verdict_details
-from gitbench.spec import Plan, PlannedArm
 from gitbench.study.lock import LockDeviation
 from gitbench.study.store import Study
 

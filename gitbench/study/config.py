@@ -16,9 +16,10 @@ from mmengine.config import Config
 from gitbench import plugins
 from gitbench.data import SPLITS
 from gitbench.errors import GitbenchError
+from gitbench.plan import Vocabulary
 from gitbench.run_key import typed_fields
 from gitbench.seeding import derive_seed
-from gitbench.spec import DataSpec, RunSpec, TaskSpec, TextSpec, Vocabulary
+from gitbench.spec import DataSpec, RunSpec, TaskSpec, TextSpec
 from gitbench.tasks import TASKS
 from gitbench.variants import AXES
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gitbench.judge.noise import NOISE_ABLATION
+from gitbench.plan import Plan, PlannedRun
 from gitbench.run_key import canonical, run_key
-from gitbench.spec import Plan, PlannedRun
 from gitbench.study.lock import claim_forms, locked_since, read_lock, seed_root
 from gitbench.variants import run_spec_from_json
 

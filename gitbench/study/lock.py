@@ -22,8 +22,9 @@ from typing import Any
 
 from gitbench.errors import GitbenchError
 from gitbench.files import ROOT, read_json, resource, write_json
+from gitbench.plan import Plan
 from gitbench.run_key import canonical
-from gitbench.spec import METRICS, Ablation, Claim, Plan
+from gitbench.spec import METRICS, Ablation, Claim
 
 FILE = "claims.lock"
 SCHEMA = 2

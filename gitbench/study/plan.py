@@ -21,8 +21,9 @@ from gitbench.data.tasks import TaskSource, open_task, study_fingerprint
 from gitbench.data.tokenizer import from_bert, rows_of, tokenizer_for
 from gitbench.data.wordpiece import CaptionTokenizer
 from gitbench.errors import GitbenchError, unknown_name
+from gitbench.plan import Plan, PlannedArm, PlannedRun, Vocabulary
 from gitbench.run_key import run_key
-from gitbench.spec import Ablation, Arm, DataSpec, Plan, PlannedArm, PlannedRun, Profile, RunSpec, Vocabulary
+from gitbench.spec import Ablation, Arm, DataSpec, Profile, RunSpec
 from gitbench.study.config import make_config
 from gitbench.study.lock import claim_hashes, seed_root
 from gitbench.tasks import TASKS, claims_for, for_task, task_label, task_spec

@@ -11,8 +11,8 @@ from typing import Any
 from gitbench.ablations import check_claim
 from gitbench.errors import GitbenchError
 from gitbench.files import read_json
+from gitbench.plan import Plan
 from gitbench.run_key import from_json
-from gitbench.spec import Plan
 from gitbench.tasks import get_task
 
 PLAN_SCHEMA = 2

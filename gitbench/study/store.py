@@ -21,9 +21,9 @@ import pandas as pd
 
 from gitbench.errors import GitbenchError
 from gitbench.files import load_json, read_json, write_json, write_text
+from gitbench.plan import Plan, PlannedRun
 from gitbench.run_folder import RunFolder
 from gitbench.run_key import from_json, read_as
-from gitbench.spec import Plan, PlannedRun
 from gitbench.study.frame import build_frame
 from gitbench.study.manifest import Manifest, entries_of
 from gitbench.study.plan_file import check_schema, listed_runs, plan_to_json, read_plan

@@ -17,8 +17,8 @@ from typing import Any
 from gitbench.errors import GitbenchError
 from gitbench.metric_info import DESCRIPTIVE
 from gitbench.metrics.aggregate import aggregate
+from gitbench.plan import PlannedRun
 from gitbench.run_key import NUMERICS_VERSION
-from gitbench.spec import PlannedRun
 from gitbench.study.evidence import Made, plan_findings, runs_findings
 from gitbench.study.manifest import CEILING, digest, entries_of
 from gitbench.study.store import Study

@@ -20,8 +20,9 @@ from gitbench.files import write_json
 from gitbench.judge.claims import judge_study
 from gitbench.judge.verdict import INCONCLUSIVE, NOT_TESTABLE, SUPPORTED
 from gitbench.launch.scheduling import Outcome
+from gitbench.plan import PlannedRun
 from gitbench.run_folder import RECORD_SCHEMA
-from gitbench.spec import Arm, Claim, PlannedRun
+from gitbench.spec import Arm, Claim
 from gitbench.study import interim
 from gitbench.study.interim import Looks
 from gitbench.study.plan import with_seeds

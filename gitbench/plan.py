@@ -1,0 +1,96 @@
+"""The plan of a study as a value: its arms and runs, and what they share. `gitbench.study.plan` makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from gitbench.errors import lookup
+from gitbench.spec import Claim, RunSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """What the model must know of the tokenizer: its true size and the ids of its special tokens."""
+
+    size: int
+    pad_id: int
+    bos_id: int
+    eos_id: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedArm:
+    """An arm of a plan, with a label for people computed from what it varies."""
+
+    name: str
+    role: str  # "arm", or "floor": never sees the image
+    variants: Mapping[str, str]
+    label: str
+    labels: Mapping[str, str] = field(default_factory=dict)  # axis -> its part of the label
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedRun:
+    """One arm and replicate of a study; `run_key` names its folder.
+
+    `spec` and `data_fingerprint` (of the run's own amount) are None in a plan read from its file: the record holds them.
+    """
+
+    arm: str
+    replicate: int
+    run_key: str
+    spec: RunSpec | None = None
+    data_fingerprint: str | None = None
+
+    @property
+    def resolved(self) -> RunSpec:
+        """The spec, of a plan that was just made."""
+        assert self.spec is not None
+        return self.spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A study as a value: an ablation crossed with a profile and a data set, and the runs it consists of."""
+
+    ablation: str
+    profile: str
+    data: str  # label of the data set, with marks for its content and for overridden options
+    data_fingerprint: str
+    command: str
+    title: str
+    question: str
+    axis: str
+    crossed_with: str | None = None
+    base: str
+    task: str = "caption"
+    claims: tuple[Claim, ...]
+    arms: tuple[PlannedArm, ...]
+    runs: tuple[PlannedRun, ...]
+    common: Mapping[str, str] = field(default_factory=dict)  # axis -> variant that all arms share
+    cfg_options: Mapping[str, str] = field(default_factory=dict)  # key -> repr of its value
+    vocabulary: Vocabulary
+    test_images: int | None = None
+    yardstick_key: str | None
+    claim_hashes: Mapping[str, str] = field(default_factory=dict)  # "ablation/claim" -> hash, as its file states them
+    design: Literal["fixed", "sequential"] = "fixed"  # judged at all its seeds, or after every added one
+    seeds: int | None = None  # of a fixed study: how many an arm has; None: planned by an earlier version
+    mark: str = ""  # what the study's name says of design and seeds; "": fixed, as many as the profile's
+    run_seconds: float = 0.0  # one run, as the profile guesses
+    gpu_gib: float = 0.0  # memory of one run on a GPU
+
+    @property
+    def label(self) -> str:
+        """The label of the data, with the mark of design and seeds."""
+        return self.data + self.mark
+
+    @property
+    def name(self) -> str:
+        """The study's name: "<ablation>.<profile>.<label>"."""
+        return f"{self.ablation}.{self.profile}.{self.label}"
+
+    def arm(self, name: str) -> PlannedArm:
+        """Return the arm called `name`; an unknown name offers the nearest."""
+        return lookup("arm", name, {arm.name: arm for arm in self.arms})
