@@ -110,6 +110,12 @@ def noise_floor(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def rates(session: nox.Session) -> None:
+    """Choose the learning rates of every arm of every ablation; arguments after -- go to `gitbench tune --all` (-- --ship)."""
+    session.run(str(shared_environment(session) / "gitbench"), "tune", "--all", *session.posargs, external=True)
+
+
+@nox.session(venv_backend="none")
 def report(session: nox.Session) -> None:
     """The claims board over all committed reports (-- --publish: put beside them), or over the studies of -- --work-dir DIR."""
     session.run(str(shared_environment(session) / "gitbench"), "report", "--all", *session.posargs, external=True)

@@ -27,12 +27,13 @@ from gitbench.commands import (
     report,
     run,
     scenes,
+    tune,
     verify,
 )
 from gitbench.errors import GitbenchError
 
 COMMANDS = (
-    listing, run, report, explain, bundle, replicate, judge, verify, noise_floor, bench, lock, scenes, caption, doctor,
+    listing, run, report, explain, bundle, replicate, judge, verify, noise_floor, tune, bench, lock, scenes, caption, doctor,
 )  # fmt: skip
 
 

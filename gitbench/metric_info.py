@@ -38,6 +38,7 @@ _UNITS = {"test_nll": "nat/token", "vocabulary": "words"}
 _LOWER_IS_BETTER = {"test_nll", *FALSE_SHARES}
 _NAMES = {
     "test_nll": "test NLL",
+    "val_nll": "validation NLL",
     "SceneF1": "scene F1",
     "false-attributes": "false attributes",
     "false-relations": "false relations",

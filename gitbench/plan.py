@@ -52,6 +52,45 @@ class PlannedRun:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A tuning run of an arm: a factor of the profile's rates, a tuning seed, and what came of it."""
+
+    factor: float
+    seed: int
+    run_key: str
+    val_nll: float | None  # when its training ended, nats per token; None: it diverged
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmRate:
+    """The factor of the profile's rates that an arm is trained at, and the tuning runs that chose it."""
+
+    arm: str
+    factor: float
+    trials: tuple[Trial, ...] = ()
+
+    def val_nll(self, factor: float) -> float | None:
+        """Return the mean validation likelihood at a factor; None where one of its runs diverged, or there is none."""
+        found = [trial.val_nll for trial in self.trials if trial.factor == factor]
+        known = [each for each in found if each is not None]
+        return sum(known) / len(known) if known and len(known) == len(found) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """How the learning rates of a study's arms were chosen. No `arms`: all are trained at the profile's rates."""
+
+    grid: tuple[float, ...]  # factors of both of the profile's rates
+    lr_encoder: float  # the profile's
+    lr_decoder: float
+    arms: tuple[ArmRate, ...] = ()
+
+    def at_an_end(self, arm: ArmRate) -> bool:
+        """Tell whether an arm took the least or the largest factor of the grid, so that one beyond may be better."""
+        return arm.factor in (min(self.grid), max(self.grid))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """A study as a value: an ablation crossed with a profile and a data set, and the runs it consists of."""
 
@@ -77,19 +116,29 @@ class Plan:
     claim_hashes: Mapping[str, str] = field(default_factory=dict)  # "ablation/claim" -> hash, as its file states them
     design: Literal["fixed", "sequential"] = "fixed"  # judged at all its seeds, or after every added one
     seeds: int | None = None  # of a fixed study: how many an arm has; None: planned by an earlier version
-    mark: str = ""  # what the study's name says of design and seeds; "": fixed, as many as the profile's
+    mark: str = ""  # what the study's name says of design, seeds and rates; "": fixed, as many as the profile's, tuned
+    rates: Rates | None = None  # None: the profile has no grid of rates
     run_seconds: float = 0.0  # one run, as the profile guesses
     gpu_gib: float = 0.0  # memory of one run on a GPU
 
     @property
     def label(self) -> str:
-        """The label of the data, with the mark of design and seeds."""
+        """The label of the data, with the mark of design, seeds and rates."""
         return self.data + self.mark
 
     @property
     def name(self) -> str:
         """The study's name: "<ablation>.<profile>.<label>"."""
         return f"{self.ablation}.{self.profile}.{self.label}"
+
+    @property
+    def tuned(self) -> tuple[ArmRate, ...]:
+        """The arms' own learning rates; none where all are trained at the profile's."""
+        return self.rates.arms if self.rates else ()
+
+    def factor(self, arm: str) -> float:
+        """Return the factor of the profile's learning rates that an arm is trained at."""
+        return next((each.factor for each in self.tuned if each.arm == arm), 1.0)
 
     def arm(self, name: str) -> PlannedArm:
         """Return the arm called `name`; an unknown name offers the nearest."""

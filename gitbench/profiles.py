@@ -3,12 +3,16 @@
 A profile fixes everything that an ablation does not vary. Encoder and decoder learning rates stay at the paper's
 1:5 (p. 6) in all of them; the small ones train from scratch and so use larger rates than the paper's 1e-5 and 5e-5.
 The paper's encoders were pre-trained by others (CLIP, Florence); the contrastive recipes here are this project's.
+The rates stated here are the middle of a grid: each arm is trained at half of them, at them or at twice as much, whichever
+gives it the best validation likelihood (`gitbench.study.rates`). The smoke profile takes its rates as they are.
 """
 
 from __future__ import annotations
 
 from gitbench.errors import GitbenchError, lookup
 from gitbench.spec import ContrastiveSpec, DataSpec, EvaluateSpec, Profile, TextSpec, TrainSpec
+
+GRID = (0.5, 1.0, 2.0)  # factors of both learning rates
 
 SMOKE = Profile(
     name="smoke",
@@ -47,6 +51,7 @@ CPU = Profile(
     contrastive=ContrastiveSpec(iterations=250, batch_images=64, lr=1e-3, warmup=25, width=96, layers=2, embedding=64),
     replicates=5,
     frames=4,
+    rates=GRID,
     run_seconds=75,
     gpu_gib=1,
 )
@@ -71,6 +76,7 @@ GPU = Profile(
         iterations=1000, batch_images=256, lr=5e-4, warmup=100, width=256, layers=4, embedding=256
     ),
     replicates=5,
+    rates=GRID,
     run_seconds=200,
     gpu_gib=8,
 )
@@ -96,6 +102,7 @@ PAPER = Profile(
         iterations=50000, batch_images=1024, lr=5e-4, warmup=2000, width=512, layers=12, embedding=512
     ),
     replicates=3,
+    rates=GRID,
     run_seconds=200000,
     gpu_gib=30,
     bert="bert-base-uncased",

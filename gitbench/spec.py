@@ -127,6 +127,9 @@ class Profile:
     gpu_gib: float  # memory a run needs on a GPU, for packing several onto one
     frames: int = 6  # of a film, in the task "video"; 6 in every released video model
     bert: str = "minilm"  # the BERT of arms that start from one: a folder, "minilm" or a hub name
+    rates: tuple[float, ...] = (
+        1.0,
+    )  # factors of both learning rates, of which each arm's is chosen; one: none is chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,3 +223,4 @@ class RunSpec:
     task: TaskSpec = TaskSpec()
     variant_names: Mapping[str, str] = field(default_factory=dict, metadata={"keyed": False})  # axis -> name
     cfg_options: Mapping[str, Any] = field(default_factory=dict)  # --cfg-options
+    tuning: bool = False  # ends with its validation likelihood: no test image is opened, nothing is captioned

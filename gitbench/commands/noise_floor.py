@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import shlex
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from gitbench.commands.options import (
@@ -26,8 +27,8 @@ from gitbench.errors import GitbenchError
 
 if TYPE_CHECKING:
     from gitbench.judge.noise import NoiseFloor
-    from gitbench.plan import Plan
-    from gitbench.spec import Profile
+    from gitbench.plan import ArmRate, Plan
+    from gitbench.spec import Ablation, Profile
     from gitbench.study.store import Study
 
 BASE = "base"
@@ -46,22 +47,29 @@ def add(commands: Any) -> None:
 def _noise_floor(arguments: argparse.Namespace) -> int:
     """0: measured; 1: a run failed, nothing was measured."""
     from gitbench.commands.report import report_folder
+    from gitbench.commands.tune import planned_at_rates
     from gitbench.launch.scheduling import launch
     from gitbench.profiles import check_publishable, get_profile
     from gitbench.report.noise import write_noise_report
+    from gitbench.study.rates import tuning_of
     from gitbench.study.store import Study
 
     if arguments.publish:
         check_publishable(profile_of(arguments))
-    plan, seeds = noise_plan(
-        get_profile(profile_of(arguments)),
-        data_of(arguments),
-        arguments.seeds,
-        tokenizer_path=arguments.tokenizer,
-        task_name=task_of(arguments),
-        command=shlex.join(["gitbench", "noise-floor", *study_words(arguments)]),
-    )
-    study = Study(work_dir_of(arguments), plan)
+    profile, data = get_profile(profile_of(arguments)), data_of(arguments)
+    options: dict[str, Any] = {
+        "tokenizer_path": arguments.tokenizer,
+        "task_name": task_of(arguments),
+        "command": shlex.join(["gitbench", "noise-floor", *study_words(arguments)]),
+    }
+
+    def plan(rates: Sequence[ArmRate]) -> Study:
+        return Study(work_dir_of(arguments), noise_plan(profile, data, arguments.seeds, rates=rates, **options)[0])
+
+    tuning = tuning_of(noise_ablation(profile), profile, data, **options)
+    study = planned_at_rates(tuning, plan, arguments.jobs, arguments.plain, arguments.dry_run)
+    if study is None:
+        return 1
     if arguments.dry_run:
         print_plan(study, arguments.jobs)
         return 0
@@ -70,31 +78,21 @@ def _noise_floor(arguments: argparse.Namespace) -> int:
     if outcome.failed:
         return 1
     study = Study.open(study.work_dir, study.name)
-    floors = measure_noise(study, seeds)
+    floors = measure_noise(study, (study.plan.seeds or 0) // 2)
     print(f"noise floor: {study.noise_path}")
     if not arguments.no_report:
         out = arguments.out or report_folder(study, arguments.publish)
-        write_noise_report(out, floors, profile=plan.profile, data=plan.data)
+        write_noise_report(out, floors, profile=study.plan.profile, data=study.plan.data)
         print(f"report: {out / 'noise_floor.md'}")
     return 0
 
 
-def noise_plan(profile: Profile, data: str, seeds: int | None = None, **options: Any) -> tuple[Plan, int]:
-    """Return the plan of the A/A runs and the seeds of a pseudo-arm; `options` are those of `make_plan`.
-
-    Errors: GitbenchError for fewer than 3 seeds.
-    """
+def noise_ablation(profile: Profile) -> Ablation:
+    """Return the A/A runs as an ablation of one arm, the profile's own model."""
     from gitbench.judge.noise import NOISE_ABLATION
-    from gitbench.judge.statistics import MIN_REPLICATES
     from gitbench.spec import Ablation, Arm
-    from gitbench.study.plan import BLIND, make_plan, with_seeds
 
-    if seeds is not None and seeds < MIN_REPLICATES:
-        raise GitbenchError(
-            f"--seeds {seeds}: a pseudo-arm needs at least the {MIN_REPLICATES} seeds that a verdict does"
-        )
-    each = max(MIN_REPLICATES, profile.replicates) if seeds is None else seeds
-    ablation = Ablation(
+    return Ablation(
         name=NOISE_ABLATION,
         title="Noise floor",
         question="How far apart are replicates of one and the same arm?",
@@ -102,7 +100,22 @@ def noise_plan(profile: Profile, data: str, seeds: int | None = None, **options:
         arms={profile.name: (Arm(name=BASE, variants={"decoder": profile.variants["decoder"]}),)},
         base=BASE,
     )
-    plan = make_plan(ablation, profile, data, replicates=2 * each, **options)
+
+
+def noise_plan(profile: Profile, data: str, seeds: int | None = None, **options: Any) -> tuple[Plan, int]:
+    """Return the plan of the A/A runs and the seeds of a pseudo-arm; `options` are those of `make_plan`.
+
+    Errors: GitbenchError for fewer than 3 seeds.
+    """
+    from gitbench.judge.statistics import MIN_REPLICATES
+    from gitbench.study.plan import BLIND, make_plan, with_seeds
+
+    if seeds is not None and seeds < MIN_REPLICATES:
+        raise GitbenchError(
+            f"--seeds {seeds}: a pseudo-arm needs at least the {MIN_REPLICATES} seeds that a verdict does"
+        )
+    each = max(MIN_REPLICATES, profile.replicates) if seeds is None else seeds
+    plan = make_plan(noise_ablation(profile), profile, data, replicates=2 * each, **options)
     plan = dataclasses.replace(plan, mark="")  # there is one noise floor of a profile and data
     return with_seeds(plan, {BASE: 2 * each, BLIND.name: FLOOR_RUNS}), each
 

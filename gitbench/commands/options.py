@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from gitbench.study.store import Study
 
 
-def study_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that name a study."""
+def study_options(parser: argparse.ArgumentParser, work_dir: bool = True) -> None:
+    """Add the options that name a study, and where it lies."""
     parser.add_argument(
         "--profile", metavar="NAME", help="smoke, cpu, gpu or paper (default: gpu where CUDA is available, else cpu)"
     )
@@ -27,7 +27,8 @@ def study_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME|PATH",
         help="scenes (default; scenes-motion for video), or a folder: Parquet shards, COCO layout, questions",
     )
-    parser.add_argument("--work-dir", type=Path, metavar="DIR", help="where runs are kept (default: work_dirs)")
+    if work_dir:
+        parser.add_argument("--work-dir", type=Path, metavar="DIR", help="where runs are kept (default: work_dirs)")
 
 
 def training_options(parser: argparse.ArgumentParser, seeds: str) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import shlex
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from gitbench.commands.options import (
@@ -21,6 +23,7 @@ from gitbench.profiles import check_publishable
 
 if TYPE_CHECKING:
     from gitbench.launch.scheduling import Outcome
+    from gitbench.plan import ArmRate
     from gitbench.study.store import Study
 
 
@@ -40,6 +43,12 @@ def add(commands: Any) -> None:
         help="override config values, as in mmengine; such runs enter no claim",
     )
     run.add_argument(
+        "--rates",
+        choices=("tuned", "shared"),
+        default="tuned",
+        help="learning rates: each arm's own, chosen on the validation likelihood (default), or the profile's for all",
+    )
+    run.add_argument(
         "--until-decided",
         action="store_true",
         help="add seeds where they help most until every claim is decided, with a test that is valid under looking",
@@ -57,7 +66,9 @@ def _run(arguments: argparse.Namespace) -> int:
     for option, value in (("--budget", arguments.budget), ("--max-seeds", arguments.max_seeds)):
         if value is not None:
             raise GitbenchError(f"{option} belongs to --until-decided: add that, or leave {option} out")
-    study = _plan(arguments)
+    study = _planned(arguments)
+    if study is None:
+        return 1
     if arguments.dry_run:
         print_plan(study, arguments.jobs)
         return 0
@@ -80,7 +91,9 @@ def _run_until_decided(arguments: argparse.Namespace) -> int:
     if start is None:  # the profile's, but enough for a look
         start = max(get_profile(profile_of(arguments)).replicates, FIRST)
     check(_plan(arguments, start).plan, start, most)
-    full = _plan(arguments, most)
+    full = _planned(arguments, most)
+    if full is None:
+        return 1
     if arguments.dry_run:
         print_plan(Study(full.work_dir, with_seeds(full.plan, seeds_now(full, start))), arguments.jobs)
         within = "" if budget is None else f" within {duration(budget)}"
@@ -103,7 +116,22 @@ def _finish(arguments: argparse.Namespace, study: Study, outcome: Outcome, judge
     return 0 if judged and not outcome.failed else 1
 
 
-def _plan(arguments: argparse.Namespace, replicates: int | None = None) -> Study:
+def _planned(arguments: argparse.Namespace, replicates: int | None = None) -> Study | None:
+    """Plan the study at its arms' rates, which are tuned first where that is not done; None where a tuning run failed."""
+    from gitbench.ablations import load_ablation
+    from gitbench.commands.tune import planned_at_rates
+    from gitbench.profiles import get_profile
+    from gitbench.study.rates import tuning_of
+
+    tuning = None
+    if arguments.rates == "tuned":
+        profile = get_profile(profile_of(arguments))
+        tuning = tuning_of(load_ablation(arguments.ablation), profile, data_of(arguments), **_options(arguments))
+    plan = functools.partial(_plan, arguments, replicates)
+    return planned_at_rates(tuning, plan, arguments.jobs, arguments.plain, arguments.dry_run)
+
+
+def _plan(arguments: argparse.Namespace, replicates: int | None = None, rates: Sequence[ArmRate] = ()) -> Study:
     from gitbench.ablations import load_ablation
     from gitbench.profiles import get_profile
     from gitbench.study.plan import make_plan
@@ -115,12 +143,20 @@ def _plan(arguments: argparse.Namespace, replicates: int | None = None) -> Study
         data_of(arguments),
         replicates=replicates or arguments.seeds,
         sequential=arguments.until_decided,
-        cfg_options=_cfg_options(arguments.cfg_options),
-        tokenizer_path=arguments.tokenizer,
-        task_name=task_of(arguments),
-        command=_command(arguments),
+        rates=rates,
+        **_options(arguments),
     )
     return Study(work_dir_of(arguments), plan)
+
+
+def _options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what a study and its tuning runs are both planned with."""
+    return {
+        "cfg_options": _cfg_options(arguments.cfg_options),
+        "tokenizer_path": arguments.tokenizer,
+        "task_name": task_of(arguments),
+        "command": _command(arguments),
+    }
 
 
 def _cfg_options(items: list[str]) -> dict[str, Any]:
@@ -148,6 +184,8 @@ def _command(arguments: argparse.Namespace) -> str:
         words += ["--cfg-options", *arguments.cfg_options]
     for plugin in arguments.plugin or ():
         words += ["--plugin", plugin]
+    if arguments.rates == "shared":
+        words += ["--rates", "shared"]
     if arguments.until_decided:
         words += ["--until-decided"]
     if arguments.budget is not None:

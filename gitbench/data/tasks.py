@@ -185,6 +185,6 @@ def open_task(data: str, split: str, limit: int | None, task: TaskSpec) -> TaskS
     return SceneTaskSource(Scenes(data, split, numbers[-1] + 1), task, data, numbers)
 
 
-def study_fingerprint(data: str, spec: DataSpec, task: TaskSpec = CAPTIONS) -> str:
-    """Hash the content of the three splits as used. Enters every run key; image size and crops are in the spec."""
-    return content_hash([open_task(data, split, limit_of(spec, split), task).fingerprint() for split in SPLITS])
+def study_fingerprint(data: str, spec: DataSpec, task: TaskSpec = CAPTIONS, splits: Sequence[str] = SPLITS) -> str:
+    """Hash the content of the splits as used. Enters every run key; image size and crops are in the spec."""
+    return content_hash([open_task(data, split, limit_of(spec, split), task).fingerprint() for split in splits])

@@ -67,6 +67,9 @@ class Display:
         metrics, seconds = record["metrics"], record["cost"]["seconds"]
         first = next((name for name in HEADLINE if name in metrics and unit(name) == "points"), None)
         shown = f"{display_name(first)} {metrics[first]['value']:.1f}, " if first is not None else ""
+        if "val_nll" in metrics and first is None:  # of a tuning run
+            value = metrics["val_nll"]["value"]
+            shown = "diverged, " if value is None else f"{display_name('val_nll')} {value:.3f}, "
         self.console.print(
             f"  {run.arm} - seed {run.replicate}: {shown}{seconds:.0f} s  ({self.done + self.found}/{self.total})"
         )

@@ -18,7 +18,8 @@ from typing import Any
 
 from gitbench import plugins
 from gitbench.errors import GitbenchError
-from gitbench.plan import Plan, PlannedArm
+from gitbench.plan import Plan, PlannedArm, PlannedRun
+from gitbench.spec import RunSpec
 from gitbench.study.config import make_config
 from gitbench.study.plan_file import listed_runs
 from gitbench.study.proof import (
@@ -105,7 +106,7 @@ def prove(study: Study, context: Any) -> Proof:
             with _named(plan, name, axes[name], replicate):
                 pair = (configs[base, replicate], configs[name, replicate])
                 each = compare_arm(name, axes[name], pair, (reference, next(made)))
-                found.setdefault(name, each)
+                found.setdefault(name, dataclasses.replace(each, factor=plan.factor(name)))
     proof = Proof(
         version=PROOF_VERSION,
         study=plan.name,
@@ -127,18 +128,29 @@ def _configs(plan: Plan) -> Configs:
     for replicate in sorted({run.replicate for run in plan.runs}):
         spec = dataclasses.replace(first.resolved, replicate=replicate)
         planned.setdefault((first.arm, replicate), dataclasses.replace(first, replicate=replicate, spec=spec))
-    return {each: make_config(run.resolved, plan.vocabulary, run.run_key).to_dict() for each, run in planned.items()}
+    specs = {each: _at_common_rates(plan, run) for each, run in planned.items()}
+    return {each: make_config(spec, plan.vocabulary, planned[each].run_key).to_dict() for each, spec in specs.items()}
+
+
+def _at_common_rates(plan: Plan, run: PlannedRun) -> RunSpec:
+    """Return the spec of a run with its arm's own factor taken out of the learning rates, to 12 digits."""
+    spec, factor = run.resolved, plan.factor(run.arm)
+    if not plan.tuned:
+        return spec
+    encoder, decoder = (float(f"{rate / factor:.12g}") for rate in (spec.train.lr_encoder, spec.train.lr_decoder))
+    return dataclasses.replace(spec, train=dataclasses.replace(spec.train, lr_encoder=encoder, lr_decoder=decoder))
 
 
 @contextmanager
 def _named(plan: Plan, arm: str, axes: Sequence[str], replicate: int) -> Iterator[None]:
     """Give a second difference the names of ablation and arm, and the fix."""
+    tuned = f", its tuned factor of {plan.factor(arm):g} taken out" if plan.tuned else ""
     try:
         yield
     except SecondDifference as error:
         raise GitbenchError(
             f"{plan.ablation}: arm '{arm}' differs from '{plan.base}' in more than its {' and '.join(axes) or 'name'} "
-            f"(replicate {replicate}): {error}: an arm may differ in one thing, remove the other"
+            f"(replicate {replicate}{tuned}): {error}: an arm may differ in one thing, remove the other"
         ) from None
 
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from gitbench import plugins
 from gitbench.data import SPLITS, limit_of
@@ -35,6 +35,7 @@ from gitbench.plan import Plan, PlannedRun
 from gitbench.study.config import config_text, make_config
 from gitbench.study.find import check_version
 from gitbench.study.provenance import provenance
+from gitbench.study.rates import SPLITS as TUNED_ON
 from gitbench.study.store import Study, write_if_changed
 
 ATTEMPTS = 2  # a failed run is tried once more
@@ -48,6 +49,16 @@ class Outcome:
     found: int
     failed: tuple[tuple[str, int, str], ...]
     left: int = 0
+
+
+class Scorer(Protocol):
+    """Makes the record of a run from what it left behind, and the ceiling of a study."""
+
+    def score_run(self, run: PlannedRun) -> dict[str, Any]:
+        """Return the record of a run that is trained."""
+
+    def score_ceiling(self) -> None:
+        """Write the ceiling of the study's data, where it has one."""
 
 
 def slots(gpu_gib: float, jobs: int | None = None) -> list[dict[str, str]]:
@@ -101,8 +112,13 @@ def local_executor(places: Sequence[dict[str, str]]) -> LocalExecutor:
     return LocalExecutor([{**place, **handed_on} for place in places], start_context())
 
 
-def execute_runs(study: Study, executor: Executor, plain: bool = False, until: float | None = None) -> Outcome:
-    """Write the configs of the runs that are not done, and train, caption and score them; see `launch`."""
+def execute_runs(
+    study: Study, executor: Executor, plain: bool = False, until: float | None = None, scorer: Scorer | None = None
+) -> Outcome:
+    """Write the configs of the runs that are not done, and train, caption and score them; see `launch`.
+
+    `scorer` makes a record of what a run left behind; None: a study's own.
+    """
     runs = study.unique_runs
     todo = [run for run in runs if not study.done(run)]
     for run in todo:
@@ -113,7 +129,7 @@ def execute_runs(study: Study, executor: Executor, plain: bool = False, until: f
     if not todo and study.yardstick.kind is not None:
         return Outcome(completed=0, found=found, failed=())
     with Display(study.name, found, len(runs), plain) as display:
-        work = _Launch(study, executor, StudyScorer(study, _scorer()), display)
+        work = _Launch(study, executor, scorer or StudyScorer(study, _scorer()), display)
         with _handled(signal.SIGTERM, signal.default_int_handler):  # as Ctrl-C
             work.run(todo, until)
     failed = tuple(work.failed)
@@ -129,7 +145,7 @@ def _scorer() -> CaptionScorer:
 class _Launch:
     """Runs on their way: queued or training in the executor, then being scored in a thread of this process."""
 
-    def __init__(self, study: Study, executor: Executor, scorer: StudyScorer, display: Display) -> None:
+    def __init__(self, study: Study, executor: Executor, scorer: Scorer, display: Display) -> None:
         self.study, self.executor, self.scorer, self.display = study, executor, scorer, display
         self.origin = provenance(study)
         self.attempts: dict[str, int] = {}
@@ -214,8 +230,9 @@ class _Launch:
 def prepare_images(plan: Plan) -> None:
     """Decode every image once, so that a bad one is reported before anything is trained, and runs share the result."""
     specs = [run.resolved for run in plan.runs]
-    for data_name, sizes, task in dict.fromkeys((spec.data_name, spec.data, spec.task) for spec in specs):
-        for split in SPLITS:
+    used = dict.fromkeys((spec.data_name, spec.data, spec.task, TUNED_ON if spec.tuning else SPLITS) for spec in specs)
+    for data_name, sizes, task, splits in used:
+        for split in splits:
             crop = sizes.crop_scale if split == "train" else None
             source = open_task(data_name, split, limit_of(sizes, split), task)
             decoded_split(source, stored_size(sizes.image_size, crop))

@@ -65,7 +65,6 @@ def make_config(spec: RunSpec, vocabulary: Vocabulary, key: str) -> Config:
             model=_model(spec, vocabulary),
             train_dataloader=_loader(spec, "train"),
             val_dataloader=_loader(spec, "val"),
-            test_dataloader=_loader(spec, "test"),
             train_cfg=dict(
                 type="CountedTrainLoop",
                 max_iters=train.iterations,
@@ -73,9 +72,10 @@ def make_config(spec: RunSpec, vocabulary: Vocabulary, key: str) -> Config:
                 dropout_seed=_seed("dropout", spec),
             ),
             val_cfg=dict(type="ValLoop"),
-            test_cfg=dict(type="TestLoop"),
             val_evaluator=dict(type="PerImage", name="val_nll"),
-            test_evaluator=dict(type="PerImage", name="test_nll"),
+            test_dataloader=None if spec.tuning else _loader(spec, "test"),
+            test_cfg=None if spec.tuning else dict(type="TestLoop"),
+            test_evaluator=None if spec.tuning else dict(type="PerImage", name="test_nll"),
             optim_wrapper=dict(
                 type="DeviceOptimWrapper",
                 constructor="EncoderDecoderOptim",

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from gitbench.data.tasks import TaskSource, open_task, study_fingerprint
 from gitbench.data.tokenizer import from_bert, rows_of, tokenizer_for
 from gitbench.data.wordpiece import CaptionTokenizer
 from gitbench.errors import GitbenchError, unknown_name
-from gitbench.plan import Plan, PlannedArm, PlannedRun, Vocabulary
+from gitbench.plan import ArmRate, Plan, PlannedArm, PlannedRun, Rates, Vocabulary
 from gitbench.run_key import run_key
 from gitbench.spec import Ablation, Arm, DataSpec, Profile, RunSpec
 from gitbench.study.config import make_config
@@ -46,25 +46,29 @@ def make_plan(
     tokenizer_path: str | None = None,
     task_name: str = "caption",
     command: str = "",
+    rates: Sequence[ArmRate] = (),
 ) -> Plan:
     """Plan a study; `tokenizer_path` replaces the profile's tokenizer by a BERT one (hub name, folder or file).
 
     A `sequential` study is judged after every added seed, any other one at its number of seeds alone: each has seeds of
-    its own (`lock.seed_root`). `task_name` is one of `gitbench.tasks`; `command` is what gives this study again.
+    its own (`lock.seed_root`). `task_name` is one of `gitbench.tasks`; `command` is what gives this study again; `rates`
+    are those of every arm (`gitbench.study.rates`), none: all arms are trained at the profile's.
     Errors: GitbenchError for unknown profiles, data, tasks or variants, and for sizes that do not fit.
     """
-    if profile.name not in ablation.arms:
-        raise unknown_name(f"profile of {ablation.name}", profile.name, ablation.arms)
     count = profile.replicates if replicates is None else replicates
     if not 1 <= count <= MOST_REPLICATES:
         raise GitbenchError(f"--seeds {count}: use 1 to {MOST_REPLICATES} replicates")
     design: Literal["fixed", "sequential"] = "sequential" if sequential else "fixed"
     root = seed_root(ablation.name, claim_hashes(ablation), design, count)
-    planner = _Planner(ablation, profile, data, dict(cfg_options or {}), tokenizer_path, task_name, root)
-    arms = planner.arms
-    runs = [planner.run(arm, replicate) for replicate in range(count) for arm in arms]  # a stopped study is balanced
+    planner = Planner(ablation, profile, data, dict(cfg_options or {}), tokenizer_path, task_name, root)
+    arms, factors = planner.arms, {each.arm: each.factor for each in rates}
+    runs = [  # a stopped study is balanced
+        planner.run(arm, replicate, factors[arm.name] if factors else 1.0) for replicate in range(count) for arm in arms
+    ]
     for run in runs[: len(arms)]:  # refuses options that name nothing, before anything is done
         planner.check(run)
+    train = planner.profile.train
+    chosen = Rates(grid=profile.rates, lr_encoder=train.lr_encoder, lr_decoder=train.lr_decoder, arms=tuple(rates))
     return Plan(
         ablation=ablation.name,
         profile=profile.name,
@@ -88,7 +92,9 @@ def make_plan(
         claim_hashes=claim_hashes(ablation),
         design=design,
         seeds=None if sequential else count,
-        mark="+sequential" if sequential else f"+seeds-{count}" if count != profile.replicates else "",
+        mark=("+sequential" if sequential else f"+seeds-{count}" if count != profile.replicates else "")
+        + "+rates-shared" * (planner.tunable and not rates),
+        rates=chosen if len(profile.rates) > 1 else None,
         run_seconds=profile.run_seconds,
         gpu_gib=profile.gpu_gib,
     )
@@ -99,8 +105,8 @@ def with_seeds(plan: Plan, seeds: Mapping[str, int]) -> Plan:
     return dataclasses.replace(plan, runs=tuple(run for run in plan.runs if run.replicate < seeds[run.arm]))
 
 
-class _Planner:
-    """What the runs of a study have in common: profile, data, tokenizer, options."""
+class Planner:
+    """What the runs of a study have in common: profile, data, tokenizer, options. Of the data only `splits` are opened."""
 
     def __init__(
         self,
@@ -111,14 +117,18 @@ class _Planner:
         tokenizer_path: str | None,
         task_name: str,
         seed_root: str,
+        splits: Sequence[str] = SPLITS,
     ) -> None:
+        if profile.name not in ablation.arms:
+            raise unknown_name(f"profile of {ablation.name}", profile.name, ablation.arms)
+        self.splits = splits
         self.ablation, self.options, self.seed_root = ablation, options, seed_root
         self.data = str(Path(data).resolve()) if data not in data_names() and Path(data).exists() else data
         self.task = task_spec(task_name, profile)
         self.arms = (*ablation.arms[profile.name], BLIND)
         self.common = ablation.common_variants(profile.name)
         sizes = for_task(profile, self.task)
-        for split in SPLITS:
+        for split in splits:
             open_task(self.data, split, limit_of(sizes.data, split), self.task).check()
         self.profile = self._for_study(self._with_options(sizes), tokenizer_path)
         self.source = open_task(self.data, "train", self.profile.data.train_images, self.task)
@@ -170,7 +180,7 @@ class _Planner:
 
     def _fingerprint(self) -> str:
         """Hash the data, and what else decides results by its content: files that options name, a given tokenizer."""
-        found = study_fingerprint(self.data, self.profile.data, self.task)
+        found = study_fingerprint(self.data, self.profile.data, self.task, self.splits)
         for option, value in self.options.items():
             if isinstance(value, str) and Path(value).is_file():
                 self.options[option] = str(Path(value).resolve())
@@ -190,9 +200,14 @@ class _Planner:
         rows_of(self.tokenizer, from_bert(str(found.path)))
         return found
 
-    def run(self, arm: Arm, replicate: int) -> PlannedRun:
-        """Resolve every axis of one run."""
-        profile = self.profile
+    @property
+    def tunable(self) -> bool:
+        """Whether arms have rates of their own: not without a grid, nor where options changed the runs."""
+        return len(self.profile.rates) > 1 and not self.options
+
+    def run(self, arm: Arm, replicate: int, factor: float = 1.0) -> PlannedRun:
+        """Resolve every axis of one run, whose learning rates are `factor` times the profile's."""
+        profile, train = self.profile, self.profile.train
         defaults = {axis.name: axis.default for axis in AXES.values() if axis.default is not None}
         names = {**defaults, **profile.variants, **self.common, **arm.variants}
         spec = RunSpec(
@@ -200,7 +215,9 @@ class _Planner:
             data_name=self.data,
             data=profile.data,
             text=profile.text,
-            train=profile.train,
+            train=dataclasses.replace(
+                train, lr_encoder=factor * train.lr_encoder, lr_decoder=factor * train.lr_decoder
+            ),
             evaluate=profile.evaluate,
             replicate=replicate,
             seed_root=self.seed_root,
@@ -224,7 +241,7 @@ class _Planner:
         """Return the fingerprint of an arm's data: the study's, or of its own amount of it."""
         if sizes.train_images == self.profile.data.train_images:
             return self.fingerprint
-        return content_hash([study_fingerprint(self.data, sizes, self.task), self.fingerprint])
+        return content_hash([study_fingerprint(self.data, sizes, self.task, self.splits), self.fingerprint])
 
     def check(self, run: PlannedRun) -> None:
         """Raise GitbenchError for a run that could not be made."""

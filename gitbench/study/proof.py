@@ -2,9 +2,11 @@
 
 Each arm, the blind floor too, is compared with the base of the same replicate: the config key by key, the parameters
 and how each is trained, the initial value of every tensor that both have, and the first batches. `Axis.touches`
-says what an axis may touch; anything else that differs is refused with one line before anything is trained. A proof that holds is
-kept beside the study and printed in its report. `gitbench.launch.prove` makes what is compared here, which is plain
-values: this module needs no torch and no mmengine.
+says what an axis may touch; anything else that differs is refused with one line before a run of the study is trained. Arms
+with learning rates of their own (`gitbench.study.rates`) are compared with each factor taken out: what is left must be equal,
+so a rate that is not the profile's, after the axis, times the arm's own factor is refused. A proof that holds is kept beside
+the study and printed in its report. `gitbench.launch.prove` makes what is compared here, which is plain values: this module
+needs no torch and no mmengine.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from typing import Any
 from gitbench.errors import GitbenchError
 from gitbench.variants import get_axis
 
-PROOF_VERSION = 1  # raise when something else is compared: studies are then proven anew
+PROOF_VERSION = 2  # raise when something else is compared: studies are then proven anew
 ABSENT = "absent"
 # Names that decide nothing. The name of a variant stands in the config beside all of its values.
 IGNORED = ("experiment_name", "work_dir", "variants.*")
@@ -53,6 +55,7 @@ class ArmProof:
     train_images: int
     shared_images: int  # the first so many training images are the same in both
     batches_equal: bool  # the first training batches; False only where the amount of data differs
+    factor: float = 1.0  # of its own learning rates, taken out before it was compared
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ Scoring needs no torch and is done by the launcher.
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 import sys
@@ -64,14 +65,16 @@ class PlainRunner(Runner):
 
 
 def execute(path: Path, progress: Progress | None = None, pretraining: PretrainingProgress | None = None) -> None:
-    """Train and caption one run folder. Returns at once where that is done already.
+    """Train and caption one run folder, or train it alone where it has no test. Returns at once where that is done already.
 
     `progress` hears of the training, `pretraining` of the contrastive pre-training that comes first in some runs.
 
     Errors: GitbenchError with one line for what a user can mend; anything else is a fault of the program.
     """
     folder = RunFolder(path)
-    if folder.captioned:
+    config = _session_config(folder)
+    tuning = config.test_dataloader is None
+    if folder.captioned or (tuning and folder.trained.is_file()):
         return
     for leftover in path.glob(".*.tmp*"):  # half-written files of a killed session
         leftover.unlink(missing_ok=True)
@@ -79,11 +82,17 @@ def execute(path: Path, progress: Progress | None = None, pretraining: Pretraini
         torch.use_deterministic_algorithms(True, warn_only=True)
     else:
         torch.set_num_threads(CPU_THREADS)
-    runner = PlainRunner.from_cfg(_session_config(folder))
+    runner = PlainRunner.from_cfg(config)
     hooks: dict[type, Any] = {type(hook): hook for hook in runner.hooks}
     curve, init = hooks[CurveHook], hooks[EncoderInitHook]
     curve.progress, init.progress = progress, pretraining
     runner.train()
+    if tuning:
+        val_nll = [loss for _, split, loss, _ in curve.rows if split == "val"][-1]
+        cost = {"seconds": curve.seconds}
+        write_json(folder.trained, {"val_nll": val_nll if math.isfinite(val_nll) else None, "cost": cost})
+        _remove_checkpoints(path)
+        return
     trained = time.monotonic()
     metrics = runner.test_loop.run()
     _write_predictions(runner, folder)
@@ -102,6 +111,10 @@ def execute(path: Path, progress: Progress | None = None, pretraining: Pretraini
     final_loss = [loss for _, split, loss, _ in curve.rows if split == "train"][-1]
     train = {"iterations": runner.max_iters, "final_loss": final_loss}
     write_json(folder.trained, {"test_nll": metrics["test_nll"], "train": train, "cost": cost})
+    _remove_checkpoints(path)
+
+
+def _remove_checkpoints(path: Path) -> None:
     for done in (*checkpoints(path), path / "last_checkpoint"):
         done.unlink(missing_ok=True)
 
@@ -133,7 +146,8 @@ def _session_config(folder: RunFolder) -> Config:
         config.resume, config.load_from = True, str(checkpoint)
     if torch.cuda.is_available():  # copies of pinned batches run beside the computation
         for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
-            loader.setdefault("pin_memory", True)
+            if loader is not None:
+                loader.setdefault("pin_memory", True)
     return config
 
 

@@ -1,0 +1,143 @@
+"""The command `gitbench tune`: make the tuning runs of ablations, which choose their arms' learning rates.
+
+`gitbench run` makes those that it needs by itself. With `--ship`, in a clone, what came of all built-in ablations of a
+profile is written into the table that ships with the package, so that nobody has to tune them again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from gitbench.commands.options import data_of, profile_of, run_options, study_options, task_of
+from gitbench.errors import GitbenchError
+
+if TYPE_CHECKING:
+    from gitbench.plan import ArmRate
+    from gitbench.study.rates import Tuning
+    from gitbench.study.store import Study
+
+
+def add(commands: Any) -> None:
+    """Add the parser of the command."""
+    tune = commands.add_parser("tune", help="choose the learning rates of each arm of an ablation beforehand")
+    tune.add_argument("ablations", nargs="*", metavar="ABLATION", help="names from `gitbench list`, or ablation files")
+    tune.add_argument("--all", action="store_true", help="all ablations that have arms for the profile")
+    study_options(tune, work_dir=False)
+    run_options(tune)
+    tune.add_argument("--dry-run", action="store_true", help="say what is to be done and how long it takes")
+    tune.add_argument(
+        "--ship", action="store_true", help="in a clone: write the results into the table that ships with the package"
+    )
+    tune.set_defaults(run=_tune)
+
+
+def _tune(arguments: argparse.Namespace) -> int:
+    """0: all that was asked for is tuned; 1: a run failed."""
+    from gitbench.ablations import load_ablation
+
+    profile = profile_of(arguments)
+    if bool(arguments.ablations) == arguments.all:
+        raise GitbenchError("name the ablations to tune, or pass --all for every one of the profile")
+    if arguments.ship:
+        _check_ship(arguments)
+    names = arguments.ablations or _built_in(profile)
+    failed = False
+    for name in names:
+        tuning = _tuning(name, profile, data_of(arguments), task_of(arguments))
+        if tuning is None:
+            print(f"{load_ablation(name).name}.{profile}: the profile has one pair of rates, nothing is to be chosen")
+        elif arguments.dry_run:
+            print_tuning(tuning, arguments.jobs)
+        elif train(tuning, arguments.jobs, arguments.plain):
+            _print_rates(tuning)
+        else:
+            failed = True
+    if arguments.ship and not arguments.dry_run:
+        from gitbench.study.rates import TABLE, ship
+
+        every = [_tuning(name, profile, data_of(arguments), task_of(arguments)) for name in _built_in(profile)]
+        count = ship(profile, [each for each in every if each is not None])
+        print(f"{TABLE}: {count} runs of the {profile} profile")
+    return 1 if failed else 0
+
+
+def planned_at_rates(
+    tuning: Tuning | None,
+    plan: Callable[[Sequence[ArmRate]], Study],
+    jobs: int | None,
+    plain: bool,
+    dry_run: bool = False,
+) -> Study | None:
+    """Return the study that `plan` makes of its arms' rates, which are tuned first where they are not known.
+
+    `tuning` of None: at the profile's rates. A dry run trains nothing: what is not known yet is 1. None: a run failed.
+    """
+    if tuning is None:
+        return plan(())
+    study = plan(tuning.rates())  # refuses what cannot be, before anything is trained
+    tuning.learn(study.plan_path)
+    if dry_run:
+        print_tuning(tuning, jobs)
+    elif not train(tuning, jobs, plain):
+        return None
+    return plan(tuning.rates())
+
+
+def train(tuning: Tuning, jobs: int | None, plain: bool) -> bool:
+    """Make the runs that are to do; returns whether all went well, those that failed are named on stderr."""
+    if not tuning.to_do:
+        return True
+    from gitbench.launch.tuning import tune
+
+    outcome = tune(tuning, jobs, plain)
+    for arm, seed, reason in outcome.failed:
+        print(f"gitbench: {arm} seed {seed} failed twice: {reason}", file=sys.stderr)
+    return not outcome.failed
+
+
+def print_tuning(tuning: Tuning, jobs: int | None) -> None:
+    """Print how many tuning runs are known, and how long the others take."""
+    from gitbench.formats import duration
+    from gitbench.launch.progress import estimate_seconds
+    from gitbench.launch.scheduling import slots
+
+    runs, left = tuning.unique_runs, len(tuning.to_do)
+    at_once = len(slots(tuning.plan.gpu_gib, jobs))
+    seconds, _ = estimate_seconds(tuning, at_once)
+    more = f", about {duration(seconds)} with {at_once} at a time, before the rates are known" if left else ""
+    print(f"{tuning.name}: {len(runs)} tuning runs, {len(runs) - left} done, {left} to do{more}")
+
+
+def _print_rates(tuning: Tuning) -> None:
+    rates = tuning.rates()
+    print(f"{tuning.name}: " + ", ".join(f"{each.arm} x {each.factor:g}" for each in rates))
+
+
+def _tuning(name: str, profile: str, data: str, task: str) -> Tuning | None:
+    from gitbench.ablations import load_ablation
+    from gitbench.profiles import get_profile
+    from gitbench.study.rates import tuning_of
+
+    return tuning_of(load_ablation(name), get_profile(profile), data, task_name=task, command="gitbench tune")
+
+
+def _built_in(profile: str) -> list[str]:
+    """Return the ablations of the package that have arms for a profile."""
+    from gitbench.ablations import ablation_files, load_ablation
+
+    return [name for name in ablation_files() if profile in load_ablation(name).arms]
+
+
+def _check_ship(arguments: argparse.Namespace) -> None:
+    """Refuse to write a table that is not a clone's own, or that holds other data than the ablations' own."""
+    from gitbench.files import ROOT
+
+    if not (ROOT / "pyproject.toml").is_file():
+        raise GitbenchError("--ship writes into the package, and this is no clone: leave it out, results are cached")
+    if arguments.data is not None or arguments.task is not None:
+        raise GitbenchError(
+            "--ship is for the data and task that ablations have by themselves: leave --data, --task out"
+        )

@@ -1,0 +1,38 @@
+"""Train the tuning runs of a study that are still to be made: with the executor, the display and the second attempt of any
+run. What a run gives lies in its folder in the user's cache (`gitbench.study.rates`): a launch that was killed goes on there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gitbench.errors import GitbenchError
+from gitbench.launch.executor import Executor
+from gitbench.launch.scheduling import Outcome, execute_runs, local_executor, prepare_images, slots
+from gitbench.plan import PlannedRun
+from gitbench.study.rates import Tuning
+
+
+class _Results:
+    """Stands where a study has its scorer: a tuning run has its likelihood already, and its data no ceiling."""
+
+    def __init__(self, tuning: Tuning) -> None:
+        self.tuning = tuning
+
+    def score_run(self, run: PlannedRun) -> dict[str, Any]:
+        record = self.tuning.record(run.run_key)
+        if record is None:
+            raise GitbenchError(f"{self.tuning.folder(run.run_key).path} holds no likelihood: delete it and run again")
+        return record
+
+    def score_ceiling(self) -> None:
+        """There is none."""
+
+
+def tune(tuning: Tuning, jobs: int | None = None, plain: bool = False, executor: Executor | None = None) -> Outcome:
+    """Train every tuning run whose result is not known. Arguments, signals and outcome are those of `launch`."""
+    places = slots(tuning.plan.gpu_gib, jobs)
+    if not tuning.to_do:
+        return Outcome(completed=0, found=len(tuning.unique_runs), failed=())
+    prepare_images(tuning.plan)
+    return execute_runs(tuning, executor or local_executor(places), plain, scorer=_Results(tuning))
