@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -74,6 +75,13 @@ class ArmRate:
         found = [trial.val_nll for trial in self.trials if trial.factor == factor]
         known = [each for each in found if each is not None]
         return sum(known) / len(known) if known and len(known) == len(found) else None
+
+    @property
+    def best(self) -> float | None:
+        """The factor with the best mean likelihood, of several alike the one nearest to 1; None where all diverged."""
+        means = {trial.factor: self.val_nll(trial.factor) for trial in self.trials}
+        found = [(mean, abs(math.log(factor)), factor) for factor, mean in means.items() if mean is not None]
+        return min(found)[2] if found else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from gitbench.report.deviations import Deviation, deviations
 from gitbench.report.notes import study_notes
 from gitbench.report.origin import Origin
 from gitbench.report.paper_table import PaperTable, paper_tables
+from gitbench.report.rates import LearningRates
 from gitbench.report.samples import Pictures, Sample, take_samples
 from gitbench.report.tables import Cell, best_arms, cost_names, score_names, summarise
 from gitbench.report.verdict_details import VerdictDetails, dropped_claims, verdict_details
@@ -114,6 +115,11 @@ class View:
         arms = [arm for arm in self.plan.arms if arm.role == "arm"]
         names = dict.fromkeys(axis for arm in arms for axis in arm.labels)
         return [axis for axis in names if len({arm.labels.get(axis) for arm in arms}) > 1]
+
+    @property
+    def learning_rates(self) -> LearningRates:
+        """What there is to say of the arms' learning rates."""
+        return LearningRates.of(self.plan, self.title)
 
     def title(self, arm: str) -> str:
         """Return what people call an arm: its label; the floor and the ceiling have their names alone."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from gitbench.judge.noise import NOISE_ABLATION
 from gitbench.plan import Plan, PlannedRun
 from gitbench.run_key import canonical, run_key
 from gitbench.study.lock import claim_forms, locked_since, read_lock, seed_root
-from gitbench.variants import run_spec_from_json
+from gitbench.variants import AXES, run_spec_from_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +110,9 @@ def plan_findings(plan: Plan) -> Iterator[str]:
     if plan.task == "caption":  # other tasks leave claims out
         for name in sorted(set(plan.claim_hashes) - set(stated)):
             yield f"{place}: claim {name} was dropped after the runs were planned"
+    for rate in plan.tuned:
+        if rate.factor != rate.best:
+            yield f"{place}: arm {rate.arm} has rates x {rate.factor:g}, its tuning runs choose {rate.best}"
     for arm in plan.arms:
         numbers = sorted(run.replicate for run in plan.runs if run.arm == arm.name)
         count = plan.seeds if plan.design == "fixed" and plan.ablation != NOISE_ABLATION else None
@@ -139,6 +143,13 @@ def most_images(made: Iterable[Made]) -> int | None:
     return max(known) if known and len(known) == len(amounts) else None
 
 
+def _sets_rate(plan: Plan) -> bool:
+    """Tell whether an axis of the study, a plugin's, sets the decoder's learning rate itself."""
+    axes = (plan.axis, plan.crossed_with, *plan.common)
+    patterns = [pattern for axis in axes if axis in AXES for pattern in AXES[axis].allowed.config]
+    return any(fnmatchcase("optim_wrapper.paramwise_cfg.lr_decoder", pattern) for pattern in patterns)
+
+
 def _run_findings(plan: Plan, run: PlannedRun, made: Made, most: int | None) -> Iterator[str]:
     numerics, data, whole = made.numerics, made.data, made.amount == most
     if numerics is None or data is None:
@@ -150,6 +161,9 @@ def _run_findings(plan: Plan, run: PlannedRun, made: Made, most: int | None) -> 
         yield "it was made on other data than the study's"
     if (replicate := made.spec["replicate"]) != run.replicate:
         yield f"it was made as seed {replicate}: it was renumbered, or paired anew"
+    rate, chosen = made.spec["train"]["lr_decoder"], plan.rates and plan.factor(run.arm) * plan.rates.lr_decoder
+    if chosen is not None and rate != chosen and not made.spec.get("cfg_options") and not _sets_rate(plan):
+        yield f"its decoder was trained at a learning rate of {rate:g}, the plan says {chosen:g}"
     root = planned_root(plan)
     if root is not None and made.spec.get("seed_root") != root:
         yield "its seeds do not follow from the claims and the number of seeds of this study"

@@ -14,7 +14,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,20 +106,10 @@ class Tuning(Study):
             )
             for each in sorted(own, key=lambda each: (each.factor, each.run.replicate))
         )
-        return ArmRate(arm=arm, factor=best_factor(arm, trials), trials=trials)
-
-
-def best_factor(arm: str, trials: Sequence[Trial]) -> float:
-    """Return the factor with the best mean likelihood, of several alike the one that is nearest to 1.
-
-    A factor at which a run diverged is out. Errors: GitbenchError where all are.
-    """
-    rate = ArmRate(arm=arm, factor=1.0, trials=tuple(trials))
-    means = {trial.factor: rate.val_nll(trial.factor) for trial in trials}
-    found = [(mean, abs(math.log(factor)), factor) for factor, mean in means.items() if mean is not None]
-    if not found:
-        raise GitbenchError(f"arm '{arm}' diverged at every learning rate of the grid: lower the profile's rates")
-    return min(found)[2]
+        best = ArmRate(arm=arm, factor=1.0, trials=trials).best
+        if best is None:
+            raise GitbenchError(f"arm '{arm}' diverged at every learning rate of the grid: lower the profile's rates")
+        return ArmRate(arm=arm, factor=best, trials=trials)
 
 
 def tuning_of(
