@@ -126,6 +126,7 @@ def truth(session: nox.Session) -> None:
     """Planted effects on scenes, from runs to report: each verdict must be the true one (20 minutes on 2 cores)."""
     programs, out = shared_environment(session), HERE / "work_dirs" / "truth"
     run = (str(programs / "gitbench"), "run", "ablations/_truth.py", "--profile", "cpu", "--out", str(out))
+    run += ("--rates", "shared")  # what is planted is no matter of rates
     session.run(*run, *session.posargs, external=True)
     session.run(str(programs / "python"), "docs/tools/truth.py", "ablations/_truth.py", str(out), external=True)
 

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import pytest
 from helpers_study import TINY, tiny_profile
 
 from gitbench.files import write_json
 from gitbench.plan import ArmRate
 from gitbench.spec import Ablation, Profile
+from gitbench.study import rates
 from gitbench.study.rates import Tuning, TuningRun, tuning_of
 
 GRID = (0.5, 1.0, 2.0)
 LIKED = {"base": 2.0, "small": 0.5, "blind": 1.0}  # the factor that each arm does best with
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Give every test of a module that imports this a cache of tuning runs and a table that ships of its own."""
+    monkeypatch.setattr(rates, "cache_dir", lambda: tmp_path / "cache")
+    monkeypatch.setattr(rates, "TABLE", tmp_path / "rates.json")
+    write_json(tmp_path / "rates.json", {"schema": 1, "runs": {}})
+    rates.shipped_results.cache_clear()
+    yield tmp_path / "cache"
+    rates.shipped_results.cache_clear()
 
 
 def gridded(grid: tuple[float, ...] = GRID, **train: Any) -> Profile:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from helpers_data import row, write_parquet
 from helpers_errors import refused
 from helpers_judge import claim_of
-from helpers_rates import GRID, LIKED, chosen, gridded, liked, plant, tuning
+from helpers_rates import GRID, LIKED, chosen, gridded, liked, own_cache, plant, tuning
 from helpers_study import TINY, make_study, run_of, tiny_ablation, tiny_profile
 
 from gitbench.ablations import load_ablation
@@ -30,16 +29,7 @@ from gitbench.study.plan_file import read_plan
 from gitbench.study.rates import Tuning, ship, tuning_of
 from gitbench.study.store import Study
 
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Every test has tuning results and a table of its own."""
-    monkeypatch.setattr(rates, "cache_dir", lambda: tmp_path / "cache")
-    monkeypatch.setattr(rates, "TABLE", tmp_path / "rates.json")
-    write_json(tmp_path / "rates.json", {"schema": 1, "runs": {}})
-    rates.shipped_results.cache_clear()
-    yield tmp_path / "cache"
-    rates.shipped_results.cache_clear()
+__all__ = ["own_cache"]  # a fixture of every test here
 
 
 def keys(found: Tuning) -> set[str]:
