@@ -179,7 +179,7 @@ def test_every_number_leads_to_its_runs_and_every_word_to_its_evidence(made):
 def test_long_sections_are_folded_and_listed_and_tables_sort(made):
     text = (made.out / "report.html").read_text(encoding="utf-8")
     contents = re.findall(r'<li><a href="#(\w+)">([^<]+)</a></li>', text.partition("</nav>")[0])
-    assert [title for _, title in contents] == re.findall("<h2[^>]*>([^<]+)</h2>", text) and len(contents) == 11
+    assert [title for _, title in contents] == re.findall("<h2[^>]*>([^<]+)</h2>", text) and len(contents) == 12
     assert all(f'id="{name}"' in text for name, _ in contents)
     folded = re.findall(r'<details class="part"><summary><h2>([^<]+)', text)
     assert {"Runs", "Cost", "Arms differ in one thing"} <= set(folded) and "Results" not in folded
