@@ -63,6 +63,7 @@ ABLATION = Ablation(
     axis="encoder",
     varies=("layers", "width", "heads", "patch"),
     crossed_with="amount",
+    replicates={"cpu": 8},
     arms={profile: arms(*scale) for profile, scale in SCALES.items()},
     claims=(
         Claim(

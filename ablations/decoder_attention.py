@@ -31,6 +31,7 @@ ABLATION = Ablation(
     axis="decoder",
     varies=("attention", "ffn"),
     crossed_with="amount",
+    replicates={"cpu": 8},
     arms={profile: arms(*scale) for profile, scale in SCALES.items()},
     claims=(
         Claim(

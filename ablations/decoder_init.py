@@ -24,6 +24,7 @@ ABLATION = Ablation(
         "decoder": DECODERS,
         "text": {profile: "bert" if profile == "paper" else "bert_subset" for profile in DECODERS},
     },
+    replicates={"cpu": 8},
     arms={
         profile: tuple(Arm(name=name, variants={"decoder_init": variant}) for name, variant in ARMS.items())
         for profile in DECODERS

@@ -9,6 +9,7 @@ ABLATION = Ablation(
     title="Encoder initialisation",
     question="Does an image encoder that was pre-trained contrastively on the same data caption better than a random one?",
     axis="encoder_init",
+    replicates={"cpu": 8},
     arms={
         profile: tuple(Arm(name=name, variants={"encoder_init": variant}) for name, variant in ARMS.items())
         for profile in ("smoke", "cpu", "gpu", "paper")

@@ -108,6 +108,11 @@ def check_ablation(ablation: Ablation) -> None:
             if profile not in ablation.arms:
                 raise unknown_name(f"profile in common of {ablation.name}", profile, ablation.arms)
             resolve(axis, variant)
+    for profile, count in ablation.replicates.items():
+        if profile not in ablation.arms:
+            raise unknown_name(f"profile in replicates of {ablation.name}", profile, ablation.arms)
+        if count < 1:
+            raise GitbenchError(f"ablation {ablation.name}: {count} replicates in profile {profile}: use 1 or more")
     for profile, arms in ablation.arms.items():
         names = [arm.name for arm in arms]
         where = f"ablation {ablation.name}, profile {profile}"

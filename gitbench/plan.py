@@ -124,7 +124,7 @@ class Plan:
     claim_hashes: Mapping[str, str] = field(default_factory=dict)  # "ablation/claim" -> hash, as its file states them
     design: Literal["fixed", "sequential"] = "fixed"  # judged at all its seeds, or after every added one
     seeds: int | None = None  # of a fixed study: how many an arm has; None: planned by an earlier version
-    mark: str = ""  # what the study's name says of design, seeds and rates; "": fixed, as many as the profile's, tuned
+    mark: str = ""  # what the study's name says of design, seeds and rates; "": fixed, as many as usual, tuned
     rates: Rates | None = None  # None: the profile has no grid of rates
     run_seconds: float = 0.0  # one run, as the profile guesses
     gpu_gib: float = 0.0  # memory of one run on a GPU

@@ -200,12 +200,19 @@ class Ablation:
     base: str = "base"
     crossed_with: str | None = None
     common: Mapping[str, str | Mapping[str, str]] = field(default_factory=dict)  # axis -> variant
+    replicates: Mapping[str, int] = field(
+        default_factory=dict
+    )  # profile -> seeds of an arm, where not the profile's own
     varies: tuple[str, ...] = ()  # fields of the axis in which arms may differ from the base; none named: all of them
 
     def common_variants(self, profile: str) -> dict[str, str]:
         """Return axis -> variant that all arms share in a profile."""
         found = {axis: name if isinstance(name, str) else name.get(profile) for axis, name in self.common.items()}
         return {axis: name for axis, name in found.items() if name is not None}
+
+    def replicates_in(self, profile: Profile) -> int:
+        """Return how many seeds an arm has in a profile."""
+        return self.replicates.get(profile.name, profile.replicates)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,7 +33,7 @@ def add(commands: Any) -> None:
     run.add_argument(
         "ablation", metavar="ABLATION", help="a name from `gitbench list`, or the path of an ablation file"
     )
-    training_options(run, "replicates per arm (default: the profile's)")
+    training_options(run, "replicates per arm (default: the ablation's, or else the profile's)")
     run.add_argument(
         "--cfg-options",
         nargs="+",
@@ -79,6 +79,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _run_until_decided(arguments: argparse.Namespace) -> int:
+    from gitbench.ablations import load_ablation
     from gitbench.commands.until_decided import FIRST, MAX_SEEDS, UntilDecided, check, parse_budget, seeds_now
     from gitbench.formats import duration
     from gitbench.profiles import get_profile
@@ -88,8 +89,9 @@ def _run_until_decided(arguments: argparse.Namespace) -> int:
     budget = None if arguments.budget is None else parse_budget(arguments.budget)
     most = MAX_SEEDS if arguments.max_seeds is None else arguments.max_seeds
     start = arguments.seeds
-    if start is None:  # the profile's, but enough for a look
-        start = max(get_profile(profile_of(arguments)).replicates, FIRST)
+    if start is None:  # the usual number, but enough for a look
+        usual = load_ablation(arguments.ablation).replicates_in(get_profile(profile_of(arguments)))
+        start = max(usual, FIRST)
     check(_plan(arguments, start).plan, start, most)
     full = _planned(arguments, most)
     if full is None:

@@ -55,7 +55,8 @@ def make_plan(
     are those of every arm (`gitbench.study.rates`), none: all arms are trained at the profile's.
     Errors: GitbenchError for unknown profiles, data, tasks or variants, and for sizes that do not fit.
     """
-    count = profile.replicates if replicates is None else replicates
+    usual = ablation.replicates_in(profile)
+    count = usual if replicates is None else replicates
     if not 1 <= count <= MOST_REPLICATES:
         raise GitbenchError(f"--seeds {count}: use 1 to {MOST_REPLICATES} replicates")
     design: Literal["fixed", "sequential"] = "sequential" if sequential else "fixed"
@@ -92,7 +93,7 @@ def make_plan(
         claim_hashes=claim_hashes(ablation),
         design=design,
         seeds=None if sequential else count,
-        mark=("+sequential" if sequential else f"+seeds-{count}" if count != profile.replicates else "")
+        mark=("+sequential" if sequential else f"+seeds-{count}" if count != usual else "")
         + "+rates-shared" * (planner.tunable and not rates),
         rates=chosen if len(profile.rates) > 1 else None,
         run_seconds=profile.run_seconds,

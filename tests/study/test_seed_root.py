@@ -2,9 +2,11 @@
 
 import dataclasses
 
+from helpers_errors import refused
 from helpers_judge import claim_of
 from helpers_study import TINY, make_study
 
+from gitbench.ablations import check_ablation
 from gitbench.study.config import make_config
 
 CLAIM = claim_of("better", name="base-better", treatment="base", reference="small")
@@ -65,3 +67,15 @@ def test_a_sequential_study_grows_on_seeds_of_its_own(tmp_path):
     assert seeds_of(three, replicate=2) == seeds_of(five, replicate=2) and three.name == five.name
     assert three.name == "tiny.smoke.scenes+sequential" and five.plan.seeds is None
     assert_apart(three, make_study(tmp_path, CLAIMING, replicates=3))
+
+
+def test_an_ablation_may_state_its_own_number_of_seeds(tmp_path):
+    """Then that is the usual number: the profile's own is what has a mark."""
+    more = dataclasses.replace(CLAIMING, replicates={"smoke": 3})
+    usual, fewer = make_study(tmp_path, more, replicates=None), make_study(tmp_path, more, replicates=2)
+    assert (usual.name, len({run.replicate for run in usual.plan.runs})) == ("tiny.smoke.scenes", 3)
+    assert fewer.name == "tiny.smoke.scenes+seeds-2"
+    with refused("0 replicates in profile smoke: use 1 or more"):
+        check_ablation(dataclasses.replace(CLAIMING, replicates={"smoke": 0}))
+    with refused("unknown profile in replicates of tiny 'smok'"):
+        check_ablation(dataclasses.replace(CLAIMING, replicates={"smok": 3}))
