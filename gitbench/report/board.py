@@ -39,6 +39,7 @@ _OF_STUDY = ("ablation", "profile", "title")  # what a row says of its study, be
 _COLUMNS = (
     *("ablation", "profile", "data", "claim", "kind", "metric", "difference", "low", "high", "n", "margin", "finding"),
     *("typical", "ahead", "ahead_low", "ahead_high", "p", "p_holm", "verdict", "verdict_over_all", "reason"),
+    *("likelihood_difference", "likelihood_low", "likelihood_high", "likelihood_verdict", "metrics"),
     *("further_seeds", "numerics", "locked", "began", "stated_beforehand"),
 )
 
@@ -138,6 +139,10 @@ def write_board(rows: Sequence[BoardRow], out: str | Path) -> list[Path]:
         named = {"claim": verdict.claim.name, "low": low, "high": high, "verdict": verdict.word}
         chance = verdict.ahead_interval or (None, None)
         named |= {"verdict_over_all": row.over_all, "ahead_low": chance[0], "ahead_high": chance[1]}
+        if (beside := verdict.likelihood) is not None:
+            ends = beside.interval or (None, None)
+            named |= {"likelihood_difference": beside.difference, "likelihood_low": ends[0], "likelihood_high": ends[1]}
+            named |= {"likelihood_verdict": beside.word, "metrics": verdict.agreement}
         origin = row.origin
         named |= {"numerics": origin.versions, "locked": (origin.locked or {}).get(verdict.claim.name)}
         named |= {"began": origin.began, "stated_beforehand": origin.stated}

@@ -22,6 +22,7 @@ import gitbench
 from gitbench.files import resource
 from gitbench.formats import digits, p_text, signed
 from gitbench.judge.sentences import (
+    agreement_text,
     difference_numbers,
     difference_text,
     further_seeds_text,
@@ -92,7 +93,7 @@ def _environment(kind: str) -> jinja2.Environment:
     environment.filters |= {"symbol": symbol, "tone": tone, "tie": tie, "code": code, "png": png_uri}
     environment.filters |= {"pipe": pipe, "tex": latex_escape, "display_name": display_name}
     environment.filters |= {"measured": difference_text, "clause": verdict_clause, "further": further_seeds_text}
-    environment.filters["typical"] = typical_text
+    environment.filters |= {"typical": typical_text, "agreement": agreement_text}
     environment.filters |= {"margin": margin_text, "p": p_text, "unit": unit, "difference_numbers": difference_numbers}
     environment.filters |= {"score_heading": score_heading, "cost": cost_text}
     environment.filters |= {"because": because, "quoted": quoted, "source": source, "same_text": same_text}
