@@ -30,7 +30,7 @@ from gitbench.report.origin import Origin
 from gitbench.report.results import load_results
 from gitbench.report.style import FAINT, INK, PAGE, PALETTE, RULE, embedded_svg, save, style
 from gitbench.report.templates import render, symbol, tone
-from gitbench.report.verdict_details import CAVEAT, because, dropped_claims, quoted
+from gitbench.report.verdict_details import CAVEAT, dropped_claims, quoted, sentences
 from gitbench.study.store import Study
 
 LINE = 0.125  # inches: a line of the smallest text of the picture
@@ -251,4 +251,4 @@ def board_figure(rows: Sequence[BoardRow]) -> Figure:
 def _verdict_lines(verdict: Verdict) -> list[str]:
     """Return the lines below a word: the numbers, and what decided it."""
     found = difference_text(verdict, short=True).replace(", n = ", "\nn = ").splitlines()
-    return [line for said in (*found, because(verdict)) for line in textwrap.wrap(said, 52)]
+    return [line for said in (*found, *sentences(verdict)) for line in textwrap.wrap(said, 52)]

@@ -89,10 +89,15 @@ def verdict_details(study: Study, verdicts: Sequence[Verdict]) -> tuple[VerdictD
 
 def because(verdict: Verdict) -> str:
     """Return why a claim got its word, as sentences: what decided or would decide it, its word by likelihood, its notes."""
+    return " ".join(sentences(verdict))
+
+
+def sentences(verdict: Verdict) -> list[str]:
+    """Return the sentences of `because`."""
     seen = f"seen: {finding_text(verdict)}; " if verdict.finding else ""
     text = seen + verdict.reason + (f"; {further_seeds_text(verdict)}" if verdict.word == INCONCLUSIVE else "")
     said = (text, likelihood_text(verdict), *verdict.notes)
-    return " ".join(f"{each[:1].upper()}{each[1:]}." for each in said if each)
+    return [f"{each[:1].upper()}{each[1:]}." for each in said if each]
 
 
 def quoted(claim: Claim) -> str:
