@@ -18,7 +18,7 @@ from gitbench.formats import digits, plus_minus
 from gitbench.judge.sentences import verdict_sentence
 from gitbench.judge.statistics import t_interval
 from gitbench.judge.verdict import Verdict
-from gitbench.metric_info import COSTS, DESCRIPTIVE, unit
+from gitbench.metric_info import COSTS, DESCRIPTIVE, FIT, unit
 from gitbench.metrics.aggregate import BLEUS, CORPUS_METRICS, LOSS, SHARES, aggregate
 from gitbench.report.origin import Origin
 from gitbench.report.results import Result
@@ -162,6 +162,8 @@ def aggregation(metric: str) -> str:
         return "facts said that are false over facts said, both summed over all test images"
     if metric in DESCRIPTIVE:
         return "counted in the captions of all test images together"
+    if metric in FIT:
+        return "summed nats over summed tokens of all captions of the images, measured when the training ended"
     if metric == LOSS:
         return "summed nats over summed tokens of all test captions"
     return f"mean over the test images of column {metric}, undefined ones left out"
