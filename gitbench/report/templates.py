@@ -32,6 +32,7 @@ from gitbench.judge.sentences import (
 )
 from gitbench.judge.verdict import INCOMPLETE, INCONCLUSIVE, REFUTED, SUPPORTED
 from gitbench.metric_info import display_name, unit
+from gitbench.report.reach import REACH_NOTE
 from gitbench.report.samples import same_text
 from gitbench.report.tables import CELL_NOTE, cost_text, score_heading
 from gitbench.report.verdict_details import CAVEAT, because, margin_text, quoted, source
@@ -98,7 +99,8 @@ def _environment(kind: str) -> jinja2.Environment:
     environment.filters |= {"score_heading": score_heading, "cost": cost_text}
     environment.filters |= {"because": because, "quoted": quoted, "source": source, "same_text": same_text}
     environment.tests |= {"training": lambda batch: batch.startswith("training")}
-    environment.globals |= {"version": gitbench.__version__, "cell_note": CELL_NOTE, "caveat": CAVEAT}
+    environment.globals |= {"version": gitbench.__version__, "caveat": CAVEAT}
+    environment.globals |= {"cell_note": CELL_NOTE, "reach_note": REACH_NOTE}
     environment.globals |= {"digits": digits, "signed": signed, "claim_sides": sides}
     return environment
 
