@@ -20,6 +20,10 @@ HEADLINE = tuple(name for name in METRICS if name not in ("BLEU-1", "BLEU-2", "B
 # What a whole set of captions is like (`gitbench.metrics.diversity`): neither more nor less is better, no claim is about it.
 DESCRIPTIVE = ("distinct-captions", "distinct-1", "distinct-2", "vocabulary")
 
+# What a run's loss is on the first of its own training images and on validation images, alike in number and measured alike:
+# the gap of the two tells how far it fits what it was trained on alone. No claim is about them.
+FIT = ("train_nll", "val_nll")
+
 # Cost columns of a record, with their units.
 COSTS = {
     "training_images": "count",
@@ -34,10 +38,11 @@ COSTS = {
     "pretrain_seconds": "s",
 }
 
-_UNITS = {"test_nll": "nat/token", "vocabulary": "words"}
-_LOWER_IS_BETTER = {"test_nll", *FALSE_SHARES}
+_UNITS = {**dict.fromkeys(("test_nll", *FIT), "nat/token"), "vocabulary": "words"}
+_LOWER_IS_BETTER = {"test_nll", *FIT, *FALSE_SHARES}
 _NAMES = {
     "test_nll": "test NLL",
+    "train_nll": "training NLL",
     "val_nll": "validation NLL",
     "SceneF1": "scene F1",
     "false-attributes": "false attributes",
@@ -63,7 +68,7 @@ def register_metric(name: str, unit: str = "points", lower_is_better: bool = Fal
 
     Registering a name again replaces what was said of it; GitbenchError for the name of a score or cost of gitbench's own.
     """
-    if name in METRICS or name in COSTS or name in DESCRIPTIVE:
+    if name in (*METRICS, *COSTS, *DESCRIPTIVE, *FIT):
         raise GitbenchError(f"'{name}' is a metric of gitbench's own: give the new one another name")
     if name not in SCORES:
         SCORES.append(name)

@@ -192,7 +192,8 @@ class UntilDecided:
         print(f"{self.full.name}: look {count}, seeds {seeds}", flush=True)
         for each in verdicts:
             p = f", {p_text(each.p_holm)}" if each.p_holm is not None else ""  # as it decides, adjusted
-            print(f"  {each.claim.name}: {each.word} (n = {each.n}{p})", flush=True)
+            beside = f"; by likelihood {each.likelihood.word}" if each.likelihood else ""
+            print(f"  {each.claim.name}: {each.word} (n = {each.n}{p}){beside}", flush=True)
         return verdicts
 
     def _stop(self, why: str, said: str) -> Decision:

@@ -22,6 +22,14 @@ of which it would be open.
 The p-values of the support tests of all claims of the ablation are adjusted by Holm's method, and those of the refute
 tests likewise, apart from them; a claim that cannot be judged counts with p = 1. Intervals are each claim's own.
 
+Every claim is judged a second time, by the same rules, by the test likelihood (`gitbench.judge.likelihood`). That word stands
+beside the claim's, which is that of its own metric alone: neither metric gives or takes the other's word, and a
+contradiction of the two is told (`Verdict.agreement`). The two are two families, each with its own Holm correction. So in each
+of them some claim is falsely SUPPORTED (or, apart from that, REFUTED) in at most 2.5 % of studies; in either of the two, in up
+to 5 %: that is the rate for who takes a claim as shown where one of its words says so. Of a claim that both support it is at
+most 2.5 %. Arms that do not see in a claim's own metric (base arm not half of the way from floor to ceiling or no better than
+blind, an arm at the floor) are not compared by likelihood either.
+
 INCONCLUSIVE comes with the number of further replicates that would decide at 80 % power, if the difference and its
 spread are as found, and the time that these take (`gitbench.judge.power`). Before any of that a claim can fail to be
 testable (`gitbench.judge.preconditions`).
@@ -36,11 +44,13 @@ import numpy as np
 import pandas as pd
 
 from gitbench.judge.effects import scores_of
+from gitbench.judge.likelihood import by_likelihood
 from gitbench.judge.measure import Evidence, Images, Measured, measure
 from gitbench.judge.power import further_seeds, heads_to_support, seconds_per_seed
 from gitbench.judge.sentences import reason_of
 from gitbench.judge.statistics import Adjusted, adjust, decide
-from gitbench.judge.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, Verdict
+from gitbench.judge.verdict import INCOMPLETE, INCONCLUSIVE, REFUTED, SUPPORTED, Verdict
+from gitbench.metrics.aggregate import LOSS
 from gitbench.plan import Plan
 
 
@@ -65,7 +75,24 @@ def judge_study(
         looks=looks,
         images=images,
     )
-    found = [measure(evidence, claim) for claim in plan.claims]
+    verdicts = _decided([measure(evidence, claim) for claim in plan.claims], frame)
+    if LOSS not in scores:
+        return verdicts
+    others = [own for own in verdicts if own.claim.metric != LOSS]
+    beside = _decided([_by_likelihood(evidence, own) for own in others], frame)
+    likelihoods = {own.claim: found for own, found in zip(others, beside, strict=True) if own.word != INCOMPLETE}
+    return [dataclasses.replace(own, likelihood=likelihoods.get(own.claim)) for own in verdicts]
+
+
+def _by_likelihood(evidence: Evidence, own: Verdict) -> Measured:
+    """Return what the runs say of a claim by likelihood; where its own runs are missing there is nothing to say."""
+    return Measured(verdict=own) if own.word == INCOMPLETE else measure(evidence, by_likelihood(own.claim), own.claim)
+
+
+def _decided(family: Sequence[Measured], frame: pd.DataFrame) -> list[Verdict]:
+    """Give the claims of a family their words."""
+    size = len(family)
+    found = [dataclasses.replace(each, verdict=dataclasses.replace(each.verdict, family_size=size)) for each in family]
     adjusted = _adjusted([each.verdict for each in found])
     return [_decide(one, own, frame) for one, own in zip(found, adjusted, strict=True)]
 

@@ -12,17 +12,26 @@ import pandas as pd
 
 from gitbench.judge.crossed import KnownErrors, Tables, image_scores
 from gitbench.judge.effects import Effect, Scores, claim_weights
-from gitbench.judge.preconditions import at_an_end, blind_problem, control_problem, scale_problem
+from gitbench.judge.preconditions import (
+    at_ceiling,
+    at_floor,
+    blind_problem,
+    control_problem,
+    margin_problem,
+    scale_problem,
+    sight_problem,
+)
 from gitbench.judge.robustness import ahead, collapses, disagreement, two_groups
 from gitbench.judge.rules import Tests, findings, margin_of, tests_of, turned
 from gitbench.judge.statistics import MIN_REPLICATES, decide, t_interval
 from gitbench.judge.verdict import INCOMPLETE, NOT_TESTABLE, ImageError, Step, Verdict
 from gitbench.metric_info import orientation, quality_sign
+from gitbench.metrics.aggregate import LOSS
 from gitbench.plan import Plan
 from gitbench.spec import Claim
 
 Images = Tables | Mapping[str, ImageError]
-BESIDE = ("CIDEr", "test_nll")  # metrics in which the base arm must beat the blind floor, besides the claim's own
+BESIDE = ("CIDEr", LOSS)  # metrics in which the base arm must beat the blind floor, besides the claim's own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,16 +61,27 @@ class Evidence:
         own = self.counted[(self.counted["role"] == role) & (self.counted["metric"] == metric)]["value"]
         return float(own.mean()) if len(own) else None
 
+    def top(self, metric: str) -> float | None:
+        """Return the ceiling where an arm may be at it; None of one that a captioner may honestly exceed."""
+        return None if self.ceiling_kind == "leave-one-out" else self.end("ceiling", metric)
+
+    def means(self, claim: Claim) -> dict[str, float]:
+        """Return the mean scores of a claim's arms and of the base, over the seeds that the claim is judged on."""
+        scores = self.scores[claim.metric]
+        used = scores.replicates((*claim_weights(claim), *scores.learned))
+        return {arm: float(scores.table.loc[used, arm].mean()) for arm in dict.fromkeys((*claim.arms, self.plan.base))}
+
     def label(self, arm: str, start: str | None) -> str:
         """Return what one side of a claim is, for people: the label of an arm, or of a step between two."""
         label = self.plan.arm(arm).label
         return label if start is None else f"{self.plan.arm(start).label} to {label}"
 
 
-def measure(evidence: Evidence, claim: Claim) -> Measured:
+def measure(evidence: Evidence, claim: Claim, like: Claim | None = None) -> Measured:
     """Return what the runs say of a claim by itself: its numbers and unadjusted tests, or why there are none.
 
-    Its word is INCOMPLETE or NOT TESTABLE where the claim cannot be tested, and empty where it can.
+    Its word is INCOMPLETE or NOT TESTABLE where the claim cannot be tested, and empty where it can. `like`: the claim in its
+    own metric, where this is the one by likelihood; arms that do not see by that metric are not compared by this one either.
     """
     plan, frame = evidence.plan, evidence.frame
     rows = frame[(frame["metric"] == claim.metric) & np.isfinite(frame["value"])]
@@ -78,7 +98,6 @@ def measure(evidence: Evidence, claim: Claim) -> Measured:
         reference=evidence.label(claim.reference, claim.reference_from),
         arms=arms,
         notes=(*notes, *_machines(own)),
-        family_size=len(plan.claims),
         sequential=evidence.looks > 0,
         looks=evidence.looks,
     )
@@ -97,10 +116,10 @@ def measure(evidence: Evidence, claim: Claim) -> Measured:
             else KnownErrors(errors=evidence.images)
         )
         scores = dataclasses.replace(scores, by_image=found)
-    return _measured(evidence, verdict, scores)
+    return _measured(evidence, verdict, scores, like or claim)
 
 
-def _measured(evidence: Evidence, verdict: Verdict, scores: Scores) -> Measured:
+def _measured(evidence: Evidence, verdict: Verdict, scores: Scores, like: Claim) -> Measured:
     """Add the numbers of a claim whose runs are there, and its tests or why there are none."""
     claim, weights = verdict.claim, claim_weights(verdict.claim)
     effect = scores.effect(weights, orientation(claim))
@@ -119,7 +138,7 @@ def _measured(evidence: Evidence, verdict: Verdict, scores: Scores) -> Measured:
     known = [effect, *steps, *([] if control is None else [control])]
     errors = {name: error for each in known for name, error in each.image_errors.items()}
     verdict = dataclasses.replace(verdict, image_errors=errors)
-    if (problem := _problem(evidence, verdict, known, control, values)) is not None:
+    if (problem := _problem(evidence, verdict, known, control, like)) is not None:
         return Measured(verdict=dataclasses.replace(verdict, word=NOT_TESTABLE, reason=problem))
     tests = tests_of(claim, effect, steps)
     word = str(decide(*tests.p))
@@ -153,23 +172,28 @@ def _without(claim: Claim, scores: Scores, effect: Effect, seed: int) -> Tests:
 
 
 def _problem(
-    evidence: Evidence,
-    verdict: Verdict,
-    known: Sequence[Effect],
-    control: Effect | None,
-    values: Mapping[str, pd.Series],
+    evidence: Evidence, verdict: Verdict, known: Sequence[Effect], control: Effect | None, like: Claim
 ) -> str | None:
-    """Return why a claim cannot be tested at this scale, or None."""
-    claim, plan, effect = verdict.claim, evidence.plan, known[0]
-    means = {arm: float(series.mean()) for arm, series in values.items()}
-    top = None if evidence.ceiling_kind == "leave-one-out" else verdict.ceiling
-    problem = scale_problem(claim, effect, means, plan.base, verdict.floor, verdict.ceiling)
-    if problem is not None or verdict.floor is None:
+    """Return why a claim cannot be tested at this scale, or None; `like` as in `measure`, or the claim."""
+    claim, effect, asked = verdict.claim, known[0], tuple(dict.fromkeys((like, verdict.claim)))
+    means = {each: evidence.means(each) for each in asked}
+    ends = ((each, evidence.end("floor", each.metric)) for each in asked)
+    floors = {each: floor for each, floor in ends if floor is not None}
+    problem = scale_problem(effect, means[claim], floors.get(claim))
+    if problem is not None:
+        return problem
+    for each in asked:
+        base, ceiling = means[each][evidence.plan.base], evidence.end("ceiling", each.metric)
+        problem = problem or sight_problem(each.metric, base, floors[each], ceiling)
+    if problem := problem or margin_problem(claim, effect):
         return problem
     if evidence.images is not None and None in (each.count for each in known):
         return f"runs keep no {claim.metric} by image, so the choice of images cannot be allowed for: run them again"
-    beside = [evidence.scores[name] for name in dict.fromkeys((claim.metric, *BESIDE)) if name in evidence.scores]
-    problem = blind_problem(beside) or at_an_end(claim, means, verdict.floor, top)
+    metrics = dict.fromkeys((*(each.metric for each in asked), *BESIDE))
+    problem = blind_problem(evidence.scores[name] for name in metrics if name in evidence.scores)
+    for each in asked:
+        problem = problem or at_floor(each, means[each], floors[each], evidence.top(each.metric))
+    problem = problem or at_ceiling(claim, means[claim], floors[claim], evidence.top(claim.metric))
     return problem if control is None else problem or control_problem(claim, control)
 
 

@@ -23,10 +23,11 @@ ROUNDING = 1e-12  # of the scores: what differences that are all the same may di
 EDGE = 0.05  # an arm within this share of the floor-to-ceiling range from either end counts as being at that end
 
 
-def scale_problem(
-    claim: Claim, effect: Effect, means: Mapping[str, float], base: str, floor: float | None, ceiling: float | None
-) -> str | None:
-    """Return why these runs cannot test the claim, or None; `means` are those of the claim's arms and of the base."""
+def scale_problem(effect: Effect, means: Mapping[str, float], floor: float | None) -> str | None:
+    """Return why these runs can test nothing, or None: too few, without a blind floor, or no independent draws.
+
+    `means` are those of the claim's arms and of the base.
+    """
     n, differences = effect.n, effect.values[0]
     if n < MIN_REPLICATES:
         found = f"{'is' if n == 1 else 'are only'} {plural(n, 'paired replicate')}"
@@ -39,16 +40,26 @@ def scale_problem(
         )
     if float(np.ptp(differences)) <= ROUNDING * max(1.0, *map(abs, means.values())):
         return "the paired differences do not vary at all, so the replicates are no independent draws"
-    sign = quality_sign(claim.metric)
+    return None
+
+
+def sight_problem(metric: str, base: float, floor: float, ceiling: float | None) -> str | None:
+    """Return why the base arm, of mean `base`, does not see well enough for a comparison of arms, or None."""
+    sign = quality_sign(metric)
     bottom, top = sign * floor, None if ceiling is None else sign * ceiling
     if top is not None and top <= bottom:
         return "the ceiling is not above the blind floor"
-    if top is not None and sign * means[base] < bottom + HALF_WAY * (top - bottom):
-        share = 100 * (sign * means[base] - bottom) / (top - bottom)
+    if top is not None and sign * base < bottom + HALF_WAY * (top - bottom):
+        share = 100 * (sign * base - bottom) / (top - bottom)
         return (
             f"the base arm is {share:.0f} % of the way from the blind floor to the ceiling: below {100 * HALF_WAY:.0f} % "
             "arms are compared in how they fail to see"
         )
+    return None
+
+
+def margin_problem(claim: Claim, effect: Effect) -> str | None:
+    """Return why a margin in the metric's unit is no small difference here, or None."""
     if claim.margin_unit == "metric" and effect.learned > 0 and claim.margin > LARGEST_MARGIN * effect.learned:
         return (
             f"its margin of {claim.margin:g} is more than {100 * LARGEST_MARGIN:.0f} % of what the base arm learned "
@@ -57,27 +68,34 @@ def scale_problem(
     return None
 
 
-def at_an_end(claim: Claim, means: Mapping[str, float], floor: float, ceiling: float | None) -> str | None:
-    """Return which end the claim's arms are at, where that spoils it; `means` as in `scale_problem`.
+def at_floor(claim: Claim, means: Mapping[str, float], floor: float, ceiling: float | None) -> str | None:
+    """Say that an arm is at the blind floor, where that spoils the claim; `means` as in `scale_problem`.
 
-    "Better" needs the better arm off the floor and the worse one off the ceiling, and so does a trend. "Not better" and
-    "equivalent" need both arms off the floor too: an arm that learned nothing would support them for the wrong reason. An
-    interaction needs all arms off both ends, where a gain would be cut short. A leave-one-out ceiling (references
-    against each other) is passed as None, since a captioner may honestly exceed it.
+    "Better" needs the better arm off the floor, and so does a trend. The others need all arms off it: an arm that learned
+    nothing would support "not better" and "equivalent" for the wrong reason, and cuts a gain short. A leave-one-out
+    ceiling (references against each other) is passed as None, since a captioner may honestly exceed it.
     """
     sign = quality_sign(claim.metric)
     turned = [sign * means[arm] for arm in claim.compared]
-    worse, better, bottom = min(turned), max(turned), sign * floor
-    top = None if ceiling is None else sign * ceiling
-    edge = EDGE * (top - bottom) if top is not None else 0.0
-    lenient = claim.kind in ("better", "trend")
-    if (better if lenient else worse) <= bottom + edge:
+    edge = 0.0 if ceiling is None else EDGE * sign * (ceiling - floor)
+    if (max(turned) if claim.kind in ("better", "trend") else min(turned)) <= sign * floor + edge:
         return "an arm is at the blind floor: it has learned nothing from the images"
-    if top is None:
+    return None
+
+
+def at_ceiling(claim: Claim, means: Mapping[str, float], floor: float, ceiling: float | None) -> str | None:
+    """Say that arms are at the ceiling, where that spoils the claim: all of them, or one whose gain is cut short.
+
+    `means` as in `scale_problem`, `ceiling` as in `at_floor`.
+    """
+    if ceiling is None:
         return None
-    if worse >= top - edge:
+    sign = quality_sign(claim.metric)
+    turned = [sign * means[arm] for arm in claim.compared]
+    edge = sign * ceiling - EDGE * sign * (ceiling - floor)
+    if min(turned) >= edge:
         return "both arms are at the ceiling, which leaves no room for a difference"
-    if claim.kind == "interaction" and better >= top - edge:
+    if claim.kind == "interaction" and max(turned) >= edge:
         return "an arm is at the ceiling, which cuts its gain short"
     return None
 

@@ -24,7 +24,7 @@ import numpy as np
 from scipy import stats
 
 from gitbench.formats import plural
-from gitbench.metric_info import ordered
+from gitbench.metric_info import ordered, unit
 
 LEVEL = 0.05  # for at least one false alarm in a whole replication
 TOLERANCE = (0.02, 1.0, 0.02)  # of another machine: a share of the value, or points (nats) where that is more
@@ -97,7 +97,7 @@ def allowed_difference(spread: Spread, comparisons: int) -> float:
 
 def share(bounds: tuple[float, float, float], metric: str, value: float) -> float:
     """Return a bound (share of the value; points; nats) for the value of a metric."""
-    return max(bounds[0] * abs(value), bounds[2] if metric == "test_nll" else bounds[1])
+    return max(bounds[0] * abs(value), bounds[2] if unit(metric) == "nat/token" else bounds[1])
 
 
 def compare(

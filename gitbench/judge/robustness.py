@@ -14,6 +14,7 @@ from gitbench.judge.moderation import residual_variances, residuals
 from gitbench.judge.statistics import MIN_REPLICATES, t_interval
 from gitbench.judge.verdict import Collapse
 from gitbench.metric_info import SCORES, display_name, quality_sign, unit
+from gitbench.metrics.aggregate import LOSS
 from gitbench.spec import Claim
 
 NOTHING = 0.1  # of what the best arm learned: an arm whose typical seed learned less learned nothing
@@ -65,7 +66,10 @@ def two_groups(scores: Scores, arms: Iterable[str]) -> Iterator[str]:
 
 
 def disagreement(claim: Claim, weights: Mapping[str, float], others: Mapping[str, Scores]) -> Iterator[str]:
-    """Yield a note for every metric (name -> scores) whose 95 % t interval says the opposite of the claim's own mean."""
+    """Yield a note for every metric (name -> scores) whose 95 % t interval says the opposite of the claim's own mean.
+
+    Not for the test likelihood, which has a word of its own.
+    """
     found: dict[str, np.ndarray] = {}
     for metric, scores in ((name, each) for name, each in others.items() if name in SCORES):
         used = scores.replicates(list(weights))
@@ -74,8 +78,8 @@ def disagreement(claim: Claim, weights: Mapping[str, float], others: Mapping[str
             found[metric] = quality_sign(metric) * values
     if claim.metric not in found:
         return
-    own = found.pop(claim.metric).mean()
-    for metric, values in found.items():
+    own = found[claim.metric].mean()
+    for metric, values in ((name, each) for name, each in found.items() if name not in (claim.metric, LOSS)):
         interval = t_interval(values)
         if max(np.sign(own) * end for end in interval.ends or ()) < 0:
             better = "better" if interval.mean > 0 else "worse"

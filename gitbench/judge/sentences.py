@@ -11,7 +11,19 @@ from collections.abc import Sequence
 from gitbench.formats import digits, duration, p_text, plural, signed
 from gitbench.judge.rules import Tests
 from gitbench.judge.statistics import MIN_REPLICATES, decide
-from gitbench.judge.verdict import INCOMPLETE, INCONCLUSIVE, NOT_TESTABLE, REFUTED, SUPPORTED, Collapse, Verdict
+from gitbench.judge.verdict import (
+    AGREE,
+    CONTRADICT,
+    INCOMPLETE,
+    INCONCLUSIVE,
+    NEITHER,
+    NOT_TESTABLE,
+    ONE_DECIDES,
+    REFUTED,
+    SUPPORTED,
+    Collapse,
+    Verdict,
+)
 from gitbench.metric_info import display_name, orientation, unit
 from gitbench.plan import Plan
 from gitbench.spec import Claim
@@ -64,10 +76,32 @@ def verdict_clause(verdict: Verdict) -> str:
     seen = f"{judged}: {difference_text(verdict)}{share_text(verdict)}"
     if verdict.finding:
         seen += f", {finding_text(verdict)}"
+    beside = f"; {likelihood_text(verdict)}" if verdict.likelihood else ""
     if verdict.word == NOT_TESTABLE:
-        return f"{seen}; {NOT_TESTABLE}: {verdict.reason}"
+        return f"{seen}; {NOT_TESTABLE}: {verdict.reason}{beside}"
     tail = f"; {further_seeds_text(verdict)}" if verdict.word == INCONCLUSIVE else ""
-    return f"{seen}: {_CLAIMED[verdict.word]} ({verdict.reason}){tail}"
+    return f"{seen}: {_CLAIMED[verdict.word]} ({verdict.reason}){tail}{beside}"
+
+
+def likelihood_text(verdict: Verdict) -> str:
+    """Return the word by likelihood that stands beside a verdict, its numbers, and whether the two agree; "" for none."""
+    beside = verdict.likelihood
+    if beside is None:
+        return ""
+    why = "" if beside.word in _CLAIMED or beside.reason == verdict.reason else f"; {beside.reason}"
+    return f"by likelihood {beside.word} ({difference_text(beside, short=True)}{why}): {agreement_text(verdict)}"
+
+
+def agreement_text(verdict: Verdict) -> str:
+    """Say how the word by likelihood and that by the claim's own metric go together."""
+    own = display_name(verdict.claim.metric)
+    which = (own, "the likelihood") if verdict.word in (SUPPORTED, REFUTED) else ("the likelihood", own)
+    return {
+        AGREE: "both metrics say so",
+        CONTRADICT: f"{own} and the likelihood CONTRADICT each other",
+        ONE_DECIDES: f"{which[0]} decides, {which[1]} does not",
+        NEITHER: f"neither {own} nor the likelihood decides",
+    }[verdict.agreement]
 
 
 def finding_text(verdict: Verdict) -> str:

@@ -32,6 +32,12 @@ WORSE_BELOW = "WORSE BUT BELOW THE MARGIN"  # between -m and 0
 WORSE = "WORSE"  # below -m
 OPEN = "UNDECIDED"
 
+# What the word by the test likelihood is to that by the claim's own metric.
+AGREE = "agree"  # both SUPPORTED, or both REFUTED
+CONTRADICT = "contradict"  # one SUPPORTED, one REFUTED
+ONE_DECIDES = "one decides"  # the other is open, or cannot be tested
+NEITHER = "neither decides"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
@@ -105,3 +111,15 @@ class Verdict:
     notes: tuple[str, ...] = ()
     sequential: bool = False  # interval and p are those that stay valid when seeds are added after looking
     looks: int = 0  # how often the study was looked at while seeds were added
+    # of the same claim by the test likelihood; None where the claim is about that, or runs are missing
+    likelihood: Verdict | None = None
+
+    @property
+    def agreement(self) -> str:
+        """What the word by the test likelihood is to this one: AGREE, CONTRADICT, ...; "" where there is none."""
+        if self.likelihood is None:
+            return ""
+        decided = [word for word in (self.word, self.likelihood.word) if word in (SUPPORTED, REFUTED)]
+        if len(decided) < 2:
+            return ONE_DECIDES if decided else NEITHER
+        return AGREE if decided[0] == decided[1] else CONTRADICT

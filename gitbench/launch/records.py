@@ -76,10 +76,7 @@ class StudyScorer:
             "overridden": sorted(run.resolved.cfg_options),
             "metrics": {
                 **metric_values(scores.values),
-                "test_nll": {
-                    "value": trained["test_nll"],
-                    "signature": f"nll-per-token|unit:nats|smoothing:none|vocab:{self.study.plan.vocabulary.size}|n:{len(rows)}",
-                },
+                **self._likelihoods(trained, len(rows)),
             },
             "absent": dict(scores.absent),
             "warnings": self._warnings(run, rows),
@@ -89,6 +86,12 @@ class StudyScorer:
         }
         write_json(folder.record, record)
         return record
+
+    def _likelihoods(self, trained: dict[str, Any], tested: int) -> dict[str, dict[str, Any]]:
+        """Return the likelihoods that a run has measured, on `tested` test requests and on what it was trained with."""
+        made = f"nll-per-token|unit:nats|smoothing:none|vocab:{self.study.plan.vocabulary.size}|n:"
+        counts = {"test_nll": tested, **(trained.get("fit_images") or {})}
+        return {name: {"value": trained[name], "signature": f"{made}{count}"} for name, count in counts.items()}
 
     def _warnings(self, run: PlannedRun, rows: list[dict[str, Any]]) -> list[str]:
         """Return what to know before believing the scores; nothing of a blind arm, which writes one caption by design."""

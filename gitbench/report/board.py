@@ -30,7 +30,7 @@ from gitbench.report.origin import Origin
 from gitbench.report.results import load_results
 from gitbench.report.style import FAINT, INK, PAGE, PALETTE, RULE, embedded_svg, save, style
 from gitbench.report.templates import render, symbol, tone
-from gitbench.report.verdict_details import CAVEAT, because, dropped_claims, quoted
+from gitbench.report.verdict_details import CAVEAT, dropped_claims, quoted, sentences
 from gitbench.study.store import Study
 
 LINE = 0.125  # inches: a line of the smallest text of the picture
@@ -39,6 +39,7 @@ _OF_STUDY = ("ablation", "profile", "title")  # what a row says of its study, be
 _COLUMNS = (
     *("ablation", "profile", "data", "claim", "kind", "metric", "difference", "low", "high", "n", "margin", "finding"),
     *("typical", "ahead", "ahead_low", "ahead_high", "p", "p_holm", "verdict", "verdict_over_all", "reason"),
+    *("likelihood_difference", "likelihood_low", "likelihood_high", "likelihood_verdict", "metrics"),
     *("further_seeds", "numerics", "locked", "began", "stated_beforehand"),
 )
 
@@ -138,6 +139,10 @@ def write_board(rows: Sequence[BoardRow], out: str | Path) -> list[Path]:
         named = {"claim": verdict.claim.name, "low": low, "high": high, "verdict": verdict.word}
         chance = verdict.ahead_interval or (None, None)
         named |= {"verdict_over_all": row.over_all, "ahead_low": chance[0], "ahead_high": chance[1]}
+        if (beside := verdict.likelihood) is not None:
+            ends = beside.interval or (None, None)
+            named |= {"likelihood_difference": beside.difference, "likelihood_low": ends[0], "likelihood_high": ends[1]}
+            named |= {"likelihood_verdict": beside.word, "metrics": verdict.agreement}
         origin = row.origin
         named |= {"numerics": origin.versions, "locked": (origin.locked or {}).get(verdict.claim.name)}
         named |= {"began": origin.began, "stated_beforehand": origin.stated}
@@ -246,4 +251,4 @@ def board_figure(rows: Sequence[BoardRow]) -> Figure:
 def _verdict_lines(verdict: Verdict) -> list[str]:
     """Return the lines below a word: the numbers, and what decided it."""
     found = difference_text(verdict, short=True).replace(", n = ", "\nn = ").splitlines()
-    return [line for said in (*found, because(verdict)) for line in textwrap.wrap(said, 52)]
+    return [line for said in (*found, *sentences(verdict)) for line in textwrap.wrap(said, 52)]

@@ -92,7 +92,8 @@ def _write_files(view: View, folder: Path, board: str | None) -> None:
             "dropped": [{"name": each.name, "what": each.what, "when": each.when} for each in view.dropped],
         },
     )
-    errors = {name: asdict(error) for verdict in view.verdicts for name, error in verdict.image_errors.items()}
+    every = [each for verdict in view.verdicts for each in (verdict, verdict.likelihood) if each is not None]
+    errors = {name: asdict(error) for verdict in every for name, error in verdict.image_errors.items()}
     write_json(
         folder / "evidence.json",
         {

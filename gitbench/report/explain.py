@@ -7,8 +7,9 @@ with a committed report alone it ends at its `runs.csv` and manifest.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -17,7 +18,7 @@ from gitbench.formats import digits, plus_minus
 from gitbench.judge.sentences import verdict_sentence
 from gitbench.judge.statistics import t_interval
 from gitbench.judge.verdict import Verdict
-from gitbench.metric_info import COSTS, DESCRIPTIVE, unit
+from gitbench.metric_info import COSTS, DESCRIPTIVE, FIT, unit
 from gitbench.metrics.aggregate import BLEUS, CORPUS_METRICS, LOSS, SHARES, aggregate
 from gitbench.report.origin import Origin
 from gitbench.report.results import Result
@@ -65,9 +66,7 @@ def explain_study(study: Study, verdicts: Sequence[Verdict], target: Target) -> 
             lines.append(f"         {row['value']:<12.6g} {study.yardstick_path} ({study.yardstick.kind})")
             continue
         mark = "  (changed by --cfg-options)" if row["overridden"] else ""
-        lines.append(
-            f"    {row['replicate']:>3}  {row['value']:<12.6g} {row['arm']:<12} {study.folder(row['run_key']).path}{mark}"
-        )
+        lines.append(f"    {row['replicate']:>3}  {_value(row)} {study.folder(row['run_key']).path}{mark}")
         if row["metric"] not in COSTS:
             table = study.per_image(row["run_key"])
             with contextlib.suppress(GitbenchError):  # nothing is stored per image for this metric
@@ -87,14 +86,16 @@ def explain_result(result: Result, target: Target) -> str:
     lines.append("  runs (runs.csv)")
     for row in rows.to_dict("records"):
         number = "" if pd.isna(row["replicate"]) else int(row["replicate"])
-        lines.append(
-            f"    {number:>3}  {row['value']:<12.6g} {row['arm']:<12} {'' if pd.isna(row['run_key']) else row['run_key']}"
-        )
+        lines.append(f"    {number:>3}  {_value(row)} {'' if pd.isna(row['run_key']) else row['run_key']}")
     lines.append(f"  command      {result.manifest['command']}")
     lines += [f"  numerics     {result.origin.versions}", *(f"  not verified {each}" for each in result.origin.marks)]
     facts = result.manifest["environment"].items()
     lines += [f"  {name:<20} {', '.join(values)}" for name, values in facts]
     return "\n".join([*lines, "  the run folders are not part of the repository: run the command, or pass --work-dir"])
+
+
+def _value(row: Mapping[Any, Any]) -> str:
+    return f"{row['value']:<12.6g} {row['metric']:<9} {row['arm']:<12}"
 
 
 def _walk(
@@ -104,18 +105,19 @@ def _walk(
     if target.metric is None:
         verdict = _verdict(verdicts, target.name)
         claim = verdict.claim
-        rows = pd.concat([values_behind(frame, arm, claim.metric).sort_values("replicate") for arm in claim.arms])
         lines = [
             f"{target.ablation}:{target.name} {where}: {verdict.word}",
             f"  the paper    {quoted(claim)}",
             f"  judged       {verdict_sentence(verdict)}",
-            f"  paired differences in {claim.metric}",
-            *(
-                f"    {replicate:>3}  {value:+.6g}"
-                for replicate, value in zip(verdict.replicates, verdict.differences, strict=True)
-            ),
         ]
-        return lines, rows
+        behind = []
+        for each in (verdict, verdict.likelihood) if verdict.likelihood else (verdict,):
+            metric = each.claim.metric
+            lines.append(f"  paired differences in {metric}")
+            pairs = zip(each.replicates, each.differences, strict=True)
+            lines += [f"    {replicate:>3}  {value:+.6g}" for replicate, value in pairs]
+            behind += [values_behind(frame, arm, metric).sort_values("replicate") for arm in claim.arms]
+        return lines, pd.concat(behind)
     rows = values_behind(frame, target.name, target.metric).sort_values("replicate")
     if rows.empty:
         known = frame.loc[frame["arm"] == target.name, "metric"]
@@ -160,6 +162,8 @@ def aggregation(metric: str) -> str:
         return "facts said that are false over facts said, both summed over all test images"
     if metric in DESCRIPTIVE:
         return "counted in the captions of all test images together"
+    if metric in FIT:
+        return "summed nats over summed tokens of all captions of the images, measured when the training ended"
     if metric == LOSS:
         return "summed nats over summed tokens of all test captions"
     return f"mean over the test images of column {metric}, undefined ones left out"

@@ -49,27 +49,29 @@ def compared(claim: Claim) -> str:
 def forest_figure(view: View, width: float = COLUMN) -> Figure | None:
     """Draw all claims below each other: every seed's difference, mean with 95 % interval, zero, the margin as a band.
 
-    Above each stand the claim, what it compares, and the numbers. One panel a metric; None where no claim has any seed.
+    Above each stand the claim, what it compares, and the numbers. One panel a metric, that of the likelihood for all claims;
+    None where no claim has any seed.
     """
     groups: dict[str, list[Verdict]] = {}
-    for verdict in view.verdicts:
+    beside = [verdict.likelihood for verdict in view.verdicts if verdict.likelihood is not None]
+    for verdict in (*view.verdicts, *beside):
         if verdict.differences:
             groups.setdefault(verdict.claim.metric, []).append(verdict)
     if not groups:
         return None
     letters = int((width - 0.25) / 0.0515)
     unit = 0.42  # inches: the strip of one claim, below its lines of text
-    texts = {verdict.claim.name: _forest_lines(verdict, letters) for own in groups.values() for verdict in own}
-    heights = [sum(1.15 + LINE * len(texts[each.claim.name]) for each in own) for own in groups.values()]
+    texts = {each.claim: _forest_lines(each, letters) for own in groups.values() for each in own}
+    heights = [sum(1.15 + LINE * len(texts[each.claim]) for each in own) for own in groups.values()]
     figure = Figure(figsize=(width, unit * sum(heights) + 0.5 * len(groups)), layout="constrained")
     panels = figure.subplots(len(groups), height_ratios=heights, squeeze=False).ravel()
     for axes, (metric, own), height in zip(panels, groups.items(), heights, strict=True):
         top = height
         for verdict in own:
-            for index, (line, colour) in enumerate(texts[verdict.claim.name]):
+            for index, (line, colour) in enumerate(texts[verdict.claim]):
                 look: Any = {"transform": axes.get_yaxis_transform(), "va": "top", "color": colour}
                 axes.text(0, top - LINE * index, line, **look)
-            top -= LINE * len(texts[verdict.claim.name]) + 1.15
+            top -= LINE * len(texts[verdict.claim]) + 1.15
             draw_difference(axes, verdict, top + 0.65, nth_style(0))
             axes.plot([0, 0], [top + 0.3, top + 1.0], color=INK, lw=0.8)
         axes.set_ylim(0.1, height + 0.05)

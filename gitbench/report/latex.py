@@ -15,7 +15,8 @@ from collections.abc import Iterator, Mapping
 from gitbench.errors import GitbenchError
 from gitbench.formats import digits
 from gitbench.judge.noise import NoiseFloor
-from gitbench.judge.sentences import verdict_sentence
+from gitbench.judge.sentences import agreement_text, verdict_sentence
+from gitbench.judge.verdict import Verdict
 from gitbench.metric_info import unit
 from gitbench.report.tables import cost_text, score_names
 from gitbench.report.templates import ascii_letter, latex_escape
@@ -73,8 +74,18 @@ def _arm_numbers(view: View) -> Iterator[Number]:
 
 
 def _claim_numbers(details: VerdictDetails) -> Iterator[Number]:
-    """Yield the numbers of one claim: difference, intervals, margin, p-values, seeds; its verdict and sentence."""
+    """Yield the numbers of one claim by its own metric and by likelihood: intervals, p-values, seeds; word and sentence."""
     verdict = details.verdict
+    for part, text in _verdict_numbers(verdict).items():
+        yield ("Claim", verdict.claim.name, part), text
+    if verdict.likelihood is not None:
+        for part, text in _verdict_numbers(verdict.likelihood).items():
+            yield ("Claim", verdict.claim.name, "Likelihood", part), text
+        yield ("Claim", verdict.claim.name, "Metrics"), latex_escape(agreement_text(verdict))
+
+
+def _verdict_numbers(verdict: Verdict) -> dict[str, str]:
+    """Return part -> number or word of a verdict, by one metric."""
     low, high = verdict.interval or (None, None)
     measured = {"Difference": verdict.difference, "Margin": verdict.margin, "Low": low, "High": high}
     places = digits(value for value in measured.values() if value is not None)
@@ -102,8 +113,7 @@ def _claim_numbers(details: VerdictDetails) -> Iterator[Number]:
         "Ahead": str(verdict.ahead),
         "Sentence": latex_escape(verdict_sentence(verdict)),
     }
-    for part, text in numbers.items():
-        yield ("Claim", verdict.claim.name, part), text
+    return numbers
 
 
 def _noise_numbers(floors: Mapping[str, NoiseFloor]) -> Iterator[Number]:

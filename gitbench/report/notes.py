@@ -5,14 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from gitbench.judge.verdict import Verdict
+from gitbench.judge.verdict import CONTRADICT, Verdict
+from gitbench.metric_info import display_name
 from gitbench.metrics.guards import margin_warnings, warnings_of_all
 from gitbench.study.store import Study
 
 
 def study_notes(study: Study, verdicts: Sequence[Verdict]) -> tuple[str, ...]:
-    """Return the notes of a study: those of its runs' captions, blind arms aside, and of each claim's margin."""
-    return (*_caption_notes(study), *(line for verdict in verdicts for line in _margin_notes(verdict)))
+    """Return the notes of a study: of its runs' captions, blind arms aside, of each claim's margin and of its two words."""
+    contradictions = (
+        f"{each.claim.name} is {each.word} by {display_name(each.claim.metric)} and {each.likelihood.word} by likelihood"
+        for each in verdicts
+        if each.likelihood is not None and each.agreement == CONTRADICT
+    )
+    margins = (line for verdict in verdicts for line in _margin_notes(verdict))
+    return (*_caption_notes(study), *margins, *contradictions)
 
 
 def _caption_notes(study: Study) -> list[str]:

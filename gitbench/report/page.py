@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gitbench.formats import digits
 from gitbench.metric_info import lower_is_better
 from gitbench.report.paper import CONFIDENCE
 from gitbench.report.templates import render
@@ -38,7 +37,6 @@ def page(view: View, figures: Mapping[str, tuple[str, ...]], board: str | None =
         validated=view.curves.loc[view.curves["split"] == "val", "iteration"].nunique() > 1,
         lead=view.answer.partition(":")[0] + ":",  # what stands above several verdicts
         noise={name: view.study.noise_floors[name] for name in view.scores if name in view.study.noise_floors},
-        places=digits(frame.loc[frame["metric"] == view.metric, "value"].dropna()),
         proof=proof,
         proven=view.study.proven,
         compact=_compact,

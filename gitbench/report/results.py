@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from gitbench.spec import Claim
 from gitbench.study.evidence import made_from_json
 from gitbench.study.frame import COLUMNS
 from gitbench.study.plan_file import plan_from_json
+
+_BESIDE = " by likelihood"  # of the word beside that of a claim's own metric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +109,9 @@ def _judged_again(
     errors = {name: from_json(ImageError, each) for name, each in evidence["images"].items()}
     known = {"looks": evidence["looks"], "images": errors}
     verdicts = tuple(judge_study(plan, frame, evidence["ceiling_kind"], **known))
-    found, told = ({each.claim.name: (each.word, *_numbers(each)) for each in some} for some in (verdicts, said))
+    found, told = (_words(some) for some in (verdicts, said))
+    if not any(each.likelihood for each in said):  # written before claims were judged by likelihood
+        found = {name: each for name, each in found.items() if not name.endswith(_BESIDE)}
     notes = [
         f"the report says that {name} is {_said(told.get(name))}, its runs give {_said(found.get(name))}"
         for name in sorted({*found, *told})
@@ -128,9 +132,17 @@ def _judged_again(
     return verdicts, Origin.proven(plan, runs, made, began, (*told, *notes))
 
 
-def _numbers(verdict: Verdict) -> tuple[str, ...]:
-    """Return the difference and the ends of its interval, as a report prints them."""
-    return tuple(f"{each:.6g}" for each in (verdict.difference, *(verdict.interval or ())) if each is not None)
+def _words(verdicts: Sequence[Verdict]) -> dict[str, tuple[str, ...]]:
+    """Return claim -> its word, the difference and the ends of its interval as a report prints them; by likelihood too."""
+    every = [(each.claim.name, each) for each in verdicts]
+    every += [(f"{each.claim.name}{_BESIDE}", each.likelihood) for each in verdicts if each.likelihood]
+    return {
+        name: (
+            each.word,
+            *(f"{number:.6g}" for number in (each.difference, *(each.interval or ())) if number is not None),
+        )
+        for name, each in every
+    }
 
 
 def _said(numbers: tuple[str, ...] | None) -> str:
@@ -143,4 +155,6 @@ def verdict_from_json(values: Mapping[str, Any]) -> Verdict:
     def known(kind: type, said: Mapping[str, Any]) -> dict[str, Any]:
         return {each.name: said[each.name] for each in fields(kind) if each.name in said}
 
-    return from_json(Verdict, known(Verdict, values) | {"claim": known(Claim, values["claim"])})
+    own = from_json(Verdict, known(Verdict, values) | {"claim": known(Claim, values["claim"]), "likelihood": None})
+    beside = values.get("likelihood")
+    return own if beside is None else replace(own, likelihood=verdict_from_json(beside))

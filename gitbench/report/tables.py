@@ -13,7 +13,7 @@ import pandas as pd
 
 from gitbench.judge.noise import NoiseFloor, detectable
 from gitbench.judge.statistics import Interval, PairedDifference, by_replicate, paired_difference, t_interval
-from gitbench.metric_info import COSTS, DESCRIPTIVE, display_name, lower_is_better, ordered, quality_sign, unit
+from gitbench.metric_info import COSTS, DESCRIPTIVE, FIT, display_name, lower_is_better, ordered, quality_sign, unit
 from gitbench.plan import Plan
 
 NONE = "\N{EN DASH}"
@@ -111,7 +111,7 @@ def best_arms(frame: pd.DataFrame, plan: Plan, floors: Mapping[str, NoiseFloor] 
     """
     arms = [arm.name for arm in plan.arms if arm.role == "arm"]
     found: dict[str, str] = {}
-    for metric in (name for name in score_names(frame) if name not in DESCRIPTIVE):
+    for metric in (name for name in score_names(frame) if name not in (*DESCRIPTIVE, *FIT)):
         rows = counted(frame[(frame["metric"] == metric) & frame["arm"].isin(arms)]).dropna(subset=["value"])
         by_arm = {str(arm): by_replicate(own) for arm, own in rows.groupby("arm")}
         if len(by_arm) < 2 or min(map(len, by_arm.values())) < 2:

@@ -22,6 +22,7 @@ import gitbench
 from gitbench.files import resource
 from gitbench.formats import digits, p_text, signed
 from gitbench.judge.sentences import (
+    agreement_text,
     difference_numbers,
     difference_text,
     further_seeds_text,
@@ -31,6 +32,7 @@ from gitbench.judge.sentences import (
 )
 from gitbench.judge.verdict import INCOMPLETE, INCONCLUSIVE, REFUTED, SUPPORTED
 from gitbench.metric_info import display_name, unit
+from gitbench.report.reach import REACH_NOTE
 from gitbench.report.samples import same_text
 from gitbench.report.tables import CELL_NOTE, cost_text, score_heading
 from gitbench.report.verdict_details import CAVEAT, because, margin_text, quoted, source
@@ -92,12 +94,13 @@ def _environment(kind: str) -> jinja2.Environment:
     environment.filters |= {"symbol": symbol, "tone": tone, "tie": tie, "code": code, "png": png_uri}
     environment.filters |= {"pipe": pipe, "tex": latex_escape, "display_name": display_name}
     environment.filters |= {"measured": difference_text, "clause": verdict_clause, "further": further_seeds_text}
-    environment.filters["typical"] = typical_text
+    environment.filters |= {"typical": typical_text, "agreement": agreement_text}
     environment.filters |= {"margin": margin_text, "p": p_text, "unit": unit, "difference_numbers": difference_numbers}
     environment.filters |= {"score_heading": score_heading, "cost": cost_text}
     environment.filters |= {"because": because, "quoted": quoted, "source": source, "same_text": same_text}
     environment.tests |= {"training": lambda batch: batch.startswith("training")}
-    environment.globals |= {"version": gitbench.__version__, "cell_note": CELL_NOTE, "caveat": CAVEAT}
+    environment.globals |= {"version": gitbench.__version__, "caveat": CAVEAT}
+    environment.globals |= {"cell_note": CELL_NOTE, "reach_note": REACH_NOTE}
     environment.globals |= {"digits": digits, "signed": signed, "claim_sides": sides}
     return environment
 

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from gitbench.formats import digits, p_text, plural, signed
 from gitbench.judge.noise import NoiseFloor
 from gitbench.judge.sentences import (
+    agreement_text,
     collapse_text,
     difference_text,
     finding_text,
     further_seeds_text,
     generalises,
     leave_one_out_text,
+    likelihood_text,
     share_text,
     typical_text,
 )
@@ -63,6 +65,7 @@ class VerdictDetails:
             ("leave one seed out", leave_one_out_text(verdict)),
             ("collapsed seeds", "; ".join(map(collapse_text, verdict.collapses)) or "not known without a blind floor"),
             *_test_lines(verdict),
+            *_likelihood_lines(verdict),
             ("looks", looks),
             ("the claim since its runs", "; ".join(changes) or "no deviation"),
             ("noise floor", noise_line(verdict, self.noise_floor)),
@@ -85,10 +88,16 @@ def verdict_details(study: Study, verdicts: Sequence[Verdict]) -> tuple[VerdictD
 
 
 def because(verdict: Verdict) -> str:
-    """Return why a claim got its word, as sentences: what decided it, what would decide it, and what to beware of."""
+    """Return why a claim got its word, as sentences: what decided or would decide it, its word by likelihood, its notes."""
+    return " ".join(sentences(verdict))
+
+
+def sentences(verdict: Verdict) -> list[str]:
+    """Return the sentences of `because`."""
     seen = f"seen: {finding_text(verdict)}; " if verdict.finding else ""
     text = seen + verdict.reason + (f"; {further_seeds_text(verdict)}" if verdict.word == INCONCLUSIVE else "")
-    return " ".join(f"{each[:1].upper()}{each[1:]}." for each in (text, *verdict.notes))
+    said = (text, likelihood_text(verdict), *verdict.notes)
+    return [f"{each[:1].upper()}{each[1:]}." for each in said if each]
 
 
 def quoted(claim: Claim) -> str:
@@ -132,6 +141,20 @@ def _test_lines(verdict: Verdict) -> list[tuple[str, str]]:
             "nothing to adjust for: the only claim" if verdict.family_size <= 1 else "not tested: counts as p = 1"
         )
     return [(name, found), (f"Holm, {plural(verdict.family_size, 'claim')}", adjusted)]
+
+
+def _likelihood_lines(verdict: Verdict) -> list[tuple[str, str]]:
+    """Return the word by the test likelihood with what it stands on, and whether the two metrics agree."""
+    beside = verdict.likelihood
+    if beside is None:
+        return []
+    found = f"{difference_text(beside)}{share_text(beside)}; typical seed {typical_text(beside)}"
+    return [
+        ("by likelihood", f"{beside.word}: {because(beside)}"),
+        ("by likelihood, mean over seeds", found),
+        *((f"by likelihood, {name}", text) for name, text in _test_lines(beside)),
+        ("the two metrics", agreement_text(verdict)),
+    ]
 
 
 def _plain_text(verdict: Verdict) -> str:

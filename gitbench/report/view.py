@@ -12,13 +12,14 @@ from gitbench.errors import GitbenchError
 from gitbench.formats import digits
 from gitbench.judge.sentences import answer
 from gitbench.judge.verdict import Verdict
-from gitbench.metric_info import HEADLINE
+from gitbench.metric_info import FIT, HEADLINE
 from gitbench.plan import Plan, PlannedArm
 from gitbench.report.deviations import Deviation, deviations
 from gitbench.report.notes import study_notes
 from gitbench.report.origin import Origin
 from gitbench.report.paper_table import PaperTable, paper_tables
 from gitbench.report.rates import LearningRates
+from gitbench.report.reach import Reach, reach_of
 from gitbench.report.samples import Pictures, Sample, take_samples
 from gitbench.report.tables import Cell, best_arms, cost_names, score_names, summarise
 from gitbench.report.verdict_details import VerdictDetails, dropped_claims, verdict_details
@@ -97,7 +98,7 @@ class View:
     @property
     def more_scores(self) -> list[str]:
         """The scores that stand in table.csv and in a folded table of the page alone."""
-        return [name for name in score_names(self.frame) if name not in self.scores]
+        return [name for name in score_names(self.frame) if name not in (*self.scores, *FIT)]
 
     @property
     def costs(self) -> list[str]:
@@ -108,6 +109,11 @@ class View:
     def rows(self) -> list[dict[Any, Any]]:
         """The rows of the table; None where an arm has no value."""
         return self.table.astype(object).where(self.table.notna(), None).to_dict("records")
+
+    @property
+    def reach(self) -> Reach:
+        """How far each arm got."""
+        return reach_of(self.frame, self.plan, self.metric)
 
     @property
     def axes(self) -> list[str]:

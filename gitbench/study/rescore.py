@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gitbench.errors import GitbenchError
+from gitbench.metric_info import FIT
 from gitbench.metrics import CaptionScorer
 from gitbench.metrics.aggregate import LOSS
 from gitbench.study.scoring import TaskScorer, metric_values, test_source
@@ -17,7 +18,7 @@ from gitbench.study.store import Study
 from gitbench.study.verify import CLOSE
 
 ALWAYS = (
-    "test_nll and the likelihoods it is made of, and all costs: they need the trained model; "
+    "test_nll and the likelihoods it is made of, train_nll and val_nll, and all costs: they need the trained model; "
     "`gitbench replicate` makes runs again",
     "captions that no model wrote, scored as they stand: `gitbench replicate` makes runs again",
     "whoever rewrites plan, runs, looks and chains alike: compare the bundle's SHA-256 with one that was published before",
@@ -65,9 +66,9 @@ class Rescored:
         if all("nll" in row and "tokens" in row for row in rows):
             again[LOSS] = {"value": sum(row["nll"] for row in rows) / max(1, sum(row["tokens"] for row in rows))}
         for metric, entry in record["metrics"].items():
-            if metric not in again:
+            if metric not in again and metric not in FIT:
                 self._trust(f"{metric}: it cannot be scored here from the predictions")
-            elif not _close(scored := again[metric]["value"], said := entry["value"]):
+            elif metric in again and not _close(scored := again[metric]["value"], said := entry["value"]):
                 yield f"{name}: record.json says {metric} {said:.6g}, its predictions score {scored:.6g}"
 
     def _yardstick(self) -> Iterator[str]:

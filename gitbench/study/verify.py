@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from gitbench.errors import GitbenchError
-from gitbench.metric_info import DESCRIPTIVE
+from gitbench.metric_info import DESCRIPTIVE, FIT
 from gitbench.metrics.aggregate import aggregate
 from gitbench.plan import PlannedRun
 from gitbench.run_key import NUMERICS_VERSION
@@ -75,13 +75,26 @@ def _of_runs(study: Study) -> Iterator[str]:
         try:
             if (record := study.record(run.run_key)) is None:
                 continue
-            study.curve(run.run_key)
             yield from _wrong_scores(study, run, stored=True)
             yield from runs_findings(study.plan, [run], made)
-            for said in (*_of_texts(study, run), *_of_spec(study, run, record), *_of_files(study, run, record)):
+            for said in (
+                *_of_curve(study, run, record),
+                *_of_texts(study, run),
+                *_of_spec(study, run, record),
+                *_of_files(study, run, record),
+            ):
                 yield f"{_named(run)}: {said}"
         except GitbenchError as error:
             yield str(error)
+
+
+def _of_curve(study: Study, run: PlannedRun, record: dict[str, Any]) -> Iterator[str]:
+    """A likelihood of the validation images that is not the last one of the curve."""
+    curve, said = study.curve(run.run_key), record["metrics"].get("val_nll")
+    measured = curve.loc[curve["split"] == "val", "loss"]
+    if said is not None and (measured.empty or abs(measured.iloc[-1] - said["value"]) > CLOSE):
+        last = "none" if measured.empty else f"{measured.iloc[-1]:.6g}"
+        yield f"record.json says val_nll {said['value']:.6g} but the last one of curve.csv is {last}"
 
 
 def _of_texts(study: Study, run: PlannedRun) -> Iterator[str]:
@@ -198,7 +211,7 @@ def _wrong_scores(study: Study, run: PlannedRun, stored: bool) -> Iterator[str]:
         try:
             again = aggregate(table, metric)
         except GitbenchError:
-            if stored and metric not in DESCRIPTIVE:
+            if stored and metric not in (*DESCRIPTIVE, *FIT):
                 yield f"{named} {metric} but per_image.parquet stores nothing of it"
             continue
         said = float(entry["value"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import time
 from collections import deque
@@ -48,7 +49,10 @@ class CountedSampler(Sampler):
 
 @DATASETS.register_module()
 class CaptionData(CaptionDataset):
-    """`CaptionDataset` built from the plain values of a config file."""
+    """`CaptionDataset` built from the plain values of a config file.
+
+    `first`: of the training split, so many images alone, as evaluation sees them (item k is image k, no crop).
+    """
 
     metainfo: dict[str, Any] = {}  # mmengine warns where it is missing
 
@@ -62,6 +66,7 @@ class CaptionData(CaptionDataset):
         seed: int,
         captions_per_image: int | None,
         task: dict[str, Any] | None = None,
+        first: int | None = None,
     ) -> None:
         sizes, text, asked = DataSpec(**data_spec), TextSpec(**text_spec), TaskSpec(**task or {})
         words = open_task(data, "train", sizes.vocabulary_images or sizes.train_images, asked)
@@ -69,12 +74,12 @@ class CaptionData(CaptionDataset):
         super().__init__(
             data=data,
             split=split,
-            data_spec=sizes,
+            data_spec=sizes if first is None else dataclasses.replace(sizes, train_images=first),
             text_spec=text,
             tokenizer=tokenizer,
             seed=seed,
             captions_per_image=captions_per_image,
-            train=split == "train",
+            train=split == "train" and first is None,
             task=asked,
         )
         self.tokenizer, self.text_spec = tokenizer, text

@@ -5,6 +5,7 @@ Scoring needs no torch and is done by the launcher.
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
@@ -30,7 +31,7 @@ from gitbench.models.flops import flops_by_part
 from gitbench.run_folder import RunFolder
 from gitbench.training.caption_model import CaptionModel
 from gitbench.training.encoder_init import EncoderInitHook
-from gitbench.training.hooks import CurveHook, checkpoints, latest_checkpoint, torch_write_errors
+from gitbench.training.hooks import CurveHook, PerImage, checkpoints, latest_checkpoint, torch_write_errors
 
 FORMAT = "gitbench"  # of `model.pth`
 CPU_THREADS = 1  # a run's threads on CPU: fixed, since the order of float sums depends on it
@@ -94,29 +95,50 @@ def execute(path: Path, progress: Progress | None = None, pretraining: Pretraini
         _remove_checkpoints(path)
         return
     trained = time.monotonic()
+    fit = _fit(runner, curve)
+    fitted = time.monotonic()
     metrics = runner.test_loop.run()
     _write_predictions(runner, folder)
     _write_weights(runner, folder)
-    captioned = time.monotonic() - trained
+    captioned = time.monotonic()
     cost = {
         **_size(runner),
         "train_images_per_second": curve.images / curve.image_seconds if curve.image_seconds else None,
         "train_seconds": curve.seconds,
         "data_wait_seconds": curve.data_wait_seconds,
-        "caption_seconds": captioned,
-        "seconds": curve.seconds + captioned,
+        "caption_seconds": captioned - fitted,
+        "seconds": curve.seconds + captioned - trained,
     }
     if init.seconds is not None:
         cost["pretrain_seconds"] = init.seconds
     final_loss = [loss for _, split, loss, _ in curve.rows if split == "train"][-1]
     train = {"iterations": runner.max_iters, "final_loss": final_loss}
-    write_json(folder.trained, {"test_nll": metrics["test_nll"], "train": train, "cost": cost})
+    write_json(folder.trained, {"test_nll": metrics["test_nll"], **fit, "train": train, "cost": cost})
     _remove_checkpoints(path)
 
 
 def _remove_checkpoints(path: Path) -> None:
     for done in (*checkpoints(path), path / "last_checkpoint"):
         done.unlink(missing_ok=True)
+
+
+def _fit(runner: Runner, curve: CurveHook) -> dict[str, Any]:
+    """Return the likelihoods that tell how far a run fits what it alone was trained on, in nats per token, and image counts.
+
+    `val_nll` is that of the last validation; `train_nll` is measured likewise (all captions, no dropout, no label
+    smoothing) on as many of the run's own training images, the first ones.
+    """
+    count = len(runner.val_dataloader.dataset)
+    first = min(count, len(runner.train_dataloader.dataset))
+    config = copy.deepcopy(runner.cfg.val_dataloader)
+    config.dataset.update(split="train", first=first)
+    model, items = runner.model.eval(), []
+    with torch.no_grad():
+        for batch in runner.build_dataloader(config):
+            items += model.val_step(batch)
+    measured = PerImage("train_nll").compute_metrics(items)
+    validated = [loss for _, split, loss, _ in curve.rows if split == "val"][-1]
+    return {**measured, "val_nll": validated, "fit_images": {"train_nll": first, "val_nll": count}}
 
 
 def _size(runner: Runner) -> dict[str, int]:

@@ -39,6 +39,7 @@ class Trainer:
 
     means: dict[str, float]
     sd: float = 1.0
+    losses: dict[str, float] | None = None
     stop_after: int = 10**9  # runs
     fail: tuple[str, int] | None = None
     now: float = 0.0  # seconds; a run takes 10
@@ -68,8 +69,13 @@ class Trainer:
         folder = study.folder(run.run_key)
         folder.path.mkdir(parents=True, exist_ok=True)
         score = self.means[run.arm] + noise
-        pd.DataFrame({"image_id": ["a", "b"], "CIDEr": [score - 1, score + 1]}).to_parquet(folder.per_image)
+        table = pd.DataFrame({"image_id": ["a", "b"], "CIDEr": [score - 1, score + 1]})
         metrics = {"CIDEr": {"value": score, "signature": "s"}}
+        if self.losses is not None:
+            loss = self.losses[run.arm] - noise / 10
+            table = table.assign(nll=[9 * loss, 11 * loss], tokens=[9, 11])
+            metrics["test_nll"] = {"value": loss, "signature": "n"}
+        table.to_parquet(folder.per_image)
         cost = {"seconds": 10.0, "machine": "m", "device": "cpu"}
         record = {"schema": RECORD_SCHEMA, "run_key": run.run_key, "spec": {}, "train": {}, "overridden": []}
         write_json(folder.record, {**record, "metrics": metrics, "cost": cost})
@@ -90,6 +96,15 @@ def looks_in(study: Study) -> Looks:
     found = Study(study.work_dir, study.plan).looks
     assert found is not None
     return found
+
+
+def test_the_words_of_the_claims_own_metrics_end_a_study_and_the_likelihoods_are_printed(tmp_path, capsys):
+    alone = run(planned(tmp_path / "alone", CLAIM), Trainer(FAR))
+    assert "likelihood" not in capsys.readouterr().out
+    both = run(planned(tmp_path / "both", CLAIM), Trainer(FAR, losses={"base": 1.5, "small": 1.65, "blind": 3.0}))
+    assert both.stopped == decide.DECIDED and both.looks == alone.looks
+    last = capsys.readouterr().out.split(f"look {both.looks},")[1]
+    assert "base-better: SUPPORTED" in last and "; by likelihood INCONCLUSIVE" in last
 
 
 def test_a_large_effect_stops_early_and_every_later_judge_allows_for_the_looks(tmp_path, capsys):

@@ -20,6 +20,7 @@ import gitbench
 from gitbench.launch.records import StudyScorer
 
 METRICS = {"BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "SceneF1", "test_nll"}
+METRICS |= {"train_nll", "val_nll"}
 RUN = ("run", "decoder_size", "--profile", "smoke", "--work-dir")
 
 
@@ -60,6 +61,8 @@ def test_run_folders_hold_what_outsiders_rely_on(work):
         assert per_image["CIDEr"].mean() == pytest.approx(record["metrics"]["CIDEr"]["value"], abs=1e-6)
         curve = pd.read_csv(folder / "curve.csv")
         assert curve.iteration.max() == 24 and set(curve.split) == {"train", "val"}
+        last = curve.loc[curve.split == "val", "loss"].iloc[-1]
+        assert record["metrics"]["val_nll"]["value"] == pytest.approx(last, rel=1e-12)
         if record["spec"]["variants"]["vision"]["blind"]:  # says the same of every image
             assert len({row["caption"] for row in rows}) == 1 and record["warnings"] == []
         else:

@@ -160,6 +160,44 @@ def test_todays_lock_is_compared(report, monkeypatch):
         assert (origin.locked, origin.changed, origin.marks) == (days, told, told)
 
 
+# ---- the word by likelihood --------------------------------------------------------------------------------------------
+
+
+def told(out: Path, folder: Path, change: Callable[[dict], object]) -> Result:
+    """Return a report whose `verdicts.json` was changed, its manifest made good."""
+    folder = shutil.copytree(out, folder / "told")
+    said = json.loads((folder / "verdicts.json").read_text())
+    for verdict in said["verdicts"]:
+        change(verdict)
+    write_json(folder / "verdicts.json", said)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["verdicts.json"] = hashlib.sha256((folder / "verdicts.json").read_bytes()).hexdigest()
+    write_json(folder / "manifest.json", manifest)
+    return load_result(folder)
+
+
+def test_a_word_by_likelihood_that_its_runs_do_not_give_is_told(made, tmp_path):
+    honest = load_result(made.out)
+    found = told(made.out, tmp_path, lambda verdict: verdict["likelihood"].update(word="INCONCLUSIVE"))
+    assert found.verdicts == honest.verdicts and honest.verdicts[0].likelihood.word == "SUPPORTED"
+    (*_, note) = set(found.origin.notes) - set(honest.origin.notes)
+    assert "by likelihood is INCONCLUSIVE" in note and "its runs give SUPPORTED" in note
+
+
+def test_a_report_from_before_claims_were_judged_by_likelihood_is_read(made, tmp_path):
+    """Its word is as it was; of the likelihood its evidence keeps nothing by image, so that nothing is said of it."""
+    honest = load_result(made.out)
+    old = told(made.out, tmp_path, lambda verdict: verdict.pop("likelihood"))
+    assert old.origin == honest.origin
+
+    def forget(values: dict) -> None:
+        values["images"] = {name: each for name, each in values["images"].items() if "test_nll" not in name}
+
+    for mine, theirs in zip(forged(made.out, tmp_path, forget).verdicts, honest.verdicts, strict=True):
+        assert mine.word == theirs.word and mine.interval == theirs.interval
+        assert mine.likelihood.word == NOT_TESTABLE and "keep no test_nll by image" in mine.likelihood.reason
+
+
 # ---- what the choice of images adds -----------------------------------------------------------------------------------
 
 

@@ -44,6 +44,10 @@ def test_files_are_whole_and_the_same_each_time(made, rows, tmp_path):
     read = list(csv.DictReader(io.StringIO((tmp_path / "a" / "board.csv").read_text())))
     assert [row["verdict"] for row in read] == [row.verdict.word for row in rows]
     assert float(read[0]["difference"]) == rows[0].verdict.difference and int(read[0]["n"]) == 5
+    beside = [row.verdict.likelihood for row in rows]
+    assert [row["likelihood_verdict"] for row in read] == [each.word for each in beside]
+    assert [float(row["likelihood_low"]) for row in read] == [each.interval[0] for each in beside]
+    assert [row["metrics"] for row in read] == [row.verdict.agreement for row in rows]
 
 
 def test_page_shows_quote_difference_verdict_and_symbol(made):

@@ -37,9 +37,11 @@ def test_walk_of_a_score_ends_at_runs_command_and_versions(made):
 def test_walk_of_a_claim_names_each_difference_and_its_runs(made):
     text, verdict = told(made.study, "decoder_size:larger-no-better"), judge(made.study)[0]
     assert verdict.word in text and "typical seed (median)" in text and "12 test images" in text
-    for replicate, value in enumerate(verdict.differences):
+    for replicate, value in (*enumerate(verdict.differences), *enumerate(verdict.likelihood.differences)):
         assert f"{replicate}  {value:+.6g}" in text
         assert run_key("large", replicate) in text and run_key("base", replicate) in text
+    loss = made.study.record(run_key("large", 2))["metrics"]["test_nll"]["value"]
+    assert f"{loss:<12.6g} test_nll" in text and f"by likelihood {verdict.likelihood.word}" in text
 
 
 def test_walk_of_the_ceiling_and_of_a_cost(made):

@@ -82,11 +82,14 @@ def test_the_forest_shows_every_claim_with_seeds_interval_and_margin(view, tmp_p
     long = dataclasses.replace(view.verdicts[0].claim, name="long", says="Words about a claim go on and on. " * 4)
     nll = dataclasses.replace(view.verdicts[0].claim, name="nll", metric="test_nll")
     verdicts = [view.verdicts[0], *(dataclasses.replace(view.verdicts[0], claim=claim) for claim in (long, nll))]
+    verdicts[2] = dataclasses.replace(verdicts[2], likelihood=None)
     with style(COLUMN):
         figure = forest_figure(dataclasses.replace(view, verdicts=tuple(verdicts)), COLUMN)
         assert figure.get_figwidth() == COLUMN and within(figure)
     assert [axes.get_xlabel().split(" in ")[1] for axes in figure.axes] == ["CIDEr (points)", "test NLL (nat/token)"]
-    (first, _) = figure.axes
+    (first, second) = figure.axes
+    beside = view.verdicts[0].likelihood.differences
+    assert sum(tuple(line.get_xdata()) == beside for line in second.lines) == 2
     seeds = [line for line in first.lines if tuple(line.get_xdata()) == view.verdicts[0].differences]
     assert len(seeds) == 2 and len(first.collections) >= 2  # two claims: margin bands and error bars
     said = [text.get_text() for text in first.texts]

@@ -54,6 +54,10 @@ def test_every_number_of_the_table_is_a_command(view):
     assert {part: found[claim + part] for part in expected} == expected
     assert float(found[f"{claim}Low"].replace("$-$", "-")) == pytest.approx(verdict.interval[0], abs=0.006)
     assert float(found[f"{claim}PRefute"]) == pytest.approx(verdict.p_refute, rel=0.06)
+    assert found[f"{claim}LikelihoodVerdict"] == "supported" and found[f"{claim}LikelihoodUnit"] == "nat/token"
+    assert found[f"{claim}Metrics"] == "both metrics say so"
+    low = float(found[f"{claim}LikelihoodLow"].replace("$-$", "-"))
+    assert low == pytest.approx(verdict.likelihood.interval[0], abs=0.0006)
     floor = "\\gbDecoderSizeNoiseFloorCIDEr"
     assert (found[f"{floor}Sd"], found[f"{floor}Mde"], found[f"{floor}Replicates"]) == ("5.5", "13.1", "10")
 

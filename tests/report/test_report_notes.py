@@ -6,8 +6,10 @@ import json
 
 import numpy as np
 import pandas as pd
+from helpers_report import view_of
 from helpers_runs import CLAIM, make_work_dir, run_key
 
+from gitbench.report.latex_table import table_text
 from gitbench.report.notes import study_notes
 from gitbench.report.page import page
 from gitbench.report.templates import render
@@ -29,6 +31,22 @@ def test_notes_name_the_runs_they_are_about_and_leave_the_blind_out(tmp_path):
     for line in (f"\nMind: {alike}.\n", f"\nMind: {few}.\n"):
         assert line in render("table.md.j2", view=view, plan=view.plan)
     assert "Mind: all runs: CIDEr of 12 images" in page(view, {})
+
+
+def test_two_metrics_that_contradict_each_other_are_flagged_wherever_the_word_stands(tmp_path):
+    view = view_of(tmp_path, better_loss={"large": 40.0})
+    (verdict,) = view.verdicts
+    assert (verdict.word, verdict.likelihood.word) == ("SUPPORTED", "REFUTED")
+    flag = "larger-no-better is SUPPORTED by CIDEr and REFUTED by likelihood"
+    assert view.notes[-1] == flag and "CIDEr and the likelihood CONTRADICT each other" in view.answer
+    texts = {"page": page(view, {}), "md": render("table.md.j2", view=view, plan=view.plan), "tex": table_text(view)}
+    for name, text in texts.items():
+        text = " ".join(text.replace("\N{NO-BREAK SPACE}", " ").split())
+        assert "By likelihood REFUTED (test NLL" in text and "CONTRADICT each other" in text, name
+        assert name == "tex" or f"Mind: {flag}." in text
+    lines = dict(view.details[0].lines)
+    assert lines["by likelihood"].startswith("REFUTED: Seen: BETTER") and "CONTRADICT" in lines["the two metrics"]
+    assert lines["by likelihood, Holm, 1 claim"] == "nothing to adjust for: the only claim"
 
 
 def test_images_too_few_for_the_margin_are_named(tmp_path):

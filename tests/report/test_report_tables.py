@@ -65,7 +65,7 @@ def test_overridden_arm_is_marked_and_others_drop_their_overridden_runs(tmp_path
 def test_markdown_tables_are_rectangular(made):
     text = (made.out / "table.md").read_text()
     blocks = [[line for line in block.splitlines() if line.startswith("|")] for block in text.split("\n\n")]
-    assert sum(map(bool, blocks)) == 4
+    assert sum(map(bool, blocks)) == 5
     for lines in blocks:
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) <= 1
     assert "a larger decoder shows no improvement" in text and "| SUPPORTED: Seen: EQUIVALENT; " in text

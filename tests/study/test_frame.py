@@ -98,7 +98,7 @@ def test_a_damaged_ceiling_is_an_error(work_dir):
 
 def test_run_files_are_read(work_dir):
     study, key = Study.open(work_dir, NAME), run_key("base", 0)
-    assert list(study.per_image(key).columns) == ["image_id", "CIDEr"]
+    assert list(study.per_image(key).columns) == ["image_id", "CIDEr", "tokens", "nll"]
     assert set(study.curve(key)["split"]) == {"train", "val"} and len(study.curve(key)) == 606
     said = study.predictions(key)
     assert len(said) == IMAGES and said[1]["caption"] == "a blue circle on a white ground"

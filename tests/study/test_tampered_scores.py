@@ -39,6 +39,12 @@ def test_a_score_without_its_column(study):
     assert_told(study, "says CIDEr but per_image.parquet stores nothing of it")
 
 
+def test_a_validation_likelihood_that_is_not_the_curves(study):
+    edit(run_folder(study).record, lambda record: record["metrics"]["val_nll"].update(value=1.9))
+    rehashed(study)
+    assert_told(study, "small seed 1", "record.json says val_nll 1.9 but the last one of curve.csv is 2.125")
+
+
 def test_references_that_were_edited(study, scorer):
     for run in study.unique_runs:
         path = study.folder(run.run_key).predictions
