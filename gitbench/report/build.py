@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from gitbench.errors import GitbenchError
 from gitbench.files import explain_os_errors, make_dir, read_json, write_json, write_text
 from gitbench.judge.verdict import Verdict
-from gitbench.report.figures import curve_figure, forest_figure, prediction_figure
+from gitbench.report.figures import caption_sheet, curve_figure, forest_figure, prediction_figure
 from gitbench.report.latex import numbers_text
 from gitbench.report.latex_table import table_text
 from gitbench.report.page import page
@@ -139,6 +139,8 @@ def _draw(view: View, folder: Path) -> dict[str, tuple[str, ...]]:
     if pictured:
         with style(COLUMN):
             save(prediction_figure(pictured, view.titles), folder, "predictions")
+        with style(TEXT):
+            save(caption_sheet(view.sheet, TEXT), folder, "captions")
     return drawn
 
 

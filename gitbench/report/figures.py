@@ -5,6 +5,7 @@ Every seed is drawn; intervals of differences are those that decide, of arms 95 
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -189,6 +190,35 @@ def prediction_figure(samples: Sequence[Sample], titles: Mapping[str, str]) -> F
             place = ((picture + 0.12) / COLUMN, (top - 0.05 - line * index) / total)
             figure.text(*place, text, va="top", color=colour)
         top -= height
+    return figure
+
+
+def caption_sheet(samples: Sequence[Sample], width: float) -> Figure:
+    """Draw four images a row, below each what the arm says of it, and the first reference. Every sample has its image."""
+    letter, line, columns = 0.052, 0.112, 4  # inches: a letter and a line of the text
+    room = width / columns
+    letters = int((room - 0.1) / letter)
+    texts = [
+        [
+            (part, colour)
+            for text, colour in ((one.captions[0].text or "(empty)", INK), (one.references[0], FAINT))
+            for part in textwrap.wrap(text, letters, max_lines=4)
+        ]
+        for one in samples
+    ]
+    tall = room + line * max(map(len, texts)) + 0.06
+    rows = math.ceil(len(samples) / columns)
+    figure = Figure(figsize=(width, rows * tall))
+    for place, (sample, lines) in enumerate(zip(samples, texts, strict=True)):
+        left, top = (place % columns) * room, (rows - place // columns) * tall
+        side = room - 0.1
+        axes = figure.add_axes((left / width, (top - side) / (rows * tall), side / width, side / (rows * tall)))
+        assert sample.image is not None
+        axes.imshow(sample.image, interpolation="nearest" if min(sample.image.shape[:2]) <= 64 else "antialiased")
+        axes.set_axis_off()
+        for index, (text, colour) in enumerate(lines):
+            height = (top - side - 0.04 - line * index) / (rows * tall)
+            figure.text(left / width, height, text, va="top", color=colour)
     return figure
 
 

@@ -1,7 +1,8 @@
-"""Some test images with what every arm says of them. Their place in the test split chooses them, no result does."""
+"""Some test images with what every arm says of them. Their place in the test split or chance chooses them, no result does."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from gitbench.plan import PlannedArm
 from gitbench.study.store import Study
 
 SAMPLES = 6  # test images whose captions a report shows
+DRAWN = 16  # test images on the sheet of captions
 Pictures = Callable[[Any], np.ndarray]  # image_id -> (H, W, 3) uint8
 
 
@@ -42,12 +44,29 @@ def take_samples(
 
     Captions are those of each arm's first finished replicate; `metric` gives their scores, where it has one per image.
     """
+    return _samples(study, arms, metric, images, lambda count: np.linspace(0, count - 1, min(SAMPLES, count)).round())
+
+
+def draw_samples(study: Study, arm: PlannedArm, metric: str, images: Pictures) -> tuple[Sample, ...]:
+    """Draw `DRAWN` test images at random with one arm's captions, as `take_samples`; the data alone seed the draw."""
+    chance = np.random.default_rng(int(hashlib.sha256(study.plan.data_fingerprint.encode()).hexdigest(), 16))
+    return _samples(study, (arm,), metric, images, lambda count: chance.permutation(count)[:DRAWN])
+
+
+def _samples(
+    study: Study,
+    arms: tuple[PlannedArm, ...],
+    metric: str,
+    images: Pictures | None,
+    choose: Callable[[int], np.ndarray],
+) -> tuple[Sample, ...]:
+    """Take the test images that `choose` names of so many."""
     first = {run.arm: run.run_key for run in sorted(study.finished, key=lambda run: -run.replicate)}
     captions = {arm.name: {str(each["image_id"]): each for each in study.predictions(first[arm.name])} for arm in arms}
     scores = {arm.name: _scores(study, first[arm.name], metric) for arm in arms}
     entries = captions[arms[0].name]
     order = list(entries)
-    chosen = [order[index] for index in np.linspace(0, len(order) - 1, min(SAMPLES, len(order))).round().astype(int)]
+    chosen = [order[index] for index in choose(len(order)).astype(int)]
     return tuple(
         Sample(
             image_id=identity,

@@ -20,7 +20,7 @@ from gitbench.report.origin import Origin
 from gitbench.report.paper_table import PaperTable, paper_tables
 from gitbench.report.rates import LearningRates
 from gitbench.report.reach import Reach, reach_of
-from gitbench.report.samples import Pictures, Sample, take_samples
+from gitbench.report.samples import Pictures, Sample, draw_samples, take_samples
 from gitbench.report.tables import Cell, best_arms, cost_names, score_names, summarise
 from gitbench.report.verdict_details import VerdictDetails, dropped_claims, verdict_details
 from gitbench.study.lock import LockDeviation
@@ -47,6 +47,7 @@ class View:
     absent: Mapping[str, str]  # metric -> why it was not computed
     curves: pd.DataFrame  # those of all runs (`Study.curve`), with arm and replicate
     samples: tuple[Sample, ...]
+    sheet: tuple[Sample, ...]  # test images drawn at random with the base arm's captions; none without images
     provenance: Mapping[str, tuple[str, ...]]
     deviations: tuple[Deviation, ...]
     paper_tables: tuple[PaperTable, ...]
@@ -64,6 +65,7 @@ class View:
         records = {run.run_key: study.record(run.run_key) or {} for run in study.finished}
         finished = {run.arm for run in study.finished}
         arms = tuple(sorted((arm for arm in plan.arms if arm.name in finished), key=lambda arm: arm.role != "floor"))
+        shown = next((arm for arm in arms if arm.name == plan.base), arms[0])
         metric = plan.claims[0].metric if plan.claims else score_names(frame)[0]
         runs = [study.curve(run.run_key).assign(arm=run.arm, replicate=run.replicate) for run in study.finished]
         return cls(
@@ -81,6 +83,7 @@ class View:
             absent={name: why for each in records.values() for name, why in sorted((each.get("absent") or {}).items())},
             curves=pd.concat(runs, ignore_index=True),
             samples=take_samples(study, arms, metric, images),
+            sheet=() if images is None else draw_samples(study, shown, metric, images),
             provenance=provenance_of(study, list(records), _FACTS),
             deviations=_deviations(study, records),
             paper_tables=paper_tables(plan, frame, metric),

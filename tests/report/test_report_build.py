@@ -19,7 +19,7 @@ from gitbench.commands import report as command
 from gitbench.errors import GitbenchError
 from gitbench.report import build, write_report
 from gitbench.report.results import load_results
-from gitbench.report.samples import take_samples
+from gitbench.report.samples import draw_samples, take_samples
 from gitbench.study.interim import judge
 
 FILES = {
@@ -27,7 +27,7 @@ FILES = {
     "table_column.tex", "numbers.tex",
     *(f"{name}.{kind}" for name in ("forest", "score", "cost", "curves") for kind in ("svg", "pdf", "png")),
 }  # fmt: skip
-PICTURES = {f"predictions.{kind}" for kind in ("svg", "pdf", "png")}
+PICTURES = {f"{name}.{kind}" for name in ("predictions", "captions") for kind in ("svg", "pdf", "png")}
 
 
 def test_every_file_is_there_in_the_manifest_and_the_same_again(made, tmp_path):
@@ -120,6 +120,15 @@ def test_samples_are_evenly_spaced_not_chosen(tmp_path):
     images = make_images()
     samples = take_samples(view.study, view.arms, "CIDEr", images.get)
     assert all(np.array_equal(sample.image, images[sample.image_id]) for sample in samples)
+
+
+def test_the_sheet_of_captions_is_drawn_by_the_data_alone(tmp_path):
+    view, images = view_of(tmp_path, replicates=1), make_images()
+    drawn = [draw_samples(view.study, arm, "CIDEr", images.get) for arm in view.arms]
+    ids = [[sample.image_id for sample in each] for each in drawn]
+    assert all(each == ids[0] for each in ids) and len(set(ids[0])) == 12  # as many as there are
+    assert ids[0] != list(images)
+    assert [one.captions[0].arm for one in drawn[1]] == ["small"] * 12
 
 
 def bleu_1(rows):

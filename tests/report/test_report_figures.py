@@ -8,7 +8,7 @@ from helpers_report import BETTER, view_of
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from gitbench.report.figures import TALLEST, curve_figure, forest_figure, prediction_figure
+from gitbench.report.figures import TALLEST, caption_sheet, curve_figure, forest_figure, prediction_figure
 from gitbench.report.paper import figure_4
 from gitbench.report.samples import Sample, SampleCaption
 from gitbench.report.score_figures import cost_figure, interaction_figure, scale_figure, score_figure, yardstick_lines
@@ -138,6 +138,25 @@ def test_predictions_are_readable_in_a_column_and_stay_on_a_page(view, words):
     said = [text.get_text() for text in figure.texts]
     assert min(text.get_fontsize() for text in figure.texts) >= 7
     assert said.count("the arm no. 0; the arm no. 1:") == len(figure.axes) == said.count("(empty)  [1]")
+
+
+def test_a_sheet_shows_each_image_with_what_is_said_of_it_and_a_reference():
+    image = np.zeros((64, 64, 3), np.uint8)
+    texts = [f"{'word ' * at}end" for at in range(1, 11)]
+    samples = [
+        Sample(
+            image_id=text,
+            image=image,
+            references=("a circle",),
+            captions=(SampleCaption(arm="a", text=text, score=1.0),),
+        )
+        for text in texts
+    ]
+    with style(TEXT):
+        figure = caption_sheet(samples, TEXT)
+        assert within(figure) and len(figure.axes) == 10 and figure.get_figheight() <= TALLEST
+    said = [text.get_text() for text in figure.texts]
+    assert said.count("a circle") == 10 and min(text.get_fontsize() for text in figure.texts) >= 7
 
 
 @pytest.mark.parametrize("ceiling, drawn", [(110.0, True), (295.0, False)])
