@@ -23,6 +23,7 @@ from gitbench.commands import (
     listing,
     lock,
     noise_floor,
+    pretrain,
     replicate,
     report,
     run,
@@ -32,7 +33,7 @@ from gitbench.commands import (
 from gitbench.errors import GitbenchError
 
 COMMANDS = (
-    listing, run, report, explain, bundle, replicate, judge, verify, noise_floor, bench, lock, scenes, caption, doctor,
+    listing, run, report, explain, bundle, replicate, judge, verify, noise_floor, pretrain, bench, lock, scenes, caption, doctor,
 )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # importing numpy takes a fifth of the time of `gitbench list
     from gitbench.data.scenes.graph import SceneGraph
 
 SPLITS = ("train", "val", "test")
+PRETRAIN = "pretrain"  # the split of pre-training, which scenes alone have apart from "train"
 # Everything that str.splitlines or a Java reader takes for the end of a line, and tabs: one such character inside a
 # caption would shift every later caption of a line-based scorer to the wrong image.
 _SEPARATORS = re.compile("[\t\n\r\x0b\x0c\x1c\x1d\x1e\x1f\x85\u2028\u2029\x00]+")

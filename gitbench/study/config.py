@@ -92,7 +92,7 @@ def make_config(spec: RunSpec, vocabulary: Vocabulary, key: str) -> Config:
                 runtime_info=dict(type="RuntimeInfoHook"),
             ),
             custom_hooks=[
-                dict(type="EncoderInitHook", seed=_seed("contrastive", spec)),
+                dict(type="EncoderInitHook"),
                 dict(type="DecoderInitHook"),
                 *([dict(type="ClosedVocabularyHook")] if TASKS[spec.task.name].closed else []),
                 dict(type="CurveHook", interval=max(1, train.iterations // 200)),

@@ -6,10 +6,12 @@ CLIP: timm's own names, OpenAI's and open_clip's are understood. A position tabl
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 from mmengine.hooks import Hook
 from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor
@@ -18,25 +20,25 @@ from gitbench.errors import GitbenchError, unknown_name
 from gitbench.models.checkpoint import check_names, read_tensors
 from gitbench.models.encoder import ImageEncoder
 from gitbench.registry import HOOKS
-from gitbench.training.contrastive import Pretraining, Progress, pretrained_encoder
+from gitbench.training.pretrain import Pretraining, pretrained_encoder
 from gitbench.variants.encoder import EncoderSpec
 
-SOURCES = ("random", "contrastive", "file")
+SOURCES = ("random", "pretrained", "file")
+Progress = Callable[[int, int], None]  # iterations done, of how many
 
 
 @HOOKS.register_module()
 class EncoderInitHook(Hook):
     """Before the first iteration, give the image encoder the values that the model's `encoder_init` asks for.
 
-    A resumed run has them in its checkpoint. `seed` decides the pre-training; it comes first, so that its time does not
-    count as the run's training. That time is in `seconds`: the same for all runs that share a pre-trained encoder.
+    A resumed run has them in its checkpoint. Pre-training comes first, so that its time does not count as the run's
+    training. That time is in `seconds`: the same for all runs that share a pre-trained encoder.
     """
 
     priority = "VERY_HIGH"
     progress: Progress | None = None  # of pre-training; set by the process that runs the runner
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
+    def __init__(self) -> None:
         self.seconds: float | None = None  # None: nothing was pre-trained, or by a version that took no note
 
     def before_train(self, runner) -> None:  # type: ignore[no-untyped-def]
@@ -51,20 +53,19 @@ class EncoderInitHook(Hook):
             return
         if init.recipe is None:
             raise GitbenchError("encoder_init has no recipe: choose the variant encoder_init/contrastive")
+        progress = self.progress
         made = pretrained_encoder(
             Pretraining(
                 encoder=encoder.spec,
                 recipe=init.recipe,
-                dataset=loader.dataset,
-                seed=self.seed,
+                data=loader.dataset.source.data,
                 device=next(encoder.parameters()).device,
-                normalise=lambda images: model.data_preprocessor({"images": images})["images"],
                 workers=loader.num_workers,
-                progress=self.progress,
+                progress=None if progress is None else lambda done, total, loss: progress(done, total),
             )
         )
-        encoder.load_state_dict(made.state)
-        self.seconds = made.seconds
+        encoder.load_state_dict({name: torch.from_numpy(array) for name, array in made.state.items()})
+        self.seconds = made.notes["seconds"]
 
     def before_save_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:  # type: ignore[no-untyped-def]
         if self.seconds is not None:

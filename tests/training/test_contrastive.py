@@ -6,11 +6,12 @@ import dataclasses
 import math
 from pathlib import Path
 
+import gitbench.training.contrastive as contrastive
 import pytest
 import torch
+from gitbench.training.contrastive import Pretraining, pretrain, pretrained_encoder, pretrained_path
 from helpers_study import make_study, run_of, runs_of, tiny_ablation, tiny_profile, write_configs
 
-import gitbench.training.contrastive as contrastive
 from gitbench.errors import GitbenchError
 from gitbench.files import cache_dir, load_json
 from gitbench.models.encoder import ImageEncoder
@@ -18,7 +19,6 @@ from gitbench.models.pair_encoder import PairEncoder, contrastive_loss, set_init
 from gitbench.spec import ContrastiveSpec
 from gitbench.study.store import Study
 from gitbench.training.caption_model import ImagePreprocessor
-from gitbench.training.contrastive import Pretraining, pretrain, pretrained_encoder, pretrained_path
 from gitbench.training.data import CaptionData
 from gitbench.training.run import execute, load_run
 from gitbench.variants.encoder import EncoderSpec

@@ -1,0 +1,88 @@
+"""The command `gitbench pretrain`: make the image encoders from which a profile's ablations start."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any
+
+from gitbench.commands.options import profile_of
+from gitbench.errors import GitbenchError, unknown_name
+
+if TYPE_CHECKING:
+    from gitbench.encoders.wanted import Wanted
+
+
+def add(commands: Any) -> None:
+    """Add the parser of the command."""
+    pretrain = commands.add_parser("pretrain", help="make the image encoders that a profile's ablations start from")
+    pretrain.add_argument("--profile", metavar="NAME", help="smoke, cpu, gpu or paper (default: as of `run`)")
+    pretrain.add_argument(
+        "--only", nargs="+", metavar="NAME", help="these encoders alone (names of `gitbench encoders`)"
+    )
+    pretrain.add_argument("--jobs", type=int, metavar="N", help="encoders at a time (default: one per CPU core)")
+    pretrain.set_defaults(run=_pretrain)
+
+
+def _pretrain(arguments: argparse.Namespace) -> int:
+    from gitbench.encoders.wanted import wanted_encoders
+    from gitbench.machine import cpu_count, gpus
+    from gitbench.profiles import get_profile
+
+    wanted = {each.name: each for each in wanted_encoders(get_profile(profile_of(arguments)))}
+    for name in arguments.only or ():
+        if name not in wanted:
+            raise unknown_name("encoder of this profile", name, wanted)
+    chosen = [wanted[name] for name in arguments.only or wanted]
+    jobs = arguments.jobs or (1 if gpus() else cpu_count())
+    if jobs < 1:
+        raise GitbenchError(f"--jobs {jobs}: use 1 or more")
+    if min(jobs, len(chosen)) == 1:
+        for each in chosen:
+            _make(each)
+    else:
+        with ProcessPoolExecutor(min(jobs, len(chosen)), mp_context=get_context("spawn")) as pool:
+            for made in [pool.submit(_make, each) for each in chosen]:
+                made.result()
+    return 0
+
+
+def _make(wanted: Wanted) -> None:
+    """Make one encoder, or find it; say how far it is, a line about every minute."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    import torch
+
+    from gitbench.formats import duration
+    from gitbench.training.pretrain import Pretraining, pretrained_encoder, pretrained_path
+
+    if torch.cuda.is_available():
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    began: list[tuple[float, int]] = []
+    spoken = [-math.inf]
+
+    def progress(done: int, total: int, loss: float) -> None:
+        now = time.monotonic()
+        if not began and done:
+            began.append((now, done))
+        if now - spoken[0] < 60 and done < total:
+            return
+        spoken[0] = now
+        left = ""
+        if began and done > began[0][1]:
+            seconds = (now - began[0][0]) / (done - began[0][1]) * (total - done)
+            left = f", about {duration(seconds)} left" if done < total else ""
+        said = f", loss {loss:.3f}" if math.isfinite(loss) else ""
+        print(f"  {wanted.name}: {done:,} of {total:,} iterations{said}{left}", flush=True)
+
+    job = Pretraining(
+        encoder=wanted.encoder,
+        recipe=wanted.recipe,
+        device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+        progress=progress,
+    )
+    found = pretrained_encoder(job)
+    print(f"{wanted.name}: {duration(found.notes['seconds'])} of training, {pretrained_path(job)}", flush=True)
