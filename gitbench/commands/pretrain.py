@@ -83,6 +83,7 @@ def _make(wanted: Wanted) -> None:
         recipe=wanted.recipe,
         device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
         progress=progress,
+        measured=True,
     )
     found = pretrained_encoder(job)
     print(f"{wanted.name}: {duration(found.notes['seconds'])} of training, {pretrained_path(job)}", flush=True)

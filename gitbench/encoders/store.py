@@ -75,13 +75,13 @@ def content_of(packed: Tensors) -> str:
 
 def write_encoder(path: Path, state: Tensors, notes: Mapping[str, Any]) -> str:
     """Write an encoder's state dict with notes, atomically; returns the hash of its content."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     packed = quantised(state)
     content = content_of(packed)
     metadata = {"format": FORMAT, "content": content, "notes": json.dumps(notes, allow_nan=False)}
     with atomic_path(path) as temporary:
-        save_file(packed, temporary, metadata)
+        temporary.write_bytes(save(packed, metadata))
     return content
 
 

@@ -22,8 +22,20 @@ HOTTEST = math.log(100)  # CLIP's limit of the logarithm of the inverse temperat
 SIGMOID_SCALE, SIGMOID_BIAS = math.log(10), -10.0  # where SigLIP's start
 
 
+def attention(q: Tensor, k: Tensor, v: Tensor, fused: bool, causal: bool = False) -> Tensor:
+    """Attention of q (N, h, T, d) to k and v (N, h, P, d), written out where torch's fused one is slow."""
+    if fused:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+    if causal:
+        scores = scores + torch.full(scores.shape[-2:], -torch.inf, dtype=scores.dtype, device=scores.device).triu(1)
+    return scores.softmax(-1) @ v
+
+
 class Block(nn.Module):
     """A pre-norm transformer block; a causal one sees earlier and own positions alone."""
+
+    fused_attn = True  # as in timm's blocks
 
     def __init__(self, width: int, heads: int, causal: bool) -> None:
         super().__init__()
@@ -34,7 +46,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (N, h, T, d)
-        seen = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        seen = attention(q, k, v, self.fused_attn, self.causal)
         x = x + self.out(seen.transpose(1, 2).flatten(2))
         return x + self.down(F.gelu(self.up(self.norm2(x))))
 
@@ -59,6 +71,8 @@ class TextEncoder(nn.Module):
 class AttentionPool(nn.Module):
     """Image tokens (N, P, D) to one vector (N, D): attention of one learned query, heads 32 wide."""
 
+    fused_attn = True
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.heads = max(1, width // 32)
@@ -69,7 +83,7 @@ class AttentionPool(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         query = self.query.unflatten(-1, (self.heads, -1)).transpose(0, 1)  # (h, 1, d)
         k, v = self.kv(tokens).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (N, h, P, d)
-        seen = F.scaled_dot_product_attention(query.to(k.dtype).expand(len(k), -1, -1, -1), k, v)
+        seen = attention(query.to(k.dtype).expand(len(k), -1, -1, -1), k, v, self.fused_attn)
         return self.norm(self.out(seen.transpose(1, 2).flatten(2)[:, 0]))
 
 

@@ -31,7 +31,7 @@ from gitbench.spec import DataSpec, PretrainSpec, TaskSpec, TextSpec
 from gitbench.variants.encoder import EncoderSpec
 
 VOCABULARY_IMAGES = 10_000  # whose captions train the word pieces
-FACT_IMAGES, FACT_COUNT = 10_000, 10  # a fact is learned that is true of so many of the first images
+FACT_IMAGES, FACT_SHARE = 10_000, 0.001  # a fact is learned that is true of this share of the first images
 FACTS_VERSION = 1  # raise when the same images would have other facts
 
 
@@ -98,7 +98,7 @@ def _objective(module: nn.Module, recipe: PretrainSpec, targets: Callable[[dict[
 def facts_of(source: TaskSource) -> np.ndarray:
     """Return which facts are true of which image: uint8 (images, facts), of the facts that are seen often enough.
 
-    Facts are those of `SceneGraph.facts`, sorted, that are true of at least `FACT_COUNT` of the first `FACT_IMAGES`
+    Facts are those of `SceneGraph.facts`, sorted, that are true of at least `FACT_SHARE` of the first `FACT_IMAGES`
     images. Kept in the cache under the content of the images.
     Errors: a data set without graphs.
     """
@@ -107,8 +107,10 @@ def facts_of(source: TaskSource) -> np.ndarray:
 
     def save(temporary: Path) -> None:
         said = [_facts(source, index) for index in range(len(source))]
-        counts = Counter(fact for facts in said[:FACT_IMAGES] for fact in facts)
-        numbers = {fact: place for place, fact in enumerate(sorted(f for f, n in counts.items() if n >= FACT_COUNT))}
+        first = said[:FACT_IMAGES]
+        counts = Counter(fact for facts in first for fact in facts)
+        usual = sorted(fact for fact, count in counts.items() if count >= FACT_SHARE * len(first))
+        numbers = {fact: place for place, fact in enumerate(usual)}
         truth = np.zeros((len(said), len(numbers)), dtype=np.uint8)
         for row, facts in enumerate(said):
             truth[row, [numbers[fact] for fact in facts if fact in numbers]] = 1

@@ -9,7 +9,6 @@ checkpoint is left beside the file, from which the same command goes on to the s
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import math
@@ -23,7 +22,6 @@ from typing import Any
 import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
 
 from gitbench.data import pretrain_data
@@ -39,15 +37,15 @@ from gitbench.spec import PretrainSpec, TaskSpec
 from gitbench.training.caption_model import ImagePreprocessor
 from gitbench.training.objectives import Objective, objective_for, training_images
 from gitbench.training.optimizer import warmup_cosine
+from gitbench.training.probes import Quality
 from gitbench.variants.encoder import EncoderSpec
 
 PRETRAIN_VERSION = 1  # raise when the same recipe would give other weights
 CHECKPOINT_SECONDS = 180.0
-POINTS = 8  # equally spaced, at which quality is measured
+POINTS = 8  # equally spaced, at which quality is measured, beside the start
 CURVE = 200  # losses that are kept, each a mean
 
 Progress = Callable[[int, int, float], None]  # iterations done, of how many, loss (NaN before the first)
-Measure = Callable[[nn.Module], dict[str, float]]  # an objective's module with the encoder as stored -> quality
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +58,7 @@ class Pretraining:
     device: torch.device = torch.device("cpu")
     workers: int = 0  # data-loading processes
     progress: Progress | None = None  # called about a hundred times
-    measure: Measure | None = None  # called at `POINTS` points; None: quality is not measured
+    measured: bool = False  # whether quality is measured on the way, of encoders of scenes alone (`probes`)
 
 
 def pretrained_encoder(job: Pretraining) -> StoredEncoder:
@@ -138,6 +136,9 @@ class _Training:
             self.images = training_images(job.recipe, job.data, job.encoder.image_size)
             self.objective: Objective = objective_for(job.encoder, job.recipe, self.images)
         self.module = self.objective.module.to(job.device).train()
+        for part in self.module.modules():  # the gradient of fused attention is slow on CPUs, above all in bfloat16
+            if hasattr(part, "fused_attn"):
+                part.fused_attn = job.device.type != "cpu"
         groups = [  # norms, biases and the temperature are not decayed
             {"params": [p for p in self.module.parameters() if (p.ndim > 1) == decayed], "weight_decay": decay}
             for decayed, decay in ((True, job.recipe.weight_decay), (False, 0.0))
@@ -145,7 +146,10 @@ class _Training:
         self.optimizer = torch.optim.AdamW(groups, lr=job.recipe.lr, betas=job.recipe.betas, fused=True)
         self.preprocess = ImagePreprocessor().to(job.device)
         self.losses: list[Tensor] = []
-        self.points: list[dict[str, Any]] = []
+        self.points: list[dict[str, Any]] = []  # iteration, seconds, and what `probes` measures
+        self.quality: Quality | None = None
+        if job.measured:
+            self.quality = Quality(job.encoder.image_size, self.images.tokenizer, job.recipe.max_tokens)
         self.seconds = 0.0  # of training, measuring left out
 
     def run(self, checkpoint: Path | None) -> None:
@@ -154,31 +158,30 @@ class _Training:
             self._restore(checkpoint)
         recipe, progress = self.job.recipe, self.job.progress
         total, every = recipe.iterations, max(1, recipe.iterations // 100)
-        at = {total * point // POINTS for point in range(1, POINTS + 1)} if self.job.measure else set()
+        at = {total * point // POINTS for point in range(1, POINTS + 1)}
+        if not self.losses:
+            self._measure()
         began = kept = time.monotonic()
-        # the plain way of attention: the fused one's gradient is slow on CPUs, in bfloat16 ten times slower
-        plain = sdpa_kernel(SDPBackend.MATH) if self.job.device.type == "cpu" else contextlib.nullcontext()
-        with plain:
-            for batch in _loader(self.job, self.images, len(self.losses)):
-                self._step(batch)
-                done = len(self.losses)
-                if progress is not None and (done % every == 0 or done == total):
-                    progress(done, total, self.losses[-1].item())
-                if done in at:
-                    self.seconds += time.monotonic() - began
-                    self._measure(done)
-                    began = time.monotonic()
-                if checkpoint is not None and time.monotonic() - kept > CHECKPOINT_SECONDS and done < total:
-                    self.seconds += time.monotonic() - began
-                    self._save(checkpoint)
-                    began = kept = time.monotonic()
+        for batch in _loader(self.job, self.images, len(self.losses)):
+            self._step(batch)
+            done = len(self.losses)
+            if progress is not None and (done % every == 0 or done == total):
+                progress(done, total, self.losses[-1].item())
+            if done in at:
+                self.seconds += time.monotonic() - began
+                self._measure()
+                began = time.monotonic()
+            if checkpoint is not None and time.monotonic() - kept > CHECKPOINT_SECONDS and done < total:
+                self.seconds += time.monotonic() - began
+                self._save(checkpoint)
+                began = kept = time.monotonic()
         self.seconds += time.monotonic() - began
 
     def _step(self, batch: dict[str, Any]) -> None:
         recipe, device, step = self.job.recipe, self.job.device, len(self.losses)
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.lr * warmup_cosine(step, recipe.warmup, recipe.iterations)
-        images = self.preprocess({"images": batch["images"]})["images"]
+        images = self._prepare(batch["images"])
         targets = self.objective.targets(batch, step).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision(device) == "bfloat16"):
             loss = self.module(images, targets)
@@ -188,13 +191,16 @@ class _Training:
         self.optimizer.step()
         self.losses.append(loss.detach())
 
-    def _measure(self, done: int) -> None:
+    def _measure(self) -> None:
         """Measure quality with the encoder as it would be stored."""
-        assert self.job.measure is not None
-        module = self.objective.module_as_stored()
+        if self.quality is None:
+            return
         with torch.random.fork_rng(devices=[]):
-            quality = self.job.measure(module)
-        self.points.append({"iteration": done, "seconds": round(self.seconds, 1), **quality})
+            quality = self.quality.of(self.objective.module_as_stored(), self._prepare)
+        self.points.append({"iteration": len(self.losses), "seconds": round(self.seconds, 1), **quality})
+
+    def _prepare(self, images: Tensor) -> Tensor:
+        return self.preprocess({"images": images})["images"]
 
     def notes(self) -> dict[str, Any]:
         """Return how the encoder was made, as JSON; `curve` holds (iteration, mean loss since the one before)."""
@@ -213,6 +219,7 @@ class _Training:
             "seconds": round(self.seconds, 1),
             "curve": curve,
             "points": self.points,
+            "tested": self.quality.tested if self.quality else {},
         }
 
     def _save(self, path: Path) -> None:
