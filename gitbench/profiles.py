@@ -13,7 +13,8 @@ from gitbench.spec import DataSpec, EvaluateSpec, PretrainSpec, Profile, TextSpe
 SMOKE = Profile(
     name="smoke",
     doc="the whole ablation in under 2 minutes on 2 CPU cores: proves that it runs, shows nothing",
-    variants={"encoder": "vit_2x64_p8_64", "encoder_init": "contrastive", "decoder": "self_2x64"},
+    variants={"encoder": "vit_2x64_p8_64", "decoder": "self_2x64"},
+    on_scenes={"encoder_init": "contrastive"},
     data=DataSpec(image_size=64, train_images=128, val_images=16, test_images=32),
     text=TextSpec(vocab_size=400, max_tokens=24),
     train=TrainSpec(iterations=24, batch_images=8, lr_encoder=4e-4, lr_decoder=2e-3, warmup=4, checkpoint_every=10),
@@ -31,7 +32,8 @@ SMOKE = Profile(
 CPU = Profile(
     name="cpu",
     doc="five seeds of three decoder sizes in at most 15 minutes on 2 CPU cores: small, but means something",
-    variants={"encoder": "vit_4x96_p8_64", "encoder_init": "contrastive", "decoder": "self_2x96"},
+    variants={"encoder": "vit_4x96_p8_64", "decoder": "self_2x96"},
+    on_scenes={"encoder_init": "contrastive"},
     data=DataSpec(image_size=64, train_images=8000, val_images=100, test_images=500),
     text=TextSpec(vocab_size=2000, max_tokens=24),
     train=TrainSpec(
@@ -66,7 +68,8 @@ CPU = Profile(
 GPU = Profile(
     name="gpu",
     doc="the same questions at a size that needs a GPU: at most 30 minutes on one, 8 GB of its memory are enough",
-    variants={"encoder": "vit_8x384_p16_128", "encoder_init": "contrastive", "decoder": "self_6x384"},
+    variants={"encoder": "vit_8x384_p16_128", "decoder": "self_6x384"},
+    on_scenes={"encoder_init": "contrastive"},
     data=DataSpec(image_size=128, train_images=30000, val_images=500, test_images=2000, workers=4),
     text=TextSpec(vocab_size=4000, max_tokens=30),
     train=TrainSpec(

@@ -57,6 +57,7 @@ def _noise_floor(arguments: argparse.Namespace) -> int:
         data_of(arguments),
         arguments.seeds,
         tokenizer_path=arguments.tokenizer,
+        encoder=arguments.encoder,
         task_name=task_of(arguments),
         command=shlex.join(["gitbench", "noise-floor", *study_words(arguments)]),
     )

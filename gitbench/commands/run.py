@@ -117,6 +117,7 @@ def _plan(arguments: argparse.Namespace, replicates: int | None = None) -> Study
         sequential=arguments.until_decided,
         cfg_options=_cfg_options(arguments.cfg_options),
         tokenizer_path=arguments.tokenizer,
+        encoder=arguments.encoder,
         task_name=task_of(arguments),
         command=_command(arguments),
     )

@@ -15,7 +15,7 @@ from gitbench.errors import GitbenchError, unknown_name
 from gitbench.spec import DataSpec, TaskSpec
 
 __all__ = [
-    "CAPTIONS", "SPLITS", "Example", "Source", "content_hash", "data_label", "data_names", "limit_of", "open_source",
+    "CAPTIONS", "SPLITS", "Example", "Source", "content_hash", "data_label", "data_names", "limit_of", "on_scenes", "open_source",
     "pretrain_data", "register",
 ]  # fmt: skip
 
@@ -82,7 +82,12 @@ def pretrain_data(data: str) -> tuple[str, str]:
 
     For both kinds of scenes that is a stream of still scenes of its own; for any other data its training split.
     """
-    return ("scenes", PRETRAIN) if data in ("scenes", "scenes-motion") else (data, "train")
+    return ("scenes", PRETRAIN) if on_scenes(data) else (data, "train")
+
+
+def on_scenes(data: str) -> bool:
+    """Tell whether a data set is the embedded world, still or moving."""
+    return data in ("scenes", "scenes-motion")
 
 
 def limit_of(spec: DataSpec, split: str) -> int | None:

@@ -85,6 +85,17 @@ def write_encoder(path: Path, state: Tensors, notes: Mapping[str, Any]) -> str:
     return content
 
 
+def is_encoder(path: Path) -> bool:
+    """Tell whether a file, if it is whole, is one that `write_encoder` wrote."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return (file.metadata() or {}).get("format") == FORMAT
+    except (SafetensorError, OSError, ValueError):
+        return False
+
+
 def read_encoder(path: Path, content: str | None = None) -> StoredEncoder:
     """Read an encoder file; `content` is the hash that it must have.
 

@@ -8,11 +8,26 @@ from collections.abc import Sequence
 from gitbench.judge.verdict import Verdict
 from gitbench.metrics.guards import margin_warnings, warnings_of_all
 from gitbench.study.store import Study
+from gitbench.variants.encoder_init import start_note
 
 
 def study_notes(study: Study, verdicts: Sequence[Verdict]) -> tuple[str, ...]:
     """Return the notes of a study: those of its runs' captions, blind arms aside, and of each claim's margin."""
-    return (*_caption_notes(study), *(line for verdict in verdicts for line in _margin_notes(verdict)))
+    return (
+        *_start_notes(study),
+        *_caption_notes(study),
+        *(line for verdict in verdicts for line in _margin_notes(verdict)),
+    )
+
+
+def _start_notes(study: Study) -> list[str]:
+    """Say where the base arm's image encoder starts from nothing, unless that is what the study is about."""
+    base = next((run for run in study.finished if run.arm == study.plan.base), None)
+    record = study.record(base.run_key) if base else None
+    if record is None or study.plan.axis == "encoder_init":
+        return []
+    note = start_note(record["spec"]["variants"]["encoder_init"]["source"])
+    return [] if note is None else [note]
 
 
 def _caption_notes(study: Study) -> list[str]:

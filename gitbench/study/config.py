@@ -34,7 +34,9 @@ _DECIDED: tuple[str, ...] = (
     "resume",
     "load_from",
 )
-_DECIDED += tuple(f"model.{name}" for name in ("vocab_size", "pad_id", "bos_id", "eos_id", "num_frames"))
+_DECIDED += tuple(
+    f"model.{name}" for name in ("vocab_size", "pad_id", "bos_id", "eos_id", "num_frames", "encoder_init")
+)
 _COUNTS = (
     "batch_size",
     "max_iters",

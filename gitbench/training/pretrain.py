@@ -28,6 +28,7 @@ from gitbench.data import pretrain_data
 from gitbench.data.base import content_hash
 from gitbench.data.cache import CacheUnwritable, cached
 from gitbench.data.dataset import collate
+from gitbench.data.scenes.world import VERSION
 from gitbench.data.tasks import open_task
 from gitbench.encoders.store import StoredEncoder, quantised, read_encoder, restored, write_encoder
 from gitbench.errors import GitbenchError
@@ -204,6 +205,7 @@ class _Training:
 
     def notes(self) -> dict[str, Any]:
         """Return how the encoder was made, as JSON; `curve` holds (iteration, mean loss since the one before)."""
+        data, split = pretrain_data(self.job.data)
         job, losses = self.job, torch.stack(self.losses).float().cpu().tolist()
         ends = sorted({len(losses) * part // CURVE for part in range(1, CURVE + 1)} - {0})
         starts = [0, *ends[:-1]]
@@ -211,8 +213,8 @@ class _Training:
         return {
             "encoder": dataclasses.asdict(job.encoder),
             "recipe": dataclasses.asdict(job.recipe),
-            "data": " ".join(pretrain_data(job.data)),
-            "data_fingerprint": self.images.source.fingerprint(),
+            "scenes": VERSION if data == "scenes" else None,
+            "data": f"{data}, {split}, {self.images.source.fingerprint()}",
             "precision": precision(job.device),
             "machine": _machine(job.device),
             "torch": torch.__version__,
