@@ -172,7 +172,7 @@ def test_a_run_with_reuse_equals_one_without_bit_for_bit(tmp_path, monkeypatch):
 
 
 def test_training_moves_a_trained_encoder_and_not_a_frozen_one(tmp_path):
-    plan = planned(tmp_path, "trained", "frozen", data={"crop_scale": (0.6, 1.0)})
+    plan = planned(tmp_path, "trained", "frozen", data={"crop_scale": (0.6, 1.0)}, common={"encoder_init": "random"})
     for place in (0, 1):
         before = copy.deepcopy(model_of(plan, place).git.state_dict())
         execute(runs_of(plan)[place].folder)
@@ -184,7 +184,8 @@ def test_training_moves_a_trained_encoder_and_not_a_frozen_one(tmp_path):
 
 
 @pytest.mark.timeout(240)
-def test_a_killed_run_with_a_frozen_pretrained_encoder_leaves_no_trace(tmp_path):
+def test_a_killed_run_with_a_frozen_pretrained_encoder_leaves_no_trace(tmp_path, monkeypatch):
+    monkeypatch.setenv("GITBENCH_CACHE", str(tmp_path / "cache"))  # where nothing is pre-trained yet
     train = {"iterations": 30, "checkpoint_every": 7, "val_every": 15}
     quiet, killed = (run_of(planned(tmp_path / name, "frozen", train=train), "base") for name in ("quiet", "killed"))
     assert quiet.key == killed.key
