@@ -18,6 +18,7 @@ from gitbench.commands import (
     bundle,
     caption,
     doctor,
+    encoders,
     explain,
     judge,
     listing,
@@ -33,7 +34,8 @@ from gitbench.commands import (
 from gitbench.errors import GitbenchError
 
 COMMANDS = (
-    listing, run, report, explain, bundle, replicate, judge, verify, noise_floor, pretrain, bench, lock, scenes, caption, doctor,
+    listing, run, report, explain, bundle, replicate, judge, verify, noise_floor, pretrain, encoders, bench, lock, scenes,
+    caption, doctor,
 )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import os
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gitbench.commands.options import profile_of
@@ -25,14 +26,22 @@ def add(commands: Any) -> None:
         "--only", nargs="+", metavar="NAME", help="these encoders alone (names of `gitbench encoders`)"
     )
     pretrain.add_argument("--jobs", type=int, metavar="N", help="encoders at a time (default: one per CPU core)")
+    pretrain.add_argument(
+        "--ship", action="store_true", help="put them into the package of this clone, with their page"
+    )
     pretrain.set_defaults(run=_pretrain)
 
 
 def _pretrain(arguments: argparse.Namespace) -> int:
+    from gitbench.encoders.ship import check_clone, ship
     from gitbench.encoders.wanted import wanted_encoders
+    from gitbench.files import results_folder
     from gitbench.machine import cpu_count, gpus
-    from gitbench.profiles import get_profile
+    from gitbench.profiles import PROFILES, get_profile
+    from gitbench.report.encoders import write_encoder_page
 
+    if arguments.ship:
+        check_clone()
     wanted = {each.name: each for each in wanted_encoders(get_profile(profile_of(arguments)))}
     for name in arguments.only or ():
         if name not in wanted:
@@ -42,17 +51,20 @@ def _pretrain(arguments: argparse.Namespace) -> int:
     if jobs < 1:
         raise GitbenchError(f"--jobs {jobs}: use 1 or more")
     if min(jobs, len(chosen)) == 1:
-        for each in chosen:
-            _make(each)
+        made = {each.name: _make(each) for each in chosen}
     else:
         with ProcessPoolExecutor(min(jobs, len(chosen)), mp_context=get_context("spawn")) as pool:
-            for made in [pool.submit(_make, each) for each in chosen]:
-                made.result()
+            tasks = {each.name: pool.submit(_make, each) for each in chosen}
+            made = {name: task.result() for name, task in tasks.items()}
+    if arguments.ship:
+        everywhere = [each for profile in PROFILES.values() for each in wanted_encoders(profile)]
+        page = write_encoder_page(results_folder() / "encoders", ship(made, everywhere))
+        print(f"shipped; their page: {page}")
     return 0
 
 
-def _make(wanted: Wanted) -> None:
-    """Make one encoder, or find it; say how far it is, a line about every minute."""
+def _make(wanted: Wanted) -> Path:
+    """Make one encoder, or find it; say how far it is, a line about every minute; return its file."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
@@ -86,4 +98,6 @@ def _make(wanted: Wanted) -> None:
         measured=True,
     )
     found = pretrained_encoder(job)
-    print(f"{wanted.name}: {duration(found.notes['seconds'])} of training, {pretrained_path(job)}", flush=True)
+    path = pretrained_path(job)
+    print(f"{wanted.name}: {duration(found.notes['seconds'])} of training, {path}", flush=True)
+    return path

@@ -41,9 +41,9 @@ class Entry:
         return from_json(PretrainSpec, self.notes["recipe"])
 
 
-def manifest(folder: Path = FOLDER) -> dict[str, Entry]:
-    """Return what ships, name -> entry; nothing where there is no manifest."""
-    path = folder / "manifest.json"
+def manifest(folder: Path | None = None) -> dict[str, Entry]:
+    """Return what ships (None: with this package), name -> entry; nothing where there is no manifest."""
+    path = (folder or FOLDER) / "manifest.json"
     if not path.is_file():
         return {}
     values = read_json(path)
@@ -66,20 +66,20 @@ def write_manifest(entries: Mapping[str, Entry], folder: Path = FOLDER) -> None:
     write_text(folder / "manifest.json", f'{{\n  "schema": {SCHEMA},\n  "encoders": {{\n{body}\n  }}\n}}\n')
 
 
-def find_shipped(encoder: EncoderSpec, recipe: PretrainSpec, folder: Path = FOLDER) -> Entry | None:
+def find_shipped(encoder: EncoderSpec, recipe: PretrainSpec) -> Entry | None:
     """Return the shipped encoder of this size and recipe, made on this version of the scenes; None where none ships."""
     wanted = (dataclasses.asdict(encoder), recipe, VERSION)
-    for entry in manifest(folder).values():
+    for entry in manifest().values():
         if (dataclasses.asdict(entry.encoder), entry.recipe, entry.notes["scenes"]) == wanted:
             return entry
     return None
 
 
-def load_shipped(content: str, folder: Path = FOLDER) -> StoredEncoder:
+def load_shipped(content: str) -> StoredEncoder:
     """Read the shipped encoder with this content. Errors: one line where none of this installation has it."""
-    for entry in manifest(folder).values():
+    for entry in manifest().values():
         if entry.content == content:
-            return read_encoder(folder / f"{entry.name}.safetensors", content)
+            return read_encoder(FOLDER / f"{entry.name}.safetensors", content)
     raise GitbenchError(
         f"no encoder of this installation has the content {content[:8]} that the run was planned with: use the version of "
         "gitbench that planned it, or plan the study again"

@@ -77,8 +77,14 @@ def pretrained_encoder(job: Pretraining) -> StoredEncoder:
         made.append(pretrain(job, path.with_suffix(".checkpoint")))
         write_encoder(temporary, _arrays(made[0][0]), made[0][1])
 
+    def load(path: Path) -> StoredEncoder:
+        found = read_encoder(path)
+        if job.measured and not found.notes["points"]:
+            raise ValueError("made without measuring its quality")  # made again
+        return found
+
     try:
-        found = cached(path, save, read_encoder)
+        found = cached(path, save, load)
         path.with_suffix(".checkpoint").unlink(missing_ok=True)
         return found
     except CacheUnwritable:  # minutes of training are not thrown away for want of a cache
