@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -33,6 +34,7 @@ def add(commands: Any) -> None:
 
 
 def _pretrain(arguments: argparse.Namespace) -> int:
+    from gitbench.encoders import manifest
     from gitbench.encoders.ship import check_clone, ship
     from gitbench.encoders.wanted import wanted_encoders
     from gitbench.files import results_folder
@@ -42,28 +44,47 @@ def _pretrain(arguments: argparse.Namespace) -> int:
 
     if arguments.ship:
         check_clone()
-    wanted = {each.name: each for each in wanted_encoders(get_profile(profile_of(arguments)))}
+    profile = get_profile(profile_of(arguments))
+    wanted = {each.name: each for each in wanted_encoders(profile)}
     for name in arguments.only or ():
         if name not in wanted:
             raise unknown_name("encoder of this profile", name, wanted)
     chosen = [wanted[name] for name in arguments.only or wanted]
-    jobs = arguments.jobs or (1 if gpus() else cpu_count())
+    jobs = (1 if gpus() else cpu_count()) if arguments.jobs is None else arguments.jobs
     if jobs < 1:
         raise GitbenchError(f"--jobs {jobs}: use 1 or more")
-    if min(jobs, len(chosen)) == 1:
-        made = {each.name: _make(each) for each in chosen}
-    else:
-        with ProcessPoolExecutor(min(jobs, len(chosen)), mp_context=get_context("spawn")) as pool:
-            tasks = {each.name: pool.submit(_make, each) for each in chosen}
-            made = {name: task.result() for name, task in tasks.items()}
+    made = _make_all(chosen, min(jobs, len(chosen)), profile.data.workers)
     if arguments.ship:
         everywhere = [each for profile in PROFILES.values() for each in wanted_encoders(profile)]
-        page = write_encoder_page(results_folder() / "encoders", ship(made, everywhere))
+        page = write_encoder_page(results_folder() / "encoders", ship(made, everywhere, manifest.FOLDER))
         print(f"shipped; their page: {page}")
     return 0
 
 
-def _make(wanted: Wanted) -> Path:
+def _make_all(chosen: list[Wanted], jobs: int, workers: int) -> dict[str, Path]:
+    """Make encoders, so many at a time; return name -> file."""
+    if jobs == 1:
+        return {each.name: _make(each, workers) for each in chosen}
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _end_with, (os.getpid(),))
+    try:
+        tasks = {each.name: pool.submit(_make, each, workers) for each in chosen}
+        return {name: task.result() for name, task in tasks.items()}
+    finally:
+        pool.shutdown(cancel_futures=True)  # what is under way ends with the same Ctrl-C, or is finished
+
+
+def _end_with(parent: int) -> None:
+    """End this process once its parent is gone: nobody would see what it makes, and it holds a lock."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(3)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _make(wanted: Wanted, workers: int) -> Path:
     """Make one encoder, or find it; say how far it is, a line about every minute; return its file."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
@@ -95,6 +116,7 @@ def _make(wanted: Wanted) -> Path:
         recipe=wanted.recipe,
         device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
         progress=progress,
+        workers=workers,
         measured=True,
     )
     found = pretrained_encoder(job)

@@ -55,7 +55,7 @@ def manifest(folder: Path | None = None) -> dict[str, Entry]:
     }
 
 
-def write_manifest(entries: Mapping[str, Entry], folder: Path = FOLDER) -> None:
+def write_manifest(entries: Mapping[str, Entry], folder: Path) -> None:
     """Write the manifest, sorted by name, a field of an encoder a line."""
     encoders = []
     for name in sorted(entries):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from gitbench.data.scenes.world import VERSION
-from gitbench.encoders.manifest import FOLDER, Entry, manifest, write_manifest
+from gitbench.encoders.manifest import Entry, manifest, write_manifest
 from gitbench.encoders.store import read_encoder
 from gitbench.encoders.wanted import Wanted
 from gitbench.errors import GitbenchError
@@ -23,8 +23,8 @@ def check_clone() -> None:
         )
 
 
-def ship(made: Mapping[str, Path], wanted: Iterable[Wanted], folder: Path = FOLDER) -> dict[str, Entry]:
-    """Put encoders (name -> file) into the package beside those that are there; returns the manifest's entries.
+def ship(made: Mapping[str, Path], wanted: Iterable[Wanted], folder: Path) -> dict[str, Entry]:
+    """Put encoders (name -> file) into a folder, beside those that are there; returns its manifest's entries.
 
     What is not `wanted` any more, by name and recipe, or was made on another version of the scenes, is taken out.
     Errors: an encoder whose quality was not measured; more bytes than may ship.
