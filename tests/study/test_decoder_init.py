@@ -34,7 +34,7 @@ from gitbench.variants import resolve
 from gitbench.variants.decoder_init import DecoderInitSpec
 
 BERT_PATH = "model.decoder_init.path"
-STUDY = tiny_ablation("decoder_init", "random", "bert", common={"text": "bert_subset"})
+STUDY = tiny_ablation("decoder_init", "random", "bert", common={"text": "bert_subset", "encoder_init": "random"})
 
 
 @pytest.fixture(scope="module")
