@@ -89,6 +89,17 @@ def texts_of(source: Source, index: int) -> tuple[Text, ...]:
     return tuple(Text(prefix="", target=caption) for caption in source.example(index).captions)
 
 
+def graph_of(source: Source, index: int) -> SceneGraph:
+    """Return the scene graph of an item. Errors: a data set without."""
+    graph = source.example(index).graph
+    if graph is None:
+        raise GitbenchError(
+            f"{source.name} has no scene graphs, whose facts supervised pre-training names: use scenes, or an ablation "
+            "without encoder_init/supervised"
+        )
+    return graph
+
+
 def clean_caption(text: object, where: str, what: str = "caption") -> str:
     """Fold line separators and tabs to one space and strip; an empty caption is an error that names its place.
 

@@ -7,6 +7,8 @@ import hashlib
 from pathlib import Path
 
 from gitbench.data import on_scenes
+from gitbench.data.base import graph_of
+from gitbench.data.tasks import TaskSource
 from gitbench.encoders.manifest import find_shipped
 from gitbench.errors import GitbenchError
 from gitbench.spec import PretrainSpec
@@ -16,16 +18,19 @@ WEIGHTS = (".safetensors", ".pth", ".pt", ".bin")  # what only a file's name end
 
 
 def followed(
-    recipe: PretrainSpec, encoder: EncoderSpec, data: str, images: int | None
+    recipe: PretrainSpec, encoder: EncoderSpec, source: TaskSource, images: int | None
 ) -> tuple[PretrainSpec, str | None]:
-    """Return a recipe as it is followed on a data set, and the content of the encoder that ships for it (None: none does).
+    """Return a recipe as it is followed for a study, and the content of the encoder that ships for it (None: none does).
 
-    images: the study's training images, None for all. Other data than scenes have no more for pre-training, since only
-    these are in the study's fingerprint.
+    source: the study's training split; images: how many of it, None for all. Other data than scenes have no more for
+    pre-training, since only these are in the study's fingerprint.
+    Errors: supervised pre-training on data without scene graphs.
     """
-    if on_scenes(data):
+    if on_scenes(source.data):
         found = find_shipped(encoder, recipe)
         return recipe, found.content if found else None
+    if recipe.objective == "supervised":
+        graph_of(source, 0)
     return dataclasses.replace(recipe, images=min(recipe.images, images or recipe.images)), None
 
 

@@ -21,25 +21,13 @@ from gitbench.data.tasks import check_labels, open_task, study_fingerprint
 from gitbench.data.tokenizer import from_bert, rows_of, tokenizer_for
 from gitbench.errors import GitbenchError, unknown_name
 from gitbench.run_key import run_key
-from gitbench.spec import (
-    Ablation,
-    Arm,
-    DataSpec,
-    Plan,
-    PlannedArm,
-    PlannedRun,
-    PretrainSpec,
-    Profile,
-    RunSpec,
-    Vocabulary,
-)
+from gitbench.spec import Ablation, Arm, DataSpec, Plan, PlannedArm, PlannedRun, Profile, RunSpec, Vocabulary
 from gitbench.study.config import make_config
 from gitbench.study.encoder_start import followed, given_weights
 from gitbench.study.lock import claim_hashes, seed_root
 from gitbench.tasks import claims_for, for_task, task_label, task_spec
 from gitbench.variants import AXES
 from gitbench.variants.decoder_init import DecoderInitSpec
-from gitbench.variants.encoder import EncoderSpec
 from gitbench.variants.encoder_init import GIVEN
 
 MOST_REPLICATES = 1000  # of an arm: a plan lists them all
@@ -210,9 +198,9 @@ class _Planner:
             found = content_hash([found, self.tokenizer.fingerprint()])
         return found
 
-    def pretrained(self, encoder: EncoderSpec, recipe: PretrainSpec) -> tuple[PretrainSpec, str | None]:
+    def pretrained(self, encoder: Any, recipe: Any) -> tuple[Any, str | None]:
         """Return a recipe as it is followed on the study's data, and what ships for it; see `axis.Planning`."""
-        return followed(recipe, encoder, self.data, self.profile.data.train_images)
+        return followed(recipe, encoder, self.source, self.profile.data.train_images)
 
     @functools.cache  # noqa: B019 (a planner lives as long as its plan is made)
     def weights(self, source: str | None) -> tuple[str, str]:

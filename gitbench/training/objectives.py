@@ -14,13 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from gitbench.data import pretrain_data
-from gitbench.data.base import content_hash
+from gitbench.data.base import content_hash, graph_of
 from gitbench.data.cache import cached
 from gitbench.data.dataset import CaptionDataset
 from gitbench.data.tasks import TaskSource, open_task
 from gitbench.data.tokenizer import tokenizer_for
 from gitbench.encoders.store import quantised, restored
-from gitbench.errors import GitbenchError
 from gitbench.files import cache_dir
 from gitbench.models.fact_classifier import FactClassifier
 from gitbench.models.init import initialise_pretraining
@@ -106,7 +105,7 @@ def facts_of(source: TaskSource) -> np.ndarray:
     path = cache_dir() / "facts" / f"{source.split}-{key}.npy"
 
     def save(temporary: Path) -> None:
-        said = [_facts(source, index) for index in range(len(source))]
+        said = [set().union(*graph_of(source, index).facts().values()) for index in range(len(source))]
         first = said[:FACT_IMAGES]
         counts = Counter(fact for facts in first for fact in facts)
         usual = sorted(fact for fact, count in counts.items() if count >= FACT_SHARE * len(first))
@@ -118,13 +117,3 @@ def facts_of(source: TaskSource) -> np.ndarray:
             np.save(file, truth)
 
     return cached(path, save, np.load)
-
-
-def _facts(source: TaskSource, index: int) -> set[tuple[str, ...]]:
-    graph = source.example(index).graph
-    if graph is None:
-        raise GitbenchError(
-            f"{source.name} has no scene graphs, whose facts supervised pre-training names: choose encoder_init contrastive "
-            "or masked, or --data scenes"
-        )
-    return set().union(*graph.facts().values())

@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gitbench.data.base import graph_of
 from gitbench.data.cache import decoded_split
-from gitbench.data.scenes.graph import SceneGraph
 from gitbench.data.scenes.world import word_of
 from gitbench.data.tasks import TaskSource, open_task
 from gitbench.data.wordpiece import CaptionTokenizer
@@ -125,7 +125,7 @@ def accuracy(features: Tensor, classes: Tensor, trained: int) -> float:
 
 
 def _scene_probes(scenes: TaskSource) -> list[Probe]:
-    graphs = [_graph(scenes, index) for index in range(len(scenes))]
+    graphs = [graph_of(scenes, index) for index in range(len(scenes))]
     alone = [index for index, graph in enumerate(graphs) if len(graph.objects) == 1]
     border = int(len(graphs) * TRAINING)
     probes = [
@@ -136,14 +136,8 @@ def _scene_probes(scenes: TaskSource) -> list[Probe]:
 
 
 def _sign_probe(signs: TaskSource) -> Probe:
-    words = [word_of(_graph(signs, index)) for index in range(len(signs))]
+    words = [word_of(graph_of(signs, index)) for index in range(len(signs))]
     return _probe("word", range(SCENES, SCENES + len(words)), words, SCENES + int(len(words) * TRAINING))
-
-
-def _graph(source: TaskSource, index: int) -> SceneGraph:
-    graph = source.example(index).graph
-    assert graph is not None  # scenes have one
-    return graph
 
 
 def _probe(name: str, images: Any, values: list[Any], border: int) -> Probe:

@@ -41,6 +41,12 @@ def test_an_arm_that_names_its_start_has_it_on_any_data(tmp_path):
     assert labels["random"] == "random values" and len({run.key for run in runs_of(study)}) == 5
 
 
+def test_supervised_pre_training_on_photographs_is_refused_before_anything_is_trained(tmp_path):
+    ablation = tiny_ablation("encoder_init", "contrastive", "supervised")
+    with refused("has no scene graphs, whose facts supervised pre-training names"):
+        make_study(tmp_path, ablation, data=photographs(tmp_path / "photos"))
+
+
 def test_given_weights_are_where_every_arm_starts_that_does_not_vary_it(tmp_path):
     file = tmp_path / "clip.safetensors"
     file.write_bytes(b"weights")

@@ -143,7 +143,7 @@ def test_supervised_pretraining_needs_scene_graphs():
     source = training_images(RECIPE, "scenes", 32).source
     bare = type("Bare", (), {"graph": None})
     source.example = lambda index: bare
-    with pytest.raises(GitbenchError, match="no scene graphs.*choose encoder_init contrastive"):
+    with pytest.raises(GitbenchError, match="no scene graphs.*use scenes"):
         facts_of(source)
 
 
