@@ -104,6 +104,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def encoders(session: nox.Session) -> None:
+    """Pre-train the image encoders of the cpu profile, hours on 2 cores (-- --ship: put them into the package); resumes."""
+    program = str(shared_environment(session) / "gitbench")
+    session.run(program, "pretrain", "--profile", "cpu", *session.posargs, external=True)
+
+
+@nox.session(venv_backend="none")
 def noise_floor(session: nox.Session) -> None:
     """Spread between replicates of one arm and the judge's error rate on it; arguments after -- go to `gitbench noise-floor`."""
     session.run(str(shared_environment(session) / "gitbench"), "noise-floor", *session.posargs, external=True)

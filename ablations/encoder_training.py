@@ -9,7 +9,6 @@ ABLATION = Ablation(
     title="Encoder training",
     question="Does training the pre-trained image encoder give better captions than leaving it frozen?",
     axis="encoder_training",
-    common={"encoder_init": "contrastive"},  # as in the paper, what is frozen or trained on has been pre-trained
     replicates={"cpu": 8},
     arms={
         profile: tuple(Arm(name=name, variants={"encoder_training": variant}) for name, variant in ARMS.items())

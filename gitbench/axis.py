@@ -14,13 +14,19 @@ from typing import Any, Protocol
 
 from gitbench.errors import GitbenchError, lookup, unknown_name
 from gitbench.run_key import typed_fields
-from gitbench.spec import Profile, RunSpec
+from gitbench.spec import PretrainSpec, Profile, RunSpec
 
 
 class Planning(Protocol):
     """What an axis may ask of the planner while a run is made."""
 
     profile: Profile
+
+    def pretrained(self, encoder: Any, recipe: PretrainSpec) -> tuple[PretrainSpec, str | None]:
+        """Return a recipe as it is followed on the study's data, and the content of the encoder that ships for it."""
+
+    def weights(self, source: str | None) -> tuple[str, str]:
+        """Return a file of weights or a name of timm's (None: the one that was given), and what its content is."""
 
     def bert(self, source: str | None) -> Any:
         """Return a BERT checkpoint (a folder, "minilm" or a hub name; None: the profile's) as a `DecoderInitSpec`."""

@@ -18,11 +18,13 @@ from gitbench.commands import (
     bundle,
     caption,
     doctor,
+    encoders,
     explain,
     judge,
     listing,
     lock,
     noise_floor,
+    pretrain,
     replicate,
     report,
     run,
@@ -33,7 +35,8 @@ from gitbench.commands import (
 from gitbench.errors import GitbenchError
 
 COMMANDS = (
-    listing, run, report, explain, bundle, replicate, judge, verify, noise_floor, tune, bench, lock, scenes, caption, doctor,
+    listing, run, report, explain, bundle, replicate, judge, verify, noise_floor, tune, pretrain, encoders, bench, lock,
+    scenes, caption, doctor,
 )  # fmt: skip
 
 

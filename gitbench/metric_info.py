@@ -59,7 +59,7 @@ _NAMES = {
     "train_images_per_second": "training images/s",
     "seconds": "seconds a run",
     "data_wait_seconds": "of them waiting for data",
-    "pretrain_seconds": "pre-training seconds (shared)",  # once for all runs of a replicate; no part of the run's own
+    "pretrain_seconds": "pre-training seconds (shared)",  # once for all runs; no part of the run's own
 }
 
 

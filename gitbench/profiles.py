@@ -2,7 +2,7 @@
 
 A profile fixes everything that an ablation does not vary. Encoder and decoder learning rates stay at the paper's
 1:5 (p. 6) in all of them; the small ones train from scratch and so use larger rates than the paper's 1e-5 and 5e-5.
-The paper's encoders were pre-trained by others (CLIP, Florence); the contrastive recipes here are this project's.
+The paper's encoders were pre-trained by others (CLIP, Florence); the recipes of pre-training here are this project's.
 The rates stated here are the middle of a grid: each arm is trained at half of them, at them or at twice as much, whichever
 gives it the best validation likelihood (`gitbench.study.rates`). The smoke profile takes its rates as they are.
 """
@@ -10,7 +10,7 @@ gives it the best validation likelihood (`gitbench.study.rates`). The smoke prof
 from __future__ import annotations
 
 from gitbench.errors import GitbenchError, lookup
-from gitbench.spec import ContrastiveSpec, DataSpec, EvaluateSpec, Profile, TextSpec, TrainSpec
+from gitbench.spec import DataSpec, EvaluateSpec, PretrainSpec, Profile, TextSpec, TrainSpec
 
 GRID = (0.5, 1.0, 2.0)  # factors of both learning rates
 
@@ -18,11 +18,14 @@ SMOKE = Profile(
     name="smoke",
     doc="the whole ablation in under 2 minutes on 2 CPU cores: proves that it runs, shows nothing",
     variants={"encoder": "vit_2x64_p8_64", "decoder": "self_2x64"},
+    on_scenes={"encoder_init": "contrastive"},
     data=DataSpec(image_size=64, train_images=128, val_images=16, test_images=32),
     text=TextSpec(vocab_size=400, max_tokens=24),
     train=TrainSpec(iterations=24, batch_images=8, lr_encoder=4e-4, lr_decoder=2e-3, warmup=4, checkpoint_every=10),
     evaluate=EvaluateSpec(beam_size=2, max_length=22),
-    contrastive=ContrastiveSpec(iterations=6, batch_images=8, lr=1e-3, warmup=2, width=64, layers=2, embedding=32),
+    pretraining=PretrainSpec(
+        images=128, iterations=6, batch_images=8, lr=1e-3, warmup=2, width=64, layers=2, embedding=32, vocab_size=400
+    ),
     replicates=2,
     frames=2,
     run_seconds=4,
@@ -34,6 +37,7 @@ CPU = Profile(
     name="cpu",
     doc="five seeds of three decoder sizes in at most 15 minutes on 2 CPU cores: small, but means something",
     variants={"encoder": "vit_4x96_p8_64", "decoder": "self_2x96"},
+    on_scenes={"encoder_init": "contrastive"},
     data=DataSpec(image_size=64, train_images=8000, val_images=100, test_images=500),
     text=TextSpec(vocab_size=2000, max_tokens=24),
     train=TrainSpec(
@@ -48,7 +52,17 @@ CPU = Profile(
         checkpoint_every=100,
     ),
     evaluate=EvaluateSpec(beam_size=4, max_length=26),
-    contrastive=ContrastiveSpec(iterations=250, batch_images=64, lr=1e-3, warmup=25, width=96, layers=2, embedding=64),
+    pretraining=PretrainSpec(
+        images=100_000,
+        iterations=8000,
+        batch_images=256,
+        lr=1e-3,
+        warmup=400,
+        width=96,
+        layers=2,
+        embedding=64,
+        pooling="attention",
+    ),
     replicates=5,
     frames=4,
     rates=GRID,
@@ -60,6 +74,7 @@ GPU = Profile(
     name="gpu",
     doc="the same questions at a size that needs a GPU: at most 30 minutes on one, 8 GB of its memory are enough",
     variants={"encoder": "vit_8x384_p16_128", "decoder": "self_6x384"},
+    on_scenes={"encoder_init": "contrastive"},
     data=DataSpec(image_size=128, train_images=30000, val_images=500, test_images=2000, workers=4),
     text=TextSpec(vocab_size=4000, max_tokens=30),
     train=TrainSpec(
@@ -72,8 +87,18 @@ GPU = Profile(
         checkpoint_every=250,
     ),
     evaluate=EvaluateSpec(beam_size=4, max_length=32, batch_images=128),
-    contrastive=ContrastiveSpec(
-        iterations=1000, batch_images=256, lr=5e-4, warmup=100, width=256, layers=4, embedding=256
+    pretraining=PretrainSpec(
+        images=100_000,
+        iterations=8000,
+        batch_images=256,
+        lr=5e-4,
+        warmup=400,
+        width=256,
+        layers=4,
+        embedding=256,
+        pooling="attention",
+        vocab_size=4000,
+        max_tokens=30,
     ),
     replicates=5,
     rates=GRID,
@@ -98,8 +123,17 @@ PAPER = Profile(
         checkpoint_every=1000,
     ),
     evaluate=EvaluateSpec(beam_size=4, max_length=40, batch_images=32),
-    contrastive=ContrastiveSpec(
-        iterations=50000, batch_images=1024, lr=5e-4, warmup=2000, width=512, layers=12, embedding=512
+    pretraining=PretrainSpec(
+        images=1_000_000,
+        iterations=50000,
+        batch_images=1024,
+        lr=5e-4,
+        warmup=2000,
+        width=512,
+        layers=12,
+        embedding=512,
+        vocab_size=30522,
+        max_tokens=40,
     ),
     replicates=3,
     rates=GRID,

@@ -28,20 +28,35 @@ def unkeyed(default: Any) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ContrastiveSpec:
-    """The recipe of contrastive pre-training (stage i of the paper, p. 4) and its text encoder, which is thrown away."""
+class PretrainSpec:
+    """The recipe by which an image encoder is pre-trained, stage i of the paper (p. 4).
 
+    "contrastive": images and captions find each other, with a text encoder (CLIP; `loss` "sigmoid": SigLIP).
+    "supervised": the facts of a scene are named. "masked": hidden patches are painted, with a decoder (He et al. 2022).
+    What helps the encoder is thrown away: `width` and `layers` are the text encoder's or the decoder's.
+    """
+
+    objective: Literal["contrastive", "supervised", "masked"] = "contrastive"
+    images: int  # the first of the data's pre-training split
     iterations: int
-    batch_images: int  # each image with one caption; the others of the batch are its negatives
+    batch_images: int  # each with one of its captions, chosen at random
     lr: float
     warmup: int
-    width: int  # of the text encoder
+    width: int
     layers: int
-    embedding: int  # dimensions of the space in which images and captions meet
+    embedding: int = 64  # dimensions of the space in which images and captions meet
+    pooling: Literal["class", "attention"] = (
+        "class"  # an image is its class token, or what a learned query takes of all
+    )
+    loss: Literal["infonce", "sigmoid"] = "infonce"
+    temperature: float = 0.07  # of InfoNCE at the start, as CLIP; learned
+    hidden: float = 0.75  # share of the patches that "masked" hides
+    vocab_size: int = 2000  # of the word pieces, trained on captions of the same images
+    max_tokens: int = 24
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.98)
     clip_grad: float = 1.0
-    temperature: float = 0.07  # at the start, as CLIP; learned
+    seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,15 +132,17 @@ class Profile:
     name: str
     doc: str
     variants: Mapping[str, str]  # axis -> name of its variant here; other axes have their own default
+    on_scenes: Mapping[str, str] = field(default_factory=dict)  # the same, on the embedded world alone
     data: DataSpec
     text: TextSpec
     train: TrainSpec
     evaluate: EvaluateSpec
-    contrastive: ContrastiveSpec  # for the arms whose encoder starts from it
+    pretraining: PretrainSpec  # of the encoders that arms start from
     replicates: int
     run_seconds: float  # one run on the machine the profile is made for; a first guess for --dry-run only
     gpu_gib: float  # memory a run needs on a GPU, for packing several onto one
     frames: int = 6  # of a film, in the task "video"; 6 in every released video model
+    encoder: str | None = None  # weights given for the image encoder, instead of the start that the profile names
     bert: str = "minilm"  # the BERT of arms that start from one: a folder, "minilm" or a hub name
     rates: tuple[float, ...] = (
         1.0,

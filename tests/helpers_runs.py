@@ -137,7 +137,7 @@ def _spec(arm: str, replicate: int) -> RunSpec:
     """Return the spec of a run: the cpu profile's, with the arm's decoder and few test images."""
     layers, width, _ = SIZES[arm]
     names = {axis.name: axis.default for axis in AXES.values() if axis.in_model and axis.default}
-    names |= {"encoder": CPU.variants["encoder"], "vision": "blind" if arm == "blind" else "sighted"}
+    names |= {**CPU.on_scenes, "encoder": CPU.variants["encoder"], "vision": "blind" if arm == "blind" else "sighted"}
     variants = {axis: resolve(axis, name) for axis, name in names.items()}
     return RunSpec(
         variants={**variants, "decoder": DecoderSpec(layers=layers, width=width, heads=4, ffn=4 * width)},

@@ -59,6 +59,7 @@ def _noise_floor(arguments: argparse.Namespace) -> int:
     profile, data = get_profile(profile_of(arguments)), data_of(arguments)
     options: dict[str, Any] = {
         "tokenizer_path": arguments.tokenizer,
+        "encoder": arguments.encoder,
         "task_name": task_of(arguments),
         "command": shlex.join(["gitbench", "noise-floor", *study_words(arguments)]),
     }

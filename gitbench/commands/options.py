@@ -40,6 +40,11 @@ def training_options(parser: argparse.ArgumentParser, seeds: str) -> None:
     parser.add_argument(
         "--tokenizer", metavar="NAME|PATH", help="a BERT tokenizer instead of the profile's: hub name, folder or file"
     )
+    parser.add_argument(
+        "--encoder",
+        metavar="FILE|NAME",
+        help="weights from which the image encoder starts: a file, or a name of timm's",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and the estimated time, train nothing")
     parser.add_argument("--no-report", action="store_true", help="train and score only")
 
@@ -103,6 +108,9 @@ def study_words(arguments: argparse.Namespace) -> list[str]:
     if arguments.tokenizer is not None:
         given = Path(arguments.tokenizer)
         words += ["--tokenizer", given.name if given.exists() else arguments.tokenizer]
+    if arguments.encoder is not None:
+        given = Path(arguments.encoder)
+        words += ["--encoder", given.name if given.exists() else arguments.encoder]
     return words
 
 
@@ -119,6 +127,7 @@ def print_plan(study: Study, jobs: int | None) -> None:
     from gitbench.launch.progress import estimate_seconds
     from gitbench.launch.scheduling import slots
     from gitbench.study.find import check_version
+    from gitbench.variants.encoder_init import start_note
 
     check_version(study.work_dir)
     at_once = len(slots(study.plan.gpu_gib, jobs))
@@ -130,6 +139,10 @@ def print_plan(study: Study, jobs: int | None) -> None:
         states = "".join("x" if study.done(run) else "." for run in own)
         names = own[0].spec.variant_names if own[0].spec else {}
         print(f"  {arm:<12} {names.get(plan.axis, ''):<16} [{states}]")
+    base = next(run.spec for run in plan.runs if run.arm == plan.base)
+    note = start_note(base.variants["encoder_init"].source) if base and plan.axis != "encoder_init" else None
+    if note is not None:
+        print(f"  mind: {note}")
     seconds, measured = estimate_seconds(study, at_once)
     source = "from finished runs" if measured else "a first guess; no run is finished here yet"
     print(f"  about {duration(seconds)} with {at_once} at a time ({source})")

@@ -2,8 +2,8 @@
 
 Which runs is decided by the bundle's own digest, arm by arm in turn. A run is made again only if its key comes out
 again here: the same spec, the same data by content, the same numerics version. It is trained in a folder of its own
-under the work directory, never taken from the runs there. Encoders pre-trained by contrast may come from the cache, as
-in every run. The planning and the comparing need no torch, the runs do.
+under the work directory, never taken from the runs there. Pre-trained encoders ship with the package or may come from the
+cache, as in every run. The planning and the comparing need no torch, the runs do.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def _repeatable(study: Study) -> dict[PlannedRun, RunSpec]:
 
 
 def _found_here(study: Study, spec: RunSpec, data: str | None) -> RunSpec:
-    """Return a spec with its data, tokenizer and BERT as they are found here."""
+    """Return a spec with its data, tokenizer and BERT as they are found here, weights of an encoder too."""
     from gitbench.axis import with_variant
     from gitbench.data import data_names
     from gitbench.data.bert_folder import described
@@ -149,6 +149,9 @@ def _found_here(study: Study, spec: RunSpec, data: str | None) -> RunSpec:
     start = spec.variants.get("decoder_init")
     if start is not None and start.source == "bert":
         spec = with_variant(spec, "decoder_init", described(start.path or "minilm"))
+    encoder = spec.variants.get("encoder_init")
+    if encoder is not None and encoder.source == "file":
+        spec = with_variant(spec, "encoder_init", dataclasses.replace(encoder, path=_place(encoder.path, ())))
     text = dataclasses.replace(spec.text, tokenizer=_place(spec.text.tokenizer, ("wordpiece",)))
     return dataclasses.replace(spec, data_name=_place(data or spec.data_name, data_names()), text=text)
 

@@ -156,6 +156,7 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "cfg_options": _cfg_options(arguments.cfg_options),
         "tokenizer_path": arguments.tokenizer,
+        "encoder": arguments.encoder,
         "task_name": task_of(arguments),
         "command": _command(arguments),
     }

@@ -11,7 +11,7 @@ def add(commands: Any) -> None:
     """Add the parser of the command."""
     scenes = commands.add_parser("scenes", help="draw scenes of the embedded world with their captions")
     scenes.add_argument("--show", type=int, default=16, metavar="N", help="how many (default 16)")
-    scenes.add_argument("--split", default="train", choices=("train", "val", "test"))
+    scenes.add_argument("--split", default="train", choices=("pretrain", "train", "val", "test"))
     scenes.add_argument("--size", type=int, default=64, metavar="PX", help="pixels a scene is rendered at (default 64)")
     scenes.add_argument("--out", type=Path, default=Path("scenes.png"), metavar="FILE")
     scenes.set_defaults(run=_scenes)

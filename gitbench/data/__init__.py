@@ -10,13 +10,13 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from gitbench.data.base import SPLITS, Example, Source, content_hash
+from gitbench.data.base import PRETRAIN, SPLITS, Example, Source, content_hash
 from gitbench.errors import GitbenchError, unknown_name
 from gitbench.spec import DataSpec, TaskSpec
 
 __all__ = [
-    "CAPTIONS", "SPLITS", "Example", "Source", "content_hash", "data_label", "data_names", "limit_of", "open_source",
-    "register",
+    "CAPTIONS", "SPLITS", "Example", "Source", "content_hash", "data_label", "data_names", "limit_of", "on_scenes", "open_source",
+    "pretrain_data", "register",
 ]  # fmt: skip
 
 OpenSplit = Callable[[str, str, int | None], Source]
@@ -53,7 +53,7 @@ def open_source(data: str, split: str, limit: int | None = None, task: str = "ca
     A limit takes the first items; it is an upper bound for folders and the size itself for computed data. The task's
     name says which files of a folder are meant; `tasks.open_task` also turns what they hold into the task's texts.
     """
-    if split not in SPLITS:
+    if split not in SPLITS and (data, split) != ("scenes", PRETRAIN):
         raise GitbenchError(f"unknown split '{split}': known: {', '.join(SPLITS)}")
     if limit is not None and limit < 1:
         raise GitbenchError(f"{data} ({split}): a limit of {limit} images leaves nothing: use at least 1")
@@ -77,6 +77,21 @@ def data_label(data: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "data"
 
 
+def pretrain_data(data: str) -> tuple[str, str]:
+    """Return the data set and the split on which an encoder for a data set is pre-trained.
+
+    For both kinds of scenes that is a stream of still scenes of its own; for any other data its training split.
+    """
+    return ("scenes", PRETRAIN) if on_scenes(data) else (data, "train")
+
+
+def on_scenes(data: str) -> bool:
+    """Tell whether a data set is the embedded world, still or moving."""
+    return data in ("scenes", "scenes-motion")
+
+
 def limit_of(spec: DataSpec, split: str) -> int | None:
     """Return how many images of a split a spec takes (None: all)."""
-    return {"train": spec.train_images, "val": spec.val_images, "test": spec.test_images}[split]
+    return {PRETRAIN: spec.train_images, "train": spec.train_images, "val": spec.val_images, "test": spec.test_images}[
+        split
+    ]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # importing numpy takes a fifth of the time of `gitbench list
     from gitbench.data.scenes.graph import SceneGraph
 
 SPLITS = ("train", "val", "test")
+PRETRAIN = "pretrain"  # the split of pre-training, which scenes alone have apart from "train"
 # Everything that str.splitlines or a Java reader takes for the end of a line, and tabs: one such character inside a
 # caption would shift every later caption of a line-based scorer to the wrong image.
 _SEPARATORS = re.compile("[\t\n\r\x0b\x0c\x1c\x1d\x1e\x1f\x85\u2028\u2029\x00]+")
@@ -86,6 +87,17 @@ def texts_of(source: Source, index: int) -> tuple[Text, ...]:
     if texts := getattr(source, "texts", None):
         return texts(index)
     return tuple(Text(prefix="", target=caption) for caption in source.example(index).captions)
+
+
+def graph_of(source: Source, index: int) -> SceneGraph:
+    """Return the scene graph of an item. Errors: a data set without."""
+    graph = source.example(index).graph
+    if graph is None:
+        raise GitbenchError(
+            f"{source.name} has no scene graphs, whose facts supervised pre-training names: use scenes, or an ablation "
+            "without encoder_init/supervised"
+        )
+    return graph
 
 
 def clean_caption(text: object, where: str, what: str = "caption") -> str:

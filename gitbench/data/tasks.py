@@ -27,6 +27,7 @@ from gitbench.data.base import SPLITS, Example, Question, Source, Text, content_
 from gitbench.data.image_processor import square_processor
 from gitbench.data.scenes.words import WORDS
 from gitbench.data.scenes.world import SIZE, Scenes, scenes_with_a_sign, word_of
+from gitbench.data.wordpiece import CaptionTokenizer
 from gitbench.errors import GitbenchError
 from gitbench.spec import DataSpec, TaskSpec
 from gitbench.tasks import get_task
@@ -188,3 +189,17 @@ def open_task(data: str, split: str, limit: int | None, task: TaskSpec) -> TaskS
 def study_fingerprint(data: str, spec: DataSpec, task: TaskSpec = CAPTIONS, splits: Sequence[str] = SPLITS) -> str:
     """Hash the content of the splits as used. Enters every run key; image size and crops are in the spec."""
     return content_hash([open_task(data, split, limit_of(spec, split), task).fingerprint() for split in splits])
+
+
+def check_labels(source: TaskSource, tokenizer: CaptionTokenizer, max_tokens: int, room: int, option: str) -> None:
+    """Refuse labels longer than a text of `room` ids, [CLS] and [SEP] included; `option` is what makes room for them."""
+    if not source.closed:
+        return
+    labels = source.vocabulary()
+    lengths = [len(ids) for ids in tokenizer.encode_all(list(labels), max_tokens)]
+    longest = max(lengths)
+    if longest + 2 > room:
+        raise GitbenchError(
+            f"the label '{labels[lengths.index(longest)]}' has {longest} tokens and a text at most {room - 2}: pass "
+            f"--cfg-options {option}={longest + 2}"
+        )

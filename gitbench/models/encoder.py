@@ -68,8 +68,11 @@ class ImageEncoder(VisionTransformer):
         self.spec = spec
         speed_up(self)
 
-    def forward(self, images: Tensor) -> Tensor:  # type: ignore[override]
-        """Encode (N, 3, H, W) to (N, 1 + h*w, D); an image smaller than a patch is an error."""
+    def forward(self, images: Tensor, shown: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        """Encode (N, 3, H, W) to (N, 1 + h*w, D); an image smaller than a patch is an error.
+
+        shown (N, K): the patches, counted by rows, of which alone an image consists, for tokens (N, 1 + K, D).
+        """
         if min(images.shape[-2:]) < self.spec.patch:
             height, width = images.shape[-2:]
             raise GitbenchError(
@@ -79,6 +82,9 @@ class ImageEncoder(VisionTransformer):
         grid = patches.shape[-2:]
         patches = patches.flatten(2).transpose(1, 2)
         tokens = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1) + self.positions(grid)
+        if shown is not None:
+            kept = tokens[:, 1:].gather(1, shown[..., None].expand(-1, -1, tokens.shape[-1]))
+            tokens = torch.cat([tokens[:, :1], kept], dim=1)
         return self.norm(self.blocks(self.norm_pre(tokens)))
 
     def positions(self, grid: tuple[int, int] | torch.Size) -> Tensor:

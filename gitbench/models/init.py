@@ -60,6 +60,25 @@ def initialise(model: nn.Module, seed: int, draw: Draw = initial_value) -> None:
                 parameter.copy_(value)
 
 
+def initialise_pretraining(model: nn.Module, seed: int, layers: int) -> None:
+    """Set the values of what trains an image encoder: the `encoder` as a captioner's, the rest as CLIP's text encoder.
+
+    layers: of the rest, whose residual branches are scaled by their number. Norms keep 1 and 0, single numbers their value.
+    """
+    residual = (2 * max(1, layers)) ** -0.5
+
+    def draw(name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor | None:
+        if name.startswith("encoder."):
+            return initial_value(name, shape, generator)
+        if len(shape) > 1:
+            deviation = {"words": 0.02, "positions": 0.01}.get(name.split(".")[-2:][0], shape[-1] ** -0.5)
+            deviation *= residual if name.endswith(("out.weight", "down.weight")) else 1
+            return torch.randn(shape, generator=generator) * deviation
+        return torch.zeros(shape) if name.endswith("bias") and shape else None
+
+    initialise(model, seed, draw)
+
+
 def _encoder_value(layer: str, kind: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     if kind in ("cls_token", "pos_embed"):
         return torch.randn(shape, generator=generator).mul_(shape[-1] ** -0.5)

@@ -13,7 +13,7 @@ from typing import Any
 from gitbench.report.paper import KNOWN, paper_value
 
 Spec = Mapping[str, Any]  # a RunSpec as JSON, as a record holds it
-_STARTS = {"random": "random values", "contrastive": "contrastive pre-training", "file": "weights of a file"}
+_STARTS = {"random": "random values", "file": "weights of others"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,8 @@ class Deviation:
 
 
 def _encoder(spec: Spec) -> str:
-    source = spec["variants"]["encoder_init"]["source"]
+    start = spec["variants"]["encoder_init"]
+    source = f"{start['recipe']['objective']} pre-training" if start.get("recipe") else start["source"]
     shape = "ViT, {layers} layers x {width}, patch {patch}".format(**spec["variants"]["encoder"])
     return f"{shape}, from {_STARTS.get(source, source)}"
 

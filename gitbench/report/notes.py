@@ -9,6 +9,7 @@ from gitbench.judge.verdict import CONTRADICT, Verdict
 from gitbench.metric_info import display_name
 from gitbench.metrics.guards import margin_warnings, warnings_of_all
 from gitbench.study.store import Study
+from gitbench.variants.encoder_init import start_note
 
 
 def study_notes(study: Study, verdicts: Sequence[Verdict]) -> tuple[str, ...]:
@@ -19,7 +20,17 @@ def study_notes(study: Study, verdicts: Sequence[Verdict]) -> tuple[str, ...]:
         if each.likelihood is not None and each.agreement == CONTRADICT
     )
     margins = (line for verdict in verdicts for line in _margin_notes(verdict))
-    return (*_caption_notes(study), *margins, *contradictions)
+    return (*_start_notes(study), *_caption_notes(study), *margins, *contradictions)
+
+
+def _start_notes(study: Study) -> list[str]:
+    """Say where the base arm's image encoder starts from nothing, unless that is what the study is about."""
+    base = next((run for run in study.finished if run.arm == study.plan.base), None)
+    record = study.record(base.run_key) if base else None
+    if record is None or study.plan.axis == "encoder_init":
+        return []
+    note = start_note(record["spec"]["variants"]["encoder_init"]["source"])
+    return [] if note is None else [note]
 
 
 def _caption_notes(study: Study) -> list[str]:

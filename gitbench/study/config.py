@@ -35,7 +35,9 @@ _DECIDED: tuple[str, ...] = (
     "resume",
     "load_from",
 )
-_DECIDED += tuple(f"model.{name}" for name in ("vocab_size", "pad_id", "bos_id", "eos_id", "num_frames"))
+_DECIDED += tuple(
+    f"model.{name}" for name in ("vocab_size", "pad_id", "bos_id", "eos_id", "num_frames", "encoder_init")
+)
 _COUNTS = (
     "batch_size",
     "max_iters",
@@ -93,7 +95,7 @@ def make_config(spec: RunSpec, vocabulary: Vocabulary, key: str) -> Config:
                 runtime_info=dict(type="RuntimeInfoHook"),
             ),
             custom_hooks=[
-                dict(type="EncoderInitHook", seed=_seed("contrastive", spec)),
+                dict(type="EncoderInitHook"),
                 dict(type="DecoderInitHook"),
                 *([dict(type="ClosedVocabularyHook")] if TASKS[spec.task.name].closed else []),
                 dict(type="CurveHook", interval=max(1, train.iterations // 200)),

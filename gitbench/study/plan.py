@@ -15,22 +15,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from gitbench.data import SPLITS, content_hash, data_label, data_names, limit_of
+from gitbench.data import SPLITS, content_hash, data_label, data_names, limit_of, on_scenes
 from gitbench.data.bert_folder import described
-from gitbench.data.tasks import TaskSource, open_task, study_fingerprint
+from gitbench.data.tasks import check_labels, open_task, study_fingerprint
 from gitbench.data.tokenizer import from_bert, rows_of, tokenizer_for
-from gitbench.data.wordpiece import CaptionTokenizer
 from gitbench.errors import GitbenchError, unknown_name
 from gitbench.plan import ArmRate, Plan, PlannedArm, PlannedRun, Rates, Vocabulary
 from gitbench.run_key import run_key
 from gitbench.spec import Ablation, Arm, DataSpec, Profile, RunSpec
 from gitbench.study.config import make_config
+from gitbench.study.encoder_start import followed, given_weights
 from gitbench.study.lock import claim_hashes, seed_root
-from gitbench.tasks import TASKS, claims_for, for_task, task_label, task_spec
+from gitbench.tasks import claims_for, for_task, task_label, task_spec
 from gitbench.variants import AXES
 from gitbench.variants.decoder_init import DecoderInitSpec
+from gitbench.variants.encoder_init import GIVEN
 
 MOST_REPLICATES = 1000  # of an arm: a plan lists them all
+ENCODER_START = "encoder_init"  # the axis that `--encoder` concerns
 LENGTH = "model.generation.max_length"  # the option for the longest text
 BLIND = Arm(name="blind", variants={"vision": "blind"}, role="floor")
 
@@ -44,11 +46,15 @@ def make_plan(
     sequential: bool = False,
     cfg_options: Mapping[str, Any] | None = None,
     tokenizer_path: str | None = None,
+    encoder: str | None = None,
     task_name: str = "caption",
     command: str = "",
     rates: Sequence[ArmRate] = (),
 ) -> Plan:
     """Plan a study; `tokenizer_path` replaces the profile's tokenizer by a BERT one (hub name, folder or file).
+
+    `encoder` (a file of weights or a name of timm's) is what the image encoder of every arm starts from that does not
+    vary just that.
 
     A `sequential` study is judged after every added seed, any other one at its number of seeds alone: each has seeds of
     its own (`lock.seed_root`). `task_name` is one of `gitbench.tasks`; `command` is what gives this study again; `rates`
@@ -61,7 +67,8 @@ def make_plan(
         raise GitbenchError(f"--seeds {count}: use 1 to {MOST_REPLICATES} replicates")
     design: Literal["fixed", "sequential"] = "sequential" if sequential else "fixed"
     root = seed_root(ablation.name, claim_hashes(ablation), design, count)
-    planner = Planner(ablation, profile, data, dict(cfg_options or {}), tokenizer_path, task_name, root)
+    given = dataclasses.replace(profile, encoder=encoder or profile.encoder)
+    planner = Planner(ablation, given, data, dict(cfg_options or {}), tokenizer_path, task_name, root)
     arms, factors = planner.arms, {each.arm: each.factor for each in rates}
     runs = [  # a stopped study is balanced
         planner.run(arm, replicate, factors[arm.name] if factors else 1.0) for replicate in range(count) for arm in arms
@@ -128,6 +135,7 @@ class Planner:
         self.task = task_spec(task_name, profile)
         self.arms = (*ablation.arms[profile.name], BLIND)
         self.common = ablation.common_variants(profile.name)
+        self.starts = self._starts(profile)
         sizes = for_task(profile, self.task)
         for split in splits:
             open_task(self.data, split, limit_of(sizes.data, split), self.task).check()
@@ -140,7 +148,18 @@ class Planner:
             self.profile = dataclasses.replace(self.profile, text=text)
         room = options.get(LENGTH, self.profile.evaluate.max_length)
         if isinstance(room, int):  # another value is refused where it is applied
-            check_labels(self.profile.text.max_tokens, room, self.source, self.tokenizer)
+            check_labels(self.source, self.tokenizer, self.profile.text.max_tokens, room, LENGTH)
+
+    def _starts(self, profile: Profile) -> dict[str, str]:
+        """Return axis -> variant where no arm names one: the axis's own, the profile's, what is common, what was given."""
+        defaults = {axis.name: axis.default for axis in AXES.values() if axis.default is not None}
+        here = profile.on_scenes if on_scenes(self.data) else {}
+        given = {ENCODER_START: GIVEN} if profile.encoder else {}
+        if given and all(ENCODER_START in arm.variants for arm in self.ablation.arms[profile.name]):
+            raise GitbenchError(
+                f"--encoder {profile.encoder}: every arm of {self.ablation.name} says where its encoder starts: leave it out"
+            )
+        return {**defaults, **profile.variants, **here, **self.common, **given}
 
     @functools.cached_property
     def vocabulary(self) -> Vocabulary:
@@ -191,7 +210,16 @@ class Planner:
             found = content_hash([found, self.tokenizer.fingerprint()])
         return found
 
+    def pretrained(self, encoder: Any, recipe: Any) -> tuple[Any, str | None]:
+        """Return a recipe as it is followed on the study's data, and what ships for it; see `axis.Planning`."""
+        return followed(recipe, encoder, self.source, self.profile.data.train_images)
+
     @functools.cache  # noqa: B019 (a planner lives as long as its plan is made)
+    def weights(self, source: str | None) -> tuple[str, str]:
+        """Return weights for an image encoder, and what their content is; see `axis.Planning`."""
+        return given_weights(source or self.profile.encoder)
+
+    @functools.cache  # noqa: B019
     def bert(self, source: str | None) -> DecoderInitSpec:
         """Return a BERT checkpoint as the start of a decoder; see `axis.Planning`.
 
@@ -209,8 +237,7 @@ class Planner:
     def run(self, arm: Arm, replicate: int, factor: float = 1.0) -> PlannedRun:
         """Resolve every axis of one run, whose learning rates are `factor` times the profile's."""
         profile, train = self.profile, self.profile.train
-        defaults = {axis.name: axis.default for axis in AXES.values() if axis.default is not None}
-        names = {**defaults, **profile.variants, **self.common, **arm.variants}
+        names = {**self.starts, **arm.variants}
         spec = RunSpec(
             variants={},
             data_name=self.data,
@@ -280,18 +307,6 @@ class Planner:
             label += f"+tokens-{self.tokenizer.fingerprint()[:6]}"
         if self.profile.bert != given.bert:
             label += f"+bert-{str(self.bert(None).content)[:6]}"
+        if self.profile.encoder is not None:
+            label += f"+encoder-{hashlib.sha256(self.weights(None)[1].encode()).hexdigest()[:6]}"
         return label
-
-
-def check_labels(max_tokens: int, room: int, source: TaskSource, tokenizer: CaptionTokenizer) -> None:
-    """Refuse labels longer than a text of `room` ids, [CLS] and [SEP] included, before anything is trained."""
-    if not TASKS[source.task.name].closed:
-        return
-    labels = source.vocabulary()
-    lengths = [len(ids) for ids in tokenizer.encode_all(list(labels), max_tokens)]
-    longest = max(lengths)
-    if longest + 2 > room:
-        raise GitbenchError(
-            f"the label '{labels[lengths.index(longest)]}' has {longest} tokens and a text at most {room - 2}: pass "
-            f"--cfg-options {LENGTH}={longest + 2}"
-        )

@@ -119,6 +119,7 @@ def tuning_of(
     *,
     cfg_options: Mapping[str, Any] | None = None,
     tokenizer_path: str | None = None,
+    encoder: str | None = None,
     task_name: str = "caption",
     command: str = "",
 ) -> Tuning | None:
@@ -128,7 +129,8 @@ def tuning_of(
     if len(profile.rates) < 2:
         return None
     options = dict(cfg_options or {})
-    planner = Planner(ablation, profile, data, options, tokenizer_path, task_name, SEED_ROOT, SPLITS)
+    given = dataclasses.replace(profile, encoder=encoder or profile.encoder)
+    planner = Planner(ablation, given, data, options, tokenizer_path, task_name, SEED_ROOT, SPLITS)
     if not planner.tunable:
         return None
     runs = [

@@ -6,37 +6,42 @@ CLIP: timm's own names, OpenAI's and open_clip's are understood. A position tabl
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 from mmengine.hooks import Hook
 from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor
 
+from gitbench.encoders.manifest import load_shipped
+from gitbench.encoders.store import is_encoder, read_encoder
 from gitbench.errors import GitbenchError, unknown_name
 from gitbench.models.checkpoint import check_names, read_tensors
 from gitbench.models.encoder import ImageEncoder
 from gitbench.registry import HOOKS
-from gitbench.training.contrastive import Pretraining, Progress, pretrained_encoder
+from gitbench.training.pretrain import Pretraining, pretrained_encoder
 from gitbench.variants.encoder import EncoderSpec
 
-SOURCES = ("random", "contrastive", "file")
+SOURCES = ("random", "pretrained", "file")
+Progress = Callable[[int, int], None]  # iterations done, of how many
 
 
 @HOOKS.register_module()
 class EncoderInitHook(Hook):
     """Before the first iteration, give the image encoder the values that the model's `encoder_init` asks for.
 
-    A resumed run has them in its checkpoint. `seed` decides the pre-training; it comes first, so that its time does not
-    count as the run's training. That time is in `seconds`: the same for all runs that share a pre-trained encoder.
+    A resumed run has them in its checkpoint. Pre-training comes first, so that its time does not count as the run's
+    training. That time is in `seconds`: the same for all runs that share a pre-trained encoder.
     """
 
     priority = "VERY_HIGH"
     progress: Progress | None = None  # of pre-training; set by the process that runs the runner
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
+    def __init__(self) -> None:
         self.seconds: float | None = None  # None: nothing was pre-trained, or by a version that took no note
 
     def before_train(self, runner) -> None:  # type: ignore[no-untyped-def]
@@ -47,24 +52,27 @@ class EncoderInitHook(Hook):
         if init.source == "random" or runner.iter:
             return
         if init.source == "file":
+            _check_content(init.path, init.content)
             encoder.load_state_dict(encoder_weights(init.path, encoder.spec))
             return
         if init.recipe is None:
             raise GitbenchError("encoder_init has no recipe: choose the variant encoder_init/contrastive")
-        made = pretrained_encoder(
-            Pretraining(
-                encoder=encoder.spec,
-                recipe=init.recipe,
-                dataset=loader.dataset,
-                seed=self.seed,
-                device=next(encoder.parameters()).device,
-                normalise=lambda images: model.data_preprocessor({"images": images})["images"],
-                workers=loader.num_workers,
-                progress=self.progress,
+        if init.content is not None:
+            made = load_shipped(init.content)
+        else:
+            progress = self.progress
+            made = pretrained_encoder(
+                Pretraining(
+                    encoder=encoder.spec,
+                    recipe=init.recipe,
+                    data=loader.dataset.source.data,
+                    device=next(encoder.parameters()).device,
+                    workers=loader.num_workers,
+                    progress=None if progress is None else lambda done, total, loss: progress(done, total),
+                )
             )
-        )
-        encoder.load_state_dict(made.state)
-        self.seconds = made.seconds
+        encoder.load_state_dict({name: torch.from_numpy(array) for name, array in made.state.items()})
+        self.seconds = made.notes["seconds"]
 
     def before_save_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:  # type: ignore[no-untyped-def]
         if self.seconds is not None:
@@ -81,8 +89,12 @@ def encoder_weights(source: str | None, spec: EncoderSpec) -> dict[str, Tensor]:
     shape, with the tensors that do not fit.
     """
     if not source:
-        raise GitbenchError("encoder_init has no path: set model.encoder_init.path to a file or a timm name")
-    found = read_tensors(Path(source)) if Path(source).is_file() else _from_timm(source)
+        raise GitbenchError("encoder_init has no path: pass --encoder with a file or a timm name")
+    path = Path(source)
+    if path.is_file() and is_encoder(path):
+        found = {name: torch.from_numpy(array) for name, array in read_encoder(path).state.items()}
+    else:
+        found = read_tensors(path) if path.is_file() else _from_timm(source)
     model = ImageEncoder(spec)
     own = model.state_dict()
     try:
@@ -100,6 +112,15 @@ def encoder_weights(source: str | None, spec: EncoderSpec) -> dict[str, Tensor]:
     return {name: tensor.float() for name, tensor in fitted.items()}
 
 
+def _check_content(source: str | None, content: str | None) -> None:
+    """Refuse a file that is not the one with which the run was planned."""
+    path = Path(source or "")
+    if path.is_file() and content is not None:
+        with open(path, "rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != content:
+                raise GitbenchError(f"{path} is not the file that the run was planned with: plan the study again")
+
+
 def _from_timm(name: str) -> dict[str, Tensor]:
     if not timm.is_model(name.partition(".")[0]):
         raise GitbenchError(f"encoder weights '{name}': neither an existing file nor a model of timm: correct the name")
@@ -108,5 +129,5 @@ def _from_timm(name: str) -> dict[str, Tensor]:
     except Exception as error:  # no network, no such tag, no permission: one cure
         raise GitbenchError(
             f"encoder weights '{name}' could not be fetched from the hub ({type(error).__name__}): "
-            "download the file and pass its path as model.encoder_init.path"
+            "download the file and pass its path as --encoder"
         ) from None

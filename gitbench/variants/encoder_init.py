@@ -1,44 +1,99 @@
-"""Where the image encoder starts: "random" (CLIP's own initial values), or "contrastive", pre-trained on the run's own
-training images and captions by the profile's recipe: stage i of the paper (p. 4). "clip_b16" and "clip_l14" are
-OpenAI's weights, from which GIT_B and GIT_L start (Table 11), fetched by timm; they fit the encoders vit_b16 and vit_l14.
-Other weights, of any CLIP-shaped ViT: `--cfg-options model.encoder_init.source=file model.encoder_init.path=FILE`.
+"""Where the image encoder starts: "random" (CLIP's own initial values), or pre-trained by the profile's recipe, stage i
+of the paper (p. 4): "contrastive", the same for a tenth of the iterations ("contrastive_tenth"), "supervised"
+(classification of the scene's facts) or "masked" (masked autoencoding). Such an encoder is made once, on images of a
+stream of its own; those of the cpu profile ship with the package.
+
+"clip_b16" and "clip_l14" are OpenAI's weights, from which GIT_B and GIT_L start (Table 11), fetched by timm; they fit the
+encoders vit_b16 and vit_l14. "given" are the weights of `--encoder FILE|NAME`, of any CLIP-shaped ViT.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from gitbench.axis import Axis, Planning, Touches, with_variant
-from gitbench.spec import ContrastiveSpec, RunSpec
+from gitbench.spec import PretrainSpec, Profile, RunSpec, unkeyed
+
+GIVEN = "given"  # the variant of weights that the user names
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderInitSpec:
-    """Where the image encoder's first values come from; a contrastive recipe of None is the profile's.
+    """Where the image encoder's first values come from; of "pretrained" a recipe of None is the profile's.
 
-    `path`, for "file", is a file of weights or a name of timm's with its tag, which stands for one content.
+    `path`, for "file", is a file of weights or a name of timm's; None: what `--encoder` gives. `content` is what planning
+    finds: the hash of the file, or of the encoder that ships for this recipe, or the name of timm's, whose tag stands for
+    one content. None: the encoder is made on first use.
     """
 
-    source: Literal["random", "contrastive", "file"] = "random"
-    recipe: ContrastiveSpec | None = None
-    path: str | None = None
+    source: Literal["random", "pretrained", "file"] = "random"
+    objective: Literal["contrastive", "supervised", "masked"] = "contrastive"
+    share: float = 1.0  # of the recipe's iterations
+    recipe: PretrainSpec | None = None
+    path: str | None = unkeyed(None)  # its content stands in for it
+    content: str | None = None
+
+
+def recipe_of(profile: Profile, init: EncoderInitSpec) -> PretrainSpec | None:
+    """Return the recipe of a pre-trained start, which is the profile's in all that a variant does not say."""
+    if init.source != "pretrained" or init.recipe is not None:
+        return init.recipe
+    recipe = profile.pretraining
+    return dataclasses.replace(
+        recipe,
+        objective=init.objective,
+        iterations=max(1, round(recipe.iterations * init.share)),
+        warmup=round(recipe.warmup * init.share),
+    )
 
 
 def _apply(run: RunSpec, init: EncoderInitSpec, planning: Planning) -> RunSpec:
-    """Give a contrastive start the profile's recipe, unless the variant brings its own."""
-    if init.source == "contrastive" and init.recipe is None:
-        init = dataclasses.replace(init, recipe=planning.profile.contrastive)
+    content: str | None
+    if init.source == "file":
+        path, content = planning.weights(init.path)
+        init = dataclasses.replace(init, path=path, content=content)
+    elif (recipe := recipe_of(planning.profile, init)) is not None:
+        recipe, content = planning.pretrained(run.variants["encoder"], recipe)
+        init = dataclasses.replace(init, recipe=recipe, content=content)
     return with_variant(run, "encoder_init", init)
+
+
+def _check(run: RunSpec, config: Mapping[str, Any]) -> str | None:
+    """Say where overridden options give the encoder a size for which the start that was planned does not exist."""
+    init: EncoderInitSpec = run.variants["encoder_init"]
+    planned = dataclasses.asdict(run.variants["encoder"])
+    if init.source != "pretrained" or all(config["model"]["encoder"][name] == planned[name] for name in planned):
+        return None
+    return (
+        "starts from a pre-trained encoder of another size than --cfg-options give it: name a variant of the axis encoder "
+        "instead, or encoder_init: random in the ablation's `common`"
+    )
+
+
+def start_note(source: str) -> str | None:
+    """Return what a reader must know of a study whose encoder starts from `source`, in one sentence."""
+    if source != "random":
+        return None
+    return (
+        "the image encoder starts from nothing (random values), not from pre-training as in the paper: give it weights with "
+        "--encoder FILE, or mind that a model that does not see says little about the rest"
+    )
 
 
 def _label(run: RunSpec, name: str) -> str:
     init: EncoderInitSpec = run.variants["encoder_init"]
-    if init.source == "contrastive" and init.recipe is not None:
+    if init.recipe is not None:
         recipe = init.recipe
-        return f"contrastive pre-training, {recipe.iterations:,} \N{MULTIPLICATION SIGN} {recipe.batch_images} images"
-    return "random values" if init.source == "random" else f"weights of {init.path}"
+        count = f"{recipe.iterations:,} \N{MULTIPLICATION SIGN} {recipe.batch_images} images"
+        return f"{recipe.objective} pre-training, {count}"
+    if init.source == "random":
+        return "random values"
+    source = Path(str(init.path))  # of a file its name alone: the path is private and says nothing elsewhere
+    return f"weights of {source.name if source.is_absolute() else source}"
 
 
 AXIS = Axis(
@@ -48,11 +103,16 @@ AXIS = Axis(
     default="random",
     variants={
         "random": EncoderInitSpec(),
-        "contrastive": EncoderInitSpec(source="contrastive"),
+        "contrastive": EncoderInitSpec(source="pretrained"),
+        "contrastive_tenth": EncoderInitSpec(source="pretrained", share=0.1),
+        "supervised": EncoderInitSpec(source="pretrained", objective="supervised"),
+        "masked": EncoderInitSpec(source="pretrained", objective="masked"),
+        GIVEN: EncoderInitSpec(source="file"),
         "clip_b16": EncoderInitSpec(source="file", path="vit_base_patch16_clip_quickgelu_224.openai"),
         "clip_l14": EncoderInitSpec(source="file", path="vit_large_patch14_clip_quickgelu_224.openai"),
     },
     label=_label,
     apply=_apply,
+    check=_check,
     touches=Touches(config=("model.encoder_init.*",), values=("encoder.*",)),
 )

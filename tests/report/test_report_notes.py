@@ -49,6 +49,18 @@ def test_two_metrics_that_contradict_each_other_are_flagged_wherever_the_word_st
     assert lines["by likelihood, Holm, 1 claim"] == "nothing to adjust for: the only claim"
 
 
+def test_a_study_whose_encoder_starts_from_nothing_says_so(tmp_path):
+    work = make_work_dir(tmp_path, replicates=2)
+    study = Study.open(work, "decoder_size.cpu.scenes")
+    assert not any("from nothing" in line for line in study_notes(study, ()))
+    path = work / "runs" / run_key("base", 0) / "record.json"
+    record = json.loads(path.read_text())
+    record["spec"]["variants"]["encoder_init"] = {"source": "random"}
+    path.write_text(json.dumps(record))
+    first, *_ = study_notes(Study.open(work, "decoder_size.cpu.scenes"), ())
+    assert first.startswith("the image encoder starts from nothing (random values), not from pre-training")
+
+
 def test_images_too_few_for_the_margin_are_named(tmp_path):
     narrow = CLAIM | {"margin": 0.5, "margin_unit": "metric", "margin_reason": "any"}
     work = make_work_dir(tmp_path, replicates=3, claims=(narrow,))

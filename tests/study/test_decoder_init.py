@@ -34,7 +34,7 @@ from gitbench.variants import resolve
 from gitbench.variants.decoder_init import DecoderInitSpec
 
 BERT_PATH = "model.decoder_init.path"
-STUDY = tiny_ablation("decoder_init", "random", "bert", common={"text": "bert_subset"})
+STUDY = tiny_ablation("decoder_init", "random", "bert", common={"text": "bert_subset", "encoder_init": "random"})
 
 
 @pytest.fixture(scope="module")
@@ -262,7 +262,10 @@ def test_the_plan_says_what_starts_where_without_a_path_of_the_machine(bert: Pat
     labels = {arm.name: arm.label for arm in study.plan.arms}
     assert labels == {"base": "random values", "bert": "BERT weights (bert)", "blind": "never sees the image"}
     study.write_plan()
-    assert study.plan.common == {"text": "bert_subset"} and str(tmp_path) not in study.plan_path.read_text()
+    assert (
+        study.plan.common == {"text": "bert_subset", "encoder_init": "random"}
+        and str(tmp_path) not in study.plan_path.read_text()
+    )
 
 
 def test_all_of_berts_words_are_kept_where_no_subset_is_asked_for(bert: Path, tmp_path: Path) -> None:

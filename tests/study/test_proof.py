@@ -108,7 +108,7 @@ def test_replicates_differ_in_everything_that_a_seed_decides(study, base):
 def test_pre_training_is_not_run_and_what_it_will_set_is_counted(tmp_path, monkeypatch):
     study = make_study(tmp_path, load_ablation("encoder_init"))
     monkeypatch.setattr("gitbench.training.encoder_init.pretrained_encoder", lambda *_: pytest.fail("pre-trained"))
-    pair = [fingerprint(config_of(study, arm), []) for arm in ("base", "contrastive")]
+    pair = [fingerprint(config_of(study, arm), []) for arm in ("base", "random")]
     found = compare_tensors(*pair, ["encoder_init"])
     encoder = [name for name in pair[0]["tensors"] if name.startswith("encoder.")]
     assert found["set_by_axis"] == len(encoder) > 10 and found["shared"] == len(pair[0]["tensors"])

@@ -21,7 +21,6 @@ def seeds_of(study, arm="base", replicate=0):
         config.train_cfg.dropout_seed,
         config.model.init_seed,
         config.randomness.seed,
-        config.custom_hooks[0]["seed"],
         config.train_dataloader.dataset.seed,
     )
     return run.run_key, seeds

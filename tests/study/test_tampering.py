@@ -99,7 +99,7 @@ def test_runs_of_another_numerics_version(study):
         edit(run_folder(study, arm).record, lambda record: record.update(numerics=5))
     rehashed(study)
     assert_told(study, "do not give its run key")
-    assert "of numerics version 5 and numerics version 6, this code is at 6" in Origin.of(reopened(study)).marks[0]
+    assert "of numerics version 5 and numerics version 7, this code is at 7" in Origin.of(reopened(study)).marks[0]
     for arm in ("base", "small"):
         edit(run_folder(study, arm).record, lambda record: record.pop("numerics"))
     rehashed(study)

@@ -69,7 +69,7 @@ def test_a_ratio_of_rates_becomes_the_encoders_rate(tmp_path):
         config = make_config(run.spec, plan.plan.vocabulary, run.key)
         assert config.optim_wrapper.paramwise_cfg.lr_encoder == run.spec.train.lr_encoder
         assert config.model.encoder_training.frozen == (run.arm == "frozen")
-        assert config.model.encoder_init.source == "random" and config.variants["amount"] == "all"
+        assert config.model.encoder_init.source == "pretrained" and config.variants["amount"] == "all"
 
 
 def test_a_frozen_encoder_gets_no_gradient_and_stays_in_eval_mode(tmp_path):
@@ -172,7 +172,7 @@ def test_a_run_with_reuse_equals_one_without_bit_for_bit(tmp_path, monkeypatch):
 
 
 def test_training_moves_a_trained_encoder_and_not_a_frozen_one(tmp_path):
-    plan = planned(tmp_path, "trained", "frozen", data={"crop_scale": (0.6, 1.0)})
+    plan = planned(tmp_path, "trained", "frozen", data={"crop_scale": (0.6, 1.0)}, common={"encoder_init": "random"})
     for place in (0, 1):
         before = copy.deepcopy(model_of(plan, place).git.state_dict())
         execute(runs_of(plan)[place].folder)
@@ -184,12 +184,10 @@ def test_training_moves_a_trained_encoder_and_not_a_frozen_one(tmp_path):
 
 
 @pytest.mark.timeout(240)
-def test_a_killed_run_with_a_frozen_pretrained_encoder_leaves_no_trace(tmp_path):
+def test_a_killed_run_with_a_frozen_pretrained_encoder_leaves_no_trace(tmp_path, monkeypatch):
+    monkeypatch.setenv("GITBENCH_CACHE", str(tmp_path / "cache"))  # where nothing is pre-trained yet
     train = {"iterations": 30, "checkpoint_every": 7, "val_every": 15}
-    quiet, killed = (
-        run_of(planned(tmp_path / name, "frozen", common={"encoder_init": "contrastive"}, train=train), "base")
-        for name in ("quiet", "killed")
-    )
+    quiet, killed = (run_of(planned(tmp_path / name, "frozen", train=train), "base") for name in ("quiet", "killed"))
     assert quiet.key == killed.key
     first = kill_at(killed, 3)  # before the first checkpoint: from the cached encoder again
     assert "pretraining" in first and first == sorted(first)  # "pretraining" before "progress"
@@ -200,9 +198,9 @@ def test_a_killed_run_with_a_frozen_pretrained_encoder_leaves_no_trace(tmp_path)
 
 
 def test_what_is_common_to_all_arms_reaches_the_floor_and_may_not_be_varied(tmp_path):
-    plan = planned(tmp_path, "trained", "frozen", common={"encoder_init": "contrastive"})
-    assert {run.spec.variants["encoder_init"].source for run in runs_of(plan)} == {"contrastive"}
-    assert run_of(plan, "blind").spec.variants["encoder_init"].recipe == tiny_profile().contrastive
+    plan = planned(tmp_path, "trained", "frozen", common={"encoder_init": "masked"})
+    assert {run.spec.variants["encoder_init"].source for run in runs_of(plan)} == {"pretrained"}
+    assert run_of(plan, "blind").spec.variants["encoder_init"].recipe.objective == "masked"
     check_ablation(tiny_ablation("encoder_training", "trained", "frozen", common={"encoder_init": "contrastive"}))
     with pytest.raises(GitbenchError, match="'encoder_training' is varied and common at once"):
         check_ablation(tiny_ablation("encoder_training", "trained", "frozen", common={"encoder_training": "frozen"}))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import torch
 from helpers_errors import refused
 from helpers_study import make_study, tiny_ablation, write_configs
 from safetensors.torch import save_file
 
+from gitbench.encoders.store import write_encoder
 from gitbench.models.encoder import ImageEncoder
 from gitbench.training.encoder_init import encoder_weights
 from gitbench.training.run import execute, load_run
@@ -96,15 +98,36 @@ def test_a_name_that_is_unknown_or_cannot_be_fetched_gives_one_line():
 def test_a_run_starts_from_a_file_whose_content_is_in_its_key(tmp_path):
     ablation = tiny_ablation("encoder_training", "frozen")
     file = tmp_path / "clip.pth"
-    keys = []
+    keys, labels = [], []
     for seed in (0, 1):
         state = some_state(resolve("encoder", "vit_2x64_p8_64"), seed)
         torch.save(state, file)
-        options = {"model.encoder_init.source": "file", "model.encoder_init.path": str(file)}
-        study = make_study(tmp_path / "w", ablation, cfg_options=options)
+        study = make_study(tmp_path / "w", ablation, encoder=str(file))
         keys.append(study.plan.runs[0].run_key)
-    assert keys[0] != keys[1]
+        labels.append(study.plan.label)
+    assert keys[0] != keys[1] and labels[0] != labels[1]
+    assert all(re.fullmatch(r"scenes\+encoder-[0-9a-f]{6}", label) for label in labels)
+    moved = file.rename(tmp_path / "renamed.pth")  # where it lies decides nothing
+    assert make_study(tmp_path / "w", ablation, encoder=str(moved)).plan.runs[0].run_key == keys[1]
+    moved.rename(file)
     folder = write_configs(study)[0].folder
     execute(folder)
     model = load_run(folder)[0]
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.git.encoder.state_dict().items())
+
+
+def test_a_file_that_changed_after_planning_is_refused(tmp_path):
+    file = tmp_path / "clip.pth"
+    torch.save(some_state(resolve("encoder", "vit_2x64_p8_64")), file)
+    folder = write_configs(make_study(tmp_path / "w", encoder=str(file)))[0].folder
+    torch.save(some_state(resolve("encoder", "vit_2x64_p8_64"), 1), file)
+    with refused("is not the file that the run was planned with"):
+        execute(folder)
+
+
+def test_a_file_that_pretrain_wrote_is_read_as_well(tmp_path):
+    state = some_state()
+    write_encoder(tmp_path / "own.safetensors", {name: tensor.numpy() for name, tensor in state.items()}, {})
+    found = encoder_weights(str(tmp_path / "own.safetensors"), SPEC)
+    for name, tensor in state.items():
+        torch.testing.assert_close(found[name], tensor, rtol=0, atol=0.003)

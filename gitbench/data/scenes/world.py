@@ -1,6 +1,7 @@
 """The embedded world: a data set without a file. Each scene is a pure function of (version, split, index).
 
-Splits are different streams of the same distribution. "scenes" are still images, "scenes-motion" short films in which
+Splits are different streams of the same distribution; from "pretrain" come the images of encoders that are made once
+(`training.pretrain`). "scenes" are still images, "scenes-motion" short films in which
 the captions tell what moves where. On 500 scenes a caption that ignores the picture scores CIDEr 25 (the mean over
 captions drawn from the training split; the best of 120: 40), naming colour and shape of two objects without their
 relation 209, a sixth caption of the grammar 296. Raise VERSION when a change alters scenes, drawings or captions.
@@ -25,7 +26,7 @@ from gitbench.files import cache_dir
 
 VERSION = 1
 SIGNS_VERSION = 1
-DEFAULT_IMAGES = {"train": 10_000, "val": 1_000, "test": 1_000}
+DEFAULT_IMAGES = {"pretrain": 10_000, "train": 10_000, "val": 1_000, "test": 1_000}
 CAPTIONS = 5
 SIZE = 64  # pixels; the size of `image`, any other through `render`
 _PROBES = 12  # scenes whose pixels and captions enter the fingerprint

@@ -1,0 +1,68 @@
+"""`gitbench pretrain` makes what a profile's ablations start from, measures it, and ships it from a clone."""
+
+from __future__ import annotations
+
+import pytest
+
+import gitbench.commands.pretrain as command
+import gitbench.encoders.manifest as manifest
+import gitbench.training.probes as probes
+from gitbench.cli import main
+from gitbench.encoders.manifest import find_shipped
+from gitbench.encoders.quality import MEASURED, final
+from gitbench.encoders.store import read_encoder
+from gitbench.files import cache_dir
+from gitbench.profiles import SMOKE
+from gitbench.training.pretrain import Pretraining, pretrained_encoder
+from gitbench.variants import resolve
+
+NAME = "vit_2x64_p8_64-contrastive"
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch, tmp_path):
+    """Few scenes to be probed on, a cache and a package of one's own."""
+    for name, count in (("SCENES", 80), ("SIGNS", 8), ("PAIRS", 30)):
+        monkeypatch.setattr(probes, name, count)
+    monkeypatch.setattr("gitbench.training.pretrain.POINTS", 2)
+    monkeypatch.setenv("GITBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(manifest, "FOLDER", tmp_path / "package")
+    monkeypatch.setattr("gitbench.files.results_folder", lambda: tmp_path / "results")
+
+
+def test_an_encoder_is_made_measured_shipped_and_then_found(tmp_path, capsys):
+    order = ["pretrain", "--profile", "smoke", "--only", NAME, "--jobs", "1"]
+    assert main([*order, "--ship"]) == 0
+    said = capsys.readouterr().out
+    assert f"{NAME}: 6 of 6 iterations, loss " in said and "shipped; their page: " in said
+    entry = find_shipped(resolve("encoder", "vit_2x64_p8_64"), SMOKE.pretraining)
+    assert entry is not None and list(final(entry.notes)) == list(MEASURED)
+    assert [point["iteration"] for point in entry.notes["points"]] == [0, 3, 6]
+    assert (tmp_path / "results" / "encoders" / "README.md").is_file()
+    assert main(order) == 0  # found
+    assert "of 6 iterations" not in capsys.readouterr().out
+    assert main(["encoders", "--check"]) == 0 and "bit for bit" in capsys.readouterr().out
+
+
+def test_an_encoder_that_a_run_made_is_made_again_with_its_quality(capsys):
+    order = ["pretrain", "--profile", "smoke", "--only", NAME, "--jobs", "1"]
+    plain = pretrained_encoder(Pretraining(encoder=resolve("encoder", "vit_2x64_p8_64"), recipe=SMOKE.pretraining))
+    assert not plain.notes["points"]
+    assert main(order) == 0
+    (file,) = (cache_dir() / "encoders").glob("*.safetensors")
+    again = read_encoder(file)
+    assert again.content == plain.content and len(again.notes["points"]) == 3  # measuring changes no bit
+
+
+def test_what_cannot_be_made_is_refused(capsys, monkeypatch):
+    assert main(["pretrain", "--profile", "smoke", "--only", "vit_9x9"]) == 2
+    assert (
+        f"unknown encoder of this profile 'vit_9x9': known: vit_1x64_p8_64-contrastive, {NAME}"
+        in capsys.readouterr().err
+    )
+    assert main(["pretrain", "--profile", "smoke", "--jobs", "0"]) == 2
+    assert "--jobs 0: use 1 or more" in capsys.readouterr().err
+    monkeypatch.setattr("gitbench.encoders.ship.ROOT", cache_dir())
+    monkeypatch.setattr(command, "_make_all", lambda *_: pytest.fail("made"))
+    assert main(["pretrain", "--profile", "smoke", "--ship"]) == 2
+    assert "run it from a clone" in capsys.readouterr().err

@@ -1,0 +1,189 @@
+"""What ships is found by size and recipe, is the encoder that was meant, and makes its page."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers_errors import refused
+from helpers_study import make_study, tiny_ablation, write_configs
+
+from gitbench.cli import main
+from gitbench.data.scenes.world import VERSION
+from gitbench.encoders import manifest as module
+from gitbench.encoders.manifest import FOLDER, find_shipped, load_shipped, manifest
+from gitbench.encoders.quality import MEASURED, differences
+from gitbench.encoders.ship import MOST_BYTES, ship
+from gitbench.encoders.store import read_encoder, write_encoder
+from gitbench.encoders.wanted import Wanted, wanted_encoders
+from gitbench.files import load_json
+from gitbench.models.encoder import ImageEncoder
+from gitbench.profiles import CPU, SMOKE
+from gitbench.report.encoders import write_encoder_page
+from gitbench.training.run import execute, load_run
+from gitbench.variants import resolve
+
+SIZE, RECIPE = resolve("encoder", "vit_2x64_p8_64"), SMOKE.pretraining
+NAME = "vit_2x64_p8_64-contrastive"
+
+
+def notes(share: float = 0.8, **other: Any) -> dict[str, Any]:
+    point = dict.fromkeys(MEASURED, share)
+    return {
+        "encoder": dataclasses.asdict(SIZE),
+        "recipe": dataclasses.asdict(RECIPE),
+        "scenes": VERSION,
+        "precision": "float32",
+        "machine": "a processor",
+        "seconds": 90.0,
+        "curve": [[1, 3.0], [6, 2.5]],
+        "points": [
+            {"iteration": 0, "seconds": 0.0, **dict.fromkeys(MEASURED, 0.2)},
+            {"iteration": 6, "seconds": 90.0, **point},
+        ],
+        "tested": dict.fromkeys(MEASURED, 1000),
+        **other,
+    }
+
+
+def state(seed: int = 0) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(seed)
+    shapes = ImageEncoder(SIZE).state_dict()
+    return {name: random.normal(size=tensor.shape).astype(np.float32) * 0.1 for name, tensor in shapes.items()}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """A package in which one encoder ships."""
+    write_encoder(tmp_path / "made.safetensors", state(), notes())
+    shipped = tmp_path / "package"
+    ship({NAME: tmp_path / "made.safetensors"}, [Wanted(name=NAME, encoder=SIZE, recipe=RECIPE)], shipped)
+    monkeypatch.setattr(module, "FOLDER", shipped)
+    return shipped
+
+
+def test_a_shipped_encoder_is_found_by_size_recipe_and_version_of_the_scenes(folder, monkeypatch):
+    entry = find_shipped(SIZE, RECIPE)
+    assert entry is not None and entry.name == NAME and entry.recipe == RECIPE
+    assert load_shipped(entry.content).content == entry.content
+    assert find_shipped(SIZE, dataclasses.replace(RECIPE, lr=1.0)) is None
+    assert find_shipped(dataclasses.replace(SIZE, layers=3), RECIPE) is None
+    monkeypatch.setattr(module, "VERSION", VERSION + 1)
+    assert find_shipped(SIZE, RECIPE) is None
+
+
+def test_what_is_not_the_shipped_encoder_is_refused(folder):
+    content = find_shipped(SIZE, RECIPE).content
+    with refused("no encoder of this installation has the content 00000000"):
+        load_shipped("0" * 64)
+    write_encoder(folder / f"{NAME}.safetensors", state(1), notes())
+    with refused("holds another encoder than the one asked for"):
+        load_shipped(content)
+
+
+def test_shipping_takes_out_what_no_profile_wants_any_more(folder, tmp_path):
+    other = dataclasses.replace(RECIPE, lr=2.0)
+    write_encoder(tmp_path / "new.safetensors", state(1), notes(recipe=dataclasses.asdict(other)))
+    entries = ship({"new": tmp_path / "new.safetensors"}, [Wanted(name="new", encoder=SIZE, recipe=other)], folder)
+    assert list(entries) == ["new"] and manifest(folder) == entries
+    assert [file.name for file in folder.glob("*.safetensors")] == ["new.safetensors"]
+
+
+def test_an_encoder_of_unknown_quality_or_too_many_bytes_are_not_shipped(folder, tmp_path):
+    before = manifest(folder)
+    write_encoder(tmp_path / "new.safetensors", state(), notes(points=[]))
+    with refused("its quality was not measured"):
+        ship({"new": tmp_path / "new.safetensors"}, [], folder)
+    big = {"a.weight": np.ones((1100, 4000), np.float32)}
+    assert write_encoder(tmp_path / "big.safetensors", big, notes()) and MOST_BYTES == 4_000_000
+    with refused(r"4.4 MB of encoders are more than the 4 MB"):
+        ship({"big": tmp_path / "big.safetensors"}, [], folder)
+    assert manifest(folder) == before
+
+
+def test_the_files_that_ship_are_those_of_the_manifest_and_the_wanted_ones_alone():
+    entries = manifest(FOLDER)
+    assert {file.stem for file in FOLDER.glob("*.safetensors")} == set(entries)
+    wanted = {each.name: each for each in wanted_encoders(CPU)}
+    for name, entry in entries.items():
+        assert read_encoder(FOLDER / f"{name}.safetensors", entry.content).notes == entry.notes
+        assert (entry.encoder, entry.recipe) == (wanted[name].encoder, wanted[name].recipe)
+
+
+def test_the_cpu_profile_wants_every_start_of_its_ablations_once():
+    wanted = {each.name: each.recipe for each in wanted_encoders(CPU)}
+    starts = [f"vit_4x96_p8_64-{start}" for start in ("contrastive", "contrastive_tenth", "masked", "supervised")]
+    assert {*starts, "vit_2x64_p8_64-contrastive", "vit_6x128_p8_64-contrastive"} <= set(wanted)
+    assert wanted["vit_4x96_p8_64-contrastive"] == CPU.pretraining
+    assert wanted["vit_4x96_p8_64-contrastive_tenth"].iterations == CPU.pretraining.iterations // 10
+    assert wanted["vit_4x96_p8_64-masked"].objective == "masked"
+
+
+# ---- studies -----------------------------------------------------------------------------------------------------
+
+
+def test_a_run_starts_from_what_ships_and_its_content_is_in_the_key(folder, tmp_path):
+    ablation = tiny_ablation("encoder_training", "frozen")
+    run, late = (write_configs(make_study(tmp_path / place, ablation))[0] for place in "ab")
+    entry = find_shipped(SIZE, RECIPE)
+    assert run.spec.variants["encoder_init"].content == entry.content
+    execute(run.folder, pretraining=lambda *_: pytest.fail("pre-trained"))
+    ours, shipped = load_run(run.folder)[0].git.encoder.state_dict(), load_shipped(entry.content)
+    assert all((ours[name].numpy() == array).all() for name, array in shipped.state.items())
+    assert load_json(run.folder / "trained.json")["cost"]["pretrain_seconds"] == 90.0
+
+    write_encoder(tmp_path / "other.safetensors", state(1), notes())
+    ship({NAME: tmp_path / "other.safetensors"}, [Wanted(name=NAME, encoder=SIZE, recipe=RECIPE)], folder)
+    assert make_study(tmp_path / "a", ablation).plan.runs[0].run_key != run.key
+    with refused("that the run was planned with"):
+        execute(late.folder)
+
+
+def test_overridden_sizes_have_no_encoder_to_start_from(folder, tmp_path):
+    with refused("arm 'base' starts from a pre-trained encoder of another size than --cfg-options give it"):
+        make_study(tmp_path, cfg_options={"model.encoder.layers": 3})
+    with refused("model.encoder_init.path: planning decides it"):
+        make_study(tmp_path, cfg_options={"model.encoder_init.path": "x.pth"})
+
+
+# ---- quality -----------------------------------------------------------------------------------------------------
+
+
+def test_an_encoder_is_worse_that_is_lower_by_more_than_three_standard_errors():
+    three = 3 * (2 * 0.8 * 0.2 / 1000) ** 0.5
+    for lower, worse in ((0.9 * three, False), (1.1 * three, True), (-0.1, False)):
+        found = differences(notes(0.8 - lower), notes(0.8))
+        assert [each.worse for each in found] == [worse] * len(MEASURED)
+
+
+def test_check_tells_by_its_exit_status_whether_remade_encoders_are_as_good(folder, tmp_path, capsys):
+    made = tmp_path / "remade"
+    for seed, share, status, said in (
+        (0, 0.8, 0, "the same weights, bit for bit"),
+        (1, 0.78, 0, "as good, within 3 standard errors"),
+        (1, 0.6, 1, "WORSE: shape 60.0 %, below 80.0 % by more than"),
+    ):
+        write_encoder(made / "contrastive-x.safetensors", state(seed), notes(share))
+        assert main(["encoders", "--check", str(made)]) == status
+        assert f"{NAME}: {said}" in capsys.readouterr().out
+    assert main(["encoders", "--check", str(tmp_path / "nothing")]) == 2
+    assert "holds no encoder made by a recipe of those that ship" in capsys.readouterr().err
+
+
+def test_the_list_shows_what_each_sees_and_the_floor(folder, capsys):
+    assert main(["encoders"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith(NAME) and lines[1].count("80.0") == 9 and lines[2].count("20.0") == 9
+
+
+def test_the_page_shows_quality_floor_and_what_failed(folder, tmp_path):
+    out = tmp_path / "page"
+    out.mkdir()
+    (out / "failed.md").write_text("Batches of 64 do not see counts.")
+    text = write_encoder_page(out, manifest(folder)).read_text()
+    assert f"| `{NAME}` | {' | '.join(['80.0'] * 9)} |" in text and f"| *random* | {' | '.join(['20.0'] * 9)} |" in text
+    assert "## What failed\n\nBatches of 64 do not see counts." in text and "90 s" in text
+    assert {file.name for file in out.iterdir()} >= {"quality.png", "curves.png", "README.md"}

@@ -1,0 +1,74 @@
+"""Where the encoders of a study start: pre-trained on scenes, from nothing elsewhere, or from what the user gives."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from helpers_data import coco
+from helpers_errors import refused
+from helpers_study import make_study, run_of, runs_of, tiny_ablation, tiny_profile
+
+from gitbench.cli import main
+
+
+def starts(study) -> dict[str, str]:
+    return {run.arm: run.spec.variant_names["encoder_init"] for run in runs_of(study)}
+
+
+def photographs(folder) -> str:
+    coco(folder, [f"{number:02}.png" for number in range(60)])
+    return str(folder)
+
+
+def test_on_scenes_every_arm_starts_from_pre_training_and_elsewhere_from_nothing(tmp_path):
+    assert set(starts(make_study(tmp_path)).values()) == {"contrastive"}
+    films = make_study(tmp_path, data="scenes-motion", task_name="video")
+    assert set(starts(films).values()) == {"contrastive"}
+    elsewhere = make_study(tmp_path, data=photographs(tmp_path / "photos"))
+    assert set(starts(elsewhere).values()) == {"random"}
+
+
+def test_an_arm_that_names_its_start_has_it_on_any_data(tmp_path):
+    ablation = tiny_ablation("encoder_init", "contrastive", "random", "masked", "contrastive_tenth")
+    study = make_study(tmp_path, ablation, data=photographs(tmp_path / "photos"))
+    assert starts(study)["base"] == "contrastive" and starts(study)["blind"] == "random"
+    recipe = run_of(study, "base").spec.variants["encoder_init"].recipe
+    assert recipe == dataclasses.replace(tiny_profile().pretraining, images=24)  # no more than the study trains on
+    assert run_of(study, "masked").spec.variants["encoder_init"].recipe.objective == "masked"
+    labels = {arm.name: arm.label for arm in study.plan.arms}
+    assert labels["base"] == "contrastive pre-training, 6 \N{MULTIPLICATION SIGN} 8 images"
+    assert labels["contrastive_tenth"] == "contrastive pre-training, 1 \N{MULTIPLICATION SIGN} 8 images"
+    assert labels["random"] == "random values" and len({run.key for run in runs_of(study)}) == 5
+
+
+def test_supervised_pre_training_on_photographs_is_refused_before_anything_is_trained(tmp_path):
+    ablation = tiny_ablation("encoder_init", "contrastive", "supervised")
+    with refused("has no scene graphs, whose facts supervised pre-training names"):
+        make_study(tmp_path, ablation, data=photographs(tmp_path / "photos"))
+
+
+def test_given_weights_are_where_every_arm_starts_that_does_not_vary_it(tmp_path):
+    file = tmp_path / "clip.safetensors"
+    file.write_bytes(b"weights")
+    study = make_study(tmp_path, encoder=str(file))
+    assert set(starts(study).values()) == {"given"} and not study.plan.cfg_options
+    assert make_study(tmp_path, encoder="vit_base_patch16_clip_224.openai").plan.label.startswith("scenes+encoder-")
+    varied = tiny_ablation("encoder_init", "contrastive", "random")
+    with refused("every arm of tiny says where its encoder starts: leave it out"):
+        make_study(tmp_path, varied, encoder=str(file))
+    with refused("gone.pth: there is no such file"):
+        make_study(tmp_path, encoder=str(tmp_path / "gone.pth"))
+    with refused("name them with --encoder FILE"):
+        make_study(tmp_path, tiny_ablation("encoder_init", "given", "random"))
+
+
+def test_the_plan_says_that_an_encoder_starts_from_nothing(tmp_path, capsys):
+    plan = ["run", "decoder_size", "--profile", "smoke", "--dry-run", "--work-dir", str(tmp_path)]
+    assert main(plan) == 0
+    assert "starts from nothing" not in capsys.readouterr().out
+    assert main([*plan, "--data", photographs(tmp_path / "photos")]) == 0
+    assert "mind: the image encoder starts from nothing (random values)" in capsys.readouterr().out
+    file = tmp_path / "clip.pth"
+    file.write_bytes(b"weights")
+    assert main([*plan, "--data", str(tmp_path / "photos"), "--encoder", str(file)]) == 0
+    assert "starts from nothing" not in capsys.readouterr().out

@@ -1,0 +1,305 @@
+"""Pre-training teaches an encoder something, and its result is the same however it was obtained."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from helpers_study import make_study, run_of, runs_of, tiny_ablation, tiny_profile, write_configs
+
+import gitbench.training.pretrain as pretrain_module
+from gitbench.data import open_source
+from gitbench.encoders.store import StoredEncoder, read_encoder
+from gitbench.errors import GitbenchError
+from gitbench.files import cache_dir, load_json
+from gitbench.models.encoder import ImageEncoder
+from gitbench.models.fact_classifier import FactClassifier
+from gitbench.models.init import initialise_pretraining
+from gitbench.models.masked_autoencoder import MaskedAutoencoder
+from gitbench.models.pair_encoder import PairEncoder, infonce, sigmoid_loss
+from gitbench.spec import PretrainSpec
+from gitbench.study.store import Study
+from gitbench.training.objectives import facts_of, training_images
+from gitbench.training.pretrain import Pretraining, pretrain, pretrained_encoder, pretrained_path
+from gitbench.training.run import execute, load_run
+from gitbench.variants.encoder import EncoderSpec
+
+SPEC = EncoderSpec(width=32, layers=2, heads=2, patch=8, image_size=32)
+RECIPE = PretrainSpec(
+    images=24, iterations=6, batch_images=8, lr=2e-3, warmup=2, width=32, layers=1, embedding=16, vocab_size=300
+)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("GITBENCH_CACHE", str(tmp_path / "cache"))
+    return cache_dir() / "encoders"
+
+
+def job(recipe: PretrainSpec = RECIPE, **other) -> Pretraining:
+    return Pretraining(**{"encoder": SPEC, "recipe": recipe, **other})
+
+
+def equal(one: StoredEncoder, other: StoredEncoder) -> bool:
+    return one.state.keys() == other.state.keys() and all((one.state[k] == other.state[k]).all() for k in one.state)
+
+
+def changed(**values) -> PretrainSpec:
+    return dataclasses.replace(RECIPE, **values)
+
+
+# ---- objectives --------------------------------------------------------------------------------------------------
+
+
+def test_infonce_is_the_cross_entropy_in_both_directions():
+    similarities = torch.tensor([[2.0, 0.0], [1.0, 3.0]])
+    rows = (math.log(1 + math.exp(-2)) + math.log(1 + math.exp(-2))) / 2
+    columns = (math.log(1 + math.exp(-1)) + math.log(1 + math.exp(-3))) / 2
+    assert infonce(similarities).item() == pytest.approx((rows + columns) / 2)
+    assert infonce(torch.zeros(7, 7)).item() == pytest.approx(math.log(7))
+
+
+def test_the_sigmoid_loss_asks_of_each_pair_whether_it_is_one():
+    logits = torch.tensor([[2.0, 0.0], [1.0, 3.0]])
+    questions = [math.log(1 + math.exp(x)) for x in (-2.0, 0.0, 1.0, -3.0)]
+    assert sigmoid_loss(logits).item() == pytest.approx(sum(questions) / 2)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "share"),
+    [
+        (changed(batch_images=12), 0.6),
+        (changed(batch_images=12, pooling="attention"), 0.6),
+        (changed(batch_images=12, loss="sigmoid"), 0.6),
+        (changed(objective="supervised", images=40), 0.7),
+        (changed(objective="masked"), 0.93),
+    ],
+    ids=["class", "attention", "sigmoid", "supervised", "masked"],
+)
+def test_every_objective_lowers_its_loss(recipe, share):
+    state, notes = pretrain(job(dataclasses.replace(recipe, iterations=120, warmup=10)))
+    losses = [loss for _, loss in notes["curve"]]
+    assert len(losses) == 120
+    assert sum(losses[-10:]) / 10 < share * sum(losses[:5]) / 5
+    ImageEncoder(SPEC).load_state_dict(state)
+
+
+def test_padding_and_later_tokens_do_not_reach_a_caption():
+    model = PairEncoder(SPEC, RECIPE, 50, 12, eos_id=3)
+    initialise_pretraining(model, 0, 1)
+    assert model.scale.exp().item() == pytest.approx(1 / RECIPE.temperature)
+    short = torch.tensor([[2, 7, 8, 3]])
+    padded = torch.tensor([[2, 7, 8, 3, 0, 0, 0]])
+    torch.testing.assert_close(model.text(short), model.text(padded))
+    assert not torch.allclose(model.text(short), model.text(torch.tensor([[2, 8, 7, 3]])))
+
+
+@pytest.mark.parametrize("pooling", ["class", "attention"])
+def test_written_out_attention_is_the_fused_one(pooling):
+    model = PairEncoder(SPEC, changed(pooling=pooling), 50, 12, eos_id=3).eval()
+    initialise_pretraining(model, 0, 1)
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    tokens = torch.tensor([[2, 7, 9, 3], [2, 8, 3, 0]])
+    fused = model(images, tokens)
+    for part in model.modules():
+        if hasattr(part, "fused_attn"):
+            part.fused_attn = False
+    torch.testing.assert_close(model(images, tokens), fused)
+
+
+def test_hidden_patches_are_painted_from_the_shown_ones_alone():
+    model = MaskedAutoencoder(SPEC, RECIPE).eval()
+    initialise_pretraining(model, 0, 1)
+    assert (model.patches, model.shown) == (16, 4)
+    noise = torch.arange(16.0)[None]  # patches 0 to 3 are shown: the upper row
+    image = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    seen = []
+    model.encoder.norm.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+    other = image.clone()
+    other[:, :, 8:] = torch.randn(1, 3, 24, 32, generator=torch.Generator().manual_seed(1))
+    assert not torch.isclose(model(image, noise), model(other, noise))  # what is to be painted is another
+    torch.testing.assert_close(seen[0], seen[1])
+    assert seen[0].shape == (1, 5, 32)
+
+
+def test_facts_are_those_of_the_scene_graphs(monkeypatch):
+    monkeypatch.setattr("gitbench.training.objectives.FACT_SHARE", 0.05)
+    source = training_images(changed(images=60), "scenes", 32).source
+    truth = facts_of(source)
+    counts: dict[tuple[str, ...], int] = {}
+    for index in range(60):
+        for fact in set().union(*source.example(index).graph.facts().values()):
+            counts[fact] = counts.get(fact, 0) + 1
+    known = sorted(fact for fact, count in counts.items() if count >= 3)
+    assert truth.shape == (60, len(known)) and ("circle",) in known
+    assert truth.sum(0).tolist() == [counts[fact] for fact in known]
+    assert FactClassifier(SPEC, len(known)).head.out_features == len(known)
+
+
+def test_supervised_pretraining_needs_scene_graphs():
+    source = training_images(RECIPE, "scenes", 32).source
+    bare = type("Bare", (), {"graph": None})
+    source.example = lambda index: bare
+    with pytest.raises(GitbenchError, match="no scene graphs.*use scenes"):
+        facts_of(source)
+
+
+# ---- data --------------------------------------------------------------------------------------------------------
+
+
+def test_images_of_pretraining_come_from_a_stream_of_their_own():
+    streams = {split: open_source("scenes", split, 300) for split in ("pretrain", "train", "val", "test")}
+    images = {split: {source.image(index).tobytes() for index in range(300)} for split, source in streams.items()}
+    for split in ("train", "val", "test"):
+        assert not images["pretrain"] & images[split]
+    assert len(images["pretrain"]) == 300
+
+
+def test_each_use_of_an_image_takes_one_of_its_captions_at_random():
+    images = training_images(RECIPE, "scenes", 32)
+    first = images.index_of(0)
+    numbers = [n for epoch in range(12) for n in range(24 * epoch, 24 * epoch + 24) if images.index_of(n) == first]
+    said = {tuple(images[number]["tokens"][0]) for number in numbers}
+    assert len(numbers) == 12 and 2 < len(said) <= 5
+    assert all(len(images[number]["tokens"]) == 1 for number in numbers)
+
+
+def test_batches_hold_each_image_once_and_never_span_two_epochs():
+    recipe = changed(iterations=5, batch_images=4)
+    ranges = [(0, 4), (4, 8), (10, 14), (14, 18), (20, 24)]
+    assert list(pretrain_module._batches(10, recipe)) == [range(*each) for each in ranges]
+    assert list(pretrain_module._batches(10, recipe, 3)) == [range(*each) for each in ranges[3:]]
+    assert list(pretrain_module._batches(3, recipe))[1] == range(3, 6)
+    with pytest.raises(GitbenchError, match="at least 2 images"):
+        list(pretrain_module._batches(1, recipe))
+
+
+# ---- one result --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("objective", ["contrastive", "masked"])
+def test_made_and_loaded_are_the_same_bits_and_the_global_generator_is_left_alone(cache, monkeypatch, objective):
+    recipe = changed(objective=objective)
+    state = torch.get_rng_state()
+    made = pretrained_encoder(job(recipe))
+    assert torch.equal(torch.get_rng_state(), state)
+    (file,) = cache.glob("*.safetensors")
+    assert pretrained_path(job(recipe)) == file
+    with monkeypatch.context() as patch:
+        patch.setattr(pretrain_module, "pretrain", lambda *_: pytest.fail("made twice"))
+        assert pretrained_encoder(job(recipe)) is not made and read_encoder(file).content == made.content
+    file.unlink()
+    torch.manual_seed(99)
+    again = pretrained_encoder(job(recipe))
+    assert equal(again, made) and again.content == made.content
+
+
+@pytest.mark.parametrize("objective", ["contrastive", "supervised", "masked"])
+def test_a_stopped_pretraining_goes_on_to_the_same_bits(cache, monkeypatch, objective):
+    recipe = changed(objective=objective)
+    whole = pretrained_encoder(job(recipe))
+    (file,) = cache.glob("*.safetensors")
+    file.unlink()
+    monkeypatch.setattr(pretrain_module, "CHECKPOINT_SECONDS", -1.0)
+    heard: list[int] = []
+
+    def stop(done: int, total: int, loss: float) -> None:
+        heard.append(done)
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pretrained_encoder(job(recipe, progress=stop))
+    checkpoint = file.with_suffix(".checkpoint")
+    assert checkpoint.exists() and not file.exists()
+    heard.clear()
+    again = pretrained_encoder(job(recipe, progress=lambda done, total, loss: heard.append(done)))
+    assert heard == [0, 4, 5, 6]  # the checkpoint held three iterations
+    assert equal(again, whole) and again.notes["curve"] == whole.notes["curve"]
+    assert not checkpoint.exists()
+
+
+def test_a_damaged_file_or_checkpoint_is_made_again(cache):
+    made = pretrained_encoder(job())
+    (file,) = cache.glob("*.safetensors")
+    whole = file.read_bytes()
+    for damage in (whole[:500], whole[:-20], b"", b"nothing of ours"):
+        file.write_bytes(damage)
+        file.with_suffix(".checkpoint").write_bytes(b"neither")
+        assert equal(pretrained_encoder(job()), made)
+
+
+def test_a_cache_that_cannot_be_written_costs_time_only(cache):
+    made = pretrained_encoder(job())
+    for file in cache.iterdir():
+        file.unlink()
+    cache.rmdir()
+    cache.write_text("a file in the way")
+    assert equal(pretrained_encoder(job()), made)
+
+
+def test_recipe_encoder_and_data_each_decide_the_file():
+    others = [job(), job(changed(lr=1e-3)), job(changed(seed=1)), job(changed(images=20))]
+    others.append(job(encoder=dataclasses.replace(SPEC, layers=3)))
+    assert len({pretrained_path(each) for each in others}) == 5
+    assert pretrained_path(job(data="scenes-motion")) == pretrained_path(job())
+    assert not equal(pretrained_encoder(job()), pretrained_encoder(job(changed(seed=1))))
+
+
+# ---- runs --------------------------------------------------------------------------------------------------------
+
+
+def start_study(folder: Path, replicates: int = 2, common: dict[str, str] | None = None, **train) -> Study:
+    ablation = tiny_ablation("encoder_init", "contrastive", "random", common=common or {})
+    study = make_study(folder, ablation, tiny_profile(**{"iterations": 2, **train}), replicates=replicates)
+    write_configs(study)
+    return study
+
+
+def test_all_runs_start_from_one_pretrained_encoder(tmp_path, cache):
+    study = start_study(tmp_path / "w", common={"encoder_training": "frozen"})
+    runs = [run for run in runs_of(study) if run.arm != "blind"]
+    for run in runs:
+        execute(run.folder)
+    (kept,) = (read_encoder(file) for file in cache.glob("contrastive-*.safetensors"))
+    for run in runs:
+        started = load_run(run.folder)[0].git.encoder.state_dict()
+        same = all((started[name].numpy() == array).all() for name, array in kept.state.items())
+        assert same == (run.arm == "base")
+
+
+def trained_cost(run) -> dict:
+    return load_json(run.folder / "trained.json")["cost"]
+
+
+def test_runs_that_share_a_pretraining_carry_the_same_seconds_and_others_none(tmp_path, cache):
+    study, other = start_study(tmp_path / "w"), start_study(tmp_path / "w", lr_decoder=1e-3)
+    heard: list[tuple[int, int]] = []
+    runs = [run for each in (study, other) for run in runs_of(each) if run.replicate == 0 and run.arm != "blind"]
+    for run in runs:
+        execute(run.folder, pretraining=lambda done, total: heard.append((done, total)))
+    (file,) = cache.glob("*.safetensors")
+    first, second = (trained_cost(run) for run in runs if run.arm == "base")
+    assert first["pretrain_seconds"] == second["pretrain_seconds"] == read_encoder(file).notes["seconds"] > 0
+    assert heard == [(done, 6) for done in range(7)]  # of the first alone
+    assert not any("pretrain_seconds" in trained_cost(run) for run in runs if run.arm != "base")
+
+
+def test_a_resumed_run_knows_what_its_pretraining_took_without_the_cache(tmp_path, cache):
+    run = run_of(start_study(tmp_path / "w", replicates=1, iterations=4, checkpoint_every=2), "base")
+
+    def die(done: int, total: int, loss: float) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        execute(run.folder, die)
+    (file,) = cache.glob("*.safetensors")
+    seconds = read_encoder(file).notes["seconds"]
+    for each in cache.iterdir():
+        each.unlink()
+    execute(run.folder, pretraining=lambda *_: pytest.fail("pre-trained again"))
+    assert trained_cost(run)["pretrain_seconds"] == seconds > 0
