@@ -18,7 +18,7 @@ SCALES = {
         {"least": "n300", "some": "n3000", "all": "all"},
     ),
     "paper": (
-        {"small": "vit_s16", "base": "vit_b16", "large": "vit_l14"},
+        {"small": "vit_b32", "base": "vit_b16", "large": "vit_l14"},
         {"least": "n10000", "some": "n100000", "all": "all"},
     ),
 }

@@ -54,13 +54,13 @@ CPU = Profile(
     evaluate=EvaluateSpec(beam_size=4, max_length=26),
     pretraining=PretrainSpec(
         images=100_000,
-        iterations=8000,
+        iterations=6000,
         batch_images=256,
         lr=1e-3,
-        warmup=400,
-        width=96,
+        warmup=300,
+        width=128,
         layers=2,
-        embedding=64,
+        embedding=128,
         pooling="attention",
     ),
     replicates=5,
@@ -110,7 +110,7 @@ GPU = Profile(
 PAPER = Profile(
     name="paper",
     doc="the paper's own sizes and recipe (ViT-B/16 at 224, learning rates 1e-5 and 5e-5), for those with data and GPUs",
-    variants={"encoder": "vit_b16", "decoder": "self_6x768"},
+    variants={"encoder": "vit_b16", "encoder_init": "clip", "decoder": "self_6x768"},
     data=DataSpec(image_size=224, crop_scale=(0.8, 1.0), workers=8),
     text=TextSpec(tokenizer="bert-base-uncased", vocab_size=30522, max_tokens=40),
     train=TrainSpec(

@@ -3,8 +3,8 @@ of the paper (p. 4): "contrastive", the same for a tenth of the iterations ("con
 (classification of the scene's facts) or "masked" (masked autoencoding). Such an encoder is made once, on images of a
 stream of its own; those of the cpu profile ship with the package.
 
-"clip_b16" and "clip_l14" are OpenAI's weights, from which GIT_B and GIT_L start (Table 11), fetched by timm; they fit the
-encoders vit_b16 and vit_l14. "given" are the weights of `--encoder FILE|NAME`, of any CLIP-shaped ViT.
+"clip" are OpenAI's weights of the encoder's own shape, from which GIT_B and GIT_L start (Table 11), fetched by timm; there
+are such for the encoders vit_b32, vit_b16 and vit_l14. "given" are the weights of `--encoder FILE|NAME`, of any CLIP-shaped ViT.
 """
 
 from __future__ import annotations
@@ -16,9 +16,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gitbench.axis import Axis, Planning, Touches, with_variant
+from gitbench.errors import GitbenchError
 from gitbench.spec import PretrainSpec, Profile, RunSpec, unkeyed
 
 GIVEN = "given"  # the variant of weights that the user names
+_CLIP = {  # (layers, width, patch) of an encoder -> timm's name of OpenAI's weights
+    (12, 768, 32): "vit_base_patch32_clip_quickgelu_224.openai",
+    (12, 768, 16): "vit_base_patch16_clip_quickgelu_224.openai",
+    (24, 1024, 14): "vit_large_patch14_clip_quickgelu_224.openai",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +36,7 @@ class EncoderInitSpec:
     one content. None: the encoder is made on first use.
     """
 
-    source: Literal["random", "pretrained", "file"] = "random"
+    source: Literal["random", "pretrained", "clip", "file"] = "random"  # planning turns "clip" into a "file"
     objective: Literal["contrastive", "supervised", "masked"] = "contrastive"
     share: float = 1.0  # of the recipe's iterations
     recipe: PretrainSpec | None = None
@@ -53,6 +59,8 @@ def recipe_of(profile: Profile, init: EncoderInitSpec) -> PretrainSpec | None:
 
 def _apply(run: RunSpec, init: EncoderInitSpec, planning: Planning) -> RunSpec:
     content: str | None
+    if init.source == "clip":
+        init = dataclasses.replace(init, source="file", path=_clip(run))
     if init.source == "file":
         path, content = planning.weights(init.path)
         init = dataclasses.replace(init, path=path, content=content)
@@ -60,6 +68,17 @@ def _apply(run: RunSpec, init: EncoderInitSpec, planning: Planning) -> RunSpec:
         recipe, content = planning.pretrained(run.variants["encoder"], recipe)
         init = dataclasses.replace(init, recipe=recipe, content=content)
     return with_variant(run, "encoder_init", init)
+
+
+def _clip(run: RunSpec) -> str:
+    """Return timm's name of OpenAI's CLIP weights for a run's encoder."""
+    size = run.variants["encoder"]
+    if (found := _CLIP.get((size.layers, size.width, size.patch))) is None:
+        raise GitbenchError(
+            f"there are no CLIP weights for the encoder {run.variant_names['encoder']}: choose vit_b32, vit_b16 or vit_l14, or "
+            "another encoder_init"
+        )
+    return found
 
 
 def _check(run: RunSpec, config: Mapping[str, Any]) -> str | None:
@@ -108,8 +127,7 @@ AXIS = Axis(
         "supervised": EncoderInitSpec(source="pretrained", objective="supervised"),
         "masked": EncoderInitSpec(source="pretrained", objective="masked"),
         GIVEN: EncoderInitSpec(source="file"),
-        "clip_b16": EncoderInitSpec(source="file", path="vit_base_patch16_clip_quickgelu_224.openai"),
-        "clip_l14": EncoderInitSpec(source="file", path="vit_large_patch14_clip_quickgelu_224.openai"),
+        "clip": EncoderInitSpec(source="clip"),
     },
     label=_label,
     apply=_apply,

@@ -72,3 +72,16 @@ def test_the_plan_says_that_an_encoder_starts_from_nothing(tmp_path, capsys):
     file.write_bytes(b"weights")
     assert main([*plan, "--data", str(tmp_path / "photos"), "--encoder", str(file)]) == 0
     assert "starts from nothing" not in capsys.readouterr().out
+
+
+def test_clip_weights_are_those_of_the_encoders_own_shape(tmp_path):
+    profile = tiny_profile()
+    for encoder, path in (("vit_b32", "patch32"), ("vit_l14", "large_patch14")):
+        own = dataclasses.replace(profile, variants={**profile.variants, "encoder": encoder, "encoder_init": "clip"})
+        init = run_of(make_study(tmp_path, profile=own, data=photographs(tmp_path / encoder)), "base").spec.variants[
+            "encoder_init"
+        ]
+        assert init.source == "file" and path in init.path and init.content == init.path
+    small = dataclasses.replace(profile, variants={**profile.variants, "encoder_init": "clip"}, on_scenes={})
+    with refused(f"there are no CLIP weights for the encoder {profile.variants['encoder']}: choose vit_b32"):
+        make_study(tmp_path, profile=small)
