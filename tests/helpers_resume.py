@@ -21,7 +21,9 @@ CONTEXT.set_forkserver_preload(["gitbench.training.run"])
 def start(run: Run) -> tuple[BaseProcess, Connection]:
     """Start a run: its process, and what it reports."""
     ours, theirs = CONTEXT.Pipe()
-    process = CONTEXT.Process(target=run_worker, args=(run.folder, theirs, {"CUDA_VISIBLE_DEVICES": ""}))
+    # the process is forked from one that was started under an earlier test's environment
+    environment = {"CUDA_VISIBLE_DEVICES": "", "GITBENCH_CACHE": os.environ["GITBENCH_CACHE"]}
+    process = CONTEXT.Process(target=run_worker, args=(run.folder, theirs, environment))
     process.start()
     theirs.close()
     return process, ours

@@ -188,7 +188,7 @@ def test_the_table_that_ships_counts_before_the_cache(tmp_path):
     elsewhere = plant(tuning(), lambda each: 9.0 - each.factor)  # another machine's cache
     assert {each.arm: each.factor for each in elsewhere.rates()} == LIKED
     entry = json.loads(rates.TABLE.read_text())["runs"][found.runs[0].run.run_key]
-    assert entry["variants"] == {"encoder": "vit_2x64_p8_64", "decoder": "self_2x64"}
+    assert entry["variants"] == {"encoder": "vit_2x64_p8_64", "encoder_init": "contrastive", "decoder": "self_2x64"}
     assert (entry["profile"], entry["factor"], entry["seed"]) == ("smoke", 0.5, 0)
 
 
