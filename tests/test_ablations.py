@@ -74,7 +74,7 @@ def test_an_arm_may_not_differ_in_more_than_the_ablation_varies():
         for arm in attention.arms["smoke"]
     )
     with refused("arm 'self_least' has decoder.layers 4 and the base 2"):
-        check_ablation(dataclasses.replace(attention, arms={"smoke": deeper}))
+        check_ablation(dataclasses.replace(attention, arms={"smoke": deeper}, replicates={}))
 
 
 def test_an_amount_of_more_images_than_there_are_is_refused(tmp_path):

@@ -19,7 +19,7 @@ from gitbench.files import write_json
 from gitbench.judge.claims import judge_study
 from gitbench.judge.verdict import NOT_TESTABLE
 from gitbench.report.results import Result, load_result
-from gitbench.run_key import from_json
+from gitbench.run_key import NUMERICS_VERSION, from_json
 from gitbench.spec import Claim
 from gitbench.study import evidence
 from gitbench.study.interim import judge
@@ -110,7 +110,7 @@ def test_an_edit_that_keys_and_seeds_contradict(change, said, report, tmp_path):
 
 def test_an_honest_report_verifies(report):
     origin = load_result(report).origin
-    assert origin.stated and not origin.marks and origin.numerics == (6,)
+    assert origin.stated and not origin.marks and origin.numerics == (NUMERICS_VERSION,)
 
 
 def test_what_can_be_derived_is_not_read(report, tmp_path):
@@ -122,7 +122,7 @@ def test_what_can_be_derived_is_not_read(report, tmp_path):
         values["origin"].update(said)
 
     origin = forged(report, tmp_path, change).origin
-    assert not origin.stated and origin.numerics == (6,) and origin.locked == {} and origin.notes
+    assert not origin.stated and origin.numerics == (NUMERICS_VERSION,) and origin.locked == {} and origin.notes
 
 
 def test_a_run_that_was_said_to_be_overridden(report, tmp_path):
