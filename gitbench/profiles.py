@@ -32,13 +32,13 @@ SMOKE = Profile(
     gpu_gib=1,
 )
 
-# One pass over the images: the rates suit all three decoder sizes (LOG.md, 2026-11-24: larger ones break down at more).
+# One pass over the images.
 CPU = Profile(
     name="cpu",
     doc="five seeds of three decoder sizes in at most 15 minutes on 2 CPU cores: small, but means something",
     variants={"encoder": "vit_4x96_p8_64", "decoder": "self_2x96"},
     on_scenes={"encoder_init": "contrastive"},
-    data=DataSpec(image_size=64, train_images=8000, val_images=100, test_images=500),
+    data=DataSpec(image_size=64, train_images=8000, val_images=300, test_images=2000),
     text=TextSpec(vocab_size=2000, max_tokens=24),
     train=TrainSpec(
         iterations=500,
@@ -48,7 +48,7 @@ CPU = Profile(
         lr_decoder=2e-3,
         warmup=50,
         betas=(0.9, 0.98),
-        val_every=125,
+        val_every=250,
         checkpoint_every=100,
     ),
     evaluate=EvaluateSpec(beam_size=4, max_length=26),
