@@ -23,6 +23,7 @@ from gitbench.errors import GitbenchError, unknown_name
 from gitbench.models.checkpoint import check_names, read_tensors
 from gitbench.models.encoder import ImageEncoder
 from gitbench.registry import HOOKS
+from gitbench.training.frozen import FrozenEncoder
 from gitbench.training.pretrain import Pretraining, pretrained_encoder
 from gitbench.variants.encoder import EncoderSpec
 
@@ -45,11 +46,21 @@ class EncoderInitHook(Hook):
         self.seconds: float | None = None  # None: nothing was pre-trained, or by a version that took no note
 
     def before_train(self, runner) -> None:  # type: ignore[no-untyped-def]
-        model, loader = runner.model, runner.train_dataloader
+        if not runner.iter:
+            self._start(runner.model, runner.train_dataloader)
+        _keep_features(runner.model, runner.train_dataloader)
+
+    def before_val(self, runner) -> None:  # type: ignore[no-untyped-def]
+        _keep_features(runner.model, runner.val_loop.dataloader)
+
+    def before_test(self, runner) -> None:  # type: ignore[no-untyped-def]
+        _keep_features(runner.model, runner.test_loop.dataloader)
+
+    def _start(self, model: Any, loader: Any) -> None:
         init, encoder = model.variants["encoder_init"], model.git.encoder
         if init.source not in SOURCES:
             raise unknown_name("encoder_init source", init.source, SOURCES)
-        if init.source == "random" or runner.iter:
+        if init.source == "random":
             return
         if init.source == "file":
             _check_content(init.path, init.content)
@@ -80,6 +91,13 @@ class EncoderInitHook(Hook):
 
     def after_load_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:  # type: ignore[no-untyped-def]
         self.seconds = checkpoint["meta"].get("pretrain_seconds")
+
+
+def _keep_features(model: Any, loader: Any) -> None:
+    """Where the encoder is frozen and sees the images as they are, keep what it makes of a loader's."""
+    encoder, vision = model.git.encoder, model.git.vision
+    if isinstance(encoder, FrozenEncoder) and not vision.blind and not vision.blur:
+        encoder.keep(loader.dataset, lambda images: model.data_preprocessor({"images": images})["images"])
 
 
 def encoder_weights(source: str | None, spec: EncoderSpec) -> dict[str, Tensor]:

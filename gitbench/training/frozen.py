@@ -1,36 +1,46 @@
-"""A frozen image encoder: never trained, never in training mode, and every image goes through it once.
+"""A frozen image encoder: never trained, never in training mode, and on CPUs every image goes through it once.
 
-What an image becomes does not depend on its batch, so that reuse changes nothing: on the CPU images are encoded one at a
-time, with reuse and without (matrix products of other shapes add in another order); on GPUs always as whole batches.
+What it makes of the images of a split is kept in the cache, for all runs whose encoder has these values: the first run
+that needs it makes it, the others wait for it or find it. Each image is encoded by itself (matrix products of other shapes
+add in another order), so that reuse changes nothing. On GPUs a batch is encoded when it comes.
 
 N images, S tokens, D width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from gitbench.data.base import content_hash
+from gitbench.data.cache import cached
+from gitbench.files import cache_dir
+from gitbench.machine import cpu_name
 from gitbench.models.encoder import ImageEncoder
+from gitbench.training.data import CaptionData
 from gitbench.variants.encoder import EncoderSpec
 
-FEATURE_LIMIT = 2 * 2**30  # bytes of features held; images beyond it are encoded each time
+FEATURE_LIMIT = 2 * 2**30  # bytes of features kept of a split; those of a larger one are made each time
+FEATURES_VERSION = 1  # raise when the same encoder would make something else of an image
 
 
 class FrozenEncoder(ImageEncoder):
     """`ImageEncoder` with the same parameters under the same names, none of which has a gradient.
 
-    Features are reused only within `known`, which says which images a batch holds.
+    `features` holds what is kept, set of images -> float32 (images, S, D); it is used only within `known`, which says
+    which images a batch holds.
     """
 
     def __init__(self, spec: EncoderSpec) -> None:
         super().__init__(spec)
         self.requires_grad_(False)
-        self.features: dict[tuple[str, int], Tensor] = {}  # (set of images, number in it) -> (S, D)
-        self._batch: list[tuple[str, int]] | None = None
+        self.features: dict[str, np.ndarray] = {}
+        self._batch: tuple[str, list[int]] | None = None
         self.register_load_state_dict_post_hook(lambda module, _: module.features.clear())  # of the old weights
         self.eval()
 
@@ -39,10 +49,9 @@ class FrozenEncoder(ImageEncoder):
         return super().train(False)
 
     @contextmanager
-    def known(self, image_set: str | None, indices: Sequence[int]) -> Iterator[None]:
-        """Say that the next images are numbers `indices` of `image_set`; None (augmented images) reuses nothing."""
-        if image_set is not None:
-            self._batch = [(image_set, index) for index in indices]
+    def known(self, image_set: str | None, numbers: Sequence[int]) -> Iterator[None]:
+        """Say that the next images are `numbers` of `image_set`; None (augmented images) reuses nothing."""
+        self._batch = None if image_set is None else (image_set, list(numbers))
         try:
             yield
         finally:
@@ -50,24 +59,47 @@ class FrozenEncoder(ImageEncoder):
 
     def forward(self, images: Tensor) -> Tensor:  # type: ignore[override]
         """Encode or look up images (N, 3, H, W): (N, S, D), without gradient."""
-        names = self._batch
-        if names is None or len(names) != len(images):
-            return self._encode(images)
-        missing = [row for row, name in enumerate(names) if name not in self.features]
-        if not missing:
-            return torch.stack([self.features[name] for name in names])
-        if images.device.type == "cpu":
-            made = dict(zip(missing, self._encode(images[missing]), strict=True))
-        else:  # the whole batch, so that a resumed run computes in the same shapes as an undisturbed one
-            made = dict(enumerate(self._encode(images)))
-        rows = [made[row] if row in made else self.features[name] for row, name in enumerate(names)]
-        for row in missing:
-            if (len(self.features) + 1) * made[row].nbytes <= FEATURE_LIMIT:
-                self.features[names[row]] = made[row].clone()  # not a view, which would keep its whole batch
-        return torch.stack(rows)
+        if self._batch is not None:
+            image_set, numbers = self._batch
+            if image_set in self.features and len(numbers) == len(images):
+                return torch.from_numpy(self.features[image_set][numbers])
+        return self.encode(images)
 
     @torch.no_grad()
-    def _encode(self, images: Tensor) -> Tensor:
+    def encode(self, images: Tensor) -> Tensor:
+        """Encode images (N, 3, H, W), on CPUs one at a time: (N, S, D)."""
         if images.device.type != "cpu":
             return super().forward(images)
         return torch.cat([super(FrozenEncoder, self).forward(image[None]) for image in images])
+
+    def keep(self, dataset: CaptionData, prepare: Callable[[Tensor], Tensor]) -> None:
+        """Keep what the encoder makes of a data set's images from now on; nothing on GPUs, of crops, or beyond the limit.
+
+        prepare: uint8 pixels (N, 3, H, W) -> what the encoder reads. Call it when the encoder has its values.
+        """
+        name, device = dataset.image_set, self.pos_embed.device
+        if name is None or name in self.features or device.type != "cpu":
+            return
+        images = dataset.images.reshape(-1, *dataset.images.shape[-3:])  # the frames of films one after the other
+        shape = (len(images), self.pos_embed.shape[1], self.spec.width)
+        if 4 * np.prod(shape, dtype=np.int64) > FEATURE_LIMIT:
+            return
+
+        def load(path: Path) -> np.ndarray:
+            features = np.load(path, mmap_mode="r")
+            if features.shape != shape or features.dtype != np.float32:
+                raise ValueError("not these features")
+            return features
+
+        def save(path: Path) -> None:
+            with open(path, "wb") as file:  # plain writes: on a full disk those fail with an error and not with SIGBUS
+                np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+                for start in range(0, len(images), 64):
+                    pixels = torch.from_numpy(images[start : start + 64].copy()).movedim(-1, -3)
+                    file.write(self.encode(prepare(pixels)).numpy().tobytes())
+
+        content = [tensor.numpy().tobytes() for _, tensor in sorted(self.state_dict().items())]
+        described = f"{dataset.source.image_fingerprint()} {dataset.source.task.frames} {dataset.store_size}"
+        machine = f"{cpu_name()} {torch.__version__} {FEATURES_VERSION}"
+        key = content_hash([*content, described, machine])[:20]
+        self.features[name] = np.asarray(cached(cache_dir() / "features" / f"{name}-{key}.npy", save, load))

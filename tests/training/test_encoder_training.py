@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
-from helpers_model import pictures
 from helpers_resume import assert_same_results, kill_at, run_to_end
 from helpers_study import make_study, run_of, runs_of, tiny_ablation, tiny_profile, write_configs
 
@@ -93,58 +94,55 @@ def encoder_of(seed: int = 0) -> FrozenEncoder:
     return encoder
 
 
-def test_features_do_not_depend_on_the_batch_and_equal_the_plain_encoders():
+class Split:
+    """What `keep` asks of a data set: five images of 32 pixels."""
+
+    image_set: str | None = "train"
+    store_size = 32
+    images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
+    source = SimpleNamespace(image_fingerprint=lambda: "five images", task=SimpleNamespace(frames=0))
+
+
+def prepared(images: torch.Tensor) -> torch.Tensor:
+    return images.float() / 255
+
+
+def test_kept_features_are_the_plain_encoders_image_by_image():
     encoder, plain = encoder_of(), ImageEncoder(SPEC).eval()
     plain.load_state_dict(encoder.state_dict())
-    images = pictures(5, 3, 32, 32)
-    with encoder.known("train", range(5)):
-        together = encoder(images)
-    assert torch.equal(together, torch.cat([plain(image[None]) for image in images]))
-    torch.testing.assert_close(together, plain(images), rtol=1e-5, atol=1e-5)
-    with encoder.known("train", [3, 9, 3]):
-        mixed = encoder(torch.stack([images[3], images[0], images[3]]))
-    assert torch.equal(mixed[0], together[3]) and torch.equal(mixed[1], together[0]) and torch.equal(mixed[2], mixed[0])
-    assert not together.requires_grad and set(encoder.features) == {("train", i) for i in (0, 1, 2, 3, 4, 9)}
+    images = prepared(torch.from_numpy(Split.images).movedim(-1, -3))
+    one_by_one = torch.cat([plain(image[None]) for image in images])
+    assert torch.equal(encoder(images), one_by_one)  # without reuse
+    encoder.keep(Split(), prepared)
+    with encoder.known("train", [3, 0, 3]):
+        kept = encoder(images[:3])  # the numbers say which images these are
+    assert torch.equal(kept, one_by_one[[3, 0, 3]]) and not kept.requires_grad
+    torch.testing.assert_close(one_by_one, plain(images), rtol=1e-5, atol=1e-5)
 
 
-def count_passes(encoder: FrozenEncoder, monkeypatch) -> list[int]:
+def test_an_image_is_encoded_once_for_all_encoders_of_these_values(monkeypatch):
+    encoder, twin, other = encoder_of(1), encoder_of(1), encoder_of(2)
     passed: list[int] = []
-    real = encoder._encode
-    monkeypatch.setattr(encoder, "_encode", lambda images: passed.append(len(images)) or real(images))
-    return passed
-
-
-def test_each_image_is_encoded_once_and_sets_of_images_are_apart(monkeypatch):
-    encoder = encoder_of()
-    passed = count_passes(encoder, monkeypatch)
-    images = pictures(4, 3, 32, 32)
-    for image_set, indices in (
-        ("train", [0, 1, 2, 3]),
-        ("train", [3, 2, 1, 0]),
-        ("val", [0, 1, 2, 3]),
-        ("val", [1] * 4),
-    ):
-        with encoder.known(image_set, indices):
-            encoder(images)
-    assert passed == [4, 4]
-    with encoder.known(None, [0, 1, 2, 3]):  # augmented
-        encoder(images)
-    encoder(images)  # nothing said about them
-    assert passed == [4, 4, 4, 4]
-    encoder.load_state_dict(ImageEncoder(SPEC).state_dict())
-    assert not encoder.features
-
-
-def test_beyond_the_limit_of_memory_images_are_encoded_again(monkeypatch):
-    encoder, free = encoder_of(), FrozenEncoder(SPEC)
-    free.load_state_dict(encoder.state_dict())
-    monkeypatch.setattr(frozen, "FEATURE_LIMIT", 2 * 17 * 32 * 4)  # two images of 17 tokens
-    passed = count_passes(encoder, monkeypatch)
-    images = pictures(4, 3, 32, 32)
-    for _ in range(2):
-        with encoder.known("train", range(4)):
-            assert torch.equal(encoder(images), free(images))
-    assert passed == [4, 2] and len(encoder.features) == 2
+    real = FrozenEncoder.encode
+    monkeypatch.setattr(FrozenEncoder, "encode", lambda self, images: passed.append(len(images)) or real(self, images))
+    for each, encoded in ((encoder, [5]), (twin, [5]), (other, [5, 5])):
+        each.keep(Split(), prepared)
+        with each.known("train", range(5)):
+            each(torch.zeros(5, 3, 32, 32))
+        assert passed == encoded
+    crops = Split()
+    crops.image_set = None
+    other.keep(crops, prepared)
+    with other.known(None, range(5)):  # augmented
+        other(torch.zeros(5, 3, 32, 32))
+    with other.known("val", range(2)):  # of which nothing is kept
+        other(torch.zeros(2, 3, 32, 32))
+    assert passed == [5, 5, 5, 2]
+    other.load_state_dict(ImageEncoder(SPEC).state_dict())
+    assert not other.features
+    monkeypatch.setattr(frozen, "FEATURE_LIMIT", 5 * 17 * 32 * 4 - 1)
+    other.keep(Split(), prepared)
+    assert not other.features
 
 
 def test_the_blind_reuse_nothing(tmp_path):
