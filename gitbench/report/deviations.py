@@ -50,6 +50,11 @@ def _passes(spec: Spec) -> str | None:
     return None if images is None else f"{spec['train']['iterations'] * spec['train']['batch_images'] / images:.3g}"
 
 
+def _encoder_rate(spec: Spec) -> str:
+    frozen = spec["variants"]["encoder_training"]["frozen"]
+    return "none, it is frozen as it was pre-trained" if frozen else f"{spec['train']['lr_encoder']:g}"
+
+
 def _vocabulary(spec: Spec) -> str:
     text = spec["text"]
     if text["subset"]:
@@ -71,7 +76,7 @@ _ROWS: tuple[tuple[str, str | Callable[[Spec], str | None], str], ...] = (
         "table11-git_b-images",
     ),
     ("passes over the data", _passes, "table11-git_b-epochs"),
-    ("learning rate, encoder", "{train[lr_encoder]:g}", "recipe-learning_rate_encoder"),
+    ("learning rate, encoder", _encoder_rate, "recipe-learning_rate_encoder"),
     ("learning rate, decoder", "{train[lr_decoder]:g}", "recipe-learning_rate_decoder"),
     ("label smoothing", "{train[label_smoothing]:g}", "recipe-label_smoothing"),
     ("dropout", "{variants[decoder][dropout]:g}", "recipe-dropout"),
