@@ -24,9 +24,6 @@ def arms(size: str, amounts: dict[str, str]) -> tuple[Arm, ...]:
     )
 
 
-# Frozen on a CPU for the reason given in decoder_size.
-FROZEN = {"encoder_training": {"cpu": "frozen_if_pretrained"}}
-
 ABLATION = Ablation(
     name="decoder_attention",
     title="Decoder attention",
@@ -34,7 +31,6 @@ ABLATION = Ablation(
     axis="decoder",
     varies=("attention", "ffn"),
     crossed_with="amount",
-    common=FROZEN,
     replicates={"cpu": 8},
     arms={profile: arms(*scale) for profile, scale in SCALES.items()},
     claims=(

@@ -22,7 +22,6 @@ ABLATION = Ablation(
     axis="decoder_init",
     common={
         "decoder": DECODERS,
-        "encoder_training": {"cpu": "frozen_if_pretrained"},  # for the reason given in decoder_size
         "text": {profile: "bert" if profile == "paper" else "bert_subset" for profile in DECODERS},
     },
     replicates={"cpu": 8},

@@ -23,17 +23,12 @@ SIZES = {
     },
 }
 
-# On a CPU most of a run's time would go into training the encoder; frozen, as it was pre-trained, twice as many steps fit
-# into the same time. What that changes is the question of `encoder_training`.
-FROZEN = {"encoder_training": {"cpu": "frozen_if_pretrained"}}
-
 ABLATION = Ablation(
     name="decoder_size",
     title="Decoder size",
     question="Does a larger text decoder give better captions, with everything else the same?",
     axis="decoder",
     varies=("layers", "width", "heads", "ffn"),
-    common=FROZEN,
     arms={
         profile: tuple(Arm(name=name, variants={"decoder": variant}) for name, variant in sizes.items())
         for profile, sizes in SIZES.items()

@@ -1,7 +1,5 @@
 """What captioning does to the image encoder: "trained" at the profile's rate, the paper's 1:5 (p. 6), "frozen", or
 trained at another share of the decoder's rate: "ratio_1_20" and "ratio_1_1". The paper trains all parameters (p. 5).
-"frozen_if_pretrained" is frozen where the encoder starts from pre-training or from weights, and trained where it starts from
-nothing.
 """
 
 from __future__ import annotations
@@ -19,15 +17,11 @@ class EncoderTrainingSpec:
     """What captioning does to the image encoder: trains it, at which share of the decoder's rate, or leaves it alone."""
 
     frozen: bool = False  # no gradient, eval mode, features computed once per image
-    unless_random: bool = False  # frozen only where the encoder does not start from random values; planning decides it
     lr_ratio: float | None = None  # encoder rate / decoder rate; None: the profile's own rates (1:5)
 
 
 def _apply(run: RunSpec, training: EncoderTrainingSpec, planning: Planning) -> RunSpec:
     """Turn a ratio of learning rates into the encoder's rate, so that one value decides and equal rates are one run."""
-    if training.unless_random:
-        starts = run.variants["encoder_init"].source != "random"
-        training = dataclasses.replace(training, frozen=training.frozen and starts, unless_random=False)
     ratio = training.lr_ratio
     if ratio is not None:
         if ratio <= 0 or training.frozen:
@@ -50,7 +44,6 @@ AXIS = Axis(
     variants={
         "trained": EncoderTrainingSpec(),
         "frozen": EncoderTrainingSpec(frozen=True),
-        "frozen_if_pretrained": EncoderTrainingSpec(frozen=True, unless_random=True),
         "ratio_1_20": EncoderTrainingSpec(lr_ratio=1 / 20),
         "ratio_1_1": EncoderTrainingSpec(lr_ratio=1.0),
     },

@@ -85,14 +85,3 @@ def test_clip_weights_are_those_of_the_encoders_own_shape(tmp_path):
     small = dataclasses.replace(profile, variants={**profile.variants, "encoder_init": "clip"}, on_scenes={})
     with refused(f"there are no CLIP weights for the encoder {profile.variants['encoder']}: choose vit_b32"):
         make_study(tmp_path, profile=small)
-
-
-def test_an_encoder_that_starts_from_nothing_is_trained_where_a_pre_trained_one_is_frozen(tmp_path):
-    common = {"encoder_training": "frozen_if_pretrained"}
-    ablation = dataclasses.replace(tiny_ablation("decoder", "self_2x64", "self_1x64"), common=common)
-    for data, frozen in (("scenes", True), (photographs(tmp_path / "photos"), False)):
-        runs = runs_of(make_study(tmp_path, ablation, data=data))
-        assert {run.spec.variants["encoder_training"].frozen for run in runs} == {frozen}
-    plain = dataclasses.replace(ablation, common={"encoder_training": "frozen"})
-    keys = [run_of(make_study(tmp_path, each), "base").key for each in (ablation, plain)]
-    assert keys[0] == keys[1]  # the same run by another name
