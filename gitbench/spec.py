@@ -227,6 +227,11 @@ class Ablation:
         found = {axis: name if isinstance(name, str) else name.get(profile) for axis, name in self.common.items()}
         return {axis: name for axis, name in found.items() if name is not None}
 
+    def starts(self, profile: Profile, on_scenes: bool) -> dict[str, str]:
+        """Return axis -> variant where an arm names none: the profile's (its own for scenes), and what all arms share."""
+        here = profile.on_scenes if on_scenes else {}
+        return {**profile.variants, **here, **self.common_variants(profile.name)}
+
     def replicates_in(self, profile: Profile) -> int:
         """Return how many seeds an arm has in a profile."""
         return self.replicates.get(profile.name, profile.replicates)

@@ -23,7 +23,7 @@ from gitbench.files import atomic_path, write_json
 from gitbench.launch.scheduling import launch
 from gitbench.spec import Ablation, Arm
 from gitbench.study.find import find_study
-from gitbench.study.plan import BLIND
+from gitbench.study.planner import BLIND
 from gitbench.study.store import Study
 
 RUN = ("run", "decoder_size", "--profile", "smoke", "--work-dir", "{tmp}")

@@ -65,7 +65,7 @@ def _noise_floor(arguments: argparse.Namespace) -> int:
     }
 
     def plan(rates: Sequence[ArmRate]) -> Study:
-        return Study(work_dir_of(arguments), noise_plan(profile, data, arguments.seeds, rates=rates, **options)[0])
+        return Study(work_dir_of(arguments), noise_plan(profile, data, arguments.seeds, rates=rates, **options))
 
     tuning = tuning_of(noise_ablation(profile), profile, data, **options)
     study = planned_at_rates(tuning, plan, arguments.jobs, arguments.plain, arguments.dry_run)
@@ -103,13 +103,14 @@ def noise_ablation(profile: Profile) -> Ablation:
     )
 
 
-def noise_plan(profile: Profile, data: str, seeds: int | None = None, **options: Any) -> tuple[Plan, int]:
-    """Return the plan of the A/A runs and the seeds of a pseudo-arm; `options` are those of `make_plan`.
+def noise_plan(profile: Profile, data: str, seeds: int | None = None, **options: Any) -> Plan:
+    """Return the plan of the A/A runs, twice `seeds` of them (None: the profile's); `options` are those of `make_plan`.
 
     Errors: GitbenchError for fewer than 3 seeds.
     """
     from gitbench.judge.statistics import MIN_REPLICATES
-    from gitbench.study.plan import BLIND, make_plan, with_seeds
+    from gitbench.study.plan import make_plan, with_seeds
+    from gitbench.study.planner import BLIND
 
     if seeds is not None and seeds < MIN_REPLICATES:
         raise GitbenchError(
@@ -118,7 +119,7 @@ def noise_plan(profile: Profile, data: str, seeds: int | None = None, **options:
     each = max(MIN_REPLICATES, profile.replicates) if seeds is None else seeds
     plan = make_plan(noise_ablation(profile), profile, data, replicates=2 * each, **options)
     plan = dataclasses.replace(plan, mark="")  # there is one noise floor of a profile and data
-    return with_seeds(plan, {BASE: 2 * each, BLIND.name: FLOOR_RUNS}), each
+    return with_seeds(plan, {BASE: 2 * each, BLIND.name: FLOOR_RUNS})
 
 
 def measure_noise(study: Study, seeds: int) -> dict[str, NoiseFloor]:

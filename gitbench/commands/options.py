@@ -140,7 +140,7 @@ def print_plan(study: Study, jobs: int | None) -> None:
         names = own[0].spec.variant_names if own[0].spec else {}
         print(f"  {arm:<12} {names.get(plan.axis, ''):<16} [{states}]")
     base = next(run.spec for run in plan.runs if run.arm == plan.base)
-    note = start_note(base.variants["encoder_init"].source) if base and plan.axis != "encoder_init" else None
+    note = start_note(base.variants["encoder_init"].source, plan.axis) if base else None
     if note is not None:
         print(f"  mind: {note}")
     seconds, measured = estimate_seconds(study, at_once)

@@ -7,6 +7,7 @@ profile is written into the table that ships with the package, so that nobody ha
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -43,11 +44,10 @@ def _tune(arguments: argparse.Namespace) -> int:
         raise GitbenchError("name the ablations to tune, or pass --all for every one of the profile")
     if arguments.ship:
         _check_ship(arguments)
-    names = arguments.ablations or _built_in(profile)
+    tuning_of = functools.cache(lambda name: _tuning(name, profile, data_of(arguments), task_of(arguments)))
     failed = False
-    for name in names:
-        tuning = _tuning(name, profile, data_of(arguments), task_of(arguments))
-        if tuning is None:
+    for name in arguments.ablations or _built_in(profile):
+        if (tuning := tuning_of(name)) is None:
             print(f"{load_ablation(name).name}.{profile}: the profile has one pair of rates, nothing is to be chosen")
         elif arguments.dry_run:
             print_tuning(tuning, arguments.jobs)
@@ -58,8 +58,8 @@ def _tune(arguments: argparse.Namespace) -> int:
     if arguments.ship and not arguments.dry_run:
         from gitbench.study.rates import TABLE, ship
 
-        every = [_tuning(name, profile, data_of(arguments), task_of(arguments)) for name in _built_in(profile)]
-        count = ship(profile, [each for each in every if each is not None])
+        every = [tuning for name in _built_in(profile) if (tuning := tuning_of(name)) is not None]
+        count = ship(profile, every)
         print(f"{TABLE}: {count} runs of the {profile} profile")
     return 1 if failed else 0
 
@@ -77,13 +77,14 @@ def planned_at_rates(
     """
     if tuning is None:
         return plan(())
-    study = plan(tuning.rates())  # refuses what cannot be, before anything is trained
+    before = tuning.rates()
+    study = plan(before)  # refuses what cannot be, before anything is trained
     tuning.learn(study.plan_path)
     if dry_run:
         print_tuning(tuning, jobs)
     elif not train(tuning, jobs, plain):
         return None
-    return plan(tuning.rates())
+    return study if (rates := tuning.rates()) == before else plan(rates)
 
 
 def train(tuning: Tuning, jobs: int | None, plain: bool) -> bool:

@@ -8,7 +8,7 @@ be written (disk full, read-only) is an error that names the variable that moves
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -63,6 +63,31 @@ def _loaded(path: Path, load: Callable[[Path], T]) -> list[T]:
         return []
 
 
+def cached_array(
+    path: Path, shape: tuple[int, ...], dtype: type[np.generic], parts: Callable[[], Iterable[np.ndarray]]
+) -> np.ndarray:
+    """Return an array from the cache as a read-only memory map, made of `parts`, one after the other, where it is missing.
+
+    Errors: CacheUnwritable.
+    """
+
+    def load(path: Path) -> np.ndarray:
+        found = np.load(path, mmap_mode="r")
+        if found.shape != shape or found.dtype != dtype:
+            raise ValueError("another array")
+        return found
+
+    def save(path: Path) -> None:
+        # plain writes, not a memory map: on a full disk those fail with an error and not with SIGBUS
+        with open(path, "wb") as file:
+            header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            for part in parts():
+                file.write(part.tobytes())
+
+    return cached(path, save, load)
+
+
 # ---- images -----------------------------------------------------------------------------------------------------
 
 
@@ -78,27 +103,17 @@ def decoded_split(source: Any, store_size: int) -> np.ndarray:
     path = cache_dir() / "images" / f"{source.split}-{of_frames}{store_size}px-{fingerprint}.npy"
     shape = (len(source), *((frames,) if frames else ()), store_size, store_size, 3)
 
-    def load(path: Path) -> np.ndarray:
-        images = np.load(path, mmap_mode="r")
-        if images.shape != shape or images.dtype != np.uint8:
-            raise ValueError("not these images")
-        return images
+    def pixels(index: int) -> np.ndarray:
+        return source.pixels(index, store_size)
 
-    def save(path: Path) -> None:
-        def pixels(index: int) -> np.ndarray:
-            return source.pixels(index, store_size)
-
-        # plain writes, not a memory map: on a full disk those fail with an error and not with SIGBUS
-        with open(path, "wb") as file, ThreadPoolExecutor(4) as pool:
-            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
-            step = max(1, _CHUNK // (frames or 1))
+    def parts() -> Iterator[np.ndarray]:
+        step = max(1, _CHUNK // (frames or 1))
+        with ThreadPoolExecutor(4) as pool:
             for start in range(0, len(source), step):
                 chunk = range(start, min(start + step, len(source)))
-                images = map(pixels, chunk) if source.drawn else pool.map(pixels, chunk)
-                file.write(np.stack(list(images)).tobytes())
+                yield np.stack(list(map(pixels, chunk) if source.drawn else pool.map(pixels, chunk)))
 
-    return cached(path, save, load)
+    return cached_array(path, shape, np.uint8, parts)
 
 
 # ---- texts ------------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ def wanted_encoders(profile: Profile) -> list[Wanted]:
     for file in ablation_files():
         ablation = load_ablation(file)
         for arm in ablation.arms.get(profile.name, ()):
-            names = {**profile.variants, **profile.on_scenes, **ablation.common_variants(profile.name), **arm.variants}
+            names = {**ablation.starts(profile, on_scenes=True), **arm.variants}
             start = names.get("encoder_init", "random")
             recipe = recipe_of(profile, AXES["encoder_init"].resolve(start))
             if recipe is not None:

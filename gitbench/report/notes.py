@@ -27,9 +27,9 @@ def _start_notes(study: Study) -> list[str]:
     """Say where the base arm's image encoder starts from nothing, unless that is what the study is about."""
     base = next((run for run in study.finished if run.arm == study.plan.base), None)
     record = study.record(base.run_key) if base else None
-    if record is None or study.plan.axis == "encoder_init":
+    if record is None:
         return []
-    note = start_note(record["spec"]["variants"]["encoder_init"]["source"])
+    note = start_note(record["spec"]["variants"]["encoder_init"]["source"], study.plan.axis)
     return [] if note is None else [note]
 
 

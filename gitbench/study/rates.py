@@ -24,8 +24,8 @@ from gitbench.files import cache_dir, load_json, read_json, write_text
 from gitbench.plan import ArmRate, Plan, PlannedRun, Trial
 from gitbench.run_key import run_key
 from gitbench.spec import Ablation, Arm, EvaluateSpec, Profile
-from gitbench.study.plan import Planner
 from gitbench.study.plan_file import read_plan
+from gitbench.study.planner import Planner
 from gitbench.study.store import Study
 from gitbench.variants import AXES
 
@@ -129,8 +129,7 @@ def tuning_of(
     if len(profile.rates) < 2:
         return None
     options = dict(cfg_options or {})
-    given = dataclasses.replace(profile, encoder=encoder or profile.encoder)
-    planner = Planner(ablation, given, data, options, tokenizer_path, task_name, SEED_ROOT, SPLITS)
+    planner = Planner(ablation, profile, data, options, tokenizer_path, encoder, task_name, SEED_ROOT, SPLITS)
     if not planner.tunable:
         return None
     runs = [
@@ -139,26 +138,7 @@ def tuning_of(
         for factor in profile.rates
         for arm in planner.arms
     ]
-    plan = Plan(
-        ablation=ablation.name,
-        profile=profile.name,
-        data=planner.label(profile),
-        data_fingerprint=planner.fingerprint,
-        command=command,
-        title=ablation.title,
-        question=ablation.question,
-        axis=ablation.axis,
-        base=ablation.base,
-        task=task_name,
-        claims=(),
-        arms=(),
-        runs=(),
-        vocabulary=planner.vocabulary,
-        yardstick_key=None,
-        mark="+rates",
-        run_seconds=profile.run_seconds,
-        gpu_gib=profile.gpu_gib,
-    )
+    plan = planner.plan(command=command, claims=(), arms=(), runs=(), yardstick_key=None, mark="+rates")
     return Tuning(plan, runs)
 
 

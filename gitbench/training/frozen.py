@@ -11,14 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gitbench.data.base import content_hash
-from gitbench.data.cache import cached
+from gitbench.data.cache import cached_array
 from gitbench.files import cache_dir
 from gitbench.machine import cpu_name
 from gitbench.models.encoder import ImageEncoder
@@ -26,6 +25,7 @@ from gitbench.training.data import CaptionData
 from gitbench.variants.encoder import EncoderSpec
 
 FEATURE_LIMIT = 2 * 2**30  # bytes of features kept of a split; those of a larger one are made each time
+CHUNK = 64  # images that are made ready at a time
 FEATURES_VERSION = 1  # raise when the same encoder would make something else of an image
 
 
@@ -85,21 +85,14 @@ class FrozenEncoder(ImageEncoder):
         if 4 * np.prod(shape, dtype=np.int64) > FEATURE_LIMIT:
             return
 
-        def load(path: Path) -> np.ndarray:
-            features = np.load(path, mmap_mode="r")
-            if features.shape != shape or features.dtype != np.float32:
-                raise ValueError("not these features")
-            return features
-
-        def save(path: Path) -> None:
-            with open(path, "wb") as file:  # plain writes: on a full disk those fail with an error and not with SIGBUS
-                np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
-                for start in range(0, len(images), 64):
-                    pixels = torch.from_numpy(images[start : start + 64].copy()).movedim(-1, -3)
-                    file.write(self.encode(prepare(pixels)).numpy().tobytes())
+        def parts() -> Iterator[np.ndarray]:
+            for start in range(0, len(images), CHUNK):
+                pixels = torch.from_numpy(images[start : start + CHUNK].copy()).movedim(-1, -3)
+                yield self.encode(prepare(pixels)).numpy()
 
         content = [tensor.numpy().tobytes() for _, tensor in sorted(self.state_dict().items())]
         described = f"{dataset.source.image_fingerprint()} {dataset.source.task.frames} {dataset.store_size}"
         machine = f"{cpu_name()} {torch.__version__} {FEATURES_VERSION}"
         key = content_hash([*content, described, machine])[:20]
-        self.features[name] = np.asarray(cached(cache_dir() / "features" / f"{name}-{key}.npy", save, load))
+        path = cache_dir() / "features" / f"{name}-{key}.npy"
+        self.features[name] = np.asarray(cached_array(path, shape, np.float32, parts))

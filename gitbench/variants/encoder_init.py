@@ -93,9 +93,9 @@ def _check(run: RunSpec, config: Mapping[str, Any]) -> str | None:
     )
 
 
-def start_note(source: str) -> str | None:
-    """Return what a reader must know of a study whose encoder starts from `source`, in one sentence."""
-    if source != "random":
+def start_note(source: str, axis: str) -> str | None:
+    """Return what a reader must know where a study's encoder starts from `source`, in one sentence; `axis`: what it varies."""
+    if source != "random" or axis == AXIS.name:
         return None
     return (
         "the image encoder starts from nothing (random values), not from pre-training as in the paper: give it weights with "
