@@ -5,8 +5,8 @@ A run does more in a step (it normalises pixels, clips gradients, calls hooks); 
 
 from __future__ import annotations
 
-import contextlib
 import copy
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -41,10 +41,17 @@ class Gitbench(Program):
         images = inputs["images"]
         packed = pack(inputs["tokens"], inputs["need_predict"], len(images), PAD)
         texts = PackedTexts(*(part.to(images.device, non_blocking=True) for part in packed))
-        known = self.frozen.known(IMAGE_SET, range(len(images))) if self.frozen else contextlib.nullcontext()
-        with known:
+        with self._known(images):
             memory = self.git.image_memory(images)
         return self.git.packed_loss(memory, texts)
+
+    def _known(self, images: Tensor) -> AbstractContextManager[None]:
+        """As in a run, images go through a frozen encoder once on CPUs and in every step on GPUs."""
+        if self.frozen is None or images.device.type != "cpu":
+            return nullcontext()
+        if IMAGE_SET not in self.frozen.features:
+            self.frozen.features[IMAGE_SET] = self.frozen.encode(images).numpy()
+        return self.frozen.known(IMAGE_SET, range(len(images)))
 
     def logits(self, batch: Batch) -> Tensor:
         return self.git.logits(batch.images, batch.texts)
