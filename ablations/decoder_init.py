@@ -3,8 +3,8 @@
 The paper cites Wang et al. (2020) for it; no numbers of its own on it were found. All arms, the blind floor too, have a decoder
 of BERT's shape and BERT's word pieces, cut down to those that the training captions use; they differ in initial values
 alone. Small profiles take the first layers of MiniLM, a distilled BERT made for sentence similarity, the paper profile
-the first six of bert-base-uncased. Both arms train at the profile's learning rates, which were chosen with random
-decoders: a pre-trained one usually wants a smaller rate, so another recipe could be kinder to BERT.
+the first six of bert-base-uncased. Each arm trains at learning rates of its own: a decoder that starts from BERT may want
+smaller ones.
 
 Another BERT, by folder or hub name: `--cfg-options model.decoder_init.path=FOLDER`. One of another width needs a decoder
 of its shape: copy this file and name a `bert_...` variant of `gitbench/variants/decoder.py`.
