@@ -11,7 +11,7 @@ SCALES = {
     ),
     "cpu": (
         {"small": "vit_2x64_p8_64", "base": "vit_4x96_p8_64", "large": "vit_6x128_p8_64"},
-        {"least": "n300", "some": "n1500", "all": "all"},
+        {"least": "n300", "some": "n600", "all": "all"},
     ),
     "gpu": (
         {"small": "vit_4x192_p16_128", "base": "vit_8x384_p16_128", "large": "vit_12x512_p16_128"},

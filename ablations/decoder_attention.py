@@ -5,7 +5,7 @@ from gitbench.spec import Ablation, Arm, Claim
 # Profile -> size of the decoder, and the amounts of data from the smallest to all of it.
 SCALES = {
     "smoke": ("2x64", {"least": "n32", "all": "all"}),
-    "cpu": ("2x96", {"least": "n300", "some": "n1500", "all": "all"}),
+    "cpu": ("2x96", {"least": "n300", "some": "n600", "all": "all"}),
     "gpu": ("6x384", {"least": "n300", "some": "n3000", "all": "all"}),
     "paper": ("6x768", {"least": "n10000", "some": "n100000", "all": "all"}),
 }

@@ -45,7 +45,7 @@ def grid_of(view: View) -> View:
     ablation, frame = load_ablation("data_scale"), view.frame
     arms = tuple(_grid_arm(arm) for arm in ablation.arms["cpu"])
     scores = frame[(frame["arm"] == "large") & frame["metric"].isin(view.scores)]
-    amounts = {"n300": 300.0, "n1500": 1500.0, "all": 8000.0}
+    amounts = {"n300": 300.0, "n600": 600.0, "all": 6400.0}
     tables = []
     for at, arm in enumerate(arms):
         own = {
@@ -71,7 +71,7 @@ def grid_of(view: View) -> View:
 def _grid_arm(arm: Arm) -> PlannedArm:
     """Return an arm as planning describes it."""
     layers, width = arm.variants["encoder"].split("_")[1].split("x")
-    amount = {"n300": "300", "n1500": "1,500", "all": "8,000"}[arm.variants["amount"]]
+    amount = {"n300": "300", "n600": "600", "all": "6,400"}[arm.variants["amount"]]
     labels = {"encoder": f"ViT, {layers} layers \N{MULTIPLICATION SIGN} {width}", "amount": f"{amount} images"}
     return PlannedArm(name=arm.name, role="arm", variants=arm.variants, label=", ".join(labels.values()), labels=labels)
 

@@ -48,5 +48,5 @@ AXIS = Axis(
         amount=True,
     ),
 )
-for _images in (32, 64, 300, 1500, 3000, 10_000, 100_000):
+for _images in (32, 64, 300, 600, 3000, 10_000, 100_000):
     AXIS.add(f"n{_images}", AmountSpec(images=_images))

@@ -46,7 +46,7 @@ def test_arms_with_an_amount_are_drawn_over_it_one_line_an_encoder(grid):
         "6 layers \N{MULTIPLICATION SIGN} 128",
     )
     assert axes.get_legend_handles_labels()[1] == [f"ViT, {size}" for size in sizes]
-    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["300", "1,500", "8,000"]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["300", "600", "6,400"]
 
 
 def test_arms_that_are_only_names_are_not_joined_by_a_line(view):
@@ -65,7 +65,7 @@ def test_a_second_axis_without_amounts_is_drawn_by_its_levels(grid):
     frame = grid.frame[grid.frame["metric"] != "training_images"]
     (axes,) = interaction_figure(dataclasses.replace(grid, frame=frame)).axes
     ticks = [tick.get_text() for tick in axes.get_xticklabels()]
-    assert ticks == ["300 images", "1,500 images", "8,000 images"] and axes.get_xlabel() == "amount"
+    assert ticks == ["300 images", "600 images", "6,400 images"] and axes.get_xlabel() == "amount"
     assert len(axes.get_legend_handles_labels()[1]) == 3 and interaction_figure(grid) is not None
 
 
@@ -107,7 +107,7 @@ def test_curves_have_a_band_over_seeds_and_a_panel_for_each_level(view, grid):
     assert [axes.get_title("left") for axes in (*panels, alone)] == ["training", "validation", "training"]
     assert len(panels[0].lines) == len(panels[0].collections) == len(view.arms)
     assert [axes.get_title("left") for axes in levels] == [
-        f"{amount} images: validation" for amount in ("300", "1,500", "8,000")
+        f"{amount} images: validation" for amount in ("300", "600", "6,400")
     ]
     assert all(len(axes.lines) == 3 for axes in levels)
 
