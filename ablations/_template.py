@@ -2,7 +2,7 @@
 
 The file's name is the ablation's name and the name of its nox session; nothing else has to be registered.
 Files that start with an underscore are not found. `axis` names a file of `gitbench/variants/`; every arm differs from
-the base in that axis alone, and the base has the profile's own variant. State a claim's margin, and why, before the first run,
+the base in that axis alone, and the blind floor is the base without sight. State a claim's margin, and why, before the first run,
 and lock it: `gitbench lock`.
 """
 

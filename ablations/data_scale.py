@@ -1,9 +1,16 @@
-"""Does a larger model gain more from more data? The paper's Figure 4 (p. 11): its Base model saturates, larger ones do not."""
+"""Does a larger model gain more from more data? The paper's Figure 4 (p. 11): its Base model saturates, larger ones do not.
+
+The figure has three models: Base with CLIP's ViT-B/16, Large with CLIP's ViT-L/14, Huge with an encoder that was not
+released (Florence's). In the paper profile "small" and "base" have the first two, and "large" a ViT-H/14, larger than any
+of OpenAI's, with the weights of MetaCLIP (not for commercial use), which come from other pairs than OpenAI's and six times
+as many: size is not all that differs. A run of "large" needs about 90 GB of GPU memory (computed, not run): `--jobs` with
+the number of GPUs trains one on each.
+"""
 
 from gitbench.spec import Ablation, Arm, Claim
 
 # Model size stands for the image encoder, as in Figure 4, whose models share a decoder of six layers (Table 11).
-# Profile -> encoders from the smallest, and the amounts of data; "base" is the profile's own encoder with all the data.
+# Profile -> encoders from the smallest, and the amounts of data; "base" is the middle one with all the data.
 SCALES = {
     "smoke": (
         {"small": "vit_1x64_p8_64", "base": "vit_2x64_p8_64", "large": "vit_3x64_p8_64"},
@@ -18,7 +25,7 @@ SCALES = {
         {"least": "n300", "some": "n3000", "all": "all"},
     ),
     "paper": (
-        {"small": "vit_b32", "base": "vit_b16", "large": "vit_l14"},
+        {"small": "vit_b16", "base": "vit_l14", "large": "vit_h14"},
         {"least": "n10000", "some": "n100000", "all": "all"},
     ),
 }

@@ -36,6 +36,7 @@ COSTS = {
     "seconds": "s",
     "data_wait_seconds": "s",
     "pretrain_seconds": "s",
+    "encode_seconds": "s",
 }
 
 _UNITS = {**dict.fromkeys(("test_nll", *FIT), "nat/token"), "vocabulary": "words"}
@@ -60,6 +61,7 @@ _NAMES = {
     "seconds": "seconds a run",
     "data_wait_seconds": "of them waiting for data",
     "pretrain_seconds": "pre-training seconds (shared)",  # once for all runs; no part of the run's own
+    "encode_seconds": "seconds of encoding all images (shared)",  # by a frozen encoder, likewise
 }
 
 

@@ -1,8 +1,8 @@
 """The profiles: how large a run is, from a two-minute smoke test to the paper's own sizes.
 
 A profile fixes everything that an ablation does not vary. Encoder and decoder learning rates stay at the paper's
-1:5 (p. 6) in all of them; the small ones train from scratch and so use larger rates than the paper's 1e-5 and 5e-5.
-The paper's encoders were pre-trained by others (CLIP, Florence); the recipes of pre-training here are this project's.
+1:5 (p. 6) in all of them; the small ones, whose decoders have few iterations, use larger rates than the paper's 1e-5 and
+5e-5. The paper's encoders were pre-trained by others (CLIP, Florence); the recipes of pre-training here are this project's.
 The rates stated here are the middle of a grid: each arm is trained at half of them, at them or at twice as much, whichever
 gives it the best validation likelihood (`gitbench.study.rates`). The smoke profile takes its rates as they are.
 """
@@ -72,7 +72,8 @@ CPU = Profile(
 
 GPU = Profile(
     name="gpu",
-    doc="the same questions at a size that needs a GPU: at most 30 minutes on one, 8 GB of its memory are enough",
+    doc="the same questions at a size that needs a GPU of 8 GB: 30 minutes on one as computed, not run, without the "
+    "pre-training of its encoders on 2 million images each, made once and cached",
     variants={"encoder": "vit_8x384_p16_128", "decoder": "self_6x384"},
     on_scenes={"encoder_init": "contrastive"},
     data=DataSpec(image_size=128, train_images=30000, val_images=500, test_images=2000, workers=4),

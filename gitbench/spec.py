@@ -212,7 +212,7 @@ class Ablation:
     title: str
     question: str
     axis: str
-    arms: Mapping[str, tuple[Arm, ...]]  # profile -> arms; the arm named `base` carries the profile's own variant
+    arms: Mapping[str, tuple[Arm, ...]]  # profile -> arms; the blind floor is the one named `base`, without sight
     claims: tuple[Claim, ...] = ()
     base: str = "base"
     crossed_with: str | None = None

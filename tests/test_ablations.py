@@ -4,15 +4,18 @@ import dataclasses
 import json
 
 import pytest
+import torch
 from helpers_cli import call
 from helpers_errors import refused
 from helpers_study import make_study, run_of, runs_of
 
 import gitbench
 from gitbench.ablations import ablation_files, check_ablation, load_ablation
+from gitbench.models.encoder import ImageEncoder
 from gitbench.profiles import PROFILES, SMOKE
 from gitbench.run_key import run_key
 from gitbench.spec import Arm, RunSpec
+from gitbench.variants import resolve
 
 
 def test_every_ablation_is_there_in_every_profile():
@@ -75,6 +78,15 @@ def test_an_arm_may_not_differ_in_more_than_the_ablation_varies():
     )
     with refused("arm 'self_least' has decoder.layers 4 and the base 2"):
         check_ablation(dataclasses.replace(attention, arms={"smoke": deeper}, replicates={}))
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_data_scale_has_encoders_of_rising_size(profile):
+    named = {arm.name: arm.variants["encoder"] for arm in load_ablation("data_scale").arms[profile]}
+    with torch.device("meta"):
+        encoders = [ImageEncoder(resolve("encoder", named[arm])) for arm in ("small_all", "base", "large_all")]
+    small, base, large = (sum(each.numel() for each in encoder.parameters()) for encoder in encoders)
+    assert 1.3 * small < base and 1.3 * base < large
 
 
 def test_an_amount_of_more_images_than_there_are_is_refused(tmp_path):

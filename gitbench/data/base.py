@@ -94,8 +94,8 @@ def graph_of(source: Source, index: int) -> SceneGraph:
     graph = source.example(index).graph
     if graph is None:
         raise GitbenchError(
-            f"{source.name} has no scene graphs, whose facts supervised pre-training names: use scenes, or an ablation "
-            "without encoder_init/supervised"
+            f"{source.name} has no scene graphs, whose facts supervised pre-training names: use scenes, or run a copy of "
+            "the ablation's file, under another name, without the arms that start so and the claims about them"
         )
     return graph
 

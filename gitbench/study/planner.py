@@ -56,8 +56,9 @@ class Planner:
         self.data = str(Path(data).resolve()) if data not in data_names() and Path(data).exists() else data
         self.task = task_spec(task_name, profile)
         self.arms = (*ablation.arms[profile.name], BLIND)
-        self.common = ablation.common_variants(profile.name)
+        self.base = next(arm for arm in self.arms if arm.name == ablation.base)  # whose floor is BLIND
         self.starts = self._starts(profile)
+        self.common = {axis: self.starts[axis] for axis in ablation.common_variants(profile.name)}
         sizes = for_task(profile, self.task)
         for split in splits:
             open_task(self.data, split, limit_of(sizes.data, split), self.task).check()
@@ -159,7 +160,8 @@ class Planner:
     def run(self, arm: Arm, replicate: int, factor: float = 1.0) -> PlannedRun:
         """Resolve every axis of one run, whose learning rates are `factor` times the profile's."""
         profile, train = self.profile, self.profile.train
-        names = {**self.starts, **arm.variants}
+        of_base = self.base.variants if arm.role == "floor" else {}
+        names = {**self.starts, **of_base, **arm.variants}
         spec = RunSpec(
             variants={},
             data_name=self.data,

@@ -1,4 +1,4 @@
-"""Where the image encoder's first values come from: random, contrastive pre-training, or weights that others trained.
+"""Where the image encoder's first values come from: random, pre-trained by a recipe, or weights that others trained.
 
 The weights of others are a file, or a name of timm's that its loader fetches from the hub, with the shape of OpenAI's
 CLIP: timm's own names, OpenAI's and open_clip's are understood. A position table of another size is resized.
@@ -35,8 +35,9 @@ Progress = Callable[[int, int], None]  # iterations done, of how many
 class EncoderInitHook(Hook):
     """Before the first iteration, give the image encoder the values that the model's `encoder_init` asks for.
 
-    A resumed run has them in its checkpoint. Pre-training comes first, so that its time does not count as the run's
-    training. That time is in `seconds`: the same for all runs that share a pre-trained encoder.
+    A resumed run has them in its checkpoint. Pre-training and what a frozen encoder makes of all images come first, so that
+    their time does not count as the run's training. It is in `seconds` and `encode_seconds`: the same for all runs that
+    share an encoder, whichever of them made it.
     """
 
     priority = "VERY_HIGH"
@@ -44,17 +45,19 @@ class EncoderInitHook(Hook):
 
     def __init__(self) -> None:
         self.seconds: float | None = None  # None: nothing was pre-trained, or by a version that took no note
+        self.encode_seconds = 0.0  # 0: nothing was encoded beforehand
 
     def before_train(self, runner) -> None:  # type: ignore[no-untyped-def]
         if not runner.iter:
             self._start(runner.model, runner.train_dataloader)
-        _keep_features(runner.model, runner.train_dataloader)
+        encoder, vision = runner.model.git.encoder, runner.model.git.vision
+        if isinstance(encoder, FrozenEncoder) and not vision.blind and not vision.blur:  # which are other images
+            loops = (runner.train_loop, runner.val_loop, runner.test_loop)
 
-    def before_val(self, runner) -> None:  # type: ignore[no-untyped-def]
-        _keep_features(runner.model, runner.val_loop.dataloader)
+            def prepare(images: Tensor) -> Tensor:
+                return runner.model.data_preprocessor({"images": images})["images"]
 
-    def before_test(self, runner) -> None:  # type: ignore[no-untyped-def]
-        _keep_features(runner.model, runner.test_loop.dataloader)
+            self.encode_seconds = sum(encoder.keep(loop.dataloader.dataset, prepare) for loop in loops if loop)
 
     def _start(self, model: Any, loader: Any) -> None:
         init, encoder = model.variants["encoder_init"], model.git.encoder
@@ -91,13 +94,6 @@ class EncoderInitHook(Hook):
 
     def after_load_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:  # type: ignore[no-untyped-def]
         self.seconds = checkpoint["meta"].get("pretrain_seconds")
-
-
-def _keep_features(model: Any, loader: Any) -> None:
-    """Where the encoder is frozen and sees the images as they are, keep what it makes of a loader's."""
-    encoder, vision = model.git.encoder, model.git.vision
-    if isinstance(encoder, FrozenEncoder) and not vision.blind and not vision.blur:
-        encoder.keep(loader.dataset, lambda images: model.data_preprocessor({"images": images})["images"])
 
 
 def encoder_weights(source: str | None, spec: EncoderSpec) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """What the single-difference proof compares of one arm: hashes of its tensors, of its first batches, of its images.
 
 The arm is built from its config as a run builds it, on the CPU, and thrown away: only hashes are kept. Nothing is
-trained, and no hook is called, so an encoder that starts from contrastive pre-training still has the values before it.
+trained, and no hook is called, so an encoder that starts from weights, pre-trained or given, still has random values.
 """
 
 from __future__ import annotations

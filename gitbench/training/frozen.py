@@ -1,14 +1,19 @@
 """A frozen image encoder: never trained, never in training mode, and on CPUs every image goes through it once.
 
-What it makes of the images of a split is kept in the cache, for all runs whose encoder has these values: the first run
-that needs it makes it, the others wait for it or find it. Each image is encoded by itself (matrix products of other shapes
-add in another order), so that reuse changes nothing. On GPUs a batch is encoded when it comes.
+What it makes of the images of a split is kept in the cache, for all runs whose encoder is the same: the first run that
+needs it makes it, the others wait for it or find it, with the seconds it took. Each image is encoded by itself (matrix
+products of other shapes add in another order; 1 and 2 threads were found to give the same bits), so that reuse changes
+nothing. On GPUs a batch is encoded when it comes.
 
 N images, S tokens, D width.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -18,7 +23,7 @@ from torch import Tensor
 
 from gitbench.data.base import content_hash
 from gitbench.data.cache import cached_array
-from gitbench.files import cache_dir
+from gitbench.files import cache_dir, load_json, write_json
 from gitbench.machine import cpu_name
 from gitbench.models.encoder import ImageEncoder
 from gitbench.training.data import CaptionData
@@ -26,7 +31,7 @@ from gitbench.variants.encoder import EncoderSpec
 
 FEATURE_LIMIT = 2 * 2**30  # bytes of features kept of a split; those of a larger one are made each time
 CHUNK = 64  # images that are made ready at a time
-FEATURES_VERSION = 1  # raise when the same encoder would make something else of an image
+FEATURES_VERSION = 2  # raise when the same encoder would make something else of an image
 
 
 class FrozenEncoder(ImageEncoder):
@@ -72,27 +77,42 @@ class FrozenEncoder(ImageEncoder):
             return super().forward(images)
         return torch.cat([super(FrozenEncoder, self).forward(image[None]) for image in images])
 
-    def keep(self, dataset: CaptionData, prepare: Callable[[Tensor], Tensor]) -> None:
+    def keep(self, dataset: CaptionData, prepare: Callable[[Tensor], Tensor]) -> float:
         """Keep what the encoder makes of a data set's images from now on; nothing on GPUs, of crops, or beyond the limit.
 
-        prepare: uint8 pixels (N, 3, H, W) -> what the encoder reads. Call it when the encoder has its values.
+        prepare: uint8 pixels (N, 3, H, W) -> what the encoder reads, pixel by pixel. Call it when the encoder has its values.
+        Returns the seconds that it took, in whichever run made it: 0 where nothing is kept, NaN where its note was lost.
         """
         name, device = dataset.image_set, self.pos_embed.device
-        if name is None or name in self.features or device.type != "cpu":
-            return
+        if name is None or device.type != "cpu":
+            return 0.0
         images = dataset.images.reshape(-1, *dataset.images.shape[-3:])  # the frames of films one after the other
         shape = (len(images), self.pos_embed.shape[1], self.spec.width)
         if 4 * np.prod(shape, dtype=np.int64) > FEATURE_LIMIT:
-            return
+            return 0.0
+        path = cache_dir() / "features" / f"{name}-{self._key(dataset, prepare)}.npy"
+        notes = path.with_suffix(".json")
 
         def parts() -> Iterator[np.ndarray]:
+            began = time.monotonic()
             for start in range(0, len(images), CHUNK):
                 pixels = torch.from_numpy(images[start : start + CHUNK].copy()).movedim(-1, -3)
                 yield self.encode(prepare(pixels)).numpy()
+            write_json(notes, {"seconds": time.monotonic() - began})  # before the array is there, under its lock
 
-        content = [tensor.numpy().tobytes() for _, tensor in sorted(self.state_dict().items())]
-        described = f"{dataset.source.image_fingerprint()} {dataset.source.task.frames} {dataset.store_size}"
-        machine = f"{cpu_name()} {torch.__version__} {FEATURES_VERSION}"
-        key = content_hash([*content, described, machine])[:20]
-        path = cache_dir() / "features" / f"{name}-{key}.npy"
         self.features[name] = np.asarray(cached_array(path, shape, np.float32, parts))
+        return (load_json(notes) or {}).get("seconds", math.nan)
+
+    def _key(self, dataset: CaptionData, prepare: Callable[[Tensor], Tensor]) -> str:
+        """Hash everything that decides the bits of a data set's features."""
+        tensors = [(name, tensor.numpy().tobytes()) for name, tensor in sorted(self.state_dict().items())]
+        levels = torch.arange(256, dtype=torch.uint8).expand(1, 3, 1, -1)  # every value that a pixel can have
+        return content_hash(
+            [
+                json.dumps(dataclasses.asdict(self.spec), sort_keys=True),
+                *(part for named in tensors for part in named),
+                prepare(levels).numpy().tobytes(),
+                f"{dataset.source.image_fingerprint()} {dataset.source.task.frames} {dataset.store_size}",
+                f"{cpu_name()} {torch.__version__} {FEATURES_VERSION}",
+            ]
+        )[:20]

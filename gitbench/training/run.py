@@ -68,7 +68,7 @@ class PlainRunner(Runner):
 def execute(path: Path, progress: Progress | None = None, pretraining: PretrainingProgress | None = None) -> None:
     """Train and caption one run folder, or train it alone where it has no test. Returns at once where that is done already.
 
-    `progress` hears of the training, `pretraining` of the contrastive pre-training that comes first in some runs.
+    `progress` hears of the training, `pretraining` of the encoder's pre-training that comes first in some runs.
 
     Errors: GitbenchError with one line for what a user can mend; anything else is a fault of the program.
     """
@@ -111,6 +111,8 @@ def execute(path: Path, progress: Progress | None = None, pretraining: Pretraini
     }
     if init.seconds is not None:
         cost["pretrain_seconds"] = init.seconds
+    if init.encode_seconds > 0:
+        cost["encode_seconds"] = init.encode_seconds
     final_loss = [loss for _, split, loss, _ in curve.rows if split == "train"][-1]
     train = {"iterations": runner.max_iters, "final_loss": final_loss}
     write_json(folder.trained, {"test_nll": metrics["test_nll"], **fit, "train": train, "cost": cost})

@@ -1,5 +1,5 @@
-"""Image encoders: ViTs of CLIP's shape. "vit_b16" and "vit_l14" are the paper's (Table 11), "vit_b32" is another of CLIP's; the
-others are for 64 to 128 px.
+"""Image encoders: ViTs of CLIP's shape. "vit_b16" and "vit_l14" are the paper's (Table 11), "vit_h14" is larger than any of
+OpenAI's; the others are for 64 to 128 px.
 """
 
 from __future__ import annotations
@@ -40,12 +40,16 @@ AXIS = Axis(
     spec=EncoderSpec,
     doc="the image encoder: layers x width, patch, pixels",
     label=_label,
-    touches=Touches(config=("model.encoder.*",), shapes=("encoder.*", "projection.0.weight")),
+    # weights are of one size: each encoder starts from its own, by the same recipe or from the same source
+    touches=Touches(
+        config=("model.encoder.*", "model.encoder_init.content", "model.encoder_init.path"),
+        shapes=("encoder.*", "projection.0.weight"),
+    ),
 )
 for _layers, _width in ((1, 64), (2, 64), (3, 64), (4, 96), (6, 128)):
     AXIS.add(f"vit_{_layers}x{_width}_p8_64", vit(_width, _layers, 8, 64))
 for _layers, _width in ((4, 192), (8, 384), (12, 512)):
     AXIS.add(f"vit_{_layers}x{_width}_p16_128", vit(_width, _layers, 16, 128))
-AXIS.add("vit_b32", vit(768, 12, 32, 224))
 AXIS.add("vit_b16", vit(768, 12, 16, 224))
 AXIS.add("vit_l14", vit(1024, 24, 14, 224))
+AXIS.add("vit_h14", EncoderSpec(width=1280, layers=32, heads=16, patch=14, image_size=224))  # heads of 80

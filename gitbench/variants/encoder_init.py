@@ -3,8 +3,9 @@ of the paper (p. 4): "contrastive", the same for a tenth of the iterations ("con
 (classification of the scene's facts) or "masked" (masked autoencoding). Such an encoder is made once, on images of a
 stream of its own; those of the cpu profile ship with the package.
 
-"clip" are OpenAI's weights of the encoder's own shape, from which GIT_B and GIT_L start (Table 11), fetched by timm; there
-are such for the encoders vit_b32, vit_b16 and vit_l14. "given" are the weights of `--encoder FILE|NAME`, of any CLIP-shaped ViT.
+"clip" are weights of the encoder's own shape, fetched by timm: for vit_b16 and vit_l14 OpenAI's, from which GIT_B and GIT_L
+start (Table 11). OpenAI made none of the size of vit_h14: it gets those of MetaCLIP, CLIP made again on 2.5 billion pairs (Xu
+et al. 2024), since LAION's have another activation. "given" are the weights of `--encoder FILE|NAME`, of any CLIP-shaped ViT.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from gitbench.errors import GitbenchError
 from gitbench.spec import PretrainSpec, Profile, RunSpec, unkeyed
 
 GIVEN = "given"  # the variant of weights that the user names
-_CLIP = {  # (layers, width, patch) of an encoder -> timm's name of OpenAI's weights
-    (12, 768, 32): "vit_base_patch32_clip_quickgelu_224.openai",
+_CLIP = {  # (layers, width, patch) of an encoder -> timm's name of CLIP weights; all were trained with QuickGELU
     (12, 768, 16): "vit_base_patch16_clip_quickgelu_224.openai",
     (24, 1024, 14): "vit_large_patch14_clip_quickgelu_224.openai",
+    (32, 1280, 14): "vit_huge_patch14_clip_quickgelu_224.metaclip_2pt5b",
 }
 
 
@@ -71,12 +72,12 @@ def _apply(run: RunSpec, init: EncoderInitSpec, planning: Planning) -> RunSpec:
 
 
 def _clip(run: RunSpec) -> str:
-    """Return timm's name of OpenAI's CLIP weights for a run's encoder."""
+    """Return timm's name of the CLIP weights for a run's encoder."""
     size = run.variants["encoder"]
     if (found := _CLIP.get((size.layers, size.width, size.patch))) is None:
         raise GitbenchError(
-            f"there are no CLIP weights for the encoder {run.variant_names['encoder']}: choose vit_b32, vit_b16 or vit_l14, or "
-            "another encoder_init"
+            f"there are no CLIP weights for the encoder {run.variant_names['encoder']}: choose vit_b16, vit_l14 or vit_h14, "
+            "or another encoder_init"
         )
     return found
 

@@ -8,7 +8,11 @@ from helpers_data import coco
 from helpers_errors import refused
 from helpers_study import make_study, run_of, runs_of, tiny_ablation, tiny_profile
 
+from gitbench.ablations import ablation_files, load_ablation
 from gitbench.cli import main
+from gitbench.profiles import PROFILES
+from gitbench.study.config import make_config
+from gitbench.study.proof import compare_configs
 
 
 def starts(study) -> dict[str, str]:
@@ -31,7 +35,11 @@ def test_on_scenes_every_arm_starts_from_pre_training_and_elsewhere_from_nothing
 def test_an_arm_that_names_its_start_has_it_on_any_data(tmp_path):
     ablation = tiny_ablation("encoder_init", "contrastive", "random", "masked", "contrastive_tenth")
     study = make_study(tmp_path, ablation, data=photographs(tmp_path / "photos"))
-    assert starts(study)["base"] == "contrastive" and starts(study)["blind"] == "random"
+    assert starts(study)["base"] == starts(study)["blind"] == "contrastive"  # the floor is the base without sight
+    base, blind = (
+        make_config(run_of(study, arm).spec, study.plan.vocabulary, arm).to_dict() for arm in ("base", "blind")
+    )
+    assert {change.what for change in compare_configs(base, blind, ["vision"])} >= {"model.vision.blind"}
     recipe = run_of(study, "base").spec.variants["encoder_init"].recipe
     assert recipe == dataclasses.replace(tiny_profile().pretraining, images=24)  # no more than the study trains on
     assert run_of(study, "masked").spec.variants["encoder_init"].recipe.objective == "masked"
@@ -43,8 +51,31 @@ def test_an_arm_that_names_its_start_has_it_on_any_data(tmp_path):
 
 def test_supervised_pre_training_on_photographs_is_refused_before_anything_is_trained(tmp_path):
     ablation = tiny_ablation("encoder_init", "contrastive", "supervised")
-    with refused("has no scene graphs, whose facts supervised pre-training names"):
+    with refused(
+        "has no scene graphs, .*: use scenes, or run a copy of the ablation's file, under another name, without"
+    ):
         make_study(tmp_path, ablation, data=photographs(tmp_path / "photos"))
+
+
+def test_a_copy_of_encoder_init_without_the_supervised_arm_is_planned_on_photographs(tmp_path):
+    lines = ablation_files()["encoder_init"].read_text(encoding="utf-8").splitlines()
+    kept = "\n".join(line for line in lines if '"supervised"' not in line)
+    (tmp_path / "start.py").write_text(kept.replace('name="encoder_init"', 'name="start"'), encoding="utf-8")
+    study = make_study(tmp_path, load_ablation(str(tmp_path / "start.py")), data=photographs(tmp_path / "photos"))
+    assert {arm.name for arm in study.plan.arms} == {"base", "random", "masked", "tenth", "blind"}
+    assert len(study.plan.claims) == 2
+
+
+def test_what_is_trained_or_left_frozen_was_pre_trained_or_given_on_any_data(tmp_path):
+    ablation, data = load_ablation("encoder_training"), photographs(tmp_path / "photos")
+    own = make_study(tmp_path, ablation, data=data)
+    assert set(starts(own).values()) == {"contrastive"} and own.plan.common == {"encoder_init": "contrastive"}
+    file = tmp_path / "clip.safetensors"
+    file.write_bytes(b"weights")
+    given = make_study(tmp_path, ablation, data=data, encoder=str(file))
+    assert set(starts(given).values()) == {"given"} and given.plan.common == {"encoder_init": "given"}
+    paper = dataclasses.replace(tiny_profile(), name="paper", variants=PROFILES["paper"].variants, on_scenes={})
+    assert set(starts(make_study(tmp_path, ablation, paper, data=data)).values()) == {"clip"}
 
 
 def test_given_weights_are_where_every_arm_starts_that_does_not_vary_it(tmp_path):
@@ -76,12 +107,12 @@ def test_the_plan_says_that_an_encoder_starts_from_nothing(tmp_path, capsys):
 
 def test_clip_weights_are_those_of_the_encoders_own_shape(tmp_path):
     profile = tiny_profile()
-    for encoder, path in (("vit_b32", "patch32"), ("vit_l14", "large_patch14")):
+    for encoder, path in (("vit_b16", "base_patch16"), ("vit_l14", "large_patch14"), ("vit_h14", "huge_patch14")):
         own = dataclasses.replace(profile, variants={**profile.variants, "encoder": encoder, "encoder_init": "clip"})
         init = run_of(make_study(tmp_path, profile=own, data=photographs(tmp_path / encoder)), "base").spec.variants[
             "encoder_init"
         ]
         assert init.source == "file" and path in init.path and init.content == init.path
     small = dataclasses.replace(profile, variants={**profile.variants, "encoder_init": "clip"}, on_scenes={})
-    with refused(f"there are no CLIP weights for the encoder {profile.variants['encoder']}: choose vit_b32"):
+    with refused(f"there are no CLIP weights for the encoder {profile.variants['encoder']}: choose vit_b16"):
         make_study(tmp_path, profile=small)

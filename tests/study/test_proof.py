@@ -139,9 +139,26 @@ def test_a_second_difference_stops_the_study_before_anything_is_trained(planted,
 
 
 def test_the_floor_is_held_to_the_base_as_well(tmp_path):
-    study = make_study(tmp_path, tiny_ablation("decoder", "self_1x64"))  # not the profile's own, which the floor has
+    study = make_study(tmp_path, tiny_ablation("decoder", "self_1x64"))  # not the profile's own: the floor has it too
+    assert {
+        change.what for change in compare_configs(config_of(study, "base"), config_of(study, "blind"), ["vision"])
+    } == {
+        "model.vision.type",
+        "model.vision.blind",
+    }
     with refused("arm 'blind' .* its vision .*model.decoder.layers is 2, not 1"):
-        launch(study, plain=True)
+        launch(with_arm(study, "blind", of_axis("decoder", layers=2)), plain=True)
+
+
+def test_encoders_of_two_sizes_may_start_from_weights_of_their_own_but_not_in_another_way(study):
+    base, large = (config_of(study, "base") for _ in range(2))
+    large["model"]["encoder"]["layers"] = 3
+    large["model"]["encoder_init"]["content"] = "hash"
+    changes = compare_configs(base, large, ["encoder"])
+    assert {change.what for change in changes} == {"model.encoder.layers", "model.encoder_init.content"}
+    large["model"]["encoder_init"]["recipe"]["iterations"] += 1
+    with pytest.raises(SecondDifference, match="model.encoder_init.recipe.iterations"):
+        compare_configs(base, large, ["encoder"])
 
 
 def test_a_difference_in_a_later_replicate_is_found(tmp_path):

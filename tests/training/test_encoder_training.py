@@ -16,12 +16,13 @@ from helpers_study import make_study, run_of, runs_of, tiny_ablation, tiny_profi
 import gitbench.training.frozen as frozen
 from gitbench.ablations import check_ablation
 from gitbench.errors import GitbenchError
+from gitbench.files import load_json
 from gitbench.models.encoder import ImageEncoder
 from gitbench.registry import MODELS
 from gitbench.study.config import make_config
 from gitbench.study.store import Study
 from gitbench.training.frozen import FrozenEncoder
-from gitbench.training.hooks import read_curve
+from gitbench.training.hooks import CurveHook, read_curve
 from gitbench.training.run import execute, load_run
 from gitbench.variants.encoder import EncoderSpec
 
@@ -125,14 +126,16 @@ def test_an_image_is_encoded_once_for_all_encoders_of_these_values(monkeypatch):
     passed: list[int] = []
     real = FrozenEncoder.encode
     monkeypatch.setattr(FrozenEncoder, "encode", lambda self, images: passed.append(len(images)) or real(self, images))
+    took = []
     for each, encoded in ((encoder, [5]), (twin, [5]), (other, [5, 5])):
-        each.keep(Split(), prepared)
+        took.append(each.keep(Split(), prepared))
         with each.known("train", range(5)):
             each(torch.zeros(5, 3, 32, 32))
         assert passed == encoded
+    assert took[0] == took[1] > 0 and took[2] not in (took[0], 0)  # what it took whoever made it
     crops = Split()
     crops.image_set = None
-    other.keep(crops, prepared)
+    assert other.keep(crops, prepared) == 0
     with other.known(None, range(5)):  # augmented
         other(torch.zeros(5, 3, 32, 32))
     with other.known("val", range(2)):  # of which nothing is kept
@@ -141,8 +144,21 @@ def test_an_image_is_encoded_once_for_all_encoders_of_these_values(monkeypatch):
     other.load_state_dict(ImageEncoder(SPEC).state_dict())
     assert not other.features
     monkeypatch.setattr(frozen, "FEATURE_LIMIT", 5 * 17 * 32 * 4 - 1)
-    other.keep(Split(), prepared)
+    assert other.keep(Split(), prepared) == 0
     assert not other.features
+
+
+def test_features_of_another_encoder_with_equal_values_or_of_other_pixels_are_others(monkeypatch, tmp_path):
+    monkeypatch.setenv("GITBENCH_CACHE", str(tmp_path))
+    halved = dataclasses.replace(SPEC, heads=SPEC.heads // 2)
+    kept = []
+    for spec, prepare in ((SPEC, prepared), (halved, prepared), (SPEC, lambda images: prepared(images) * 2)):
+        encoder = FrozenEncoder(spec)
+        encoder.load_state_dict(encoder_of().state_dict())
+        encoder.keep(Split(), prepare)
+        kept.append(encoder.features["train"])
+    assert len(list(tmp_path.glob("features/*.npy"))) == 3
+    assert not any(np.array_equal(kept[0], other) for other in kept[1:])
 
 
 def test_the_blind_reuse_nothing(tmp_path):
@@ -167,6 +183,30 @@ def test_a_run_with_reuse_equals_one_without_bit_for_bit(tmp_path, monkeypatch):
     assert_same_results(with_reuse, frozen_run(tmp_path / "b"))
     curve = read_curve(with_reuse / "curve.csv")
     assert curve[-1][2] < curve[0][2]  # it learns, from the image projection on
+
+
+def test_the_cost_of_frozen_runs_names_what_their_encoding_took_apart_from_their_own_time(tmp_path, monkeypatch):
+    monkeypatch.setenv("GITBENCH_CACHE", str(tmp_path / "cache"))
+    happened: list[str] = []
+    encode, start = FrozenEncoder.encode, CurveHook.before_train
+    monkeypatch.setattr(FrozenEncoder, "encode", lambda *given: happened.append("encoded") or encode(*given))
+    monkeypatch.setattr(CurveHook, "before_train", lambda *given: happened.append("clock starts") or start(*given))
+    study = planned(tmp_path, "frozen", "trained")
+    (maker, trained), (finder,) = (
+        [run for run in runs_of(each) if run.arm != "blind"][:count]
+        for each, count in ((study, 2), (planned(tmp_path, "frozen", train={"lr_decoder": 1e-3}), 1))
+    )
+    costs = []
+    for run in (maker, finder, trained):
+        execute(run.folder)
+        costs.append(load_json(run.folder / "trained.json")["cost"])
+    assert happened == ["encoded"] * 3 + ["clock starts"] * 3  # images of training, validation and test
+    assert costs[0]["encode_seconds"] == costs[1]["encode_seconds"] > 0 and "encode_seconds" not in costs[2]
+    for note in (tmp_path / "cache" / "features").glob("*.json"):
+        note.unlink()
+    again = run_of(planned(tmp_path / "again", "frozen"), "base")
+    execute(again.folder)
+    assert "encode_seconds" not in load_json(again.folder / "trained.json")["cost"]  # not known is not nothing
 
 
 def test_training_moves_a_trained_encoder_and_not_a_frozen_one(tmp_path):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import re
 
+import pytest
+import timm
 import torch
 from helpers_errors import refused
-from helpers_study import make_study, tiny_ablation, write_configs
+from helpers_study import make_study, run_of, tiny_ablation, tiny_profile, write_configs
 from safetensors.torch import save_file
 
 from gitbench.encoders.store import write_encoder
@@ -45,6 +47,20 @@ def openai_names(state: dict[str, torch.Tensor], layers: int, width: int) -> dic
             for kind in ("weight", "bias"):
                 out[f"visual.transformer.resblocks.{layer}.{theirs}{kind}"] = state[f"blocks.{layer}.{ours}{kind}"]
     return out
+
+
+@pytest.mark.parametrize("encoder", ["vit_b16", "vit_l14", "vit_h14"])
+def test_the_clip_weights_of_an_encoder_are_those_of_its_shape_heads_and_activation(encoder, tmp_path):
+    profile = dataclasses.replace(
+        tiny_profile(), variants={**tiny_profile().variants, "encoder": encoder, "encoder_init": "clip"}, on_scenes={}
+    )
+    planned = run_of(make_study(tmp_path, profile=profile), "base").spec.variants
+    with torch.device("meta"):
+        ours, theirs = ImageEncoder(planned["encoder"]), timm.create_model(planned["encoder_init"].path, num_classes=0)
+    shapes = [{name: tensor.shape for name, tensor in model.state_dict().items()} for model in (ours, theirs)]
+    assert shapes[0] == shapes[1] and planned["encoder_init"].path in timm.list_pretrained()
+    assert len({model.blocks[0].attn.num_heads for model in (ours, theirs)}) == 1
+    assert type(theirs.blocks[0].mlp.act).__name__.startswith("QuickGELU")
 
 
 def test_the_same_weights_under_three_naming_schemes_are_the_same_encoder(tmp_path):
