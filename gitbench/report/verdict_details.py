@@ -22,6 +22,7 @@ from gitbench.judge.sentences import (
 )
 from gitbench.judge.verdict import INCONCLUSIVE, Step, Verdict
 from gitbench.metric_info import unit
+from gitbench.report.notes import own_encoders
 from gitbench.report.paper import KNOWN, paper_claims
 from gitbench.report.paper_table import paper_numbers
 from gitbench.spec import Claim
@@ -41,6 +42,7 @@ class VerdictDetails:
     changes: tuple[LockDeviation, ...] = ()  # deviations from claims.lock that concern this claim
     paper_note: str = ""  # what `reports/paper/claims.csv` adds to the paper's words
     paper_numbers: str = ""  # what the paper found, as text, with how that is known
+    own_encoders: bool = False  # its arms start from different pre-trainings, one each (`notes.own_encoders`)
 
     @property
     def lines(self) -> list[tuple[str, str]]:
@@ -54,7 +56,7 @@ class VerdictDetails:
             ("mean over seeds", f"{difference_text(verdict)}{share_text(verdict)}"),
             ("typical seed (median)", typical_text(verdict)),
             ("what is seen", finding_text(verdict) or "nothing"),
-            ("it is about", generalises(verdict)),
+            ("it is about", generalises(verdict, self.own_encoders)),
             ("test images", _images_text(verdict)),
             ("plain t interval", _plain_text(verdict)),
             *[
@@ -82,6 +84,7 @@ def verdict_details(study: Study, verdicts: Sequence[Verdict]) -> tuple[VerdictD
             changes=tuple(each for each in changes if each.name.rsplit("/", 1)[-1] == verdict.claim.name),
             paper_note=next(iter(known[known.index == verdict.claim.quote]["note"]), ""),
             paper_numbers=paper_numbers(study.plan, verdict.claim),
+            own_encoders=own_encoders(study, verdict.claim),
         )
         for verdict in verdicts
     )
