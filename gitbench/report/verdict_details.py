@@ -29,6 +29,7 @@ from gitbench.spec import Claim
 from gitbench.study.lock import LockDeviation, lock_deviations
 from gitbench.study.store import Study
 
+CHOICE = "a choice of the paper, no measurement of it was found"
 ROUGHLY = 1.005  # a spread raised by less than this is as found
 CAVEAT = "A word is about the paper's claim on this data at this scale; it does not carry over to the paper's scale by itself."
 
@@ -109,8 +110,8 @@ def quoted(claim: Claim) -> str:
 
 
 def source(claim: Claim) -> str:
-    """Return where the paper says what a claim is about, and how that is known."""
-    return f"{claim.where}, {KNOWN[claim.confidence]}"
+    """Return where the paper says what a claim is about, how that is known, and where it is a choice alone."""
+    return f"{claim.where}, {KNOWN[claim.confidence]}" + f"; {CHOICE}" * claim.choice
 
 
 def lock_changes(study: Study) -> tuple[LockDeviation, ...]:
