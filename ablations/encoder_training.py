@@ -27,10 +27,11 @@ ABLATION = Ablation(
             metric="CIDEr",
             treatment="base",
             reference="frozen",
-            says="Updating all parameters, the image encoder's too, suits the task better than a frozen encoder.",
+            says="The paper updates all parameters; this asks whether that gives better captions than a frozen encoder.",
             quote="In our GIT, all parameters are updated to better fit the VL tasks.",
             where="p. 5",
             confidence="SQ",
+            choice=True,
         ),
     ),
 )

@@ -122,6 +122,7 @@ class Plan:
     test_images: int | None = None
     yardstick_key: str | None
     claim_hashes: Mapping[str, str] = field(default_factory=dict)  # "ablation/claim" -> hash, as its file states them
+    setting: str = ""  # hash of its arms and sizes (`study.lock.setting_hash`); "": planned by an earlier version
     design: Literal["fixed", "sequential"] = "fixed"  # judged at all its seeds, or after every added one
     seeds: int | None = None  # of a fixed study: how many an arm has; None: planned by an earlier version
     mark: str = ""  # what the study's name says of design, seeds and rates; "": fixed, as many as usual, tuned

@@ -1,7 +1,7 @@
 """Every random draw of a run is a function of named parts: what its study claims and plans, and one replicate number.
 
-All seeds of a run derive from the root of its study (`gitbench.study.lock.seed_root`) and the replicate. So other claims
-or another number of seeds give other, independent runs, and the arms of one study share initial values and data order.
+All seeds of a run derive from the root of its study (`gitbench.study.lock.seed_root`) and the replicate. So other claims,
+arms, sizes or numbers of seeds give other, independent runs, and the arms of one study share initial values and data order.
 Below, "replicate" stands for the two.
 
 Nothing about random state is ever saved: initial values depend on (replicate, tensor), data order and augmentation on

@@ -160,7 +160,7 @@ class Arm:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A statement of the paper, as a value that can be judged.
+    """A statement of the paper, or what a `choice` of it seems to say, as a value that can be judged.
 
     `margin` is the difference that matters: a share of what the base arm learned (its score less the blind floor's), or
     (`margin_unit="metric"`) a number of the metric. For "not_better", `treatment` must not exceed `reference` by more. An
@@ -178,6 +178,7 @@ class Claim:
     quote: str  # a short quotation
     where: str  # page or table
     confidence: str  # S seen, SQ seen as quotation, D digitised, H second-hand
+    choice: bool = False  # the paper does so, and no measurement of it was found: the claim is this project's reading
     treatment_from: str | None = None  # of an interaction only: where each of the two gains starts
     reference_from: str | None = None
     along: tuple[str, ...] = ()  # of a trend only: its arms in order

@@ -82,6 +82,10 @@ def planned_at_rates(
     tuning.learn(study.plan_path)
     if dry_run:
         print_tuning(tuning, jobs)
+        if tuning.to_do:
+            print(
+                "  until then arms without known rates are planned at the profile's: what counts as done below may change"
+            )
     elif not train(tuning, jobs, plain):
         return None
     return study if (rates := tuning.rates()) == before else plan(rates)

@@ -251,9 +251,11 @@ def number_text(value: float | None) -> str:
     return "none" if value is None else signed(value, digits((value,)))
 
 
-def generalises(verdict: Verdict) -> str:
-    """Return what a verdict's interval and words are about."""
+def generalises(verdict: Verdict, own_encoders: bool = False) -> str:
+    """Return what a verdict's interval and words are about; `own_encoders`: its arms start from different pre-trainings."""
     seeds = "the typical one of other seeds"
+    if own_encoders:
+        seeds += " of captioners on these encoders (each was pre-trained once)"
     if verdict.images is None:
         return f"{seeds} on these test images alone"
     return f"{seeds} and other test images of this kind ({verdict.images} were used)"

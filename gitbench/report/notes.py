@@ -8,19 +8,20 @@ from collections.abc import Sequence
 from gitbench.judge.verdict import CONTRADICT, Verdict
 from gitbench.metric_info import display_name
 from gitbench.metrics.guards import margin_warnings, warnings_of_all
+from gitbench.spec import Claim
 from gitbench.study.store import Study
 from gitbench.variants.encoder_init import start_note
 
 
 def study_notes(study: Study, verdicts: Sequence[Verdict]) -> tuple[str, ...]:
-    """Return the notes of a study: of its runs' captions, blind arms aside, of each claim's margin and of its two words."""
+    """Return the notes of a study: of its encoders, of its runs' captions, blind arms aside, of each claim's margin and words."""
     contradictions = (
         f"{each.claim.name} is {each.word} by {display_name(each.claim.metric)} and {each.likelihood.word} by likelihood"
         for each in verdicts
         if each.likelihood is not None and each.agreement == CONTRADICT
     )
     margins = (line for verdict in verdicts for line in _margin_notes(verdict))
-    return (*_start_notes(study), *_caption_notes(study), *margins, *contradictions)
+    return (*_start_notes(study), *_encoder_notes(study, verdicts), *_caption_notes(study), *margins, *contradictions)
 
 
 def _start_notes(study: Study) -> list[str]:
@@ -31,6 +32,29 @@ def _start_notes(study: Study) -> list[str]:
         return []
     note = start_note(record["spec"]["variants"]["encoder_init"]["source"], study.plan.axis)
     return [] if note is None else [note]
+
+
+def own_encoders(study: Study, claim: Claim) -> bool:
+    """Tell whether a claim compares arms whose image encoders differ from the start and of which some are pre-trained.
+
+    A recipe of pre-training has one seed, so there is one such encoder, under every seed of an arm.
+    """
+    keys = {run.arm: run.run_key for run in study.finished}
+    records = [study.record(keys[arm]) or {} for arm in claim.compared if arm in keys]
+    starts = [{axis: record["spec"]["variants"][axis] for axis in ("encoder", "encoder_init")} for record in records]
+    differ = any(start != starts[0] for start in starts)
+    return differ and any(start["encoder_init"]["source"] != "random" for start in starts)
+
+
+def _encoder_notes(study: Study, verdicts: Sequence[Verdict]) -> list[str]:
+    """Say which verdicts are about encoders of one pre-training each."""
+    names = [each.claim.name for each in verdicts if own_encoders(study, each.claim)]
+    if not names:
+        return []
+    return [
+        f"{', '.join(names)}: said of captioners on these encoders, each of which was pre-trained once, where it was; how "
+        "much another pre-training would change is in no interval"
+    ]
 
 
 def _caption_notes(study: Study) -> list[str]:

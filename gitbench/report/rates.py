@@ -5,23 +5,37 @@ The numbers are validation likelihoods of tuning runs (`gitbench.study.rates`), 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from gitbench.formats import digits, plural, signed
+import numpy as np
+
+from gitbench.formats import plural, signed
 from gitbench.judge.effects import claim_weights
+from gitbench.judge.likelihood import by_likelihood
+from gitbench.metric_info import orientation
 from gitbench.plan import ArmRate, Plan
 from gitbench.report.tables import NONE, Cell
 from gitbench.spec import Claim
 
+_SIDES = {  # what a claim's difference is called: above its margin, within it, below it
+    "interaction": ("greater", "within", "smaller"),
+    "trend": ("its way", "within", "the other way"),
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClaimAtRates:
-    """The difference that a claim is about, at each common factor and at each arm's own; `depends`: its sign does."""
+    """What a claim is about in validation likelihood, with all arms at one factor, and with each at its own.
+
+    A cell says on which side of the claim's margin the difference lies, and what share it is of what the base arm learned
+    at those rates; `depends`: the side is not the same everywhere.
+    """
 
     claim: Claim
     cells: tuple[str, ...]
     own: str
+    margin: str
     depends: bool
 
 
@@ -64,7 +78,7 @@ class LearningRates:
 
     @property
     def dependent(self) -> tuple[str, ...]:
-        """The claims whose difference has another sign at other rates."""
+        """The claims whose difference is on another side of the margin at other rates."""
         return tuple(each.claim.name for each in self.claims if each.depends)
 
 
@@ -76,18 +90,38 @@ def _cells(arm: ArmRate, grid: Sequence[float]) -> tuple[Cell, ...]:
 
 
 def _at_rates(claim: Claim, plan: Plan) -> ClaimAtRates:
-    """Return the differences of a claim in validation likelihood: as the claim weighs its arms, less is better."""
-    arms, weights = {arm.arm: arm for arm in plan.tuned}, claim_weights(claim)
+    """Return where a claim's difference lies, as the judge weighs it by likelihood (of a trend: from first to last arm)."""
+    turned, factors = by_likelihood(claim), plan.rates.grid if plan.rates else ()
+    found = [_side(turned, plan, factor) for factor in (None, *factors)]
+    own, *cells = (text for _, text in found)
+    sides = {side for side, _ in found if side}
+    margin = f"{100 * turned.margin:g} %"
+    return ClaimAtRates(claim=claim, cells=tuple(cells), own=own, margin=margin, depends=len(sides) > 1)
 
-    def difference(factor: float | None) -> float | None:
-        means = {name: arms[name].val_nll(factor or arms[name].factor) for name in weights}
-        known = {name: mean for name, mean in means.items() if mean is not None}
-        return sum(weights[name] * mean for name, mean in known.items()) if len(known) == len(means) else None
 
-    own, common = difference(None), [difference(factor) for factor in (plan.rates.grid if plan.rates else ())]
-    known = [each for each in (own, *common) if each is not None]
-    places = max(3, digits(known))
-    texts = [NONE if each is None else signed(each, places) for each in (own, *common)]
-    return ClaimAtRates(
-        claim=claim, own=texts[0], cells=tuple(texts[1:]), depends=min(known) < 0 < max(known) if known else False
-    )
+def _side(claim: Claim, plan: Plan, factor: float | None) -> tuple[str, str]:
+    """Return the side of the margin at a factor (None: each arm's own), and the cell; "" where there is none."""
+    arms, floor = {arm.arm: arm for arm in plan.tuned}, next(arm.name for arm in plan.arms if arm.role == "floor")
+    weights, learned = claim_weights(claim), {floor: 1.0, plan.base: -1.0}
+    trials = {
+        name: [each.val_nll for each in arms[name].trials if each.factor == (factor or arms[name].factor)]
+        for name in (*weights, *learned)
+    }
+    if not all(trials.values()) or any(None in each for each in trials.values()):
+        return "", NONE
+    difference, base = orientation(claim) * _sum(weights, trials), _sum(learned, trials)
+    if base.mean() <= 0:
+        return "", "the base arm learned nothing"
+    share = float(difference.mean() / base.mean())
+    above, within, below = _SIDES.get(claim.kind, ("better", "within", "worse"))
+    side = above if share > claim.margin else below if share < -claim.margin else within
+    text = f"{side}, {signed(100 * share, 0)} %"
+    if len(base) > 1 and base.min() > 0:
+        ends = [signed(100 * each, 0) for each in sorted(difference / base)]
+        text += f" ({ends[0]} to {ends[-1]})"
+    return side, text
+
+
+def _sum(weights: Mapping[str, float], trials: Mapping[str, Sequence[float | None]]) -> np.ndarray:
+    """Return a weighted sum of arms, a value a tuning seed."""
+    return np.sum([weight * np.array(trials[arm], dtype=float) for arm, weight in weights.items()], axis=0)

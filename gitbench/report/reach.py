@@ -16,8 +16,8 @@ from gitbench.report.tables import NONE, arm_interval, counted, score_heading
 
 REACH_NOTE = (
     "How far each arm got: its score, how much of the way from the blind floor to the ceiling that is, and its loss. "
-    "Gap: validation less training loss, on as many images each with all their captions, measured alike when training "
-    "ended: what an arm knows of its own training images alone."
+    "Gap: validation less training loss, measured alike when training ended, on all captions of the validation images and of "
+    "as many of the arm's own training images (of all of them, where it has fewer): what it knows of these alone."
 )
 
 

@@ -22,12 +22,14 @@ from gitbench.judge.sentences import (
 )
 from gitbench.judge.verdict import INCONCLUSIVE, Step, Verdict
 from gitbench.metric_info import unit
+from gitbench.report.notes import own_encoders
 from gitbench.report.paper import KNOWN, paper_claims
 from gitbench.report.paper_table import paper_numbers
 from gitbench.spec import Claim
 from gitbench.study.lock import LockDeviation, lock_deviations
 from gitbench.study.store import Study
 
+CHOICE = "a choice of the paper, no measurement of it was found"
 ROUGHLY = 1.005  # a spread raised by less than this is as found
 CAVEAT = "A word is about the paper's claim on this data at this scale; it does not carry over to the paper's scale by itself."
 
@@ -41,6 +43,7 @@ class VerdictDetails:
     changes: tuple[LockDeviation, ...] = ()  # deviations from claims.lock that concern this claim
     paper_note: str = ""  # what `reports/paper/claims.csv` adds to the paper's words
     paper_numbers: str = ""  # what the paper found, as text, with how that is known
+    own_encoders: bool = False  # its arms start from different pre-trainings, one each (`notes.own_encoders`)
 
     @property
     def lines(self) -> list[tuple[str, str]]:
@@ -54,7 +57,7 @@ class VerdictDetails:
             ("mean over seeds", f"{difference_text(verdict)}{share_text(verdict)}"),
             ("typical seed (median)", typical_text(verdict)),
             ("what is seen", finding_text(verdict) or "nothing"),
-            ("it is about", generalises(verdict)),
+            ("it is about", generalises(verdict, self.own_encoders)),
             ("test images", _images_text(verdict)),
             ("plain t interval", _plain_text(verdict)),
             *[
@@ -82,6 +85,7 @@ def verdict_details(study: Study, verdicts: Sequence[Verdict]) -> tuple[VerdictD
             changes=tuple(each for each in changes if each.name.rsplit("/", 1)[-1] == verdict.claim.name),
             paper_note=next(iter(known[known.index == verdict.claim.quote]["note"]), ""),
             paper_numbers=paper_numbers(study.plan, verdict.claim),
+            own_encoders=own_encoders(study, verdict.claim),
         )
         for verdict in verdicts
     )
@@ -106,8 +110,8 @@ def quoted(claim: Claim) -> str:
 
 
 def source(claim: Claim) -> str:
-    """Return where the paper says what a claim is about, and how that is known."""
-    return f"{claim.where}, {KNOWN[claim.confidence]}"
+    """Return where the paper says what a claim is about, how that is known, and where it is a choice alone."""
+    return f"{claim.where}, {KNOWN[claim.confidence]}" + f"; {CHOICE}" * claim.choice
 
 
 def lock_changes(study: Study) -> tuple[LockDeviation, ...]:

@@ -1,7 +1,7 @@
 """What plan and specs of a study prove by themselves: that its runs follow from its claims as they stand.
 
-A run's key is the hash of its spec, which holds the root of its seeds, which is the hash of the claims. So this can be told
-of a study on disk and of a committed report alike, which holds no more than that of its runs.
+A run's key is the hash of its spec, which holds the root of its seeds, which is the hash of claims and setting. So this can be
+told of a study on disk and of a committed report alike, which holds no more than that of its runs.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ def made_from_json(values: Mapping[str, Any]) -> dict[str, Made]:
 
 def planned_root(plan: Plan) -> str | None:
     """Return what the seeds of a plan's runs derive from; None for a plan of an earlier version."""
-    if plan.design == "fixed" and plan.seeds is None:
+    if not plan.setting or plan.design == "fixed" and plan.seeds is None:
         return None
-    return seed_root(plan.ablation, plan.claim_hashes, plan.design, plan.seeds)
+    return seed_root(plan.ablation, plan.claim_hashes, plan.setting, plan.design, plan.seeds)
 
 
 def stated_beforehand(plan: Plan, runs: Iterable[PlannedRun], made: Mapping[str, Made]) -> bool:
@@ -166,6 +166,6 @@ def _run_findings(plan: Plan, run: PlannedRun, made: Made, most: int | None) -> 
         yield f"its decoder was trained at a learning rate of {rate:g}, the plan says {chosen:g}"
     root = planned_root(plan)
     if root is not None and made.spec.get("seed_root") != root:
-        yield "its seeds do not follow from the claims and the number of seeds of this study"
+        yield "its seeds do not follow from the claims, the setting and the number of seeds of this study"
     if (task := made.spec.get("task", {}).get("name", "caption")) != plan.task:
         yield f"it was made for the task {task}, the study's is {plan.task}"

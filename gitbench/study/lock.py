@@ -3,7 +3,7 @@
 `claims.lock` at the top of the repository holds "ablation/claim" -> hash and the day (UTC) since which it is so, and is
 written by `gitbench lock`; a test fails where an ablation says something else. A run records the lock it ran under and
 the hashes of all claims at that moment (`provenance.json`), so its claims can be compared with today's wherever the run
-goes: `lock_deviations`. Its seeds follow from them, too: `seed_root`.
+goes: `lock_deviations`. Its seeds follow from them, too, and from all else that decides the study: `seed_root`.
 
 A hash covers all that a claim says, its margin too where it is the common one. Other fields at their defaults are left
 out, so that a new field changes no hash.
@@ -24,12 +24,13 @@ from gitbench.errors import GitbenchError
 from gitbench.files import ROOT, read_json, resource, write_json
 from gitbench.plan import Plan
 from gitbench.run_key import canonical
-from gitbench.spec import METRICS, Ablation, Claim
+from gitbench.spec import METRICS, Ablation, Claim, Profile
 
 FILE = "claims.lock"
 SCHEMA = 2
 Records = Sequence[Mapping[str, Any]]  # what runs recorded of their provenance
 FIX = "run `gitbench lock`, and commit claims.lock with the change"
+_NO_SETTING = ("doc", "replicates", "run_seconds", "gpu_gib")  # of a profile: the number of seeds is hashed by itself
 _DEVIATIONS = {  # kind -> what happened, with "2 of 6 runs"
     "changed": "changed after results existed: {} rest on another form of it",
     "added": "added or changed after results existed: {} were made before it was stated like this",
@@ -64,13 +65,24 @@ def claim_hashes(ablation: Ablation) -> dict[str, str]:
     return {f"{ablation.name}/{claim.name}": claim_hash(claim) for claim in ablation.claims}
 
 
-def seed_root(ablation: str, claims: Mapping[str, str], design: str, seeds: int | None) -> str:
-    """Return what the seeds of a study derive from: a hash of the claims that its file states and of how it is judged.
+def setting_hash(ablation: Ablation, profile: Profile) -> str:
+    """Return the hash of what decides the runs of a study beside claims and seeds: its arms, and the profile's sizes and rates.
 
-    `claims` maps "ablation/claim" to hash. A fixed study has a root for each number of seeds; a sequential one has one,
-    so that seeds can be added. 16 hex digits.
+    What concerns cost alone has no part in it. 16 hex digits.
     """
-    return _digest([ablation, dict(sorted(claims.items())), design, seeds if design == "fixed" else None])
+    sizes = {name: value for name, value in canonical(profile).items() if name not in _NO_SETTING}
+    arms = canonical(ablation.arms.get(profile.name, ()))
+    return _digest([arms, ablation.base, ablation.common_variants(profile.name), sizes])
+
+
+def seed_root(ablation: str, claims: Mapping[str, str], setting: str, design: str, seeds: int | None) -> str:
+    """Return what the seeds of a study derive from: a hash of the claims that its file states, its setting and its design.
+
+    `claims` maps "ablation/claim" to hash; `setting` is that of `setting_hash`: who looks and then changes a size, an amount
+    or the grid of rates gets other runs. A fixed study has a root for each number of seeds; a sequential one has one, so that
+    seeds can be added. 16 hex digits.
+    """
+    return _digest([ablation, dict(sorted(claims.items())), setting, design, seeds if design == "fixed" else None])
 
 
 def stated_claims(files: Sequence[str] = ()) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 Every study gets the blind floor: the base arm trained without ever seeing an image. A run's key hashes its resolved
 values and its data; arms of one study that are the same run share one folder. Studies share none: the seeds of each
-follow from its claims and its number of seeds.
+follow from its claims, its arms and sizes, and its number of seeds.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Literal
 from gitbench.errors import GitbenchError
 from gitbench.plan import ArmRate, Plan, Rates
 from gitbench.spec import Ablation, Profile
-from gitbench.study.lock import claim_hashes, seed_root
+from gitbench.study.lock import claim_hashes, seed_root, setting_hash
 from gitbench.study.planner import Planner
 from gitbench.tasks import claims_for
 
@@ -51,7 +51,8 @@ def make_plan(
     if not 1 <= count <= MOST_REPLICATES:
         raise GitbenchError(f"--seeds {count}: use 1 to {MOST_REPLICATES} replicates")
     design: Literal["fixed", "sequential"] = "sequential" if sequential else "fixed"
-    root = seed_root(ablation.name, claim_hashes(ablation), design, count)
+    setting = setting_hash(ablation, profile)
+    root = seed_root(ablation.name, claim_hashes(ablation), setting, design, count)
     planner = Planner(ablation, profile, data, dict(cfg_options or {}), tokenizer_path, encoder, task_name, root)
     arms, factors = planner.arms, {each.arm: each.factor for each in rates}
     runs = [  # a stopped study is balanced
@@ -72,6 +73,7 @@ def make_plan(
         test_images=planner.profile.data.test_images,
         yardstick_key=hashlib.sha256(planner.fingerprint.encode()).hexdigest()[:16],
         claim_hashes=claim_hashes(ablation),
+        setting=setting,
         design=design,
         seeds=None if sequential else count,
         mark=("+sequential" if sequential else f"+seeds-{count}" if count != usual else "")

@@ -128,7 +128,7 @@ def _fit(runner: Runner, curve: CurveHook) -> dict[str, Any]:
     """Return the likelihoods that tell how far a run fits what it alone was trained on, in nats per token, and image counts.
 
     `val_nll` is that of the last validation; `train_nll` is measured likewise (all captions, no dropout, no label
-    smoothing) on as many of the run's own training images, the first ones.
+    smoothing) on as many of the run's own training images, the first ones; on all of them where there are fewer.
     """
     count = len(runner.val_dataloader.dataset)
     first = min(count, len(runner.train_dataloader.dataset))

@@ -65,9 +65,11 @@ def test_a_dry_run_says_what_is_missing_and_leaves_nothing(tmp_path, launches, o
     said = call(*RUN, str(tmp_path / "w"), "--dry-run").stdout
     assert "decoder_size.smoke.scenes+rates: 24 tuning runs, 0 done, 24 to do, about " in said
     assert "decoder_size.smoke.scenes: 4 runs, 0 done, 4 to do" in said
+    assert "what counts as done below may change\ndecoder_size.smoke.scenes: " in said
     assert not launches and not own_cache.exists() and not (tmp_path / "w").exists()
     call("tune", "decoder_size", "--profile", "smoke")
-    assert "24 tuning runs, 24 done, 0 to do\n" in call(*RUN, str(tmp_path / "w"), "--dry-run").stdout
+    known = call(*RUN, str(tmp_path / "w"), "--dry-run").stdout
+    assert "24 tuning runs, 24 done, 0 to do\n" in known and "may change" not in known
 
 
 def test_a_tuning_run_that_fails_is_named_and_no_study_is_begun(tmp_path, launches, monkeypatch):

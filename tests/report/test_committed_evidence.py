@@ -64,7 +64,7 @@ def margin_and_hash(values: dict) -> None:
 
 def margin_hash_and_root(values: dict) -> None:
     margin_and_hash(values)
-    root = seed_root("tiny", values["plan"]["claim_hashes"], "fixed", 3)
+    root = seed_root("tiny", values["plan"]["claim_hashes"], values["plan"]["setting"], "fixed", 3)
     for spec in values["made"]["specs"].values():
         spec["seed_root"] = root
 
@@ -92,9 +92,9 @@ def other_task(values: dict) -> None:
     ("change", "said"),
     [
         (margin, f"claim {NAME} is not the one that the seeds of the runs follow from"),
-        (margin_and_hash, "its seeds do not follow from the claims and the number of seeds"),
+        (margin_and_hash, "its seeds do not follow from the claims, the setting and the number of seeds"),
         (margin_hash_and_root, "its spec and data do not give its run key"),
-        (sequential, "its seeds do not follow from the claims and the number of seeds"),
+        (sequential, "its seeds do not follow from the claims, the setting and the number of seeds"),
         (numerics, "its spec and data do not give its run key"),
         (paired_anew, "it was made as seed"),
         (other_task, "it was made for the task caption, the study's is vqa"),

@@ -53,6 +53,7 @@ def test_every_claim_of_an_ablation_file_is_quoted_in_the_claims_table():
             assert claims.loc[claim.quote, "ablation"] == name
             assert claims.loc[claim.quote, "confidence"] == claim.confidence
             assert claims.loc[claim.quote, "page"] in claim.where
+            assert claim.choice == claims.loc[claim.quote, "note"].startswith("a choice")
 
 
 def test_unknown_id_is_an_error():

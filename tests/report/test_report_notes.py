@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pandas as pd
+import pytest
 from helpers_report import view_of
 from helpers_runs import CLAIM, make_work_dir, run_key
 
@@ -59,6 +60,32 @@ def test_a_study_whose_encoder_starts_from_nothing_says_so(tmp_path):
     path.write_text(json.dumps(record))
     first, *_ = study_notes(Study.open(work, "decoder_size.cpu.scenes"), ())
     assert first.startswith("the image encoder starts from nothing (random values), not from pre-training")
+
+
+@pytest.mark.parametrize(
+    ("axis", "of_large", "of_base", "said"),
+    [
+        ("encoder_init", {"source": "random"}, {}, True),  # one pre-training against none
+        ("encoder_init", {"objective": "masked"}, {}, True),
+        ("encoder", {"layers": 6}, {}, True),  # another size is another pre-training
+        ("encoder_init", {"source": "random"}, {"source": "random"}, False),
+        ("decoder", {"layers": 6}, {}, False),  # all on one encoder
+    ],
+)
+def test_a_claim_across_encoders_is_said_of_these_encoders(axis, of_large, of_base, said, tmp_path):
+    work = make_work_dir(tmp_path, replicates=3)
+    for arm, change in (("large", of_large), ("base", of_base)):
+        for replicate in range(3):
+            path = work / "runs" / run_key(arm, replicate) / "record.json"
+            record = json.loads(path.read_text())
+            record["spec"]["variants"][axis].update(change)
+            path.write_text(json.dumps(record))
+    study = Study.open(work, "decoder_size.cpu.scenes")
+    view = View.of(study, judge(study))
+    line = dict(view.details[0].lines)["it is about"]
+    assert ("other seeds of captioners on these encoders (each was pre-trained once) and other" in line) == said
+    notes = [note for note in view.notes if "much another pre-training would change is in no interval" in note]
+    assert [note.split(":")[0] for note in notes] == ["larger-no-better"] * said
 
 
 def test_images_too_few_for_the_margin_are_named(tmp_path):

@@ -7,9 +7,10 @@ from helpers_report import floor_of, judged, study_of
 from helpers_runs import CLAIM
 
 from gitbench.judge.verdict import NOT_TESTABLE
-from gitbench.report.verdict_details import VerdictDetails, noise_line, verdict_details
+from gitbench.report.board import rows_of_studies, write_board
+from gitbench.report.verdict_details import VerdictDetails, noise_line, quoted, verdict_details
 from gitbench.study.interim import judge
-from gitbench.study.lock import LockDeviation
+from gitbench.study.lock import LockDeviation, claim_hash
 
 
 def test_mean_typical_seed_and_images_are_there(made):
@@ -20,6 +21,18 @@ def test_mean_typical_seed_and_images_are_there(made):
     assert "12 test images" in lines["test images"] and "other test images of this kind" in lines["it is about"]
     assert lines["what is seen"].startswith(verdict.finding) and lines["noise floor"].startswith("not measured")
     assert "large: 0 of 5 seeds collapsed (up to 45 % of seeds may)" in lines["collapsed seeds"]
+
+
+def test_a_choice_of_the_paper_is_marked_wherever_its_claim_is_quoted(tmp_path):
+    """Beside how a quotation is known: in the tables, on the board and by `explain`, which all print its source."""
+    study = study_of(tmp_path, replicates=3, claims=(CLAIM | {"choice": True},))
+    verdicts = judge(study)
+    (claim,) = study.plan.claims  # as its file has it
+    plain = dataclasses.replace(claim, choice=False)
+    said = "p. 11, as a reader quotes it; a choice of the paper, no measurement of it was found"
+    assert said in quoted(claim) and "a choice" not in quoted(plain) and claim_hash(claim) != claim_hash(plain)
+    write_board(rows_of_studies([(study, verdicts)]), tmp_path)
+    assert all(said in (tmp_path / name).read_text(encoding="utf-8") for name in ("board.html", "board.md"))
 
 
 def test_without_images_nothing_is_shown(tmp_path):

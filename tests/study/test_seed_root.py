@@ -4,10 +4,13 @@ import dataclasses
 
 from helpers_errors import refused
 from helpers_judge import claim_of
-from helpers_study import TINY, make_study
+from helpers_rates import gridded
+from helpers_study import TINY, make_study, tiny_profile
 
 from gitbench.ablations import check_ablation
+from gitbench.spec import Arm
 from gitbench.study.config import make_config
+from gitbench.study.rates import tuning_of
 
 CLAIM = claim_of("better", name="base-better", treatment="base", reference="small")
 CLAIMING = dataclasses.replace(TINY, claims=(CLAIM,))
@@ -51,6 +54,43 @@ def test_a_changed_claim_gets_new_runs(tmp_path):
     assert_apart(before, make_study(tmp_path, dataclasses.replace(CLAIMING, name="copy")))
     titled = dataclasses.replace(CLAIMING, title="Another title")
     assert seeds_of(make_study(tmp_path, titled)) == seeds_of(before)
+
+
+def test_other_arms_sizes_steps_or_rates_get_new_runs(tmp_path):
+    """Look, then try another amount, more steps or another grid under the same claims: no run comes back."""
+    before, usual = make_study(tmp_path, CLAIMING), tiny_profile()
+    fewer, tested = (dataclasses.replace(usual.data, **{name: 5}) for name in ("train_images", "test_images"))
+    recipe = dataclasses.replace(usual.pretraining, iterations=7)
+    for profile in (
+        tiny_profile(iterations=7),
+        tiny_profile(lr_decoder=1e-3),
+        gridded(),
+        *(dataclasses.replace(usual, data=data) for data in (fewer, tested)),
+        dataclasses.replace(usual, pretraining=recipe),
+        dataclasses.replace(usual, on_scenes={}),
+    ):
+        assert_apart(before, make_study(tmp_path, CLAIMING, profile))
+    assert_apart(make_study(tmp_path, CLAIMING, gridded()), make_study(tmp_path, CLAIMING, gridded((0.3, 1.0))))
+    more = (*CLAIMING.arms["smoke"], Arm(name="large", variants={"decoder": "self_2x96"}))
+    assert_apart(before, make_study(tmp_path, dataclasses.replace(CLAIMING, arms={"smoke": more})))
+    frozen = dataclasses.replace(CLAIMING, common={"encoder_training": "frozen"})
+    assert_apart(before, make_study(tmp_path, frozen))
+
+
+def test_what_concerns_cost_alone_gets_the_same_runs(tmp_path):
+    usual = tiny_profile(checkpoint_every=3)
+    data = dataclasses.replace(usual.data, workers=2)
+    dearer = dataclasses.replace(usual, data=data, doc="Dear.", run_seconds=9.0, gpu_gib=9.0)
+    assert seeds_of(make_study(tmp_path, CLAIMING, dearer)) == seeds_of(make_study(tmp_path, CLAIMING))
+    apart = dataclasses.replace(CLAIMING, arms={**CLAIMING.arms, "cpu": CLAIMING.arms["smoke"]})
+    assert seeds_of(make_study(tmp_path, apart)) == seeds_of(make_study(tmp_path, CLAIMING))
+
+
+def test_tuning_runs_keep_their_seeds(tmp_path):
+    """They are no study's: what another grid has in common with this one is not tuned again."""
+    few, many = (tuning_of(CLAIMING, gridded(grid), "scenes") for grid in ((1.0, 2.0), (0.5, 1.0, 2.0)))
+    assert {each.run.run_key for each in few.runs} < {each.run.run_key for each in many.runs}
+    assert {each.run.resolved.seed_root for each in many.runs} == {"tuning"}
 
 
 def test_another_number_of_seeds_is_another_study(tmp_path):

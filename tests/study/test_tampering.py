@@ -71,7 +71,7 @@ def test_seeds_that_were_dropped(study):
             run["replicate"] //= 2
 
     edit(study.plan_path, fewer)
-    assert_told(study, "its seeds do not follow from the claims and the number of seeds")
+    assert_told(study, "its seeds do not follow from the claims, the setting and the number of seeds")
 
 
 def test_seeds_that_were_paired_anew(study):
