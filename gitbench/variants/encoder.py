@@ -22,6 +22,11 @@ class EncoderSpec:
     image_size: int  # pixels; the grid that the position embedding is made for
     mlp_ratio: float = 4.0
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Layers, width and patch, which weights must have; a position table for other images is resized."""
+        return self.layers, self.width, self.patch
+
 
 def vit(width: int, layers: int, patch: int, image_size: int) -> EncoderSpec:
     """Return a ViT whose heads are 64 wide as CLIP's, 32 wide below width 192."""

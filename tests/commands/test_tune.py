@@ -117,7 +117,9 @@ def test_ablations_are_tuned_by_name_or_all_and_the_table_is_written(launches, o
 def test_what_is_asked_of_tune_must_make_sense(monkeypatch, tmp_path):
     assert "name the ablations to tune, or pass --all" in error_of("tune", "--profile", "smoke")
     assert "name the ablations to tune" in error_of("tune", "decoder_size", "--all", "--profile", "smoke")
-    assert "leave --data, --task out" in error_of("tune", "--all", "--ship", "--data", "scenes", "--profile", "smoke")
+    assert "leave --data, --task, --tokenizer and --encoder out" in error_of(
+        "tune", "--all", "--ship", "--data", "scenes", "--profile", "smoke"
+    )
     monkeypatch.setattr("gitbench.files.ROOT", tmp_path)
     assert "this is no clone" in error_of("tune", "--all", "--ship", "--profile", "smoke")
     monkeypatch.undo()
