@@ -163,6 +163,15 @@ def test_a_run_starts_from_what_ships_and_its_content_is_in_the_key(folder, tmp_
         execute(late.folder)
 
 
+def test_the_version_of_pre_training_is_in_the_key_of_a_run_whose_encoder_does_not_ship(folder, tmp_path, monkeypatch):
+    starts = tiny_ablation("encoder_init", "contrastive", "masked", "random")
+    keys = []
+    for version in (PRETRAIN_VERSION, PRETRAIN_VERSION + 1):
+        monkeypatch.setattr("gitbench.variants.encoder_init.PRETRAIN_VERSION", version)
+        keys.append({run.arm: run.run_key for run in make_study(tmp_path, starts).plan.runs})
+    assert {arm for arm in keys[0] if keys[0][arm] != keys[1][arm]} == {"masked"}
+
+
 def test_overridden_sizes_have_no_encoder_to_start_from(folder, tmp_path):
     with refused("arm 'base' starts from a pre-trained encoder of another size than --cfg-options give it"):
         make_study(tmp_path, cfg_options={"model.encoder.layers": 3})
