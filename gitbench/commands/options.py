@@ -104,7 +104,7 @@ def study_of(arguments: argparse.Namespace, ablation: str | None = None) -> Stud
 
 
 def check_encoder(arms: Mapping[str, RunSpec]) -> None:
-    """Refuse the weights of `--encoder` where they fit no arm (name -> one of its runs) that takes them, or no name of timm's."""
+    """Refuse weights of `--encoder` that do not fit every arm (name -> one of its runs) that takes them; nothing is fetched."""
     from gitbench.variants.encoder_init import GIVEN
 
     taking = {arm: spec.variants for arm, spec in arms.items() if spec.variant_names.get("encoder_init") == GIVEN}
