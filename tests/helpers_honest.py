@@ -84,7 +84,8 @@ def caption(study: Study, run: PlannedRun) -> None:
     write_text(folder.predictions, "\n".join(lines) + "\n")
     write_text(folder.curve, "iteration,split,loss,lr\n1,train,2.0,0.1\n1,val,2.125,0.0\n")
     fit = {"train_nll": 1.5, "val_nll": 2.125, "fit_images": {"train_nll": 4, "val_nll": 4}}
-    write_json(folder.trained, {"test_nll": 2.0 + run.replicate / 10, **fit, "cost": {"seconds": 1.0}, "train": {}})
+    found = {"test_nll": 2.0 + run.replicate / 10, **fit, "cost": {"seconds": 1.0}, "train": {}}
+    write_json(folder.trained, found | {"encoder_content": "e" * 64})
     write_json(folder.provenance, provenance(study) | {"started": "2026-01-01T00:00:00Z"})
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gitbench.launch.scheduling import Outcome
+    from gitbench.spec import RunSpec
     from gitbench.study.store import Study
 
 
@@ -37,6 +39,13 @@ def training_options(parser: argparse.ArgumentParser, seeds: str) -> None:
     parser.add_argument("--seeds", type=int, metavar="N", help=seeds)
     run_options(parser)
     report_options(parser)
+    start_options(parser)
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and the estimated time, train nothing")
+    parser.add_argument("--no-report", action="store_true", help="train and score only")
+
+
+def start_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name what runs start from beside the profile's."""
     parser.add_argument(
         "--tokenizer", metavar="NAME|PATH", help="a BERT tokenizer instead of the profile's: hub name, folder or file"
     )
@@ -45,8 +54,6 @@ def training_options(parser: argparse.ArgumentParser, seeds: str) -> None:
         metavar="FILE|NAME",
         help="weights from which the image encoder starts: a file, or a name of timm's",
     )
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and the estimated time, train nothing")
-    parser.add_argument("--no-report", action="store_true", help="train and score only")
 
 
 def run_options(parser: argparse.ArgumentParser) -> None:
@@ -94,6 +101,18 @@ def study_of(arguments: argparse.Namespace, ablation: str | None = None) -> Stud
 
     name = ablation or arguments.ablation
     return find_study(work_dir_of(arguments), name, arguments.profile, arguments.data, arguments.task)
+
+
+def check_encoder(arms: Mapping[str, RunSpec]) -> None:
+    """Refuse weights of `--encoder` that do not fit every arm (name -> one of its runs) that takes them; nothing is fetched."""
+    from gitbench.variants.encoder_init import GIVEN
+
+    taking = {arm: spec.variants for arm, spec in arms.items() if spec.variant_names.get("encoder_init") == GIVEN}
+    if taking:
+        from gitbench.training.encoder_init import check_weights
+
+        (source,) = {variants["encoder_init"].path for variants in taking.values()}
+        check_weights(source, {arm: variants["encoder"] for arm, variants in taking.items()})
 
 
 def study_words(arguments: argparse.Namespace) -> list[str]:

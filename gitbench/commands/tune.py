@@ -12,7 +12,15 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gitbench.commands.options import data_of, profile_of, run_options, study_options, task_of
+from gitbench.commands.options import (
+    check_encoder,
+    data_of,
+    profile_of,
+    run_options,
+    start_options,
+    study_options,
+    task_of,
+)
 from gitbench.errors import GitbenchError
 
 if TYPE_CHECKING:
@@ -28,6 +36,7 @@ def add(commands: Any) -> None:
     tune.add_argument("--all", action="store_true", help="all ablations that have arms for the profile")
     study_options(tune, work_dir=False)
     run_options(tune)
+    start_options(tune)
     tune.add_argument("--dry-run", action="store_true", help="say what is to be done and how long it takes")
     tune.add_argument(
         "--ship", action="store_true", help="in a clone: write the results into the table that ships with the package"
@@ -44,10 +53,11 @@ def _tune(arguments: argparse.Namespace) -> int:
         raise GitbenchError("name the ablations to tune, or pass --all for every one of the profile")
     if arguments.ship:
         _check_ship(arguments)
-    tuning_of = functools.cache(lambda name: _tuning(name, profile, data_of(arguments), task_of(arguments)))
+    tuning_of = functools.cache(lambda name: _tuning(name, arguments))
+    asked = {name: tuning_of(name) for name in arguments.ablations or _built_in(profile)}  # refused before any is tuned
     failed = False
-    for name in arguments.ablations or _built_in(profile):
-        if (tuning := tuning_of(name)) is None:
+    for name, tuning in asked.items():
+        if tuning is None:
             print(f"{load_ablation(name).name}.{profile}: the profile has one pair of rates, nothing is to be chosen")
         elif arguments.dry_run:
             print_tuning(tuning, arguments.jobs)
@@ -75,10 +85,11 @@ def planned_at_rates(
 
     `tuning` of None: at the profile's rates. A dry run trains nothing: what is not known yet is 1. None: a run failed.
     """
-    if tuning is None:
-        return plan(())
-    before = tuning.rates()
+    before = tuning.rates() if tuning else ()
     study = plan(before)  # refuses what cannot be, before anything is trained
+    check_encoder({run.arm: run.resolved for run in study.plan.runs})
+    if tuning is None:
+        return study
     tuning.learn(study.plan_path)
     if dry_run:
         print_tuning(tuning, jobs)
@@ -121,12 +132,23 @@ def _print_rates(tuning: Tuning) -> None:
     print(f"{tuning.name}: " + ", ".join(f"{each.arm} x {each.factor:g}" for each in rates))
 
 
-def _tuning(name: str, profile: str, data: str, task: str) -> Tuning | None:
+def _tuning(name: str, arguments: argparse.Namespace) -> Tuning | None:
     from gitbench.ablations import load_ablation
     from gitbench.profiles import get_profile
     from gitbench.study.rates import tuning_of
 
-    return tuning_of(load_ablation(name), get_profile(profile), data, task_name=task, command="gitbench tune")
+    tuning = tuning_of(
+        load_ablation(name),
+        get_profile(profile_of(arguments)),
+        data_of(arguments),
+        tokenizer_path=arguments.tokenizer,
+        encoder=arguments.encoder,
+        task_name=task_of(arguments),
+        command="gitbench tune",
+    )
+    if tuning is not None:
+        check_encoder({each.arm: each.run.resolved for each in tuning.runs})
+    return tuning
 
 
 def _built_in(profile: str) -> list[str]:
@@ -142,7 +164,7 @@ def _check_ship(arguments: argparse.Namespace) -> None:
 
     if not (ROOT / "pyproject.toml").is_file():
         raise GitbenchError("--ship writes into the package, and this is no clone: leave it out, results are cached")
-    if arguments.data is not None or arguments.task is not None:
+    if any(given is not None for given in (arguments.data, arguments.task, arguments.tokenizer, arguments.encoder)):
         raise GitbenchError(
-            "--ship is for the data and task that ablations have by themselves: leave --data, --task out"
+            "--ship is for what ablations have by themselves: leave --data, --task, --tokenizer and --encoder out"
         )

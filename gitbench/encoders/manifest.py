@@ -6,6 +6,7 @@ The manifest holds all notes of every encoder, so that planning can look one up,
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from gitbench.data.scenes.world import VERSION
 from gitbench.encoders.store import StoredEncoder, read_encoder
 from gitbench.errors import GitbenchError
 from gitbench.files import read_json, write_text
-from gitbench.run_key import from_json
+from gitbench.run_key import PRETRAIN_VERSION, from_json
 from gitbench.spec import PretrainSpec
 from gitbench.variants.encoder import EncoderSpec
 
@@ -32,20 +33,36 @@ class Entry:
     content: str
     notes: Mapping[str, Any]
 
-    @property
+    @functools.cached_property
     def encoder(self) -> EncoderSpec:
         return from_json(EncoderSpec, self.notes["encoder"])
 
-    @property
+    @functools.cached_property
     def recipe(self) -> PretrainSpec:
         return from_json(PretrainSpec, self.notes["recipe"])
+
+    @property
+    def made_as(self) -> tuple[Any, ...]:
+        """What decides which encoder it is: size, recipe, versions of the scenes and of pre-training."""
+        version = self.notes.get("version", 1)  # those of version 1 did not say so
+        return dataclasses.asdict(self.encoder), self.recipe, self.notes["scenes"], version
+
+    def is_made_as(self, notes: Mapping[str, Any]) -> bool:
+        """Tell whether notes are of an encoder that was made as this one; a stranger's notes are of none."""
+        try:
+            return self.made_as == Entry(name=self.name, content="", notes=notes).made_as
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return False
 
 
 def manifest(folder: Path | None = None) -> dict[str, Entry]:
     """Return what ships (None: with this package), name -> entry; nothing where there is no manifest."""
     path = (folder or FOLDER) / "manifest.json"
-    if not path.is_file():
-        return {}
+    return dict(_read(path)) if path.is_file() else {}
+
+
+@functools.cache  # planning asks for it once a run
+def _read(path: Path) -> Mapping[str, Entry]:
     values = read_json(path)
     if values.get("schema") != SCHEMA:
         raise GitbenchError(f"{path} is of another version of gitbench: reinstall gitbench")
@@ -64,15 +81,13 @@ def write_manifest(entries: Mapping[str, Entry], folder: Path) -> None:
         encoders.append(f"    {json.dumps(name)}: {{\n{lines}\n    }}")
     body = ",\n".join(encoders)
     write_text(folder / "manifest.json", f'{{\n  "schema": {SCHEMA},\n  "encoders": {{\n{body}\n  }}\n}}\n')
+    _read.cache_clear()
 
 
 def find_shipped(encoder: EncoderSpec, recipe: PretrainSpec) -> Entry | None:
-    """Return the shipped encoder of this size and recipe, made on this version of the scenes; None where none ships."""
-    wanted = (dataclasses.asdict(encoder), recipe, VERSION)
-    for entry in manifest().values():
-        if (dataclasses.asdict(entry.encoder), entry.recipe, entry.notes["scenes"]) == wanted:
-            return entry
-    return None
+    """Return the shipped encoder of this size and recipe, made by these versions of scenes and pre-training, or None."""
+    wanted = (dataclasses.asdict(encoder), recipe, VERSION, PRETRAIN_VERSION)
+    return next((entry for entry in manifest().values() if entry.made_as == wanted), None)
 
 
 def load_shipped(content: str) -> StoredEncoder:

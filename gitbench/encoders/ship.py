@@ -7,10 +7,12 @@ from pathlib import Path
 
 from gitbench.data.scenes.world import VERSION
 from gitbench.encoders.manifest import Entry, manifest, write_manifest
+from gitbench.encoders.quality import is_measured
 from gitbench.encoders.store import read_encoder
 from gitbench.encoders.wanted import Wanted
 from gitbench.errors import GitbenchError
 from gitbench.files import ROOT, atomic_path
+from gitbench.run_key import PRETRAIN_VERSION
 
 MOST_BYTES = 4_000_000  # of all files together
 
@@ -26,19 +28,15 @@ def check_clone() -> None:
 def ship(made: Mapping[str, Path], wanted: Iterable[Wanted], folder: Path) -> dict[str, Entry]:
     """Put encoders (name -> file) into a folder, beside those that are there; returns its manifest's entries.
 
-    What is not `wanted` any more, by name and recipe, or was made on another version of the scenes, is taken out.
+    What is not `wanted` any more, by name and recipe, or was made by another version of scenes or pre-training, is taken out.
     Errors: an encoder whose quality was not measured; more bytes than may ship.
     """
-    current = [(each.name, each.recipe) for each in wanted]
-    entries = {
-        name: entry
-        for name, entry in manifest(folder).items()
-        if (name, entry.recipe) in current and entry.notes["scenes"] == VERSION
-    }
+    current = [(each.name, each.recipe, VERSION, PRETRAIN_VERSION) for each in wanted]
+    entries = {name: entry for name, entry in manifest(folder).items() if (name, *entry.made_as[1:]) in current}
     contents = {name: path.read_bytes() for name, path in made.items()}
     for name, path in made.items():
         found = read_encoder(path)
-        if not found.notes["points"]:
+        if not is_measured(found.notes):
             raise GitbenchError(f"{path}: its quality was not measured: make it with `gitbench pretrain`")
         entries[name] = Entry(name=name, content=found.content, notes=found.notes)
     kept = {name: folder / f"{name}.safetensors" for name in entries}

@@ -82,6 +82,7 @@ class StudyScorer:
             "warnings": self._warnings(run, rows),
             "cost": {**trained["cost"], "device": device, "machine": provenance["machine"]},
             "train": trained["train"],
+            "encoder_content": trained.get("encoder_content"),
             "files": file_digests(folder),
         }
         write_json(folder.record, record)

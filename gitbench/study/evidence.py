@@ -21,25 +21,38 @@ from gitbench.variants import AXES, run_spec_from_json
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """What a run's key is the hash of: canonical spec, numerics version and data; None where its record does not say."""
+    """What a run's key is the hash of: canonical spec, numerics version and data; None where its record does not say.
+
+    Beside it, which no key can know: the content of the pre-trained encoder that it started from.
+    """
 
     spec: Mapping[str, Any]
     numerics: int | None = None
     data: str | None = None
+    encoder: str | None = None
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Made:
         """Take it from a record. Errors: GitbenchError for one that holds no spec."""
         spec = canonical(run_spec_from_json(record.get("spec") or {}))
-        numerics, data = record.get("numerics"), record.get("data_fingerprint")
+        numerics, data, encoder = (record.get(name) for name in ("numerics", "data_fingerprint", "encoder_content"))
+        encoder = encoder if isinstance(encoder, str) else None
         if not isinstance(numerics, int) or not isinstance(data, str):
-            return cls(spec=spec)
-        return cls(spec=spec, numerics=numerics, data=data)
+            return cls(spec=spec, encoder=encoder)
+        return cls(spec=spec, numerics=numerics, data=data, encoder=encoder)
 
     @property
     def amount(self) -> int | None:
         """Training images; None: all that there are."""
         return self.spec["data"].get("train_images")
+
+    @property
+    def pretrained(self) -> Mapping[str, Any] | None:
+        """Size and recipe of the encoder that it started from, where that was made on first use: not by its content."""
+        start = self.spec["variants"].get("encoder_init", {})
+        if start.get("source") != "pretrained" or "content" in start:
+            return None
+        return {"encoder": self.spec["variants"].get("encoder"), "recipe": start.get("recipe")}
 
 
 def made_to_json(made: Mapping[str, Made]) -> dict[str, Any]:
@@ -51,6 +64,7 @@ def made_to_json(made: Mapping[str, Made]) -> dict[str, Any]:
         if spec not in specs:
             specs.append(spec)
         own = {"replicate": each.spec["replicate"], "numerics": each.numerics, "data": each.data}
+        own |= {"encoder": each.encoder} if each.encoder else {}
         runs[key] = {"spec": str(specs.index(spec))} | own
     return {"specs": {str(number): spec for number, spec in enumerate(specs)}, "runs": runs}
 
@@ -60,7 +74,7 @@ def made_from_json(values: Mapping[str, Any]) -> dict[str, Made]:
     found = {}
     for key, run in values["runs"].items():
         spec = values["specs"][run["spec"]] | {"replicate": run["replicate"]}
-        found[key] = Made(spec=spec, numerics=run["numerics"], data=run["data"])
+        found[key] = Made(spec=spec, numerics=run["numerics"], data=run["data"], encoder=run.get("encoder"))
     return found
 
 
@@ -131,8 +145,23 @@ def runs_findings(plan: Plan, runs: Iterable[PlannedRun], made: Mapping[str, Mad
     for run in runs:
         own = made.get(run.run_key)
         found = ["nothing says how it was made"] if own is None else _run_findings(plan, run, own, most)
-        for said in found:
+        for said in (*found, *(_start_findings(own, made.values()) if own else ())):
             yield f"{run.arm} seed {run.replicate}: {said}"
+
+
+def _start_findings(own: Made, made: Iterable[Made]) -> Iterator[str]:
+    """An encoder made on first use that nothing names, or another than the first run with its size and recipe had."""
+    if own.pretrained is None:
+        return
+    if own.encoder is None:
+        yield "its record does not name the encoder that it began with: made by an earlier version of gitbench, or taken out"
+        return
+    first = next(each.encoder for each in made if each.encoder is not None and each.pretrained == own.pretrained)
+    if own.encoder != first:
+        yield (
+            f"it began with the encoder {own.encoder[:8]}, another run with {first[:8]} of the same recipe: encoders made on "
+            "another machine are others"
+        )
 
 
 def most_images(made: Iterable[Made]) -> int | None:

@@ -77,12 +77,21 @@ class Planner:
         """Return axis -> variant where no arm names one: the axis's own, the profile's, what is common, what was given."""
         defaults = {axis.name: axis.default for axis in AXES.values() if axis.default is not None}
         named = self.ablation.starts(profile, on_scenes(self.data))
-        given = {ENCODER_START: GIVEN} if profile.encoder else {}
-        if given and all(ENCODER_START in arm.variants for arm in self.ablation.arms[profile.name]):
+        if not profile.encoder:
+            return {**defaults, **named}
+        arms = self.ablation.arms[profile.name]
+        taking = [arm.variants for arm in arms if arm.variants.get(ENCODER_START, GIVEN) == GIVEN]
+        if not taking:
             raise GitbenchError(
                 f"--encoder {profile.encoder}: every arm of {self.ablation.name} says where its encoder starts: leave it out"
             )
-        return {**defaults, **named, **given}
+        encoder = AXES["encoder"]
+        if len({encoder.resolve({**named, **variants}[encoder.name]).shape for variants in taking}) > 1:
+            raise GitbenchError(
+                f"--encoder {profile.encoder}: the arms of {self.ablation.name} have image encoders of several shapes, and "
+                "weights fit one: leave it out"
+            )
+        return {**defaults, **named, ENCODER_START: GIVEN}
 
     @functools.cached_property
     def vocabulary(self) -> Vocabulary:

@@ -1,13 +1,15 @@
 """Where the image encoder's first values come from: random, pre-trained by a recipe, or weights that others trained.
 
 The weights of others are a file, or a name of timm's that its loader fetches from the hub, with the shape of OpenAI's
-CLIP: timm's own names, OpenAI's and open_clip's are understood. A position table of another size is resized.
+CLIP: timm's own names, OpenAI's and open_clip's are understood. A position table of another size is resized; layers,
+width and patch must be the encoder's.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from gitbench.errors import GitbenchError, unknown_name
 from gitbench.models.checkpoint import check_names, read_tensors
 from gitbench.models.encoder import ImageEncoder
 from gitbench.registry import HOOKS
+from gitbench.run_key import PRETRAIN_VERSION
 from gitbench.training.frozen import FrozenEncoder
 from gitbench.training.pretrain import Pretraining, pretrained_encoder
 from gitbench.variants.encoder import EncoderSpec
@@ -37,7 +40,8 @@ class EncoderInitHook(Hook):
 
     A resumed run has them in its checkpoint. Pre-training and what a frozen encoder makes of all images come first, so that
     their time does not count as the run's training. It is in `seconds` and `encode_seconds`: the same for all runs that
-    share an encoder, whichever of them made it.
+    share an encoder, whichever of them made it. `content` is the hash of the pre-trained encoder itself, since the same
+    recipe gives others elsewhere.
     """
 
     priority = "VERY_HIGH"
@@ -46,6 +50,7 @@ class EncoderInitHook(Hook):
     def __init__(self) -> None:
         self.seconds: float | None = None  # None: nothing was pre-trained, or by a version that took no note
         self.encode_seconds = 0.0  # 0: nothing was encoded beforehand
+        self.content: str | None = None  # of the pre-trained encoder; None as `seconds`
 
     def before_train(self, runner) -> None:  # type: ignore[no-untyped-def]
         if not runner.iter:
@@ -73,6 +78,11 @@ class EncoderInitHook(Hook):
             raise GitbenchError("encoder_init has no recipe: choose the variant encoder_init/contrastive")
         if init.content is not None:
             made = load_shipped(init.content)
+        elif init.version != PRETRAIN_VERSION:
+            raise GitbenchError(
+                f"the run was planned with version {init.version} of pre-training, this is {PRETRAIN_VERSION}: use the version "
+                "of gitbench that planned it, or plan the study again"
+            )
         else:
             progress = self.progress
             made = pretrained_encoder(
@@ -86,44 +96,81 @@ class EncoderInitHook(Hook):
                 )
             )
         encoder.load_state_dict({name: torch.from_numpy(array) for name, array in made.state.items()})
-        self.seconds = made.notes["seconds"]
+        self.seconds, self.content = made.notes["seconds"], made.content
 
     def before_save_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:  # type: ignore[no-untyped-def]
         if self.seconds is not None:
             checkpoint["meta"]["pretrain_seconds"] = self.seconds
+            checkpoint["meta"]["encoder_content"] = self.content
 
     def after_load_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:  # type: ignore[no-untyped-def]
         self.seconds = checkpoint["meta"].get("pretrain_seconds")
+        self.content = checkpoint["meta"].get("encoder_content")
 
 
 def encoder_weights(source: str | None, spec: EncoderSpec) -> dict[str, Tensor]:
     """Return the state dict of an `ImageEncoder` from a file or a timm name; a classifier or projection is left out.
 
     Errors: one line for a name that is unknown or cannot be fetched, a file that cannot be read, and weights of another
-    shape, with the tensors that do not fit.
+    shape or with other tensors.
     """
     if not source:
         raise GitbenchError("encoder_init has no path: pass --encoder with a file or a timm name")
+    return _fitted(_tensors(source, fetch=True), spec, source, "the encoder")
+
+
+def check_weights(source: str, arms: Mapping[str, EncoderSpec]) -> None:
+    """Refuse what `encoder_weights` would for an arm's encoder (name -> size), before anything is trained or fetched."""
+    tensors = _tensors(source, fetch=False)
+    for arm, spec in arms.items():
+        _fitted(tensors, spec, source, f"arm {arm}")
+
+
+def _tensors(source: str, fetch: bool) -> dict[str, Tensor]:
+    """Return the tensors of a file, or of a model of timm's: random values of theirs where they are not to be fetched."""
     path = Path(source)
-    if path.is_file() and is_encoder(path):
-        found = {name: torch.from_numpy(array) for name, array in read_encoder(path).state.items()}
-    else:
-        found = read_tensors(path) if path.is_file() else _from_timm(source)
+    if not path.is_file():
+        return _from_timm(source, fetch)
+    if is_encoder(path):
+        return {name: torch.from_numpy(array) for name, array in read_encoder(path).state.items()}
+    return read_tensors(path)
+
+
+def _fitted(tensors: Mapping[str, Tensor], spec: EncoderSpec, source: str, whose: str) -> dict[str, Tensor]:
+    """Return the tensors as the state dict of an encoder of that size; `whose` it is, for errors."""
+    if (found := _shape(tensors)) is not None and found != spec.shape:
+        (layers, width, patch), needed = found, spec.shape
+        raise GitbenchError(
+            f"{source} is a {layers} x {width} ViT of {patch}-pixel patches, {whose} needs {needed[0]} x {needed[1]} of "
+            f"{needed[2]}-pixel patches: choose weights of that shape"
+        )
     model = ImageEncoder(spec)
     own = model.state_dict()
     try:
-        fitted = checkpoint_filter_fn(found, model)
+        fitted = checkpoint_filter_fn(dict(tensors), model)
     except (RuntimeError, ValueError, KeyError, AttributeError, IndexError, TypeError) as error:
         raise GitbenchError(
             f"{source} holds no image encoder ({type(error).__name__}): pass a CLIP-shaped ViT"
         ) from None
     fitted = {name: tensor for name, tensor in fitted.items() if not name.startswith(("head.", "fc_norm."))}
-    check_names(fitted, own, f"{source} does not fit the encoder")
+    check_names(fitted, own, f"{source} does not fit {whose}")
     for name, tensor in fitted.items():
         if tensor.shape != own[name].shape:
             shapes = f"{tuple(tensor.shape)}, not {tuple(own[name].shape)}"
-            raise GitbenchError(f"{source} does not fit the encoder ({name} is {shapes}): choose weights to match")
+            raise GitbenchError(f"{source} does not fit {whose} ({name} is {shapes}): choose weights to match")
     return {name: tensor.float() for name, tensor in fitted.items()}
+
+
+def _shape(tensors: Mapping[str, Tensor]) -> tuple[int, int, int] | None:
+    """Return layers, width and patch of the ViT in these tensors, whichever way they are named; None where there is none."""
+    for name, tensor in tensors.items():
+        patches = re.fullmatch(r"(.*?)(patch_embed\.proj|conv1)\.weight", name)
+        if patches is not None and tensor.ndim == 4:
+            block = re.compile(re.escape(patches[1]) + r"(?:transformer\.res)?blocks\.(\d+)\.")
+            layers = {found[1] for each in tensors if (found := block.match(each))}
+            if layers:
+                return len(layers), tensor.shape[0], tensor.shape[-1]
+    return None
 
 
 def _check_content(source: str | None, content: str | None) -> None:
@@ -135,12 +182,18 @@ def _check_content(source: str | None, content: str | None) -> None:
                 raise GitbenchError(f"{path} is not the file that the run was planned with: plan the study again")
 
 
-def _from_timm(name: str) -> dict[str, Tensor]:
-    if not timm.is_model(name.partition(".")[0]):
+def _from_timm(name: str, fetch: bool) -> dict[str, Tensor]:
+    model, _, tag = name.partition(".")
+    if not timm.is_model(model):
         raise GitbenchError(f"encoder weights '{name}': neither an existing file nor a model of timm: correct the name")
+    if name not in (known := timm.list_pretrained(f"{model}.*")):
+        why = (
+            "timm knows no such tag" if tag else "without a tag it stands for other weights in another release of timm"
+        )
+        raise GitbenchError(f"encoder weights '{name}': {why}: choose one of {', '.join(known) or '(none)'}")
     try:
-        return timm.create_model(name, pretrained=True, num_classes=0).state_dict()
-    except Exception as error:  # no network, no such tag, no permission: one cure
+        return timm.create_model(name, pretrained=fetch, num_classes=0).state_dict()
+    except Exception as error:  # no network, no permission: one cure
         raise GitbenchError(
             f"encoder weights '{name}' could not be fetched from the hub ({type(error).__name__}): "
             "download the file and pass its path as --encoder"

@@ -30,10 +30,12 @@ from gitbench.data.cache import CacheUnwritable, cached
 from gitbench.data.dataset import collate
 from gitbench.data.scenes.world import VERSION
 from gitbench.data.tasks import open_task
-from gitbench.encoders.store import StoredEncoder, quantised, read_encoder, restored, write_encoder
+from gitbench.encoders.quality import is_measured
+from gitbench.encoders.store import StoredEncoder, content_of, quantised, read_encoder, restored, write_encoder
 from gitbench.errors import GitbenchError
 from gitbench.files import atomic_path, cache_dir
 from gitbench.machine import cpu_name
+from gitbench.run_key import PRETRAIN_VERSION
 from gitbench.spec import PretrainSpec, TaskSpec
 from gitbench.training.caption_model import ImagePreprocessor
 from gitbench.training.objectives import Objective, objective_for, training_images
@@ -41,7 +43,6 @@ from gitbench.training.optimizer import warmup_cosine
 from gitbench.training.probes import Quality
 from gitbench.variants.encoder import EncoderSpec
 
-PRETRAIN_VERSION = 1  # raise when the same recipe would give other weights
 CHECKPOINT_SECONDS = 180.0
 POINTS = 8  # equally spaced, at which quality is measured, beside the start
 CURVE = 200  # losses that are kept, each a mean
@@ -79,8 +80,8 @@ def pretrained_encoder(job: Pretraining) -> StoredEncoder:
 
     def load(path: Path) -> StoredEncoder:
         found = read_encoder(path)
-        if job.measured and not found.notes["points"]:
-            raise ValueError("made without measuring its quality")  # made again
+        if job.measured and not is_measured(found.notes):
+            raise ValueError("its quality was not measured, or not from the start")  # made again
         return found
 
     try:
@@ -89,7 +90,8 @@ def pretrained_encoder(job: Pretraining) -> StoredEncoder:
         return found
     except CacheUnwritable:  # minutes of training are not thrown away for want of a cache
         state, notes = made[0] if made else pretrain(job)
-        return StoredEncoder(state=restored(quantised(_arrays(state))), notes=notes, content="")
+        packed = quantised(_arrays(state))
+        return StoredEncoder(state=restored(packed), notes=notes, content=content_of(packed))
 
 
 def pretrained_path(job: Pretraining) -> Path:
@@ -220,13 +222,14 @@ class _Training:
             "encoder": dataclasses.asdict(job.encoder),
             "recipe": dataclasses.asdict(job.recipe),
             "scenes": VERSION if data == "scenes" else None,
+            "version": PRETRAIN_VERSION,
             "data": f"{data}, {split}, {self.images.source.fingerprint()}",
             "precision": precision(job.device),
             "machine": _machine(job.device),
             "torch": torch.__version__,
             "seconds": round(self.seconds, 1),
             "curve": curve,
-            "points": self.points,
+            "points": self.points if self.quality else [],  # of a part alone, where one that measures began it
             "tested": self.quality.tested if self.quality else {},
         }
 
@@ -249,10 +252,14 @@ class _Training:
         except (RuntimeError, EOFError, pickle.UnpicklingError):
             print_log(f"{path} is damaged: pre-training starts again", "current")
             return
+        points = json.loads(payload["points"])
+        if self.quality is not None and not (points and points[0]["iteration"] == 0):
+            self._measure()  # begun by one that did not: the floor is measured now, of the same random values
+            points = [*self.points, *points]
         self.module.load_state_dict(payload["module"])
         self.optimizer.load_state_dict(payload["optimizer"])
         self.losses = list(payload["losses"])
-        self.points, self.seconds = json.loads(payload["points"]), payload["seconds"]
+        self.points, self.seconds = points, payload["seconds"]
 
 
 def _arrays(state: dict[str, Tensor]) -> dict[str, Any]:

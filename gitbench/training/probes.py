@@ -44,15 +44,18 @@ class Probe:
 
 
 class Quality:
-    """The images and labels of all probes and of retrieval, for one size of image and one tokenizer."""
+    """The images and labels of all probes, for one size of image; with a tokenizer, the captions of retrieval, too."""
 
-    def __init__(self, image_size: int, tokenizer: CaptionTokenizer, max_tokens: int) -> None:
+    def __init__(self, image_size: int, tokenizer: CaptionTokenizer | None = None, max_tokens: int = 0) -> None:
         scenes, signs = (
             open_task("scenes", "val", count, TaskSpec(name=task))  # type: ignore[arg-type]
             for task, count in (("caption", SCENES), ("read", SIGNS))
         )
         self._images = [decoded_split(source, image_size) for source in (scenes, signs)]
         self.probes = [*_scene_probes(scenes), _sign_probe(signs)]
+        self._tokens = torch.zeros(0, 0, dtype=torch.long)
+        if tokenizer is None:
+            return
         texts = [scenes.example(index).captions[0] for index in range(min(PAIRS, len(scenes)))]
         ids = [[tokenizer.bos_id, *payload, tokenizer.eos_id] for payload in tokenizer.encode_all(texts, max_tokens)]
         self._tokens = torch.full((len(ids), max(map(len, ids))), tokenizer.pad_id)
@@ -62,33 +65,36 @@ class Quality:
     @property
     def tested(self) -> dict[str, int]:
         """How many images each number of `of` rests on."""
-        return {probe.name: len(probe.images) - probe.trained for probe in self.probes} | {
-            "retrieval": len(self._tokens)
-        }
+        tested = {probe.name: len(probe.images) - probe.trained for probe in self.probes}
+        return tested | ({"retrieval": len(self._tokens)} if len(self._tokens) else {})
+
+    def of(self, module: Any, prepare: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        """Return the share of test images about which `right` finds each probe right, and retrieval, from 0 to 1."""
+        return {name: round(float(each.mean()), 4) for name, each in self.right(module, prepare).items()}
 
     @torch.no_grad()
-    def of(self, module: Any, prepare: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        """Return the test accuracy of each probe of `module.encoder`, and of a `PairEncoder` the retrieval, from 0 to 1.
+    def right(self, module: Any, prepare: Callable[[Tensor], Tensor]) -> dict[str, np.ndarray]:
+        """Return about which test images each probe of `module.encoder` is right, and of a `PairEncoder` the retrieval.
 
-        prepare: uint8 pixels (N, 3, H, W) -> what the encoder reads.
+        prepare: uint8 pixels (N, 3, H, W) -> what the encoder reads. Each bool (n,), in the order of the images.
         """
         features = torch.cat([
             seen_by(module.encoder, prepare(batch)).cpu() for images in self._images for batch in _batches(images)
         ])  # fmt: skip
         found = {
-            probe.name: accuracy(features[probe.images], torch.from_numpy(probe.classes), probe.trained)
+            probe.name: probed(features[probe.images], torch.from_numpy(probe.classes), probe.trained)
             for probe in self.probes
         }
-        if hasattr(module, "captions"):
+        if hasattr(module, "captions") and len(self._tokens):
             found["retrieval"] = self._retrieval(module, prepare)
-        return {name: round(value, 4) for name, value in found.items()}
+        return {name: each.numpy() for name, each in found.items()}
 
-    def _retrieval(self, module: Any, prepare: Callable[[Tensor], Tensor]) -> float:
-        """Return the share of images whose nearest caption is their own, or another in the same words."""
+    def _retrieval(self, module: Any, prepare: Callable[[Tensor], Tensor]) -> Tensor:
+        """Tell of each image whether its nearest caption is its own, or another in the same words: bool (N,)."""
         images = torch.cat([module.images(prepare(batch)) for batch in _batches(self._images[0][: len(self._tokens)])])
         captions = torch.cat([module.captions(tokens) for tokens in self._tokens.to(images.device).split(BATCH)])
         nearest = (images @ captions.T).argmax(1).cpu()
-        return (self._tokens[nearest] == self._tokens).all(1).double().mean().item()
+        return (self._tokens[nearest] == self._tokens).all(1)
 
 
 def seen_by(encoder: nn.Module, images: Tensor) -> Tensor:
@@ -97,8 +103,8 @@ def seen_by(encoder: nn.Module, images: Tensor) -> Tensor:
     return torch.cat([tokens[:, 0], tokens[:, 1:].mean(1)], 1).float()
 
 
-def accuracy(features: Tensor, classes: Tensor, trained: int) -> float:
-    """Train a probe on the first `trained` of the features (N, C) and classes (N,); return the share right of the others.
+def probed(features: Tensor, classes: Tensor, trained: int) -> Tensor:
+    """Train a probe on the first `trained` of the features (N, C) and classes (N,); tell about which others it is right.
 
     Multinomial logistic regression by L-BFGS, a convex problem: nothing is drawn.
     """
@@ -121,7 +127,7 @@ def accuracy(features: Tensor, classes: Tensor, trained: int) -> float:
         optimizer.step(closure)  # type: ignore[arg-type]
     with torch.no_grad():
         guessed = F.linear(inputs[trained:], weight, bias).argmax(1)
-    return (guessed == classes[trained:]).double().mean().item()
+    return guessed == classes[trained:]
 
 
 def _scene_probes(scenes: TaskSource) -> list[Probe]:

@@ -115,7 +115,8 @@ def execute(path: Path, progress: Progress | None = None, pretraining: Pretraini
         cost["encode_seconds"] = init.encode_seconds
     final_loss = [loss for _, split, loss, _ in curve.rows if split == "train"][-1]
     train = {"iterations": runner.max_iters, "final_loss": final_loss}
-    write_json(folder.trained, {"test_nll": metrics["test_nll"], **fit, "train": train, "cost": cost})
+    found = {"test_nll": metrics["test_nll"], **fit, "train": train, "cost": cost, "encoder_content": init.content}
+    write_json(folder.trained, found)
     _remove_checkpoints(path)
 
 

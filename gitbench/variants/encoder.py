@@ -22,6 +22,11 @@ class EncoderSpec:
     image_size: int  # pixels; the grid that the position embedding is made for
     mlp_ratio: float = 4.0
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Layers, width and patch, which weights must have; a position table for other images is resized."""
+        return self.layers, self.width, self.patch
+
 
 def vit(width: int, layers: int, patch: int, image_size: int) -> EncoderSpec:
     """Return a ViT whose heads are 64 wide as CLIP's, 32 wide below width 192."""
@@ -42,7 +47,7 @@ AXIS = Axis(
     label=_label,
     # weights are of one size: each encoder starts from its own, by the same recipe or from the same source
     touches=Touches(
-        config=("model.encoder.*", "model.encoder_init.content", "model.encoder_init.path"),
+        config=("model.encoder.*", *(f"model.encoder_init.{name}" for name in ("content", "path", "version"))),
         shapes=("encoder.*", "projection.0.weight"),
     ),
 )

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from gitbench.axis import Axis, Planning, Touches, with_variant
 from gitbench.errors import GitbenchError
+from gitbench.run_key import PRETRAIN_VERSION
 from gitbench.spec import PretrainSpec, Profile, RunSpec, unkeyed
 
 GIVEN = "given"  # the variant of weights that the user names
@@ -34,7 +35,7 @@ class EncoderInitSpec:
 
     `path`, for "file", is a file of weights or a name of timm's; None: what `--encoder` gives. `content` is what planning
     finds: the hash of the file, or of the encoder that ships for this recipe, or the name of timm's, whose tag stands for
-    one content. None: the encoder is made on first use.
+    one content. None: the encoder is made on first use, by pre-training of this `version`.
     """
 
     source: Literal["random", "pretrained", "clip", "file"] = "random"  # planning turns "clip" into a "file"
@@ -43,6 +44,7 @@ class EncoderInitSpec:
     recipe: PretrainSpec | None = None
     path: str | None = unkeyed(None)  # its content stands in for it
     content: str | None = None
+    version: int = 1
 
 
 def recipe_of(profile: Profile, init: EncoderInitSpec) -> PretrainSpec | None:
@@ -67,7 +69,8 @@ def _apply(run: RunSpec, init: EncoderInitSpec, planning: Planning) -> RunSpec:
         init = dataclasses.replace(init, path=path, content=content)
     elif (recipe := recipe_of(planning.profile, init)) is not None:
         recipe, content = planning.pretrained(run.variants["encoder"], recipe)
-        init = dataclasses.replace(init, recipe=recipe, content=content)
+        version = PRETRAIN_VERSION if content is None else init.version
+        init = dataclasses.replace(init, recipe=recipe, content=content, version=version)
     return with_variant(run, "encoder_init", init)
 
 

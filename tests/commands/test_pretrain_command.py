@@ -9,7 +9,7 @@ import gitbench.encoders.manifest as manifest
 import gitbench.training.probes as probes
 from gitbench.cli import main
 from gitbench.encoders.manifest import find_shipped
-from gitbench.encoders.quality import MEASURED, final
+from gitbench.encoders.quality import MEASURED, final, floor, is_measured
 from gitbench.encoders.store import read_encoder
 from gitbench.files import cache_dir
 from gitbench.profiles import SMOKE
@@ -52,6 +52,49 @@ def test_an_encoder_that_a_run_made_is_made_again_with_its_quality(capsys):
     (file,) = (cache_dir() / "encoders").glob("*.safetensors")
     again = read_encoder(file)
     assert again.content == plain.content and len(again.notes["points"]) == 3  # measuring changes no bit
+
+
+def stopped(monkeypatch, measured: bool) -> None:
+    """Pre-train up to the checkpoint of iteration 3."""
+
+    def stop(done: int, total: int, loss: float) -> None:
+        if done == 4:
+            raise KeyboardInterrupt
+
+    size = resolve("encoder", "vit_2x64_p8_64")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("gitbench.training.pretrain.CHECKPOINT_SECONDS", -1.0)
+        pretrained_encoder(Pretraining(encoder=size, recipe=SMOKE.pretraining, progress=stop, measured=measured))
+
+
+@pytest.fixture
+def one_probe(monkeypatch) -> None:
+    monkeypatch.setattr(probes, "OBJECT_FACTS", ("colour",))
+
+
+def test_what_a_run_began_to_make_gets_the_floor_of_the_random_values(monkeypatch, one_probe):
+    order = ["pretrain", "--profile", "smoke", "--only", NAME, "--jobs", "1"]
+    found = []
+    for begun in (True, False):
+        if begun:
+            stopped(monkeypatch, measured=False)
+        assert main(order) == 0
+        (file,) = (cache_dir() / "encoders").glob("*.safetensors")
+        found.append(read_encoder(file))
+        file.unlink()
+    resumed, whole = found
+    assert [point["iteration"] for point in resumed.notes["points"]] == [0, 6]
+    assert resumed.content == whole.content and floor(resumed.notes) == floor(whole.notes)
+    assert final(resumed.notes) == final(whole.notes)
+
+
+def test_what_a_run_finished_has_no_points_of_a_part(monkeypatch, one_probe):
+    stopped(monkeypatch, measured=True)
+    job = Pretraining(encoder=resolve("encoder", "vit_2x64_p8_64"), recipe=SMOKE.pretraining)
+    assert pretrained_encoder(job).notes["points"] == []
+    assert main(["pretrain", "--profile", "smoke", "--only", NAME, "--jobs", "1"]) == 0  # made again
+    (file,) = (cache_dir() / "encoders").glob("*.safetensors")
+    assert is_measured(read_encoder(file).notes)
 
 
 def test_what_cannot_be_made_is_refused(capsys, monkeypatch):

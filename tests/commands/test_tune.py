@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 from helpers_cli import call, error_of
 from helpers_rates import GRID, gridded, own_cache, plant
 
 from gitbench.ablations import ablation_files, load_ablation
+from gitbench.data.tokenizer import train_wordpiece
 from gitbench.launch.scheduling import Outcome
+from gitbench.models.encoder import ImageEncoder
 from gitbench.profiles import PROFILES
 from gitbench.study import rates
+from gitbench.variants import resolve
 
 __all__ = ["own_cache"]  # a fixture of every test here
 RUN = ("run", "decoder_size", "--profile", "smoke", "--no-report", "--work-dir")
@@ -116,10 +120,23 @@ def test_ablations_are_tuned_by_name_or_all_and_the_table_is_written(launches, o
     assert {entry["profile"] for entry in entries} == {"smoke"}
 
 
+def test_a_study_with_an_encoder_and_a_tokenizer_can_be_tuned_beforehand(launches, tmp_path):
+    weights, words = tmp_path / "clip.pth", tmp_path / "tokenizer.json"
+    train_wordpiece(["a large red square"] * 3, 80).save(words)
+    torch.save(ImageEncoder(resolve("encoder", "vit_2x64_p8_64")).state_dict(), weights)
+    given = ("--encoder", str(weights), "--tokenizer", str(words))
+    assert call("tune", "decoder_size", "--profile", "smoke", *given).returncode == 0
+    (name,) = launches
+    assert "+tokens-" in name and "+encoder-" in name
+    assert "24 tuning runs, 24 done, 0 to do" in call(*RUN, str(tmp_path / "w"), "--dry-run", *given).stdout
+
+
 def test_what_is_asked_of_tune_must_make_sense(monkeypatch, tmp_path):
     assert "name the ablations to tune, or pass --all" in error_of("tune", "--profile", "smoke")
     assert "name the ablations to tune" in error_of("tune", "decoder_size", "--all", "--profile", "smoke")
-    assert "leave --data, --task out" in error_of("tune", "--all", "--ship", "--data", "scenes", "--profile", "smoke")
+    assert "leave --data, --task, --tokenizer and --encoder out" in error_of(
+        "tune", "--all", "--ship", "--data", "scenes", "--profile", "smoke"
+    )
     monkeypatch.setattr("gitbench.files.ROOT", tmp_path)
     assert "this is no clone" in error_of("tune", "--all", "--ship", "--profile", "smoke")
     monkeypatch.undo()

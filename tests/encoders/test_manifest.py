@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from helpers_cli import error_of
 from helpers_errors import refused
 from helpers_study import make_study, tiny_ablation, write_configs
 
+import gitbench.training.probes as probes
 from gitbench.cli import main
 from gitbench.data.scenes.world import VERSION
 from gitbench.encoders import manifest as module
 from gitbench.encoders.manifest import FOLDER, find_shipped, load_shipped, manifest
-from gitbench.encoders.quality import MEASURED, differences
+from gitbench.encoders.quality import ALLOWANCE, MEASURED, differences, final
 from gitbench.encoders.ship import MOST_BYTES, ship
 from gitbench.encoders.store import read_encoder, write_encoder
 from gitbench.encoders.wanted import Wanted, wanted_encoders
@@ -23,6 +29,8 @@ from gitbench.files import load_json
 from gitbench.models.encoder import ImageEncoder
 from gitbench.profiles import CPU, SMOKE
 from gitbench.report.encoders import write_encoder_page
+from gitbench.run_key import PRETRAIN_VERSION
+from gitbench.training.caption_model import ImagePreprocessor
 from gitbench.training.run import execute, load_run
 from gitbench.variants import resolve
 
@@ -71,8 +79,19 @@ def test_a_shipped_encoder_is_found_by_size_recipe_and_version_of_the_scenes(fol
     assert load_shipped(entry.content).content == entry.content
     assert find_shipped(SIZE, dataclasses.replace(RECIPE, lr=1.0)) is None
     assert find_shipped(dataclasses.replace(SIZE, layers=3), RECIPE) is None
-    monkeypatch.setattr(module, "VERSION", VERSION + 1)
-    assert find_shipped(SIZE, RECIPE) is None
+    for version, value in (("VERSION", VERSION + 1), ("PRETRAIN_VERSION", PRETRAIN_VERSION + 1)):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, version, value)
+            assert find_shipped(SIZE, RECIPE) is None
+    assert find_shipped(SIZE, RECIPE) == entry
+    monkeypatch.setattr(module, "read_json", lambda path: pytest.fail("read again"))
+    assert find_shipped(SIZE, RECIPE) == entry
+
+
+def test_another_version_of_pre_training_is_not_shipped_on(folder, tmp_path, monkeypatch):
+    wanted = [Wanted(name=NAME, encoder=SIZE, recipe=RECIPE)]
+    monkeypatch.setattr("gitbench.encoders.ship.PRETRAIN_VERSION", PRETRAIN_VERSION + 1)
+    assert not ship({}, wanted, folder)
 
 
 def test_what_is_not_the_shipped_encoder_is_refused(folder):
@@ -94,9 +113,11 @@ def test_shipping_takes_out_what_no_profile_wants_any_more(folder, tmp_path):
 
 def test_an_encoder_of_unknown_quality_or_too_many_bytes_are_not_shipped(folder, tmp_path):
     before = manifest(folder)
-    write_encoder(tmp_path / "new.safetensors", state(), notes(points=[]))
-    with refused("its quality was not measured"):
-        ship({"new": tmp_path / "new.safetensors"}, [], folder)
+    points = notes()["points"]
+    for some in ([], points[:1], points[1:]):  # not at all; not at the end; not the floor
+        write_encoder(tmp_path / "new.safetensors", state(), notes(points=some))
+        with refused("its quality was not measured"):
+            ship({"new": tmp_path / "new.safetensors"}, [], folder)
     big = {"a.weight": np.ones((1100, 4000), np.float32)}
     assert write_encoder(tmp_path / "big.safetensors", big, notes()) and MOST_BYTES == 4_000_000
     with refused(r"4.4 MB of encoders are more than the 4 MB"):
@@ -142,6 +163,15 @@ def test_a_run_starts_from_what_ships_and_its_content_is_in_the_key(folder, tmp_
         execute(late.folder)
 
 
+def test_the_version_of_pre_training_is_in_the_key_of_a_run_whose_encoder_does_not_ship(folder, tmp_path, monkeypatch):
+    starts = tiny_ablation("encoder_init", "contrastive", "masked", "random")
+    keys = []
+    for version in (PRETRAIN_VERSION, PRETRAIN_VERSION + 1):
+        monkeypatch.setattr("gitbench.variants.encoder_init.PRETRAIN_VERSION", version)
+        keys.append({run.arm: run.run_key for run in make_study(tmp_path, starts).plan.runs})
+    assert {arm for arm in keys[0] if keys[0][arm] != keys[1][arm]} == {"masked"}
+
+
 def test_overridden_sizes_have_no_encoder_to_start_from(folder, tmp_path):
     with refused("arm 'base' starts from a pre-trained encoder of another size than --cfg-options give it"):
         make_study(tmp_path, cfg_options={"model.encoder.layers": 3})
@@ -152,25 +182,76 @@ def test_overridden_sizes_have_no_encoder_to_start_from(folder, tmp_path):
 # ---- quality -----------------------------------------------------------------------------------------------------
 
 
-def test_an_encoder_is_worse_that_is_lower_by_more_than_three_standard_errors():
-    three = 3 * (2 * 0.8 * 0.2 / 1000) ** 0.5
-    for lower, worse in ((0.9 * three, False), (1.1 * three, True), (-0.1, False)):
-        found = differences(notes(0.8 - lower), notes(0.8))
-        assert [each.worse for each in found] == [worse] * len(MEASURED)
+def right(share: float, count: int = 1000, shift: int = 0) -> dict[str, np.ndarray]:
+    """About which of `count` images two probes are right: the first, but for `shift` of them."""
+    each = np.roll(np.arange(count) < share * count, shift)
+    return {"shape": each, "colour": each}
 
 
-def test_check_tells_by_its_exit_status_whether_remade_encoders_are_as_good(folder, tmp_path, capsys):
+def test_an_encoder_is_worse_beyond_the_allowance_and_three_standard_errors_of_the_pairs():
+    apart = ALLOWANCE + 3 * (0.05 * 0.95 / 1000) ** 0.5  # right about 50 fewer of the same images
+    for lower, found in ((0.05, differences(right(0.75), right(0.8))), (-0.05, differences(right(0.85), right(0.8)))):
+        assert [each.tolerance for each in found] == pytest.approx([apart] * 2)
+        assert [each.shipped - each.here for each in found] == pytest.approx([lower] * 2)
+        assert not any(each.worse for each in found)
+    assert all(each.worse for each in differences(right(0.74), right(0.8)))
+    assert not any(each.worse for each in differences(right(0.74, shift=200), right(0.8)))  # about other images, too
+    (same, _) = differences(right(0.8), right(0.8))
+    assert same.tolerance == ALLOWANCE and not same.worse
+
+
+def test_check_probes_the_weights_whatever_the_notes_say(folder, tmp_path, capsys, monkeypatch):
+    for name, value in (("SCENES", 400), ("SIGNS", 8), ("OBJECT_FACTS", ("colour",))):
+        monkeypatch.setattr(probes, name, value)
     made = tmp_path / "remade"
-    for seed, share, status, said in (
-        (0, 0.8, 0, "the same weights, bit for bit"),
-        (1, 0.78, 0, "as good, within 3 standard errors"),
-        (1, 0.6, 1, "WORSE: shape 60.0 %, below 80.0 % by more than"),
+    write_encoder(made / "a.safetensors", state(), notes(0.1))
+    assert main(["encoders", "--check", str(made)]) == 0
+    assert f"{NAME}: the same weights, bit for bit" in capsys.readouterr().out
+    write_encoder(made / "b.safetensors", {name: tensor * 1.01 for name, tensor in state().items()}, notes(points=[]))
+    write_encoder(made / "c.safetensors", {name: tensor * 0 for name, tensor in state().items()}, notes())
+    assert main(["encoders", "--check", str(made)]) == 1
+    _, near, nothing, rule = capsys.readouterr().out.splitlines()
+    assert near == f"{NAME}: as good"
+    assert re.fullmatch(rf"{NAME}: WORSE: colour [\d.]+ %, below [\d.]+ % by more than [\d.]+", nothing)
+    assert "at most 3 points lower" in rule and "retrieval is not measured again" in rule
+
+
+def test_check_tells_of_encoders_that_are_missing_and_of_files_that_are_none(folder, tmp_path, capsys):
+    made = tmp_path / "remade"
+    write_encoder(made / "other.safetensors", state(), notes(scenes=VERSION + 1))
+    write_encoder(made / "later.safetensors", state(), notes(version=PRETRAIN_VERSION + 1))
+    write_encoder(made / "bare.safetensors", state(), {})
+    (made / "half.safetensors").write_bytes((made / "other.safetensors").read_bytes()[:500])
+    assert main(["encoders", "--check", str(made)]) == 1
+    told = capsys.readouterr().out
+    assert (
+        f"{NAME}: MISSING: make it with" in told and "half.safetensors is damaged" in told and "as good\n" not in told
+    )
+
+
+def test_check_says_what_is_wrong_with_a_folder(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("GITBENCH_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "empty").mkdir()
+    for place, said in (
+        ([str(tmp_path / "gone")], "gone does not exist: pass the folder of encoders"),
+        ([str(folder / "manifest.json")], "manifest.json is no folder"),
+        ([str(tmp_path / "empty")], "empty holds no encoder"),
+        ([], "no encoder was made here yet: run `gitbench pretrain` first"),
     ):
-        write_encoder(made / "contrastive-x.safetensors", state(seed), notes(share))
-        assert main(["encoders", "--check", str(made)]) == status
-        assert f"{NAME}: {said}" in capsys.readouterr().out
-    assert main(["encoders", "--check", str(tmp_path / "nothing")]) == 2
-    assert "holds no encoder made by a recipe of those that ship" in capsys.readouterr().err
+        assert said in error_of("encoders", "--check", *place)
+
+
+@pytest.mark.slow
+def test_what_ships_sees_what_its_notes_say():
+    quality = functools.cache(lambda size: probes.Quality(size))
+    for name, entry in manifest(FOLDER).items():
+        module = SimpleNamespace(encoder=ImageEncoder(entry.encoder).eval())
+        stored = load_shipped(entry.content).state
+        module.encoder.load_state_dict({each: torch.from_numpy(array) for each, array in stored.items()})
+        preprocess = ImagePreprocessor()
+        found = quality(entry.encoder.image_size).of(module, lambda images: preprocess({"images": images})["images"])  # noqa: B023
+        said = {probe: final(entry.notes)[probe] for probe in found}
+        assert found == pytest.approx(said, abs=0.01), name
 
 
 def test_the_list_shows_what_each_sees_and_the_floor(folder, capsys):

@@ -84,6 +84,10 @@ def paired_anew(values: dict) -> None:
         run["replicate"] = (run["replicate"] + 1) % 3
 
 
+def other_encoder(values: dict) -> None:
+    [*values["made"]["runs"].values()][-1].update(encoder="f" * 64)
+
+
 def other_task(values: dict) -> None:
     values["plan"].update(task="vqa")
 
@@ -97,6 +101,7 @@ def other_task(values: dict) -> None:
         (sequential, "its seeds do not follow from the claims, the setting and the number of seeds"),
         (numerics, "its spec and data do not give its run key"),
         (paired_anew, "it was made as seed"),
+        (other_encoder, "it began with the encoder ffffffff, another run with eeeeeeee of the same recipe"),
         (other_task, "it was made for the task caption, the study's is vqa"),
         (lambda values: values["made"].update(runs={}), "nothing says how it was made"),
         (lambda values: values["plan"]["runs"].pop(), "which its plan does not list so"),

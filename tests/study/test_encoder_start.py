@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
+import torch
+from helpers_cli import error_of
 from helpers_data import coco
 from helpers_errors import refused
 from helpers_study import make_study, run_of, runs_of, tiny_ablation, tiny_profile
 
 from gitbench.ablations import ablation_files, load_ablation
 from gitbench.cli import main
-from gitbench.profiles import PROFILES
+from gitbench.models.encoder import ImageEncoder
+from gitbench.profiles import PROFILES, SMOKE
 from gitbench.study.config import make_config
 from gitbench.study.proof import compare_configs
+from gitbench.variants import resolve
 
 
 def starts(study) -> dict[str, str]:
@@ -87,6 +92,11 @@ def test_given_weights_are_where_every_arm_starts_that_does_not_vary_it(tmp_path
     varied = tiny_ablation("encoder_init", "contrastive", "random")
     with refused("every arm of tiny says where its encoder starts: leave it out"):
         make_study(tmp_path, varied, encoder=str(file))
+    sizes = tiny_ablation("encoder", "vit_2x64_p8_64", "vit_1x64_p8_64")
+    with refused("the arms of tiny have image encoders of several shapes, and weights fit one: leave it out"):
+        make_study(tmp_path, sizes, encoder=str(file))
+    asked = starts(make_study(tmp_path, tiny_ablation("encoder_init", "given", "random"), encoder=str(file)))
+    assert asked == {"base": "given", "random": "random", "blind": "given"}
     with refused("gone.pth: there is no such file"):
         make_study(tmp_path, encoder=str(tmp_path / "gone.pth"))
     with refused("name them with --encoder FILE"):
@@ -99,10 +109,32 @@ def test_the_plan_says_that_an_encoder_starts_from_nothing(tmp_path, capsys):
     assert "starts from nothing" not in capsys.readouterr().out
     assert main([*plan, "--data", photographs(tmp_path / "photos")]) == 0
     assert "mind: the image encoder starts from nothing (random values)" in capsys.readouterr().out
-    file = tmp_path / "clip.pth"
-    file.write_bytes(b"weights")
-    assert main([*plan, "--data", str(tmp_path / "photos"), "--encoder", str(file)]) == 0
+    file = encoder_file(tmp_path / "clip.pth", "vit_2x64_p8_64")
+    assert main([*plan, "--data", str(tmp_path / "photos"), "--encoder", file]) == 0
     assert "starts from nothing" not in capsys.readouterr().out
+
+
+def encoder_file(path, variant: str) -> str:
+    torch.save(ImageEncoder(resolve("encoder", variant)).state_dict(), path)
+    return str(path)
+
+
+def test_weights_that_fit_no_arm_are_refused_before_anything_is_tuned_or_run(tmp_path, monkeypatch):
+    monkeypatch.setitem(PROFILES, "smoke", dataclasses.replace(SMOKE, rates=(0.5, 1.0)))
+    for module in ("tuning.tune", "scheduling.launch"):
+        monkeypatch.setattr(f"gitbench.launch.{module}", lambda *_: pytest.fail("trained"))
+    clip = "vit_base_patch16_clip_quickgelu_224"
+    other = encoder_file(tmp_path / "other.pth", "vit_4x96_p8_64")
+    for given, said in {
+        other: "other.pth is a 4 x 96 ViT of 8-pixel patches, arm base needs 2 x 64 of 8-pixel patches: choose weights",
+        "not_a_timm_name": "neither an existing file nor a model of timm",
+        clip: f"without a tag it stands for other weights in another release of timm: choose one of {clip}.",
+        f"{clip}.openai": f"{clip}.openai is a 12 x 768 ViT of 16-pixel patches, arm ",
+    }.items():
+        for command in (["run", "encoder_training", "--rates", "shared"], ["run", "encoder_training", "--dry-run"]):
+            assert said in error_of(*command, "--work-dir", str(tmp_path), "--profile", "smoke", "--encoder", given)
+        assert said in error_of("tune", "encoder_training", "--profile", "smoke", "--encoder", given)
+    assert "image encoders of several shapes" in error_of("tune", "--all", "--profile", "smoke", "--encoder", other)
 
 
 def test_clip_weights_are_those_of_the_encoders_own_shape(tmp_path):

@@ -119,6 +119,16 @@ def test_a_record_that_names_no_files(study):
     assert_told(study, "its record names no hashes of its files")
 
 
+def test_runs_that_began_with_different_encoders(study):
+    edit(run_folder(study).record, lambda record: record.update(encoder_content="f" * 64))
+    rehashed(study)
+    assert_told(study, "small seed 1: it began with the encoder ffffffff, another run with eeeeeeee of the same recipe")
+    assert len(list(findings(reopened(study)))) == 1 and not Origin.of(reopened(study)).stated
+    edit(run_folder(study).record, lambda record: record.update(encoder_content=None))
+    rehashed(study)
+    assert_told(study, "small seed 1: its record does not name the encoder that it began with")
+
+
 # ---- claims and looks ---------------------------------------------------------------------------------------------
 
 

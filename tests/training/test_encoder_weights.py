@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from gitbench.encoders.store import write_encoder
 from gitbench.models.encoder import ImageEncoder
-from gitbench.training.encoder_init import encoder_weights
+from gitbench.training.encoder_init import check_weights, encoder_weights
 from gitbench.training.run import execute, load_run
 from gitbench.variants import resolve
 from gitbench.variants.encoder import EncoderSpec
@@ -92,13 +92,42 @@ def test_weights_that_do_not_fit_are_refused_with_what_does_not(tmp_path):
     torch.save(partial, tmp_path / "partial.pth")
     torch.save(some_state(dataclasses.replace(SPEC, width=64)), tmp_path / "wide.pth")
     torch.save(some_state(dataclasses.replace(SPEC, layers=3)), tmp_path / "deep.pth")
+    torch.save(some_state(dataclasses.replace(SPEC, patch=16)), tmp_path / "coarse.pth")
+    torch.save(some_state(dataclasses.replace(SPEC, mlp_ratio=2.0)), tmp_path / "fat.pth")
     for name, said in {
         "partial.pth": r"2 missing \(norm_pre.bias, norm_pre.weight\)",
-        "wide.pth": r"cls_token is \(1, 1, 64\), not \(1, 1, 32\)",
-        "deep.pth": "12 unexpected .*blocks.2.norm1.weight",
+        "wide.pth": "wide.pth is a 2 x 64 ViT of 8-pixel patches, the encoder needs 2 x 32 of 8-pixel patches: choose",
+        "deep.pth": "deep.pth is a 3 x 32 ViT of 8-pixel patches, ",
+        "coarse.pth": "coarse.pth is a 2 x 32 ViT of 16-pixel patches, ",
+        "fat.pth": r"blocks.0.mlp.fc1.weight is \(64, 32\), not \(128, 32\)",
     }.items():
         with refused(said):
             encoder_weights(str(tmp_path / name), SPEC)
+
+
+def test_the_shape_is_told_whatever_the_names(tmp_path):
+    state = some_state()
+    torch.save(openai_names(state, 2, 32) | {"transformer.resblocks.7.ln_1.weight": torch.ones(8)}, tmp_path / "a.pth")
+    torch.save({f"visual.trunk.{name}": tensor for name, tensor in state.items()}, tmp_path / "b.pth")
+    write_encoder(tmp_path / "c.safetensors", {name: tensor.numpy() for name, tensor in state.items()}, {})
+    for name in ("a.pth", "b.pth", "c.safetensors"):
+        check_weights(str(tmp_path / name), {"base": SPEC})
+        with refused(f"{name} is a 2 x 32 ViT of 8-pixel patches, arm large needs 3 x 32 of 8-pixel patches"):
+            check_weights(str(tmp_path / name), {"base": SPEC, "large": dataclasses.replace(SPEC, layers=3)})
+
+
+def test_names_of_timm_need_a_tag_and_are_checked_without_fetching_them():
+    clip = "vit_base_patch16_clip_quickgelu_224"
+    check_weights(f"{clip}.openai", {"base": resolve("encoder", "vit_b16")})
+    for name, said in {
+        f"{clip}.openai": "is a 12 x 768 ViT of 16-pixel patches, arm base needs 2 x 32 of 8-pixel patches",
+        clip: f"without a tag it stands for other weights in another release of timm: choose one of {clip}.*{clip}.openai",
+        f"{clip}.opnai": f"timm knows no such tag: choose one of {clip}",
+        "not_a_timm_name": "neither an existing file nor a model of timm",
+        "resnet10t.c3_in1k": "resnet10t.c3_in1k does not fit arm base",
+    }.items():
+        with refused(said):
+            check_weights(name, {"base": SPEC})
 
 
 def test_a_name_that_is_unknown_or_cannot_be_fetched_gives_one_line():

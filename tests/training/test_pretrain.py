@@ -20,6 +20,7 @@ from gitbench.models.fact_classifier import FactClassifier
 from gitbench.models.init import initialise_pretraining
 from gitbench.models.masked_autoencoder import MaskedAutoencoder
 from gitbench.models.pair_encoder import PairEncoder, infonce, sigmoid_loss
+from gitbench.run_key import PRETRAIN_VERSION
 from gitbench.spec import PretrainSpec
 from gitbench.study.store import Study
 from gitbench.training.objectives import facts_of, training_images
@@ -238,7 +239,8 @@ def test_a_cache_that_cannot_be_written_costs_time_only(cache):
         file.unlink()
     cache.rmdir()
     cache.write_text("a file in the way")
-    assert equal(pretrained_encoder(job()), made)
+    again = pretrained_encoder(job())
+    assert equal(again, made) and again.content == made.content
 
 
 def test_recipe_encoder_and_data_each_decide_the_file():
@@ -285,6 +287,8 @@ def test_runs_that_share_a_pretraining_carry_the_same_seconds_and_others_none(tm
     first, second = (trained_cost(run) for run in runs if run.arm == "base")
     assert first["pretrain_seconds"] == second["pretrain_seconds"] == read_encoder(file).notes["seconds"] > 0
     assert heard == [(done, 6) for done in range(7)]  # of the first alone
+    content = {run.arm: load_json(run.folder / "trained.json")["encoder_content"] for run in runs}
+    assert content == {"base": read_encoder(file).content, "random": None}
     assert not any("pretrain_seconds" in trained_cost(run) for run in runs if run.arm != "base")
 
 
@@ -298,8 +302,16 @@ def test_a_resumed_run_knows_what_its_pretraining_took_without_the_cache(tmp_pat
     with pytest.raises(KeyboardInterrupt):
         execute(run.folder, die)
     (file,) = cache.glob("*.safetensors")
-    seconds = read_encoder(file).notes["seconds"]
+    made = read_encoder(file)
     for each in cache.iterdir():
         each.unlink()
     execute(run.folder, pretraining=lambda *_: pytest.fail("pre-trained again"))
-    assert trained_cost(run)["pretrain_seconds"] == seconds > 0
+    assert trained_cost(run)["pretrain_seconds"] == made.notes["seconds"] > 0
+    assert load_json(run.folder / "trained.json")["encoder_content"] == made.content
+
+
+def test_a_run_of_another_version_of_pre_training_is_refused(tmp_path, monkeypatch):
+    run = run_of(start_study(tmp_path / "w"), "base")
+    monkeypatch.setattr("gitbench.training.encoder_init.PRETRAIN_VERSION", PRETRAIN_VERSION + 1)
+    with pytest.raises(GitbenchError, match="planned with version 1 of pre-training, this is 2: use the version"):
+        execute(run.folder)

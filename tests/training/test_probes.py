@@ -8,7 +8,11 @@ import torch
 import gitbench.training.probes as probes
 from gitbench.data.tasks import open_task
 from gitbench.spec import TaskSpec
-from gitbench.training.probes import Quality, accuracy
+from gitbench.training.probes import Quality, probed
+
+
+def accuracy(features: torch.Tensor, classes: torch.Tensor, trained: int) -> float:
+    return probed(features, classes, trained).double().mean().item()
 
 
 def planted(share: float, count: int = 900, classes: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
@@ -52,6 +56,7 @@ def test_each_probe_is_right_with_the_answers_and_retrieval_with_the_pairs(monke
     from gitbench.data.tokenizer import train_wordpiece
 
     words = train_wordpiece([text for index in range(50) for text in source.example(index).captions], 300)
+    assert "retrieval" not in Quality(32).tested
     quality = Quality(32, words, 24)
     tested = quality.tested
     assert tested["objects"] == 100 and tested["word"] == 10 and tested["retrieval"] == 30
@@ -81,4 +86,6 @@ def test_each_probe_is_right_with_the_answers_and_retrieval_with_the_pairs(monke
             return torch.eye(30)[:, torch.tensor([1, 0, *range(2, 30)])]  # two are mixed up
 
     feed = iter([*chunks, torch.arange(30)])
-    assert quality.of(Pairs(answers), lambda _: next(feed))["retrieval"] == pytest.approx(28 / 30, abs=1e-3)
+    right = quality.right(Pairs(answers), lambda _: next(feed))
+    assert {name: len(each) for name, each in right.items()} == tested
+    assert right["retrieval"].tolist() == [False, False, *[True] * 28]
