@@ -30,7 +30,8 @@ FILE = "claims.lock"
 SCHEMA = 2
 Records = Sequence[Mapping[str, Any]]  # what runs recorded of their provenance
 FIX = "run `gitbench lock`, and commit claims.lock with the change"
-_NO_SETTING = ("doc", "replicates", "run_seconds", "gpu_gib")  # of a profile: the number of seeds is hashed by itself
+# Of a profile: what concerns cost, what is hashed by itself, and paths, whose content is in each run's key.
+_NO_SETTING = ("doc", "replicates", "run_seconds", "gpu_gib", "bert", "encoder")
 _DEVIATIONS = {  # kind -> what happened, with "2 of 6 runs"
     "changed": "changed after results existed: {} rest on another form of it",
     "added": "added or changed after results existed: {} were made before it was stated like this",
@@ -68,7 +69,7 @@ def claim_hashes(ablation: Ablation) -> dict[str, str]:
 def setting_hash(ablation: Ablation, profile: Profile) -> str:
     """Return the hash of what decides the runs of a study beside claims and seeds: its arms, and the profile's sizes and rates.
 
-    What concerns cost alone has no part in it. 16 hex digits.
+    What concerns cost alone has no part in it, nor where a file lies. 16 hex digits.
     """
     sizes = {name: value for name, value in canonical(profile).items() if name not in _NO_SETTING}
     arms = canonical(ablation.arms.get(profile.name, ()))
