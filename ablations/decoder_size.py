@@ -5,7 +5,7 @@ from gitbench.spec import Ablation, Arm, Claim
 # From the smallest to the largest; "base" is the profile's own decoder, "large" the one the claim is about.
 SIZES = {
     "smoke": {"small": "self_1x64", "base": "self_2x64", "large": "self_2x96"},
-    "cpu": {"small": "self_1x64", "base": "self_2x96", "large": "self_4x128"},
+    "cpu": {"small": "self_2x64", "base": "self_2x96", "large": "self_4x128"},
     "gpu": {
         "tiny": "self_1x192",
         "small": "self_2x384",
