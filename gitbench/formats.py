@@ -28,7 +28,8 @@ def duration(seconds: float) -> str:
 
 def plus_minus(mean: float, half_width: float | None, places: int) -> str:
     """Return "114.5 \N{PLUS-MINUS SIGN} 9.8": a mean and the half-width of its interval, where it has one."""
-    return f"{mean:.{places}f}" + ("" if half_width is None else f" \N{PLUS-MINUS SIGN} {half_width:.{places}f}")
+    text = f"{mean:.{places}f}".replace("-", "\N{MINUS SIGN}")
+    return text + ("" if half_width is None else f" \N{PLUS-MINUS SIGN} {half_width:.{places}f}")
 
 
 def p_text(p: float | None) -> str:
