@@ -138,6 +138,6 @@ def _right(quality: Quality, file: Path, size: EncoderSpec) -> dict[str, Any]:
     from gitbench.training.caption_model import ImagePreprocessor
     from gitbench.training.encoder_init import encoder_weights
 
-    encoder, preprocess = ImageEncoder(size).eval(), ImagePreprocessor()
+    encoder = ImageEncoder(size).eval()
     encoder.load_state_dict(encoder_weights(str(file), size))
-    return quality.right(SimpleNamespace(encoder=encoder), lambda images: preprocess({"images": images})["images"])
+    return quality.right(SimpleNamespace(encoder=encoder), ImagePreprocessor().normalised)

@@ -33,14 +33,16 @@ class ImagePreprocessor(BaseDataPreprocessor):
         self.register_buffer("std", torch.tensor(CLIP_STD).view(1, 3, 1, 1) * 255, persistent=False)
 
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
-        if "tokens" in data:  # pre-training shows images alone
-            n, k, t = data["tokens"].shape
-            texts = pack(data["tokens"].view(n * k, t), data["need_predict"].view(n * k, t), n, self.pad_id)
-            if self.device.type == "cuda":  # copies from memory that is not pinned wait for all the device has to do
-                texts = PackedTexts(*(part.pin_memory() for part in texts))
-            data = {**data, "texts": texts}
-        data = self.cast_data(data)
-        return {**data, "images": (data["images"].float() - self.mean) / self.std}
+        n, k, t = data["tokens"].shape
+        texts = pack(data["tokens"].view(n * k, t), data["need_predict"].view(n * k, t), n, self.pad_id)
+        if self.device.type == "cuda":  # copies from memory that is not pinned wait for all the device has to do
+            texts = PackedTexts(*(part.pin_memory() for part in texts))
+        data = self.cast_data({**data, "texts": texts})
+        return {**data, "images": self.normalised(data["images"])}
+
+    def normalised(self, images: torch.Tensor) -> torch.Tensor:
+        """Return uint8 pixels (N,3,H,W) as an image encoder reads them, float32, on this device."""
+        return (images.to(self.device, non_blocking=True).float() - self.mean) / self.std
 
 
 @MODELS.register_module()

@@ -58,10 +58,7 @@ class EncoderInitHook(Hook):
         encoder, vision = runner.model.git.encoder, runner.model.git.vision
         if isinstance(encoder, FrozenEncoder) and not vision.blind and not vision.blur:  # which are other images
             loops = (runner.train_loop, runner.val_loop, runner.test_loop)
-
-            def prepare(images: Tensor) -> Tensor:
-                return runner.model.data_preprocessor({"images": images})["images"]
-
+            prepare = runner.model.data_preprocessor.normalised
             self.encode_seconds = sum(encoder.keep(loop.dataloader.dataset, prepare) for loop in loops if loop)
 
     def _start(self, model: Any, loader: Any) -> None:

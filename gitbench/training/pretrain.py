@@ -190,7 +190,7 @@ class _Training:
         recipe, device, step = self.job.recipe, self.job.device, len(self.losses)
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.lr * warmup_cosine(step, recipe.warmup, recipe.iterations)
-        images = self._prepare(batch["images"])
+        images = self.preprocess.normalised(batch["images"])
         targets = self.objective.targets(batch, step).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision(device) == "bfloat16"):
             loss = self.module(images, targets)
@@ -205,11 +205,8 @@ class _Training:
         if self.quality is None:
             return
         with torch.random.fork_rng(devices=[]):
-            quality = self.quality.of(self.objective.module_as_stored(), self._prepare)
+            quality = self.quality.of(self.objective.module_as_stored(), self.preprocess.normalised)
         self.points.append({"iteration": len(self.losses), "seconds": round(self.seconds, 1), **quality})
-
-    def _prepare(self, images: Tensor) -> Tensor:
-        return self.preprocess({"images": images})["images"]
 
     def notes(self) -> dict[str, Any]:
         """Return how the encoder was made, as JSON; `curve` holds (iteration, mean loss since the one before)."""

@@ -77,7 +77,7 @@ def _apply(run: RunSpec, init: EncoderInitSpec, planning: Planning) -> RunSpec:
 def _clip(run: RunSpec) -> str:
     """Return timm's name of the CLIP weights for a run's encoder."""
     size = run.variants["encoder"]
-    if (found := _CLIP.get((size.layers, size.width, size.patch))) is None:
+    if (found := _CLIP.get(size.shape)) is None:
         raise GitbenchError(
             f"there are no CLIP weights for the encoder {run.variant_names['encoder']}: choose vit_b16, vit_l14 or vit_h14, "
             "or another encoder_init"
