@@ -22,10 +22,9 @@ from gitbench.training.caption_model import ImagePreprocessor
 
 def test_rules_for_photographs(tmp_path):
     photograph = np.random.default_rng(0).integers(0, 256, (40, 70, 3), dtype=np.uint8)
-    own = ImagePreprocessor()(
-        {"images": torch.from_numpy(square_processor(32).resized(photograph).copy()).permute(2, 0, 1)[None]}
-    )
-    assert np.array_equal(own["images"][0].numpy(), square_processor(32).pixels(photograph))  # as trained, to the bit
+    square = torch.from_numpy(square_processor(32).resized(photograph).copy()).permute(2, 0, 1)
+    own = ImagePreprocessor().normalised(square[None])
+    assert np.array_equal(own[0].numpy(), square_processor(32).pixels(photograph))  # as trained, to the bit
     vqa = official_processor({"test_crop_size": 480, "test_respect_ratio_max": 640}, 224)
     assert [vqa.target(*size) for size in ((480, 640), (600, 600), (100, 400), (427, 640))] == [
         (480, 640),

@@ -157,6 +157,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_next_run_goes_on(tmp_path):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert errors.strip().splitlines()[-1].startswith("gitbench: stopped") and "Traceback" not in errors
-    assert not list(tmp_path.rglob("*.tmp"))
+    assert all(path.name.startswith(".") for path in tmp_path.rglob("*.tmp*"))
     result = call(*arguments)
     assert result.returncode == 0 and "0 failed" in result.stdout
+    assert not list(tmp_path.rglob("*.tmp*"))  # what the killed process was writing is gone
