@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from gitbench.errors import lookup
-from gitbench.spec import Claim, RunSpec
+from gitbench.spec import Claim, Compute, RunSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +139,11 @@ class Plan:
     def name(self) -> str:
         """The study's name: "<ablation>.<profile>.<label>"."""
         return f"{self.ablation}.{self.profile}.{self.label}"
+
+    @property
+    def compute(self) -> Compute:
+        """What the runs compute on, of a plan that was just made; the CPU where none is listed."""
+        return self.runs[0].resolved.compute if self.runs else Compute()
 
     @property
     def tuned(self) -> tuple[ArmRate, ...]:

@@ -86,14 +86,11 @@ def _end_with(parent: int) -> None:
 
 def _make(wanted: Wanted, workers: int) -> Path:
     """Make one encoder, or find it; say how far it is, a line about every minute; return its file."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
     from gitbench.formats import duration
     from gitbench.training.pretrain import Pretraining, pretrained_encoder, pretrained_path
 
-    if torch.cuda.is_available():
-        torch.use_deterministic_algorithms(True, warn_only=True)
     began: list[tuple[float, int]] = []
     spoken = [-math.inf]
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from gitbench.commands.options import (
+    compute_of,
     data_of,
     print_outcome,
     print_plan,
@@ -158,6 +159,7 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
         "tokenizer_path": arguments.tokenizer,
         "encoder": arguments.encoder,
         "task_name": task_of(arguments),
+        "compute": compute_of(arguments),
         "command": _command(arguments),
     }
 

@@ -38,6 +38,7 @@ from gitbench.machine import cpu_name
 from gitbench.run_key import PRETRAIN_VERSION
 from gitbench.spec import PretrainSpec, TaskSpec
 from gitbench.training.caption_model import ImagePreprocessor
+from gitbench.training.device import autocast, deterministic, pretraining_precision, scaler
 from gitbench.training.objectives import Objective, objective_for, training_images
 from gitbench.training.optimizer import warmup_cosine
 from gitbench.training.probes import Quality
@@ -101,27 +102,20 @@ def pretrained_path(job: Pretraining) -> Path:
     decisive = [
         json.dumps([dataclasses.asdict(job.encoder), dataclasses.asdict(job.recipe)], sort_keys=True),
         source.fingerprint(),
-        f"{_machine(job.device)} {precision(job.device)} {torch.__version__} {PRETRAIN_VERSION}",
+        f"{_machine(job.device)} {pretraining_precision(job.device)} {torch.__version__} {PRETRAIN_VERSION}",
     ]
     return cache_dir() / "encoders" / f"{job.recipe.objective}-{content_hash(decisive)[:20]}.safetensors"
-
-
-def precision(device: torch.device) -> str:
-    """Return the type of the matrix products: bfloat16 on CUDA and on CPUs with bf16 matrix units, else float32.
-
-    Elsewhere on CPUs bfloat16 is 10 to 100 times slower than float32.
-    """
-    units = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    return "bfloat16" if device.type == "cuda" or units() else "float32"
 
 
 def pretrain(job: Pretraining, checkpoint: Path | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Train an encoder by its recipe; return its state dict and notes on how it was made (see `_Training.notes`).
 
-    One thread does it, since the order of float sums depends on their number.
+    One thread does it, since the order of float sums depends on their number; on a GPU deterministic algorithms do.
     Errors: fewer than two images, which leave nothing to tell apart.
     """
     recipe = job.recipe
+    if job.device.type == "cuda":
+        deterministic()
     print_log(f"{recipe.objective} pre-training: {recipe.iterations} x {recipe.batch_images} images", "current")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -154,6 +148,8 @@ class _Training:
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=job.recipe.lr, betas=job.recipe.betas, fused=True)
         self.preprocess = ImagePreprocessor().to(job.device)
+        self.precision = pretraining_precision(job.device)
+        self.scaler = scaler(job.device.type, self.precision)
         self.losses: list[Tensor] = []
         self.points: list[dict[str, Any]] = []  # iteration, seconds, and what `probes` measures
         self.quality: Quality | None = None
@@ -191,13 +187,15 @@ class _Training:
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.lr * warmup_cosine(step, recipe.warmup, recipe.iterations)
         images = self.preprocess.normalised(batch["images"])
-        targets = self.objective.targets(batch, step).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision(device) == "bfloat16"):
+        targets = self.objective.targets(batch, step).to(device, non_blocking=True)
+        with autocast(device.type, self.precision):
             loss = self.module(images, targets)
         self.optimizer.zero_grad()
-        loss.backward()
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
         nn.utils.clip_grad_norm_(self.module.parameters(), recipe.clip_grad)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.losses.append(loss.detach())
 
     def _measure(self) -> None:
@@ -221,7 +219,7 @@ class _Training:
             "scenes": VERSION if data == "scenes" else None,
             "version": PRETRAIN_VERSION,
             "data": f"{data}, {split}, {self.images.source.fingerprint()}",
-            "precision": precision(job.device),
+            "precision": self.precision,
             "machine": _machine(job.device),
             "torch": torch.__version__,
             "seconds": round(self.seconds, 1),
@@ -234,6 +232,7 @@ class _Training:
         payload = {
             "module": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
             "losses": torch.stack(self.losses),
             "points": json.dumps(self.points),
             "seconds": self.seconds,
@@ -255,6 +254,7 @@ class _Training:
             points = [*self.points, *points]
         self.module.load_state_dict(payload["module"])
         self.optimizer.load_state_dict(payload["optimizer"])
+        self.scaler.load_state_dict(payload.get("scaler", {}))
         self.losses = list(payload["losses"])
         self.points, self.seconds = points, payload["seconds"]
 
@@ -274,6 +274,7 @@ def _loader(job: Pretraining, images: Any, start: int) -> DataLoader:
         images,
         batch_sampler=batches,
         num_workers=job.workers,
+        pin_memory=job.device.type == "cuda",
         collate_fn=collate,
         generator=torch.Generator().manual_seed(0),
     )
