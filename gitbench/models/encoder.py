@@ -94,11 +94,12 @@ class ImageEncoder(VisionTransformer):
         if tuple(grid) == tuple(own):
             return self.pos_embed
         first, rest = self.pos_embed[:, :1], self.pos_embed[:, 1:]
-        if rest.device.type == "cuda":  # where the gradient of torch's resizing adds in any order
+        if rest.device.type == "cuda":  # where the gradient of torch's own resizing adds in any order
             with torch.autocast("cuda", enabled=False):
-                return torch.cat([first, resizing(tuple(own), tuple(grid)).to(rest) @ rest], dim=1)
-        rest = resized(rest.transpose(1, 2).reshape(1, -1, *own), tuple(grid))
-        return torch.cat([first, rest.flatten(2).transpose(1, 2)], dim=1)
+                rest = resizing(tuple(own), tuple(grid)).to(rest) @ rest
+        else:
+            rest = resized(rest.transpose(1, 2).reshape(1, -1, *own), tuple(grid)).flatten(2).transpose(1, 2)
+        return torch.cat([first, rest], dim=1)
 
 
 def resized(tables: Tensor, grid: tuple[int, ...]) -> Tensor:
