@@ -5,7 +5,7 @@ What "deterministic" takes on a GPU (torch 2.15, from its sources):
 * strict mode (`use_deterministic_algorithms`, no `warn_only`): scatters, `index_put` and gradients of embeddings add in a
   fixed order; an operation that has no deterministic kernel is an error. Of what a run does that is one alone, the
   gradient of bicubic resizing (`ImageEncoder.positions` goes another way);
-- attention: flash and memory-efficient attention have a backward pass in a fixed order in strict mode, and in strict mode
+* attention: flash and memory-efficient attention have a backward pass in a fixed order in strict mode, and in strict mode
   alone; the written-out one always. cuDNN's has none, and builds a plan for each new shape: it is off. Flash takes no mask,
   no float32 and no card before Ampere. So under bfloat16 or float16 the image encoder and the image stream run on flash,
   the text stream with its mask on memory-efficient attention; in float32 (validation, test, captions) all of it does;

@@ -58,13 +58,11 @@ class EncoderInitHook(Hook):
         encoder, vision = runner.model.git.encoder, runner.model.git.vision
         if isinstance(encoder, FrozenEncoder) and not vision.blind and not vision.blur:  # which are other images
             prepare = runner.model.data_preprocessor.normalised
-            loops = {
-                runner.train_loop: runner.optim_wrapper.precision,
-                runner.val_loop: "float32",
-                runner.test_loop: "float32",
-            }
+            asked = {runner.train_loop: runner.optim_wrapper.precision, runner.val_loop: "float32"}
+            if encoder.pos_embed.device.type == "cpu":  # where other runs reuse it; here the test asks once
+                asked[runner.test_loop] = "float32"
             self.encode_seconds = sum(
-                encoder.keep(loop.dataloader.dataset, prepare, precision) for loop, precision in loops.items() if loop
+                encoder.keep(loop.dataloader.dataset, prepare, precision) for loop, precision in asked.items() if loop
             )
 
     def _start(self, model: Any, loader: Any) -> None:

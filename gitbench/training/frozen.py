@@ -6,8 +6,8 @@ products of other shapes add in another order; 1 and 2 threads were found to giv
 nothing.
 
 On a GPU a run makes it when it starts and keeps it there, in the precision that the run computes in: of training images
-that of training, of all others float32. What is beyond the limit is encoded when it comes. Images are encoded in batches of
-one size in the order of the data set, so that a resumed run makes the same bits.
+that of training, of validation images float32. What is beyond the limit is encoded when it comes. Batches have one size and
+follow the order of the data set, so that a resumed run makes the same bits.
 
 N images, S tokens, D width.
 """
