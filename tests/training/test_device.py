@@ -223,7 +223,7 @@ def test_positions_are_resized_on_a_gpu_by_a_matrix_whose_gradient_is_determinis
     with FakeTensorMode(allow_non_fake_inputs=True), Operations() as operations:
         encoder.pos_embed = torch.nn.Parameter(torch.empty(1, 17, 32, device="cuda"))
         assert encoder.positions((3, 7)).shape == (1, 22, 32)
-    assert "mm" in operations.names and "upsample_bicubic2d" not in operations.names
+    assert "bmm" in operations.names and "upsample_bicubic2d" not in operations.names
 
 
 # ---- results of several processes --------------------------------------------------------------------------------
