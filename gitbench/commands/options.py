@@ -59,15 +59,20 @@ def start_options(parser: argparse.ArgumentParser) -> None:
 
 def compute_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say what the runs compute on, where profile and machine do not say it."""
-    parser.add_argument(
-        "--device",
-        choices=("cpu", "cuda"),
-        help="what the runs compute on, here or where they will run (default: what the profile is made for)",
-    )
+    device_option(parser)
     parser.add_argument(
         "--precision",
         choices=("float32", "bfloat16", "float16"),
         help="of training on a GPU (default: bfloat16, float16 for cards without; likelihoods are float32 in any case)",
+    )
+
+
+def device_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says what a profile computes on."""
+    parser.add_argument(
+        "--device",
+        choices=("cpu", "cuda"),
+        help="what computes, here or where the runs will go (default: what the profile is made for)",
     )
 
 
