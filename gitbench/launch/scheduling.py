@@ -106,7 +106,7 @@ def launch(
     axis: nothing is written, nothing trained.
     """
     check_version(study.work_dir)
-    places = slots(study.plan.gpu_gib, jobs, study.plan.compute.device)  # refuses what cannot be
+    places = [] if executor else slots(study.plan.gpu_gib, jobs, study.plan.compute.device)  # refuses what cannot be
     make_dir(study.plan_path.parent)  # a place that cannot be written shows before the work does
     with _handled(signal.SIGTERM, signal.default_int_handler):  # as Ctrl-C
         proven = is_proven(study)
