@@ -125,7 +125,7 @@ class Plan:
     setting: str = ""  # hash of its arms and sizes (`study.lock.setting_hash`); "": planned by an earlier version
     design: Literal["fixed", "sequential"] = "fixed"  # judged at all its seeds, or after every added one
     seeds: int | None = None  # of a fixed study: how many an arm has; None: planned by an earlier version
-    mark: str = ""  # what the study's name says of design, seeds, rates and compute; "": fixed, tuned, the rest as usual
+    mark: str = ""  # what the study's name says of design, seeds, rates, compute; "": fixed, tuned, the rest as usual
     rates: Rates | None = None  # None: the profile has no grid of rates
     run_seconds: float = 0.0  # one run, as the profile guesses
     gpu_gib: float = 0.0  # memory of one run on a GPU
