@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gitbench.errors import GitbenchError
+
 if TYPE_CHECKING:
     from gitbench.launch.scheduling import Outcome
-    from gitbench.spec import RunSpec
+    from gitbench.spec import Profile, RunSpec
     from gitbench.study.store import Study
 
 
@@ -86,6 +89,29 @@ def profile_of(arguments: argparse.Namespace) -> str:
     from gitbench.machine import gpus
 
     return arguments.profile or ("gpu" if gpus() else "cpu")
+
+
+def profile_for(arguments: argparse.Namespace) -> Profile:
+    """Return the profile asked for; with `--encoder`, its image encoder has the shape of these weights.
+
+    Errors: GitbenchError for weights that are not there or no ViT's, and patches that do not fit into the profile's images.
+    """
+    from gitbench.profiles import get_profile
+
+    profile, given = get_profile(profile_of(arguments)), arguments.encoder
+    if given is None:
+        return profile
+    from gitbench.study.encoder_start import given_weights
+    from gitbench.training.encoder_init import shape_of
+    from gitbench.variants.encoder import name_of
+
+    shape, pixels = shape_of(given_weights(given)[0]), profile.data.image_size
+    if pixels % shape[2]:
+        raise GitbenchError(
+            f"--encoder {given}: patches of {shape[2]} pixels do not fill the {profile.name} profile's images of {pixels}: "
+            "choose weights with other patches, or another profile"
+        )
+    return dataclasses.replace(profile, encoder=given, variants={**profile.variants, "encoder": name_of(shape, pixels)})
 
 
 def work_dir_of(arguments: argparse.Namespace) -> Path:

@@ -28,6 +28,7 @@ from gitbench.judge.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, Verdict
 from gitbench.plan import Plan
 from gitbench.report.figures import compared, draw_difference
 from gitbench.report.origin import Origin
+from gitbench.report.rates import at_grid_end
 from gitbench.report.reach import Joined, Reach, joined, reach_of
 from gitbench.report.results import load_results
 from gitbench.report.style import FAINT, INK, PAGE, PALETTE, RULE, embedded_svg, save, style
@@ -58,6 +59,7 @@ class BoardRow:
     report: str | None = None
     dropped: tuple[str, ...] = ()  # what became of claims that the study's runs were made under, a clause each
     origin: Origin = Origin()  # when and under what its runs were made, and what does not verify
+    at_grid_end: tuple[str, ...]  # the arms it compares whose learning rates are the first or last of their grid
     reach: Reach  # how far the arms of its study got, by their labels
     over_all: str = ""  # its word with Holm's correction over all claims of the board
 
@@ -73,8 +75,9 @@ class BoardRow:
 
     @property
     def made(self) -> str:
-        """When the claim was locked and runs began, by which numerics version, and how many seeds it rests on."""
-        return f"{self.origin.line(self.verdict.claim.name)}, {plural(self.verdict.n, 'seed')}"
+        """When the claim was locked and runs began, by which numerics version, how many seeds and what rates it rests on."""
+        said = f"{self.origin.line(self.verdict.claim.name)}, {plural(self.verdict.n, 'seed')}"
+        return said + (f"; grid of rates ends at {', '.join(self.at_grid_end)}" if self.at_grid_end else "")
 
 
 def rows_of_studies(
@@ -100,6 +103,7 @@ def rows_of_studies(
                 verdict=verdict,
                 report=report,
                 dropped=tuple(f"{each.name}: {each.what}" for each in dropped_claims(study)),
+                at_grid_end=tuple(at_grid_end(plan, verdict.claim)),
                 reach=_reach(study.frame, plan),
             )
             for verdict in verdicts
@@ -122,6 +126,7 @@ def rows_of_results(folder: str | Path, out: str | Path | None = None) -> list[B
             verdict=verdict,
             report=Path(os.path.relpath(result.folder, out or folder)).as_posix(),
             dropped=result.dropped,
+            at_grid_end=tuple(at_grid_end(result.plan, verdict.claim)),
             reach=_reach(result.frame, result.plan),
         )
         for result in load_results(folder)

@@ -119,7 +119,6 @@ def tuning_of(
     *,
     cfg_options: Mapping[str, Any] | None = None,
     tokenizer_path: str | None = None,
-    encoder: str | None = None,
     task_name: str = "caption",
     command: str = "",
 ) -> Tuning | None:
@@ -129,7 +128,7 @@ def tuning_of(
     if len(profile.rates) < 2:
         return None
     options = dict(cfg_options or {})
-    planner = Planner(ablation, profile, data, options, tokenizer_path, encoder, task_name, SEED_ROOT, SPLITS)
+    planner = Planner(ablation, profile, data, options, tokenizer_path, task_name, SEED_ROOT, SPLITS)
     if not planner.tunable:
         return None
     runs = [

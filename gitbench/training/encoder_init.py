@@ -123,6 +123,13 @@ def check_weights(source: str, arms: Mapping[str, EncoderSpec]) -> None:
         _fitted(tensors, spec, source, f"arm {arm}")
 
 
+def shape_of(source: str) -> tuple[int, int, int]:
+    """Return layers, width and patch of the ViT whose weights `source` holds; nothing is fetched. Errors: it holds none."""
+    if (found := _shape(_tensors(source, fetch=False))) is None:
+        raise GitbenchError(f"{source} holds no image encoder: pass a CLIP-shaped ViT")
+    return found
+
+
 def _tensors(source: str, fetch: bool) -> dict[str, Tensor]:
     """Return the tensors of a file, or of a model of timm's: random values of theirs where they are not to be fetched."""
     path = Path(source)
@@ -189,9 +196,18 @@ def _from_timm(name: str, fetch: bool) -> dict[str, Tensor]:
         )
         raise GitbenchError(f"encoder weights '{name}': {why}: choose one of {', '.join(known) or '(none)'}")
     try:
-        return timm.create_model(name, pretrained=fetch, num_classes=0).state_dict()
+        with torch.device("cpu" if fetch else "meta"):
+            made = timm.create_model(name, pretrained=fetch, num_classes=0)
     except Exception as error:  # no network, no permission: one cure
         raise GitbenchError(
             f"encoder weights '{name}' could not be fetched from the hub ({type(error).__name__}): "
             "download the file and pass its path as --encoder"
         ) from None
+    acts = {type(module).__name__ for name, module in made.named_modules() if name.endswith("mlp.act")}
+    if acts - {"QuickGELU"}:
+        quick = name.replace("_clip_", "_clip_quickgelu_")
+        hint = f"choose {quick}" if quick in timm.list_pretrained() else "choose one whose name has quickgelu"
+        raise GitbenchError(
+            f"encoder weights '{name}': timm runs them with {', '.join(acts)}, GIT's encoder has QuickGELU: {hint}"
+        )
+    return made.state_dict()
