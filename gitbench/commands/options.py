@@ -122,11 +122,17 @@ def work_dir_of(arguments: argparse.Namespace) -> Path:
 
 
 def study_of(arguments: argparse.Namespace, ablation: str | None = None) -> Study:
-    """Open the one study that `ablation` (default: the argument of that name) and the options name."""
+    """Open the one study that `ablation` (default: the argument of that name) and the options name; one with marks is told."""
     from gitbench.study.find import find_study
+    from gitbench.study.store import study_names
 
-    name = ablation or arguments.ablation
-    return find_study(work_dir_of(arguments), name, arguments.profile, arguments.data, arguments.task)
+    name, place = ablation or arguments.ablation, work_dir_of(arguments)
+    found = find_study(place, name, arguments.profile, arguments.data, arguments.task)
+    beside = [each for each in study_names(place) if each.startswith(f"{found.name}+")]
+    if beside:
+        label = beside[0].split(".", 2)[2]
+        print(f"gitbench: this is {found.name}; for {', '.join(beside)} pass --data, as {label}", file=sys.stderr)
+    return found
 
 
 def check_encoder(arms: Mapping[str, RunSpec]) -> None:

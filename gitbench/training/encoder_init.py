@@ -22,7 +22,7 @@ from torch import Tensor
 from gitbench.encoders.manifest import load_shipped
 from gitbench.encoders.store import is_encoder, read_encoder
 from gitbench.errors import GitbenchError, unknown_name
-from gitbench.models.checkpoint import check_names, read_tensors
+from gitbench.models.checkpoint import check_names, plain_names, read_tensors
 from gitbench.models.encoder import ImageEncoder
 from gitbench.registry import HOOKS
 from gitbench.run_key import PRETRAIN_VERSION
@@ -137,7 +137,7 @@ def _tensors(source: str, fetch: bool) -> dict[str, Tensor]:
         return _from_timm(source, fetch)
     if is_encoder(path):
         return {name: torch.from_numpy(array) for name, array in read_encoder(path).state.items()}
-    return read_tensors(path)
+    return plain_names(read_tensors(path))
 
 
 def _fitted(tensors: Mapping[str, Tensor], spec: EncoderSpec, source: str, whose: str) -> dict[str, Tensor]:
@@ -162,6 +162,11 @@ def _fitted(tensors: Mapping[str, Tensor], spec: EncoderSpec, source: str, whose
         if tensor.shape != own[name].shape:
             shapes = f"{tuple(tensor.shape)}, not {tuple(own[name].shape)}"
             raise GitbenchError(f"{source} does not fit {whose} ({name} is {shapes}): choose weights to match")
+        if not tensor.is_floating_point() or not (tensor.is_meta or tensor.isfinite().all()):  # meta: not fetched
+            kind = "not finite" if tensor.is_floating_point() else str(tensor.dtype).removeprefix("torch.")
+            raise GitbenchError(
+                f"{source}: {name} is {kind}: pass weights in floating point, without infinities and NaN"
+            )
     return {name: tensor.float() for name, tensor in fitted.items()}
 
 

@@ -100,6 +100,8 @@ def test_given_weights_are_where_every_arm_starts_that_does_not_vary_it(tmp_path
         make_study(tmp_path, sizes, encoder=str(file))
     asked = starts(make_study(tmp_path, tiny_ablation("encoder_init", "given", "random"), encoder=str(file)))
     assert asked == {"base": "given", "random": "random", "blind": "given"}
+    with refused("encoder weights .*: that is a folder: pass the file of weights in it"):
+        make_study(tmp_path, encoder=str(tmp_path))
     with refused("gone.pth: there is no such file"):
         make_study(tmp_path, encoder=str(tmp_path / "gone.pth"))
     with refused("name them with --encoder FILE"):
@@ -118,7 +120,8 @@ def test_the_plan_says_that_an_encoder_starts_from_nothing(tmp_path, capsys):
 
 
 def encoder_file(path, variant: str) -> str:
-    torch.save(ImageEncoder(resolve("encoder", variant)).state_dict(), path)
+    shapes = ImageEncoder(resolve("encoder", variant)).state_dict()
+    torch.save({name: torch.full(tensor.shape, 0.01) for name, tensor in shapes.items()}, path)
     return str(path)
 
 
@@ -167,8 +170,7 @@ def test_the_encoder_of_every_profile_has_the_shape_of_the_weights_that_are_give
 
 
 def test_a_study_on_weights_of_another_size_is_trained_from_them(tmp_path):
-    file, shapes = str(tmp_path / "other.pth"), ImageEncoder(resolve("encoder", "vit_1x64_p8_64")).state_dict()
-    torch.save({name: torch.full(tensor.shape, 0.01) for name, tensor in shapes.items()}, file)
+    file = encoder_file(tmp_path / "other.pth", "vit_1x64_p8_64")
     profile = profile_for(SimpleNamespace(profile="smoke", encoder=file))
     ablation = tiny_ablation("encoder_training", "frozen")
     profile = dataclasses.replace(
