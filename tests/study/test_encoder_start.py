@@ -10,12 +10,12 @@ import torch
 from helpers_cli import error_of
 from helpers_data import coco
 from helpers_errors import refused
+from helpers_model import encoder_file
 from helpers_study import make_study, run_of, runs_of, tiny_ablation, tiny_profile, write_configs
 
 from gitbench.ablations import ablation_files, load_ablation
 from gitbench.cli import main
 from gitbench.commands.options import profile_for
-from gitbench.models.encoder import ImageEncoder
 from gitbench.profiles import PROFILES, SMOKE
 from gitbench.study.config import make_config
 from gitbench.study.proof import compare_configs
@@ -114,15 +114,9 @@ def test_the_plan_says_that_an_encoder_starts_from_nothing(tmp_path, capsys):
     assert "starts from nothing" not in capsys.readouterr().out
     assert main([*plan, "--data", photographs(tmp_path / "photos")]) == 0
     assert "mind: the image encoder starts from nothing (random values)" in capsys.readouterr().out
-    file = encoder_file(tmp_path / "clip.pth", "vit_2x64_p8_64")
+    file = encoder_file(tmp_path / "clip.pth", resolve("encoder", "vit_2x64_p8_64"))
     assert main([*plan, "--data", str(tmp_path / "photos"), "--encoder", file]) == 0
     assert "starts from nothing" not in capsys.readouterr().out
-
-
-def encoder_file(path, variant: str) -> str:
-    shapes = ImageEncoder(resolve("encoder", variant)).state_dict()
-    torch.save({name: torch.full(tensor.shape, 0.01) for name, tensor in shapes.items()}, path)
-    return str(path)
 
 
 def test_weights_that_fit_no_arm_are_refused_before_anything_is_tuned_or_run(tmp_path, monkeypatch):
@@ -131,9 +125,9 @@ def test_weights_that_fit_no_arm_are_refused_before_anything_is_tuned_or_run(tmp
         monkeypatch.setattr(f"gitbench.launch.{module}", lambda *_: pytest.fail("trained"))
     clip = "vit_base_patch16_clip_quickgelu_224"
     narrow = dataclasses.replace(resolve("encoder", "vit_2x64_p8_64"), mlp_ratio=2.0)
-    torch.save(ImageEncoder(narrow).state_dict(), tmp_path / "narrow.pth")
+    encoder_file(tmp_path / "narrow.pth", narrow)
     torch.save({"weight": torch.zeros(2, 2)}, tmp_path / "none.pth")
-    other = encoder_file(tmp_path / "other.pth", "vit_4x96_p8_64")
+    other = encoder_file(tmp_path / "other.pth", resolve("encoder", "vit_4x96_p8_64"))
     for given, said in {
         str(
             tmp_path / "narrow.pth"
@@ -152,7 +146,7 @@ def test_weights_that_fit_no_arm_are_refused_before_anything_is_tuned_or_run(tmp
 
 
 def test_the_encoder_of_every_profile_has_the_shape_of_the_weights_that_are_given(tmp_path):
-    other = encoder_file(tmp_path / "other.pth", "vit_4x96_p8_64")
+    other = encoder_file(tmp_path / "other.pth", resolve("encoder", "vit_4x96_p8_64"))
     clip = "vit_base_patch16_clip_quickgelu_224.openai"
     for given, name, wanted, heads in (
         (other, "smoke", "vit_4x96_p8_64", 3),
@@ -170,7 +164,7 @@ def test_the_encoder_of_every_profile_has_the_shape_of_the_weights_that_are_give
 
 
 def test_a_study_on_weights_of_another_size_is_trained_from_them(tmp_path):
-    file = encoder_file(tmp_path / "other.pth", "vit_1x64_p8_64")
+    file = encoder_file(tmp_path / "other.pth", resolve("encoder", "vit_1x64_p8_64"))
     profile = profile_for(SimpleNamespace(profile="smoke", encoder=file))
     ablation = tiny_ablation("encoder_training", "frozen")
     profile = dataclasses.replace(
