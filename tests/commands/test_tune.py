@@ -6,6 +6,7 @@ import json
 
 import pytest
 from helpers_cli import call, error_of
+from helpers_model import encoder_file
 from helpers_rates import GRID, gridded, own_cache, plant
 
 from gitbench.ablations import ablation_files, load_ablation
