@@ -33,6 +33,7 @@ from mmengine.runner import LogProcessor
 
 from gitbench.compute import best_precision, lacks
 from gitbench.errors import GitbenchError
+from gitbench.machine import cpu_name
 from gitbench.registry import HOOKS, LOG_PROCESSORS
 from gitbench.spec import Compute
 
@@ -80,6 +81,11 @@ def pretraining_precision(device: torch.device) -> str:
         return best_precision(torch.cuda.get_device_capability(device))
     units = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     return "bfloat16" if units() else "float32"
+
+
+def processor_name(device: torch.device) -> str:
+    """Return the name of a GPU, or of the CPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
 
 
 def autocast(device: str, precision: str) -> AbstractContextManager[Any]:

@@ -34,11 +34,10 @@ from gitbench.encoders.quality import is_measured
 from gitbench.encoders.store import StoredEncoder, content_of, quantised, read_encoder, restored, write_encoder
 from gitbench.errors import GitbenchError
 from gitbench.files import atomic_path, cache_dir
-from gitbench.machine import cpu_name
 from gitbench.run_key import PRETRAIN_VERSION
 from gitbench.spec import PretrainSpec, TaskSpec
 from gitbench.training.caption_model import ImagePreprocessor
-from gitbench.training.device import autocast, deterministic, pretraining_precision, scaler
+from gitbench.training.device import autocast, deterministic, pretraining_precision, processor_name, scaler
 from gitbench.training.objectives import Objective, objective_for, training_images
 from gitbench.training.optimizer import warmup_cosine
 from gitbench.training.probes import Quality
@@ -81,6 +80,8 @@ def pretrained_encoder(job: Pretraining) -> StoredEncoder:
 
     def load(path: Path) -> StoredEncoder:
         found = read_encoder(path)
+        if json.dumps([found.notes.get("encoder"), found.notes.get("recipe")], sort_keys=True) != _identity(job):
+            raise ValueError("another encoder")  # made again
         if job.measured and not is_measured(found.notes):
             raise ValueError("its quality was not measured, or not from the start")  # made again
         return found
@@ -100,11 +101,16 @@ def pretrained_path(job: Pretraining) -> Path:
     data, split = pretrain_data(job.data)
     source = open_task(data, split, job.recipe.images, TaskSpec())
     decisive = [
-        json.dumps([dataclasses.asdict(job.encoder), dataclasses.asdict(job.recipe)], sort_keys=True),
+        _identity(job),
         source.fingerprint(),
-        f"{_machine(job.device)} {pretraining_precision(job.device)} {torch.__version__} {PRETRAIN_VERSION}",
+        f"{processor_name(job.device)} {pretraining_precision(job.device)} {torch.__version__} {PRETRAIN_VERSION}",
     ]
     return cache_dir() / "encoders" / f"{job.recipe.objective}-{content_hash(decisive)[:20]}.safetensors"
+
+
+def _identity(job: Pretraining) -> str:
+    """Return the size and recipe of an encoder as one line of JSON."""
+    return json.dumps([dataclasses.asdict(job.encoder), dataclasses.asdict(job.recipe)], sort_keys=True)
 
 
 def pretrain(job: Pretraining, checkpoint: Path | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -223,7 +229,7 @@ class _Training:
             "version": PRETRAIN_VERSION,
             "data": f"{data}, {split}, {self.images.source.fingerprint()}",
             "precision": self.precision,
-            "machine": _machine(job.device),
+            "machine": processor_name(job.device),
             "torch": torch.__version__,
             "seconds": round(self.seconds, 1),
             "curve": curve,
@@ -233,6 +239,7 @@ class _Training:
 
     def _save(self, path: Path) -> None:
         payload = {
+            "job": _identity(self.job),
             "module": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -246,12 +253,14 @@ class _Training:
     def _restore(self, path: Path) -> None:
         try:
             payload = torch.load(path, map_location=self.job.device, weights_only=True)
+            points = json.loads(payload["points"])
+            if payload["job"] != _identity(self.job):
+                raise ValueError("another pre-training")
         except FileNotFoundError:
             return
-        except (RuntimeError, EOFError, pickle.UnpicklingError):
-            print_log(f"{path} is damaged: pre-training starts again", "current")
+        except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, TypeError, ValueError):
+            print_log(f"{path} is damaged, or of another pre-training: it starts again", "current")
             return
-        points = json.loads(payload["points"])
         if self.quality is not None and not (points and points[0]["iteration"] == 0):
             self._measure()  # begun by one that did not: the floor is measured now, of the same random values
             points = [*self.points, *points]
@@ -265,10 +274,6 @@ class _Training:
 
 def _arrays(state: dict[str, Tensor]) -> dict[str, Any]:
     return {name: tensor.numpy() for name, tensor in state.items()}
-
-
-def _machine(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
 
 
 def _loader(job: Pretraining, images: Any, start: int) -> DataLoader:
