@@ -21,7 +21,7 @@ SMOKE = Profile(
     on_scenes={"encoder_init": "contrastive"},
     data=DataSpec(image_size=64, train_images=128, val_images=16, test_images=32),
     text=TextSpec(vocab_size=400, max_tokens=24),
-    train=TrainSpec(iterations=24, batch_images=8, lr_encoder=4e-4, lr_decoder=2e-3, warmup=4, checkpoint_every=10),
+    train=TrainSpec(iterations=24, batch_images=8, lr_encoder=4e-4, lr_decoder=2e-3, warmup=4),
     evaluate=EvaluateSpec(beam_size=2, max_length=22),
     pretraining=PretrainSpec(
         images=128, iterations=6, batch_images=8, lr=1e-3, warmup=2, width=64, layers=2, embedding=32, vocab_size=400
@@ -49,7 +49,6 @@ CPU = Profile(
         warmup=40,
         betas=(0.9, 0.98),
         val_every=200,
-        checkpoint_every=100,
     ),
     evaluate=EvaluateSpec(beam_size=4, max_length=26),
     pretraining=PretrainSpec(
@@ -85,7 +84,6 @@ GPU = Profile(
         lr_decoder=3e-4,
         warmup=200,
         val_every=500,
-        checkpoint_every=250,
     ),
     evaluate=EvaluateSpec(beam_size=4, max_length=32, batch_images=128),
     pretraining=PretrainSpec(
@@ -105,6 +103,7 @@ GPU = Profile(
     rates=GRID,
     run_seconds=200,
     gpu_gib=8,
+    device="cuda",
 )
 
 # Table 11 and p. 6 of the paper; batch, warm-up and epochs per data set were not obtainable and are this project's.
@@ -121,7 +120,6 @@ PAPER = Profile(
         lr_decoder=5e-5,
         warmup=500,
         val_every=5000,
-        checkpoint_every=1000,
     ),
     evaluate=EvaluateSpec(beam_size=4, max_length=40, batch_images=32),
     pretraining=PretrainSpec(
@@ -140,6 +138,7 @@ PAPER = Profile(
     rates=GRID,
     run_seconds=200000,
     gpu_gib=30,
+    device="cuda",
     bert="bert-base-uncased",
 )
 

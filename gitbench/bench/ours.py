@@ -46,11 +46,13 @@ class Gitbench(Program):
         return self.git.packed_loss(memory, texts)
 
     def _known(self, images: Tensor) -> AbstractContextManager[None]:
-        """As in a run, images go through a frozen encoder once on CPUs and in every step on GPUs."""
-        if self.frozen is None or images.device.type != "cpu":
+        """As in a run, images go through a frozen encoder once."""
+        if self.frozen is None:
             return nullcontext()
-        if IMAGE_SET not in self.frozen.features:
-            self.frozen.features[IMAGE_SET] = self.frozen.encode(images).numpy()
+        key = (IMAGE_SET, torch.float32)
+        if key not in self.frozen.features:
+            made = self.frozen.encode(images)
+            self.frozen.features[key] = made.numpy() if images.device.type == "cpu" else made
         return self.frozen.known(IMAGE_SET, range(len(images)))
 
     def logits(self, batch: Batch) -> Tensor:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from gitbench.commands.options import (
+    compute_of,
     data_of,
     print_outcome,
     print_plan,
@@ -61,6 +62,7 @@ def _noise_floor(arguments: argparse.Namespace) -> int:
     options: dict[str, Any] = {
         "tokenizer_path": arguments.tokenizer,
         "task_name": task_of(arguments),
+        "compute": compute_of(arguments),
         "command": shlex.join(["gitbench", "noise-floor", *study_words(arguments)]),
     }
 

@@ -13,7 +13,7 @@ from gitbench.errors import GitbenchError
 
 if TYPE_CHECKING:
     from gitbench.launch.scheduling import Outcome
-    from gitbench.spec import Profile, RunSpec
+    from gitbench.spec import Compute, Profile, RunSpec
     from gitbench.study.store import Study
 
 
@@ -43,6 +43,7 @@ def training_options(parser: argparse.ArgumentParser, seeds: str) -> None:
     run_options(parser)
     report_options(parser)
     start_options(parser)
+    compute_options(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the plan and the estimated time, train nothing")
     parser.add_argument("--no-report", action="store_true", help="train and score only")
 
@@ -56,6 +57,25 @@ def start_options(parser: argparse.ArgumentParser) -> None:
         "--encoder",
         metavar="FILE|NAME",
         help="weights from which the image encoder starts: a file, or a name of timm's",
+    )
+
+
+def compute_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what the runs compute on, where profile and machine do not say it."""
+    device_option(parser)
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16", "float16"),
+        help="of training on a GPU (default: bfloat16, float16 for cards without; likelihoods are float32 in any case)",
+    )
+
+
+def device_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says what a profile computes on."""
+    parser.add_argument(
+        "--device",
+        choices=("cpu", "cuda"),
+        help="what computes, here or where the runs will go (default: what the profile is made for)",
     )
 
 
@@ -85,10 +105,23 @@ def task_of(arguments: argparse.Namespace) -> str:
 
 
 def profile_of(arguments: argparse.Namespace) -> str:
-    """Return the name of the profile asked for, or of the one that suits this machine."""
-    from gitbench.machine import gpus
+    """Return the name of the profile asked for, or of the one that suits the device asked for, or this machine."""
+    if arguments.profile:
+        return arguments.profile
+    device = getattr(arguments, "device", None)
+    if device is None:
+        from gitbench.machine import gpus
 
-    return arguments.profile or ("gpu" if gpus() else "cpu")
+        device = "cuda" if gpus() else "cpu"
+    return "gpu" if device == "cuda" else "cpu"
+
+
+def compute_of(arguments: argparse.Namespace) -> Compute:
+    """Return what the runs of the study asked for compute on."""
+    from gitbench.compute import compute_for
+    from gitbench.profiles import get_profile
+
+    return compute_for(get_profile(profile_of(arguments)), arguments.device, arguments.precision)
 
 
 def profile_for(arguments: argparse.Namespace) -> Profile:
@@ -156,6 +189,7 @@ def study_words(arguments: argparse.Namespace) -> list[str]:
         words += ["--data", Path(arguments.data).name if Path(arguments.data).is_dir() else arguments.data]
     if arguments.seeds is not None:
         words += ["--seeds", str(arguments.seeds)]
+    words += _compute_words(arguments)
     if arguments.tokenizer is not None:
         given = Path(arguments.tokenizer)
         words += ["--tokenizer", given.name if given.exists() else arguments.tokenizer]
@@ -163,6 +197,15 @@ def study_words(arguments: argparse.Namespace) -> list[str]:
         given = Path(arguments.encoder)
         words += ["--encoder", given.name if given.exists() else arguments.encoder]
     return words
+
+
+def _compute_words(arguments: argparse.Namespace) -> list[str]:
+    """Return the options that give the compute again on any machine; none where the profile alone does."""
+    from gitbench.profiles import get_profile
+
+    compute = compute_of(arguments)
+    words = [] if compute.device == get_profile(profile_of(arguments)).device else ["--device", compute.device]
+    return words + (["--precision", compute.precision] if compute.device == "cuda" else [])
 
 
 def print_outcome(study: Study, outcome: Outcome) -> None:
@@ -174,14 +217,14 @@ def print_outcome(study: Study, outcome: Outcome) -> None:
 
 def print_plan(study: Study, jobs: int | None) -> None:
     """Print the plan, what of it is done, and how long the rest takes."""
+    from gitbench.compute import said
     from gitbench.formats import duration
     from gitbench.launch.progress import estimate_seconds
-    from gitbench.launch.scheduling import slots
+    from gitbench.launch.scheduling import at_once
     from gitbench.study.find import check_version
     from gitbench.variants.encoder_init import start_note
 
     check_version(study.work_dir)
-    at_once = len(slots(study.plan.gpu_gib, jobs))
     plan, runs = study.plan, study.unique_runs
     done = [run for run in runs if study.done(run)]
     print(f"{study.name}: {len(runs)} runs, {len(done)} done, {len(runs) - len(done)} to do")
@@ -194,6 +237,7 @@ def print_plan(study: Study, jobs: int | None) -> None:
     note = start_note(base.variants["encoder_init"].source, plan.axis) if base else None
     if note is not None:
         print(f"  mind: {note}")
-    seconds, measured = estimate_seconds(study, at_once)
+    together = at_once(plan, jobs)
+    seconds, measured = estimate_seconds(study, together)
     source = "from finished runs" if measured else "a first guess; no run is finished here yet"
-    print(f"  about {duration(seconds)} with {at_once} at a time ({source})")
+    print(f"  about {duration(seconds)} with {together} at a time on a {said(plan.compute)} ({source})")

@@ -68,7 +68,8 @@ def _replicate(arguments: argparse.Namespace) -> int:
     if arguments.exact:
         _check_machine(bundled, chosen)
     plan = dataclasses.replace(plan_again(bundled, chosen, arguments.data), command=command)
-    again, executor = Study(folder, plan), local_executor(slots(plan.gpu_gib, arguments.jobs))
+    places = slots(plan.gpu_gib, arguments.jobs, plan.compute.device)
+    again, executor = Study(folder, plan), local_executor(places)
     if any(not again.done(run) for run in again.plan.runs):  # one that was stopped goes on
         prepare_images(again.plan)
     failed = [*execute_runs(again, executor, arguments.plain).failed]
@@ -206,13 +207,14 @@ def _fingerprint(spec: RunSpec, images: int | None) -> str:
 
 def _check_machine(study: Study, chosen: Sequence[PlannedRun]) -> None:
     """Refuse `--exact` on another kind of machine than the runs were made on."""
-    from gitbench.machine import machine_label
+    from gitbench.study.provenance import machine_for
 
     there = sorted({str(study.provenance(run.run_key).get("machine")) for run in chosen})
-    if there != [machine_label()]:
+    here = machine_for(_repeatable(study)[chosen[0]].compute.device)
+    if there != [here]:
         raise GitbenchError(
-            f"--exact: the runs were made on {' and '.join(there)}, this is {machine_label()}: leave it out, and runs that "
-            "differ are made twice"
+            f"--exact: the runs were made on {' and '.join(there)}, this is {here}: leave it out, and runs that differ "
+            "are made twice"
         )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from gitbench.commands.options import (
+    compute_of,
     data_of,
     print_outcome,
     print_plan,
@@ -156,6 +157,7 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
         "cfg_options": _cfg_options(arguments.cfg_options),
         "tokenizer_path": arguments.tokenizer,
         "task_name": task_of(arguments),
+        "compute": compute_of(arguments),
         "command": _command(arguments),
     }
 

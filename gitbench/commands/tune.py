@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from gitbench.commands.options import (
     check_encoder,
+    compute_of,
+    compute_options,
     data_of,
     profile_for,
     profile_of,
@@ -38,6 +40,7 @@ def add(commands: Any) -> None:
     study_options(tune, work_dir=False)
     run_options(tune)
     start_options(tune)
+    compute_options(tune)
     tune.add_argument("--dry-run", action="store_true", help="say what is to be done and how long it takes")
     tune.add_argument(
         "--ship", action="store_true", help="in a clone: write the results into the table that ships with the package"
@@ -119,12 +122,12 @@ def print_tuning(tuning: Tuning, jobs: int | None) -> None:
     """Print how many tuning runs are known, and how long the others take."""
     from gitbench.formats import duration
     from gitbench.launch.progress import estimate_seconds
-    from gitbench.launch.scheduling import slots
+    from gitbench.launch.scheduling import at_once
 
     runs, left = tuning.unique_runs, len(tuning.to_do)
-    at_once = len(slots(tuning.plan.gpu_gib, jobs))
-    seconds, _ = estimate_seconds(tuning, at_once)
-    more = f", about {duration(seconds)} with {at_once} at a time, before the rates are known" if left else ""
+    together = at_once(tuning.plan, jobs)
+    seconds, _ = estimate_seconds(tuning, together)
+    more = f", about {duration(seconds)} with {together} at a time, before the rates are known" if left else ""
     print(f"{tuning.name}: {len(runs)} tuning runs, {len(runs) - left} done, {left} to do{more}")
 
 
@@ -143,6 +146,7 @@ def _tuning(name: str, arguments: argparse.Namespace) -> Tuning | None:
         data_of(arguments),
         tokenizer_path=arguments.tokenizer,
         task_name=task_of(arguments),
+        compute=compute_of(arguments),
         command="gitbench tune",
     )
     if tuning is not None:

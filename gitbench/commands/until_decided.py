@@ -116,7 +116,7 @@ class UntilDecided:
         self.full, self.jobs, self.plain, self.launch, self.clock = full, jobs, plain, launch, clock
         self.budget = math.inf if budget is None else budget
         self.ends = math.inf if budget is None else clock() + budget
-        self.at_once = len(slots(full.plan.gpu_gib, jobs))
+        self.at_once = len(slots(full.plan.gpu_gib, jobs, full.plan.compute.device))
         self.seeds = seeds_now(full, start)
         self.most = max(run.replicate for run in full.plan.runs) + 1
         self.looks = full.looks or Looks(study=full.name)

@@ -19,7 +19,7 @@ from gitbench.plan import PlannedRun
 from gitbench.run_folder import RECORD_SCHEMA
 from gitbench.run_key import NUMERICS_VERSION
 from gitbench.study.manifest import file_digests
-from gitbench.study.provenance import now
+from gitbench.study.provenance import machine_of, now, published
 from gitbench.study.provenance import provenance as provenance_now
 from gitbench.study.scoring import TaskScorer, metric_values
 from gitbench.study.store import Study, read_predictions
@@ -62,8 +62,9 @@ class StudyScorer:
         with atomic_path(folder.per_image) as temporary, explain_os_errors(temporary):
             per_image.to_parquet(temporary)
         provenance = load_json(folder.provenance) or provenance_now(self.study)
+        device = trained.get("device", {"name": "cpu"})
+        provenance |= {"device": published(device), "machine": machine_of(device["name"], provenance["cpu_count"])}
         write_json(folder.provenance, {**provenance, "finished": now()})
-        device = provenance["gpus"][0] if provenance["gpus"] else "cpu"
         record = {
             "schema": RECORD_SCHEMA,
             "run_key": run.run_key,
@@ -80,7 +81,7 @@ class StudyScorer:
             },
             "absent": dict(scores.absent),
             "warnings": self._warnings(run, rows),
-            "cost": {**trained["cost"], "device": device, "machine": provenance["machine"]},
+            "cost": {**trained["cost"], "device": device["name"], "machine": provenance["machine"]},
             "train": trained["train"],
             "encoder_content": trained.get("encoder_content"),
             "files": file_digests(folder),

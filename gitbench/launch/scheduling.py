@@ -61,11 +61,16 @@ class Scorer(Protocol):
         """Write the ceiling of the study's data, where it has one."""
 
 
-def slots(gpu_gib: float, jobs: int | None = None) -> list[dict[str, str]]:
-    """Return the environment of each slot: one per CPU core, or as many on a GPU as runs of `gpu_gib` fit its free memory."""
+def slots(gpu_gib: float, jobs: int | None = None, device: str | None = None) -> list[dict[str, str]]:
+    """Return the environment of each slot: one per CPU core, or as many on a GPU as runs of `gpu_gib` fit its free memory.
+
+    `device` is what the runs were planned for (None: a GPU where there is one). Errors: it is a GPU, and none is in sight.
+    """
     if jobs is not None and jobs < 1:
         raise GitbenchError(f"--jobs {jobs}: at least 1 run at a time is needed")
-    cards = gpus()
+    cards = [] if device == "cpu" else gpus()
+    if device == "cuda" and not cards:
+        raise GitbenchError("the runs are planned for a GPU, and none is in sight: pass --device cpu to use the CPU")
     if not cards:
         return [{"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"} for _ in range(jobs or cpu_count())]
     room = {card.uuid: max(1, int(card.free_gib // gpu_gib)) for card in cards}
@@ -76,6 +81,13 @@ def slots(gpu_gib: float, jobs: int | None = None) -> list[dict[str, str]]:
         if count > share
     ]
     return ordered[:jobs] if jobs else ordered
+
+
+def at_once(plan: Plan, jobs: int | None = None) -> int:
+    """Return how many runs of a plan are made at a time here; of one for GPUs that are elsewhere, 1 or what `jobs` says."""
+    if plan.compute.device == "cuda" and not gpus():
+        return jobs or 1
+    return len(slots(plan.gpu_gib, jobs, plan.compute.device))
 
 
 def launch(
@@ -94,7 +106,7 @@ def launch(
     axis: nothing is written, nothing trained.
     """
     check_version(study.work_dir)
-    places = slots(study.plan.gpu_gib, jobs)  # refuses what cannot be
+    places = [] if executor else slots(study.plan.gpu_gib, jobs, study.plan.compute.device)  # refuses what cannot be
     make_dir(study.plan_path.parent)  # a place that cannot be written shows before the work does
     with _handled(signal.SIGTERM, signal.default_int_handler):  # as Ctrl-C
         proven = is_proven(study)

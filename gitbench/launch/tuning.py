@@ -31,7 +31,7 @@ class _Results:
 
 def tune(tuning: Tuning, jobs: int | None = None, plain: bool = False, executor: Executor | None = None) -> Outcome:
     """Train every tuning run whose result is not known. Arguments, signals and outcome are those of `launch`."""
-    places = slots(tuning.plan.gpu_gib, jobs)
+    places = [] if executor else slots(tuning.plan.gpu_gib, jobs, tuning.plan.compute.device)
     if not tuning.to_do:
         return Outcome(completed=0, found=len(tuning.unique_runs), failed=())
     prepare_images(tuning.plan)

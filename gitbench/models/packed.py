@@ -1,8 +1,8 @@
 """Texts without padding: the texts of an image laid end to end in one row, each only as far as it predicts.
 
 A batch of captions padded to its longest one is a third padding. Here an image's texts follow each other directly, each
-as far as its last token that predicts something: nothing earlier sees the rest. Packing is done on the host, before a
-batch goes to its device, so that no shape depends on what the device would have to be waited for.
+as far as its last token that predicts something: nothing earlier sees the rest. Packing is done on the host, where a
+batch is made, so that no shape depends on what the device would have to be waited for.
 
 N rows, k texts a row, M = N*k texts of T tokens, Q the longest row, P predicted tokens.
 """
@@ -28,8 +28,8 @@ class PackedTexts(NamedTuple):
     owners: Tensor  # (P,) the texts, 0 to M-1, that they belong to
 
 
-def pack(tokens: Tensor, need_predict: Tensor, rows: int, pad_id: int) -> PackedTexts:
-    """Pack M texts (M, T), of which row i holds k = M / rows, from i * k on.
+def pack(tokens: Tensor, need_predict: Tensor, rows: int, pad_id: int, multiple: int = 1) -> PackedTexts:
+    """Pack M texts (M, T), of which row i holds k = M / rows, from i * k on; Q is filled up to a multiple.
 
     `need_predict` (M, T) marks the tokens to be predicted; a marked `pad_id` is not, as in the official loss.
     """
@@ -45,7 +45,7 @@ def pack(tokens: Tensor, need_predict: Tensor, rows: int, pad_id: int) -> Packed
     position = torch.arange(width - 1, device=tokens.device)
     lengths = (predicted * (position + 1)).amax(1).view(rows, -1)
     ends = lengths.cumsum(1)
-    longest = max(1, int(ends[:, -1].max()))
+    longest = -(-max(1, int(ends[:, -1].max())) // multiple) * multiple
     first = (ends - lengths + longest * torch.arange(rows, device=tokens.device)[:, None]).view(-1, 1)
     place = first + position  # of every token, (M, T - 1), if it is kept
     kept = position < lengths.view(-1, 1)

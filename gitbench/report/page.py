@@ -43,7 +43,7 @@ def page(view: View, figures: Mapping[str, tuple[str, ...]], board: str | None =
         tensors=_tensors,
         plain=_plain,
         lower=any(map(lower_is_better, view.scores)),
-        machines=sorted(set(frame["machine"].dropna()) | set(frame["device"].dropna())),
+        machines=[*sorted(set(frame["machine"].dropna()) | set(frame["device"].dropna())), *_precisions(view)],
         confidence=CONFIDENCE,
         replicates=sorted({run.replicate for run in view.study.finished}),
         signatures={metric: sorted(set(rows["signature"])) for metric, rows in signed.groupby("metric", sort=False)},
@@ -51,6 +51,13 @@ def page(view: View, figures: Mapping[str, tuple[str, ...]], board: str | None =
         scored=any(caption.score is not None for sample in view.samples for caption in sample.captions),
         packages={name[8:]: versions for name, versions in view.provenance.items() if name.startswith("package ")},
     )
+
+
+def _precisions(view: View) -> list[str]:
+    """Say in which precision runs on GPUs were trained; nothing of runs on CPUs, which know one."""
+    specs = [(view.study.record(run.run_key) or {}).get("spec", {}) for run in view.study.finished]
+    computes = [spec["compute"] for spec in specs if spec.get("compute")]
+    return sorted({f"trained in {each['precision']}" for each in computes if each["device"] == "cuda"})
 
 
 def _runs(view: View) -> list[dict[str, Any]]:

@@ -31,6 +31,8 @@ _DECIDED: tuple[str, ...] = (
     "default_scope",
     "custom_imports",
     "variants",
+    "compute",
+    "optim_wrapper.precision",
     "launcher",
     "resume",
     "load_from",
@@ -48,6 +50,7 @@ _COUNTS = (
     "captions_per_image",
     "layers",
 )
+ROW_MULTIPLE = 16  # to which rows of text are filled up on GPUs: each length is a kernel's or a plan's own there
 _LEAST = {"num_workers": 0, **dict.fromkeys(_COUNTS, 1)}
 
 
@@ -56,7 +59,7 @@ def make_config(spec: RunSpec, vocabulary: Vocabulary, key: str) -> Config:
 
     Errors: an option that names no existing key gives a GitbenchError with the keys that are there.
     """
-    train = spec.train
+    train, on_gpu = spec.train, spec.compute.device == "cuda"
     config = Config(
         dict(
             default_scope="gitbench",
@@ -64,6 +67,7 @@ def make_config(spec: RunSpec, vocabulary: Vocabulary, key: str) -> Config:
             experiment_name=key,
             variants={axis: name for axis, name in spec.variant_names.items() if not AXES[axis].in_model},
             work_dir=f"work_dirs/again/{key}",
+            compute=dataclasses.asdict(spec.compute),
             model=_model(spec, vocabulary),
             train_dataloader=_loader(spec, "train"),
             val_dataloader=_loader(spec, "val"),
@@ -81,6 +85,7 @@ def make_config(spec: RunSpec, vocabulary: Vocabulary, key: str) -> Config:
             optim_wrapper=dict(
                 type="DeviceOptimWrapper",
                 constructor="EncoderDecoderOptim",
+                precision=spec.compute.precision,
                 optimizer=dict(type="AdamW", betas=train.betas, weight_decay=train.weight_decay),
                 paramwise_cfg=dict(lr_encoder=train.lr_encoder, lr_decoder=train.lr_decoder),
                 clip_grad=dict(max_norm=train.clip_grad),
@@ -90,7 +95,7 @@ def make_config(spec: RunSpec, vocabulary: Vocabulary, key: str) -> Config:
                 timer=dict(type="IterTimerHook"),
                 logger=dict(type="LoggerHook", interval=max(1, train.iterations // 20), log_metric_by_epoch=False),
                 param_scheduler=dict(type="ParamSchedulerHook"),
-                checkpoint=dict(type="AtomicCheckpointHook", interval=train.checkpoint_every),
+                checkpoint=dict(type="AtomicCheckpointHook", seconds=train.checkpoint_every),
                 sampler_seed=None,
                 runtime_info=dict(type="RuntimeInfoHook"),
             ),
@@ -99,10 +104,11 @@ def make_config(spec: RunSpec, vocabulary: Vocabulary, key: str) -> Config:
                 dict(type="DecoderInitHook"),
                 *([dict(type="ClosedVocabularyHook")] if TASKS[spec.task.name].closed else []),
                 dict(type="CurveHook", interval=max(1, train.iterations // 200)),
+                dict(type="ComputeHook"),
             ],
-            log_processor=dict(type="LogProcessor", by_epoch=False, window_size=10),
+            log_processor=dict(type="PlainLogProcessor", by_epoch=False, window_size=10),
             env_cfg=dict(cudnn_benchmark=False, mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0)),
-            randomness=dict(seed=_seed("global", spec) % 2**32),
+            randomness=dict(seed=_seed("global", spec) % 2**32, deterministic=on_gpu),
             launcher="none",
             resume=False,
             load_from=None,
@@ -222,7 +228,7 @@ def _model(spec: RunSpec, vocabulary: Vocabulary) -> dict[str, Any]:
 
 
 def _loader(spec: RunSpec, split: str) -> dict[str, Any]:
-    training = split == "train"
+    training, on_gpu = split == "train", spec.compute.device == "cuda"
     return dict(
         batch_size=spec.train.batch_images if training else spec.evaluate.batch_images,
         num_workers=spec.data.workers,
@@ -239,5 +245,6 @@ def _loader(spec: RunSpec, split: str) -> dict[str, Any]:
             seed=_seed("data", spec),
             captions_per_image=spec.train.captions_per_image if training else None,
         ),
-        collate_fn=dict(type="gitbench.caption_collate"),
+        pin_memory=on_gpu,  # copies of pinned batches run beside the computation
+        collate_fn=dict(type="gitbench.caption_collate", multiple=ROW_MULTIPLE if on_gpu else 1),
     )

@@ -24,7 +24,7 @@ from gitbench.errors import GitbenchError
 from gitbench.files import cache_dir, load_json, read_json, write_text
 from gitbench.plan import ArmRate, Plan, PlannedRun, Trial
 from gitbench.run_key import run_key
-from gitbench.spec import Ablation, Arm, EvaluateSpec, Profile
+from gitbench.spec import Ablation, Arm, Compute, EvaluateSpec, Profile
 from gitbench.study.plan_file import read_plan
 from gitbench.study.planner import Planner
 from gitbench.study.store import Study
@@ -130,6 +130,7 @@ def tuning_of(
     tokenizer_path: str | None = None,
     task_name: str = "caption",
     command: str = "",
+    compute: Compute | None = None,
 ) -> Tuning | None:
     """Plan the tuning runs of a study; None where its arms have no rates of their own: without a grid, or where options
     change the runs, which then enter no claim. Arguments and errors are those of `make_plan`.
@@ -137,7 +138,8 @@ def tuning_of(
     if len(profile.rates) < 2:
         return None
     options = dict(cfg_options or {})
-    planner = Planner(ablation, profile, data, options, tokenizer_path, task_name, SEED_ROOT, SPLITS)
+    own = (options, tokenizer_path, task_name, SEED_ROOT, SPLITS, compute)
+    planner = Planner(ablation, profile, data, *own)
     if not planner.tunable:
         return None
     runs = [

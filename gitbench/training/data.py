@@ -16,13 +16,25 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from gitbench.data.dataset import CaptionDataset, collate
 from gitbench.data.tasks import open_task
 from gitbench.data.tokenizer import tokenizer_for
+from gitbench.models.packed import pack
 from gitbench.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS
 from gitbench.spec import DataSpec, TaskSpec, TextSpec
 
 
-def caption_collate(batch: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """`collate`, and the set of images that `indices` count in: "train", "val", "test", or None if augmented."""
-    return {**collate(batch), "image_set": batch[0]["image_set"]}
+def caption_collate(batch: Sequence[dict[str, Any]], multiple: int = 1) -> dict[str, Any]:
+    """`collate`; its texts, packed (in the process or thread that makes the batch); and `image_set`.
+
+    Rows of `texts` are filled up to a multiple of so many tokens. `image_set`: what `indices` count in: "train", "val",
+    "test", or None if augmented.
+    """
+    found = collate(batch)
+    n, k, t = found["tokens"].shape
+    tokens, predicted = (found[name].view(n * k, t) for name in ("tokens", "need_predict"))
+    return {
+        **found,
+        "texts": pack(tokens, predicted, n, batch[0]["pad_id"], multiple),
+        "image_set": batch[0]["image_set"],
+    }
 
 
 FUNCTIONS.register_module(name="caption_collate", module=caption_collate)

@@ -57,9 +57,13 @@ class EncoderInitHook(Hook):
             self._start(runner.model, runner.train_dataloader)
         encoder, vision = runner.model.git.encoder, runner.model.git.vision
         if isinstance(encoder, FrozenEncoder) and not vision.blind and not vision.blur:  # which are other images
-            loops = (runner.train_loop, runner.val_loop, runner.test_loop)
             prepare = runner.model.data_preprocessor.normalised
-            self.encode_seconds = sum(encoder.keep(loop.dataloader.dataset, prepare) for loop in loops if loop)
+            asked = {runner.train_loop: runner.optim_wrapper.precision, runner.val_loop: "float32"}
+            if encoder.pos_embed.device.type == "cpu":  # where other runs reuse it; here the test asks once
+                asked[runner.test_loop] = "float32"
+            self.encode_seconds = sum(
+                encoder.keep(loop.dataloader.dataset, prepare, precision) for loop, precision in asked.items() if loop
+            )
 
     def _start(self, model: Any, loader: Any) -> None:
         init, encoder = model.variants["encoder_init"], model.git.encoder

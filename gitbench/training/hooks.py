@@ -8,7 +8,6 @@ import errno
 import math
 import os
 import pickle
-import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -28,34 +27,43 @@ from gitbench.models.bert import initialise_from_bert, load_bert
 from gitbench.models.trie import Trie
 from gitbench.registry import HOOKS, METRICS
 from gitbench.run_folder import RunFolder
+from gitbench.training.device import peak_memory
 
 DECODER_SOURCES = ("random", "bert")
-KEEP = 2  # checkpoints kept: the older one stands in when the newest turns out damaged
 
 
 @HOOKS.register_module()
 class AtomicCheckpointHook(Hook):
-    """Save `iter_<n>.pth` every `interval` iterations and after the last: whole or not at all.
+    """Save `iter_<n>.pth` about every so many `seconds` of training, and after its last iteration: whole or not at all.
 
-    The file is mmengine's own layout without its log history, so it loads with `weights_only=True`.
+    There is one at a time: the older one goes as soon as the newer is whole. That of the last iteration, from which
+    captions can still be made, holds weights and no optimizer. The file is mmengine's own layout without its log history,
+    so it loads with `weights_only=True`.
     """
 
     priority = "VERY_LOW"
 
-    def __init__(self, interval: int) -> None:
-        self.interval = interval
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._saved = 0.0  # when the last one was, or training began
+
+    def before_train(self, runner) -> None:  # type: ignore[no-untyped-def]
+        self._saved = time.monotonic()
 
     def after_step(self, runner, done: int) -> None:  # type: ignore[no-untyped-def]
         """Called by `CountedTrainLoop` when iteration `done` and its validation are over."""
-        if done % self.interval and done != runner.max_iters:
+        last = done == runner.max_iters
+        if not last and time.monotonic() - self._saved < self.seconds:
             return
         folder = Path(runner.work_dir)
         path, meta = folder / f"iter_{done}.pth", {"iter": runner.iter, "epoch": 0}
+        options: dict[str, Any] = {"save_optimizer": not last, "save_param_scheduler": not last}
         with atomic_path(path) as temporary, explain_os_errors(temporary), torch_write_errors():
-            runner.save_checkpoint(str(temporary.parent), temporary.name, by_epoch=False, meta=meta)
+            runner.save_checkpoint(str(temporary.parent), temporary.name, by_epoch=False, meta=meta, **options)
         write_text(folder / "last_checkpoint", str(path))  # what mmengine's `resume=True` reads
-        for old in checkpoints(folder)[KEEP:]:
+        for old in checkpoints(folder)[1:]:
             old.unlink(missing_ok=True)
+        self._saved = time.monotonic()
 
     def before_save_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:  # type: ignore[no-untyped-def]
         checkpoint["message_hub"] = {"log_scalars": {}, "runtime_info": {}, "resumed_keys": {}}
@@ -78,13 +86,16 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """Return the newest checkpoint that loads; a damaged one is removed, with a line in the log, and the next is tried."""
+    """Return the newest checkpoint that loads; a damaged one is removed, with a line in the log.
+
+    There is an older one only where a run was killed between a newer one and its removal.
+    """
     for path in checkpoints(folder):
         try:
             torch.load(path, map_location="cpu", weights_only=True)
             return path
         except (RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-            print_log(f"{path.name} is damaged ({type(error).__name__}); going back to the one before", "current")
+            print_log(f"{path.name} is damaged ({type(error).__name__}) and left out", "current")
             path.unlink()
     return None
 
@@ -122,7 +133,7 @@ class Diverged(GitbenchError):
 
 @HOOKS.register_module()
 class CurveHook(Hook):
-    """Keep the loss curve (`curve.csv`: iteration, split, loss, lr), the seconds spent and the images seen.
+    """Keep the loss curve (`curve.csv`: iteration, split, loss, lr), the seconds spent, the images seen and the most memory.
 
     Training rows hold the label-smoothed loss of a batch, validation rows the negative log-likelihood per token, in nats.
     The curve is on disk before the checkpoint of the same iteration is, and is cut back to it on resume. Errors: Diverged,
@@ -136,6 +147,7 @@ class CurveHook(Hook):
         self.rows: list[tuple[int, str, float, float]] = []
         self.seconds = 0.0  # in all sessions of this run, and how many of them the training waited for data
         self.data_wait_seconds = 0.0
+        self._peak = 0  # bytes, of sessions before this one
         self.images = 0  # this session's, and the seconds they took
         self.image_seconds = 0.0
         self._mark = self._step_mark = self._waited = 0.0
@@ -174,12 +186,19 @@ class CurveHook(Hook):
 
     def before_save_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:  # type: ignore[no-untyped-def]
         self._tick(runner)
-        checkpoint["meta"] |= {"seconds": self.seconds, "data_wait_seconds": self.data_wait_seconds}
+        spent = {"seconds": self.seconds, "data_wait_seconds": self.data_wait_seconds}
+        checkpoint["meta"] |= {**spent, "peak_memory_bytes": self.peak_memory}
         self._write(runner)
 
     def after_load_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:  # type: ignore[no-untyped-def]
         self.seconds = checkpoint["meta"].get("seconds", 0.0)
         self.data_wait_seconds = checkpoint["meta"].get("data_wait_seconds", 0.0)
+        self._peak = checkpoint["meta"].get("peak_memory_bytes", 0)
+
+    @property
+    def peak_memory(self) -> int:
+        """The most bytes held so far, in any session of this run."""
+        return max(self._peak, peak_memory())
 
     def after_train(self, runner) -> None:  # type: ignore[no-untyped-def]
         self._tick(runner)
@@ -260,7 +279,9 @@ class PerImage(BaseMetric):
     """
 
     def __init__(self, name: str) -> None:
-        super().__init__(collect_device="cpu", collect_dir=tempfile.gettempdir())
+        # "gpu" is mmengine's word for results that are sent, over whatever joins the processes; with "cpu" they would be
+        # written to a folder, which mmengine then deletes with all that is in it
+        super().__init__(collect_device="gpu")
         self.name = name
         self.items: list[dict[str, Any]] = []
 

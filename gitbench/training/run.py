@@ -7,15 +7,10 @@ from __future__ import annotations
 
 import copy
 import json
-import os
-import resource
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before CUDA starts: deterministic matrix products
 
 import torch
 from mmengine.config import Config
@@ -29,11 +24,11 @@ from gitbench.models import parameter_counts
 from gitbench.models.flops import flops_by_part
 from gitbench.run_folder import RunFolder
 from gitbench.training.caption_model import CaptionModel
+from gitbench.training.device import described, planned, settle
 from gitbench.training.encoder_init import EncoderInitHook
 from gitbench.training.hooks import CurveHook, Diverged, PerImage, checkpoints, latest_checkpoint, torch_write_errors
 
 FORMAT = "gitbench"  # of `model.pth`
-CPU_THREADS = 1  # a run's threads on CPU: fixed, since the order of float sums depends on it
 
 Progress = Callable[[int, int, float], None]  # iterations done, of how many, loss
 PretrainingProgress = Callable[[int, int], None]
@@ -78,10 +73,7 @@ def execute(path: Path, progress: Progress | None = None, pretraining: Pretraini
         return
     for leftover in path.glob(".*.tmp*"):  # half-written files of a killed session
         leftover.unlink(missing_ok=True)
-    if torch.cuda.is_available():
-        torch.use_deterministic_algorithms(True, warn_only=True)
-    else:
-        torch.set_num_threads(CPU_THREADS)
+    settle(planned(config))
     runner = PlainRunner.from_cfg(config)
     hooks: dict[type, Any] = {type(hook): hook for hook in runner.hooks}
     curve, init = hooks[CurveHook], hooks[EncoderInitHook]
@@ -108,6 +100,7 @@ def execute(path: Path, progress: Progress | None = None, pretraining: Pretraini
     captioned = time.monotonic()
     cost = {
         **_size(runner),
+        "peak_memory_bytes": curve.peak_memory,
         "train_images_per_second": curve.images / curve.image_seconds if curve.image_seconds else None,
         "train_seconds": curve.seconds,
         "data_wait_seconds": curve.data_wait_seconds,
@@ -121,6 +114,7 @@ def execute(path: Path, progress: Progress | None = None, pretraining: Pretraini
     final_loss = [loss for _, split, loss, _ in curve.rows if split == "train"][-1]
     train = {"iterations": runner.max_iters, "final_loss": final_loss}
     found = {"test_nll": metrics["test_nll"], **fit, "train": train, "cost": cost, "encoder_content": init.content}
+    found["device"] = described()
     write_json(folder.trained, found)
     _remove_checkpoints(path)
 
@@ -150,34 +144,25 @@ def _fit(runner: Runner, curve: CurveHook) -> dict[str, Any]:
 
 
 def _size(runner: Runner) -> dict[str, int]:
-    """Return the costs that are sizes; memory is the most that this process has held, on the GPU where there is one."""
+    """Return the costs that are sizes."""
     git = runner.model.git
     counts = parameter_counts(git)
-    if torch.cuda.is_available():
-        memory = torch.cuda.max_memory_allocated()
-    else:
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {
         "parameters": counts["total"],
         "encoder_parameters": counts["encoder"],
         "decoder_parameters": counts["decoder"],
         "flops_per_image": round(sum(flops_by_part(git).values())),
         "training_images": len(runner.train_dataloader.dataset),
-        "peak_memory_bytes": memory,
     }
 
 
 def _session_config(folder: RunFolder) -> Config:
-    """Return the config of a run folder as this session runs it: from its last checkpoint, on this device."""
+    """Return the config of a run folder as this session runs it: from its last checkpoint."""
     config = folder.read_config()
     config.work_dir = str(folder.path)
     checkpoint = latest_checkpoint(folder.path)
     if checkpoint is not None:
         config.resume, config.load_from = True, str(checkpoint)
-    if torch.cuda.is_available():  # copies of pinned batches run beside the computation
-        for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
-            if loader is not None:
-                loader.setdefault("pin_memory", True)
     return config
 
 

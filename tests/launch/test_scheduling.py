@@ -8,13 +8,15 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers_errors import refused
 from helpers_study import make_study, runs_of
 
 from gitbench.launch.executor import Event
 from gitbench.launch.progress import Display
 from gitbench.launch.records import StudyScorer
-from gitbench.launch.scheduling import execute_runs, slots, start_context
+from gitbench.launch.scheduling import execute_runs, launch, slots, start_context
 from gitbench.machine import Gpu
+from gitbench.spec import Compute
 
 
 class FakeExecutor:
@@ -128,3 +130,13 @@ def test_sigterm_stops_the_runs_as_ctrl_c_does_and_is_handled_no_longer_afterwar
     with pytest.raises(KeyboardInterrupt):
         execute_runs(make_study(tmp_path / "w"), executor, plain=True)
     assert executor.cancelled == [True] and signal.getsignal(signal.SIGTERM) == before
+
+
+def test_runs_for_gpus_are_launched_elsewhere_from_a_machine_without_one(tmp_path, scored, monkeypatch):
+    monkeypatch.setattr("gitbench.launch.scheduling.gpus", list)
+    monkeypatch.setattr("gitbench.launch.scheduling.is_proven", lambda study: True)
+    study = make_study(tmp_path, compute=Compute(device="cuda", precision="bfloat16"))
+    with refused("planned for a GPU, and none is in sight"):
+        launch(study, plain=True)
+    executor = FakeExecutor()
+    assert launch(study, plain=True, executor=executor).completed == len(executor.submitted) == len(study.unique_runs)

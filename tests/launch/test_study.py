@@ -128,7 +128,7 @@ def test_a_finished_run_captions_an_image_file(work, tmp_path):
 
 def test_a_plain_mmengine_runner_trains_the_same_run_again(work, tmp_path):
     code = (
-        "import sys, torch; torch.set_num_threads(1)\n"
+        "import sys, torch\n"
         "from mmengine.config import Config\nfrom mmengine.runner import Runner\n"
         "runner = Runner.from_cfg(Config.fromfile(sys.argv[1] + '/config.py', lazy_import=False))\nrunner.train()\n"
         "state = torch.load(sys.argv[1] + '/model.pth', weights_only=True)['state_dict']\n"

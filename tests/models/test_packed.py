@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 import torch.nn.functional as F
 from helpers_model import both_attentions, nll_of, pictures, ragged, tiny
 
+from gitbench.models import cache, cross_attention, decoder
+from gitbench.models.cache import additive
 from gitbench.models.packed import pack
 
 
@@ -29,6 +32,62 @@ def test_a_prefix_stays_and_what_predicts_nothing_goes():
     assert packed.tokens.tolist() == [[9, 5, 6]] and packed.places.tolist() == [2] and packed.targets.tolist() == [7]
     assert pack(tokens, need, rows=2, pad_id=0).tokens.tolist() == [[9, 5, 6], [0, 0, 0]]
     assert pack(tokens, need * 0, rows=1, pad_id=0).targets.numel() == 0
+
+
+@both_attentions
+def test_rows_filled_up_to_a_multiple_change_no_result(attention):
+    """On GPUs, where each length of a row is a shape of its own."""
+    model, images = tiny(attention=attention).double().eval(), pictures(4, 3, 32, 32).double()
+    tokens, need = ragged(8, 9)
+    memory = model.image_memory(images)
+    plain, filled = (pack(tokens, need, len(images), model.pad_id, multiple) for multiple in (1, 16))
+    assert plain.tokens.shape[1] % 16 and filled.tokens.shape[1] == -(-plain.tokens.shape[1] // 16) * 16
+    assert (filled.tokens[:, plain.tokens.shape[1] :] == model.pad_id).all()
+    for measure in (model.packed_loss, lambda memory, texts: model.packed_nll(memory, texts, 8)[0]):
+        torch.testing.assert_close(measure(memory, filled), measure(memory, plain), atol=1e-12, rtol=0)
+
+
+# ---- masks -------------------------------------------------------------------------------------------------------
+
+
+def test_an_additive_mask_is_what_torch_makes_of_a_boolean_one_bit_for_bit():
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 4, 13, 8, generator=generator) for _ in range(3))
+    visible = torch.rand(2, 13, 13, generator=generator) > 0.3
+    visible |= torch.eye(13, dtype=torch.bool)
+    mask = additive(visible, q.dtype)[:, None]
+    assert (
+        all(stride % 8 == 0 for stride in mask.stride()[:-1]) and mask.stride(-1) == 1
+    )  # else fused attention copies it
+    for dropout in (0.0, 0.2):
+        made = []
+        for one in (visible[:, None], mask):
+            torch.manual_seed(3)
+            made.append(F.scaled_dot_product_attention(q, k, v, attn_mask=one, dropout_p=dropout))
+        assert torch.equal(*made)
+
+
+@both_attentions
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_mask_is_made_once_for_all_layers_in_the_type_of_what_is_compared(attention, dtype, monkeypatch):
+    model, images = tiny(attention=attention).to(dtype).eval(), pictures(4, 3, 32, 32).to(dtype)
+    tokens, need = ragged(8, 9)
+    masks, made, real = [], [], F.scaled_dot_product_attention
+
+    def attend(q, k, v, attn_mask=None, **options):
+        if attn_mask is not None:
+            masks.append((attn_mask.dtype, q.dtype))
+        return real(q, k, v, attn_mask=attn_mask, **options)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", attend)
+    for module in (cache, decoder, cross_attention):
+        monkeypatch.setattr(module, "additive", lambda *given: made.append(1) or additive(*given))
+    texts = pack(tokens, need, len(images), model.pad_id)
+    model.packed_loss(model.image_memory(images), texts)
+    assert len(made) == 1 and masks == [(dtype, dtype)] * 3
+    made.clear(), masks.clear()
+    model.generate(images, max_length=4, beam_size=2)
+    assert len(masks) == 3 * len(made) and set(masks) == {(dtype, dtype)}
 
 
 @both_attentions

@@ -222,7 +222,7 @@ def test_runs_that_share_a_pretraining_carry_the_same_seconds_and_others_none(tm
 
 
 def test_a_resumed_run_knows_what_its_pretraining_took_without_the_cache(tmp_path, cache):
-    run = run_of(start_study(tmp_path / "w", replicates=1, iterations=4, checkpoint_every=2), "base")
+    run = run_of(start_study(tmp_path / "w", replicates=1, iterations=4, checkpoint_every=0), "base")
 
     def die(done: int, total: int, loss: float) -> None:
         if done == 3:

@@ -1,0 +1,67 @@
+"""What a study's runs compute on, and in which precision: decided when it is planned, since it is part of every run's key.
+
+A CPU computes in float32. A GPU trains in bfloat16 where all cards in sight can; float16, with a scaled loss, on those
+that have tensor cores and no bfloat16 (V100, T4); float32 on older ones.
+"""
+
+from __future__ import annotations
+
+from gitbench.errors import GitbenchError
+from gitbench.machine import Gpu, gpus
+from gitbench.spec import Compute, Profile
+
+BFLOAT16, TENSOR_CORES = (8, 0), (7, 0)  # the first compute capabilities that have them: Ampere, Volta
+USUAL = Compute(device="cuda", precision="bfloat16")  # of profiles that are made for GPUs
+
+
+def compute_for(profile: Profile, device: str | None = None, precision: str | None = None) -> Compute:
+    """Return what the runs of a study compute on: as asked for, else what the profile and the cards of this machine suggest.
+
+    Where no card is in sight, a study for GPUs is planned for others elsewhere, in bfloat16 if nothing is said.
+    Errors: GitbenchError for a precision that a CPU, or a card of this machine, has not.
+    """
+    chosen = device or profile.device
+    if chosen == "cpu":
+        if precision not in (None, "float32"):
+            raise GitbenchError(
+                f"--precision {precision}: a CPU computes in float32: add --device cuda, or leave it out"
+            )
+        return Compute()
+    cards = gpus()
+    if precision is None:
+        precision = best_precision(min(map(capability_of, cards))) if cards else USUAL.precision
+    elif device is None:  # with --device it may be for other machines than this one
+        for card in cards:
+            if lacks(capability_of(card), precision):
+                raise GitbenchError(
+                    f"--precision {precision}: {card.name} has no {precision}: leave it out, or hide that card "
+                    "(CUDA_VISIBLE_DEVICES)"
+                )
+    return Compute(device="cuda", precision=precision)  # type: ignore[arg-type]
+
+
+def best_precision(capability: tuple[int, int]) -> str:
+    """Return the fastest precision that a card has units for."""
+    return "bfloat16" if capability >= BFLOAT16 else "float16" if capability >= TENSOR_CORES else "float32"
+
+
+def lacks(capability: tuple[int, int], precision: str) -> bool:
+    """Tell whether a card has no units for a precision: torch would compute it all the same, slower than float32."""
+    return capability < {"bfloat16": BFLOAT16, "float16": TENSOR_CORES}.get(precision, (0, 0))
+
+
+def capability_of(card: Gpu) -> tuple[int, int]:
+    """Return the compute capability of a card; that of Ampere where it is not known."""
+    return getattr(card, "capability", None) or BFLOAT16
+
+
+def compute_mark(profile: Profile, compute: Compute) -> str:
+    """Return what tells a study from that of the profile's usual compute, as the end of its label: "" for that one."""
+    if compute == (USUAL if profile.device == "cuda" else Compute()):
+        return ""
+    return "+cpu" if compute.device == "cpu" else f"+cuda-{compute.precision}"
+
+
+def said(compute: Compute) -> str:
+    """Return a compute for people: "CPU, float32" or "GPU, trained in bfloat16"."""
+    return "CPU, float32" if compute.device == "cpu" else f"GPU, trained in {compute.precision}"
