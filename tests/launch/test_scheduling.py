@@ -85,7 +85,8 @@ def test_an_interrupt_ends_what_runs(tmp_path, scored, monkeypatch):
 
 def test_as_many_runs_share_a_card_as_fit_its_free_memory_and_none_is_forked(monkeypatch):
     """mmengine asks for CUDA when imported; torch then refuses CUDA in every fork of that process."""
-    cards = [Gpu(uuid="GPU-a", name="A", free_gib=17.0), Gpu(uuid="GPU-b", name="B", free_gib=3.0)]
+    common = {"total_gib": 24.0, "capability": (8, 6)}
+    cards = [Gpu(uuid="GPU-a", name="A", free_gib=17.0, **common), Gpu(uuid="GPU-b", name="B", free_gib=3.0, **common)]
     monkeypatch.setattr("gitbench.launch.scheduling.gpus", lambda: cards)
     assert [slot["CUDA_VISIBLE_DEVICES"] for slot in slots(8.0)] == ["GPU-a", "GPU-b", "GPU-a"]
     assert len(slots(8.0, jobs=1)) == 1 and start_context().get_start_method() == "spawn"
