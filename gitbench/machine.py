@@ -9,6 +9,7 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ def gpus() -> tuple[Gpu, ...]:
 
 @functools.cache
 def _gpus(visible: str | None, order: str | None) -> tuple[Gpu, ...]:
-    said = _ask_driver()
+    said = ask_driver()
     there = any(os.path.exists(path) for path in _CARD_FILES)
     named = re.match(r"\s*\d|GPU-|MIG-", visible or "") is not None  # not -1, nor the "NoDevFiles" of batch systems
     if "absent" in said or said.get("code") == _STUB:
@@ -90,12 +91,12 @@ def _gpus(visible: str | None, order: str | None) -> tuple[Gpu, ...]:
     )
 
 
-def _ask_driver() -> dict[str, Any]:
-    """Return what `gitbench.cuda_driver` says, run as a process of its own."""
-    program = Path(__file__).with_name("cuda_driver.py")
-    command = [sys.executable, "-I", "-S", str(program)]
+def ask_driver(more: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return what `gitbench.cuda_driver` says, run as a process of its own, with `more` in its environment."""
+    command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("cuda_driver.py"))]
+    environment = {**os.environ, **(more or {})}
     try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     except subprocess.TimeoutExpired:
         return {"error": "the driver does not answer within two minutes"}
     try:

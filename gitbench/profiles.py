@@ -29,7 +29,6 @@ SMOKE = Profile(
     replicates=2,
     frames=2,
     run_seconds=4,
-    gpu_gib=1,
 )
 
 # One pass over the images.
@@ -67,7 +66,6 @@ CPU = Profile(
     frames=4,
     rates=GRID,
     run_seconds=75,
-    gpu_gib=1,
 )
 
 GPU = Profile(
@@ -104,7 +102,6 @@ GPU = Profile(
     replicates=5,
     rates=GRID,
     run_seconds=200,
-    gpu_gib=8,
 )
 
 # Table 11 and p. 6 of the paper; batch, warm-up and epochs per data set were not obtainable and are this project's.
@@ -139,7 +136,6 @@ PAPER = Profile(
     replicates=3,
     rates=GRID,
     run_seconds=200000,
-    gpu_gib=30,
     bert="bert-base-uncased",
 )
 

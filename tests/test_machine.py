@@ -108,7 +108,7 @@ def test_a_machine_without_card_or_driver_has_none_and_no_error(show, monkeypatc
         show(FAKE_CUDA_CODE=code)
         assert gpus() == ()
     show(CUDA_VISIBLE_DEVICES="0", LD_LIBRARY_PATH="")
-    monkeypatch.setattr(machine, "_ask_driver", lambda: {"absent": "libcuda.so.1: cannot open shared object file"})
+    monkeypatch.setattr(machine, "ask_driver", lambda: {"absent": "libcuda.so.1: cannot open shared object file"})
     assert gpus() == ()
     monkeypatch.setattr(machine, "_CARD_FILES", ("/",))
     show()

@@ -6,6 +6,7 @@ Scoring needs no torch and is done by the launcher.
 from __future__ import annotations
 
 import copy
+import importlib
 import json
 import math
 import os
@@ -18,6 +19,7 @@ from typing import Any
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before CUDA starts: deterministic matrix products
 
+import mmengine.device.utils
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
@@ -72,6 +74,7 @@ def execute(path: Path, progress: Progress | None = None, pretraining: Pretraini
 
     Errors: GitbenchError with one line for what a user can mend; anything else is a fault of the program.
     """
+    importlib.reload(mmengine.device.utils)  # it looked for a card when it was imported, where none may have been shown
     folder = RunFolder(path)
     config = _session_config(folder)
     tuning = config.test_dataloader is None

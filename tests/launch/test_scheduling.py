@@ -13,8 +13,7 @@ from helpers_study import make_study, runs_of
 from gitbench.launch.executor import Event
 from gitbench.launch.progress import Display
 from gitbench.launch.records import StudyScorer
-from gitbench.launch.scheduling import execute_runs, slots, start_context
-from gitbench.machine import Gpu
+from gitbench.launch.scheduling import execute_runs
 
 
 class FakeExecutor:
@@ -81,17 +80,6 @@ def test_an_interrupt_ends_what_runs(tmp_path, scored, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         execute_runs(study, executor, plain=True)
     assert executor.cancelled == [True] and not scored
-
-
-def test_as_many_runs_share_a_card_as_fit_its_free_memory_and_none_is_forked(monkeypatch):
-    """mmengine asks for CUDA when imported; torch then refuses CUDA in every fork of that process."""
-    common = {"total_gib": 24.0, "capability": (8, 6)}
-    cards = [Gpu(uuid="GPU-a", name="A", free_gib=17.0, **common), Gpu(uuid="GPU-b", name="B", free_gib=3.0, **common)]
-    monkeypatch.setattr("gitbench.launch.scheduling.gpus", lambda: cards)
-    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in slots(8.0)] == ["GPU-a", "GPU-b", "GPU-a"]
-    assert len(slots(8.0, jobs=1)) == 1 and start_context().get_start_method() == "spawn"
-    monkeypatch.setattr("gitbench.launch.scheduling.gpus", lambda: [])
-    assert start_context().get_start_method() == "forkserver"
 
 
 def test_the_display_says_pretraining_and_counts_none_of_it(tiny_study, capsys, monkeypatch):
