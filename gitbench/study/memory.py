@@ -2,7 +2,7 @@
 
 Counted is what lies on the card at the fullest moment of a training step, of captioning, or of the encoder's pre-training
 where the run may have to make it: parameters with gradients and AdamW's two moments, their copies in the compute type,
-what a forward pass keeps for the backward pass, and the vocabulary's scores. Attention is fused, so its weights are never
+what a forward pass keeps for the backward pass, the vocabulary's scores, and a frozen encoder's features. Attention is fused, so its weights are never
 written out; norms and losses are in float32, as autocast has them. `docs/tools/gpus.py` compares the formula with a step
 of the real model; docs/gpus.md says how well it fits.
 
@@ -26,6 +26,7 @@ GIB = 2**30
 CONTEXT_GIB = 0.65
 # torch's allocator gives blocks larger than asked for, and leaves gaps: an assumption that no card has checked yet.
 FRAGMENTATION = 1.15
+FEATURE_LIMIT = 2 * GIB  # of what a frozen encoder made of a split (`gitbench.training.frozen`)
 STEPS_AHEAD = 24  # of a text search: steps for which it makes room at a time (`gitbench.models.cache`)
 
 Config = Mapping[str, Any]
@@ -60,9 +61,10 @@ def peak_bytes(config: Config, text_tokens: int, b: int) -> float:
 
     config: of the run (`study.config`); text_tokens: q, the most in a batch; b: 2 or 4.
     """
-    peaks = [training_bytes(config, text_tokens, b)]
+    kept = frozen_features_bytes(config, b)
+    peaks = [kept + training_bytes(config, text_tokens, b)]
     if config["test_dataloader"] is not None:
-        peaks.append(captioning_bytes(config, text_tokens))
+        peaks.append(kept + captioning_bytes(config, text_tokens))
     init = config["model"]["encoder_init"]
     if init["recipe"] and init["content"] is None:
         peaks.append(pretraining_bytes(config, b))
@@ -77,8 +79,8 @@ def training_bytes(config: Config, text_tokens: int, b: int) -> float:
     s = frames * _tokens(config)
     image = s * (1 if model["vision"]["blind"] else images)  # blind images are equal: one stands for all
     text = images * text_tokens
-    block = (4 + b) if frozen else model["encoder"]["layers"] * _block(model["encoder"]["mlp_ratio"], b) + 12 + b
-    kept = image * (block * w + (4 + b) * d) + _pixels(config, images * frames, b)
+    block = b if frozen else model["encoder"]["layers"] * _block(model["encoder"]["mlp_ratio"], b) + 12 + b
+    kept = image * (block * w + (4 + b) * d) + _pixels(config, images * frames, 4 if frozen else b)
     kept += _decoder_bytes(decoder, b, image, text, images * s)
     kept += text * ((9 if decoder["dropout"] else 8) * d + text_tokens + b * (s + text_tokens))  # who sees whom
     scores = 12 * text * model["vocab_size"]  # with the gradient, and what makes one of the other
@@ -106,6 +108,21 @@ def captioning_bytes(config: Config, text_tokens: int) -> float:
     encoder, rest, _ = parameters(config)
     moments = 8 * (rest + (0 if model["encoder_training"]["frozen"] else encoder))
     return 4 * (encoder + rest) + moments + images * max(encoding, likelihood, writing)
+
+
+def frozen_features_bytes(config: Config, b: int) -> float:
+    """Return the bytes of what a frozen encoder made of the images of each split, which a run keeps on the card."""
+    model, total = config["model"], 0
+    if not model["encoder_training"]["frozen"] or model["vision"]["blind"] or model["vision"]["blur"]:
+        return 0
+    of_image = max(1, model["num_frames"]) * _tokens(config) * model["encoder"]["width"]
+    for split, size in (("train", b), ("val", 4), ("test", 4)):
+        loader = config[f"{split}_dataloader"]
+        if loader is None or (split == "train" and loader["dataset"]["data_spec"]["crop_scale"]):
+            continue
+        images = loader["dataset"]["data_spec"][f"{split}_images"]
+        total += FEATURE_LIMIT if images is None else min(FEATURE_LIMIT, images * of_image * size)
+    return total
 
 
 def pretraining_bytes(config: Config, b: int) -> float:
@@ -153,7 +170,7 @@ def _image_size(config: Config) -> int:
 
 
 def _pixels(config: Config, images: int, b: int) -> int:
-    """Return the bytes of a batch's pixels: as they come, as floats and, where that is another, in the compute type."""
+    """Return the bytes of a batch's pixels: as they come, as floats, and as `b` bytes where these are kept besides."""
     return images * 3 * _image_size(config) ** 2 * (5 + b % 4)
 
 
