@@ -56,7 +56,7 @@ def _gpus(visible: str | None, order: str | None) -> tuple[Gpu, ...]:
     named = re.match(r"\s*\d|GPU-|MIG-", visible or "") is not None  # not -1, nor the "NoDevFiles" of batch systems
     if "absent" in said or said.get("code") == _STUB:
         if there:
-            why = said.get("absent", said.get("error"))
+            why = str(said.get("absent", said.get("error"))).replace(": ", ", ")  # a colon stands before what to do
             raise GitbenchError(
                 f"this machine has an NVIDIA card, but its CUDA driver cannot be loaded ({why}): install it, in a container "
                 f"start that with `--gpus all` and the driver capability `compute`, {_FOR_THE_CPU}"

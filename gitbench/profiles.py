@@ -70,8 +70,8 @@ CPU = Profile(
 
 GPU = Profile(
     name="gpu",
-    doc="the same questions at a size that needs a GPU of 8 GB: 30 minutes on one as computed, not run, without the "
-    "pre-training of its encoders on 2 million images each, made once and cached",
+    doc="the same questions at a size for one GPU of 12 GB or more: computed, not run, the training of decoder_size takes it 2 "
+    "(H100) to 88 minutes (RTX 3060); beside it the tuning of rates and the pre-training of encoders, made once and kept",
     variants={"encoder": "vit_8x384_p16_128", "decoder": "self_6x384"},
     on_scenes={"encoder_init": "contrastive"},
     data=DataSpec(image_size=128, train_images=30000, val_images=500, test_images=2000, workers=4),

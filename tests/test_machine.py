@@ -112,7 +112,7 @@ def test_a_machine_without_card_or_driver_has_none_and_no_error(show, monkeypatc
     assert gpus() == ()
     monkeypatch.setattr(machine, "_CARD_FILES", ("/",))
     show()
-    with pytest.raises(GitbenchError, match="cannot be loaded .libcuda.so.1: cannot open shared object file"):
+    with pytest.raises(GitbenchError, match=r"cannot be loaded \(libcuda.so.1, cannot open[^:]*\): install it"):
         gpus()  # a container that was given the card without its driver
 
 

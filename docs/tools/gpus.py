@@ -21,23 +21,28 @@ from cuda_memory import captioning_peak, pretraining_peak, training_peak
 from simulate import table, write_into
 
 from gitbench.ablations import load_ablation
+from gitbench.data.base import texts_of
+from gitbench.data.tasks import open_task
+from gitbench.data.tokenizer import tokenizer_for
 from gitbench.launch import places
 from gitbench.launch.places import Places
 from gitbench.machine import Gpu
 from gitbench.models import git
 from gitbench.models.flops import flops_by_part
-from gitbench.plan import Plan, PlannedRun, Vocabulary
+from gitbench.plan import Plan, Vocabulary
 from gitbench.profiles import GPU, PAPER
 from gitbench.spec import Profile, RunSpec
 from gitbench.study.config import make_config
 from gitbench.study.memory import (
     GIB,
     captioning_bytes,
+    parameters,
     planned_gib,
     pretraining_bytes,
     training_bytes,
 )
 from gitbench.study.plan import make_plan
+from gitbench.study.planner import SAMPLE
 from gitbench.variants import AXES
 from gitbench.variants.encoder_init import recipe_of
 
@@ -73,7 +78,7 @@ def config_of(profile: Profile, vocabulary: Vocabulary, **names: str) -> Any:
     chosen = {axis.name: axis.default for axis in AXES.values() if axis.in_model} | dict(profile.variants) | names
     specs = {axis: AXES[axis].resolve(name) for axis, name in chosen.items() if name is not None}
     init = specs["encoder_init"]
-    specs["encoder_init"] = dataclasses.replace(init, recipe=recipe_of(profile, init))
+    specs["encoder_init"] = dataclasses.replace(init, recipe=recipe_of(profile, init))  # none of these ships
     spec = RunSpec(
         variants=specs,
         data=profile.data,
@@ -97,37 +102,27 @@ def fits(plan: Plan) -> Iterator[list[str]]:
     cases += [(*paper, {"encoder": encoder}) for encoder in ("vit_l14", "vit_h14")]
     for profile, vocabulary, tokens, names in cases:
         config = config_of(profile, vocabulary, **names)
-        said = f"{profile.name}: {', '.join(names.values())}"
         for dtype, b in ((torch.bfloat16, 2), (torch.float32, 4)):
-            yield _fit(
-                f"{said}, {dtype}".replace("torch.", ""),
-                training_peak(config, tokens, dtype),
-                training_bytes(config, tokens, b),
-            )
+            name = f"{profile.name}: {', '.join(names.values())}, {dtype}".replace("torch.", "")
+            yield _fit(name, training_peak(config, tokens, dtype), training_bytes(config, tokens, b))
     for encoder in ("vit_4x192_p16_128", "vit_8x384_p16_128", "vit_12x512_p16_128"):
         for start in ("contrastive", "supervised", "masked"):
             config = config_of(GPU, plan.vocabulary, encoder=encoder, encoder_init=start)
-            without = pretraining_bytes(config, 2) - 4 * sum(_parameters(config))
+            without = pretraining_bytes(config, 2) - 4 * sum(parameters(config)[:2])
             yield _fit(f"pre-training {encoder}, {start}", pretraining_peak(config, torch.bfloat16), without)
     for decoder in ("self_2x384", "self_12x512", "cross_6x384"):
         config, images = config_of(GPU, plan.vocabulary, decoder=decoder), 8
         config["test_dataloader"]["batch_size"] = images
-        moments = 8 * sum(_parameters(config))
+        moments = 8 * sum(parameters(config)[:2])
         found = captioning_bytes(config, plan.text_tokens) - moments
         yield _fit(f"captioning 8 images, {decoder}, CPU", captioning_peak(config, plan.text_tokens, images), found)
-
-
-def _parameters(config: Any) -> tuple[int, int]:
-    from gitbench.study.memory import parameters
-
-    return parameters(config)[:2]
 
 
 def _fit(name: str, counted: float, formula: float) -> list[str]:
     return [name, f"{counted / GIB:.2f}", f"{formula / GIB:.2f}", f"{100 * (formula / counted - 1):+.1f} %"]
 
 
-def training_flops(config: Any, text_tokens: int) -> float:
+def training_flops(config: Any, text_tokens: float) -> float:
     """Return the operations of a run's training: forward, and twice that backward."""
     model, train = config["model"], config["train_dataloader"]
     captions = train["dataset"]["captions_per_image"]
@@ -137,10 +132,19 @@ def training_flops(config: Any, text_tokens: int) -> float:
             for axis in ("encoder", "decoder")
         }
         built = git.GIT(**specs, vocab_size=model["vocab_size"], pad_id=0, bos_id=1, eos_id=2)
-    parts = flops_by_part(built, captions=captions, tokens=text_tokens // captions)
+    parts = flops_by_part(built, captions=captions, tokens=round(text_tokens / captions))
     if model["vision"]["blind"]:  # one image for all
         parts |= {name: parts[name] / train["batch_size"] for name in ("encoder", "projection", "image_stream")}
     return 3 * sum(parts.values()) * train["batch_size"] * config["train_cfg"]["max_iters"]
+
+
+def mean_tokens(plan: Plan) -> float:
+    """Return how many tokens the texts of an image have, end to end: the mean of a sample of the training images."""
+    spec = plan.runs[0].resolved
+    source = open_task(spec.data_name, "train", spec.data.train_images, spec.task)
+    words = tokenizer_for(spec.text, source)
+    texts = [text.target for index in range(SAMPLE) for text in texts_of(source, index)]
+    return sum(1 + len(ids) for ids in words.encode_all(texts, spec.text.max_tokens)) / SAMPLE
 
 
 def together(card: Card, needs: dict[Path, float], cores: int) -> int:
@@ -156,48 +160,50 @@ def together(card: Card, needs: dict[Path, float], cores: int) -> int:
 
 
 def of_cards(plan: Plan) -> str:
-    """Return the table of cards, and the line above it that says what a run needs and the study computes."""
+    """Return the tables of arms and of cards, each below the line that says what it is."""
     configs = {run.run_key: make_config(run.resolved, plan.vocabulary, run.run_key) for run in plan.runs}
-    flops = {key: training_flops(config, plan.text_tokens) for key, config in configs.items()}
+    tokens = mean_tokens(plan)
+    flops = {key: training_flops(config, tokens) for key, config in configs.items()}
     gib = {run.run_key: planned_gib(plan, run) for run in plan.runs}
+    arms = []
+    for arm in plan.arms:
+        key = next(run.run_key for run in plan.runs if run.arm == arm.name)
+        of_part = (
+            training_bytes(configs[key], plan.text_tokens, 2),
+            captioning_bytes(configs[key], plan.text_tokens),
+            pretraining_bytes(configs[key], 2),
+        )
+        numbers = [f"{part / GIB:.1f}" for part in of_part]
+        arms.append([arm.name, *numbers, f"{gib[key]:.1f}", f"{flops[key] / 1e15:.2f}"])
     ordered = sorted(plan.runs, key=lambda run: (run.replicate, -gib[run.run_key]))
     needs = {Path(run.run_key): gib[run.run_key] for run in ordered}
-    total = sum(flops.values())
-    rows = [
+    needs[next(iter(needs))] = max(planned_gib(plan, run, pretrains=True) for run in plan.runs)
+    cards = [
         [
             card.name,
             card.precision,
             f"{card.tflops:g}",
             *(str(together(card, needs, cores)) for cores in CORES),
-            f"{total / (SHARE * card.tflops * 1e12) / 60:.0f} min",
+            f"{sum(flops.values()) / (SHARE * card.tflops * 1e12) / 60:.0f} min",
         ]
         for card in CARDS
     ]
-    head = ["card", "precision", "peak, TFLOP/s", *(f"runs at a time, {cores} cores" for cores in CORES), "training"]
-    return f"{_needs(plan, configs, gib, flops)}\n\n{table(head, rows)}"
-
-
-def _needs(plan: Plan, configs: dict[str, Any], gib: dict[str, float], flops: dict[str, float]) -> str:
-    rows = []
-    for arm in plan.arms:
-        run: PlannedRun = next(run for run in plan.runs if run.arm == arm.name)
-        config = configs[run.run_key]
-        rows.append(
-            [
-                arm.name,
-                *(f"{part / GIB:.1f}" for part in _parts(config, plan.text_tokens)),
-                f"{gib[run.run_key]:.1f}",
-                f"{flops[run.run_key] / 1e15:.2f}",
-            ]
+    of_arms = ["arm", "training", "captioning", "pre-training", "a run takes", "training, PFLOP"]
+    of_cards = [
+        "card",
+        "precision",
+        "peak, TFLOP/s",
+        *(f"runs at a time, {cores} cores" for cores in CORES),
+        "training",
+    ]
+    return "\n\n".join(
+        (
+            f"GiB of tensors at the fullest moment of a run of `{STUDY}`, what it takes of a card, and operations:",
+            table(of_arms, arms),
+            f"All {len(plan.runs)} runs, {sum(flops.values()) / 1e15:.1f} PFLOP of training, on one card:",
+            table(of_cards, cards),
         )
-    head = ["arm", "training", "captioning", "pre-training", "takes of a card, GiB", "training, PFLOP"]
-    count = len(plan.runs)
-    said = f"The {count} runs of `{STUDY}` train with {sum(flops.values()) / 1e15:.1f} PFLOP. GiB of tensors at the fullest moment, and what a run takes:"
-    return f"{said}\n\n{table(head, rows)}"
-
-
-def _parts(config: Any, tokens: int) -> tuple[float, ...]:
-    return training_bytes(config, tokens, 2), captioning_bytes(config, tokens), pretraining_bytes(config, 2)
+    )
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from gitbench.machine import Gpu, ask_driver
 
 PROGRAM = "nvidia-cuda-mps-control"
 OLDEST = (7, 0)  # compute capability (Volta): before it, runs are not kept apart
+CLIENTS = 48  # processes that a daemon serves on a card (60 on the newest)
 PATIENCE = 60.0  # seconds for a daemon to start, or to stop
 _KEEPER = f"""{PROGRAM} -d </dev/null >/dev/null 2>&1 || exit
 echo started
@@ -55,7 +56,8 @@ def _served(card: Gpu) -> Iterator[Mapping[str, str]]:
         start_new_session=True,  # out of the way of Ctrl-C
     )
     try:
-        works = _says_started(keeper) and len(ask_driver(for_card).get("cards", ())) == 1
+        # where no daemon answers CUDA goes on without one, and says so
+        works = _says_started(keeper) and [each["mps"] for each in ask_driver(for_card).get("cards", ())] == [True]
         if not works:
             _stop(keeper)
         yield environment if works else {}

@@ -18,7 +18,7 @@ from typing import Any
 
 from gitbench import plugins
 from gitbench.errors import GitbenchError
-from gitbench.launch.mps import shared
+from gitbench.launch.mps import CLIENTS, shared
 from gitbench.machine import Gpu, cpu_count, gpus
 from gitbench.plan import Plan
 from gitbench.study.memory import run_gib
@@ -113,12 +113,12 @@ class Places:
 
 
 def _on_card(card: Gpu, most: int, shared: Mapping[str, str] | None) -> _Host:
-    alone = card.exclusive and not (shared or card.mps)
+    served = bool(shared) or card.mps
     return _Host(
         environment={VISIBLE: card.uuid, BY_NVML: "0", **(shared or {})},
         free_gib=card.free_gib,
-        most=1 if alone else most,
-        sharing="MPS" if shared or card.mps else "time slices",
+        most=min(most, CLIENTS) if served else 1 if card.exclusive else most,
+        sharing="MPS" if served else "time slices",
     )
 
 
@@ -156,13 +156,21 @@ def cards_for(plan: Plan) -> tuple[Gpu, ...]:
 def needs_of(study: Study) -> dict[Path, float]:
     """Return folder -> GiB on a card of every run that is not done: replicate by replicate, the largest first.
 
-    Without a card runs need nothing of one, and keep the order of the plan.
+    Of runs that start from the same pre-trained encoder the first is taken to make it, while the others wait for it. Without
+    a card runs need nothing of one, and keep the order of the plan.
     """
     names = {card.name for card in cards_for(study.plan)}
     todo = [run for run in study.unique_runs if not study.done(run)]
-    gib = {run.run_key: run_gib(study, run, names) if names else 0.0 for run in todo}
-    ordered = sorted(todo, key=lambda run: (run.replicate, -gib[run.run_key])) if names else todo
-    return {study.folder(run.run_key).path: gib[run.run_key] for run in ordered}
+    if not names:
+        return {study.folder(run.run_key).path: 0.0 for run in todo}
+    usual = {run.run_key: run_gib(study, run, names) for run in todo}
+    needs, starts = {}, set()
+    for run in sorted(todo, key=lambda run: (run.replicate, -usual[run.run_key])):
+        start = tuple(run.resolved.variants[axis] for axis in ("encoder", "encoder_init"))
+        pretrains = start not in starts
+        starts.add(start)
+        needs[study.folder(run.run_key).path] = run_gib(study, run, names, pretrains)
+    return needs
 
 
 def start_context() -> Any:

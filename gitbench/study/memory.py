@@ -1,10 +1,10 @@
 """The memory that a run needs on a GPU, by formula: it decides how many runs share a card. No torch.
 
-Counted is what lies on the card at the fullest moment of a training step, of captioning, or of the encoder's pre-training
-where the run may have to make it: parameters with gradients and AdamW's two moments, their copies in the compute type,
-what a forward pass keeps for the backward pass, the vocabulary's scores, and a frozen encoder's features. Attention is fused, so its weights are never
-written out; norms and losses are in float32, as autocast has them. `docs/tools/gpus.py` compares the formula with a step
-of the real model; docs/gpus.md says how well it fits.
+Counted is what lies on the card at the fullest moment of a training step, of captioning, and of the encoder's pre-training
+where a run has to make it: parameters with gradients and AdamW's two moments, their copies in the compute type, what a
+forward pass keeps for the backward pass, the vocabulary's scores, and a frozen encoder's features. Attention is fused, so
+its weights are never written out; norms and losses are in float32, as autocast has them. `docs/tools/gpus.py` compares the
+formula with a step of the real model; docs/gpus.md says how well it fits.
 
 b bytes of a number of the compute type; s tokens an image, q text tokens an image (of all its texts, end to end), w encoder
 width, d decoder width.
@@ -27,48 +27,49 @@ CONTEXT_GIB = 0.65
 # torch's allocator gives blocks larger than asked for, and leaves gaps: an assumption that no card has checked yet.
 FRAGMENTATION = 1.15
 FEATURE_LIMIT = 2 * GIB  # of what a frozen encoder made of a split (`gitbench.training.frozen`)
+ROWS = 16  # rows of texts are filled up to a multiple of so many tokens on GPUs
 STEPS_AHEAD = 24  # of a text search: steps for which it makes room at a time (`gitbench.models.cache`)
 
 Config = Mapping[str, Any]
 
 
-def run_gib(study: Study, run: PlannedRun, cards: Collection[str]) -> float:
+def run_gib(study: Study, run: PlannedRun, cards: Collection[str], pretrains: bool = False) -> float:
     """Return the GiB that a run takes of a GPU, its context included.
 
-    It is the most that finished runs of its arm held on GPUs of these names, or by formula where there are none.
+    It is the most that finished runs of its arm held on GPUs of these names, or by formula where there are none; where the
+    run `pretrains` its encoder, at least what that takes.
     """
     finished = [each for each in study.plan.runs if each.arm == run.arm and study.done(each)]
     costs = [(study.record(each.run_key) or {}).get("cost", {}) for each in finished]
     measured = max((cost.get("peak_memory_bytes", 0) for cost in costs if cost.get("device") in cards), default=0)
-    return with_allowances(measured) if measured else planned_gib(study.plan, run)
+    usual = _with_allowances(measured) if measured else planned_gib(study.plan, run)
+    return max(usual, planned_gib(study.plan, run, pretrains=True)) if pretrains else usual
 
 
-def planned_gib(plan: Plan, run: PlannedRun) -> float:
+def planned_gib(plan: Plan, run: PlannedRun, pretrains: bool = False) -> float:
     """Return the GiB that a run takes of a GPU by formula, its context included."""
     spec = run.resolved
+    config = make_config(spec, plan.vocabulary, run.run_key)
     b = 4 if getattr(spec, "precision", "bfloat16") == "float32" else 2
-    text_tokens = plan.text_tokens or spec.train.captions_per_image * (spec.text.max_tokens + 1)
-    return with_allowances(peak_bytes(make_config(spec, plan.vocabulary, run.run_key), text_tokens, b))
+    texts = plan.text_tokens or spec.train.captions_per_image * (spec.text.max_tokens + 1)
+    peak = peak_bytes(config, -(-texts // ROWS) * ROWS, b)
+    return _with_allowances(max(peak, pretraining_bytes(config, b)) if pretrains else peak)
 
 
-def with_allowances(peak: float) -> float:
+def _with_allowances(peak: float) -> float:
     """Return the GiB that a process takes whose tensors are so many bytes at most."""
     return peak / GIB * FRAGMENTATION + CONTEXT_GIB
 
 
 def peak_bytes(config: Config, text_tokens: int, b: int) -> float:
-    """Return the bytes of tensors at the fullest moment of a run.
+    """Return the bytes of tensors at the fullest moment of training and captioning.
 
     config: of the run (`study.config`); text_tokens: q, the most in a batch; b: 2 or 4.
     """
-    kept = frozen_features_bytes(config, b)
-    peaks = [kept + training_bytes(config, text_tokens, b)]
+    steps = [training_bytes(config, text_tokens, b)]
     if config["test_dataloader"] is not None:
-        peaks.append(kept + captioning_bytes(config, text_tokens))
-    init = config["model"]["encoder_init"]
-    if init["recipe"] and init["content"] is None:
-        peaks.append(pretraining_bytes(config, b))
-    return max(peaks)
+        steps.append(captioning_bytes(config, text_tokens))
+    return frozen_features_bytes(config, b) + max(steps)
 
 
 def training_bytes(config: Config, text_tokens: int, b: int) -> float:
@@ -126,8 +127,11 @@ def frozen_features_bytes(config: Config, b: int) -> float:
 
 
 def pretraining_bytes(config: Config, b: int) -> float:
-    """Return the most that a step of the encoder's pre-training holds, the run's own model beside it."""
-    model, recipe = config["model"], config["model"]["encoder_init"]["recipe"]
+    """Return the most that a step of the encoder's pre-training holds, the run's own model beside it; 0 if there is none."""
+    model, init = config["model"], config["model"]["encoder_init"]
+    recipe = init["recipe"]
+    if not recipe or init["content"] is not None:  # which ships
+        return 0
     spec, images, width = model["encoder"], recipe["batch_images"], recipe["width"]
     s = shown = _tokens(config)
     own, other = 0, 0.0  # parameters, and what is kept of an image, of what is thrown away

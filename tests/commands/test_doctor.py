@@ -65,10 +65,16 @@ def test_cards_are_shown_with_what_they_can_do_and_how_runs_share_them(monkeypat
 
 def test_a_card_that_torch_or_cuda_cannot_use_fails_with_its_fix(monkeypatch):
     card = Gpu(uuid="GPU-a", name="H100", free_gib=70.0, total_gib=79.1, capability=(9, 0))
-    said = cards_of(monkeypatch, card)  # no card is here, so torch cannot
+
+    def built_without_it(*_, **__):
+        raise RuntimeError("no kernel image is available for execution on the device\nCompile with ...")
+
+    monkeypatch.setattr("torch.ones", built_without_it)
+    said = cards_of(monkeypatch, card)
     assert (
-        "FAIL H100" in said and "torch cannot use it" in said and "install a torch that is built for this card" in said
+        "FAIL H100" in said and "torch cannot use it (no kernel image is available for execution on the device)" in said
     )
+    assert "install a torch that is built for this card" in said
 
     def broken():
         raise GitbenchError("CUDA cannot be used here (CUDA_ERROR_SYSTEM_DRIVER_MISMATCH): restart the machine")

@@ -38,7 +38,9 @@ def started(tmp_path, monkeypatch) -> Path:
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("STARTED", str(tmp_path / "started"))
-    monkeypatch.setattr(mps, "ask_driver", lambda environment: {"cards": [environment["CUDA_VISIBLE_DEVICES"]]})
+    monkeypatch.setattr(
+        mps, "ask_driver", lambda environment: {"cards": [{"mps": "CUDA_MPS_PIPE_DIRECTORY" in environment}]}
+    )
     return tmp_path / "started"
 
 
@@ -73,7 +75,7 @@ def test_each_card_has_a_daemon_of_its_own_while_runs_may_need_it(started, ends)
 def test_a_launcher_that_is_killed_leaves_no_daemon_behind(started):
     code = (
         "import sys, time; from gitbench.launch import mps; from gitbench.machine import Gpu\n"
-        "mps.ask_driver = lambda environment: {'cards': [1]}\n"
+        "mps.ask_driver = lambda environment: {'cards': [{'mps': True}]}\n"
         "card = Gpu(uuid='GPU-a', name='a', free_gib=70.0, total_gib=80.0, capability=(9, 0))\n"
         "with mps.shared([card]): print('ready', flush=True); time.sleep(100)"
     )
@@ -89,10 +91,11 @@ def test_a_launcher_that_is_killed_leaves_no_daemon_behind(started):
     assert not alive(pid) and not os.path.exists(folder)
 
 
-def test_where_cuda_does_not_work_under_it_the_daemon_is_stopped_and_runs_take_turns(started, monkeypatch):
-    monkeypatch.setattr(
-        mps, "ask_driver", lambda environment: {"code": 805, "error": "CUDA_ERROR_MPS_CONNECTION_FAILED"}
-    )
+@pytest.mark.parametrize(
+    "said", [{"code": 805, "error": "CUDA_ERROR_MPS_CONNECTION_FAILED"}, {"cards": [{"mps": False}]}]
+)
+def test_where_cuda_does_not_work_under_it_the_daemon_is_stopped_and_runs_take_turns(started, monkeypatch, said):
+    monkeypatch.setattr(mps, "ask_driver", lambda environment: said)
     with mps.shared(CARDS[:1]) as environments:
         ((pid, *_),) = daemons(started)
         assert environments == {} and not alive(pid)

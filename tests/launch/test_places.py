@@ -97,6 +97,13 @@ def test_an_exclusive_card_takes_one_run_unless_mps_serves_it(cores):
     assert Places([card("b", 80.0)]).take(1.0).sharing == "time slices"
 
 
+def test_mps_gets_no_more_runs_than_it_serves(cores):
+    cores(100)
+    queue = [Path(str(number)) for number in range(100)]
+    assert len(begun(Places([card("a", 80.0, mps=True)]), [*queue])) == 48
+    assert len(begun(Places([card("a", 80.0)]), [*queue])) == 100
+
+
 def test_a_card_that_others_hold_is_left_out_and_without_any_other_it_is_an_error(cores):
     assert begun(Places([card("a", 0.0), card("b", 9.0)]), [SMALL]) == [("small", "b")]
     with pytest.raises(GitbenchError, match="no memory can be had on card a: .* to use the CPU"):
@@ -120,12 +127,13 @@ def test_runs_of_a_study_begin_replicate_by_replicate_the_largest_first_and_meas
 ):
     study = make_study(tmp_path, replicates=2)
     formula = {"base": 3.0, "small": 5.0, "blind": 2.0}
-    monkeypatch.setattr(here, "run_gib", lambda study, run, cards: formula[run.arm])
+    monkeypatch.setattr(here, "run_gib", lambda study, run, cards, makes=False: formula[run.arm] + 0.5 * makes)
     monkeypatch.setattr(here, "gpus", lambda: (card("a", 11.0),))
     arms = {study.folder(run.run_key).path: run.arm for run in study.plan.runs}
     needs = needs_of(study)
     assert [arms[folder] for folder in needs] == ["small", "base", "blind"] * 2
-    assert [*needs.values()] == [5.0, 3.0, 2.0] * 2 and at_once(study) == 3 and at_once(study, 2) == 2
+    assert [*needs.values()] == [5.5, 3.0, 2.0, 5.0, 3.0, 2.0]  # the first makes the encoder from which all start
+    assert at_once(study) == 3 and at_once(study, 2) == 2
     monkeypatch.setattr(here, "gpus", lambda: ())
     assert [*needs_of(study)] == [study.folder(run.run_key).path for run in study.plan.runs]
     cores(4)
@@ -142,7 +150,7 @@ def test_mps_is_asked_for_where_runs_share_a_card_and_stopped_with_the_launch(tm
         asked.append("stopped")
 
     monkeypatch.setattr(here, "shared", shared)
-    monkeypatch.setattr(here, "run_gib", lambda study, run, cards: 3.0)
+    monkeypatch.setattr(here, "run_gib", lambda study, run, cards, makes=False: 3.0)
     for uuids, jobs, wanted in (
         ("a", None, ["a"]),
         ("ab", None, ["a", "b"]),
@@ -213,10 +221,10 @@ def run(connection, environment):
     connection.send((os.getpid(), os.getppid(), get_device(), torch.cuda.device_count(), torch.cuda._is_in_bad_fork()))
 
 if __name__ == "__main__":
-    context, places, found = start_context(), Places(gpus()), []
+    context, place, found = start_context(), Places(gpus()).take(0.0), []
     for _ in range(2):
         ours, theirs = context.Pipe()
-        process = context.Process(target=run, args=(theirs, places.take(0.0).environment))
+        process = context.Process(target=run, args=(theirs, place.environment))
         process.start()
         found.append(ours.recv())
         process.join()

@@ -14,6 +14,7 @@ from gitbench.data.base import texts_of
 from gitbench.data.tasks import open_task
 from gitbench.data.tokenizer import tokenizer_for
 from gitbench.models import cache, parameter_counts
+from gitbench.profiles import SMOKE
 from gitbench.run_folder import RECORD_SCHEMA
 from gitbench.study import memory
 from gitbench.study.config import make_config
@@ -93,29 +94,37 @@ def test_it_gives_what_captioning_holds_within_15_percent(configs):
 @pytest.mark.parametrize("start", ["contrastive", "supervised", "masked"])
 def test_it_gives_what_pre_training_holds_within_10_percent(configs, start):
     config = configs("encoder_init", start)
+    config["model"]["encoder_init"].update(content=None)
     config["model"]["encoder_init"]["recipe"].update(batch_images=64)
     own = 4 * sum(parameters(config)[:2])
     found = load_tool("cuda_memory").pretraining_peak(config, torch.bfloat16)
     assert pretraining_bytes(config, 2) - own == pytest.approx(found, rel=0.1)
 
 
-def test_the_fullest_moment_counts_and_pre_training_where_the_encoder_does_not_ship(configs):
+def test_the_fullest_moment_counts(configs):
     config = configs("decoder", "self_2x64")
-    config["model"]["encoder_init"].update(recipe=None, content=None)
     few, many = (dict(config["test_dataloader"], batch_size=images) for images in (1, 500))
     training = training_bytes(config, TOKENS, 2)
     assert peak_bytes({**config, "test_dataloader": few}, TOKENS, 2) == training
     assert peak_bytes({**config, "test_dataloader": None}, TOKENS, 2) == training  # a tuning run
     assert peak_bytes({**config, "test_dataloader": many}, TOKENS, 2) > training
-    made = configs("encoder_init", "contrastive")
-    made["model"]["encoder_init"]["recipe"].update(batch_images=5000)
-    shipped = {**made, "model": {**made["model"], "encoder_init": {**made["model"]["encoder_init"], "content": "0"}}}
-    assert peak_bytes(made, TOKENS, 2) == pretraining_bytes(made, 2) > peak_bytes(shipped, TOKENS, 2)
+
+
+def test_pre_training_counts_for_the_run_that_makes_an_encoder_which_does_not_ship(tmp_path):
+    study = make_study(tmp_path, tiny_ablation("encoder_init", "contrastive", "random"))
+    base, random, *_ = study.plan.runs
+    assert planned_gib(study.plan, base) == planned_gib(study.plan, base, pretrains=True)  # it ships
+    recipe = dataclasses.replace(SMOKE.pretraining, batch_images=4000)
+    init = dataclasses.replace(base.resolved.variants["encoder_init"], recipe=recipe, content=None)
+    variants = {**base.resolved.variants, "encoder_init": init}
+    made = dataclasses.replace(base, spec=dataclasses.replace(base.resolved, variants=variants))
+    assert planned_gib(study.plan, made) < planned_gib(study.plan, made, pretrains=True)
+    assert run_gib(study, made, {"T4"}, pretrains=True) == planned_gib(study.plan, made, pretrains=True)
+    assert planned_gib(study.plan, random) == planned_gib(study.plan, random, pretrains=True)
 
 
 def test_features_that_a_frozen_encoder_keeps_on_the_card_count(configs):
     config = configs("encoder_training", "frozen")
-    config["model"]["encoder_init"].update(recipe=None, content=None)
     features = frozen_features_bytes(config, 2)
     assert features == 65 * 64 * (2 * 24 + 4 * (4 + 6))  # tokens, width, images of the splits and bytes of a number
     assert peak_bytes(config, TOKENS, 2) == features + training_bytes(config, TOKENS, 2)
