@@ -21,7 +21,7 @@ from gitbench.errors import GitbenchError
 from gitbench.launch.mps import CLIENTS, shared
 from gitbench.machine import Gpu, cpu_count, gpus
 from gitbench.plan import Plan
-from gitbench.study.memory import run_gib
+from gitbench.study.memory import measured_gib, planned_gib
 from gitbench.study.store import Study
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -156,20 +156,22 @@ def cards_for(plan: Plan) -> tuple[Gpu, ...]:
 def needs_of(study: Study) -> dict[Path, float]:
     """Return folder -> GiB on a card of every run that is not done: replicate by replicate, the largest first.
 
-    Of runs that start from the same pre-trained encoder the first is taken to make it, while the others wait for it. Without
-    a card runs need nothing of one, and keep the order of the plan.
+    It is the most that finished runs of the arm took of such a card, or by formula where there are none. Of runs that start
+    from the same pre-trained encoder the first is taken to make it, while the others wait for it. Without a card runs need
+    nothing of one, and keep the order of the plan.
     """
     names = {card.name for card in cards_for(study.plan)}
     todo = [run for run in study.unique_runs if not study.done(run)]
     if not names:
         return {study.folder(run.run_key).path: 0.0 for run in todo}
-    usual = {run.run_key: run_gib(study, run, names) for run in todo}
+    plan, measured = study.plan, measured_gib(study, names)
+    usual = {run.run_key: measured.get(run.arm) or planned_gib(plan, run) for run in todo}
     needs, starts = {}, set()
     for run in sorted(todo, key=lambda run: (run.replicate, -usual[run.run_key])):
         start = tuple(run.resolved.variants[axis] for axis in ("encoder", "encoder_init"))
-        pretrains = start not in starts
+        making = 0.0 if start in starts else planned_gib(plan, run, pretrains=True)
         starts.add(start)
-        needs[study.folder(run.run_key).path] = run_gib(study, run, names, pretrains)
+        needs[study.folder(run.run_key).path] = max(usual[run.run_key], making)
     return needs
 
 

@@ -33,24 +33,21 @@ STEPS_AHEAD = 24  # of a text search: steps for which it makes room at a time (`
 Config = Mapping[str, Any]
 
 
-def run_gib(study: Study, run: PlannedRun, cards: Collection[str], pretrains: bool = False) -> float:
-    """Return the GiB that a run takes of a GPU, its context included.
-
-    It is the most that finished runs of its arm held on GPUs of these names, or by formula where there are none; where the
-    run `pretrains` its encoder, at least what that takes.
-    """
-    finished = [each for each in study.plan.runs if each.arm == run.arm and study.done(each)]
-    costs = [(study.record(each.run_key) or {}).get("cost", {}) for each in finished]
-    measured = max((cost.get("peak_memory_bytes", 0) for cost in costs if cost.get("device") in cards), default=0)
-    usual = _with_allowances(measured) if measured else planned_gib(study.plan, run)
-    return max(usual, planned_gib(study.plan, run, pretrains=True)) if pretrains else usual
+def measured_gib(study: Study, cards: Collection[str]) -> dict[str, float]:
+    """Return arm -> the most GiB that its finished runs took of GPUs of these names, of the arms that have such runs."""
+    found: dict[str, float] = {}
+    for run in study.plan.runs:
+        cost = (study.record(run.run_key) or {}).get("cost", {}) if study.done(run) else {}
+        if cost.get("device") in cards and cost.get("peak_memory_bytes"):
+            found[run.arm] = max(found.get(run.arm, 0.0), _with_allowances(cost["peak_memory_bytes"]))
+    return found
 
 
 def planned_gib(plan: Plan, run: PlannedRun, pretrains: bool = False) -> float:
     """Return the GiB that a run takes of a GPU by formula, its context included."""
     spec = run.resolved
     config = make_config(spec, plan.vocabulary, run.run_key)
-    b = 4 if getattr(spec, "precision", "bfloat16") == "float32" else 2
+    b = 4 if getattr(getattr(spec, "compute", None), "precision", None) == "float32" else 2
     texts = plan.text_tokens or spec.train.captions_per_image * (spec.text.max_tokens + 1)
     peak = peak_bytes(config, -(-texts // ROWS) * ROWS, b)
     return _with_allowances(max(peak, pretraining_bytes(config, b)) if pretrains else peak)

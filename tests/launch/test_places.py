@@ -127,13 +127,15 @@ def test_runs_of_a_study_begin_replicate_by_replicate_the_largest_first_and_meas
 ):
     study = make_study(tmp_path, replicates=2)
     formula = {"base": 3.0, "small": 5.0, "blind": 2.0}
-    monkeypatch.setattr(here, "run_gib", lambda study, run, cards, makes=False: formula[run.arm] + 0.5 * makes)
+    monkeypatch.setattr(here, "planned_gib", lambda plan, run, pretrains=False: formula[run.arm] + 0.5 * pretrains)
     monkeypatch.setattr(here, "gpus", lambda: (card("a", 11.0),))
     arms = {study.folder(run.run_key).path: run.arm for run in study.plan.runs}
     needs = needs_of(study)
     assert [arms[folder] for folder in needs] == ["small", "base", "blind"] * 2
     assert [*needs.values()] == [5.5, 3.0, 2.0, 5.0, 3.0, 2.0]  # the first makes the encoder from which all start
     assert at_once(study) == 3 and at_once(study, 2) == 2
+    monkeypatch.setattr(here, "measured_gib", lambda study, cards: {"blind": 6.0} if cards == {"card a"} else {})
+    assert [*needs_of(study).values()] == [6.0, 5.0, 3.0, 6.0, 5.0, 3.0]
     monkeypatch.setattr(here, "gpus", lambda: ())
     assert [*needs_of(study)] == [study.folder(run.run_key).path for run in study.plan.runs]
     cores(4)
@@ -150,7 +152,7 @@ def test_mps_is_asked_for_where_runs_share_a_card_and_stopped_with_the_launch(tm
         asked.append("stopped")
 
     monkeypatch.setattr(here, "shared", shared)
-    monkeypatch.setattr(here, "run_gib", lambda study, run, cards, makes=False: 3.0)
+    monkeypatch.setattr(here, "planned_gib", lambda plan, run, pretrains=False: 3.0)
     for uuids, jobs, wanted in (
         ("a", None, ["a"]),
         ("ab", None, ["a", "b"]),
@@ -240,7 +242,7 @@ def test_runs_are_forked_by_a_process_that_never_starts_cuda_and_each_starts_it_
     del environment["CUDA_VISIBLE_DEVICES"]
     script = tmp_path / "starts.py"
     script.write_text(STARTS)
-    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=200)
+    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     launcher, kept, ((first, server, *one), (second, same, *other)) = json.loads(done.stdout)
     assert one == other == ["cuda", 1, False] and server == same and len({first, second, server, launcher}) == 4
