@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from gitbench.commands.options import (
     check_encoder,
     data_of,
+    profile_for,
     profile_of,
     run_options,
     start_options,
@@ -134,15 +135,13 @@ def _print_rates(tuning: Tuning) -> None:
 
 def _tuning(name: str, arguments: argparse.Namespace) -> Tuning | None:
     from gitbench.ablations import load_ablation
-    from gitbench.profiles import get_profile
     from gitbench.study.rates import tuning_of
 
     tuning = tuning_of(
         load_ablation(name),
-        get_profile(profile_of(arguments)),
+        profile_for(arguments),
         data_of(arguments),
         tokenizer_path=arguments.tokenizer,
-        encoder=arguments.encoder,
         task_name=task_of(arguments),
         command="gitbench tune",
     )
