@@ -7,7 +7,7 @@ that have tensor cores and no bfloat16 (V100, T4); float32 on older ones.
 from __future__ import annotations
 
 from gitbench.errors import GitbenchError
-from gitbench.machine import Gpu, gpus
+from gitbench.machine import gpus
 from gitbench.spec import Compute, Profile
 
 BFLOAT16, TENSOR_CORES = (8, 0), (7, 0)  # the first compute capabilities that have them: Ampere, Volta
@@ -29,10 +29,10 @@ def compute_for(profile: Profile, device: str | None = None, precision: str | No
         return Compute()
     cards = gpus()
     if precision is None:
-        precision = best_precision(min(map(capability_of, cards))) if cards else USUAL.precision
+        precision = best_precision(min(card.capability for card in cards)) if cards else USUAL.precision
     elif device is None:  # with --device it may be for other machines than this one
         for card in cards:
-            if lacks(capability_of(card), precision):
+            if lacks(card.capability, precision):
                 raise GitbenchError(
                     f"--precision {precision}: {card.name} has no {precision}: leave it out, or hide that card "
                     "(CUDA_VISIBLE_DEVICES)"
@@ -48,11 +48,6 @@ def best_precision(capability: tuple[int, int]) -> str:
 def lacks(capability: tuple[int, int], precision: str) -> bool:
     """Tell whether a card has no units for a precision: torch would compute it all the same, slower than float32."""
     return capability < {"bfloat16": BFLOAT16, "float16": TENSOR_CORES}.get(precision, (0, 0))
-
-
-def capability_of(card: Gpu) -> tuple[int, int]:
-    """Return the compute capability of a card; that of Ampere where it is not known."""
-    return getattr(card, "capability", None) or BFLOAT16
 
 
 def compute_mark(profile: Profile, compute: Compute) -> str:

@@ -151,7 +151,6 @@ class Profile:
     pretraining: PretrainSpec  # of the encoders that arms start from
     replicates: int
     run_seconds: float  # one run on the machine the profile is made for; a first guess for --dry-run only
-    gpu_gib: float  # memory a run needs on a GPU, for packing several onto one
     device: Literal["cpu", "cuda"] = unkeyed("cpu")  # what it is made for, and runs on if nothing else is asked for
     frames: int = 6  # of a film, in the task "video"; 6 in every released video model
     encoder: str | None = None  # weights given for the image encoder, instead of the start that the profile names

@@ -219,12 +219,13 @@ def print_plan(study: Study, jobs: int | None) -> None:
     """Print the plan, what of it is done, and how long the rest takes."""
     from gitbench.compute import said
     from gitbench.formats import duration
+    from gitbench.launch.places import at_once
     from gitbench.launch.progress import estimate_seconds
-    from gitbench.launch.scheduling import at_once
     from gitbench.study.find import check_version
     from gitbench.variants.encoder_init import start_note
 
     check_version(study.work_dir)
+    together = at_once(study, jobs)
     plan, runs = study.plan, study.unique_runs
     done = [run for run in runs if study.done(run)]
     print(f"{study.name}: {len(runs)} runs, {len(done)} done, {len(runs) - len(done)} to do")
@@ -237,7 +238,6 @@ def print_plan(study: Study, jobs: int | None) -> None:
     note = start_note(base.variants["encoder_init"].source, plan.axis) if base else None
     if note is not None:
         print(f"  mind: {note}")
-    together = at_once(plan, jobs)
     seconds, measured = estimate_seconds(study, together)
     source = "from finished runs" if measured else "a first guess; no run is finished here yet"
     print(f"  about {duration(seconds)} with {together} at a time on a {said(plan.compute)} ({source})")

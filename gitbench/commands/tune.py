@@ -121,11 +121,11 @@ def train(tuning: Tuning, jobs: int | None, plain: bool) -> bool:
 def print_tuning(tuning: Tuning, jobs: int | None) -> None:
     """Print how many tuning runs are known, and how long the others take."""
     from gitbench.formats import duration
+    from gitbench.launch.places import at_once
     from gitbench.launch.progress import estimate_seconds
-    from gitbench.launch.scheduling import at_once
 
     runs, left = tuning.unique_runs, len(tuning.to_do)
-    together = at_once(tuning.plan, jobs)
+    together = at_once(tuning, jobs)
     seconds, _ = estimate_seconds(tuning, together)
     more = f", about {duration(seconds)} with {together} at a time, before the rates are known" if left else ""
     print(f"{tuning.name}: {len(runs)} tuning runs, {len(runs) - left} done, {left} to do{more}")

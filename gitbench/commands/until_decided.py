@@ -24,8 +24,9 @@ from gitbench.formats import duration, p_text, plural
 from gitbench.judge.power import next_seeds
 from gitbench.judge.sequential import FIRST
 from gitbench.judge.verdict import INCOMPLETE, INCONCLUSIVE, NOT_TESTABLE, Verdict
+from gitbench.launch.places import at_once
 from gitbench.launch.progress import estimate_seconds, mean_seconds
-from gitbench.launch.scheduling import Outcome, launch, slots
+from gitbench.launch.scheduling import Outcome, launch
 from gitbench.plan import Plan
 from gitbench.study.interim import Looks, verdicts_at
 from gitbench.study.plan import with_seeds
@@ -116,7 +117,7 @@ class UntilDecided:
         self.full, self.jobs, self.plain, self.launch, self.clock = full, jobs, plain, launch, clock
         self.budget = math.inf if budget is None else budget
         self.ends = math.inf if budget is None else clock() + budget
-        self.at_once = len(slots(full.plan.gpu_gib, jobs, full.plan.compute.device))
+        self.at_once = at_once(full, jobs)
         self.seeds = seeds_now(full, start)
         self.most = max(run.replicate for run in full.plan.runs) + 1
         self.looks = full.looks or Looks(study=full.name)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from gitbench.launch.places import Place, Places
 from gitbench.launch.worker import run_worker
 
 
@@ -44,20 +45,17 @@ class _Process:
     """A run in a process of this machine."""
 
     folder: Path
-    slot: Mapping[str, str]
+    place: Place
     process: Any
     connection: Connection
     message: str = ""
 
 
 class LocalExecutor:
-    """Slots of this machine, one process a run.
+    """The places of this machine, one process a run; `context` is the multiprocessing context that starts processes."""
 
-    `slots` holds the environment of each slot; `context` is the multiprocessing context that starts processes.
-    """
-
-    def __init__(self, slots: Sequence[Mapping[str, str]], context: Any) -> None:
-        self.free, self.context = list(slots), context
+    def __init__(self, places: Places, context: Any) -> None:
+        self.places, self.context = places, context
         self.queue: deque[tuple[Path, Mapping[str, Any]]] = deque()
         self.running: list[_Process] = []
 
@@ -66,10 +64,10 @@ class LocalExecutor:
         self.queue.append((folder, provenance))
 
     def poll(self, timeout: float) -> list[Event]:
-        """Start what there are slots for, and return what the processes have to tell."""
+        """Start what there are places for, and return what the processes have to tell."""
         events = []
-        while self.queue and self.free:
-            events.append(self._start(*self.queue.popleft()))
+        while (begins := self.places.next(folder for folder, _ in self.queue)) is not None:
+            events.append(self._start(*begins))
         if not events:
             readers = [each.connection for each in self.running]
             if not readers:
@@ -93,13 +91,16 @@ class LocalExecutor:
                 each.process.join(5)
         return waiting
 
-    def _start(self, folder: Path, provenance: Mapping[str, Any]) -> Event:
-        slot = self.free.pop(0)
+    def _start(self, folder: Path, place: Place) -> Event:
+        submitted = next(each for each in self.queue if each[0] == folder)
+        self.queue.remove(submitted)
+        sharing = {"sharing": place.sharing} if place.sharing else {}
+        provenance = {**submitted[1], **sharing}
         ours, theirs = self.context.Pipe()
-        process = self.context.Process(target=run_worker, args=(folder, theirs, slot, provenance))
+        process = self.context.Process(target=run_worker, args=(folder, theirs, place.environment, provenance))
         process.start()
         theirs.close()
-        self.running.append(_Process(folder=folder, slot=slot, process=process, connection=ours))
+        self.running.append(_Process(folder=folder, place=place, process=process, connection=ours))
         return Event(folder=folder, kind="started")
 
     def _messages(self, each: _Process) -> list[Event]:
@@ -117,7 +118,7 @@ class LocalExecutor:
 
     def _ended(self, each: _Process) -> Event:
         self.running.remove(each)
-        self.free.append(each.slot)
+        self.places.give_back(each.place)
         each.process.join()
         each.connection.close()
         code = each.process.exitcode

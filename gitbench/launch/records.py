@@ -13,13 +13,14 @@ from gitbench.data import limit_of
 from gitbench.data.tasks import open_task
 from gitbench.errors import GitbenchError
 from gitbench.files import atomic_path, explain_os_errors, load_json, write_json
+from gitbench.machine import machine_of
 from gitbench.metrics import CaptionScorer
 from gitbench.metrics.guards import caption_warnings
 from gitbench.plan import PlannedRun
 from gitbench.run_folder import RECORD_SCHEMA
 from gitbench.run_key import NUMERICS_VERSION
 from gitbench.study.manifest import file_digests
-from gitbench.study.provenance import machine_of, now, published
+from gitbench.study.provenance import now, published
 from gitbench.study.provenance import provenance as provenance_now
 from gitbench.study.scoring import TaskScorer, metric_values
 from gitbench.study.store import Study, read_predictions

@@ -1,24 +1,21 @@
 """Run a plan: every run through an executor, once more where it fails, scored beside the training of the next ones.
 
-Here the executor is this machine: a slot is a CPU core (one thread a run, so that results do not depend on how many run
-at once) or a share of a GPU. Whatever ends a launch, a second one goes on where it stopped.
+Where no other executor is given it is this machine (`places`). Whatever ends a launch, a second one goes on where it
+stopped.
 """
 
 from __future__ import annotations
 
 import functools
-import multiprocessing
 import signal
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any, Protocol
 
-from gitbench import plugins
 from gitbench.data import SPLITS, limit_of
 from gitbench.data.cache import decoded_split
 from gitbench.data.image_processor import stored_size
@@ -26,10 +23,10 @@ from gitbench.data.tasks import open_task
 from gitbench.errors import GitbenchError
 from gitbench.files import make_dir
 from gitbench.launch.executor import Event, Executor, LocalExecutor
+from gitbench.launch.places import cards_for, check_jobs, places_for, start_context
 from gitbench.launch.progress import Display
 from gitbench.launch.prove import is_proven, prove
 from gitbench.launch.records import DamagedRun, StudyScorer
-from gitbench.machine import cpu_count, gpus
 from gitbench.metrics import CaptionScorer
 from gitbench.plan import Plan, PlannedRun
 from gitbench.study.config import config_text, make_config
@@ -61,35 +58,6 @@ class Scorer(Protocol):
         """Write the ceiling of the study's data, where it has one."""
 
 
-def slots(gpu_gib: float, jobs: int | None = None, device: str | None = None) -> list[dict[str, str]]:
-    """Return the environment of each slot: one per CPU core, or as many on a GPU as runs of `gpu_gib` fit its free memory.
-
-    `device` is what the runs were planned for (None: a GPU where there is one). Errors: it is a GPU, and none is in sight.
-    """
-    if jobs is not None and jobs < 1:
-        raise GitbenchError(f"--jobs {jobs}: at least 1 run at a time is needed")
-    cards = [] if device == "cpu" else gpus()
-    if device == "cuda" and not cards:
-        raise GitbenchError("the runs are planned for a GPU, and none is in sight: pass --device cpu to use the CPU")
-    if not cards:
-        return [{"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"} for _ in range(jobs or cpu_count())]
-    room = {card.uuid: max(1, int(card.free_gib // gpu_gib)) for card in cards}
-    ordered = [
-        {"CUDA_VISIBLE_DEVICES": uuid}
-        for share in range(max(room.values()))
-        for uuid, count in room.items()
-        if count > share
-    ]
-    return ordered[:jobs] if jobs else ordered
-
-
-def at_once(plan: Plan, jobs: int | None = None) -> int:
-    """Return how many runs of a plan are made at a time here; of one for GPUs that are elsewhere, 1 or what `jobs` says."""
-    if plan.compute.device == "cuda" and not gpus():
-        return jobs or 1
-    return len(slots(plan.gpu_gib, jobs, plan.compute.device))
-
-
 def launch(
     study: Study,
     jobs: int | None = None,
@@ -106,7 +74,9 @@ def launch(
     axis: nothing is written, nothing trained.
     """
     check_version(study.work_dir)
-    places = [] if executor else slots(study.plan.gpu_gib, jobs, study.plan.compute.device)  # refuses what cannot be
+    check_jobs(jobs)
+    if executor is None:
+        cards_for(study.plan)  # refuses what cannot be
     make_dir(study.plan_path.parent)  # a place that cannot be written shows before the work does
     with _handled(signal.SIGTERM, signal.default_int_handler):  # as Ctrl-C
         proven = is_proven(study)
@@ -115,13 +85,15 @@ def launch(
         if not proven:
             prove(study, start_context())
         study.write_plan()
-    return execute_runs(study, executor or local_executor(places), plain, until)
+    with nullcontext(executor) if executor else local_executor(study, jobs) as chosen:
+        return execute_runs(study, chosen, plain, until)
 
 
-def local_executor(places: Sequence[dict[str, str]]) -> LocalExecutor:
-    """Return this machine as an executor, with these slots."""
-    handed_on = plugins.environment()
-    return LocalExecutor([{**place, **handed_on} for place in places], start_context())
+@contextmanager
+def local_executor(study: Study, jobs: int | None = None) -> Iterator[LocalExecutor]:
+    """Give this machine as an executor for the runs that a study has still to make."""
+    with places_for(study, jobs) as places:
+        yield LocalExecutor(places, start_context())
 
 
 def execute_runs(
@@ -258,17 +230,3 @@ def _handled(number: signal.Signals, handler: Any) -> Iterator[None]:
         yield
     finally:
         signal.signal(number, before)
-
-
-def start_context() -> Any:
-    """Return the way runs are started: forked from a process that has imported torch once (5 s saved a run).
-
-    With GPUs each run is a fresh process: mmengine asks for CUDA when imported, and no fork can use CUDA after that.
-    """
-    if gpus():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["gitbench.training.run"])
-    with _handled(signal.SIGINT, signal.SIG_IGN):  # it would print a traceback while it imports
-        forkserver.ensure_running()
-    return context

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import platform
-import re
 import subprocess
 from collections.abc import Mapping
 from functools import cache
@@ -60,18 +59,6 @@ def environment() -> dict[str, Any]:
         "gpus": [card.name for card in cards],
         "machine": machine_label(),
     }
-
-
-def machine_of(device: str, cores: int) -> str:
-    """Return the kind of machine of a run by the name of what it computed on: "cpu2", or "h100-80gb-hbm3" of a GPU."""
-    if device == "cpu":
-        return f"cpu{cores}"
-    return re.sub(r"[^a-z0-9]+", "-", device.lower().replace("nvidia", "")).strip("-")
-
-
-def machine_for(device: str) -> str:
-    """Return the kind of machine that this one is for runs on "cpu" or "cuda"."""
-    return f"cpu{cpu_count()}" if device == "cpu" else machine_label()
 
 
 def published(device: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,8 +14,7 @@ from helpers_study import make_study, runs_of
 from gitbench.launch.executor import Event
 from gitbench.launch.progress import Display
 from gitbench.launch.records import StudyScorer
-from gitbench.launch.scheduling import execute_runs, launch, slots, start_context
-from gitbench.machine import Gpu
+from gitbench.launch.scheduling import execute_runs, launch
 from gitbench.spec import Compute
 
 
@@ -85,16 +84,6 @@ def test_an_interrupt_ends_what_runs(tmp_path, scored, monkeypatch):
     assert executor.cancelled == [True] and not scored
 
 
-def test_as_many_runs_share_a_card_as_fit_its_free_memory_and_none_is_forked(monkeypatch):
-    """mmengine asks for CUDA when imported; torch then refuses CUDA in every fork of that process."""
-    cards = [Gpu(uuid="GPU-a", name="A", free_gib=17.0), Gpu(uuid="GPU-b", name="B", free_gib=3.0)]
-    monkeypatch.setattr("gitbench.launch.scheduling.gpus", lambda: cards)
-    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in slots(8.0)] == ["GPU-a", "GPU-b", "GPU-a"]
-    assert len(slots(8.0, jobs=1)) == 1 and start_context().get_start_method() == "spawn"
-    monkeypatch.setattr("gitbench.launch.scheduling.gpus", lambda: [])
-    assert start_context().get_start_method() == "forkserver"
-
-
 def test_the_display_says_pretraining_and_counts_none_of_it(tiny_study, capsys, monkeypatch):
     run = tiny_study.plan.runs[0]
     with Display(tiny_study.name, 0, 3, plain=True) as display:
@@ -133,7 +122,7 @@ def test_sigterm_stops_the_runs_as_ctrl_c_does_and_is_handled_no_longer_afterwar
 
 
 def test_runs_for_gpus_are_launched_elsewhere_from_a_machine_without_one(tmp_path, scored, monkeypatch):
-    monkeypatch.setattr("gitbench.launch.scheduling.gpus", list)
+    monkeypatch.setattr("gitbench.launch.places.gpus", list)
     monkeypatch.setattr("gitbench.launch.scheduling.is_proven", lambda study: True)
     study = make_study(tmp_path, compute=Compute(device="cuda", precision="bfloat16"))
     with refused("planned for a GPU, and none is in sight"):

@@ -23,15 +23,8 @@ from gitbench.study.rates import tuning_of
 CPU, BF16, FP16, FP32 = Compute(), *(Compute(device="cuda", precision=p) for p in ("bfloat16", "float16", "float32"))
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Card(Gpu):
-    """A card whose compute capability is known."""
-
-    capability: tuple[int, int]
-
-
 H100, A10G, T4, P100 = (
-    Card(uuid=f"GPU-{name}", name=name, free_gib=15.0, capability=capability)
+    Gpu(uuid=f"GPU-{name}", name=name, free_gib=15.0, total_gib=16.0, capability=capability)
     for name, capability in (("H100", (9, 0)), ("A10G", (8, 6)), ("Tesla T4", (7, 5)), ("P100", (6, 0)))
 )
 
@@ -41,7 +34,7 @@ def show(monkeypatch):
     """Show cards to planning."""
 
     def show(*cards: Gpu) -> None:
-        for module in ("compute", "machine", "launch.scheduling"):
+        for module in ("compute", "machine", "launch.places"):
             monkeypatch.setattr(f"gitbench.{module}.gpus", lambda: list(cards))
 
     show()
@@ -56,7 +49,6 @@ def show(monkeypatch):
         ((T4, H100), FP16),  # what all of them have
         ((P100,), FP32),
         ((), BF16),  # for cards that are elsewhere
-        ((Gpu(uuid="GPU-?", name="?", free_gib=1.0),), BF16),
     ],
 )
 def test_a_profile_for_gpus_trains_in_what_the_cards_have(show, cards, expected):
