@@ -11,13 +11,14 @@ import errno
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from gitbench.errors import GitbenchError
 
 ROOT = Path(__file__).resolve().parent.parent
+_guards: dict[Path, Callable[[], None]] = {}  # folder -> what is asked before a file below it is replaced
 
 
 def resource(name: str) -> Path:
@@ -70,25 +71,42 @@ def make_dir(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; when the block ends well it becomes `path` in one step."""
+def guarded(folder: Path, check: Callable[[], None]) -> Iterator[None]:
+    """Call `check` before any atomic write below `folder` takes effect, while the block runs; what it raises prevents it."""
+    _guards[folder] = check
+    try:
+        yield
+    finally:
+        del _guards[folder]
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path, durable: bool = True) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; when the block ends well it becomes `path` in one step.
+
+    What is not `durable` may be gone after a crash of the machine.
+    """
     path = Path(path)
     temporary = make_dir(path.parent) / f".{path.name}.{secrets.token_hex(4)}.tmp{path.suffix}"
     with explain_os_errors(path):
         temporary.touch(exist_ok=False)
         try:
             yield temporary
-            with open(temporary, "rb+") as written:
-                os.fsync(written.fileno())
+            if durable:
+                with open(temporary, "rb+") as written:
+                    os.fsync(written.fileno())
+            for folder, check in list(_guards.items()):
+                if path.is_relative_to(folder):
+                    check()
             os.replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
 
 
-def write_text(path: str | Path, text: str) -> None:
-    """Write a text file atomically, UTF-8."""
-    with atomic_path(path) as temporary:
+def write_text(path: str | Path, text: str, durable: bool = True) -> None:
+    """Write a text file atomically, UTF-8; `durable` as in `atomic_path`."""
+    with atomic_path(path, durable) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

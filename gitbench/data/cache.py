@@ -1,7 +1,7 @@
 """What is made once and used by every run: decoded images as one array, encoded texts, tokenizers.
 
 Files lie under `files.cache_dir()` and are named after content (fingerprint and settings), so a stale one cannot be
-picked up. They are written atomically under a lock, so runs that start together build a file once. A cache that cannot
+picked up. They are written atomically under a claim, so runs that start together build a file once. A cache that cannot
 be written (disk full, read-only) is an error that names the variable that moves it.
 """
 
@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from gitbench.claim import claimed
 from gitbench.data.base import Source, Text, content_hash, texts_of
 from gitbench.data.wordpiece import CaptionTokenizer
 from gitbench.errors import GitbenchError
@@ -34,13 +35,11 @@ class CacheUnwritable(GitbenchError):
 
 def cached(path: Path, save: Callable[[Path], None], load: Callable[[Path], T]) -> T:
     """Load a cache file, made first where it is missing or damaged; raises CacheUnwritable."""
-    from filelock import FileLock
-
     if found := _loaded(path, load):
         return found[0]
     try:
         make_dir(path.parent)
-        with FileLock(path.with_name(f".{path.name}.lock")):  # the system releases it if the process is killed
+        with claimed(path.with_name(f".{path.name}.claim")):  # soon another's if the process is killed
             if found := _loaded(path, load):  # another process has made it meanwhile
                 return found[0]
             with atomic_path(path) as temporary:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ class Tuning(Study):
         self.runs = tuple(runs)
         self.known: dict[str, float | None] = dict(shipped_results())
 
-    def adopt(self) -> None:
+    def adopt(self, runs: Collection[PlannedRun] | None = None) -> None:
         """Keep no manifest: no verdict rests on these runs alone."""
 
     def record(self, run_key: str) -> dict[str, Any] | None:
