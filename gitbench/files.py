@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import secrets
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,20 @@ from typing import Any
 from gitbench.errors import GitbenchError
 
 ROOT = Path(__file__).resolve().parent.parent
+NETWORK = (
+    "nfs",
+    "lustre",
+    "gpfs",
+    "beegfs",
+    "cifs",
+    "smb3",
+    "ceph",
+    "afs",
+    "panfs",
+    "weka",
+    "glusterfs",
+    "fuse.",
+)  # kinds
 _guards: dict[Path, Callable[[], None]] = {}  # folder -> what is asked before a file below it is replaced
 
 
@@ -44,6 +59,34 @@ def cache_dir() -> Path:
         or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "gitbench"
     )
     return Path(base)
+
+
+def local_cache_dir() -> Path:
+    """Return the folder for large arrays, which every host makes for itself: $GITBENCH_LOCAL_CACHE, or else `cache_dir`.
+
+    Where that lies on a network, it is a folder of this user's under the host's own temporary one.
+    """
+    if given := os.environ.get("GITBENCH_LOCAL_CACHE"):
+        return Path(given)
+    if not on_network(cache_dir()):
+        return cache_dir()
+    own = Path(tempfile.gettempdir()) / f"gitbench-{os.getuid()}"
+    with contextlib.suppress(OSError):
+        own.mkdir(mode=0o700, exist_ok=True)
+        if own.stat().st_uid == os.getuid():  # and not one that somebody else has put there
+            return own
+    return cache_dir()
+
+
+def on_network(path: Path, mounts: Path = Path("/proc/self/mounts")) -> bool:
+    """Tell whether a path lies on a file system that other hosts share; False where the system does not say."""
+    try:
+        lines = mounts.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return False
+    places = ((Path(place.replace("\\040", " ")), kind) for _, place, kind, *_ in map(str.split, lines))
+    above = [(len(place.parts), kind) for place, kind in places if path.resolve().is_relative_to(place)]
+    return bool(above) and max(above)[1].startswith(NETWORK)
 
 
 @contextlib.contextmanager

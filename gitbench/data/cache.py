@@ -1,6 +1,6 @@
 """What is made once and used by every run: decoded images as one array, encoded texts, tokenizers.
 
-Files lie under `files.cache_dir()` and are named after content (fingerprint and settings), so a stale one cannot be
+Files lie under `files.cache_dir()`, images under `files.local_cache_dir()`, and are named after content (fingerprint and settings), so a stale one cannot be
 picked up. They are written atomically under a claim, so runs that start together build a file once. A cache that cannot
 be written (disk full, read-only) is an error that names the variable that moves it.
 """
@@ -21,7 +21,7 @@ from gitbench.claim import claimed
 from gitbench.data.base import Source, Text, content_hash, texts_of
 from gitbench.data.wordpiece import CaptionTokenizer
 from gitbench.errors import GitbenchError
-from gitbench.files import atomic_path, cache_dir, make_dir
+from gitbench.files import atomic_path, cache_dir, local_cache_dir, make_dir
 
 T = TypeVar("T")
 STORE_VERSION = 1  # raise when the way images are stored changes
@@ -99,7 +99,7 @@ def decoded_split(source: Any, store_size: int) -> np.ndarray:
     film = [f"{frames} frames"] if frames else []
     fingerprint = content_hash([source.image_fingerprint(), str(store_size), str(STORE_VERSION), *film])[:20]
     of_frames = f"{frames}x" if frames else ""
-    path = cache_dir() / "images" / f"{source.split}-{of_frames}{store_size}px-{fingerprint}.npy"
+    path = local_cache_dir() / "images" / f"{source.split}-{of_frames}{store_size}px-{fingerprint}.npy"
     shape = (len(source), *((frames,) if frames else ()), store_size, store_size, 3)
 
     def pixels(index: int) -> np.ndarray:

@@ -15,6 +15,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -172,6 +173,11 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.with_parent:
         end_with_parent()
+        for number in (
+            signal.SIGTERM,
+            signal.SIGINT,
+        ):  # to all processes of a job: the one that started this one decides
+            signal.signal(number, signal.SIG_IGN)
     if not gpus():
         os.environ["OMP_NUM_THREADS"] = "1"  # as in a slot of this machine's executor
     folders = [folder for folder in arguments.folders if RunFolder(folder).config.is_file()]
@@ -180,27 +186,20 @@ def main(argv: list[str] | None = None) -> int:
         return REFUSED
     if len(folders) == 1:
         return _alone(folders[0])
-    from gitbench.launch.scheduling import start_context
-
-    context, failed = start_context(), False  # a process each: memory is measured by process
-    for folder in folders:
-        process = context.Process(target=run_worker, args=(folder, {}))
-        process.start()
-        process.join()
-        failed |= process.exitcode in (FAULT, REFUSED) or (process.exitcode or 0) < 0
-        print(f"{folder}: {said(process.exitcode or 0)}", flush=True)
+    failed = False
+    for folder in folders:  # a process each: memory is measured by process
+        status = subprocess.call([sys.executable, "-m", "gitbench.launch.work", "--with-parent", str(folder)])
+        failed |= status in (FAULT, REFUSED) or status < 0
+        print(f"{folder}: {said(status)}", flush=True)
     return FAULT if failed else DONE
 
 
 def _alone(folder: Path) -> NoReturn:
-    """Execute one run folder in this process; SIGTERM and Ctrl-C give the claim up first."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    """Execute one run folder in this process."""
     try:
         status = work(folder)
     except KeyboardInterrupt:
         status = 128 + signal.SIGINT
-    except SystemExit as end:
-        status = int(end.code or 0)
     _leave(status)
 
 

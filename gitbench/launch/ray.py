@@ -1,0 +1,72 @@
+"""Ray as an executor: one task a run, on a share of a GPU where the cluster has any. Tasks end with the launch, as Ray's do;
+a launch that is to outlive its terminal is submitted itself (`ray job submit`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gitbench.errors import GitbenchError, installing
+from gitbench.launch.queues import Pack, QueueExecutor
+
+
+def ray_executor(jobs: int | None = None, share: int = 1) -> QueueExecutor:
+    """Return Ray as an executor: at most `jobs` runs at a time, `share` of them on a GPU. It joins the cluster that
+    `RAY_ADDRESS` names, or one that runs on this host, or else starts one on this host.
+
+    Errors: GitbenchError where ray is missing, or the cluster does not answer.
+    """
+    if share < 1:
+        raise GitbenchError(f"--runs-per-gpu {share}: at least 1 run is needed")
+    return QueueExecutor(_Ray(share), limit=jobs)
+
+
+class _Ray:
+    """The tasks of a Ray cluster."""
+
+    def __init__(self, share: int) -> None:
+        try:
+            import ray
+        except ImportError:
+            raise GitbenchError(f"--executor ray needs ray: {installing('ray')}") from None
+        try:
+            ray.init(ignore_reinit_error=True, log_to_driver=False, configure_logging=False)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise GitbenchError(f"--executor ray: no cluster can be joined ({error}): check RAY_ADDRESS") from None
+        on_gpus = ray.cluster_resources().get("GPU", 0) > 0
+        # a task that dies with its node is started again by Ray, and then goes on once the claim on its run is stale
+        task = ray.remote(num_cpus=1, num_gpus=1 / share if on_gpus else 0, max_retries=3, max_calls=1)
+        self.execute: Any = task(_execute)
+
+    def start(self, packs: Sequence[Pack]) -> list[_Task]:
+        """Begin a task a pack, as soon as the cluster has room."""
+        return [_Task(self.execute.remote(pack)) for pack in packs]
+
+
+def _execute(pack: Pack) -> list[int]:
+    return pack()
+
+
+class _Task:
+    """A task of Ray."""
+
+    def __init__(self, reference: Any) -> None:
+        self.reference = reference
+
+    def statuses(self) -> list[int] | None:
+        """Return the exit statuses of its runs, None while it waits or runs; see `queues.Job`."""
+        import ray
+
+        if not ray.wait([self.reference], timeout=0)[0]:
+            return None
+        try:
+            return ray.get(self.reference)
+        except ray.exceptions.RayError as error:
+            raise GitbenchError(f"Ray ended its task ({type(error).__name__}: {str(error).splitlines()[0]})") from None
+
+    def cancel(self) -> None:
+        """End it."""
+        import ray
+
+        ray.cancel(self.reference, force=True)
