@@ -60,15 +60,15 @@ class Job(Protocol):
     def statuses(self) -> list[int] | None:
         """Return the exit statuses of its runs, None while it waits or runs. Errors: GitbenchError where it ended otherwise."""
 
-    def cancel(self) -> None:
-        """End it, or take it out of the queue."""
-
 
 class Queue(Protocol):
     """A queueing system."""
 
     def start(self, packs: Sequence[Pack]) -> Sequence[Job]:
         """Queue a job a pack. Errors: GitbenchError where the system refuses them."""
+
+    def cancel(self, jobs: Sequence[Any]) -> None:
+        """End such jobs, or take them out of the queue."""
 
 
 @dataclass(kw_only=True)
@@ -110,13 +110,11 @@ class QueueExecutor:
         """Take jobs out of the queue whose runs have not said anything, and where `running` end all others."""
         waiting = list(self.submitted)
         self.submitted.clear()
-        for queued in list(self.jobs):
-            if running or not queued.begun:
-                queued.job.cancel()
-            if not queued.begun:
-                self.jobs.remove(queued)
-                waiting += queued.last
-        return waiting
+        withdrawn = [queued for queued in self.jobs if not queued.begun]
+        if ended := self.jobs if running else withdrawn:
+            self.queue.cancel([queued.job for queued in ended])
+        self.jobs = [queued for queued in self.jobs if queued.begun]
+        return waiting + [folder for queued in withdrawn for folder in queued.last]
 
     def _start(self) -> None:
         room = len(self.submitted) if self.limit is None else self.pack * (self.limit - len(self.jobs))

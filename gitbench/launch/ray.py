@@ -43,6 +43,13 @@ class _Ray:
         """Begin a task a pack, as soon as the cluster has room."""
         return [_Task(self.execute.remote(pack)) for pack in packs]
 
+    def cancel(self, jobs: Sequence[_Task]) -> None:
+        """End tasks."""
+        import ray
+
+        for task in jobs:
+            ray.cancel(task.reference, force=True)
+
 
 def _execute(pack: Pack) -> list[int]:
     return pack()
@@ -64,9 +71,3 @@ class _Task:
             return ray.get(self.reference)
         except ray.exceptions.RayError as error:
             raise GitbenchError(f"Ray ended its task ({type(error).__name__}: {str(error).splitlines()[0]})") from None
-
-    def cancel(self) -> None:
-        """End it."""
-        import ray
-
-        ray.cancel(self.reference, force=True)

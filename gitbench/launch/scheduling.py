@@ -76,7 +76,7 @@ def launch(
     axis: nothing is written, nothing trained.
     """
     check_version(study.work_dir)
-    executor = executor or local_executor(slots(study.plan.gpu_gib, jobs))  # refuses what cannot be
+    places = [] if executor else slots(study.plan.gpu_gib, jobs)  # refuses what cannot be
     make_dir(study.plan_path.parent)  # a place that cannot be written shows before the work does
     with _handled(signal.SIGTERM, signal.default_int_handler):  # as Ctrl-C
         proven = is_proven(study)
@@ -87,7 +87,7 @@ def launch(
                 if not is_proven(Study(study.work_dir, study.plan)):
                     prove(study, start_context())
         study.write_plan()
-    return execute_runs(study, executor, plain, until, part=part, wait=wait)
+    return execute_runs(study, executor or local_executor(places), plain, until, part=part, wait=wait)
 
 
 def local_executor(places: Sequence[dict[str, str]]) -> LocalExecutor:

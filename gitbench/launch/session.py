@@ -26,8 +26,8 @@ from gitbench.plan import PlannedRun
 from gitbench.study.store import Study
 
 ATTEMPTS = 2  # a failed run is tried once more
-LOOK = 2.0  # seconds between two looks at runs that others work on
-LOOKED_AT = 20  # so many at a time, since each costs the file server some calls
+LOOK, LOOK_BUSY = 2.0, 20.0  # seconds between two looks at runs that others work on; while there is work here
+LOOKED_AT, EXAMINED = 20, 2  # how many are looked at each time, and their claims read, which costs the file server more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,25 +192,31 @@ class Session:
         if self.wait and (until is None or time.monotonic() < until):
             self.display.waiting(len(self.elsewhere))
             return True
-        self._look(len(self.elsewhere))
+        self._look(len(self.elsewhere), len(self.elsewhere))
         return bool(self.waiting or self.scores)
 
     def _look_elsewhere(self) -> None:
-        if self.elsewhere and time.monotonic() - self.looked >= LOOK:
+        pause = LOOK_BUSY if self.waiting or self.scores else LOOK
+        if self.elsewhere and time.monotonic() - self.looked >= pause:
             self.looked = time.monotonic()
-            self._look(LOOKED_AT)
+            self._look(LOOKED_AT, EXAMINED)
 
-    def _look(self, most: int) -> None:
+    def _look(self, most: int, examined: int) -> None:
         """Look at runs that others work on: count those that are done, begin again those that nobody works on any more."""
+        later = []
         for run in [self.elsewhere.popleft() for _ in range(min(most, len(self.elsewhere)))]:
-            folder = self.study.folder(run.run_key)
             if self.study.done(run):
                 self.others += 1
                 self.display.done_elsewhere(run)
-            elif holder(folder.claim) is not None or self._is_new(run):
-                self.elsewhere.append(run)
+            elif examined == 0:
+                later.append(run)
             else:
-                self._begin(run)
+                examined -= 1
+                if holder(self.study.folder(run.run_key).claim) is not None or self._is_new(run):
+                    self.elsewhere.append(run)
+                else:
+                    self._begin(run)
+        self.elsewhere.extendleft(reversed(later))
 
     def _is_new(self, run: PlannedRun) -> bool:
         """Tell whether a run was trained just now: the launch that trained it is about to score it."""

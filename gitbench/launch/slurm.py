@@ -6,6 +6,7 @@ A job that is preempted or comes to its time limit is queued again and goes on f
 from __future__ import annotations
 
 import math
+import os
 import re
 import subprocess
 import time
@@ -102,6 +103,14 @@ class _Slurm:
                 raise GitbenchError(f"Slurm refused the jobs ({why.strip()}): correct --slurm") from None
         return [_Job(self, job) for job in started]
 
+    def cancel(self, jobs: Sequence[_Job]) -> None:
+        """End jobs, or take them out of the queue."""
+        if self.cluster == "local":
+            for each in jobs:
+                each.job.cancel()
+        for at in range(0, len(jobs) if self.cluster == "slurm" else 0, 100):
+            subprocess.run(["scancel", *(each.job.job_id for each in jobs[at : at + 100])], check=False)
+
     def seen(self, job: Any) -> tuple[float, bool]:
         """Return whether a job was in the queue when it was last asked for, and when that was."""
         if self.cluster == "local":
@@ -134,10 +143,6 @@ class _Job:
             raise GitbenchError(f"{self._named} was ended from outside, see {self.job.paths.stdout}")
         return None
 
-    def cancel(self) -> None:
-        """End it, or take it out of the queue."""
-        self.job.cancel(check=False)
-
     @property
     def _named(self) -> str:
         return f"job {self.job.job_id} of {'Slurm' if self.slurm.cluster == 'slurm' else 'submitit'}"
@@ -146,7 +151,7 @@ class _Job:
 def _listed() -> set[str] | None:
     """Return the jobs of this user that wait or run, as submitit names them; None where squeue does not answer."""
     try:
-        command = ["squeue", "--me", "--noheader", "--array", "--format=%i"]
+        command = ["squeue", f"--user={os.getuid()}", "--noheader", "--array", "--format=%i"]
         found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError):
         return None

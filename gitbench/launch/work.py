@@ -36,7 +36,7 @@ from gitbench.run_folder import RunFolder
 DONE, FAULT, REFUSED = 0, 1, 2
 # Left alone: ended with the launcher; done already; another process works on it; and it was taken over by one.
 ORPHAN, FOUND, CLAIMED, LOST = 3, 4, 5, 6
-EVERY = 1.0  # seconds between two words on how far a run is
+EVERY = 2.0  # seconds between two words on how far a run is
 
 
 def work(path: Path, every: float = EVERY) -> int:
@@ -53,6 +53,10 @@ def work(path: Path, every: float = EVERY) -> int:
     try:
         if not claim.take():
             return CLAIMED
+    except GitbenchError as error:  # nothing can be written there
+        print(f"gitbench: {error}", file=sys.stderr)
+        return REFUSED
+    try:
         for leftover in path.glob(".*.tmp*"):  # what killed processes were writing: nobody else may write here now
             leftover.unlink(missing_ok=True)
         if is_done(folder):
@@ -173,11 +177,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.with_parent:
         end_with_parent()
-        for number in (
-            signal.SIGTERM,
-            signal.SIGINT,
-        ):  # to all processes of a job: the one that started this one decides
-            signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the whole job gets it, and the parent decides
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     if not gpus():
         os.environ["OMP_NUM_THREADS"] = "1"  # as in a slot of this machine's executor
     folders = [folder for folder in arguments.folders if RunFolder(folder).config.is_file()]
@@ -185,22 +186,13 @@ def main(argv: list[str] | None = None) -> int:
         print(f"gitbench: no {arguments.folders[0]}/config.py: pass the folders of planned runs", file=sys.stderr)
         return REFUSED
     if len(folders) == 1:
-        return _alone(folders[0])
+        _leave(work(folders[0]))
     failed = False
     for folder in folders:  # a process each: memory is measured by process
         status = subprocess.call([sys.executable, "-m", "gitbench.launch.work", "--with-parent", str(folder)])
         failed |= status in (FAULT, REFUSED) or status < 0
         print(f"{folder}: {said(status)}", flush=True)
     return FAULT if failed else DONE
-
-
-def _alone(folder: Path) -> NoReturn:
-    """Execute one run folder in this process."""
-    try:
-        status = work(folder)
-    except KeyboardInterrupt:
-        status = 128 + signal.SIGINT
-    _leave(status)
 
 
 def said(status: int) -> str:
@@ -218,4 +210,7 @@ def said(status: int) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        _leave(128 + signal.SIGINT)

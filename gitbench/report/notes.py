@@ -14,21 +14,17 @@ from gitbench.variants.encoder_init import start_note
 
 
 def study_notes(study: Study, verdicts: Sequence[Verdict]) -> tuple[str, ...]:
-    """Return the notes of a study: of what is missing, of its encoders, of its runs' captions, blind arms aside, of each claim's margin and words."""
+    """Return the notes of a study: of missing runs, of its encoders, of its runs' captions, blind arms aside, of each
+    claim's margin and words.
+    """
     contradictions = (
         f"{each.claim.name} is {each.word} by {display_name(each.claim.metric)} and {each.likelihood.word} by likelihood"
         for each in verdicts
         if each.likelihood is not None and each.agreement == CONTRADICT
     )
     margins = (line for verdict in verdicts for line in _margin_notes(verdict))
-    return (
-        *_part_notes(study),
-        *_start_notes(study),
-        *_encoder_notes(study, verdicts),
-        *_caption_notes(study),
-        *margins,
-        *contradictions,
-    )
+    of_runs = (*_part_notes(study), *_start_notes(study), *_encoder_notes(study, verdicts), *_caption_notes(study))
+    return (*of_runs, *margins, *contradictions)
 
 
 def _part_notes(study: Study) -> list[str]:

@@ -99,9 +99,8 @@ def _check_entered(study: Study) -> None:
             f"{study.work_dir}` says more"
         )
     for run in study.unique_runs:
-        if study.done(run) and (study.record(run.run_key) or {}).get("files") != file_digests(
-            study.folder(run.run_key)
-        ):
+        named = (study.record(run.run_key) or {}).get("files") if study.done(run) else None
+        if named and named != file_digests(study.folder(run.run_key)):
             raise GitbenchError(
                 f"{study.folder(run.run_key).path} holds other files than its record names: delete it and run again"
             )
