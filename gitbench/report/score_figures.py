@@ -171,13 +171,15 @@ def _arm_ticks(axes: Axes, view: View, arms: Sequence[str], sizes: dict[str, flo
     places = {arm: np.log(sizes[arm]) if across else sizes[arm] for arm in arms}
     order, span = sorted(arms, key=places.__getitem__), _span(sizes.values(), bool(across))
     width = axes.figure.get_figwidth()  # type: ignore[union-attr]
-    room = max(9, int(14 * width / COLUMN * 3 / max(3, len(arms))))  # letters
+    titles = [view.title(arm).replace(" \N{MULTIPLICATION SIGN} ", _TIMES) for arm in order]
+    longest = max(len(word) for title in titles for word in title.split(" "))
+    room = max(min(longest, 16), int(14 * width / COLUMN * 3 / max(3, len(arms))))  # letters
     labels, dropped, tallest = [], False, 0
     for index, arm in enumerate(order):
         near = index > 0 and bool((places[arm] - places[order[index - 1]]) / span < 0.38 * COLUMN / width * room / 14)
         dropped = near and not dropped
         size = [f"({cost_text(sizes[arm], 'decoder_parameters')})"] if across else []
-        lines = [*textwrap.wrap(view.title(arm).replace(" \N{MULTIPLICATION SIGN} ", _TIMES), room), *size]
+        lines = [*textwrap.wrap(titles[index], room), *size]
         labels.append("\n" * (tallest * dropped) + "\n".join(lines))
         tallest = 0 if dropped else len(lines)
     axes.set_xticks([sizes[arm] for arm in order], labels)

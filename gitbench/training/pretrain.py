@@ -154,7 +154,9 @@ class _Training:
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=job.recipe.lr, betas=job.recipe.betas, fused=True)
         self.preprocess = ImagePreprocessor().to(job.device)
-        self.losses: list[Tensor] = []
+        self.done = 0  # iterations
+        # one tensor: small ones kept from every step lie between large ones that are freed, and the heap grows by 15 MB a step
+        self.losses = torch.zeros(job.recipe.iterations, device=job.device)
         self.points: list[dict[str, Any]] = []  # iteration, seconds, and what `probes` measures
         self.quality: Quality | None = None
         if job.measured:
@@ -168,14 +170,14 @@ class _Training:
         recipe, progress = self.job.recipe, self.job.progress
         total, every = recipe.iterations, max(1, recipe.iterations // 100)
         at = {total * point // POINTS for point in range(1, POINTS + 1)}
-        if not self.losses:
+        if not self.done:
             self._measure()
         began = kept = time.monotonic()
-        for batch in _loader(self.job, self.images, len(self.losses)):
+        for batch in _loader(self.job, self.images, self.done):
             self._step(batch)
-            done = len(self.losses)
+            done = self.done
             if progress is not None and (done % every == 0 or done == total):
-                progress(done, total, self.losses[-1].item())
+                progress(done, total, self.losses[done - 1].item())
             if done in at:
                 self.seconds += time.monotonic() - began
                 self._measure()
@@ -187,7 +189,7 @@ class _Training:
         self.seconds += time.monotonic() - began
 
     def _step(self, batch: dict[str, Any]) -> None:
-        recipe, device, step = self.job.recipe, self.job.device, len(self.losses)
+        recipe, device, step = self.job.recipe, self.job.device, self.done
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.lr * warmup_cosine(step, recipe.warmup, recipe.iterations)
         images = self.preprocess.normalised(batch["images"])
@@ -198,7 +200,8 @@ class _Training:
         loss.backward()
         nn.utils.clip_grad_norm_(self.module.parameters(), recipe.clip_grad)
         self.optimizer.step()
-        self.losses.append(loss.detach())
+        self.losses[step] = loss.detach()
+        self.done += 1
 
     def _measure(self) -> None:
         """Measure quality with the encoder as it would be stored."""
@@ -206,12 +209,12 @@ class _Training:
             return
         with torch.random.fork_rng(devices=[]):
             quality = self.quality.of(self.objective.module_as_stored(), self.preprocess.normalised)
-        self.points.append({"iteration": len(self.losses), "seconds": round(self.seconds, 1), **quality})
+        self.points.append({"iteration": self.done, "seconds": round(self.seconds, 1), **quality})
 
     def notes(self) -> dict[str, Any]:
         """Return how the encoder was made, as JSON; `curve` holds (iteration, mean loss since the one before)."""
         data, split = pretrain_data(self.job.data)
-        job, losses = self.job, torch.stack(self.losses).float().cpu().tolist()
+        job, losses = self.job, self.losses.tolist()
         ends = sorted({len(losses) * part // CURVE for part in range(1, CURVE + 1)} - {0})
         starts = [0, *ends[:-1]]
         curve = [[end, round(sum(losses[a:end]) / (end - a), 5)] for a, end in zip(starts, ends, strict=True)]
@@ -234,7 +237,7 @@ class _Training:
         payload = {
             "module": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "losses": torch.stack(self.losses),
+            "losses": self.losses[: self.done],
             "points": json.dumps(self.points),
             "seconds": self.seconds,
         }
@@ -255,7 +258,8 @@ class _Training:
             points = [*self.points, *points]
         self.module.load_state_dict(payload["module"])
         self.optimizer.load_state_dict(payload["optimizer"])
-        self.losses = list(payload["losses"])
+        self.done = len(payload["losses"])
+        self.losses[: self.done] = payload["losses"]
         self.points, self.seconds = points, payload["seconds"]
 
 

@@ -15,6 +15,7 @@ def captions(count: int, distinct: int) -> dict[str, str]:
 def test_captions_of_their_own_on_enough_images_give_no_line():
     assert caption_warnings(captions(FEW_IMAGES, FEW_IMAGES)) == []
     assert caption_warnings(captions(500, 100)) == []  # exactly at the share
+    assert caption_warnings(captions(2000, 150)) == []  # the share is of 500 images, however many there are
 
 
 def test_the_same_caption_and_few_distinct_ones_are_flagged_with_their_share():
@@ -22,6 +23,7 @@ def test_the_same_caption_and_few_distinct_ones_are_flagged_with_their_share():
     assert line.startswith('the same caption for all 300 images ("a dog")')
     (line,) = caption_warnings(captions(500, 99))
     assert line.startswith("99 distinct captions for 500 images, 20 % (flagged below 20 %)")
+    assert caption_warnings(captions(2000, 99)) == [line]
     assert caption_warnings(captions(500, 495) | {"7": "", "8": " "}) == ["empty captions, 2 of 500, which score 0"]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import gc
 from pathlib import Path
 
 import pytest
@@ -15,16 +15,11 @@ from gitbench.data import open_source
 from gitbench.encoders.store import StoredEncoder, read_encoder
 from gitbench.errors import GitbenchError
 from gitbench.files import cache_dir, load_json
-from gitbench.models.encoder import ImageEncoder
-from gitbench.models.fact_classifier import FactClassifier
-from gitbench.models.init import initialise_pretraining
-from gitbench.models.masked_autoencoder import MaskedAutoencoder
-from gitbench.models.pair_encoder import PairEncoder, infonce, sigmoid_loss
 from gitbench.run_key import PRETRAIN_VERSION
 from gitbench.spec import PretrainSpec
 from gitbench.study.store import Study
-from gitbench.training.objectives import facts_of, training_images
-from gitbench.training.pretrain import Pretraining, pretrain, pretrained_encoder, pretrained_path
+from gitbench.training.objectives import training_images
+from gitbench.training.pretrain import Pretraining, pretrained_encoder, pretrained_path
 from gitbench.training.run import execute, load_run
 from gitbench.variants.encoder import EncoderSpec
 
@@ -50,102 +45,6 @@ def equal(one: StoredEncoder, other: StoredEncoder) -> bool:
 
 def changed(**values) -> PretrainSpec:
     return dataclasses.replace(RECIPE, **values)
-
-
-# ---- objectives --------------------------------------------------------------------------------------------------
-
-
-def test_infonce_is_the_cross_entropy_in_both_directions():
-    similarities = torch.tensor([[2.0, 0.0], [1.0, 3.0]])
-    rows = (math.log(1 + math.exp(-2)) + math.log(1 + math.exp(-2))) / 2
-    columns = (math.log(1 + math.exp(-1)) + math.log(1 + math.exp(-3))) / 2
-    assert infonce(similarities).item() == pytest.approx((rows + columns) / 2)
-    assert infonce(torch.zeros(7, 7)).item() == pytest.approx(math.log(7))
-
-
-def test_the_sigmoid_loss_asks_of_each_pair_whether_it_is_one():
-    logits = torch.tensor([[2.0, 0.0], [1.0, 3.0]])
-    questions = [math.log(1 + math.exp(x)) for x in (-2.0, 0.0, 1.0, -3.0)]
-    assert sigmoid_loss(logits).item() == pytest.approx(sum(questions) / 2)
-
-
-@pytest.mark.parametrize(
-    ("recipe", "share"),
-    [
-        (changed(batch_images=12), 0.6),
-        (changed(batch_images=12, pooling="attention"), 0.6),
-        (changed(batch_images=12, loss="sigmoid"), 0.6),
-        (changed(objective="supervised", images=40), 0.7),
-        (changed(objective="masked"), 0.93),
-    ],
-    ids=["class", "attention", "sigmoid", "supervised", "masked"],
-)
-def test_every_objective_lowers_its_loss(recipe, share):
-    state, notes = pretrain(job(dataclasses.replace(recipe, iterations=120, warmup=10)))
-    losses = [loss for _, loss in notes["curve"]]
-    assert len(losses) == 120
-    assert sum(losses[-10:]) / 10 < share * sum(losses[:5]) / 5
-    ImageEncoder(SPEC).load_state_dict(state)
-
-
-def test_padding_and_later_tokens_do_not_reach_a_caption():
-    model = PairEncoder(SPEC, RECIPE, 50, 12, eos_id=3)
-    initialise_pretraining(model, 0, 1)
-    assert model.scale.exp().item() == pytest.approx(1 / RECIPE.temperature)
-    short = torch.tensor([[2, 7, 8, 3]])
-    padded = torch.tensor([[2, 7, 8, 3, 0, 0, 0]])
-    torch.testing.assert_close(model.text(short), model.text(padded))
-    assert not torch.allclose(model.text(short), model.text(torch.tensor([[2, 8, 7, 3]])))
-
-
-@pytest.mark.parametrize("pooling", ["class", "attention"])
-def test_written_out_attention_is_the_fused_one(pooling):
-    model = PairEncoder(SPEC, changed(pooling=pooling), 50, 12, eos_id=3).eval()
-    initialise_pretraining(model, 0, 1)
-    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    tokens = torch.tensor([[2, 7, 9, 3], [2, 8, 3, 0]])
-    fused = model(images, tokens)
-    for part in model.modules():
-        if hasattr(part, "fused_attn"):
-            part.fused_attn = False
-    torch.testing.assert_close(model(images, tokens), fused)
-
-
-def test_hidden_patches_are_painted_from_the_shown_ones_alone():
-    model = MaskedAutoencoder(SPEC, RECIPE).eval()
-    initialise_pretraining(model, 0, 1)
-    assert (model.patches, model.shown) == (16, 4)
-    noise = torch.arange(16.0)[None]  # patches 0 to 3 are shown: the upper row
-    image = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    seen = []
-    model.encoder.norm.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
-    other = image.clone()
-    other[:, :, 8:] = torch.randn(1, 3, 24, 32, generator=torch.Generator().manual_seed(1))
-    assert not torch.isclose(model(image, noise), model(other, noise))  # what is to be painted is another
-    torch.testing.assert_close(seen[0], seen[1])
-    assert seen[0].shape == (1, 5, 32)
-
-
-def test_facts_are_those_of_the_scene_graphs(monkeypatch):
-    monkeypatch.setattr("gitbench.training.objectives.FACT_SHARE", 0.05)
-    source = training_images(changed(images=60), "scenes", 32).source
-    truth = facts_of(source)
-    counts: dict[tuple[str, ...], int] = {}
-    for index in range(60):
-        for fact in set().union(*source.example(index).graph.facts().values()):
-            counts[fact] = counts.get(fact, 0) + 1
-    known = sorted(fact for fact, count in counts.items() if count >= 3)
-    assert truth.shape == (60, len(known)) and ("circle",) in known
-    assert truth.sum(0).tolist() == [counts[fact] for fact in known]
-    assert FactClassifier(SPEC, len(known)).head.out_features == len(known)
-
-
-def test_supervised_pretraining_needs_scene_graphs():
-    source = training_images(RECIPE, "scenes", 32).source
-    bare = type("Bare", (), {"graph": None})
-    source.example = lambda index: bare
-    with pytest.raises(GitbenchError, match="no scene graphs.*use scenes"):
-        facts_of(source)
 
 
 # ---- data --------------------------------------------------------------------------------------------------------
@@ -249,6 +148,19 @@ def test_recipe_encoder_and_data_each_decide_the_file():
     assert len({pretrained_path(each) for each in others}) == 5
     assert pretrained_path(job(data="scenes-motion")) == pretrained_path(job())
     assert not equal(pretrained_encoder(job()), pretrained_encoder(job(changed(seed=1))))
+
+
+def test_a_step_leaves_no_tensor_behind():
+    training = pretrain_module._Training(job(changed(iterations=30)))
+    alive = []
+    for batch in pretrain_module._loader(training.job, training.images, 0):
+        training._step(batch)
+        gc.collect()
+        alive.append(sum(issubclass(type(each), torch.Tensor) for each in gc.get_objects()))
+        if len(alive) == 5:
+            break
+    assert alive[1:] == alive[1:2] * 4  # from the second on: the first makes AdamW's state
+    assert training.done == 5 and training.losses[:5].all() and not training.losses[5:].any()
 
 
 # ---- runs --------------------------------------------------------------------------------------------------------
