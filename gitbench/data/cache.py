@@ -1,8 +1,9 @@
 """What is made once and used by every run: decoded images as one array, encoded texts, tokenizers.
 
-Files lie under `files.cache_dir()`, images under `files.local_cache_dir()`, and are named after content (fingerprint and
-settings), so a stale one cannot be picked up. They are written atomically under a claim, so runs that start together build
-a file once. A cache that cannot be written (disk full, read-only) is an error that names the variable that moves it.
+Files lie under `files.cache_dir()`, images and what frozen encoders make of them under `files.local_cache_dir()`. They are
+named after content (fingerprint and settings), so a stale one cannot be picked up, and written atomically under a claim, so
+runs that start together build a file once. A cache that cannot be written (disk full, read-only) is an error that names the
+variable that moves it.
 """
 
 from __future__ import annotations

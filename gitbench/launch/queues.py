@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -20,13 +19,11 @@ from gitbench import plugins
 from gitbench.errors import GitbenchError
 from gitbench.launch.executor import Event, end_of, news_of
 from gitbench.launch.state import State, read_state
-from gitbench.launch.work import DONE, is_done
+from gitbench.launch.work import COMMAND, DONE, is_done
 from gitbench.run_folder import RunFolder
 
-INTERVAL = (
-    2.0  # seconds between two looks at the jobs, and for each of them so many more: what they cost the file server
-)
-PER_JOB = 0.05
+INTERVAL = 2.0  # seconds between two looks at the jobs,
+PER_JOB = 0.05  # and for each of them so many more: what that costs the file server
 
 
 class Pack:
@@ -38,7 +35,7 @@ class Pack:
 
     def __call__(self) -> list[int]:
         """Execute the runs; returns their exit statuses, negative: the signal that ended one."""
-        command = [sys.executable, "-m", "gitbench.launch.work", "--with-parent"]
+        command = [*COMMAND, "--parent", str(os.getpid())]
         environment = {**os.environ, **self.environment}
         self.processes = [subprocess.Popen([*command, str(each)], env=environment) for each in self.folders]
         return [process.wait() for process in self.processes]

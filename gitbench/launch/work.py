@@ -36,6 +36,7 @@ from gitbench.run_folder import RunFolder
 DONE, FAULT, REFUSED = 0, 1, 2
 # Left alone: ended with the launcher; done already; another process works on it; and it was taken over by one.
 ORPHAN, FOUND, CLAIMED, LOST = 3, 4, 5, 6
+COMMAND = (sys.executable, "-m", "gitbench.launch.work")
 EVERY = 2.0  # seconds between two words on how far a run is
 
 
@@ -146,14 +147,17 @@ def run_worker(path: Path, environment: Mapping[str, str], every: float = EVERY)
     _leave(work(path, every))
 
 
-def end_with_parent() -> None:
-    """End this process once the one that started it is gone: every file is whole at any moment."""
-    starter, parent = multiprocessing.parent_process(), os.getppid()
+def end_with_parent(parent: int | None = None) -> None:
+    """End this process once the one that started it is gone: every file is whole at any moment.
+
+    `parent` is its pid, where it is not one of `multiprocessing`'s; it may be gone already.
+    """
+    starter = multiprocessing.parent_process()
 
     def watch() -> None:
         if starter is not None:  # with a fork server between them, which lives on
             starter.join()
-        while os.getppid() == parent and starter is None:
+        while os.getppid() == parent:
             time.sleep(0.5)
         os._exit(ORPHAN)
 
@@ -173,10 +177,10 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m gitbench.launch.work", description="Train and caption run folders."
     )
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="a run folder that holds a config.py")
-    parser.add_argument("--with-parent", action="store_true", help="end when the process ends that started this one")
+    parser.add_argument("--parent", type=int, metavar="PID", help="end with this process, which started this one")
     arguments = parser.parse_args(argv)
-    if arguments.with_parent:
-        end_with_parent()
+    if arguments.parent is not None:
+        end_with_parent(arguments.parent)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the whole job gets it, and the parent decides
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     if not gpus():
@@ -189,7 +193,7 @@ def main(argv: list[str] | None = None) -> int:
         _leave(work(folders[0]))
     failed = False
     for folder in folders:  # a process each: memory is measured by process
-        status = subprocess.call([sys.executable, "-m", "gitbench.launch.work", "--with-parent", str(folder)])
+        status = subprocess.call([*COMMAND, "--parent", str(os.getpid()), str(folder)])
         failed |= status in (FAULT, REFUSED) or status < 0
         print(f"{folder}: {said(status)}", flush=True)
     return FAULT if failed else DONE

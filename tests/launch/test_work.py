@@ -167,3 +167,8 @@ def test_a_worker_ends_with_the_process_that_started_it(folder, tmp_path, queued
         time.sleep(0.02)
     assert holder(folder.claim) is None
     assert end_of(folder.path, ORPHAN).values == ("ended with its launcher",)
+
+
+def test_a_worker_whose_starter_was_gone_before_it_could_ask_ends(folder, tmp_path):
+    process = worker("--parent", 2**22 + 1, folder.path, plugin=plugin(tmp_path, "time.sleep(60)"))
+    assert ended(process) == ORPHAN and not folder.captioned
