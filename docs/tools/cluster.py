@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from gitbench.claim import BEAT, STALE
 from gitbench.launch.queues import INTERVAL, PER_JOB
-from gitbench.launch.session import LOOK, LOOKED_AT
+from gitbench.launch.session import EXAMINED, LOOK, LOOK_BUSY, LOOKED_AT
 from gitbench.launch.work import EVERY
 
 MINUTES = (4, 5, 6, 8, 12)  # of the runs of five arms
@@ -26,9 +26,10 @@ START = 15  # seconds until a run trains, each time that it is begun
 CHECKPOINT = 120  # seconds of training between two checkpoints
 DOWN = 600  # seconds on average until a GPU that was taken is back
 REQUEUED = 120  # seconds until Slurm considers a job again
-# Calls to the file server as strace counts them of a run of the smoke profile: once a run; at each checkpoint; each time that
-# it says how far it is, or touches its claim; of a launch for a run that it looks at, or polls.
-RUN, SAVED, SAID, TOUCHED, LOOKED, POLLED = 160, 20, 7, 1, 10, 5
+# Calls to the file server, as strace counts them: of a run; at each checkpoint; each time that it says how far it is, or
+# touches its claim; of a launch for a run that is another's when its turn comes; when it looks whether such a run is done, or
+# who holds it; of a launch that polls a job.
+RUN, SAVED, SAID, TOUCHED, MET, SEEN, ASKED, POLLED = 160, 20, 7, 1, 16, 1, 16, 5
 
 
 @dataclass
@@ -85,21 +86,25 @@ def main() -> None:
     for name, value in (("runs", 1000), ("gpus", 64), ("seeds", 5)):
         parser.add_argument(f"--{name}", type=int, default=value)
     asked = parser.parse_args()
-    print("| way | a GPU is taken | makespan, min | over the bound | trained twice | calls a second, runs + launches |")
+    print("| way | a GPU is taken | makespan, min | over the bound | trained twice | calls a second |")
     print("|---|---|---|---|---|---|")
+    look = asked.gpus * (LOOKED_AT * SEEN + EXAMINED * ASKED)
+    polls = asked.runs / (INTERVAL + PER_JOB * asked.runs) * POLLED
     ways = (
-        ("a launch a GPU, one work directory", STALE + LOOK, asked.gpus * LOOKED_AT / LOOK * LOOKED),
-        ("one launch, Slurm", REQUEUED, asked.runs / (INTERVAL + PER_JOB * asked.runs) * POLLED),
+        ("a launch a GPU, one work directory", STALE + LOOK, look / LOOK_BUSY, asked.gpus * asked.runs * MET),
+        ("one launch, Slurm", REQUEUED, polls, 0),
     )
-    for name, delay, launches in ways:
+    for name, delay, steady, once in ways:
         for hours in (1e9, 4, 1):
             found = [
                 simulate(asked.runs, asked.gpus, 3600 * hours, delay, random.Random(seed))
                 for seed in range(asked.seeds)
             ]
             makespan, ratio, lost, calls = (statistics.mean(column) for column in zip(*found, strict=True))
+            calls += steady + once / (60 * makespan)
             often = "never" if hours > 1e6 else f"every {hours} h"
-            print(f"| {name} | {often} | {makespan:.0f} | {ratio:.2f} | {lost:.1%} | {calls:.0f} + {launches:.0f} |")
+            print(f"| {name} | {often} | {makespan:.0f} | {ratio:.2f} | {lost:.1%} | {calls:.0f} |")
+    print(f"\n{asked.gpus} launches that wait for the last runs: {look / LOOK:.0f} calls a second")
 
 
 if __name__ == "__main__":
