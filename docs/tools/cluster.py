@@ -27,9 +27,9 @@ CHECKPOINT = 120  # seconds of training between two checkpoints
 DOWN = 600  # seconds on average until a GPU that was taken is back
 REQUEUED = 120  # seconds until Slurm considers a job again
 # Calls to the file server, as strace counts them: of a run; at each checkpoint; each time that it says how far it is, or
-# touches its claim; of a launch for a run that is another's when its turn comes; when it looks whether such a run is done, or
-# who holds it; of a launch that polls a job.
-RUN, SAVED, SAID, TOUCHED, MET, SEEN, ASKED, POLLED = 160, 20, 7, 1, 16, 1, 16, 5
+# touches its claim; of a launch for a run that is planned already, and when its turn comes while another one has it; when it
+# looks whether such a run is done, or who holds it; of a launch that polls a job.
+RUN, SAVED, SAID, TOUCHED, PLANNED, MET, SEEN, ASKED, POLLED = 160, 20, 7, 1, 11, 22, 1, 21, 5
 
 
 @dataclass
@@ -91,7 +91,7 @@ def main() -> None:
     look = asked.gpus * (LOOKED_AT * SEEN + EXAMINED * ASKED)
     polls = asked.runs / (INTERVAL + PER_JOB * asked.runs) * POLLED
     ways = (
-        ("a launch a GPU, one work directory", STALE + LOOK, look / LOOK_BUSY, asked.gpus * asked.runs * MET),
+        ("a launch a GPU, one work directory", STALE + LOOK, look / LOOK_BUSY, asked.gpus * asked.runs * (PLANNED + MET)),
         ("one launch, Slurm", REQUEUED, polls, 0),
     )
     for name, delay, steady, once in ways:
