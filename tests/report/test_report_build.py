@@ -5,8 +5,10 @@ import hashlib
 import json
 import math
 import operator
+import os
 import shutil
 import threading
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -167,12 +169,19 @@ def test_a_published_number_follows_from_the_raw_captions(trained, tmp_path, mon
         assert table.loc[arm, "BLEU-1"] == pytest.approx(np.mean(scores), rel=1e-9)
 
 
-def test_launches_that_end_together_put_one_whole_report_in_place(tmp_path):
-    """Each replaces the folder in two steps, which must not meet."""
+def test_launches_that_end_together_put_one_whole_report_in_place(tmp_path, monkeypatch):
+    """Each replaces the folder in two steps, between which there is none."""
+    replaced = os.replace
+
+    def slowly(source, target) -> None:
+        replaced(source, target)
+        time.sleep(0.01)
+
+    monkeypatch.setattr(os, "replace", slowly)
     names, start = ("a", "b", "c", "d"), threading.Barrier(4)
 
     def replace(name: str) -> None:
-        for _ in range(10):
+        for _ in range(4):
             building = tmp_path / f".{name}.tmp"
             building.mkdir()
             (building / name).touch()
