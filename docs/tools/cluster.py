@@ -91,7 +91,12 @@ def main() -> None:
     look = asked.gpus * (LOOKED_AT * SEEN + EXAMINED * ASKED)
     polls = asked.runs / (INTERVAL + PER_JOB * asked.runs) * POLLED
     ways = (
-        ("a launch a GPU, one work directory", STALE + LOOK, look / LOOK_BUSY, asked.gpus * asked.runs * (PLANNED + MET)),
+        (
+            "a launch a GPU, one work directory",
+            STALE + LOOK,
+            look / LOOK_BUSY,
+            asked.gpus * asked.runs * (PLANNED + MET),
+        ),
         ("one launch, Slurm", REQUEUED, polls, 0),
     )
     for name, delay, steady, once in ways:
