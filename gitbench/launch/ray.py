@@ -32,8 +32,9 @@ class _Ray:
             raise GitbenchError(f"--executor ray needs ray: {installing('ray')}") from None
         try:
             ray.init(ignore_reinit_error=True, log_to_driver=False, configure_logging=False)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise GitbenchError(f"--executor ray: no cluster can be joined ({error}): check RAY_ADDRESS") from None
+        except Exception as error:  # of no kind in particular where a node does not come up in time
+            said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise GitbenchError(f"--executor ray: no cluster can be joined ({said}): check RAY_ADDRESS") from None
         on_gpus = ray.cluster_resources().get("GPU", 0) > 0
         # a task that dies with its node is started again by Ray, and then goes on once the claim on its run is stale
         task = ray.remote(num_cpus=1, num_gpus=1 / share if on_gpus else 0, max_retries=3, max_calls=1)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers_errors import refused
@@ -172,6 +173,17 @@ def test_without_its_package_an_executor_says_what_to_install(tmp_path, monkeypa
     with refused("--executor slurm needs submitit: .* install submitit"):
         slurm_executor(tmp_path, {})
     with refused("--executor ray needs ray: .* install ray"):
+        ray_executor()
+
+
+def test_a_cluster_that_does_not_answer_is_said_in_one_line(monkeypatch):
+    from gitbench.launch.ray import ray_executor
+
+    def init(**_) -> None:
+        raise Exception("The current node timed out during startup.\nMore of it")
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
+    with refused(r"no cluster can be joined \(The current node timed out during startup.\): check RAY_ADDRESS"):
         ray_executor()
 
 
