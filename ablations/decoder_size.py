@@ -1,4 +1,8 @@
-"""Does a larger text decoder caption better? The paper's Table 10 says no (p. 11, "preliminary")."""
+"""Does a larger text decoder caption better? The paper's Table 10 says no (p. 11, "preliminary").
+
+The small arm of the cpu profile, on which no claim rests, was 1 x 64 until five runs of a first study had been made (LOG.md,
+2026-11-29); they enter nothing.
+"""
 
 from gitbench.spec import Ablation, Arm, Claim
 

@@ -1,7 +1,8 @@
 """Does contrastive pre-training of the image encoder pay? It is the first stage of the paper's training (p. 4).
 
 Supervised and masked pre-training take steps, batch, rate, width and depth of the contrastive recipe and were not tuned on
-their own, which can only favour the contrastive one.
+their own, which can only favour the contrastive one. So can how they read the image: the contrastive objective pools all tokens
+by attention, the supervised one reads the class token alone, as is usual, and a captioner reads them all.
 """
 
 from gitbench.spec import Ablation, Arm, Claim

@@ -50,8 +50,8 @@ class Axis:
     `apply(run, spec, planning)` returns the run with this axis resolved; None puts the spec into `run.variants` as it is.
     `label(run, name)` is what an arm is called in tables. `check(run, config)` returns what is wrong with a planned run
     and how to mend it, or None. `for_study(profile, spec)` changes the profile of a whole study: such an axis cannot be
-    varied, only be `common`. `options` are `--cfg-options` that belong to planning (key -> function of profile and
-    value) and are no overridden values.
+    varied, only be `common`. `named(name)` is the spec of a variant whose name says it all. `options` are `--cfg-options`
+    that belong to planning (key -> function of profile and value) and are no overridden values.
     """
 
     name: str
@@ -65,6 +65,7 @@ class Axis:
     check: Callable[[RunSpec, Mapping[str, Any]], str | None] = lambda run, config: None
     for_study: Callable[[Profile, Any], Profile] | None = None
     options: Mapping[str, Callable[[Profile, str], Profile]] = field(default_factory=dict)
+    named: Callable[[str], Any | None] = lambda name: None  # the spec that a name spells out, beside the variants
     in_model: bool = True  # whether its spec stands in the config's model, for the model code to read
 
     @property
@@ -84,7 +85,8 @@ class Axis:
 
     def resolve(self, name: str) -> Any:
         """Return the spec of a variant; an unknown name raises an error that offers the nearest one."""
-        return lookup(f"{self.name} variant", name, self.variants)
+        spelt = None if name in self.variants else self.named(name)
+        return lookup(f"{self.name} variant", name, self.variants) if spelt is None else spelt
 
     def build(self, name: str, **values: Any) -> Any:
         """Return the spec that a config describes: the variant's, single fields replaced by `values` (plain JSON).

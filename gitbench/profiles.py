@@ -72,8 +72,8 @@ CPU = Profile(
 
 GPU = Profile(
     name="gpu",
-    doc="the same questions at a size that needs a GPU of 8 GB: 30 minutes on one as computed, not run, without the "
-    "pre-training of its encoders on 2 million images each, made once and cached",
+    doc="the same questions at a size that needs a GPU of 8 GB: 30 minutes on one as computed, not run, without what is "
+    "made once and cached: 30 more for the tuning of rates, and the pre-training of its encoders on 2 million images each",
     variants={"encoder": "vit_8x384_p16_128", "decoder": "self_6x384"},
     on_scenes={"encoder_init": "contrastive"},
     data=DataSpec(image_size=128, train_images=30000, val_images=500, test_images=2000, workers=4),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from gitbench.models.encoder import ImageEncoder
 from gitbench.models.git import GIT
 from gitbench.models.packed import pack
 from gitbench.variants.decoder import DecoderSpec
@@ -91,3 +93,10 @@ def hf_config(transformers: Any, **options: Any) -> Any:
     }
     ids = {"pad_token_id": 0, "bos_token_id": BOS}
     return transformers.GitConfig(vision_config=vision, **text, **{**ids, **options})
+
+
+def encoder_file(path: Path, spec: EncoderSpec) -> str:
+    """Write weights of an encoder of that size, all of one value, and return the path."""
+    shapes = ImageEncoder(spec).state_dict()
+    torch.save({name: torch.full(tensor.shape, 0.01) for name, tensor in shapes.items()}, path)
+    return str(path)

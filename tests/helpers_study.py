@@ -59,8 +59,9 @@ class Run:
 
 def make_study(work_dir: Path, ablation: Ablation = TINY, profile: Profile | None = None, **options: Any) -> Study:
     """Plan a study (by default base, small and blind, of a second each) in a work directory; nothing is written."""
-    data = options.pop("data", "scenes")
-    return Study(work_dir, make_plan(ablation, profile or tiny_profile(), data, **options))
+    data, encoder = options.pop("data", "scenes"), options.pop("encoder", None)
+    profile = dataclasses.replace(profile or tiny_profile(), encoder=encoder)
+    return Study(work_dir, make_plan(ablation, profile, data, **options))
 
 
 def runs_of(study: Study) -> list[Run]:

@@ -20,6 +20,7 @@ from gitbench.commands.options import (
     executor_of,
     print_outcome,
     print_plan,
+    profile_for,
     profile_of,
     study_words,
     task_of,
@@ -52,17 +53,16 @@ def _noise_floor(arguments: argparse.Namespace) -> int:
     from gitbench.commands.report import report_folder
     from gitbench.commands.tune import planned_at_rates
     from gitbench.launch.scheduling import launch
-    from gitbench.profiles import check_publishable, get_profile
+    from gitbench.profiles import check_publishable
     from gitbench.report.noise import write_noise_report
     from gitbench.study.rates import tuning_of
     from gitbench.study.store import Study
 
     if arguments.publish:
         check_publishable(profile_of(arguments))
-    profile, data = get_profile(profile_of(arguments)), data_of(arguments)
+    profile, data = profile_for(arguments), data_of(arguments)
     options: dict[str, Any] = {
         "tokenizer_path": arguments.tokenizer,
-        "encoder": arguments.encoder,
         "task_name": task_of(arguments),
         "command": shlex.join(["gitbench", "noise-floor", *study_words(arguments)]),
     }

@@ -14,7 +14,7 @@ from gitbench.errors import GitbenchError
 if TYPE_CHECKING:
     from gitbench.launch.executor import Executor
     from gitbench.launch.session import Outcome
-    from gitbench.spec import RunSpec
+    from gitbench.spec import Profile, RunSpec
     from gitbench.study.part import Part
     from gitbench.study.store import Study
 
@@ -112,6 +112,29 @@ def profile_of(arguments: argparse.Namespace) -> str:
     return arguments.profile or ("gpu" if gpus() else "cpu")
 
 
+def profile_for(arguments: argparse.Namespace) -> Profile:
+    """Return the profile asked for; with `--encoder`, its image encoder has the shape of these weights.
+
+    Errors: GitbenchError for weights that are not there or no ViT's, and patches that do not fit into the profile's images.
+    """
+    from gitbench.profiles import get_profile
+
+    profile, given = get_profile(profile_of(arguments)), arguments.encoder
+    if given is None:
+        return profile
+    from gitbench.study.encoder_start import given_weights
+    from gitbench.training.encoder_init import shape_of
+    from gitbench.variants.encoder import name_of
+
+    shape, pixels = shape_of(given_weights(given)[0]), profile.data.image_size
+    if pixels % shape[2]:
+        raise GitbenchError(
+            f"--encoder {given}: patches of {shape[2]} pixels do not fill the {profile.name} profile's images of {pixels}: "
+            "choose weights with other patches, or another profile"
+        )
+    return dataclasses.replace(profile, encoder=given, variants={**profile.variants, "encoder": name_of(shape, pixels)})
+
+
 def work_dir_of(arguments: argparse.Namespace) -> Path:
     """Return the work directory asked for, or the default one."""
     from gitbench.study.store import DEFAULT_WORK_DIR
@@ -120,11 +143,17 @@ def work_dir_of(arguments: argparse.Namespace) -> Path:
 
 
 def study_of(arguments: argparse.Namespace, ablation: str | None = None) -> Study:
-    """Open the one study that `ablation` (default: the argument of that name) and the options name."""
+    """Open the one study that `ablation` (default: the argument of that name) and the options name; one with marks is told."""
     from gitbench.study.find import find_study
+    from gitbench.study.store import study_names
 
-    name = ablation or arguments.ablation
-    return find_study(work_dir_of(arguments), name, arguments.profile, arguments.data, arguments.task)
+    name, place = ablation or arguments.ablation, work_dir_of(arguments)
+    found = find_study(place, name, arguments.profile, arguments.data, arguments.task)
+    beside = [each for each in study_names(place) if each.startswith(f"{found.name}+")]
+    if beside:
+        label = beside[0].split(".", 2)[2]
+        print(f"gitbench: this is {found.name}; for {', '.join(beside)} pass --data, as {label}", file=sys.stderr)
+    return found
 
 
 def executor_of(arguments: argparse.Namespace, work_dir: Path) -> Executor | None:

@@ -14,6 +14,7 @@ from gitbench.commands.options import (
     executor_of,
     print_outcome,
     print_plan,
+    profile_for,
     profile_of,
     study_words,
     task_of,
@@ -191,13 +192,12 @@ def _planned(
     """
     from gitbench.ablations import load_ablation
     from gitbench.commands.tune import planned_at_rates
-    from gitbench.profiles import get_profile
     from gitbench.study.rates import tuning_of
 
     tuning = None
     if arguments.rates == "tuned":
-        profile = get_profile(profile_of(arguments))
-        tuning = tuning_of(load_ablation(arguments.ablation), profile, data_of(arguments), **_options(arguments))
+        ablation, profile = load_ablation(arguments.ablation), profile_for(arguments)
+        tuning = tuning_of(ablation, profile, data_of(arguments), **_options(arguments))
     plan = functools.partial(_plan, arguments, replicates, part)
     return planned_at_rates(tuning, plan, arguments, executor)
 
@@ -209,13 +209,12 @@ def _plan(
     rates: Sequence[ArmRate] = (),
 ) -> Study:
     from gitbench.ablations import load_ablation
-    from gitbench.profiles import get_profile
     from gitbench.study.plan import make_plan
     from gitbench.study.store import Study
 
     plan = make_plan(
         load_ablation(arguments.ablation),
-        get_profile(profile_of(arguments)),
+        profile_for(arguments),
         data_of(arguments),
         replicates=replicates or arguments.seeds,
         sequential=arguments.until_decided,
@@ -232,7 +231,6 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "cfg_options": _cfg_options(arguments.cfg_options),
         "tokenizer_path": arguments.tokenizer,
-        "encoder": arguments.encoder,
         "task_name": task_of(arguments),
         "command": _command(arguments),
     }

@@ -18,6 +18,7 @@ from gitbench.commands.options import (
     data_of,
     executor_of,
     executor_options,
+    profile_for,
     profile_of,
     run_options,
     start_options,
@@ -139,15 +140,13 @@ def _print_rates(tuning: Tuning) -> None:
 
 def _tuning(name: str, arguments: argparse.Namespace) -> Tuning | None:
     from gitbench.ablations import load_ablation
-    from gitbench.profiles import get_profile
     from gitbench.study.rates import tuning_of
 
     tuning = tuning_of(
         load_ablation(name),
-        get_profile(profile_of(arguments)),
+        profile_for(arguments),
         data_of(arguments),
         tokenizer_path=arguments.tokenizer,
-        encoder=arguments.encoder,
         task_name=task_of(arguments),
         command="gitbench tune",
     )

@@ -64,12 +64,18 @@ def manifest(folder: Path | None = None) -> dict[str, Entry]:
 @functools.cache  # planning asks for it once a run
 def _read(path: Path) -> Mapping[str, Entry]:
     values = read_json(path)
-    if values.get("schema") != SCHEMA:
-        raise GitbenchError(f"{path} is of another version of gitbench: reinstall gitbench")
-    return {
-        name: Entry(name=name, content=each["content"], notes={k: v for k, v in each.items() if k != "content"})
-        for name, each in values["encoders"].items()
-    }
+    try:
+        if values.get("schema") != SCHEMA:
+            raise GitbenchError(f"{path} is of another version of gitbench: reinstall gitbench")
+        found = {
+            name: Entry(name=name, content=each["content"], notes={k: v for k, v in each.items() if k != "content"})
+            for name, each in values["encoders"].items()
+        }
+        for entry in found.values():
+            _ = entry.made_as
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise GitbenchError(f"{path} is damaged: reinstall gitbench, or restore the file of the clone") from None
+    return found
 
 
 def write_manifest(entries: Mapping[str, Entry], folder: Path) -> None:
@@ -85,9 +91,15 @@ def write_manifest(entries: Mapping[str, Entry], folder: Path) -> None:
 
 
 def find_shipped(encoder: EncoderSpec, recipe: PretrainSpec) -> Entry | None:
-    """Return the shipped encoder of this size and recipe, made by these versions of scenes and pre-training, or None."""
+    """Return the shipped encoder of this size and recipe, made by these versions of scenes and pre-training, or None.
+
+    Errors: GitbenchError where its file is missing from this installation.
+    """
     wanted = (dataclasses.asdict(encoder), recipe, VERSION, PRETRAIN_VERSION)
-    return next((entry for entry in manifest().values() if entry.made_as == wanted), None)
+    found = next((entry for entry in manifest().values() if entry.made_as == wanted), None)
+    if found is not None and not (file := FOLDER / f"{found.name}.safetensors").is_file():
+        raise GitbenchError(f"{file} is missing: reinstall gitbench, or restore the file of the clone")
+    return found
 
 
 def load_shipped(content: str) -> StoredEncoder:

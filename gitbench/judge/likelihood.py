@@ -1,6 +1,7 @@
 """A claim by the test likelihood: what it becomes there. It stands beside the claim in its own metric, co-primary with it.
 
-The likelihood varies less over seeds than CIDEr does, but nobody reads it in a caption: so neither decides for both.
+The likelihood mostly varies less over seeds than CIDEr does (docs/judge.md), but nobody reads it in a caption: so neither
+decides for both.
 """
 
 from __future__ import annotations

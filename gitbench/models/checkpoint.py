@@ -51,11 +51,15 @@ def format_of(state: Mapping[str, Tensor]) -> str:
     for kind, marks in _MARKS.items():
         if any(mark in names for mark in marks):
             return kind
-    shown = ", ".join(sorted(names)[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+    shown = _listed(sorted(names))
     raise GitbenchError(
         f"these {len(names)} tensors ({shown}) are no GIT of gitbench, of the official code or of Hugging Face: pass "
         "the checkpoint of one of these"
     )
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 
 
 def check_names(names: Iterable[str], expected: Iterable[str], problem: str, optional: str | None = None) -> None:
@@ -63,7 +67,7 @@ def check_names(names: Iterable[str], expected: Iterable[str], problem: str, opt
     names, expected = set(names), set(expected)
     missing, unexpected = sorted(expected - names), sorted(names - expected - {optional})
     lists = (("missing", missing), ("unexpected", unexpected))
-    found = [f"{len(wrong)} {word} ({', '.join(wrong)})" for word, wrong in lists if wrong]
+    found = [f"{len(wrong)} {word} ({_listed(wrong)})" for word, wrong in lists if wrong]
     if found:
         raise GitbenchError(f"{problem}: {'; '.join(found)}; check which model the file belongs to")
 

@@ -1,5 +1,8 @@
 """Image encoder and a linear head that names the facts of an image: what supervised pre-training trains.
 
+The head reads the class token alone, as ViT's does (Dosovitskiy et al. 2021), so that the other tokens of the last layer are
+trained by nothing; a recipe's `pooling` concerns the contrastive objective.
+
 N images, F facts, D image width.
 """
 

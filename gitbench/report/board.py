@@ -25,8 +25,11 @@ from gitbench.formats import plural
 from gitbench.judge.claims import words_over
 from gitbench.judge.sentences import difference_text
 from gitbench.judge.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, Verdict
+from gitbench.plan import Plan
 from gitbench.report.figures import compared, draw_difference
 from gitbench.report.origin import Origin
+from gitbench.report.rates import at_grid_end
+from gitbench.report.reach import Joined, Reach, joined, reach_of
 from gitbench.report.results import load_results
 from gitbench.report.style import FAINT, INK, PAGE, PALETTE, RULE, embedded_svg, save, style
 from gitbench.report.templates import render, symbol, tone
@@ -56,6 +59,8 @@ class BoardRow:
     report: str | None = None
     dropped: tuple[str, ...] = ()  # what became of claims that the study's runs were made under, a clause each
     origin: Origin = Origin()  # when and under what its runs were made, and what does not verify
+    at_grid_end: tuple[str, ...]  # the arms it compares whose learning rates are the first or last of their grid
+    reach: Reach  # how far the arms of its study got, by their labels
     over_all: str = ""  # its word with Holm's correction over all claims of the board
 
     @property
@@ -70,8 +75,9 @@ class BoardRow:
 
     @property
     def made(self) -> str:
-        """When the claim was locked and runs began, by which numerics version, and how many seeds it rests on."""
-        return f"{self.origin.line(self.verdict.claim.name)}, {plural(self.verdict.n, 'seed')}"
+        """When the claim was locked and runs began, by which numerics version, how many seeds and what rates it rests on."""
+        said = f"{self.origin.line(self.verdict.claim.name)}, {plural(self.verdict.n, 'seed')}"
+        return said + (f"; grid of rates ends at {', '.join(self.at_grid_end)}" if self.at_grid_end else "")
 
 
 def rows_of_studies(
@@ -97,6 +103,8 @@ def rows_of_studies(
                 verdict=verdict,
                 report=report,
                 dropped=tuple(f"{each.name}: {each.what}" for each in dropped_claims(study)),
+                at_grid_end=tuple(at_grid_end(plan, verdict.claim)),
+                reach=_reach(study.frame, plan),
             )
             for verdict in verdicts
         ]
@@ -118,6 +126,8 @@ def rows_of_results(folder: str | Path, out: str | Path | None = None) -> list[B
             verdict=verdict,
             report=Path(os.path.relpath(result.folder, out or folder)).as_posix(),
             dropped=result.dropped,
+            at_grid_end=tuple(at_grid_end(result.plan, verdict.claim)),
+            reach=_reach(result.frame, result.plan),
         )
         for result in load_results(folder)
         for verdict in result.verdicts
@@ -127,6 +137,12 @@ def rows_of_results(folder: str | Path, out: str | Path | None = None) -> list[B
             f"{folder} holds no report: run `gitbench run ABLATION --publish` first, or pass --work-dir"
         )
     return rows
+
+
+def _reach(frame: pd.DataFrame, plan: Plan) -> Reach:
+    """Return how far the arms of a study got, by their labels."""
+    own = reach_of(frame, plan)
+    return dataclasses.replace(own, rows=tuple((plan.arm(arm).label or arm, cells) for arm, cells in own.rows))
 
 
 def write_board(rows: Sequence[BoardRow], out: str | Path) -> list[Path]:
@@ -149,7 +165,7 @@ def write_board(rows: Sequence[BoardRow], out: str | Path) -> list[Path]:
         lines.append(vars(row) | vars(verdict.claim) | vars(verdict) | named)
     table = pd.DataFrame(lines, columns=list(_COLUMNS))
     write_text(out / "board.csv", table.to_csv(index=False, lineterminator="\n"))
-    write_text(out / "board.md", render("board.md.j2", rows=rows, missing=unjudged(rows)))
+    write_text(out / "board.md", render("board.md.j2", rows=rows, missing=unjudged(rows), reached=_reached(rows)))
     write_text(out / "board.html", page(rows))
     with style():
         names = save(board_figure(rows), out, "board")
@@ -177,9 +193,13 @@ def page(rows: Sequence[BoardRow]) -> str:
                 )
         studies.setdefault((row.ablation, row.where), []).append((row, plot))
     counts = {word: words.count(word) for word in (*judged, "not judged") if word in words}
-    return render(
-        "board.html.j2", studies=list(studies.values()), counts=counts, missing=unjudged(rows), stated=_stated(rows)
-    )
+    said = {"missing": unjudged(rows), "stated": _stated(rows), "reached": _reached(rows)}
+    return render("board.html.j2", studies=list(studies.values()), counts=counts, **said)
+
+
+def _reached(rows: Sequence[BoardRow]) -> Joined:
+    """Return how far every arm of the board's studies got."""
+    return joined({(row.ablation, row.where): row.reach for row in rows})
 
 
 def _stated(rows: Sequence[BoardRow]) -> str:

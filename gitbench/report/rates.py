@@ -68,6 +68,8 @@ class LearningRates:
         )
         if ends := [title(arm.arm) for arm in rates.arms if rates.at_an_end(arm)]:
             said += f" The grid ends at the rates of {', '.join(ends)}: beyond it there may be better ones."
+            if concerned := [claim.name for claim in plan.claims if at_grid_end(plan, claim)]:
+                said += f" That concerns {', '.join(concerned)}."
         return cls(
             said=said,
             short="Each arm at learning rates of its own, chosen on the validation likelihood.",
@@ -80,6 +82,12 @@ class LearningRates:
     def dependent(self) -> tuple[str, ...]:
         """The claims whose difference is on another side of the margin at other rates."""
         return tuple(each.claim.name for each in self.claims if each.depends)
+
+
+def at_grid_end(plan: Plan, claim: Claim) -> list[str]:
+    """Return the arms that a claim compares whose learning rates are the grid's smallest or largest."""
+    rates = plan.rates
+    return [arm.arm for arm in rates.arms if arm.arm in claim_weights(claim) and rates.at_an_end(arm)] if rates else []
 
 
 def _cells(arm: ArmRate, grid: Sequence[float]) -> tuple[Cell, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -12,7 +12,7 @@ from gitbench.judge.statistics import Interval, t_interval
 from gitbench.metric_info import FIT, display_name, unit
 from gitbench.metrics.aggregate import LOSS
 from gitbench.plan import Plan
-from gitbench.report.tables import NONE, arm_interval, counted, score_heading
+from gitbench.report.tables import NONE, arm_interval, counted, main_metric, score_heading
 
 REACH_NOTE = (
     "How far each arm got: its score, how much of the way from the blind floor to the ceiling that is, and its loss. "
@@ -29,8 +29,16 @@ class Reach:
     rows: tuple[tuple[str, tuple[str, ...]], ...]  # name of the arm, cells
 
 
-def reach_of(frame: pd.DataFrame, plan: Plan, metric: str) -> Reach:
-    """Return how far the arms got by the main score `metric`, SceneF1 and likelihood; what no arm has is left out.
+@dataclass(frozen=True, kw_only=True)
+class Joined:
+    """The tables of several studies as one."""
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, str, str, tuple[str, ...]], ...]  # ablation, data and profile, arm, cells
+
+
+def reach_of(frame: pd.DataFrame, plan: Plan) -> Reach:
+    """Return how far the arms got by the study's main score, SceneF1 and likelihood; what no arm has is left out.
 
     Scores and losses are means over seeds, plus or minus the half-width of the 95 % Student-t interval; shares are of the
     means, and floor and ceiling are taken as known. The gap is validation less training loss, seed by seed.
@@ -46,7 +54,7 @@ def reach_of(frame: pd.DataFrame, plan: Plan, metric: str) -> Reach:
         texts = [NONE if each is None else plus_minus(each.mean, each.half_width, places) for each in found]
         columns.setdefault(heading, texts)
 
-    for name in (metric, "SceneF1"):
+    for name in (main_metric(frame, plan), "SceneF1"):
         add(score_heading(name), lambda arm, name=name: arm_interval(frame, arm, name))  # type: ignore[misc]
         columns.setdefault(
             f"{display_name(name)}: way to the ceiling", [_share(frame, arm, floor, name) for arm in arms]
@@ -58,6 +66,17 @@ def reach_of(frame: pd.DataFrame, plan: Plan, metric: str) -> Reach:
     kept = {heading: texts for heading, texts in columns.items() if set(texts) != {NONE}}
     rows = tuple((arm, tuple(texts[at] for texts in kept.values())) for at, arm in enumerate(arms))
     return Reach(headings=tuple(kept), rows=rows)
+
+
+def joined(tables: Mapping[tuple[str, str], Reach]) -> Joined:
+    """Return the tables of several studies (ablation, data and profile) as one; a dash where a study has no such number."""
+    headings = tuple(dict.fromkeys(heading for table in tables.values() for heading in table.headings))
+    rows = []
+    for study, table in tables.items():
+        for arm, cells in table.rows:
+            own = dict(zip(table.headings, cells, strict=True))
+            rows.append((*study, arm, tuple(own.get(heading, NONE) for heading in headings)))
+    return Joined(headings=headings, rows=tuple(rows))
 
 
 def _share(frame: pd.DataFrame, arm: str, floor: str, metric: str) -> str:

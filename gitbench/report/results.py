@@ -20,7 +20,7 @@ from gitbench.errors import GitbenchError
 from gitbench.files import read_json
 from gitbench.judge.claims import judge_study
 from gitbench.judge.verdict import ImageError, Verdict
-from gitbench.plan import PlannedRun
+from gitbench.plan import Plan, PlannedRun
 from gitbench.report.origin import Origin
 from gitbench.run_key import from_json
 from gitbench.spec import Claim
@@ -42,6 +42,7 @@ class Result:
     manifest: Mapping[str, Any]
     verdicts: tuple[Verdict, ...]
     frame: pd.DataFrame
+    plan: Plan
     dropped: tuple[str, ...]  # claims that its runs were made under and that it does not state, a clause each
     origin: Origin  # when and under what its runs were made, and what does not verify
 
@@ -86,13 +87,16 @@ def load_result(folder: Path) -> Result:
         if not set(frame["run_key"].dropna()) <= set(manifest["runs"]):
             raise GitbenchError(f"{folder}: runs.csv holds runs that the manifest does not list: {fix}")
         told = [verdict_from_json(each) for each in said["verdicts"]]
-        verdicts, origin = _judged_again(read_json(folder / "evidence.json"), frame, told)
+        evidence = read_json(folder / "evidence.json")
+        plan = plan_from_json(evidence["plan"])
+        verdicts, origin = _judged_again(plan, evidence, frame, told)
         result = Result(
             folder=folder,
             **{name: manifest[name] for name in ("ablation", "profile", "data")},
             manifest=manifest,
             verdicts=verdicts,
             frame=frame,
+            plan=plan,
             origin=origin,
             dropped=tuple(f"{each['name']}: {each['what']}" for each in said["dropped"]),
         )
@@ -102,10 +106,10 @@ def load_result(folder: Path) -> Result:
 
 
 def _judged_again(
-    evidence: Mapping[str, Any], frame: pd.DataFrame, said: Sequence[Verdict]
+    plan: Plan, evidence: Mapping[str, Any], frame: pd.DataFrame, said: Sequence[Verdict]
 ) -> tuple[tuple[Verdict, ...], Origin]:
     """Return the verdicts that a report's own rows give, and where they come from, with every word that it says otherwise."""
-    plan, made = plan_from_json(evidence["plan"]), made_from_json(evidence["made"])
+    made = made_from_json(evidence["made"])
     errors = {name: from_json(ImageError, each) for name, each in evidence["images"].items()}
     known = {"looks": evidence["looks"], "images": errors}
     verdicts = tuple(judge_study(plan, frame, evidence["ceiling_kind"], **known))

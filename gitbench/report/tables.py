@@ -37,6 +37,11 @@ def score_names(frame: pd.DataFrame) -> list[str]:
     return [name for name in ordered(frame["metric"]) if name not in COSTS]
 
 
+def main_metric(frame: pd.DataFrame, plan: Plan) -> str:
+    """Return the score that a study is about."""
+    return plan.claims[0].metric if plan.claims else score_names(frame)[0]
+
+
 def score_heading(metric: str) -> str:
     """Return a score column's heading: its unit where it is not points, a down arrow where less is better."""
     text = display_name(metric) + " \N{DOWNWARDS ARROW}" * lower_is_better(metric)

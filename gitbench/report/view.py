@@ -21,7 +21,7 @@ from gitbench.report.paper_table import PaperTable, paper_tables
 from gitbench.report.rates import LearningRates
 from gitbench.report.reach import Reach, reach_of
 from gitbench.report.samples import Pictures, Sample, draw_samples, take_samples
-from gitbench.report.tables import Cell, best_arms, cost_names, score_names, summarise
+from gitbench.report.tables import Cell, best_arms, cost_names, main_metric, score_names, summarise
 from gitbench.report.verdict_details import VerdictDetails, dropped_claims, verdict_details
 from gitbench.study.lock import LockDeviation
 from gitbench.study.store import Study
@@ -66,7 +66,7 @@ class View:
         finished = {run.arm for run in study.finished}
         arms = tuple(sorted((arm for arm in plan.arms if arm.name in finished), key=lambda arm: arm.role != "floor"))
         shown = next((arm for arm in arms if arm.name == plan.base), arms[0])
-        metric = plan.claims[0].metric if plan.claims else score_names(frame)[0]
+        metric = main_metric(frame, plan)
         runs = [study.curve(run.run_key).assign(arm=run.arm, replicate=run.replicate) for run in study.finished]
         return cls(
             study=study,
@@ -116,7 +116,7 @@ class View:
     @property
     def reach(self) -> Reach:
         """How far each arm got."""
-        return reach_of(self.frame, self.plan, self.metric)
+        return reach_of(self.frame, self.plan)
 
     @property
     def axes(self) -> list[str]:

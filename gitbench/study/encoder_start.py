@@ -45,6 +45,8 @@ def given_weights(name: str | None) -> tuple[str, str]:
     if file.is_file():
         with open(file, "rb") as opened:
             return str(file.resolve()), hashlib.file_digest(opened, "sha256").hexdigest()
+    if file.is_dir():
+        raise GitbenchError(f"encoder weights {name}: that is a folder: pass the file of weights in it")
     if file.suffix in WEIGHTS or file.is_absolute() or file.exists():
         raise GitbenchError(f"encoder weights {name}: there is no such file: pass a file, or a name of timm's")
     return name, name

@@ -31,15 +31,14 @@ def make_plan(
     sequential: bool = False,
     cfg_options: Mapping[str, Any] | None = None,
     tokenizer_path: str | None = None,
-    encoder: str | None = None,
     task_name: str = "caption",
     command: str = "",
     rates: Sequence[ArmRate] = (),
 ) -> Plan:
     """Plan a study; `tokenizer_path` replaces the profile's tokenizer by a BERT one (hub name, folder or file).
 
-    `encoder` (a file of weights or a name of timm's) is what the image encoder of every arm starts from that does not
-    vary just that.
+    Where the profile names weights (`profile.encoder`), every arm's image encoder starts from these that does not vary just
+    that.
 
     A `sequential` study is judged after every added seed, any other one at its number of seeds alone: each has seeds of
     its own (`lock.seed_root`). `task_name` is one of `gitbench.tasks`; `command` is what gives this study again; `rates`
@@ -53,7 +52,7 @@ def make_plan(
     design: Literal["fixed", "sequential"] = "sequential" if sequential else "fixed"
     setting = setting_hash(ablation, profile)
     root = seed_root(ablation.name, claim_hashes(ablation), setting, design, count)
-    planner = Planner(ablation, profile, data, dict(cfg_options or {}), tokenizer_path, encoder, task_name, root)
+    planner = Planner(ablation, profile, data, dict(cfg_options or {}), tokenizer_path, task_name, root)
     arms, factors = planner.arms, {each.arm: each.factor for each in rates}
     runs = [  # a stopped study is balanced
         planner.run(arm, replicate, factors[arm.name] if factors else 1.0) for replicate in range(count) for arm in arms

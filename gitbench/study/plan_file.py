@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,6 +36,7 @@ def read_plan(path: Path) -> Plan:
         for key in (plan.yardstick_key or "none", *(run.run_key for run in plan.runs)):
             if not re.fullmatch(r"[\w-]+", key):  # the plan of a bundle is a stranger's
                 raise ValueError("a key that is no file name")
+        _check_rates(plan)
         if plan.name != path.stem:
             raise ValueError("a plan under another name")
     except (KeyError, TypeError, ValueError, AttributeError):
@@ -43,6 +45,23 @@ def read_plan(path: Path) -> Plan:
     for claim in plan.claims:
         check_claim(claim, plan.ablation)
     return plan
+
+
+def _check_rates(plan: Plan) -> None:
+    """Refuse rates that no tuning can have given (ValueError)."""
+    rates = plan.rates
+    if rates is None:
+        return
+    if not rates.grid or not all(math.isfinite(each) and each > 0 for each in rates.grid):
+        raise ValueError("a grid of rates without factors, or with one that is not above 0")
+    if rates.arms and sorted(each.arm for each in rates.arms) != sorted(arm.name for arm in plan.arms):
+        raise ValueError("rates of other arms than the plan's")
+    for each in rates.arms:
+        trials = {trial.factor for trial in each.trials}
+        if not trials | {each.factor} <= set(rates.grid):
+            raise ValueError("a factor that the grid does not hold")
+        if any(trial.val_nll is not None and not math.isfinite(trial.val_nll) for trial in each.trials):
+            raise ValueError("a likelihood that is not finite")
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:

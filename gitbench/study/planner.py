@@ -43,7 +43,6 @@ class Planner:
         data: str,
         options: dict[str, Any],
         tokenizer_path: str | None,
-        encoder: str | None,
         task_name: str,
         seed_root: str,
         splits: Sequence[str] = SPLITS,
@@ -51,7 +50,6 @@ class Planner:
         if profile.name not in ablation.arms:
             raise unknown_name(f"profile of {ablation.name}", profile.name, ablation.arms)
         self.splits, self.given = splits, profile
-        profile = dataclasses.replace(profile, encoder=encoder or profile.encoder)
         self.ablation, self.options, self.seed_root = ablation, options, seed_root
         self.data = str(Path(data).resolve()) if data not in data_names() and Path(data).exists() else data
         self.task = task_spec(task_name, profile)

@@ -6,7 +6,7 @@ but for its seeds, which no study has, and it ends with its validation likelihoo
 the best mean wins. Axes apply on top of it: an encoder rate of 1:20, say, is that share of the arm's own decoder rate.
 
 What came of a tuning run is kept by its run key, so arms that are equal are tuned once, whatever study they are of: in
-`rates.json`, which ships with the package, else in the plan on file of the study itself, else in the user's cache.
+the plan on file of the study itself, else in `rates.json`, which ships with the package, else in the user's cache.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,11 @@ class TuningRun:
     run: PlannedRun
 
 
+def is_result(value: object) -> bool:
+    """Tell whether a value can be what a tuning run gave: a finite likelihood, or None where it diverged."""
+    return value is None or (isinstance(value, (int, float)) and math.isfinite(value))
+
+
 class Tuning(Study):
     """The tuning runs of a study, in the user's cache: a study whose runs end with their validation likelihood."""
 
@@ -61,6 +67,8 @@ class Tuning(Study):
         found = load_json(self.folder(run_key).trained)
         if not isinstance(found, dict) or not {"val_nll", "cost"} <= set(found):
             return None
+        if not is_result(found["val_nll"]) or not isinstance(found["cost"], dict):
+            return None
         return {"metrics": {"val_nll": {"value": found["val_nll"]}}, "cost": found["cost"]}
 
     def done(self, run: PlannedRun) -> bool:
@@ -72,14 +80,15 @@ class Tuning(Study):
     def learn(self, path: Path) -> None:
         """Take over what the plan of a study on file says of these runs; a file that holds no plan says nothing.
 
-        It counts before the cache: a study goes on at the rates that it began with, on another machine too.
+        It counts before all else: a study goes on at the rates that it began with, on another machine and with another
+        table too.
         """
         try:
             rates = read_plan(path).rates
         except GitbenchError:
             return
         trials = [trial for arm in (rates.arms if rates else ()) for trial in arm.trials]
-        self.known |= {each.run_key: each.val_nll for each in trials if each.run_key not in shipped_results()}
+        self.known |= {each.run_key: each.val_nll for each in trials}
 
     @property
     def to_do(self) -> tuple[PlannedRun, ...]:
@@ -119,7 +128,6 @@ def tuning_of(
     *,
     cfg_options: Mapping[str, Any] | None = None,
     tokenizer_path: str | None = None,
-    encoder: str | None = None,
     task_name: str = "caption",
     command: str = "",
 ) -> Tuning | None:
@@ -129,7 +137,7 @@ def tuning_of(
     if len(profile.rates) < 2:
         return None
     options = dict(cfg_options or {})
-    planner = Planner(ablation, profile, data, options, tokenizer_path, encoder, task_name, SEED_ROOT, SPLITS)
+    planner = Planner(ablation, profile, data, options, tokenizer_path, task_name, SEED_ROOT, SPLITS)
     if not planner.tunable:
         return None
     runs = [
@@ -171,7 +179,7 @@ def _table() -> dict[str, dict[str, Any]]:
     values = read_json(TABLE)
     try:
         runs = values["runs"]
-        if not all(isinstance(entry["val_nll"], (float, type(None))) for entry in runs.values()):
+        if not all(is_result(entry["val_nll"]) and isinstance(entry["profile"], str) for entry in runs.values()):
             raise ValueError
     except (KeyError, TypeError, ValueError, AttributeError):
         raise GitbenchError(f"{TABLE} is damaged: restore it, or run `gitbench tune --all --ship`") from None

@@ -22,7 +22,7 @@ from torch import Tensor
 from gitbench.encoders.manifest import load_shipped
 from gitbench.encoders.store import is_encoder, read_encoder
 from gitbench.errors import GitbenchError, unknown_name
-from gitbench.models.checkpoint import check_names, read_tensors
+from gitbench.models.checkpoint import check_names, plain_names, read_tensors
 from gitbench.models.encoder import ImageEncoder
 from gitbench.registry import HOOKS
 from gitbench.run_key import PRETRAIN_VERSION
@@ -123,6 +123,13 @@ def check_weights(source: str, arms: Mapping[str, EncoderSpec]) -> None:
         _fitted(tensors, spec, source, f"arm {arm}")
 
 
+def shape_of(source: str) -> tuple[int, int, int]:
+    """Return layers, width and patch of the ViT whose weights `source` holds; nothing is fetched. Errors: it holds none."""
+    if (found := _shape(_tensors(source, fetch=False))) is None:
+        raise GitbenchError(f"{source} holds no image encoder: pass a CLIP-shaped ViT")
+    return found
+
+
 def _tensors(source: str, fetch: bool) -> dict[str, Tensor]:
     """Return the tensors of a file, or of a model of timm's: random values of theirs where they are not to be fetched."""
     path = Path(source)
@@ -130,7 +137,7 @@ def _tensors(source: str, fetch: bool) -> dict[str, Tensor]:
         return _from_timm(source, fetch)
     if is_encoder(path):
         return {name: torch.from_numpy(array) for name, array in read_encoder(path).state.items()}
-    return read_tensors(path)
+    return plain_names(read_tensors(path))
 
 
 def _fitted(tensors: Mapping[str, Tensor], spec: EncoderSpec, source: str, whose: str) -> dict[str, Tensor]:
@@ -155,6 +162,11 @@ def _fitted(tensors: Mapping[str, Tensor], spec: EncoderSpec, source: str, whose
         if tensor.shape != own[name].shape:
             shapes = f"{tuple(tensor.shape)}, not {tuple(own[name].shape)}"
             raise GitbenchError(f"{source} does not fit {whose} ({name} is {shapes}): choose weights to match")
+        if not tensor.is_floating_point() or not (tensor.is_meta or tensor.isfinite().all()):  # meta: not fetched
+            kind = "not finite" if tensor.is_floating_point() else str(tensor.dtype).removeprefix("torch.")
+            raise GitbenchError(
+                f"{source}: {name} is {kind}: pass weights in floating point, without infinities and NaN"
+            )
     return {name: tensor.float() for name, tensor in fitted.items()}
 
 
@@ -189,9 +201,18 @@ def _from_timm(name: str, fetch: bool) -> dict[str, Tensor]:
         )
         raise GitbenchError(f"encoder weights '{name}': {why}: choose one of {', '.join(known) or '(none)'}")
     try:
-        return timm.create_model(name, pretrained=fetch, num_classes=0).state_dict()
+        with torch.device("cpu" if fetch else "meta"):
+            made = timm.create_model(name, pretrained=fetch, num_classes=0)
     except Exception as error:  # no network, no permission: one cure
         raise GitbenchError(
             f"encoder weights '{name}' could not be fetched from the hub ({type(error).__name__}): "
             "download the file and pass its path as --encoder"
         ) from None
+    acts = {type(module).__name__ for name, module in made.named_modules() if name.endswith("mlp.act")}
+    if acts - {"QuickGELU"}:
+        quick = name.replace("_clip_", "_clip_quickgelu_")
+        hint = f"choose {quick}" if quick in timm.list_pretrained() else "choose one whose name has quickgelu"
+        raise GitbenchError(
+            f"encoder weights '{name}': timm runs them with {', '.join(acts)}, GIT's encoder has QuickGELU: {hint}"
+        )
+    return made.state_dict()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import errno
+import math
 import os
 import pickle
 import tempfile
@@ -115,12 +116,17 @@ class LazyInfoHook(RuntimeInfoHook):
             self._pending.clear()
 
 
+class Diverged(GitbenchError):
+    """A run whose loss is no finite number any more."""
+
+
 @HOOKS.register_module()
 class CurveHook(Hook):
     """Keep the loss curve (`curve.csv`: iteration, split, loss, lr), the seconds spent and the images seen.
 
     Training rows hold the label-smoothed loss of a batch, validation rows the negative log-likelihood per token, in nats.
-    The curve is on disk before the checkpoint of the same iteration is, and is cut back to it on resume.
+    The curve is on disk before the checkpoint of the same iteration is, and is cut back to it on resume. Errors: Diverged,
+    at the first row whose loss is not finite.
     """
 
     progress: Callable[[int, int, float], None] | None = None  # set by the process that runs the runner
@@ -153,7 +159,7 @@ class CurveHook(Hook):
             self._step_mark = now
             # mmengine adds a group of its own, which trains nothing
             groups = (g for g in runner.optim_wrapper.param_groups if str(g.get("name", "")).startswith("decoder"))
-            self.rows.append((done, "train", loss, next(groups)["lr"]))
+            self._add(done, "train", loss, next(groups)["lr"])
             if self.progress is not None:
                 self.progress(done, runner.max_iters, loss)
 
@@ -164,7 +170,7 @@ class CurveHook(Hook):
 
     def after_val_epoch(self, runner, metrics=None) -> None:  # type: ignore[no-untyped-def]
         if metrics and runner.train_loop.iter:
-            self.rows.append((runner.train_loop.iter, "val", float(metrics["val_nll"]), 0.0))
+            self._add(runner.train_loop.iter, "val", float(metrics["val_nll"]), 0.0)
 
     def before_save_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:  # type: ignore[no-untyped-def]
         self._tick(runner)
@@ -178,6 +184,13 @@ class CurveHook(Hook):
     def after_train(self, runner) -> None:  # type: ignore[no-untyped-def]
         self._tick(runner)
         self._write(runner)
+
+    def _add(self, iteration: int, split: str, loss: float, lr: float) -> None:
+        self.rows.append((iteration, split, loss, lr))
+        if not math.isfinite(loss):
+            raise Diverged(
+                f"the {split} loss is {loss} in iteration {iteration}: lower the learning rates (--rates tuned chooses them)"
+            )
 
     def _tick(self, runner) -> None:  # type: ignore[no-untyped-def]
         now, waited = time.monotonic(), runner.train_loop.batches.waited

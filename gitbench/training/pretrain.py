@@ -80,6 +80,8 @@ def pretrained_encoder(job: Pretraining) -> StoredEncoder:
 
     def load(path: Path) -> StoredEncoder:
         found = read_encoder(path)
+        if json.dumps([found.notes.get("encoder"), found.notes.get("recipe")], sort_keys=True) != _identity(job):
+            raise ValueError("another encoder")  # made again
         if job.measured and not is_measured(found.notes):
             raise ValueError("its quality was not measured, or not from the start")  # made again
         return found
@@ -99,11 +101,16 @@ def pretrained_path(job: Pretraining) -> Path:
     data, split = pretrain_data(job.data)
     source = open_task(data, split, job.recipe.images, TaskSpec())
     decisive = [
-        json.dumps([dataclasses.asdict(job.encoder), dataclasses.asdict(job.recipe)], sort_keys=True),
+        _identity(job),
         source.fingerprint(),
         f"{_machine(job.device)} {precision(job.device)} {torch.__version__} {PRETRAIN_VERSION}",
     ]
     return cache_dir() / "encoders" / f"{job.recipe.objective}-{content_hash(decisive)[:20]}.safetensors"
+
+
+def _identity(job: Pretraining) -> str:
+    """Return the size and recipe of an encoder as one line of JSON."""
+    return json.dumps([dataclasses.asdict(job.encoder), dataclasses.asdict(job.recipe)], sort_keys=True)
 
 
 def precision(device: torch.device) -> str:
@@ -235,6 +242,7 @@ class _Training:
 
     def _save(self, path: Path) -> None:
         payload = {
+            "job": _identity(self.job),
             "module": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "losses": self.losses[: self.done],
@@ -247,12 +255,14 @@ class _Training:
     def _restore(self, path: Path) -> None:
         try:
             payload = torch.load(path, map_location=self.job.device, weights_only=True)
+            points = json.loads(payload["points"])
+            if payload["job"] != _identity(self.job):
+                raise ValueError("another pre-training")
         except FileNotFoundError:
             return
-        except (RuntimeError, EOFError, pickle.UnpicklingError):
-            print_log(f"{path} is damaged: pre-training starts again", "current")
+        except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, TypeError, ValueError):
+            print_log(f"{path} is damaged, or of another pre-training: it starts again", "current")
             return
-        points = json.loads(payload["points"])
         if self.quality is not None and not (points and points[0]["iteration"] == 0):
             self._measure()  # begun by one that did not: the floor is measured now, of the same random values
             points = [*self.points, *points]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 import os
 import resource
 import sys
@@ -31,7 +30,7 @@ from gitbench.models.flops import flops_by_part
 from gitbench.run_folder import RunFolder
 from gitbench.training.caption_model import CaptionModel
 from gitbench.training.encoder_init import EncoderInitHook
-from gitbench.training.hooks import CurveHook, PerImage, checkpoints, latest_checkpoint, torch_write_errors
+from gitbench.training.hooks import CurveHook, Diverged, PerImage, checkpoints, latest_checkpoint, torch_write_errors
 
 FORMAT = "gitbench"  # of `model.pth`
 CPU_THREADS = 1  # a run's threads on CPU: fixed, since the order of float sums depends on it
@@ -86,11 +85,17 @@ def execute(path: Path, progress: Progress | None = None, pretraining: Pretraini
     hooks: dict[type, Any] = {type(hook): hook for hook in runner.hooks}
     curve, init = hooks[CurveHook], hooks[EncoderInitHook]
     curve.progress, init.progress = progress, pretraining
-    runner.train()
+    diverged = False
+    try:
+        runner.train()
+    except Diverged:
+        if not tuning:
+            raise
+        diverged = True
+        curve.after_train(runner)
     if tuning:
-        val_nll = [loss for _, split, loss, _ in curve.rows if split == "val"][-1]
-        cost = {"seconds": curve.seconds}
-        write_json(folder.trained, {"val_nll": val_nll if math.isfinite(val_nll) else None, "cost": cost})
+        val_nll = [loss for _, split, loss, _ in curve.rows if split == "val"][-1:]
+        write_json(folder.trained, {"val_nll": None if diverged else val_nll[0], "cost": {"seconds": curve.seconds}})
         _remove_checkpoints(path)
         return True
     trained = time.monotonic()

@@ -89,10 +89,14 @@ def _check(run: RunSpec, config: Mapping[str, Any]) -> str | None:
     """Say where overridden options give the encoder a size for which the start that was planned does not exist."""
     init: EncoderInitSpec = run.variants["encoder_init"]
     planned = dataclasses.asdict(run.variants["encoder"])
-    if init.source != "pretrained" or all(config["model"]["encoder"][name] == planned[name] for name in planned):
+    if init.source == "random":
+        return None
+    if init.source == "file":  # a position table is resized
+        del planned["image_size"]
+    if all(config["model"]["encoder"][name] == planned[name] for name in planned):
         return None
     return (
-        "starts from a pre-trained encoder of another size than --cfg-options give it: name a variant of the axis encoder "
+        "starts from weights of another size than --cfg-options give its encoder: name a variant of the axis encoder "
         "instead, or encoder_init: random in the ablation's `common`"
     )
 

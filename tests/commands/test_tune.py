@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
-import torch
 from helpers_cli import call, error_of
+from helpers_model import encoder_file
 from helpers_rates import GRID, gridded, own_cache, plant
 
 from gitbench.ablations import ablation_files, load_ablation
 from gitbench.data.tokenizer import train_wordpiece
 from gitbench.launch.scheduling import Outcome
-from gitbench.models.encoder import ImageEncoder
 from gitbench.profiles import PROFILES
 from gitbench.study import rates
 from gitbench.variants import resolve
@@ -123,7 +122,7 @@ def test_ablations_are_tuned_by_name_or_all_and_the_table_is_written(launches, o
 def test_a_study_with_an_encoder_and_a_tokenizer_can_be_tuned_beforehand(launches, tmp_path):
     weights, words = tmp_path / "clip.pth", tmp_path / "tokenizer.json"
     train_wordpiece(["a large red square"] * 3, 80).save(words)
-    torch.save(ImageEncoder(resolve("encoder", "vit_2x64_p8_64")).state_dict(), weights)
+    encoder_file(weights, resolve("encoder", "vit_2x64_p8_64"))
     given = ("--encoder", str(weights), "--tokenizer", str(words))
     assert call("tune", "decoder_size", "--profile", "smoke", *given).returncode == 0
     (name,) = launches

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -173,10 +174,36 @@ def test_the_version_of_pre_training_is_in_the_key_of_a_run_whose_encoder_does_n
 
 
 def test_overridden_sizes_have_no_encoder_to_start_from(folder, tmp_path):
-    with refused("arm 'base' starts from a pre-trained encoder of another size than --cfg-options give it"):
+    with refused("arm 'base' starts from weights of another size than --cfg-options give its encoder"):
         make_study(tmp_path, cfg_options={"model.encoder.layers": 3})
     with refused("model.encoder_init.path: planning decides it"):
         make_study(tmp_path, cfg_options={"model.encoder_init.path": "x.pth"})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda values: [],
+        lambda values: {"schema": 1},
+        lambda values: values["encoders"][NAME].pop("content"),
+        lambda values: values["encoders"][NAME].pop("recipe"),
+        lambda values: values["encoders"][NAME]["recipe"].update(strange=1),
+    ],
+)
+def test_a_damaged_manifest_and_a_missing_file_are_one_line_before_anything_is_trained(folder, tmp_path, change):
+    path = folder / "manifest.json"
+    values = json.loads(path.read_text())
+    found = change(values)
+    path.write_text(json.dumps(found if found in ([], {"schema": 1}) else values))
+    module._read.cache_clear()
+    with refused("manifest.json is damaged: reinstall gitbench"):
+        make_study(tmp_path)
+
+
+def test_a_file_that_is_missing_from_the_package_is_said_when_planning(folder, tmp_path):
+    (folder / f"{NAME}.safetensors").unlink()
+    with refused(f"{NAME}.safetensors is missing: reinstall gitbench"):
+        make_study(tmp_path)
 
 
 # ---- quality -----------------------------------------------------------------------------------------------------
@@ -232,6 +259,7 @@ def test_check_tells_of_encoders_that_are_missing_and_of_files_that_are_none(fol
 def test_check_says_what_is_wrong_with_a_folder(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("GITBENCH_CACHE", str(tmp_path / "cache"))
     (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / ".contrastive.tmp.safetensors").write_bytes(b"half, of a process that was killed")
     for place, said in (
         ([str(tmp_path / "gone")], "gone does not exist: pass the folder of encoders"),
         ([str(folder / "manifest.json")], "manifest.json is no folder"),

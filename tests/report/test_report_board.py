@@ -40,7 +40,11 @@ def test_files_are_whole_and_the_same_each_time(made, rows, tmp_path):
     write_board(rows, tmp_path / "b")
     assert all(path.read_bytes() == (tmp_path / "b" / path.name).read_bytes() for path in paths)
     lines = [line for line in (tmp_path / "a" / "board.md").read_text().splitlines() if line.startswith("|")]
-    assert len(lines) == 2 + 2 and len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
+    claims, arms = lines[:4], lines[4:]
+    assert all(len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) == 1 for table in (claims, arms))
+    reach = rows[0].reach
+    assert [re.split(r" *\| *", line)[2:-1] for line in arms[2:]] == [[arm, *cells] for arm, cells in reach.rows]
+    assert reach.rows[0][0] == "never sees the image" and "0 %" in reach.rows[0][1]
     read = list(csv.DictReader(io.StringIO((tmp_path / "a" / "board.csv").read_text())))
     assert [row["verdict"] for row in read] == [row.verdict.word for row in rows]
     assert float(read[0]["difference"]) == rows[0].verdict.difference and int(read[0]["n"]) == 5

@@ -52,6 +52,8 @@ def test_the_grid_and_the_winner_of_each_arm_are_shown(view):
     assert "of 0.5, 1, 2 times the profile's (encoder 0.0004, decoder 0.002)" in text and "2 tuning seeds" in text
     ends = re.search(r"The grid ends at the rates of (.*?): beyond", text)
     assert ends and len(ends[1].split(", ")) == 2 and "blind" not in ends[1]  # small and large
+    claims = [each.name for each in tuned.plan.claims]
+    assert f"there may be better ones. That concerns {', '.join(claims)}." in text  # of large against base
     assert '<div id="rates">' in html and "<b>2.900</b>" in html and "diverged" in html
 
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
 from helpers_cli import error_of
 from helpers_data import coco
 from helpers_errors import refused
-from helpers_study import make_study, run_of, runs_of, tiny_ablation, tiny_profile
+from helpers_model import encoder_file
+from helpers_study import make_study, run_of, runs_of, tiny_ablation, tiny_profile, write_configs
 
 from gitbench.ablations import ablation_files, load_ablation
 from gitbench.cli import main
-from gitbench.models.encoder import ImageEncoder
+from gitbench.commands.options import profile_for
 from gitbench.profiles import PROFILES, SMOKE
 from gitbench.study.config import make_config
 from gitbench.study.proof import compare_configs
+from gitbench.training.run import execute, load_run
 from gitbench.variants import resolve
 
 
@@ -97,6 +100,8 @@ def test_given_weights_are_where_every_arm_starts_that_does_not_vary_it(tmp_path
         make_study(tmp_path, sizes, encoder=str(file))
     asked = starts(make_study(tmp_path, tiny_ablation("encoder_init", "given", "random"), encoder=str(file)))
     assert asked == {"base": "given", "random": "random", "blind": "given"}
+    with refused("encoder weights .*: that is a folder: pass the file of weights in it"):
+        make_study(tmp_path, encoder=str(tmp_path))
     with refused("gone.pth: there is no such file"):
         make_study(tmp_path, encoder=str(tmp_path / "gone.pth"))
     with refused("name them with --encoder FILE"):
@@ -109,14 +114,9 @@ def test_the_plan_says_that_an_encoder_starts_from_nothing(tmp_path, capsys):
     assert "starts from nothing" not in capsys.readouterr().out
     assert main([*plan, "--data", photographs(tmp_path / "photos")]) == 0
     assert "mind: the image encoder starts from nothing (random values)" in capsys.readouterr().out
-    file = encoder_file(tmp_path / "clip.pth", "vit_2x64_p8_64")
+    file = encoder_file(tmp_path / "clip.pth", resolve("encoder", "vit_2x64_p8_64"))
     assert main([*plan, "--data", str(tmp_path / "photos"), "--encoder", file]) == 0
     assert "starts from nothing" not in capsys.readouterr().out
-
-
-def encoder_file(path, variant: str) -> str:
-    torch.save(ImageEncoder(resolve("encoder", variant)).state_dict(), path)
-    return str(path)
 
 
 def test_weights_that_fit_no_arm_are_refused_before_anything_is_tuned_or_run(tmp_path, monkeypatch):
@@ -124,17 +124,62 @@ def test_weights_that_fit_no_arm_are_refused_before_anything_is_tuned_or_run(tmp
     for module in ("tuning.tune", "scheduling.launch"):
         monkeypatch.setattr(f"gitbench.launch.{module}", lambda *_: pytest.fail("trained"))
     clip = "vit_base_patch16_clip_quickgelu_224"
-    other = encoder_file(tmp_path / "other.pth", "vit_4x96_p8_64")
+    narrow = dataclasses.replace(resolve("encoder", "vit_2x64_p8_64"), mlp_ratio=2.0)
+    encoder_file(tmp_path / "narrow.pth", narrow)
+    torch.save({"weight": torch.zeros(2, 2)}, tmp_path / "none.pth")
+    other = encoder_file(tmp_path / "other.pth", resolve("encoder", "vit_4x96_p8_64"))
     for given, said in {
-        other: "other.pth is a 4 x 96 ViT of 8-pixel patches, arm base needs 2 x 64 of 8-pixel patches: choose weights",
+        str(
+            tmp_path / "narrow.pth"
+        ): "narrow.pth does not fit arm base (blocks.0.mlp.fc1.weight is (128, 64), not (256, 64))",
+        str(tmp_path / "none.pth"): "none.pth holds no image encoder: pass a CLIP-shaped ViT",
         "not_a_timm_name": "neither an existing file nor a model of timm",
         clip: f"without a tag it stands for other weights in another release of timm: choose one of {clip}.",
-        f"{clip}.openai": f"{clip}.openai is a 12 x 768 ViT of 16-pixel patches, arm ",
+        "vit_base_patch16_clip_224.openai": f"has QuickGELU: choose {clip}.openai",
+        "vit_base_patch16_clip_224.laion2b": "has QuickGELU: choose one whose name has quickgelu",
+        "vit_large_patch14_clip_quickgelu_224.openai": "patches of 14 pixels do not fill the smoke profile's images of 64",
     }.items():
         for command in (["run", "encoder_training", "--rates", "shared"], ["run", "encoder_training", "--dry-run"]):
             assert said in error_of(*command, "--work-dir", str(tmp_path), "--profile", "smoke", "--encoder", given)
         assert said in error_of("tune", "encoder_training", "--profile", "smoke", "--encoder", given)
     assert "image encoders of several shapes" in error_of("tune", "--all", "--profile", "smoke", "--encoder", other)
+
+
+def test_the_encoder_of_every_profile_has_the_shape_of_the_weights_that_are_given(tmp_path):
+    other = encoder_file(tmp_path / "other.pth", resolve("encoder", "vit_4x96_p8_64"))
+    clip = "vit_base_patch16_clip_quickgelu_224.openai"
+    for given, name, wanted, heads in (
+        (other, "smoke", "vit_4x96_p8_64", 3),
+        (clip, "smoke", "vit_12x768_p16_64", 12),
+        (clip, "cpu", "vit_12x768_p16_64", 12),
+        (clip, "gpu", "vit_12x768_p16_128", 12),
+        (clip, "paper", "vit_b16", 12),
+        ("vit_huge_patch14_clip_quickgelu_224.metaclip_2pt5b", "paper", "vit_h14", 16),
+    ):
+        profile = profile_for(SimpleNamespace(profile=name, encoder=given))
+        encoder = resolve("encoder", profile.variants["encoder"])
+        assert (profile.variants["encoder"], encoder.heads, profile.encoder) == (wanted, heads, given)
+        assert encoder.image_size == profile.data.image_size and profile.data == PROFILES[name].data
+    assert profile_for(SimpleNamespace(profile="cpu", encoder=None)) is PROFILES["cpu"]
+
+
+def test_a_study_on_weights_of_another_size_is_trained_from_them(tmp_path):
+    file = encoder_file(tmp_path / "other.pth", resolve("encoder", "vit_1x64_p8_64"))
+    profile = profile_for(SimpleNamespace(profile="smoke", encoder=file))
+    ablation = tiny_ablation("encoder_training", "frozen")
+    profile = dataclasses.replace(
+        tiny_profile(), encoder=file, variants={**tiny_profile().variants, **profile.variants}
+    )
+    folder = write_configs(make_study(tmp_path / "w", ablation, profile, encoder=file))[0].folder
+    execute(folder)
+    encoder, given = load_run(folder)[0].git.encoder.state_dict(), torch.load(file)
+    assert encoder.keys() == given.keys() and all(torch.equal(encoder[name], given[name]) for name in given)
+
+
+@pytest.mark.parametrize("name", ["vit_0x64_p8_64", "vit_2x80_p8_64", "vit_2x64_p7_64", "vit_2x64"])
+def test_a_name_that_spells_out_no_encoder_is_unknown(name):
+    with refused(f"unknown encoder variant '{name}'"):
+        resolve("encoder", name)
 
 
 def test_clip_weights_are_those_of_the_encoders_own_shape(tmp_path):

@@ -1,10 +1,12 @@
 """The one study that `gitbench report`, `explain` and `bundle` mean: by name, folder or label, with the marks it may have."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 from helpers_study import make_study
 
+from gitbench.commands.options import study_of
 from gitbench.errors import GitbenchError
 from gitbench.study.find import find_study
 from gitbench.study.store import Study
@@ -84,3 +86,14 @@ def test_a_folder_is_found_by_its_name(work, tmp_path):
     folder = work("photos-0a1b2c", "photos-0a1b2c+cfg-ffffff", "photoshop-0a1b2c")
     assert find_study(folder, "ab", "cpu", str(tmp_path / "photos")).name == "ab.cpu.photos-0a1b2c"
     assert find_study(folder, "ab", data="photos").name == "ab.cpu.photos-0a1b2c"
+
+
+def test_studies_with_marks_that_are_passed_over_are_told(work, capsys):
+    folder = work("cpu.scenes", "cpu.scenes+rates-shared")
+    asked = {"ablation": "ab", "profile": None, "data": None, "task": None, "work_dir": folder}
+    assert study_of(SimpleNamespace(**asked)).name == "ab.cpu.scenes"
+    assert capsys.readouterr().err == (
+        "gitbench: this is ab.cpu.scenes; for ab.cpu.scenes+rates-shared pass --data, as scenes+rates-shared\n"
+    )
+    study_of(SimpleNamespace(**asked | {"data": "scenes+rates-shared"}))
+    assert capsys.readouterr().err == ""

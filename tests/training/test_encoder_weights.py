@@ -13,6 +13,7 @@ from helpers_study import make_study, run_of, tiny_ablation, tiny_profile, write
 from safetensors.torch import save_file
 
 from gitbench.encoders.store import write_encoder
+from gitbench.errors import GitbenchError
 from gitbench.models.encoder import ImageEncoder
 from gitbench.training.encoder_init import check_weights, encoder_weights
 from gitbench.training.run import execute, load_run
@@ -79,6 +80,37 @@ def test_the_same_weights_under_three_naming_schemes_are_the_same_encoder(tmp_pa
         assert found.keys() == state.keys() and all(tensor.dtype == torch.float32 for tensor in found.values())
         for key, tensor in state.items():
             torch.testing.assert_close(found[key], tensor, rtol=0, atol=1e-3 if name == "half.pth" else 0)
+
+
+def test_values_that_are_no_weights_are_refused(tmp_path):
+    state = some_state()
+    name = "blocks.0.attn.qkv.weight"
+    for bad, said in (
+        (torch.full_like(state[name], torch.nan), "is not finite"),
+        (state[name].to(torch.int64), "is int64"),
+        (state[name].to(torch.complex64), "is complex64"),
+    ):
+        save_file({**state, name: bad}, tmp_path / "bad.safetensors")
+        with refused(f"bad.safetensors: {name} {said}: pass weights in floating point"):
+            check_weights(str(tmp_path / "bad.safetensors"), {"base": SPEC})
+
+
+def test_a_wrapper_s_prefix_is_taken_off_and_a_stranger_s_names_are_not_all_listed(tmp_path):
+    state = some_state()
+    torch.save({f"module.{name}": tensor for name, tensor in state.items()}, tmp_path / "wrapped.pth")
+    assert torch.equal(encoder_weights(str(tmp_path / "wrapped.pth"), SPEC)["norm.weight"], state["norm.weight"])
+    with pytest.raises(GitbenchError) as caught:
+        check_weights("resnet50.a1_in1k", {"base": SPEC})
+    assert len(str(caught.value)) < 500
+
+
+def test_the_size_of_an_encoder_whose_weights_are_given_is_not_overridden(tmp_path):
+    file = tmp_path / "clip.pth"
+    torch.save(some_state(resolve("encoder", "vit_2x64_p8_64")), file)
+    for option in ("layers=1", "heads=4"):
+        name, value = option.split("=")
+        with refused("arm 'base' starts from weights of another size than --cfg-options give its encoder"):
+            make_study(tmp_path / "w", encoder=str(file), cfg_options={f"model.encoder.{name}": int(value)})
 
 
 def test_a_position_table_of_another_size_is_resized(tmp_path):

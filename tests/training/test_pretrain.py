@@ -132,6 +132,23 @@ def test_a_damaged_file_or_checkpoint_is_made_again(cache):
         assert equal(pretrained_encoder(job()), made)
 
 
+def test_a_file_or_checkpoint_of_another_encoder_is_not_taken_for_this_one(cache):
+    made = pretrained_encoder(job())
+    other = pretrained_encoder(job(changed(seed=1)))
+    path = pretrained_path(job())
+    path.write_bytes(pretrained_path(job(changed(seed=1))).read_bytes())
+    assert equal(pretrained_encoder(job()), made) and not equal(made, other)
+    path.unlink()
+    half = job(changed(seed=1), progress=lambda done, total, loss: None)
+    checkpoint = path.with_suffix(".checkpoint")
+    training = pretrain_module._Training(half)
+    training._save(checkpoint)
+    assert equal(pretrained_encoder(job()), made) and not checkpoint.exists()
+    torch.save({"points": "[]"}, checkpoint)
+    path.unlink()
+    assert equal(pretrained_encoder(job()), made)
+
+
 def test_a_cache_that_cannot_be_written_costs_time_only(cache):
     made = pretrained_encoder(job())
     for file in cache.iterdir():

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 from helpers_errors import refused
-from helpers_study import make_study, runs_of
+from helpers_study import make_study, runs_of, tiny_profile, write_configs
 from torch import nn
 
 from gitbench.run_folder import RunFolder
@@ -16,6 +16,7 @@ from gitbench.training.optimizer import (
     parameter_groups,
     warmup_cosine,
 )
+from gitbench.training.run import execute
 
 
 def test_schedule_warms_up_peaks_and_ends_at_exactly_zero():
@@ -98,3 +99,10 @@ def test_a_damaged_config_gives_one_line(tmp_path):
     (tmp_path / "config.py").write_text("model = dict(")
     with refused("not a readable config"):
         RunFolder(tmp_path).read_config()
+
+
+def test_a_run_that_diverges_stops_at_once_and_says_where(tmp_path):
+    run = write_configs(make_study(tmp_path, profile=tiny_profile(lr_decoder=1e30, lr_encoder=1e30)))[0]
+    with refused(r"the train loss is (nan|inf) in iteration \d: lower the learning rates"):
+        execute(run.folder)
+    assert not (run.folder / "trained.json").exists()
