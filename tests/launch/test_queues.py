@@ -219,8 +219,13 @@ def test_submitit_gives_the_predictions_of_this_machine(tmp_path, local):
 @pytest.mark.slow
 def test_a_job_of_submitit_that_raises_is_a_failed_run_in_one_line(tmp_path, monkeypatch):
     pytest.importorskip("submitit")
+
+    class Broken(Pack):  # defined here, so that the job gets it by value
+        def __call__(self) -> list[int]:
+            raise ZeroDivisionError("division by zero")
+
     executor = slurm_executor(tmp_path, {}, cluster="local")
-    monkeypatch.setattr(Pack, "__call__", lambda self: 1 / 0)
+    monkeypatch.setattr(queues, "Pack", Broken)
     executor.submit(tmp_path / "run")
     events: list[Event] = []
     deadline = time.monotonic() + 120
