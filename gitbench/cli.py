@@ -23,6 +23,7 @@ from gitbench.commands import (
     judge,
     listing,
     lock,
+    merge,
     noise_floor,
     pretrain,
     replicate,
@@ -35,7 +36,7 @@ from gitbench.commands import (
 from gitbench.errors import GitbenchError
 
 COMMANDS = (
-    listing, run, report, explain, bundle, replicate, judge, verify, noise_floor, tune, pretrain, encoders, bench, lock,
+    listing, run, merge, report, explain, bundle, replicate, judge, verify, noise_floor, tune, pretrain, encoders, bench, lock,
     scenes, caption, doctor,
 )  # fmt: skip
 

@@ -26,7 +26,9 @@ class RunFolder:
         self.path = path
         self.config = path / "config.py"  # a complete mmengine config
         self.provenance = path / "provenance.json"  # revision, packages, machine, command
-        self.lock = path / ".lock"  # held by the process that works on the run
+        self.claim = path / "claim"  # held by the process that works on the run (`gitbench.claim`)
+        self.origin = path / "origin.json"  # what provenance knows of the study and not of the machine
+        self.state = path / "state.json"  # how far it is, while it is executed
         self.log = path / "log.txt"  # what that process prints
         self.curve = path / "curve.csv"  # losses by iteration
         self.trained = path / "trained.json"  # test likelihood, losses and costs

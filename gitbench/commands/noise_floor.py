@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from gitbench.commands.options import (
+    at_once,
     compute_of,
     data_of,
+    executor_of,
     print_outcome,
     print_plan,
     profile_for,
@@ -70,13 +73,14 @@ def _noise_floor(arguments: argparse.Namespace) -> int:
         return Study(work_dir_of(arguments), noise_plan(profile, data, arguments.seeds, rates=rates, **options))
 
     tuning = tuning_of(noise_ablation(profile), profile, data, **options)
-    study = planned_at_rates(tuning, plan, arguments.jobs, arguments.plain, arguments.dry_run)
+    executor = functools.cache(lambda: executor_of(arguments, work_dir_of(arguments)))
+    study = planned_at_rates(tuning, plan, arguments, executor)
     if study is None:
         return 1
     if arguments.dry_run:
-        print_plan(study, arguments.jobs)
+        print_plan(study, at_once(study, arguments))
         return 0
-    outcome = launch(study, arguments.jobs, arguments.plain)
+    outcome = launch(study, arguments.jobs, arguments.plain, executor=executor())
     print_outcome(study, outcome)
     if outcome.failed:
         return 1

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 from gitbench.errors import GitbenchError
 
 if TYPE_CHECKING:
-    from gitbench.launch.scheduling import Outcome
+    from gitbench.launch.executor import Executor
+    from gitbench.launch.session import Outcome
     from gitbench.spec import Compute, Profile, RunSpec
+    from gitbench.study.part import Part
     from gitbench.study.store import Study
 
 
@@ -41,6 +43,7 @@ def training_options(parser: argparse.ArgumentParser, seeds: str) -> None:
     study_options(parser)
     parser.add_argument("--seeds", type=int, metavar="N", help=seeds)
     run_options(parser)
+    executor_options(parser)
     report_options(parser)
     start_options(parser)
     compute_options(parser)
@@ -83,6 +86,24 @@ def run_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of commands that train runs."""
     parser.add_argument("--jobs", type=int, metavar="N", help="runs at a time (default: one per CPU core or GPU share)")
     parser.add_argument("--plain", action="store_true", help="plain progress lines, no bar")
+
+
+def executor_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where runs are executed."""
+    parser.add_argument(
+        "--executor",
+        choices=("local", "slurm", "ray"),
+        default="local",
+        help="where runs are executed: by this machine (default), or as jobs of a cluster that shares the work directory",
+    )
+    parser.add_argument(
+        "--slurm",
+        metavar="OPTION=VALUE,...",
+        help="of --executor slurm: options of sbatch, e.g. partition=gpu,time=120",
+    )
+    parser.add_argument(
+        "--runs-per-gpu", type=int, metavar="N", help="of --executor slurm and ray: runs that share a GPU (default: 1)"
+    )
 
 
 def report_options(parser: argparse.ArgumentParser) -> None:
@@ -168,6 +189,40 @@ def study_of(arguments: argparse.Namespace, ablation: str | None = None) -> Stud
     return found
 
 
+def executor_of(arguments: argparse.Namespace, work_dir: Path) -> Executor | None:
+    """Return the executor asked for, None for this machine; a queue keeps its files in `work_dir`.
+
+    Errors: GitbenchError for options of another executor, and where its package or the cluster is missing.
+    """
+    kind, share = arguments.executor, arguments.runs_per_gpu
+    if arguments.slurm is not None and kind != "slurm":
+        raise GitbenchError(f"--slurm {arguments.slurm} belongs to --executor slurm: add that, or leave --slurm out")
+    if kind == "local":
+        if share is not None:
+            raise GitbenchError(f"--runs-per-gpu {share}: here as many share a GPU as fit its memory: leave it out")
+        return None
+    from gitbench.launch.places import check_jobs
+
+    check_jobs(arguments.jobs)
+    if kind == "ray":
+        from gitbench.launch.ray import ray_executor
+
+        return ray_executor(compute_of(arguments).device, arguments.jobs, 1 if share is None else share)
+    from gitbench.launch.slurm import parse_options, slurm_executor
+
+    options = parse_options(arguments.slurm) if arguments.slurm else {}
+    return slurm_executor(work_dir, options, arguments.jobs, 1 if share is None else share)
+
+
+def at_once(study: Study, arguments: argparse.Namespace) -> int:
+    """Return how many runs of a study are executed at a time; a cluster is taken to have room for all."""
+    if arguments.executor != "local":
+        return arguments.jobs or len(study.unique_runs)
+    from gitbench.launch.places import at_once
+
+    return at_once(study, arguments.jobs)
+
+
 def check_encoder(arms: Mapping[str, RunSpec]) -> None:
     """Refuse weights of `--encoder` that do not fit every arm (name -> one of its runs) that takes them; nothing is fetched."""
     from gitbench.variants.encoder_init import GIVEN
@@ -210,22 +265,29 @@ def _compute_words(arguments: argparse.Namespace) -> list[str]:
 
 def print_outcome(study: Study, outcome: Outcome) -> None:
     """Sum up what a launch did; runs that failed are named on stderr."""
-    print(f"{study.name}: {outcome.completed} runs trained, {outcome.found} found done, {len(outcome.failed)} failed")
+    others = f"{outcome.others} by other launches, " if outcome.others else ""
+    rest = f", {outcome.under_way} under way in other launches" if outcome.under_way else ""
+    print(
+        f"{study.name}: {outcome.completed} runs trained, {others}{outcome.found} found done, "
+        f"{len(outcome.failed)} failed{rest}"
+    )
     for arm, replicate, reason in outcome.failed:
         print(f"gitbench: {arm} seed {replicate} failed twice: {reason}", file=sys.stderr)
 
 
-def print_plan(study: Study, jobs: int | None) -> None:
-    """Print the plan, what of it is done, and how long the rest takes."""
+def print_plan(study: Study, at_once: int, part: Part | None = None) -> None:
+    """Print the plan, what of it (or of a part) is done, and how long the rest takes with so many runs `at_once`."""
     from gitbench.compute import said
     from gitbench.formats import duration
-    from gitbench.launch.places import at_once
     from gitbench.launch.progress import estimate_seconds
     from gitbench.study.find import check_version
+    from gitbench.study.store import Study
     from gitbench.variants.encoder_init import start_note
 
     check_version(study.work_dir)
-    together = at_once(study, jobs)
+    base = next(run.spec for run in study.plan.runs if run.arm == study.plan.base)
+    if part is not None:
+        study = Study(study.work_dir, dataclasses.replace(study.plan, runs=part.of(study.plan.runs)))
     plan, runs = study.plan, study.unique_runs
     done = [run for run in runs if study.done(run)]
     print(f"{study.name}: {len(runs)} runs, {len(done)} done, {len(runs) - len(done)} to do")
@@ -234,10 +296,9 @@ def print_plan(study: Study, jobs: int | None) -> None:
         states = "".join("x" if study.done(run) else "." for run in own)
         names = own[0].spec.variant_names if own[0].spec else {}
         print(f"  {arm:<12} {names.get(plan.axis, ''):<16} [{states}]")
-    base = next(run.spec for run in plan.runs if run.arm == plan.base)
     note = start_note(base.variants["encoder_init"].source, plan.axis) if base else None
     if note is not None:
         print(f"  mind: {note}")
-    seconds, measured = estimate_seconds(study, together)
+    seconds, measured = estimate_seconds(study, at_once)
     source = "from finished runs" if measured else "a first guess; no run is finished here yet"
-    print(f"  about {duration(seconds)} with {together} at a time on a {said(plan.compute)} ({source})")
+    print(f"  about {duration(seconds)} with {at_once} at a time on a {said(plan.compute)} ({source})")

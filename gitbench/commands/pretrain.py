@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
-import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -72,25 +70,16 @@ def _pretrain(arguments: argparse.Namespace) -> int:
 
 def _make_all(chosen: list[Wanted], jobs: int, workers: int, device: str) -> dict[str, Path]:
     """Make encoders, so many at a time; return name -> file."""
+    from gitbench.launch.work import end_with_parent
+
     if jobs == 1:
         return {each.name: _make(each, workers, device) for each in chosen}
-    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _end_with, (os.getpid(),))
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), end_with_parent)
     try:
         tasks = {each.name: pool.submit(_make, each, workers, device) for each in chosen}
         return {name: task.result() for name, task in tasks.items()}
     finally:
         pool.shutdown(cancel_futures=True)  # what is under way ends with the same Ctrl-C, or is finished
-
-
-def _end_with(parent: int) -> None:
-    """End this process once its parent is gone: nobody would see what it makes, and it holds a lock."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(3)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _make(wanted: Wanted, workers: int, device: str) -> Path:

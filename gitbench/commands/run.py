@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import functools
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gitbench.commands.options import (
+    at_once,
     compute_of,
     data_of,
+    executor_of,
     print_outcome,
     print_plan,
     profile_for,
@@ -24,9 +26,14 @@ from gitbench.errors import GitbenchError
 from gitbench.profiles import check_publishable
 
 if TYPE_CHECKING:
-    from gitbench.launch.scheduling import Outcome
+    from gitbench.launch.executor import Executor
+    from gitbench.launch.session import Outcome
     from gitbench.plan import ArmRate
+    from gitbench.study.part import Part
     from gitbench.study.store import Study
+
+MERGE = "this is one part of several, join their work directories with `gitbench merge`"
+UNDER_WAY = "other launches still work on the study, the last of them writes it"
 
 
 def add(commands: Any) -> None:
@@ -55,6 +62,19 @@ def add(commands: Any) -> None:
         action="store_true",
         help="add seeds where they help most until every claim is decided, with a test that is valid under looking",
     )
+    part = run.add_argument_group("a part of the study, whose plan, seeds and keys stay those of the whole")
+    part.add_argument("--arms", nargs="+", metavar="NAME", help="these arms alone (`blind`: the floor)")
+    part.add_argument("--replicates", metavar="N-M,...", help="these replicates alone, from 0: for example 5-9")
+    part.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="the I-th of N equal parts, from 1; `gitbench merge` joins their work directories",
+    )
+    run.add_argument(
+        "--no-wait",
+        action="store_true",
+        help="where other launches share the work directory: end once nothing is left to begin, without a report",
+    )
     run.add_argument("--budget", metavar="TIME", help="of --until-decided: 45s, 90m, 2h (default: no limit)")
     run.add_argument("--max-seeds", type=int, metavar="N", help="of --until-decided: per arm, at most (default: 30)")
     run.set_defaults(run=_run)
@@ -68,26 +88,60 @@ def _run(arguments: argparse.Namespace) -> int:
     for option, value in (("--budget", arguments.budget), ("--max-seeds", arguments.max_seeds)):
         if value is not None:
             raise GitbenchError(f"{option} belongs to --until-decided: add that, or leave {option} out")
-    study = _planned(arguments)
+    part = _part(arguments)
+    executor = functools.cache(lambda: executor_of(arguments, work_dir_of(arguments)))
+    study = _planned(arguments, executor, part=part)
     if study is None:
         return 1
     if arguments.dry_run:
-        print_plan(study, arguments.jobs)
+        print_plan(study, at_once(study, arguments), part)
         return 0
     from gitbench.launch.scheduling import launch
 
-    outcome = launch(study, arguments.jobs, arguments.plain)
+    wait = not arguments.no_wait
+    outcome = launch(study, arguments.jobs, arguments.plain, executor=executor(), part=part, wait=wait)
+    if arguments.shard is not None or outcome.under_way:
+        print_outcome(study, outcome)
+        print("no report: " + (MERGE if arguments.shard is not None else UNDER_WAY))
+        return 1 if outcome.failed else 0
     return _finish(arguments, study, outcome)
+
+
+def _part(arguments: argparse.Namespace) -> Part | None:
+    """Return the part of a study that is asked for, None: all of it."""
+    from gitbench.study.part import Part, parse_replicates, parse_shard
+
+    if (arguments.arms, arguments.replicates, arguments.shard) == (None, None, None):
+        return None
+    return Part(
+        arms=tuple(arguments.arms) if arguments.arms else None,
+        replicates=parse_replicates(arguments.replicates) if arguments.replicates is not None else None,
+        shard=parse_shard(arguments.shard) if arguments.shard is not None else None,
+    )
 
 
 def _run_until_decided(arguments: argparse.Namespace) -> int:
     from gitbench.ablations import load_ablation
-    from gitbench.commands.until_decided import FIRST, MAX_SEEDS, UntilDecided, check, parse_budget, seeds_now
+    from gitbench.commands.until_decided import FIRST, MAX_SEEDS, UntilDecided, alone, check, parse_budget, seeds_now
     from gitbench.formats import duration
     from gitbench.profiles import get_profile
     from gitbench.study.plan import with_seeds
     from gitbench.study.store import Study
 
+    for option, value in (
+        ("--arms", arguments.arms),
+        ("--replicates", arguments.replicates),
+        ("--shard", arguments.shard),
+    ):
+        if value is not None:
+            raise GitbenchError(
+                f"{option} with --until-decided: that adds seeds where they help: leave one of them out"
+            )
+    if arguments.no_wait:
+        raise GitbenchError(
+            "--no-wait with --until-decided: one launch decides, it waits for all: leave one of them out"
+        )
+    executor = functools.cache(lambda: executor_of(arguments, work_dir_of(arguments)))
     budget = None if arguments.budget is None else parse_budget(arguments.budget)
     most = MAX_SEEDS if arguments.max_seeds is None else arguments.max_seeds
     start = arguments.seeds
@@ -95,15 +149,22 @@ def _run_until_decided(arguments: argparse.Namespace) -> int:
         usual = load_ablation(arguments.ablation).replicates_in(get_profile(profile_of(arguments)))
         start = max(usual, FIRST)
     check(_plan(arguments, start).plan, start, most)
-    full = _planned(arguments, most)
+    full = _planned(arguments, executor, most)
     if full is None:
         return 1
     if arguments.dry_run:
-        print_plan(Study(full.work_dir, with_seeds(full.plan, seeds_now(full, start))), arguments.jobs)
+        first = Study(full.work_dir, with_seeds(full.plan, seeds_now(full, start)))
+        print_plan(first, at_once(first, arguments))
         within = "" if budget is None else f" within {duration(budget)}"
         print(f"  then seeds are added to the arms of open claims{within}, up to {most} an arm")
         return 0
-    decision = UntilDecided(full, start, budget, arguments.jobs, arguments.plain).run()
+    from gitbench.launch.scheduling import launch
+
+    launching = functools.partial(launch, executor=executor())
+    room = at_once(full, arguments)
+    options: dict[str, Any] = {"launch": launching, "at_once": room}
+    with alone(full):
+        decision = UntilDecided(full, start, budget, arguments.jobs, arguments.plain, **options).run()
     print(f"{full.name}: {decision.said}")
     return _finish(arguments, full, decision.outcome, judged=decision.looks > 0)
 
@@ -120,8 +181,16 @@ def _finish(arguments: argparse.Namespace, study: Study, outcome: Outcome, judge
     return 0 if judged and not outcome.failed else 1
 
 
-def _planned(arguments: argparse.Namespace, replicates: int | None = None) -> Study | None:
-    """Plan the study at its arms' rates, which are tuned first where that is not done; None where a tuning run failed."""
+def _planned(
+    arguments: argparse.Namespace,
+    executor: Callable[[], Executor | None],
+    replicates: int | None = None,
+    part: Part | None = None,
+) -> Study | None:
+    """Plan the study at its arms' rates, which are tuned first where that is not done; None where a tuning run failed.
+
+    Errors: those of planning; GitbenchError for a part that the study has not.
+    """
     from gitbench.ablations import load_ablation
     from gitbench.commands.tune import planned_at_rates
     from gitbench.study.rates import tuning_of
@@ -130,11 +199,16 @@ def _planned(arguments: argparse.Namespace, replicates: int | None = None) -> St
     if arguments.rates == "tuned":
         ablation, profile = load_ablation(arguments.ablation), profile_for(arguments)
         tuning = tuning_of(ablation, profile, data_of(arguments), **_options(arguments))
-    plan = functools.partial(_plan, arguments, replicates)
-    return planned_at_rates(tuning, plan, arguments.jobs, arguments.plain, arguments.dry_run)
+    plan = functools.partial(_plan, arguments, replicates, part)
+    return planned_at_rates(tuning, plan, arguments, executor)
 
 
-def _plan(arguments: argparse.Namespace, replicates: int | None = None, rates: Sequence[ArmRate] = ()) -> Study:
+def _plan(
+    arguments: argparse.Namespace,
+    replicates: int | None = None,
+    part: Part | None = None,
+    rates: Sequence[ArmRate] = (),
+) -> Study:
     from gitbench.ablations import load_ablation
     from gitbench.study.plan import make_plan
     from gitbench.study.store import Study
@@ -148,6 +222,8 @@ def _plan(arguments: argparse.Namespace, replicates: int | None = None, rates: S
         rates=rates,
         **_options(arguments),
     )
+    if part is not None:
+        part.check(plan)
     return Study(work_dir_of(arguments), plan)
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from gitbench import plugins
 from gitbench.errors import GitbenchError
 from gitbench.launch.mps import CLIENTS, shared
+from gitbench.launch.work import SHARING
 from gitbench.machine import Gpu, cpu_count, gpus
 from gitbench.plan import Plan
 from gitbench.study.memory import measured_gib, planned_gib
@@ -30,11 +31,10 @@ BY_NVML = "PYTORCH_NVML_BASED_CUDA_CHECK"  # "1": torch counts cards without sta
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """The place of one run: the environment that shows its card, the GiB it takes there, and how it shares the card."""
+    """The place of one run: the environment that shows its card and says how it is shared, and the GiB it takes there."""
 
     environment: Mapping[str, str]
     gib: float = 0.0
-    sharing: str | None = None  # "MPS" or "time slices"; None: on the CPU
 
 
 @dataclass(kw_only=True)
@@ -44,7 +44,6 @@ class _Host:
     environment: Mapping[str, str]
     free_gib: float
     most: int
-    sharing: str | None = None
     runs: list[Place] = field(default_factory=list)
 
     @property
@@ -102,7 +101,7 @@ class Places:
             return None
         host = min(fitting, key=lambda host: (len(host.runs), -host.left))
         environment = {"OMP_NUM_THREADS": "1", **host.environment, **self.environment}
-        place = Place(environment=environment, gib=gib, sharing=host.sharing)
+        place = Place(environment=environment, gib=gib)
         host.runs.append(place)
         return place
 
@@ -115,10 +114,9 @@ class Places:
 def _on_card(card: Gpu, most: int, shared: Mapping[str, str] | None) -> _Host:
     served = bool(shared) or card.mps
     return _Host(
-        environment={VISIBLE: card.uuid, BY_NVML: "0", **(shared or {})},
+        environment={VISIBLE: card.uuid, BY_NVML: "0", SHARING: "MPS" if served else "time slices", **(shared or {})},
         free_gib=card.free_gib,
         most=min(most, CLIENTS) if served else 1 if card.exclusive else most,
-        sharing="MPS" if served else "time slices",
     )
 
 

@@ -10,7 +10,8 @@ from typing import Any
 from gitbench.errors import GitbenchError
 from gitbench.launch.executor import Executor
 from gitbench.launch.places import cards_for, check_jobs
-from gitbench.launch.scheduling import Outcome, execute_runs, local_executor, prepare_images
+from gitbench.launch.scheduling import execute_runs, local_executor, prepare_images
+from gitbench.launch.session import Outcome
 from gitbench.plan import PlannedRun
 from gitbench.study.rates import Tuning
 

@@ -16,15 +16,30 @@ from gitbench.variants.encoder_init import start_note
 
 
 def study_notes(study: Study, verdicts: Sequence[Verdict]) -> tuple[str, ...]:
-    """Return the notes of a study: of encoders, machines, captions (blind arms aside) and each claim's margin and words."""
+    """Return the notes of a study: of missing runs, encoders, machines, captions (blind arms aside) and each claim's margin
+    and words.
+    """
     contradictions = (
         f"{each.claim.name} is {each.word} by {display_name(each.claim.metric)} and {each.likelihood.word} by likelihood"
         for each in verdicts
         if each.likelihood is not None and each.agreement == CONTRADICT
     )
     margins = (line for verdict in verdicts for line in _margin_notes(verdict))
-    own = (*_start_notes(study), *_machine_notes(study), *_encoder_notes(study, verdicts), *_caption_notes(study))
-    return (*own, *margins, *contradictions)
+    of_runs = (*_part_notes(study), *_start_notes(study), *_machine_notes(study))
+    of_captions = (*_encoder_notes(study, verdicts), *_caption_notes(study))
+    return (*of_runs, *of_captions, *margins, *contradictions)
+
+
+def _part_notes(study: Study) -> list[str]:
+    """Say that runs of the plan are not there, and how many of which arms are: a report of a part looks like one of all."""
+    if not study.missing:
+        return []
+    planned, there = (
+        {arm.name: sum(run.arm == arm.name for run in runs) for arm in study.plan.arms}
+        for runs in (study.plan.runs, study.finished)
+    )
+    counts = ", ".join(f"{arm} {there[arm]} of {count}" for arm, count in planned.items() if count)
+    return [f"this is a report of a part of the study: finished are {counts} runs"]
 
 
 def _start_notes(study: Study) -> list[str]:

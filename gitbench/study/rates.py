@@ -15,7 +15,7 @@ import dataclasses
 import functools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ class Tuning(Study):
         self.runs = tuple(runs)
         self.known: dict[str, float | None] = dict(shipped_results())
 
-    def adopt(self) -> None:
+    def adopt(self, runs: Collection[PlannedRun] | None = None) -> None:
         """Keep no manifest: no verdict rests on these runs alone."""
 
     def record(self, run_key: str) -> dict[str, Any] | None:

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from gitbench.data.base import content_hash
 from gitbench.data.cache import cached_array
-from gitbench.files import cache_dir, load_json, write_json
+from gitbench.files import load_json, local_cache_dir, write_json
 from gitbench.machine import cpu_name
 from gitbench.models.encoder import ImageEncoder
 from gitbench.training.data import CaptionData
@@ -111,7 +111,7 @@ class FrozenEncoder(ImageEncoder):
             return self._keep_on_device(name, images, prepare, precision)
         if 4 * np.prod(shape, dtype=np.int64) > FEATURE_LIMIT:
             return 0.0
-        path = cache_dir() / "features" / f"{name}-{self._key(dataset, prepare)}.npy"
+        path = local_cache_dir() / "features" / f"{name}-{self._key(dataset, prepare)}.npy"
         notes = path.with_suffix(".json")
 
         def parts() -> Iterator[np.ndarray]:

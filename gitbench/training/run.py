@@ -59,10 +59,11 @@ class PlainRunner(Runner):
         """Leave the planner's `config.py` as it is: mmengine would write this session's work_dir and resume into it."""
 
 
-def execute(path: Path, progress: Progress | None = None, pretraining: PretrainingProgress | None = None) -> None:
-    """Train and caption one run folder, or train it alone where it has no test. Returns at once where that is done already.
+def execute(path: Path, progress: Progress | None = None, pretraining: PretrainingProgress | None = None) -> bool:
+    """Train and caption one run folder, or train it alone where it has no test; returns False where that is done already.
 
-    `progress` hears of the training, `pretraining` of the encoder's pre-training that comes first in some runs.
+    Nobody else may work on the folder meanwhile (`gitbench.launch.work`). `progress` hears of the training, `pretraining`
+    of the encoder's pre-training that comes first in some runs.
 
     Errors: GitbenchError with one line for what a user can mend; anything else is a fault of the program.
     """
@@ -70,9 +71,7 @@ def execute(path: Path, progress: Progress | None = None, pretraining: Pretraini
     config = _session_config(folder)
     tuning = config.test_dataloader is None
     if folder.captioned or (tuning and folder.trained.is_file()):
-        return
-    for leftover in path.glob(".*.tmp*"):  # half-written files of a killed session
-        leftover.unlink(missing_ok=True)
+        return False
     settle(planned(config))
     runner = PlainRunner.from_cfg(config)
     hooks: dict[type, Any] = {type(hook): hook for hook in runner.hooks}
@@ -90,7 +89,7 @@ def execute(path: Path, progress: Progress | None = None, pretraining: Pretraini
         val_nll = [loss for _, split, loss, _ in curve.rows if split == "val"][-1:]
         write_json(folder.trained, {"val_nll": None if diverged else val_nll[0], "cost": {"seconds": curve.seconds}})
         _remove_checkpoints(path)
-        return
+        return True
     trained = time.monotonic()
     fit = _fit(runner, curve)
     fitted = time.monotonic()
@@ -117,6 +116,7 @@ def execute(path: Path, progress: Progress | None = None, pretraining: Pretraini
     found["device"] = described()
     write_json(folder.trained, found)
     _remove_checkpoints(path)
+    return True
 
 
 def _remove_checkpoints(path: Path) -> None:

@@ -19,7 +19,7 @@ from gitbench.errors import GitbenchError
 from gitbench.files import write_json
 from gitbench.judge.claims import judge_study
 from gitbench.judge.verdict import INCONCLUSIVE, NOT_TESTABLE, SUPPORTED
-from gitbench.launch.scheduling import Outcome
+from gitbench.launch.session import Outcome
 from gitbench.plan import PlannedRun
 from gitbench.run_folder import RECORD_SCHEMA
 from gitbench.spec import Arm, Claim

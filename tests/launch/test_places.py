@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -16,11 +15,13 @@ import torch
 from helpers_cuda import H100, compiled_driver, shown
 from helpers_study import make_study
 
+from gitbench.claim import Claim
 from gitbench.errors import GitbenchError
 from gitbench.launch import places as here
 from gitbench.launch.executor import LocalExecutor
 from gitbench.launch.places import Places, at_once, check_jobs, needs_of
 from gitbench.machine import Gpu
+from gitbench.run_folder import RunFolder
 from gitbench.spec import Compute
 
 BF16 = Compute(device="cuda", precision="bfloat16")
@@ -94,9 +95,10 @@ def test_an_exclusive_card_takes_one_run_unless_mps_serves_it(cores):
     assert len(begun(Places([card("a", 80.0, exclusive=True, mps=True)]), [*queue])) == 4
     served = Places([alone], shared={"a": {"CUDA_MPS_PIPE_DIRECTORY": "/pipes"}})
     place = served.take(1.0)
-    assert place is not None and place.sharing == "MPS" and place.environment["CUDA_MPS_PIPE_DIRECTORY"] == "/pipes"
+    assert place is not None and place.environment["CUDA_MPS_PIPE_DIRECTORY"] == "/pipes"
+    assert place.environment["GITBENCH_SHARING"] == "MPS"
     assert served.take(1.0) is not None
-    assert Places([card("b", 80.0)]).take(1.0).sharing == "time slices"
+    assert Places([card("b", 80.0)]).take(1.0).environment["GITBENCH_SHARING"] == "time slices"
 
 
 def test_mps_gets_no_more_runs_than_it_serves(cores):
@@ -118,7 +120,6 @@ def test_without_a_card_there_is_a_place_a_core_or_as_many_as_asked_for(cores):
     assert begun(Places([]), [*queue]) == [("large", ""), ("medium", "")]
     assert len(begun(Places([], jobs=3), [*queue])) == 3
     place = Places([], environment={"GITBENCH_PLUGINS": "mine"}).take(0.0)
-    assert place is not None and place.sharing is None
     assert place.environment == {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "GITBENCH_PLUGINS": "mine"}
     with pytest.raises(GitbenchError, match="--jobs 0"):
         check_jobs(0)
@@ -183,12 +184,9 @@ class Context:
     def __init__(self) -> None:
         self.started: list[tuple] = []
 
-    def Pipe(self):
-        return multiprocessing.Pipe()
-
     def Process(self, target, args):
         process = subprocess.Popen([sys.executable, "-c", ""])
-        self.started.append((args[0].name, args[2]["CUDA_VISIBLE_DEVICES"], args[3]))
+        self.started.append((args[0].name, args[1]["CUDA_VISIBLE_DEVICES"]))
         return type(
             "Ended",
             (),
@@ -205,14 +203,28 @@ def test_the_executor_starts_what_fits_when_a_place_is_free(cores):
     context = Context()
     executor = LocalExecutor(Places([card("a", 10.0)], needs={LARGE: 6.0, MEDIUM: 6.0, SMALL: 3.0}), context)
     for folder in (SMALL, MEDIUM, LARGE):
-        executor.submit(folder, {"made": "here"})
+        executor.submit(folder)
     executor.poll(0.0)
-    note = {"made": "here", "sharing": "time slices"}
-    assert context.started == [("large", "a", note), ("small", "a", note)]
+    assert context.started == [("large", "a"), ("small", "a")]
     deadline, ended = time.monotonic() + 20, 0
     while ended < 3 and time.monotonic() < deadline:
         ended += sum(event.kind == "ended" for event in executor.poll(0.5))
     assert ended == 3 and [name for name, *_ in context.started][2] == "medium"
+
+
+def test_a_run_in_other_hands_is_left_there_and_takes_no_place(cores, tmp_path):
+    taken, other = tmp_path / "taken", tmp_path / "other"
+    taken.mkdir()
+    claim = Claim(RunFolder(taken).claim)
+    assert claim.take()
+    executor = LocalExecutor(Places([card("a", 10.0)], needs={taken: 6.0, other: 6.0}), Context())
+    for folder in (taken, other):
+        executor.submit(folder)
+    assert [(event.folder, event.kind) for event in executor.poll(0.0)][:2] == [
+        (taken, "elsewhere"),
+        (other, "started"),
+    ]
+    claim.release()
 
 
 STARTS = """

@@ -34,6 +34,16 @@ def test_notes_name_the_runs_they_are_about_and_leave_the_blind_out(tmp_path):
     assert "Mind: all runs: CIDEr of 12 images" in page(view, {})
 
 
+def test_a_report_of_a_part_says_which_runs_are_there(tmp_path):
+    work = make_work_dir(tmp_path, replicates=3)
+    assert not any("part of the study" in note for note in study_notes(Study.open(work, "decoder_size.cpu.scenes"), ()))
+    for seed in (1, 2):
+        (work / "runs" / run_key("small", seed) / "record.json").unlink()
+    first, *_ = study_notes(Study.open(work, "decoder_size.cpu.scenes"), ())
+    assert first.startswith("this is a report of a part of the study: finished are ")
+    assert "small 1 of 3" in first and "base 3 of 3" in first
+
+
 def test_two_metrics_that_contradict_each_other_are_flagged_wherever_the_word_stands(tmp_path):
     view = view_of(tmp_path, better_loss={"large": 40.0})
     (verdict,) = view.verdicts

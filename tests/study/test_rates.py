@@ -43,7 +43,7 @@ class Planter:
         self.by_folder = {found.folder(each.run.run_key).path: each for each in found.runs}
         self.found, self.most, self.queue, self.made = found, most, [], []
 
-    def submit(self, folder: Path, provenance) -> None:
+    def submit(self, folder: Path) -> None:
         self.queue.append(folder)
 
     def poll(self, timeout: float) -> list[Event]:

@@ -1,13 +1,11 @@
 """A run killed anywhere and started again ends bit-identical to one left alone: dropout, augmentation, workers and all."""
 
 import dataclasses
-import fcntl
 import itertools
 import json
 import multiprocessing
 import os
 import random
-import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +15,6 @@ import torch
 from helpers_resume import assert_same_results, kill_at, run_to_end
 from helpers_study import Run, make_study, tiny_profile, write_configs
 
-from gitbench.launch.worker import take_lock
 from gitbench.run_folder import RunFolder
 from gitbench.training.hooks import AtomicCheckpointHook, checkpoints, latest_checkpoint, read_curve
 from gitbench.training.optimizer import warmup_cosine
@@ -113,16 +110,3 @@ def test_the_curve_holds_the_decoders_learning_rate(quiet):
     for iteration, split, _, rate in read_curve(quiet.folder / "curve.csv"):
         if split == "train":
             assert rate == pytest.approx(train.lr_decoder * warmup_cosine(iteration - 1, train.warmup, total))
-
-
-def test_a_folder_in_use_is_waited_for_and_not_trained_twice(tmp_path, monkeypatch):
-    monkeypatch.setattr("gitbench.launch.worker.LOCK_PATIENCE", 0.0)
-    said = threading.Event()
-    with open(tmp_path / ".lock", "w") as ours, open(tmp_path / ".lock", "w") as theirs:
-        fcntl.flock(ours, fcntl.LOCK_EX)
-        waiter = threading.Thread(target=take_lock, args=(theirs, said.set))
-        waiter.start()
-        assert said.wait(60) and waiter.is_alive()
-        fcntl.flock(ours, fcntl.LOCK_UN)
-        waiter.join(60)
-        assert not waiter.is_alive()

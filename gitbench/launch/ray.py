@@ -1,0 +1,79 @@
+"""Ray as an executor: one task a run, on a share of a GPU where they are planned for one. Tasks end with the launch, as Ray's do;
+a launch that is to outlive its terminal is submitted itself (`ray job submit`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gitbench.errors import GitbenchError, installing
+from gitbench.launch.queues import Pack, QueueExecutor
+
+
+def ray_executor(device: str, jobs: int | None = None, share: int = 1) -> QueueExecutor:
+    """Return Ray as an executor of runs for a device: at most `jobs` at a time, on "cuda" `share` of them on a GPU. It joins
+    the cluster that `RAY_ADDRESS` names, or one that runs on this host, or else starts one on this host.
+
+    Errors: GitbenchError where ray is missing, or the cluster does not answer or has no GPU for runs that need one.
+    """
+    if share < 1:
+        raise GitbenchError(f"--runs-per-gpu {share}: at least 1 run is needed")
+    return QueueExecutor(_Ray(device, share), limit=jobs)
+
+
+class _Ray:
+    """The tasks of a Ray cluster."""
+
+    def __init__(self, device: str, share: int) -> None:
+        try:
+            import ray
+        except ImportError:
+            raise GitbenchError(f"--executor ray needs ray: {installing('ray')}") from None
+        try:
+            ray.init(ignore_reinit_error=True, log_to_driver=False, configure_logging=False)
+        except Exception as error:  # of no kind in particular where a node does not come up in time
+            said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise GitbenchError(f"--executor ray: no cluster can be joined ({said}): check RAY_ADDRESS") from None
+        on_gpus = device == "cuda"
+        if on_gpus and not ray.cluster_resources().get("GPU"):
+            raise GitbenchError(
+                "--executor ray: the runs are planned for a GPU, and the cluster has none: add a node with one, or pass "
+                "--device cpu"
+            )
+        # a task that dies with its node is started again by Ray, and then goes on once the claim on its run is stale
+        task = ray.remote(num_cpus=1, num_gpus=1 / share if on_gpus else 0, max_retries=3, max_calls=1)
+        self.execute: Any = task(_execute)
+
+    def start(self, packs: Sequence[Pack]) -> list[_Task]:
+        """Begin a task a pack, as soon as the cluster has room."""
+        return [_Task(self.execute.remote(pack)) for pack in packs]
+
+    def cancel(self, jobs: Sequence[_Task]) -> None:
+        """End tasks."""
+        import ray
+
+        for task in jobs:
+            ray.cancel(task.reference, force=True)
+
+
+def _execute(pack: Pack) -> list[int]:
+    return pack()
+
+
+class _Task:
+    """A task of Ray."""
+
+    def __init__(self, reference: Any) -> None:
+        self.reference = reference
+
+    def statuses(self) -> list[int] | None:
+        """Return the exit statuses of its runs, None while it waits or runs; see `queues.Job`."""
+        import ray
+
+        if not ray.wait([self.reference], timeout=0)[0]:
+            return None
+        try:
+            return ray.get(self.reference)
+        except ray.exceptions.RayError as error:
+            raise GitbenchError(f"Ray ended its task ({type(error).__name__}: {str(error).splitlines()[0]})") from None
