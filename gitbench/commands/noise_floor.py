@@ -19,8 +19,6 @@ from gitbench.commands.options import (
     compute_of,
     data_of,
     executor_of,
-    print_outcome,
-    print_plan,
     profile_for,
     profile_of,
     study_words,
@@ -28,6 +26,7 @@ from gitbench.commands.options import (
     training_options,
     work_dir_of,
 )
+from gitbench.commands.printing import print_outcome, print_plan
 from gitbench.errors import GitbenchError
 
 if TYPE_CHECKING:

@@ -13,8 +13,6 @@ from gitbench.commands.options import (
     compute_of,
     data_of,
     executor_of,
-    print_outcome,
-    print_plan,
     profile_for,
     profile_of,
     study_words,
@@ -22,6 +20,7 @@ from gitbench.commands.options import (
     training_options,
     work_dir_of,
 )
+from gitbench.commands.printing import print_outcome, print_plan
 from gitbench.errors import GitbenchError
 from gitbench.profiles import check_publishable
 

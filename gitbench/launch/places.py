@@ -75,7 +75,7 @@ class Places:
         if cards and not usable:
             raise GitbenchError(
                 f"no memory can be had on {' and '.join(card.name for card in cards)}: other processes hold it all; end them, "
-                "or set CUDA_VISIBLE_DEVICES to another card, or to the empty text to use the CPU"
+                "set CUDA_VISIBLE_DEVICES to another card, or pass --device cpu to use the CPU"
             )
         self.needs = needs or {}
         self.rank = {folder: place for place, folder in enumerate(self.needs)}
