@@ -261,9 +261,9 @@ def test_slurm_gives_the_predictions_of_this_machine_through_a_requeue(tmp_path)
             def poll(self, timeout: float) -> list[Event]:
                 for queued in self.jobs:
                     (folder,) = queued.last
-                    if folder.name not in signalled and list(folder.glob("iter_*.pth")):
-                        if self.interrupted(queued.job.job.job_id, folder, kill=len(signalled) == 2):
-                            signalled.add(folder.name)
+                    ready = folder.name not in signalled and list(folder.glob("iter_*.pth"))
+                    if ready and self.interrupted(queued.job.job.job_id, folder, kill=len(signalled) == 2):
+                        signalled.add(folder.name)
                 subprocess.run(["bash", "-c", RELEASE], capture_output=True)
                 return super().poll(timeout)
 
