@@ -141,6 +141,40 @@ def test_a_pack_is_executed_side_by_side_and_tells_how_each_ended(tmp_path, monk
     assert statuses == {name: (DONE if name == max(names) else 2) for name in names[:2]}
 
 
+SIGNALLED = """
+import os, signal, sys, types
+from pathlib import Path
+from gitbench.launch.queues import Pack
+
+def handle(*_):
+    again = pack.checkpoint()
+    os._exit(7 if again.folders == pack.folders and not again.processes else 8)
+
+sys.modules["submitit"] = types.SimpleNamespace(helpers=types.SimpleNamespace(DelayedSubmission=lambda pack: pack))
+signal.signal(signal.SIGUSR2, handle)
+pack = Pack([Path(sys.argv[1])], {"GITBENCH_PLUGINS": sys.argv[2]})
+pack()
+"""
+
+
+def test_a_job_that_is_signalled_ends_its_runs_and_hands_them_on(tmp_path):
+    """The signal comes while the job waits for them."""
+    folder = planned(make_study(tmp_path / "work"))[0].path
+    job = subprocess.Popen([sys.executable, "-c", SIGNALLED, str(folder), str(plugin(tmp_path, "time.sleep(60)"))])
+    deadline = time.monotonic() + 60
+    while (state := read_state(folder)) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    job.send_signal(signal.SIGUSR2)
+    try:
+        assert job.wait(30) == 7
+        while Path(f"/proc/{state.pid}").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        job.kill()
+
+
 # ---- Slurm --------------------------------------------------------------------------------------------------------------
 
 
