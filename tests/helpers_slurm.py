@@ -34,6 +34,7 @@ SelectTypeParameters=CR_CPU
 MpiDefault=none
 SwitchType=switch/none
 ReturnToService=2
+KillWait=1
 MailProg=/bin/true
 SchedulerParameters=sched_interval=1,batch_sched_delay=0
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus}
@@ -76,6 +77,10 @@ def slurm_cluster(folder: Path) -> Iterator[None]:
             time.sleep(0.2)
         yield
     finally:
+        subprocess.run(["scancel", f"--user={os.getuid()}"])  # what a failed test leaves
+        deadline = time.monotonic() + 15
+        while time.monotonic() < deadline and _squeue():
+            time.sleep(0.2)
         for daemon in reversed(daemons):
             daemon.terminate()
         for daemon in daemons:
@@ -90,6 +95,11 @@ def slurm_cluster(folder: Path) -> Iterator[None]:
 
 
 MUNGE = {"key-file": "key", "socket": "socket", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
+
+
+def _squeue() -> str:
+    """Return the jobs that wait or run."""
+    return subprocess.run(["squeue", "-h"], capture_output=True, text=True).stdout.strip()
 
 
 def _idle() -> bool:

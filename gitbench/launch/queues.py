@@ -41,13 +41,14 @@ class Pack:
         return [process.wait() for process in self.processes]
 
     def checkpoint(self) -> Any:
-        """Return what goes on from here, as submitit asks at a time limit; every file of a run is whole at any moment."""
+        """Return what goes on from here, as submitit asks at a time limit; every file of a run is whole at any moment.
+
+        It is called in a signal handler, which must not wait for the runs: the call that it interrupts does so under a lock.
+        """
         import submitit
 
         for process in self.processes:
             process.kill()
-        for process in self.processes:
-            process.wait()
         return submitit.helpers.DelayedSubmission(Pack(self.folders, self.environment))
 
 

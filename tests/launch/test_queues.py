@@ -142,6 +142,40 @@ def test_a_pack_is_executed_side_by_side_and_tells_how_each_ended(tmp_path, monk
     assert statuses == {name: (DONE if name == max(names) else 2) for name in names[:2]}
 
 
+SIGNALLED = """
+import os, signal, sys, types
+from pathlib import Path
+from gitbench.launch.queues import Pack
+
+def handle(*_):
+    again = pack.checkpoint()
+    os._exit(7 if again.folders == pack.folders and not again.processes else 8)
+
+sys.modules["submitit"] = types.SimpleNamespace(helpers=types.SimpleNamespace(DelayedSubmission=lambda pack: pack))
+signal.signal(signal.SIGUSR2, handle)
+pack = Pack([Path(sys.argv[1])], {"GITBENCH_PLUGINS": sys.argv[2]})
+pack()
+"""
+
+
+def test_a_job_that_is_signalled_ends_its_runs_and_hands_them_on(tmp_path):
+    """The signal comes while the job waits for them."""
+    folder = planned(make_study(tmp_path / "work"))[0].path
+    job = subprocess.Popen([sys.executable, "-c", SIGNALLED, str(folder), str(plugin(tmp_path, "time.sleep(60)"))])
+    deadline = time.monotonic() + 60
+    while (state := read_state(folder)) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    job.send_signal(signal.SIGUSR2)
+    try:
+        assert job.wait(30) == 7
+        while Path(f"/proc/{state.pid}").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        job.kill()
+
+
 # ---- Slurm --------------------------------------------------------------------------------------------------------------
 
 
@@ -277,9 +311,8 @@ def test_slurm_gives_the_predictions_of_this_machine_through_a_requeue(tmp_path)
             def poll(self, timeout: float) -> list[Event]:
                 for queued in self.jobs:
                     (folder,) = queued.last
-                    if folder.name in signalled or not list(folder.glob("iter_*.pth")):
-                        continue
-                    if self.interrupted(queued.job.job.job_id, folder, kill=len(signalled) == 2):
+                    ready = folder.name not in signalled and list(folder.glob("iter_*.pth"))
+                    if ready and self.interrupted(queued.job.job.job_id, folder, kill=len(signalled) == 2):
                         signalled.add(folder.name)
                 subprocess.run(["bash", "-c", RELEASE], capture_output=True)
                 return super().poll(timeout)

@@ -1,12 +1,14 @@
 """How far each arm got: shares of the way from floor to ceiling, and the gap between training and validation loss."""
 
+import dataclasses
+
 import pandas as pd
 import pytest
 from helpers_report import view_of
 from helpers_runs import GAPS
 
 from gitbench.report.page import page
-from gitbench.report.reach import reach_of
+from gitbench.report.reach import joined, reach_of
 from gitbench.report.tables import NONE
 from gitbench.report.templates import render
 
@@ -33,26 +35,39 @@ def test_every_arm_has_its_share_of_the_way_and_its_gap(view):
 
 def test_scene_f1_stands_there_where_it_was_measured(view):
     f1 = view.frame[view.frame["metric"] == "CIDEr"].assign(metric="SceneF1")
-    found = reach_of(pd.concat([view.frame, f1], ignore_index=True), view.plan, "CIDEr")
+    found = reach_of(pd.concat([view.frame, f1], ignore_index=True), view.plan)
     assert cells(found, "scene F1: way to the ceiling") == cells(found, "CIDEr: way to the ceiling")
     assert not any("scene F1" in heading for heading in view.reach.headings)
-    assert len(reach_of(view.frame, view.plan, "test_nll").headings) == 4  # the main score stands there once
+    loss = dataclasses.replace(view.plan, claims=(dataclasses.replace(view.plan.claims[0], metric="test_nll"),))
+    assert len(reach_of(view.frame, loss).headings) == 4  # the main score stands there once
 
 
 def test_what_was_not_measured_is_left_out(view):
     frame = view.frame
     old = frame[~frame["metric"].isin(["train_nll", "val_nll"])]
-    assert not any("gap" in heading or "training" in heading for heading in reach_of(old, view.plan, "CIDEr").headings)
+    assert not any("gap" in heading or "training" in heading for heading in reach_of(old, view.plan).headings)
     mixed = frame[(frame["metric"] != "train_nll") | (frame["arm"] != "large")]
-    found = reach_of(mixed, view.plan, "CIDEr")
+    found = reach_of(mixed, view.plan)
     assert cells(found, "gap (nat/token)")["large"] == NONE != cells(found, "gap (nat/token)")["base"]
-    unbounded = reach_of(frame[frame["role"] != "ceiling"], view.plan, "CIDEr")
+    unbounded = reach_of(frame[frame["role"] != "ceiling"], view.plan)
     assert not any("way to the ceiling" in heading for heading in unbounded.headings)
 
 
 def test_changed_runs_count_for_no_gap(tmp_path):
     view = view_of(tmp_path, overridden=(("large", 4),))
     assert cells(view.reach, "gap (nat/token)")["large"].startswith("0.915")
+
+
+def test_tables_of_several_studies_become_one(view):
+    one, plan = view.reach, view.plan
+    other = reach_of(view.frame[~view.frame["metric"].isin(["train_nll", "val_nll"])], plan)
+    found = joined({("decoder_size", "scenes, cpu"): other, ("decoder_init", "scenes, cpu"): one})
+    assert set(found.headings) == set(one.headings) and len(found.rows) == len(one.rows) + len(other.rows)
+    assert [row[:2] for row in found.rows[:4]] == [("decoder_size", "scenes, cpu")] * 4
+    gap = found.headings.index("gap (nat/token)")
+    cidrs = [dict(zip(found.headings, row[3], strict=True))["CIDEr"] for row in found.rows]
+    assert [row[3][gap] for row in found.rows[:4]] == [NONE] * 4 and NONE not in [row[3][gap] for row in found.rows[4:]]
+    assert cidrs[:4] == cidrs[4:] and NONE not in cidrs
 
 
 @pytest.mark.parametrize("template", ["page", "table.md.j2"])
