@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from typing import TYPE_CHECKING
 
@@ -30,13 +29,12 @@ def print_plan(study: Study, at_once: int, part: Part | None = None) -> None:
     from gitbench.formats import duration
     from gitbench.launch.progress import estimate_seconds
     from gitbench.study.find import check_version
-    from gitbench.study.store import Study
     from gitbench.variants.encoder_init import start_note
 
     check_version(study.work_dir)
     base = next(run.spec for run in study.plan.runs if run.arm == study.plan.base)
     if part is not None:
-        study = Study(study.work_dir, dataclasses.replace(study.plan, runs=part.of(study.plan.runs)))
+        study = part.within(study)
     plan, runs = study.plan, study.unique_runs
     done = [run for run in runs if study.done(run)]
     print(f"{study.name}: {len(runs)} runs, {len(done)} done, {len(runs) - len(done)} to do")

@@ -68,7 +68,7 @@ def launch(
                 if not is_proven(Study(study.work_dir, study.plan)):
                     prove(study, start_context())
         study.write_plan()
-    with nullcontext(executor) if executor else local_executor(study, jobs) as chosen:
+    with nullcontext(executor) if executor else local_executor(part.within(study) if part else study, jobs) as chosen:
         return execute_runs(study, chosen, plain, until, part=part, wait=wait)
 
 
@@ -92,8 +92,7 @@ def execute_runs(
 
     `scorer` makes a record of what a run left behind; None: a study's own.
     """
-    wanted = part.of(study.plan.runs) if part else study.plan.runs
-    runs = tuple({run.run_key: run for run in wanted}.values())
+    runs = (part.within(study) if part else study).unique_runs
     todo = [run for run in runs if not study.done(run)]
     said = origin(study)
     for run in todo:

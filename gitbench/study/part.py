@@ -5,12 +5,14 @@ So the seeds and keys of a part's runs are those that they have in the whole stu
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gitbench.errors import GitbenchError
 from gitbench.plan import Plan, PlannedRun
+from gitbench.study.store import Study
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,10 @@ class Part:
         place, count = self.shard
         mine = sorted(chosen, key=lambda run: (arms.index(run.arm), run.replicate))[place - 1 :: count]
         return tuple(run for run in chosen if any(run is each for each in mine))
+
+    def within(self, study: Study) -> Study:
+        """Return a study whose plan has the runs of the part alone: to look at, its plan is never written."""
+        return Study(study.work_dir, dataclasses.replace(study.plan, runs=self.of(study.plan.runs)))
 
 
 def parse_replicates(text: str) -> frozenset[int]:
