@@ -56,8 +56,8 @@ if __name__ == "__main__":
     session.LOOK = session.LOOK_BUSY = 0.2
     work = Path(sys.argv[1])
     study = make_study(work, replicates=4)
-    executor = local_executor([{"CUDA_VISIBLE_DEVICES": ""}] * 2)
-    outcome = execute_runs(study, executor, plain=True, scorer=MadeUpScores(study, work / "scored.log"))
+    with local_executor(study, 2) as executor:
+        outcome = execute_runs(study, executor, plain=True, scorer=MadeUpScores(study, work / "scored.log"))
     print(json.dumps(dataclasses.asdict(outcome)))
 """
 
