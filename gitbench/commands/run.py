@@ -25,6 +25,7 @@ from gitbench.profiles import check_publishable
 if TYPE_CHECKING:
     from gitbench.launch.scheduling import Outcome
     from gitbench.plan import ArmRate
+    from gitbench.spec import Profile
     from gitbench.study.store import Study
 
 
@@ -67,7 +68,7 @@ def _run(arguments: argparse.Namespace) -> int:
     for option, value in (("--budget", arguments.budget), ("--max-seeds", arguments.max_seeds)):
         if value is not None:
             raise GitbenchError(f"{option} belongs to --until-decided: add that, or leave {option} out")
-    study = _planned(arguments)
+    study = _planned(arguments, profile_for(arguments))
     if study is None:
         return 1
     if arguments.dry_run:
@@ -83,18 +84,17 @@ def _run_until_decided(arguments: argparse.Namespace) -> int:
     from gitbench.ablations import load_ablation
     from gitbench.commands.until_decided import FIRST, MAX_SEEDS, UntilDecided, check, parse_budget, seeds_now
     from gitbench.formats import duration
-    from gitbench.profiles import get_profile
     from gitbench.study.plan import with_seeds
     from gitbench.study.store import Study
 
     budget = None if arguments.budget is None else parse_budget(arguments.budget)
     most = MAX_SEEDS if arguments.max_seeds is None else arguments.max_seeds
-    start = arguments.seeds
+    start, profile = arguments.seeds, profile_for(arguments)
     if start is None:  # the usual number, but enough for a look
-        usual = load_ablation(arguments.ablation).replicates_in(get_profile(profile_of(arguments)))
+        usual = load_ablation(arguments.ablation).replicates_in(profile)
         start = max(usual, FIRST)
-    check(_plan(arguments, start).plan, start, most)
-    full = _planned(arguments, most)
+    check(_plan(arguments, profile, start).plan, start, most)
+    full = _planned(arguments, profile, most)
     if full is None:
         return 1
     if arguments.dry_run:
@@ -119,7 +119,7 @@ def _finish(arguments: argparse.Namespace, study: Study, outcome: Outcome, judge
     return 0 if judged and not outcome.failed else 1
 
 
-def _planned(arguments: argparse.Namespace, replicates: int | None = None) -> Study | None:
+def _planned(arguments: argparse.Namespace, profile: Profile, replicates: int | None = None) -> Study | None:
     """Plan the study at its arms' rates, which are tuned first where that is not done; None where a tuning run failed."""
     from gitbench.ablations import load_ablation
     from gitbench.commands.tune import planned_at_rates
@@ -127,20 +127,21 @@ def _planned(arguments: argparse.Namespace, replicates: int | None = None) -> St
 
     tuning = None
     if arguments.rates == "tuned":
-        ablation, profile = load_ablation(arguments.ablation), profile_for(arguments)
-        tuning = tuning_of(ablation, profile, data_of(arguments), **_options(arguments))
-    plan = functools.partial(_plan, arguments, replicates)
+        tuning = tuning_of(load_ablation(arguments.ablation), profile, data_of(arguments), **_options(arguments))
+    plan = functools.partial(_plan, arguments, profile, replicates)
     return planned_at_rates(tuning, plan, arguments.jobs, arguments.plain, arguments.dry_run)
 
 
-def _plan(arguments: argparse.Namespace, replicates: int | None = None, rates: Sequence[ArmRate] = ()) -> Study:
+def _plan(
+    arguments: argparse.Namespace, profile: Profile, replicates: int | None = None, rates: Sequence[ArmRate] = ()
+) -> Study:
     from gitbench.ablations import load_ablation
     from gitbench.study.plan import make_plan
     from gitbench.study.store import Study
 
     plan = make_plan(
         load_ablation(arguments.ablation),
-        profile_for(arguments),
+        profile,
         data_of(arguments),
         replicates=replicates or arguments.seeds,
         sequential=arguments.until_decided,
