@@ -85,8 +85,9 @@ class Axis:
 
     def resolve(self, name: str) -> Any:
         """Return the spec of a variant; an unknown name raises an error that offers the nearest one."""
-        spelt = None if name in self.variants else self.named(name)
-        return lookup(f"{self.name} variant", name, self.variants) if spelt is None else spelt
+        if name not in self.variants and (spelt := self.named(name)) is not None:
+            return spelt
+        return lookup(f"{self.name} variant", name, self.variants)
 
     def build(self, name: str, **values: Any) -> Any:
         """Return the spec that a config describes: the variant's, single fields replaced by `values` (plain JSON).

@@ -62,6 +62,11 @@ class Trial:
     val_nll: float | None  # when its training ended, nats per token; None: it diverged
 
 
+def is_likelihood(value: object) -> bool:
+    """Tell whether a value can be what a tuning run gave: a finite likelihood, or None where it diverged."""
+    return value is None or (isinstance(value, (int, float)) and math.isfinite(value))
+
+
 @dataclass(frozen=True, kw_only=True)
 class ArmRate:
     """The factor of the profile's rates that an arm is trained at, and the tuning runs that chose it."""

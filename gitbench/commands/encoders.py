@@ -109,9 +109,8 @@ def _made_here(entries: dict[str, Entry], folder: Path | None) -> dict[str, list
         raise GitbenchError(
             f"{place} {'is no folder' if place.exists() else 'does not exist'}: pass the folder of encoders"
         )
-    if not (
-        files := sorted(place.glob("[!.]*.safetensors"))
-    ):  # a hidden one is half a file, of a process that was killed
+    files = sorted(place.glob("[!.]*.safetensors"))  # a hidden one is half a file, of a process that was killed
+    if not files:
         raise GitbenchError(f"{place} holds no encoder (*.safetensors): run `gitbench pretrain` first")
     found: dict[str, list[tuple[Path, str]]] = {name: [] for name in entries}
     for file in files:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from gitbench.launch.executor import Executor
     from gitbench.launch.session import Outcome
     from gitbench.plan import ArmRate
+    from gitbench.spec import Profile
     from gitbench.study.part import Part
     from gitbench.study.store import Study
 
@@ -89,7 +90,7 @@ def _run(arguments: argparse.Namespace) -> int:
             raise GitbenchError(f"{option} belongs to --until-decided: add that, or leave {option} out")
     part = _part(arguments)
     executor = functools.cache(lambda: executor_of(arguments, work_dir_of(arguments)))
-    study = _planned(arguments, executor, part=part)
+    study = _planned(arguments, profile_for(arguments), executor, part=part)
     if study is None:
         return 1
     if arguments.dry_run:
@@ -123,7 +124,6 @@ def _run_until_decided(arguments: argparse.Namespace) -> int:
     from gitbench.ablations import load_ablation
     from gitbench.commands.until_decided import FIRST, MAX_SEEDS, UntilDecided, alone, check, parse_budget, seeds_now
     from gitbench.formats import duration
-    from gitbench.profiles import get_profile
     from gitbench.study.plan import with_seeds
     from gitbench.study.store import Study
 
@@ -143,12 +143,12 @@ def _run_until_decided(arguments: argparse.Namespace) -> int:
     executor = functools.cache(lambda: executor_of(arguments, work_dir_of(arguments)))
     budget = None if arguments.budget is None else parse_budget(arguments.budget)
     most = MAX_SEEDS if arguments.max_seeds is None else arguments.max_seeds
-    start = arguments.seeds
+    start, profile = arguments.seeds, profile_for(arguments)
     if start is None:  # the usual number, but enough for a look
-        usual = load_ablation(arguments.ablation).replicates_in(get_profile(profile_of(arguments)))
+        usual = load_ablation(arguments.ablation).replicates_in(profile)
         start = max(usual, FIRST)
-    check(_plan(arguments, start).plan, start, most)
-    full = _planned(arguments, executor, most)
+    check(_plan(arguments, profile, start).plan, start, most)
+    full = _planned(arguments, profile, executor, most)
     if full is None:
         return 1
     if arguments.dry_run:
@@ -182,6 +182,7 @@ def _finish(arguments: argparse.Namespace, study: Study, outcome: Outcome, judge
 
 def _planned(
     arguments: argparse.Namespace,
+    profile: Profile,
     executor: Callable[[], Executor | None],
     replicates: int | None = None,
     part: Part | None = None,
@@ -196,14 +197,14 @@ def _planned(
 
     tuning = None
     if arguments.rates == "tuned":
-        ablation, profile = load_ablation(arguments.ablation), profile_for(arguments)
-        tuning = tuning_of(ablation, profile, data_of(arguments), **_options(arguments))
-    plan = functools.partial(_plan, arguments, replicates, part)
+        tuning = tuning_of(load_ablation(arguments.ablation), profile, data_of(arguments), **_options(arguments))
+    plan = functools.partial(_plan, arguments, profile, replicates, part)
     return planned_at_rates(tuning, plan, arguments, executor)
 
 
 def _plan(
     arguments: argparse.Namespace,
+    profile: Profile,
     replicates: int | None = None,
     part: Part | None = None,
     rates: Sequence[ArmRate] = (),
@@ -214,7 +215,7 @@ def _plan(
 
     plan = make_plan(
         load_ablation(arguments.ablation),
-        profile_for(arguments),
+        profile,
         data_of(arguments),
         replicates=replicates or arguments.seeds,
         sequential=arguments.until_decided,

@@ -33,6 +33,7 @@ from gitbench.files import cache_dir
 if TYPE_CHECKING:
     from gitbench.launch.executor import Executor
     from gitbench.plan import ArmRate
+    from gitbench.spec import Profile
     from gitbench.study.rates import Tuning
     from gitbench.study.store import Study
 
@@ -63,7 +64,8 @@ def _tune(arguments: argparse.Namespace) -> int:
         raise GitbenchError("name the ablations to tune, or pass --all for every one of the profile")
     if arguments.ship:
         _check_ship(arguments)
-    tuning_of = functools.cache(lambda name: _tuning(name, arguments))
+    sized = profile_for(arguments)
+    tuning_of = functools.cache(lambda name: _tuning(name, sized, arguments))
     asked = {name: tuning_of(name) for name in arguments.ablations or _built_in(profile)}  # refused before any is tuned
     executor = functools.cache(lambda: executor_of(arguments, cache_dir() / "rates"))
     failed = False
@@ -141,13 +143,13 @@ def _print_rates(tuning: Tuning) -> None:
     print(f"{tuning.name}: " + ", ".join(f"{each.arm} x {each.factor:g}" for each in rates))
 
 
-def _tuning(name: str, arguments: argparse.Namespace) -> Tuning | None:
+def _tuning(name: str, profile: Profile, arguments: argparse.Namespace) -> Tuning | None:
     from gitbench.ablations import load_ablation
     from gitbench.study.rates import tuning_of
 
     tuning = tuning_of(
         load_ablation(name),
-        profile_for(arguments),
+        profile,
         data_of(arguments),
         tokenizer_path=arguments.tokenizer,
         task_name=task_of(arguments),

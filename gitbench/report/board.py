@@ -94,20 +94,16 @@ def rows_of_studies(
         plan = study.plan
         if plan.ablation.startswith("_") or not study.finished:
             continue
-        origin, report = Origin.of(study), link(study)
-        rows += [
-            BoardRow(
-                **{name: getattr(plan, name) for name in _OF_STUDY},
-                data=plan.label,
-                origin=origin,
-                verdict=verdict,
-                report=report,
-                dropped=tuple(f"{each.name}: {each.what}" for each in dropped_claims(study)),
-                at_grid_end=tuple(at_grid_end(plan, verdict.claim)),
-                reach=_reach(study.frame, plan),
-            )
-            for verdict in verdicts
-        ]
+        rows += _rows(
+            plan,
+            study.frame,
+            verdicts,
+            **{name: getattr(plan, name) for name in _OF_STUDY},
+            data=plan.label,
+            origin=Origin.of(study),
+            report=link(study),
+            dropped=tuple(f"{each.name}: {each.what}" for each in dropped_claims(study)),
+        )
     if not rows:
         raise GitbenchError("no study of the work directory has a finished run: run `gitbench run ABLATION` first")
     return sorted(rows, key=lambda row: (row.ablation, row.profile, row.data))
@@ -118,20 +114,18 @@ def rows_of_results(folder: str | Path, out: str | Path | None = None) -> list[B
 
     Errors: GitbenchError where there is none, or one is not as it was built.
     """
-    rows = [
-        BoardRow(
+    rows = []
+    for result in load_results(folder):
+        rows += _rows(
+            result.plan,
+            result.frame,
+            result.verdicts,
             **{name: result.manifest[name] for name in _OF_STUDY},
             data=result.data,
             origin=result.origin,
-            verdict=verdict,
             report=Path(os.path.relpath(result.folder, out or folder)).as_posix(),
             dropped=result.dropped,
-            at_grid_end=tuple(at_grid_end(result.plan, verdict.claim)),
-            reach=_reach(result.frame, result.plan),
         )
-        for result in load_results(folder)
-        for verdict in result.verdicts
-    ]
     if not rows:
         raise GitbenchError(
             f"{folder} holds no report: run `gitbench run ABLATION --publish` first, or pass --work-dir"
@@ -139,10 +133,14 @@ def rows_of_results(folder: str | Path, out: str | Path | None = None) -> list[B
     return rows
 
 
-def _reach(frame: pd.DataFrame, plan: Plan) -> Reach:
-    """Return how far the arms of a study got, by their labels."""
+def _rows(plan: Plan, frame: pd.DataFrame, verdicts: Iterable[Verdict], **of_study: Any) -> list[BoardRow]:
+    """Return the rows of one study; `of_study` is what all of them say alike."""
     own = reach_of(frame, plan)
-    return dataclasses.replace(own, rows=tuple((plan.arm(arm).label or arm, cells) for arm, cells in own.rows))
+    reach = dataclasses.replace(own, rows=tuple((plan.arm(arm).label or arm, cells) for arm, cells in own.rows))
+    return [
+        BoardRow(**of_study, verdict=verdict, reach=reach, at_grid_end=tuple(at_grid_end(plan, verdict.claim)))
+        for verdict in verdicts
+    ]
 
 
 def write_board(rows: Sequence[BoardRow], out: str | Path) -> list[Path]:

@@ -175,11 +175,11 @@ def _arm_ticks(axes: Axes, view: View, arms: Sequence[str], sizes: dict[str, flo
     longest = max(len(word) for title in titles for word in title.split(" "))
     room = max(min(longest, 16), int(14 * width / COLUMN * 3 / max(3, len(arms))))  # letters
     labels, dropped, tallest = [], False, 0
-    for index, arm in enumerate(order):
+    for index, (arm, title) in enumerate(zip(order, titles, strict=True)):
         near = index > 0 and bool((places[arm] - places[order[index - 1]]) / span < 0.38 * COLUMN / width * room / 14)
         dropped = near and not dropped
         size = [f"({cost_text(sizes[arm], 'decoder_parameters')})"] if across else []
-        lines = [*textwrap.wrap(titles[index], room), *size]
+        lines = [*textwrap.wrap(title, room), *size]
         labels.append("\n" * (tallest * dropped) + "\n".join(lines))
         tallest = 0 if dropped else len(lines)
     axes.set_xticks([sizes[arm] for arm in order], labels)

@@ -12,7 +12,7 @@ from typing import Any
 from gitbench.ablations import check_claim
 from gitbench.errors import GitbenchError
 from gitbench.files import read_json
-from gitbench.plan import Plan
+from gitbench.plan import Plan, is_likelihood
 from gitbench.run_key import from_json
 from gitbench.tasks import get_task
 
@@ -60,7 +60,7 @@ def _check_rates(plan: Plan) -> None:
         trials = {trial.factor for trial in each.trials}
         if not trials | {each.factor} <= set(rates.grid):
             raise ValueError("a factor that the grid does not hold")
-        if any(trial.val_nll is not None and not math.isfinite(trial.val_nll) for trial in each.trials):
+        if not all(is_likelihood(trial.val_nll) for trial in each.trials):
             raise ValueError("a likelihood that is not finite")
 
 

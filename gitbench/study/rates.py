@@ -14,7 +14,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import Any
 
 from gitbench.errors import GitbenchError
 from gitbench.files import cache_dir, load_json, read_json, write_text
-from gitbench.plan import ArmRate, Plan, PlannedRun, Trial
+from gitbench.plan import ArmRate, Plan, PlannedRun, Trial, is_likelihood
 from gitbench.run_key import run_key
 from gitbench.spec import Ablation, Arm, Compute, EvaluateSpec, Profile
 from gitbench.study.plan_file import read_plan
@@ -46,11 +45,6 @@ class TuningRun:
     run: PlannedRun
 
 
-def is_result(value: object) -> bool:
-    """Tell whether a value can be what a tuning run gave: a finite likelihood, or None where it diverged."""
-    return value is None or (isinstance(value, (int, float)) and math.isfinite(value))
-
-
 class Tuning(Study):
     """The tuning runs of a study, in the user's cache: a study whose runs end with their validation likelihood."""
 
@@ -67,7 +61,7 @@ class Tuning(Study):
         found = load_json(self.folder(run_key).trained)
         if not isinstance(found, dict) or not {"val_nll", "cost"} <= set(found):
             return None
-        if not is_result(found["val_nll"]) or not isinstance(found["cost"], dict):
+        if not is_likelihood(found["val_nll"]) or not isinstance(found["cost"], dict):
             return None
         return {"metrics": {"val_nll": {"value": found["val_nll"]}}, "cost": found["cost"]}
 
@@ -181,7 +175,7 @@ def _table() -> dict[str, dict[str, Any]]:
     values = read_json(TABLE)
     try:
         runs = values["runs"]
-        if not all(is_result(entry["val_nll"]) and isinstance(entry["profile"], str) for entry in runs.values()):
+        if not all(is_likelihood(entry["val_nll"]) and isinstance(entry["profile"], str) for entry in runs.values()):
             raise ValueError
     except (KeyError, TypeError, ValueError, AttributeError):
         raise GitbenchError(f"{TABLE} is damaged: restore it, or run `gitbench tune --all --ship`") from None

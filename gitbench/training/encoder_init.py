@@ -135,7 +135,7 @@ def shape_of(source: str) -> tuple[int, int, int]:
 
 
 def _tensors(source: str, fetch: bool) -> dict[str, Tensor]:
-    """Return the tensors of a file, or of a model of timm's: random values of theirs where they are not to be fetched."""
+    """Return the tensors of a file, or of a model of timm's: without values (meta) where they are not to be fetched."""
     path = Path(source)
     if not path.is_file():
         return _from_timm(source, fetch)

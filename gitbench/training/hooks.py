@@ -204,6 +204,10 @@ class CurveHook(Hook):
         self._tick(runner)
         self._write(runner)
 
+    def last(self, split: str) -> float:
+        """Return the last loss of a split, "train" or "val"."""
+        return next(loss for _, own, loss, _ in reversed(self.rows) if own == split)
+
     def _add(self, iteration: int, split: str, loss: float, lr: float) -> None:
         self.rows.append((iteration, split, loss, lr))
         if not math.isfinite(loss):

@@ -77,17 +77,16 @@ def execute(path: Path, progress: Progress | None = None, pretraining: Pretraini
     hooks: dict[type, Any] = {type(hook): hook for hook in runner.hooks}
     curve, init = hooks[CurveHook], hooks[EncoderInitHook]
     curve.progress, init.progress = progress, pretraining
-    diverged = False
+    val_nll = None  # of a tuning run that diverges
     try:
         runner.train()
+        val_nll = curve.last("val")
     except Diverged:
         if not tuning:
             raise
-        diverged = True
         curve.after_train(runner)
     if tuning:
-        val_nll = [loss for _, split, loss, _ in curve.rows if split == "val"][-1:]
-        write_json(folder.trained, {"val_nll": None if diverged else val_nll[0], "cost": {"seconds": curve.seconds}})
+        write_json(folder.trained, {"val_nll": val_nll, "cost": {"seconds": curve.seconds}})
         _remove_checkpoints(path)
         return True
     trained = time.monotonic()
@@ -110,8 +109,7 @@ def execute(path: Path, progress: Progress | None = None, pretraining: Pretraini
         cost["pretrain_seconds"] = init.seconds
     if init.encode_seconds > 0:
         cost["encode_seconds"] = init.encode_seconds
-    final_loss = [loss for _, split, loss, _ in curve.rows if split == "train"][-1]
-    train = {"iterations": runner.max_iters, "final_loss": final_loss}
+    train = {"iterations": runner.max_iters, "final_loss": curve.last("train")}
     found = {"test_nll": metrics["test_nll"], **fit, "train": train, "cost": cost, "encoder_content": init.content}
     found["device"] = described()
     write_json(folder.trained, found)
@@ -139,8 +137,7 @@ def _fit(runner: Runner, curve: CurveHook) -> dict[str, Any]:
         for batch in runner.build_dataloader(config):
             items += model.val_step(batch)
     measured = PerImage("train_nll").compute_metrics(items)
-    validated = [loss for _, split, loss, _ in curve.rows if split == "val"][-1]
-    return {**measured, "val_nll": validated, "fit_images": {"train_nll": first, "val_nll": count}}
+    return {**measured, "val_nll": curve.last("val"), "fit_images": {"train_nll": first, "val_nll": count}}
 
 
 def _size(runner: Runner) -> dict[str, int]:

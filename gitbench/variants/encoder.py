@@ -74,10 +74,10 @@ AXIS = Axis(
         shapes=("encoder.*", "projection.0.weight"),
     ),
 )
-for _layers, _width in ((1, 64), (2, 64), (3, 64), (4, 96), (6, 128)):
-    AXIS.add(f"vit_{_layers}x{_width}_p8_64", vit(_width, _layers, 8, 64))
-for _layers, _width in ((4, 192), (8, 384), (12, 512)):
-    AXIS.add(f"vit_{_layers}x{_width}_p16_128", vit(_width, _layers, 16, 128))
+for _size in ("1x64_p8_64", "2x64_p8_64", "3x64_p8_64", "4x96_p8_64", "6x128_p8_64"):
+    AXIS.add(f"vit_{_size}", spelt(f"vit_{_size}"))
+for _size in ("4x192_p16_128", "8x384_p16_128", "12x512_p16_128"):
+    AXIS.add(f"vit_{_size}", spelt(f"vit_{_size}"))
 AXIS.add("vit_b16", vit(768, 12, 16, 224))
 AXIS.add("vit_l14", vit(1024, 24, 14, 224))
 AXIS.add("vit_h14", vit(1280, 32, 14, 224))

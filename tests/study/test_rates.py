@@ -25,7 +25,6 @@ from gitbench.profiles import CPU, GPU, PAPER, SMOKE
 from gitbench.run_key import canonical
 from gitbench.study import rates
 from gitbench.study.evidence import Made, plan_findings, runs_findings
-from gitbench.study.plan_file import read_plan
 from gitbench.study.rates import Tuning, ship, tuning_of
 from gitbench.study.store import Study
 
@@ -227,21 +226,6 @@ def test_the_name_of_a_study_says_that_rates_were_shared_where_there_was_a_choic
     assert make_study(tmp_path).name == "tiny.smoke.scenes"
     changed = make_study(tmp_path, TINY, gridded(), cfg_options={"model.init_seed": 5})
     assert "+cfg-" in changed.name and "rates" not in changed.name
-
-
-def test_the_file_of_a_plan_holds_its_rates_and_another_machine_goes_on_at_them(tmp_path, monkeypatch):
-    study = make_study(tmp_path / "work", TINY, gridded(), rates=chosen())
-    study.write_plan()
-    assert read_plan(study.plan_path).rates == study.plan.rates
-    monkeypatch.setattr(rates, "cache_dir", lambda: tmp_path / "other")
-    elsewhere = plant(tuning(), lambda each: 9.0 - each.factor)
-    assert {each.factor for each in elsewhere.rates()} == {2.0}
-    elsewhere.learn(study.plan_path)
-    assert elsewhere.rates() == study.plan.rates.arms
-    bare = tuning(profile=gridded(iterations=7))
-    bare.learn(study.plan_path)  # of another recipe
-    bare.learn(tmp_path / "missing.json")
-    assert len(bare.to_do) == 18
 
 
 # ---- the proof, and what does not verify ------------------------------------------------------------------------

@@ -47,6 +47,21 @@ def test_a_study_goes_on_at_the_rates_that_its_plan_has_whatever_a_later_table_s
     assert found.rates() == begun
 
 
+def test_the_file_of_a_plan_holds_its_rates_and_another_machine_goes_on_at_them(tmp_path, monkeypatch):
+    study = make_study(tmp_path / "work", TINY, gridded(), rates=chosen())
+    study.write_plan()
+    assert read_plan(study.plan_path).rates == study.plan.rates
+    monkeypatch.setattr(rates, "cache_dir", lambda: tmp_path / "other")
+    elsewhere = plant(tuning(), lambda each: 9.0 - each.factor)
+    assert {each.factor for each in elsewhere.rates()} == {2.0}
+    elsewhere.learn(study.plan_path)
+    assert elsewhere.rates() == study.plan.rates.arms
+    bare = tuning(profile=gridded(iterations=7))
+    bare.learn(study.plan_path)  # of another recipe
+    bare.learn(tmp_path / "missing.json")
+    assert len(bare.to_do) == 18
+
+
 def read_again(plan: Plan, tmp_path) -> Plan:
     path = tmp_path / f"{plan.name}.json"
     path.write_text(json.dumps(plan_to_json(plan)))
