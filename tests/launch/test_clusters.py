@@ -23,6 +23,7 @@ from gitbench.launch.queues import Pack, QueueExecutor
 from gitbench.launch.scheduling import execute_runs, local_executor
 from gitbench.launch.slurm import parse_options, parse_time, slurm_executor
 from gitbench.launch.state import read_state
+from gitbench.spec import Compute
 from gitbench.study.store import Study
 
 
@@ -61,7 +62,7 @@ def test_without_its_package_an_executor_says_what_to_install(tmp_path, monkeypa
     with refused("--executor slurm needs submitit: .* install submitit"):
         slurm_executor(tmp_path, {})
     with refused("--executor ray needs ray: .* install ray"):
-        ray_executor("cpu")
+        ray_executor(Compute())
 
 
 def test_a_cluster_that_does_not_answer_is_said_in_one_line(monkeypatch):
@@ -72,7 +73,7 @@ def test_a_cluster_that_does_not_answer_is_said_in_one_line(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
     with refused(r"no cluster can be joined \(The current node timed out during startup.\): check RAY_ADDRESS"):
-        ray_executor("cpu")
+        ray_executor(Compute())
 
 
 def test_runs_for_gpus_do_not_wait_in_a_cluster_that_has_none(monkeypatch):
@@ -83,10 +84,10 @@ def test_runs_for_gpus_do_not_wait_in_a_cluster_that_has_none(monkeypatch):
     ray.remote = lambda **options: asked.append(options) or (lambda function: function)
     monkeypatch.setitem(sys.modules, "ray", ray)
     with refused("planned for a GPU, and the cluster has none"):
-        ray_executor("cuda", share=4)
+        ray_executor(Compute(device="cuda"), share=4)
     ray.cluster_resources = lambda: {"CPU": 4.0, "GPU": 1.0}
-    ray_executor("cuda", share=4)
-    ray_executor("cpu")
+    ray_executor(Compute(device="cuda"), share=4)
+    ray_executor(Compute())
     assert [options["num_gpus"] for options in asked] == [0.25, 0]
 
 
@@ -144,7 +145,7 @@ def test_ray_gives_the_predictions_of_this_machine(tmp_path, local):
     from gitbench.launch.ray import ray_executor
 
     try:
-        assert_same(local, trained(tmp_path, ray_executor("cpu", jobs=1)))
+        assert_same(local, trained(tmp_path, ray_executor(Compute(), jobs=1)))
     finally:
         ray.shutdown()
 

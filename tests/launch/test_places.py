@@ -229,8 +229,9 @@ def test_a_run_in_other_hands_is_left_there_and_takes_no_place(cores, tmp_path):
 
 STARTS = """
 import json, os
-from gitbench.launch.places import Places, start_context
+from gitbench.launch.places import Places
 from gitbench.machine import gpus
+from gitbench.processes import start_context
 
 def run(connection, environment):
     os.environ.update(environment)
