@@ -130,7 +130,8 @@ def train_together(path: Path, world_size: int, train: Train, hear: Mapping[str,
             ours, theirs = context.Pipe()
             place = dict(RANK=number, LOCAL_RANK=number, WORLD_SIZE=world_size, MASTER_PORT=meeting.port)
             environment = {**os.environ, **{name: str(each) for name, each in place.items()}, "MASTER_ADDR": HOST}
-            process = context.Process(target=_run_rank, args=(path, train, environment, theirs))
+            arguments = (path, train, environment, theirs)
+            process = context.Process(target=_run_rank, args=arguments, name=f"rank {number}")
             process.start()
             theirs.close()  # so that its end is heard
             ranks[ours] = _Rank(number=number, process=process)

@@ -21,7 +21,7 @@ from gitbench.launch import queues
 from gitbench.launch.executor import Event
 from gitbench.launch.queues import Pack, QueueExecutor
 from gitbench.launch.scheduling import execute_runs, local_executor
-from gitbench.launch.slurm import parse_options, parse_time, slurm_executor
+from gitbench.launch.slurm import for_gpus, parse_options, parse_time, slurm_executor
 from gitbench.launch.state import read_state
 from gitbench.spec import Compute
 from gitbench.study.store import Study
@@ -89,6 +89,32 @@ def test_runs_for_gpus_do_not_wait_in_a_cluster_that_has_none(monkeypatch):
     ray_executor(Compute(device="cuda"), share=4)
     ray_executor(Compute())
     assert [options["num_gpus"] for options in asked] == [0.25, 0]
+
+
+def test_a_job_asks_for_the_cards_of_its_run_and_a_core_for_each(tmp_path):
+    one, four = (Compute(device="cuda", world_size=world) for world in (1, 4))
+    assert for_gpus({"time": "60"}, one) == {"time": "60"}
+    assert for_gpus({"time": "60"}, four) == {"time": "60", "gres": "gpu:4", "cpus-per-task": "4"}
+    for name, value in (("gres", "gpu:h100:4"), ("gpus-per-node", "4"), ("gpus", "4")):
+        assert for_gpus({name: value, "cpus-per-task": "16"}, four) == {name: value, "cpus-per-task": "16"}
+
+
+def test_a_task_of_ray_takes_the_cards_of_its_run_on_one_node(monkeypatch):
+    from gitbench.launch.ray import ray_executor
+
+    asked: list[dict] = []
+    ray = SimpleNamespace(init=lambda **_: None, cluster_resources=lambda: {"CPU": 4.0, "GPU": 4.0})
+    ray.remote = lambda **options: asked.append(options) or (lambda function: function)
+    ray.nodes = lambda: [
+        {"Alive": True, "Resources": {"GPU": 2.0}},
+        {"Alive": True, "Resources": {"CPU": 2.0}},
+        {"Alive": False, "Resources": {"GPU": 8.0}},
+    ]
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    ray_executor(Compute(device="cuda", world_size=2))
+    assert [(options["num_gpus"], options["num_cpus"]) for options in asked] == [(2, 2)]
+    with refused("--gpus-per-run 4: no node of the cluster has so many GPUs: use fewer"):
+        ray_executor(Compute(device="cuda", world_size=4))
 
 
 def trained(folder: Path, executor=None, iterations: int = 6) -> Study:
