@@ -58,7 +58,9 @@ def _precisions(view: View) -> list[str]:
     specs = [(view.study.record(run.run_key) or {}).get("spec", {}) for run in view.study.finished]
     computes = [spec["compute"] for spec in specs if spec.get("compute")]
     found = {(each["precision"], each.get("world_size", 1)) for each in computes if each["device"] == "cuda"}
-    return [f"trained in {precision}" + (f", {cards} GPUs a run" if cards > 1 else "") for precision, cards in sorted(found)]
+    return [
+        f"trained in {precision}" + (f", {cards} GPUs a run" if cards > 1 else "") for precision, cards in sorted(found)
+    ]
 
 
 def _runs(view: View) -> list[dict[str, Any]]:

@@ -80,7 +80,10 @@ def test_several_gpus_a_run_are_refused_where_they_cannot_be(show, tmp_path):
 
 
 def test_the_number_of_processes_enters_a_key_where_it_is_not_one(show, tmp_path):
-    alone, shared = make_study(tmp_path, compute=BF16), make_study(tmp_path, compute=dataclasses.replace(BF16, world_size=2))
+    alone, shared = (
+        make_study(tmp_path, compute=BF16),
+        make_study(tmp_path, compute=dataclasses.replace(BF16, world_size=2)),
+    )
     assert canonical(runs_of(alone)[0].spec)["compute"] == {"device": "cuda", "precision": "bfloat16"}
     assert canonical(runs_of(shared)[0].spec)["compute"] == {"device": "cuda", "precision": "bfloat16", "world_size": 2}
     assert not {run.key for run in runs_of(alone)} & {run.key for run in runs_of(shared)}
@@ -96,7 +99,9 @@ def test_processes_share_a_batch_and_one_alone_has_no_wrapper(show, tmp_path):
         study = make_study(tmp_path, compute=dataclasses.replace(BF16, world_size=world))
         config = make_config(runs_of(study)[0].spec, study.plan.vocabulary, "key")
         assert config.train_dataloader.batch_size == 4 // world and config.test_dataloader.batch_size == 64
-        assert (config.launcher, config.model_wrapper_cfg is None) == (("none", True) if world == 1 else ("pytorch", False))
+        assert (config.launcher, config.model_wrapper_cfg is None) == (
+            ("none", True) if world == 1 else ("pytorch", False)
+        )
     with refused("model_wrapper_cfg: planning decides it"):
         make_study(tmp_path, cfg_options={"model_wrapper_cfg": "x"})
 

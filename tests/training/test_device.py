@@ -249,9 +249,7 @@ def _evaluate(rank: int, folder: str) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     metric = PerImage("nll")
     mine = [number % 5 for number in range(rank, 6, 2)]  # the sixth is padding of a loader
-    metric.process(
-        {"indices": mine}, [{"image_id": str(number), "nll": number, "tokens": 1} for number in mine]
-    )
+    metric.process({"indices": mine}, [{"image_id": str(number), "nll": number, "tokens": 1} for number in mine])
     found = metric.evaluate(5)
     items = [item["image_id"] for item in metric.items]
     Path(folder, f"{rank}.json").write_text(json.dumps([found, items, most(2**40 + rank)]))

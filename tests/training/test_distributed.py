@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from helpers_errors import refused
+from helpers_launch import MadeUpScores
 from helpers_resume import assert_same_results, start
 from helpers_study import Run, make_study, run_of, tiny_ablation, tiny_profile, write_configs
 from mmengine.registry import DefaultScope
@@ -22,10 +23,15 @@ from mmengine.runner import Runner
 
 from gitbench.claim import ClaimLost, holder
 from gitbench.files import guarded
+from gitbench.launch.executor import Event, LocalExecutor
+from gitbench.launch.places import places_for
+from gitbench.launch.scheduling import execute_runs
 from gitbench.launch.state import read_state
+from gitbench.processes import start_context
 from gitbench.run_folder import RunFolder
 from gitbench.spec import Compute
 from gitbench.study.config import config_text
+from gitbench.study.part import Part
 from gitbench.training.distributed import _listen, _Rank
 from gitbench.training.evaluation import BatchesInOrder
 from gitbench.training.hooks import checkpoints
@@ -196,13 +202,42 @@ def test_the_worker_alone_holds_the_claim_and_its_end_is_that_of_all(quiet, tmp_
     assert_same_results(quiet.folder, run.folder)
 
 
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has started."""
+    return [int(child) for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()]
+
+
 def descendants(pid: int) -> list[int]:
     """Return the processes that a process has started, and those that they have."""
-    found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, task.read_text().split()):
-            found += [child, *descendants(child)]
-    return found
+    return [each for child in children(pid) for each in (child, *descendants(child))]
+
+
+@pytest.mark.slow
+def test_a_launch_tries_a_run_once_more_whose_rank_was_killed(quiet, tmp_path, capsys):
+    work = tmp_path / "work"
+    profile = tiny_profile(val_every=3, **THREE["train"])
+    profile = dataclasses.replace(profile, evaluate=dataclasses.replace(profile.evaluate, batch_images=2))
+    options = {name: THREE[name] for name in ("compute", "cfg_options")}
+    study = Part(arms=("base",)).within(make_study(work, profile=profile, **options))
+    killed: list[int] = []
+
+    class Killing(LocalExecutor):
+        def poll(self, timeout: float) -> list[Event]:
+            events = super().poll(min(timeout, 0.01))
+            if not killed and any(event.kind == "progress" for event in events):
+                worker = self.running[0].process.pid
+                ranks = set(descendants(worker)) - set(children(worker))
+                assert len(ranks) == 3
+                killed.append(min(ranks))
+                os.kill(killed[0], signal.SIGKILL)
+            return events
+
+    with places_for(study, 1) as places:
+        executor = Killing(places, start_context())
+        outcome = execute_runs(study, executor, plain=True, scorer=MadeUpScores(study, tmp_path / "scored.log"))
+    assert (outcome.completed, outcome.failed, len(killed)) == (1, (), 1)
+    assert "was killed by signal 9" in "".join(capsys.readouterr())
+    assert_same_results(quiet.folder, run_of(study, "base").folder)
 
 
 def test_no_process_writes_once_the_run_is_another_launchs(tmp_path):
