@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -35,9 +36,11 @@ from gitbench.study.part import Part
 from gitbench.training.distributed import _listen, _Rank
 from gitbench.training.evaluation import BatchesInOrder
 from gitbench.training.hooks import checkpoints
+from gitbench.training.loop import CountedTrainLoop
 from gitbench.training.run import PlainRunner, execute, load_run
 
 TWO = Compute(world_size=2)
+SAID: dict[str, dict[str, Any]] = {}  # what the runs "one" and "two" say of themselves
 
 
 def planned(work_dir: Path, compute: Compute = TWO, arm: str = "base", ablation: Any = None, **options: Any) -> Run:
@@ -50,9 +53,11 @@ def planned(work_dir: Path, compute: Compute = TWO, arm: str = "base", ablation:
 
 
 def trained(run: Run, progress: Any = None) -> dict[str, Any]:
-    """Execute a run in the processes that it is planned for; return what it says of itself."""
-    assert execute(run.folder, progress), "it was done before"
-    return json.loads((run.folder / "trained.json").read_text())
+    """Execute a run in the processes that it is planned for; return what it says of itself, and how many files it wrote."""
+    written: list[int] = []
+    with guarded(run.folder, lambda: written.append(1)):
+        assert execute(run.folder, progress), "it was done before"
+    return json.loads((run.folder / "trained.json").read_text()) | {"written": len(written)}
 
 
 def weights(run: Run) -> dict[str, torch.Tensor]:
@@ -79,24 +84,32 @@ def assert_close(one: Run, several: Run) -> None:
 def pair(tmp_path_factory) -> Run:
     """A run of two processes."""
     run, heard = planned(tmp_path_factory.mktemp("pair")), []
-    trained(run, lambda *values: heard.append(values[:2]))
+    SAID["two"] = trained(run, lambda *values: heard.append(values[:2]))
     assert heard == [(done, 6) for done in range(1, 7)]
     return run
 
 
-def test_two_processes_give_the_result_of_one(pair, tmp_path):
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> Run:
+    """The run of the pair, of one process."""
+    run = planned(tmp_path_factory.mktemp("alone"), Compute())
+    SAID["one"] = trained(run)
+    return run
+
+
+def test_two_processes_give_the_result_of_one(alone, pair):
     """Their shares of a batch hold unequal numbers of tokens: weighted alike they are 100 times as far off."""
-    alone = planned(tmp_path, Compute())
     assert alone.key != pair.key
-    said, shared = trained(alone), json.loads((pair.folder / "trained.json").read_text())
     assert_close(alone, pair)
+    said, shared = SAID["one"], SAID["two"]
     for name in ("test_nll", "train_nll", "val_nll"):
         assert shared[name] == pytest.approx(said[name], abs=1e-5)
     assert shared["fit_images"] == said["fit_images"] and shared["cost"].keys() == said["cost"].keys()
     assert shared["cost"]["flops_per_image"] == said["cost"]["flops_per_image"]
 
 
-def test_rank_0_alone_writes(pair):
+def test_rank_0_alone_writes(alone, pair):
+    assert SAID["two"]["written"] == SAID["one"]["written"] > 5
     names = sorted(path.name for path in pair.folder.iterdir() if path.is_file())
     assert names == sorted(
         ["config.py", "curve.csv", "log.txt", "model.pth", "predictions.jsonl", "tokenizer.json", "trained.json"]
@@ -130,6 +143,21 @@ def test_batches_are_shared_out_whole(monkeypatch, items, batch, world):
         found.append([mine[start : start + batch] for start in range(0, len(mine), batch)])  # as a loader does
     assert [found[number % world][number // world] for number in range(len(whole))] == whole
     assert sum(map(len, found)) == len(whole)
+
+
+def test_each_process_draws_its_own_dropout_and_the_same_again_after_a_stop(monkeypatch):
+    seeds: list[int] = []
+
+    def seed_of(rank: int, iteration: int) -> int:
+        model = SimpleNamespace(train_step=lambda *_, **__: seeds.append(torch.initial_seed()))
+        runner = SimpleNamespace(call_hook=lambda *_, **__: None, model=model, optim_wrapper=None)
+        monkeypatch.setattr("gitbench.training.loop.get_rank", lambda: rank)
+        loop = SimpleNamespace(runner=runner, dropout_seed=5, _iter=iteration)
+        CountedTrainLoop.run_iter(loop, {})  # type: ignore[arg-type]
+        return seeds[-1]
+
+    found = {(rank, iteration): seed_of(rank, iteration) for rank in range(2) for iteration in range(3)}
+    assert len(set(found.values())) == 6 and seed_of(1, 2) == found[1, 2]
 
 
 @pytest.mark.parametrize("arm", ["blind", "frozen"])
@@ -299,7 +327,7 @@ def test_a_tuning_run_ends_with_its_likelihood(tmp_path):
         config.update(test_dataloader=None, test_cfg=None, test_evaluator=None)
         (run.folder / "config.py").write_text(config_text(config))
         found.append(trained(run))
-        assert found[-1].keys() == {"val_nll", "cost"} and not execute(run.folder)
+        assert found[-1].keys() == {"val_nll", "cost", "written"} and not execute(run.folder)
     assert found[1]["val_nll"] == pytest.approx(found[0]["val_nll"], abs=1e-5)
 
 
