@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from gitbench.training.caption_model import CaptionModel
 
 HOST = "127.0.0.1"  # where the processes of a run meet: all are on one machine
+
+GRACE = 2.0  # seconds in which the others are heard where a process fails: one that was killed may be the cause
 
 Hear = Callable[..., None]
 Train = Callable[[Path, Hear | None, Hear | None], None]  # of a run folder; what hears of training and of pre-training
@@ -147,11 +149,8 @@ def _listen(path: Path, ranks: Mapping[Any, _Rank], hear: Mapping[str, Hear | No
     talking = dict(ranks)
     while talking:
         heard: list[tuple[Any, Any]] = [(each, _word(each)) for each in wait([*talking])]
-        for each, word in heard:
-            if word is None:  # what others say at the same time follows from it
-                raise GitbenchError(f"{_ended(talking[each], len(ranks))} (see {RunFolder(path).log})")
-        if failures := [word[1:] for _, word in heard if word[0] == "failed"]:
-            raise GitbenchError(min(failures)[1])  # the first one: others fail because it does
+        if any(word is None or word[0] == "failed" for _, word in heard):
+            raise GitbenchError(_cause(path, talking, heard, len(ranks)))
         for each, (kind, *values) in heard:
             if kind == "done":
                 del talking[each]
@@ -160,6 +159,22 @@ def _listen(path: Path, ranks: Mapping[Any, _Rank], hear: Mapping[str, Hear | No
                 each.send(None)
             elif (heard_by := hear[kind]) is not None:
                 heard_by(*values)
+
+
+def _cause(path: Path, talking: Mapping[Any, _Rank], heard: Sequence[tuple[Any, Any]], world_size: int) -> str:
+    """Return in one line why a run failed: others fail because one does, and may be heard of first."""
+    said = {each: [word for whose, word in heard if whose is each] for each in talking}
+    until = time.monotonic() + GRACE
+    while (there := [each for each, words in said.items() if None not in words]) and (
+        ready := wait(there, max(0.0, until - time.monotonic()))
+    ):
+        for each in ready:
+            said[each].append(_word(each))
+    last_words = {each: next((word[0] for word in reversed(words) if word), "") for each, words in said.items()}
+    for each, words in said.items():
+        if None in words and last_words[each] not in ("failed", "done"):
+            return f"{_ended(talking[each], world_size)} (see {RunFolder(path).log})"
+    return min(word[1:] for words in said.values() for word in words if word and word[0] == "failed")[1]
 
 
 def _word(connection: Any) -> Any:

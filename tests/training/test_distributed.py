@@ -253,8 +253,8 @@ def test_a_launch_tries_a_run_once_more_whose_rank_was_killed(quiet, tmp_path, c
         def poll(self, timeout: float) -> list[Event]:
             events = super().poll(min(timeout, 0.01))
             if not killed and any(event.kind == "progress" for event in events):
-                worker = self.running[0].process.pid
-                ranks = set(descendants(worker)) - set(children(worker))
+                forked = children(self.running[0].process.pid)  # a fork server among them
+                ranks = [rank for each in forked for rank in children(each)]
                 assert len(ranks) == 3
                 killed.append(min(ranks))
                 os.kill(killed[0], signal.SIGKILL)
@@ -296,23 +296,25 @@ class Process:
         pass
 
 
-def heard_from(tmp_path: Path, *words: tuple | None) -> None:
-    """Listen to processes that say these words at once; None: one that was killed."""
+def heard_from(tmp_path: Path, *words: tuple) -> None:
+    """Listen to processes of which each says one thing, all at once, and is gone."""
     ranks: dict[Any, _Rank] = {}
     for number, word in enumerate(words):
         ours, theirs = multiprocessing.Pipe()
-        if word is not None:
+        if word:
             theirs.send(word)
         theirs.close()
-        ranks[ours] = _Rank(number=number, process=Process(-9 if word is None else 0))
-    _listen(tmp_path, ranks, {})
+        ranks[ours] = _Rank(number=number, process=Process(0 if word[:1] in (("failed",), ("done",)) else -9))
+    _listen(tmp_path, ranks, {"progress": None})
 
 
 def test_the_process_that_failed_first_is_the_one_that_is_named(tmp_path):
     with refused("^no such word$"):
         heard_from(tmp_path, ("failed", 7.5, "Connection closed by peer"), ("failed", 7.25, "no such word"))
     with refused("^rank 1 of 2 was killed by signal 9"):
-        heard_from(tmp_path, ("failed", 7.5, "Connection closed by peer"), None)
+        heard_from(tmp_path, ("failed", 7.5, "Connection closed by peer"), ())
+    with refused("^rank 0 of 3 was killed by signal 9"):  # what it said before it was is still to be heard
+        heard_from(tmp_path, ("progress", 1, 6, 2.5), ("failed", 7.5, "Connection closed by peer"), ("done",))
     heard_from(tmp_path, ("done",), ("done",))
 
 
