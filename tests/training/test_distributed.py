@@ -341,6 +341,15 @@ def test_a_plain_runner_of_another_number_of_processes_is_refused(tmp_path):
         PlainRunner.from_cfg(config).call_hook("before_run")
 
 
+@pytest.mark.slow
+def test_the_command_that_clusters_execute_trains_it_too(pair, tmp_path):
+    run = planned(tmp_path)
+    command = [sys.executable, "-m", "gitbench.launch.work", str(run.folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, (run.folder / "log.txt").read_text()[-3000:]
+    assert_same_results(pair.folder, run.folder)
+
+
 PLAIN = """
 import sys, torch
 from mmengine.config import Config
