@@ -29,6 +29,7 @@ from gitbench.launch.places import places_for
 from gitbench.launch.scheduling import execute_runs
 from gitbench.launch.state import read_state
 from gitbench.processes import start_context
+from gitbench.profiles import SMOKE
 from gitbench.run_folder import RunFolder
 from gitbench.spec import Compute
 from gitbench.study.config import config_text
@@ -168,6 +169,22 @@ def test_what_has_no_gradient_is_not_waited_for(tmp_path, arm):
     trained(alone)
     trained(shared)
     assert_close(alone, shared)
+
+
+def test_an_encoder_is_pre_trained_once_for_all_processes(tmp_path):
+    recipe = dataclasses.replace(SMOKE.pretraining, iterations=4, seed=20261130)  # which nobody has made
+    profile = dataclasses.replace(tiny_profile(), pretraining=recipe)
+    shared, alone = (make_study(tmp_path / str(n), profile=profile, compute=Compute(world_size=n)) for n in (2, 1))
+    for study in (shared, alone):
+        write_configs(study)
+    run, heard = run_of(shared, "base"), []
+    assert execute(run.folder, None, lambda done, total: heard.append((done, total)))
+    assert [each for each in heard if each[0]] == [(done, 4) for done in range(1, 5)]  # of two that make it: twice
+    trained(run_of(alone, "base"))
+    said = [json.loads((run_of(study, "base").folder / "trained.json").read_text()) for study in (shared, alone)]
+    assert said[0]["encoder_content"] == said[1]["encoder_content"] is not None
+    assert said[0]["cost"]["pretrain_seconds"] == said[1]["cost"]["pretrain_seconds"]
+    assert said[0]["test_nll"] == pytest.approx(said[1]["test_nll"], abs=1e-5)
 
 
 # ---- what is killed, and goes on -----------------------------------------------------------------------------------------
