@@ -171,6 +171,13 @@ def test_what_has_no_gradient_is_not_waited_for(tmp_path, arm):
     assert_close(alone, shared)
 
 
+def test_every_process_writes_within_the_vocabulary_of_a_task(tmp_path):
+    run = planned(tmp_path, task_name="read")
+    trained(run)
+    rows = [json.loads(line) for line in (run.folder / "predictions.jsonl").read_text().splitlines()]
+    assert len(rows) == 6 and all("closed" in row for row in rows)
+
+
 def test_an_encoder_is_pre_trained_once_for_all_processes(tmp_path):
     recipe = dataclasses.replace(SMOKE.pretraining, iterations=4, seed=20261130)  # which nobody has made
     profile = dataclasses.replace(tiny_profile(), pretraining=recipe)
