@@ -6,6 +6,8 @@ that have tensor cores and no bfloat16 (V100, T4); float32 on older ones.
 
 from __future__ import annotations
 
+import dataclasses
+
 from gitbench.errors import GitbenchError
 from gitbench.machine import gpus
 from gitbench.spec import Compute, Profile
@@ -14,14 +16,22 @@ BFLOAT16, TENSOR_CORES = (8, 0), (7, 0)  # the first compute capabilities that h
 USUAL = Compute(device="cuda", precision="bfloat16")  # of profiles that are made for GPUs
 
 
-def compute_for(profile: Profile, device: str | None = None, precision: str | None = None) -> Compute:
+def compute_for(
+    profile: Profile, device: str | None = None, precision: str | None = None, gpus_per_run: int | None = None
+) -> Compute:
     """Return what the runs of a study compute on: as asked for, else what the profile and the cards of this machine suggest.
 
     Where no card is in sight, a study for GPUs is planned for others elsewhere, in bfloat16 if nothing is said.
-    Errors: GitbenchError for a precision that a CPU, or a card of this machine, has not.
+    Errors: GitbenchError for a precision that a CPU, or a card of this machine, has not; for several GPUs a run on a CPU.
     """
-    chosen = device or profile.device
+    chosen, world_size = device or profile.device, 1 if gpus_per_run is None else gpus_per_run
+    if world_size < 1:
+        raise GitbenchError(f"--gpus-per-run {world_size}: a run for GPUs needs at least 1")
     if chosen == "cpu":
+        if world_size > 1:
+            raise GitbenchError(
+                f"--gpus-per-run {world_size}: the runs are planned for the CPU: add --device cuda, or leave it out"
+            )
         if precision not in (None, "float32"):
             raise GitbenchError(
                 f"--precision {precision}: a CPU computes in float32: add --device cuda, or leave it out"
@@ -37,7 +47,7 @@ def compute_for(profile: Profile, device: str | None = None, precision: str | No
                     f"--precision {precision}: {card.name} has no {precision}: leave it out, or hide that card "
                     "(CUDA_VISIBLE_DEVICES)"
                 )
-    return Compute(device="cuda", precision=precision)  # type: ignore[arg-type]
+    return Compute(device="cuda", precision=precision, world_size=world_size)  # type: ignore[arg-type]
 
 
 def best_precision(capability: tuple[int, int]) -> str:
@@ -52,11 +62,15 @@ def lacks(capability: tuple[int, int], precision: str) -> bool:
 
 def compute_mark(profile: Profile, compute: Compute) -> str:
     """Return what tells a study from that of the profile's usual compute, as the end of its label: "" for that one."""
-    if compute == (USUAL if profile.device == "cuda" else Compute()):
-        return ""
-    return "+cpu" if compute.device == "cpu" else f"+cuda-{compute.precision}"
+    shared = f"+gpus-{compute.world_size}" if compute.world_size > 1 else ""
+    if dataclasses.replace(compute, world_size=1) == (USUAL if profile.device == "cuda" else Compute()):
+        return shared
+    return ("+cpu" if compute.device == "cpu" else f"+cuda-{compute.precision}") + shared
 
 
 def said(compute: Compute) -> str:
-    """Return a compute for people: "CPU, float32" or "GPU, trained in bfloat16"."""
-    return "CPU, float32" if compute.device == "cpu" else f"GPU, trained in {compute.precision}"
+    """Return a compute for people: "CPU, float32", "GPU, trained in bfloat16" or "set of 2 GPUs, trained in bfloat16"."""
+    if compute.device == "cpu":
+        return "CPU, float32"
+    cards = "GPU" if compute.world_size == 1 else f"set of {compute.world_size} GPUs"
+    return f"{cards}, trained in {compute.precision}"

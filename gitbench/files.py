@@ -123,6 +123,13 @@ def guarded(folder: Path, check: Callable[[], None]) -> Iterator[None]:
         del _guards[folder]
 
 
+def ask_guards(path: Path) -> None:
+    """Raise whatever prevents an atomic write of `path` now."""
+    for folder, check in list(_guards.items()):
+        if path.is_relative_to(folder):
+            check()
+
+
 @contextlib.contextmanager
 def atomic_path(path: str | Path, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; when the block ends well it becomes `path` in one step.
@@ -138,9 +145,7 @@ def atomic_path(path: str | Path, durable: bool = True) -> Iterator[Path]:
             if durable:
                 with open(temporary, "rb+") as written:
                     os.fsync(written.fileno())
-            for folder, check in list(_guards.items()):
-                if path.is_relative_to(folder):
-                    check()
+            ask_guards(path)
             os.replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)

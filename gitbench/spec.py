@@ -129,11 +129,14 @@ class EvaluateSpec:
 class Compute:
     """What computes a run, and in which type its training multiplies matrices: results of others are not mixed with it.
 
-    Weights, optimizer and loss are float32, and so are likelihoods and captions, whatever the precision.
+    Weights, optimizer and loss are float32, and so are likelihoods and captions, whatever the precision. `world_size`
+    processes, on GPUs each with a card of its own, share every batch of `TrainSpec.batch_images`: their dropout is another,
+    and sums are made in another order.
     """
 
     device: Literal["cpu", "cuda"] = "cpu"
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    world_size: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

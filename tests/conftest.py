@@ -31,7 +31,7 @@ LONGEST = (
         "test_bad_input",
         "test_bundle",
     ),
-    *("test_proof", "test_tasks", "test_resume", "test_report_build", "test_startup"),
+    *("test_proof", "test_distributed", "test_tasks", "test_resume", "test_report_build", "test_startup"),
 )
 
 

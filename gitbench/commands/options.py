@@ -69,6 +69,9 @@ def compute_options(parser: argparse.ArgumentParser) -> None:
         choices=("float32", "bfloat16", "float16"),
         help="of training on a GPU (default: bfloat16, float16 for cards without; likelihoods are float32 in any case)",
     )
+    parser.add_argument(
+        "--gpus-per-run", type=int, metavar="N", help="GPUs that train a run together, sharing each batch (default: 1)"
+    )
 
 
 def device_option(parser: argparse.ArgumentParser) -> None:
@@ -140,7 +143,8 @@ def compute_of(arguments: argparse.Namespace) -> Compute:
     from gitbench.compute import compute_for
     from gitbench.profiles import get_profile
 
-    return compute_for(get_profile(profile_of(arguments)), arguments.device, arguments.precision)
+    profile = get_profile(profile_of(arguments))
+    return compute_for(profile, arguments.device, arguments.precision, arguments.gpus_per_run)
 
 
 def profile_for(arguments: argparse.Namespace) -> Profile:
@@ -199,17 +203,23 @@ def executor_of(arguments: argparse.Namespace, work_dir: Path) -> Executor | Non
         if share is not None:
             raise GitbenchError(f"--runs-per-gpu {share}: here as many share a GPU as fit its memory: leave it out")
         return None
+    compute = compute_of(arguments)
+    if share is not None and compute.world_size > 1:
+        raise GitbenchError(
+            f"--runs-per-gpu {share} with --gpus-per-run {compute.world_size}: a run that takes several GPUs shares none: "
+            "leave one of them out"
+        )
     from gitbench.launch.places import check_jobs
 
     check_jobs(arguments.jobs)
     if kind == "ray":
         from gitbench.launch.ray import ray_executor
 
-        return ray_executor(compute_of(arguments).device, arguments.jobs, 1 if share is None else share)
-    from gitbench.launch.slurm import parse_options, slurm_executor
+        return ray_executor(compute, arguments.jobs, 1 if share is None else share)
+    from gitbench.launch.slurm import for_gpus, parse_options, slurm_executor
 
     options = parse_options(arguments.slurm) if arguments.slurm else {}
-    return slurm_executor(work_dir, options, arguments.jobs, 1 if share is None else share)
+    return slurm_executor(work_dir, for_gpus(options, compute), arguments.jobs, 1 if share is None else share)
 
 
 def at_once(study: Study, arguments: argparse.Namespace) -> int:
@@ -258,4 +268,5 @@ def _compute_words(arguments: argparse.Namespace) -> list[str]:
 
     compute = compute_of(arguments)
     words = [] if compute.device == get_profile(profile_of(arguments)).device else ["--device", compute.device]
-    return words + (["--precision", compute.precision] if compute.device == "cuda" else [])
+    words += ["--precision", compute.precision] if compute.device == "cuda" else []
+    return words + (["--gpus-per-run", str(compute.world_size)] if compute.world_size > 1 else [])

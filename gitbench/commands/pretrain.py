@@ -70,7 +70,7 @@ def _pretrain(arguments: argparse.Namespace) -> int:
 
 def _make_all(chosen: list[Wanted], jobs: int, workers: int, device: str) -> dict[str, Path]:
     """Make encoders, so many at a time; return name -> file."""
-    from gitbench.launch.work import end_with_parent
+    from gitbench.processes import end_with_parent
 
     if jobs == 1:
         return {each.name: _make(each, workers, device) for each in chosen}

@@ -1,20 +1,17 @@
 """Where runs go on this machine, and how they are started: one a CPU core, or as many on a GPU as fit its memory.
 
 A run goes to a GPU where what it needs (`gitbench.study.memory`) is left, and to one where no other run is in any case: the
-formula may ask too much. No GPU gets more runs than its share of the CPU cores, each of which one run keeps busy.
+formula may ask too much. No GPU gets more runs than its share of the CPU cores, each of which one run keeps busy. A run that
+takes several GPUs has them, of one kind, for itself.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import forkserver
 from pathlib import Path
-from typing import Any
 
 from gitbench import plugins
 from gitbench.errors import GitbenchError
@@ -22,16 +19,14 @@ from gitbench.launch.mps import CLIENTS, shared
 from gitbench.launch.work import SHARING
 from gitbench.machine import Gpu, cpu_count, gpus
 from gitbench.plan import Plan
+from gitbench.processes import BY_NVML, VISIBLE
 from gitbench.study.memory import measured_gib, planned_gib
 from gitbench.study.store import Study
-
-VISIBLE = "CUDA_VISIBLE_DEVICES"
-BY_NVML = "PYTORCH_NVML_BASED_CUDA_CHECK"  # "1": torch counts cards without starting CUDA, and of none named finds none
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """The place of one run: the environment that shows its card and says how it is shared, and the GiB it takes there."""
+    """The place of one run: the environment that shows its cards and says how they are shared, and the GiB it takes of each."""
 
     environment: Mapping[str, str]
     gib: float = 0.0
@@ -41,6 +36,7 @@ class Place:
 class _Host:
     """The cores, or one card: what is left there, and the runs that are on it."""
 
+    kind: str = ""  # of card
     environment: Mapping[str, str]
     free_gib: float
     most: int
@@ -50,16 +46,17 @@ class _Host:
     def left(self) -> float:
         return self.free_gib - sum(run.gib for run in self.runs)
 
-    def takes(self, gib: float) -> bool:
-        return not self.runs or (len(self.runs) < self.most and gib <= self.left)
+    def takes(self, gib: float, alone: bool) -> bool:
+        return not self.runs or (not alone and len(self.runs) < self.most and gib <= self.left)
 
 
 class Places:
     """The places of this machine, at most `jobs` in use at a time (None: as many as there are).
 
     cards: none means the CPU; needs: run folder -> GiB on a card, in the order in which runs are to begin (those it does not
-    name begin as they come); shared: uuid -> environment that lets the runs of a card share it by MPS; environment: of all.
-    Errors: GitbenchError where no card has any memory that could be used.
+    name begin as they come); shared: uuid -> environment that lets the runs of a card share it by MPS; environment: of all;
+    world_size: processes of a run, on as many cards if there are any.
+    Errors: GitbenchError where no card has any memory that could be used, or a run needs more cards.
     """
 
     def __init__(
@@ -69,6 +66,7 @@ class Places:
         needs: Mapping[Path, float] | None = None,
         shared: Mapping[str, Mapping[str, str]] | None = None,
         environment: Mapping[str, str] | None = None,
+        world_size: int = 1,
     ) -> None:
         cores, shared, self.environment = cpu_count(), shared or {}, environment or {}
         usable = [card for card in cards if card.free_gib > 0]
@@ -77,9 +75,10 @@ class Places:
                 f"no memory can be had on {' and '.join(card.name for card in cards)}: other processes hold it all; end them, "
                 "set CUDA_VISIBLE_DEVICES to another card, or pass --device cpu to use the CPU"
             )
-        self.needs = needs or {}
+        check_cards(usable, world_size if usable else 0)
+        self.needs, self.cards_a_run = needs or {}, world_size if usable else 1
         self.rank = {folder: place for place, folder in enumerate(self.needs)}
-        self.limit = jobs or max(cores, len(usable))
+        self.limit = jobs or max(1, max(cores, len(usable)) // world_size)
         self.hosts = [_on_card(card, max(1, cores // len(usable)), shared.get(card.uuid)) for card in usable]
         if not usable:
             self.hosts = [_Host(environment={VISIBLE: ""}, free_gib=float("inf"), most=self.limit)]
@@ -95,15 +94,26 @@ class Places:
         return None
 
     def take(self, gib: float) -> Place | None:
-        """Return a place for a run that needs so much, on the emptiest card; None where there is none now."""
-        fitting = [host for host in self.hosts if host.takes(gib)]
-        if not fitting or sum(len(host.runs) for host in self.hosts) >= self.limit:
+        """Return a place for a run that needs so much of a card, on the emptiest; None where there is none now."""
+        running = {id(run) for host in self.hosts for run in host.runs}
+        if len(running) >= self.limit or not (hosts := self._hosts(gib)):
             return None
-        host = min(fitting, key=lambda host: (len(host.runs), -host.left))
-        environment = {"OMP_NUM_THREADS": "1", **host.environment, **self.environment}
+        environment = {"OMP_NUM_THREADS": "1", **hosts[0].environment, **self.environment}
+        environment[VISIBLE] = ",".join(host.environment[VISIBLE] for host in hosts)
         place = Place(environment=environment, gib=gib)
-        host.runs.append(place)
+        for host in hosts:
+            host.runs.append(place)
         return place
+
+    def _hosts(self, gib: float) -> list[_Host]:
+        """Return the cards for a run, all of one kind; none where there is no room."""
+        fitting = [host for host in self.hosts if host.takes(gib, alone=self.cards_a_run > 1)]
+        emptiest = sorted(fitting, key=lambda host: (len(host.runs), -host.left))
+        for kind in dict.fromkeys(host.kind for host in emptiest):
+            chosen = [host for host in emptiest if host.kind == kind][: self.cards_a_run]
+            if len(chosen) == self.cards_a_run:
+                return chosen
+        return []
 
     def give_back(self, place: Place) -> None:
         """Take back the place of a run that has ended."""
@@ -114,10 +124,21 @@ class Places:
 def _on_card(card: Gpu, most: int, shared: Mapping[str, str] | None) -> _Host:
     served = bool(shared) or card.mps
     return _Host(
+        kind=card.name,
         environment={VISIBLE: card.uuid, BY_NVML: "0", SHARING: "MPS" if served else "time slices", **(shared or {})},
         free_gib=card.free_gib,
         most=min(most, CLIENTS) if served else 1 if card.exclusive else most,
     )
+
+
+def check_cards(cards: Sequence[Gpu], gpus_per_run: int) -> None:
+    """Refuse runs that take more cards than there are of one kind."""
+    most = max(Counter(card.name for card in cards).values(), default=0)
+    if gpus_per_run > most:
+        there = f"{most} of one kind" if len(cards) > most else most
+        raise GitbenchError(
+            f"--gpus-per-run {gpus_per_run}: this machine has {there} to use: use fewer, or --executor slurm or ray"
+        )
 
 
 def check_jobs(jobs: int | None) -> None:
@@ -130,10 +151,10 @@ def check_jobs(jobs: int | None) -> None:
 def places_for(study: Study, jobs: int | None = None) -> Iterator[Places]:
     """Give the places for the runs that a study has still to make; where several share a card, by MPS if it can be had."""
     check_jobs(jobs)
-    cards, needs = cards_for(study.plan), needs_of(study)
-    several = min(jobs or cpu_count(), len(needs)) > len(cards)
+    cards, needs, world_size = cards_for(study.plan), needs_of(study), study.plan.compute.world_size
+    several = world_size == 1 and min(jobs or cpu_count(), len(needs)) > len(cards)
     with shared(cards if several else ()) as environments:
-        yield Places(cards, jobs, needs, environments, plugins.environment())
+        yield Places(cards, jobs, needs, environments, plugins.environment(), world_size)
 
 
 def at_once(study: Study, jobs: int | None = None) -> int:
@@ -145,7 +166,7 @@ def at_once(study: Study, jobs: int | None = None) -> int:
     if study.plan.compute.device == "cuda" and not gpus():
         return jobs or 1
     cards = cards_for(study.plan)
-    places = Places(cards, jobs)
+    places = Places(cards, jobs, world_size=study.plan.compute.world_size)
     if not cards:
         return places.limit
     return max(1, sum(places.take(gib) is not None for gib in needs_of(study).values()))
@@ -154,12 +175,13 @@ def at_once(study: Study, jobs: int | None = None) -> int:
 def cards_for(plan: Plan) -> tuple[Gpu, ...]:
     """Return the GPUs of this machine that the runs of a plan go to; none: they go to the CPU.
 
-    Errors: GitbenchError where they are planned for a GPU, and none is in sight.
+    Errors: GitbenchError where they are planned for a GPU, and none is in sight, or each for more than there are.
     """
     if plan.compute.device == "cpu":
         return ()
     if not (cards := gpus()):
         raise GitbenchError("the runs are planned for a GPU, and none is in sight: pass --device cpu to use the CPU")
+    check_cards(cards, plan.compute.world_size)
     return cards
 
 
@@ -183,35 +205,3 @@ def needs_of(study: Study) -> dict[Path, float]:
         starts.add(start)
         needs[study.folder(run.run_key).path] = max(usual[run.run_key], making)
     return needs
-
-
-def start_context() -> Any:
-    """Return the way runs are started: forked from a process that has imported torch once (5 s saved a run).
-
-    mmengine asks for CUDA when it is imported, and no fork can use CUDA after that. So no card is shown to that process, and
-    torch is told to count cards without CUDA: each run starts it, for its own card.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["gitbench.training.run"])
-    with _environment({VISIBLE: "", BY_NVML: "1"}):
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # it would print a traceback while it imports
-        try:
-            forkserver.ensure_running()
-        finally:
-            signal.signal(signal.SIGINT, before)
-    return context
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set variables of this process's environment while the block runs."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

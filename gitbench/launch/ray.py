@@ -9,23 +9,24 @@ from typing import Any
 
 from gitbench.errors import GitbenchError, installing
 from gitbench.launch.queues import Pack, QueueExecutor
+from gitbench.spec import Compute
 
 
-def ray_executor(device: str, jobs: int | None = None, share: int = 1) -> QueueExecutor:
-    """Return Ray as an executor of runs for a device: at most `jobs` at a time, on "cuda" `share` of them on a GPU. It joins
+def ray_executor(compute: Compute, jobs: int | None = None, share: int = 1) -> QueueExecutor:
+    """Return Ray as an executor of runs: at most `jobs` at a time, on GPUs `share` of them on one, or each on several. It joins
     the cluster that `RAY_ADDRESS` names, or one that runs on this host, or else starts one on this host.
 
-    Errors: GitbenchError where ray is missing, or the cluster does not answer or has no GPU for runs that need one.
+    Errors: GitbenchError where ray is missing, or the cluster does not answer or has no node with the GPUs of a run.
     """
     if share < 1:
         raise GitbenchError(f"--runs-per-gpu {share}: at least 1 run is needed")
-    return QueueExecutor(_Ray(device, share), limit=jobs)
+    return QueueExecutor(_Ray(compute, share), limit=jobs)
 
 
 class _Ray:
     """The tasks of a Ray cluster."""
 
-    def __init__(self, device: str, share: int) -> None:
+    def __init__(self, compute: Compute, share: int) -> None:
         try:
             import ray
         except ImportError:
@@ -35,14 +36,19 @@ class _Ray:
         except Exception as error:  # of no kind in particular where a node does not come up in time
             said = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise GitbenchError(f"--executor ray: no cluster can be joined ({said}): check RAY_ADDRESS") from None
-        on_gpus = device == "cuda"
+        on_gpus, world_size = compute.device == "cuda", compute.world_size
         if on_gpus and not ray.cluster_resources().get("GPU"):
             raise GitbenchError(
                 "--executor ray: the runs are planned for a GPU, and the cluster has none: add a node with one, or pass "
                 "--device cpu"
             )
+        nodes = ray.nodes() if on_gpus and world_size > 1 else ()
+        if nodes and max(node["Resources"].get("GPU", 0) for node in nodes if node["Alive"]) < world_size:
+            raise GitbenchError(f"--gpus-per-run {world_size}: no node of the cluster has so many GPUs: use fewer")
         # a task that dies with its node is started again by Ray, and then goes on once the claim on its run is stale
-        task = ray.remote(num_cpus=1, num_gpus=1 / share if on_gpus else 0, max_retries=3, max_calls=1)
+        task = ray.remote(
+            num_cpus=world_size, num_gpus=world_size / share if on_gpus else 0, max_retries=3, max_calls=1
+        )
         self.execute: Any = task(_execute)
 
     def start(self, packs: Sequence[Pack]) -> list[_Task]:

@@ -20,13 +20,14 @@ from gitbench.data.image_processor import stored_size
 from gitbench.data.tasks import open_task
 from gitbench.files import load_json, make_dir, write_json
 from gitbench.launch.executor import Executor, LocalExecutor
-from gitbench.launch.places import cards_for, check_jobs, places_for, start_context
+from gitbench.launch.places import cards_for, check_jobs, places_for
 from gitbench.launch.progress import Display
 from gitbench.launch.prove import is_proven, prove
 from gitbench.launch.records import StudyScorer
 from gitbench.launch.session import Outcome, Scorer, Session
 from gitbench.metrics import CaptionScorer
 from gitbench.plan import Plan
+from gitbench.processes import start_context
 from gitbench.run_folder import RunFolder
 from gitbench.study.config import config_text, make_config
 from gitbench.study.find import check_version

@@ -16,6 +16,7 @@ from typing import Any
 
 from gitbench.errors import GitbenchError, installing
 from gitbench.launch.queues import Pack, QueueExecutor
+from gitbench.spec import Compute
 
 MINUTES = 60  # of a job where --slurm names no time: what takes longer is queued again and goes on
 ASKED = 30.0  # seconds between two calls of squeue
@@ -44,6 +45,14 @@ def parse_options(text: str) -> dict[str, str]:
             )
         found[name.replace("_", "-")] = value
     return found
+
+
+def for_gpus(options: Mapping[str, str], compute: Compute) -> dict[str, str]:
+    """Add what a job asks for where its run takes several GPUs, unless the options say it: those, and a core for each."""
+    wanted = {} if compute.world_size == 1 else {"cpus-per-task": str(compute.world_size)}
+    if wanted and not any(name == "gres" or name.startswith("gpus") for name in options):
+        wanted["gres"] = f"gpu:{compute.world_size}"
+    return wanted | dict(options)
 
 
 def parse_time(text: str) -> int:

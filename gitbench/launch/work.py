@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import argparse
 import functools
-import multiprocessing
 import os
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Mapping
@@ -29,12 +27,13 @@ from gitbench.claim import Claim, ClaimLost, holder
 from gitbench.errors import GitbenchError
 from gitbench.files import explain_os_errors, guarded, load_json, write_json
 from gitbench.launch.state import State, write_state
+from gitbench.processes import ORPHAN, end_with_parent
 from gitbench.run_folder import RunFolder
 
 # Exit statuses. Trained by this process: DONE; not for a fault of the program, or for one that a user can mend: FAULT, REFUSED.
 DONE, FAULT, REFUSED = 0, 1, 2
-# Left alone: ended with the launcher; done already; another process works on it; and it was taken over by one.
-ORPHAN, FOUND, CLAIMED, LOST = 3, 4, 5, 6
+# Left alone: done already; another process works on it; and it was taken over by one. (ORPHAN: ended with the launcher.)
+FOUND, CLAIMED, LOST = 4, 5, 6
 COMMAND = (sys.executable, "-m", "gitbench.launch.work")
 SHARING = "GITBENCH_SHARING"  # variable: how the runs of a card share it
 EVERY = 2.0  # seconds between two words on how far a run is
@@ -146,23 +145,6 @@ def run_worker(path: Path, environment: Mapping[str, str], every: float = EVERY)
     os.environ.update(environment)
     end_with_parent()
     _leave(work(path, every))
-
-
-def end_with_parent(parent: int | None = None) -> None:
-    """End this process once the one that started it is gone: every file is whole at any moment.
-
-    `parent` is its pid, where it is not one of `multiprocessing`'s; it may be gone already.
-    """
-    starter = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if starter is not None:  # with a fork server between them, which lives on
-            starter.join()
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(ORPHAN)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _leave(status: int) -> NoReturn:

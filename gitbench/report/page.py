@@ -57,10 +57,13 @@ def page(view: View, figures: Mapping[str, tuple[str, ...]], board: str | None =
 
 
 def _precisions(view: View) -> list[str]:
-    """Say in which precision runs on GPUs were trained; nothing of runs on CPUs, which know one."""
+    """Say in which precision runs on GPUs were trained, and on how many; nothing of runs on CPUs, which know one precision."""
     specs = [(view.study.record(run.run_key) or {}).get("spec", {}) for run in view.study.finished]
     computes = [spec["compute"] for spec in specs if spec.get("compute")]
-    return sorted({f"trained in {each['precision']}" for each in computes if each["device"] == "cuda"})
+    found = {(each["precision"], each.get("world_size", 1)) for each in computes if each["device"] == "cuda"}
+    return [
+        f"trained in {precision}" + (f", {cards} GPUs a run" if cards > 1 else "") for precision, cards in sorted(found)
+    ]
 
 
 def _runs(view: View) -> list[dict[str, Any]]:

@@ -34,6 +34,7 @@ _DECIDED: tuple[str, ...] = (
     "compute",
     "optim_wrapper.precision",
     "launcher",
+    "model_wrapper_cfg",
     "resume",
     "load_from",
 )
@@ -109,13 +110,26 @@ def make_config(spec: RunSpec, vocabulary: Vocabulary, key: str) -> Config:
             log_processor=dict(type="PlainLogProcessor", by_epoch=False, window_size=10),
             env_cfg=dict(cudnn_benchmark=False, mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0)),
             randomness=dict(seed=_seed("global", spec) % 2**32, deterministic=on_gpu),
-            launcher="none",
+            launcher="pytorch" if spec.compute.world_size > 1 else "none",  # of torchrun
+            model_wrapper_cfg=dict(type="gitbench.SharedModel") if spec.compute.world_size > 1 else None,
             resume=False,
             load_from=None,
         )
     )
     apply_options(config, dict(spec.cfg_options))
     return config
+
+
+def share_of_batch(spec: RunSpec) -> int:
+    """Return how many images of a training batch each process of a run takes. Errors: they cannot be shared out evenly."""
+    images, world = spec.train.batch_images, spec.compute.world_size
+    if images % world:
+        able = [each for each in range(2, images + 1) if images % each == 0]
+        raise GitbenchError(
+            f"--gpus-per-run {world}: a batch of {images} images cannot be shared out evenly: use "
+            f"{', '.join(map(str, able))} or leave it out"
+        )
+    return images // world
 
 
 def _seed(purpose: str, spec: RunSpec) -> int:
@@ -228,13 +242,16 @@ def _model(spec: RunSpec, vocabulary: Vocabulary) -> dict[str, Any]:
 
 
 def _loader(spec: RunSpec, split: str) -> dict[str, Any]:
+    """Return a loader's config; its batch size is that of each process."""
     training, on_gpu = split == "train", spec.compute.device == "cuda"
+    images = share_of_batch(spec) if training else spec.evaluate.batch_images
+    in_order = dict(type="BatchesInOrder", batch=images)
     return dict(
-        batch_size=spec.train.batch_images if training else spec.evaluate.batch_images,
+        batch_size=images,
         num_workers=spec.data.workers,
         persistent_workers=False,
         drop_last=False,
-        sampler=dict(type="CountedSampler") if training else dict(type="DefaultSampler", shuffle=False),
+        sampler=dict(type="CountedSampler") if training else in_order,
         dataset=dict(
             type="CaptionData",
             data=spec.data_name,

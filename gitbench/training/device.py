@@ -10,7 +10,9 @@ What "deterministic" takes on a GPU (torch 2.15, from its sources):
   no float32 and no card before Ampere. So under bfloat16 or float16 the image encoder and the image stream run on flash,
   the text stream with its mask on memory-efficient attention; in float32 (validation, test, captions) all of it does;
 * cuBLAS with a workspace of a fixed size, which it reads from the environment when it starts; cuDNN without timing of
-  algorithms.
+  algorithms;
+* sums over several GPUs in rings: NVLS, which NCCL chooses on cards with NVSwitch, gives other bits from call to call
+  (NVIDIA/nccl issue 1497).
 
 Float32 means float32: TF32 is off, also in the convolution that embeds patches, where torch has it on.
 """
@@ -24,10 +26,12 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # before CUDA starts; results depend on it, so it is nobody's choice
+# Before CUDA starts; results depend on them, so they are nobody's choice.
+os.environ.update(CUBLAS_WORKSPACE_CONFIG=":4096:8", NCCL_ALGO="Ring")
 
 import mmengine.device.utils
 import torch
+from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import LogProcessor
 
@@ -36,6 +40,7 @@ from gitbench.errors import GitbenchError
 from gitbench.machine import cpu_name
 from gitbench.registry import HOOKS, LOG_PROCESSORS
 from gitbench.spec import Compute
+from gitbench.training.distributed import rank_here
 
 # Of a run, on every device. On CPUs the order of float sums depends on it; a GPU's host has nothing to share out, and
 # threads that wait for work would take the cores of other runs.
@@ -43,9 +48,9 @@ THREADS = 1
 
 
 def settle(compute: Compute) -> None:
-    """Make this process compute as a run was planned: on that device, deterministically.
+    """Make this process compute as a run was planned: on that device (of several processes each on its own), deterministically.
 
-    Errors: GitbenchError where torch sees no GPU, or one without the run's precision.
+    Errors: GitbenchError where torch sees no GPU, fewer than the run has processes, or one without the run's precision.
     """
     torch.set_num_threads(THREADS)
     mmengine.device.utils.DEVICE = compute.device  # a constant of its import, which may have seen other cards
@@ -55,6 +60,13 @@ def settle(compute: Compute) -> None:
         raise GitbenchError(
             "the run was planned for a GPU, and torch finds none here: plan it with --device cpu, or see `gitbench doctor`"
         )
+    if compute.world_size > 1:
+        if (there := torch.cuda.device_count()) < compute.world_size:
+            raise GitbenchError(
+                f"the run was planned for {compute.world_size} GPUs, and torch finds {there} here: show it as many "
+                "(CUDA_VISIBLE_DEVICES, gres=gpu:N of Slurm), or plan it with another --gpus-per-run"
+            )
+        torch.cuda.set_device(rank_here())
     if lacks(torch.cuda.get_device_capability(), compute.precision):
         raise GitbenchError(
             f"the run was planned in {compute.precision}, which {torch.cuda.get_device_name()} has not: plan it with another "
@@ -123,7 +135,8 @@ def peak_memory() -> int:
 class ComputeHook(Hook):
     """Does what `settle` does for runners that others start (`Runner.from_cfg(...).train()`).
 
-    Errors: as `settle`; and a model that is on another device than was planned, where mmengine put it.
+    Errors: as `settle`; another number of processes than was planned; and a model that is on another device, where mmengine
+    put it.
     """
 
     priority = "VERY_HIGH"
@@ -131,6 +144,9 @@ class ComputeHook(Hook):
     def before_run(self, runner) -> None:  # type: ignore[no-untyped-def]
         compute = planned(runner.cfg)
         settle(compute)
+        if (world := get_world_size()) != (wanted := compute.world_size):
+            fix = "start it without torchrun" if wanted == 1 else f"start it with torchrun --nproc-per-node {wanted}"
+            raise GitbenchError(f"the run was planned for {wanted} processes, and this is one of {world}: {fix}")
         found = next(runner.model.parameters()).device.type
         if found != compute.device:
             fix = "hide the GPU (CUDA_VISIBLE_DEVICES=)" if compute.device == "cpu" else "show it a GPU"

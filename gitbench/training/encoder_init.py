@@ -26,6 +26,7 @@ from gitbench.models.checkpoint import check_names, plain_names, read_tensors
 from gitbench.models.encoder import ImageEncoder
 from gitbench.registry import HOOKS
 from gitbench.run_key import PRETRAIN_VERSION
+from gitbench.training.distributed import captioner
 from gitbench.training.frozen import FrozenEncoder
 from gitbench.training.pretrain import Pretraining, pretrained_encoder
 from gitbench.variants.encoder import EncoderSpec
@@ -53,11 +54,12 @@ class EncoderInitHook(Hook):
         self.content: str | None = None  # of the pre-trained encoder; None as `seconds`
 
     def before_train(self, runner) -> None:  # type: ignore[no-untyped-def]
+        model = captioner(runner)
         if not runner.iter:
-            self._start(runner.model, runner.train_dataloader)
-        encoder, vision = runner.model.git.encoder, runner.model.git.vision
+            self._start(model, runner.train_dataloader)
+        encoder, vision = model.git.encoder, model.git.vision
         if isinstance(encoder, FrozenEncoder) and not vision.blind and not vision.blur:  # which are other images
-            prepare = runner.model.data_preprocessor.normalised
+            prepare = model.data_preprocessor.normalised
             asked = {runner.train_loop: runner.optim_wrapper.precision, runner.val_loop: "float32"}
             if encoder.pos_embed.device.type == "cpu":  # where other runs reuse it; here the test asks once
                 asked[runner.test_loop] = "float32"

@@ -1,4 +1,4 @@
-"""Hooks and the evaluator: checkpoints, loss curve, a decoder that starts from BERT, closed vocabulary, results per image."""
+"""Hooks: checkpoints, loss curve, a decoder that starts from BERT, closed vocabulary."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.evaluator import BaseMetric
+from mmengine.dist import is_main_process
 from mmengine.hooks import Hook, LoggerHook, RuntimeInfoHook
 from mmengine.logging import print_log
 
@@ -25,9 +25,10 @@ from gitbench.errors import GitbenchError, unknown_name
 from gitbench.files import atomic_path, explain_os_errors, write_text
 from gitbench.models.bert import initialise_from_bert, load_bert
 from gitbench.models.trie import Trie
-from gitbench.registry import HOOKS, METRICS
+from gitbench.registry import HOOKS
 from gitbench.run_folder import RunFolder
 from gitbench.training.device import peak_memory
+from gitbench.training.distributed import captioner, most
 
 DECODER_SOURCES = ("random", "bert")
 
@@ -37,8 +38,8 @@ class AtomicCheckpointHook(Hook):
     """Save `iter_<n>.pth` about every so many `seconds` of training, and after its last iteration: whole or not at all.
 
     There is one at a time: the older one goes as soon as the newer is whole. That of the last iteration, from which
-    captions can still be made, holds weights and no optimizer. The file is mmengine's own layout without its log history,
-    so it loads with `weights_only=True`.
+    captions can still be made, holds weights and no optimizer. Of several processes rank 0 saves. The file is mmengine's own
+    layout without its log history, so it loads with `weights_only=True`.
     """
 
     priority = "VERY_LOW"
@@ -53,7 +54,7 @@ class AtomicCheckpointHook(Hook):
     def after_step(self, runner, done: int) -> None:  # type: ignore[no-untyped-def]
         """Called by `CountedTrainLoop` when iteration `done` and its validation are over."""
         last = done == runner.max_iters
-        if not last and time.monotonic() - self._saved < self.seconds:
+        if not is_main_process() or not last and time.monotonic() - self._saved < self.seconds:
             return
         folder = Path(runner.work_dir)
         path, meta = folder / f"iter_{done}.pth", {"iter": runner.iter, "epoch": 0}
@@ -135,9 +136,9 @@ class Diverged(GitbenchError):
 class CurveHook(Hook):
     """Keep the loss curve (`curve.csv`: iteration, split, loss, lr), the seconds spent, the images seen and the most memory.
 
-    Training rows hold the label-smoothed loss of a batch, validation rows the negative log-likelihood per token, in nats.
-    The curve is on disk before the checkpoint of the same iteration is, and is cut back to it on resume. Errors: Diverged,
-    at the first row whose loss is not finite.
+    Training rows hold the label-smoothed loss of a batch, validation rows the negative log-likelihood per token, in nats. Of
+    several processes each has the same curve, and rank 0 writes it. The curve is on disk before the checkpoint of the same
+    iteration is, and is cut back to it on resume. Errors: Diverged, at the first row whose loss is not finite.
     """
 
     progress: Callable[[int, int, float], None] | None = None  # set by the process that runs the runner
@@ -147,8 +148,8 @@ class CurveHook(Hook):
         self.rows: list[tuple[int, str, float, float]] = []
         self.seconds = 0.0  # in all sessions of this run, and how many of them the training waited for data
         self.data_wait_seconds = 0.0
-        self._peak = 0  # bytes, of sessions before this one
-        self.images = 0  # this session's, and the seconds they took
+        self._peak = 0  # bytes, of sessions before this one and of other processes
+        self.images = 0  # this session's and this process's, and the seconds they took
         self.image_seconds = 0.0
         self._mark = self._step_mark = self._waited = 0.0
 
@@ -172,6 +173,7 @@ class CurveHook(Hook):
             # mmengine adds a group of its own, which trains nothing
             groups = (g for g in runner.optim_wrapper.param_groups if str(g.get("name", "")).startswith("decoder"))
             self._add(done, "train", loss, next(groups)["lr"])
+            self._peak = most(self.peak_memory)
             if self.progress is not None:
                 self.progress(done, runner.max_iters, loss)
 
@@ -197,7 +199,7 @@ class CurveHook(Hook):
 
     @property
     def peak_memory(self) -> int:
-        """The most bytes held so far, in any session of this run."""
+        """The most bytes that a process held so far, in any session of this run; others are asked at each row."""
         return max(self._peak, peak_memory())
 
     def after_train(self, runner) -> None:  # type: ignore[no-untyped-def]
@@ -222,6 +224,8 @@ class CurveHook(Hook):
         self._mark, self._waited = now, waited
 
     def _write(self, runner) -> None:  # type: ignore[no-untyped-def]
+        if not is_main_process():
+            return
         lines = [f"{i},{split},{loss!r},{lr!r}\n" for i, split, loss, lr in self.rows]
         write_text(RunFolder(Path(runner.work_dir)).curve, "iteration,split,loss,lr\n" + "".join(lines))
 
@@ -246,7 +250,8 @@ class DecoderInitHook(Hook):
     priority = "VERY_HIGH"
 
     def before_train(self, runner) -> None:  # type: ignore[no-untyped-def]
-        init = runner.model.variants["decoder_init"]
+        model = captioner(runner)
+        init = model.variants["decoder_init"]
         if init.source not in DECODER_SOURCES:
             raise unknown_name("decoder_init source", init.source, DECODER_SOURCES)
         if init.source == "random" or runner.iter:
@@ -258,7 +263,7 @@ class DecoderInitHook(Hook):
                 f"the BERT in {init.path} is not the one this run was planned with: run the ablation again"
             )
         rows = rows_of(runner.train_dataloader.dataset.tokenizer, from_bert(init.path))
-        initialise_from_bert(runner.model.git, load_bert(init.path), rows)
+        initialise_from_bert(model.git, load_bert(init.path), rows)
 
 
 @HOOKS.register_module()
@@ -271,29 +276,4 @@ class ClosedVocabularyHook(Hook):
     def before_test(self, runner) -> None:  # type: ignore[no-untyped-def]
         dataset = runner.test_dataloader.dataset
         labels = dataset.tokenizer.encode_all(list(dataset.source.vocabulary()), dataset.text_spec.max_tokens)
-        runner.model.vocabulary = Trie.of(labels, dataset.eos_id)
-
-
-@METRICS.register_module()
-class PerImage(BaseMetric):
-    """Negative log-likelihood per token of all references, without label smoothing, in nats; called `name`.
-
-    Exactly one result an image is kept, in order, in `items` (mmengine cuts surplus results to the data set's length
-    silently): after a test with the generated ids, for `predictions.jsonl`.
-    """
-
-    def __init__(self, name: str) -> None:
-        # "gpu" is mmengine's word for results that are sent, over whatever joins the processes; with "cpu" they would be
-        # written to a folder, which mmengine then deletes with all that is in it
-        super().__init__(collect_device="gpu")
-        self.name = name
-        self.items: list[dict[str, Any]] = []
-
-    def process(self, data_batch: Any, data_samples: Any) -> None:
-        self.results.extend(data_samples)
-
-    def compute_metrics(self, results: list) -> dict[str, float]:
-        self.items = results
-        parts = [part for item in results for part in item.get("outputs", [item])]
-        tokens = sum(part["tokens"] for part in parts)
-        return {self.name: sum(part["nll"] for part in parts) / max(1, tokens)}
+        captioner(runner).vocabulary = Trie.of(labels, dataset.eos_id)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.optim.scheduler.param_scheduler import _ParamScheduler
 from torch import nn
@@ -87,7 +88,8 @@ class EncoderDecoderOptim:
         kind = options.pop("type")
         if kind != "AdamW":
             raise GitbenchError(f"optimizer type '{kind}' is not supported: use AdamW")
-        groups = parameter_groups(model, **self.rates, weight_decay=options["weight_decay"])
+        own: Any = model.module if is_model_wrapper(model) else model  # a wrapper's names begin with "module."
+        groups = parameter_groups(own, **self.rates, weight_decay=options["weight_decay"])
         optimizer = torch.optim.AdamW(groups, fused=True, **options)
         return OPTIM_WRAPPERS.build({**self.wrapper_cfg, "optimizer": optimizer})
 

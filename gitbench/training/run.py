@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
 from mmengine.runner import Runner
 
 from gitbench.data.tasks import Request
@@ -25,8 +26,10 @@ from gitbench.models.flops import flops_by_part
 from gitbench.run_folder import RunFolder
 from gitbench.training.caption_model import CaptionModel
 from gitbench.training.device import described, planned, settle
+from gitbench.training.distributed import captioner, joined, most, train_together
 from gitbench.training.encoder_init import EncoderInitHook
-from gitbench.training.hooks import CurveHook, Diverged, PerImage, checkpoints, latest_checkpoint, torch_write_errors
+from gitbench.training.evaluation import PerImage
+from gitbench.training.hooks import CurveHook, Diverged, checkpoints, latest_checkpoint, torch_write_errors
 
 FORMAT = "gitbench"  # of `model.pth`
 
@@ -68,38 +71,58 @@ def execute(path: Path, progress: Progress | None = None, pretraining: Pretraini
     Errors: GitbenchError with one line for what a user can mend; anything else is a fault of the program.
     """
     folder = RunFolder(path)
-    config = _session_config(folder)
-    tuning = config.test_dataloader is None
-    if folder.captioned or (tuning and folder.trained.is_file()):
+    config = folder.read_config()
+    if folder.captioned or (config.test_dataloader is None and folder.trained.is_file()):
         return False
-    settle(planned(config))
-    runner = PlainRunner.from_cfg(config)
-    hooks: dict[type, Any] = {type(hook): hook for hook in runner.hooks}
-    curve, init = hooks[CurveHook], hooks[EncoderInitHook]
-    curve.progress, init.progress = progress, pretraining
-    val_nll = None  # of a tuning run that diverges
-    try:
-        runner.train()
-        val_nll = curve.last("val")
-    except Diverged:
+    if (world_size := planned(config).world_size) > 1:
+        train_together(path, world_size, _train, {"progress": progress, "pretraining": pretraining})
+    else:
+        _train(path, progress, pretraining)
+    return True
+
+
+def _train(path: Path, progress: Progress | None, pretraining: PretrainingProgress | None) -> None:
+    """Do what `execute` does, as the run's only process or as one of several."""
+    folder = RunFolder(path)
+    config = folder.read_config()
+    compute, tuning = planned(config), config.test_dataloader is None
+    settle(compute)
+    with joined(compute):
+        runner = PlainRunner.from_cfg(_session_config(config, folder))
+        hooks: dict[type, Any] = {type(hook): hook for hook in runner.hooks}
+        curve, init = hooks[CurveHook], hooks[EncoderInitHook]
+        curve.progress, init.progress = progress, pretraining
+        val_nll = None  # of a tuning run that diverges
+        try:
+            runner.train()
+            val_nll = curve.last("val")
+        except Diverged:
+            if not tuning:
+                raise
+            curve.after_train(runner)
+        found = {"val_nll": val_nll, "cost": {"seconds": curve.seconds}}
         if not tuning:
-            raise
-        curve.after_train(runner)
-    if tuning:
-        write_json(folder.trained, {"val_nll": val_nll, "cost": {"seconds": curve.seconds}})
-        _remove_checkpoints(path)
-        return True
+            found = _captioned(runner, folder, curve, init)
+        if is_main_process():
+            write_json(folder.trained, found)
+            _remove_checkpoints(path)
+
+
+def _captioned(runner: Runner, folder: RunFolder, curve: CurveHook, init: EncoderInitHook) -> dict[str, Any]:
+    """Caption the test split and write captions and weights; return what else is to be known of the run."""
     trained = time.monotonic()
     fit = _fit(runner, curve)
     fitted = time.monotonic()
     metrics = runner.test_loop.run()
-    _write_predictions(runner, folder)
-    _write_weights(runner, folder)
+    if is_main_process():
+        _write_predictions(runner, folder)
+        _write_weights(runner, folder)
     captioned = time.monotonic()
+    images = curve.images * get_world_size()
     cost = {
         **_size(runner),
-        "peak_memory_bytes": curve.peak_memory,
-        "train_images_per_second": curve.images / curve.image_seconds if curve.image_seconds else None,
+        "peak_memory_bytes": most(curve.peak_memory),
+        "train_images_per_second": images / curve.image_seconds if curve.image_seconds else None,
         "train_seconds": curve.seconds,
         "data_wait_seconds": curve.data_wait_seconds,
         "caption_seconds": captioned - fitted,
@@ -111,10 +134,7 @@ def execute(path: Path, progress: Progress | None = None, pretraining: Pretraini
         cost["encode_seconds"] = init.encode_seconds
     train = {"iterations": runner.max_iters, "final_loss": curve.last("train")}
     found = {"test_nll": metrics["test_nll"], **fit, "train": train, "cost": cost, "encoder_content": init.content}
-    found["device"] = described()
-    write_json(folder.trained, found)
-    _remove_checkpoints(path)
-    return True
+    return {**found, "device": described()}
 
 
 def _remove_checkpoints(path: Path) -> None:
@@ -132,17 +152,20 @@ def _fit(runner: Runner, curve: CurveHook) -> dict[str, Any]:
     first = min(count, len(runner.train_dataloader.dataset))
     config = copy.deepcopy(runner.cfg.val_dataloader)
     config.dataset.update(split="train", first=first)
-    model, items = runner.model.eval(), []
+    model, measured = captioner(runner).eval(), PerImage("train_nll")
     with torch.no_grad():
         for batch in runner.build_dataloader(config):
-            items += model.val_step(batch)
-    measured = PerImage("train_nll").compute_metrics(items)
-    return {**measured, "val_nll": curve.last("val"), "fit_images": {"train_nll": first, "val_nll": count}}
+            measured.process(batch, model.val_step(batch))
+    return {
+        **measured.evaluate(first),
+        "val_nll": curve.last("val"),
+        "fit_images": {"train_nll": first, "val_nll": count},
+    }
 
 
 def _size(runner: Runner) -> dict[str, int]:
     """Return the costs that are sizes."""
-    git = runner.model.git
+    git = captioner(runner).git
     counts = parameter_counts(git)
     return {
         "parameters": counts["total"],
@@ -153,13 +176,13 @@ def _size(runner: Runner) -> dict[str, int]:
     }
 
 
-def _session_config(folder: RunFolder) -> Config:
-    """Return the config of a run folder as this session runs it: from its last checkpoint."""
-    config = folder.read_config()
+def _session_config(config: Config, folder: RunFolder) -> Config:
+    """Return the config of a run folder as this session runs it: from its last checkpoint, which rank 0 looks for."""
     config.work_dir = str(folder.path)
-    checkpoint = latest_checkpoint(folder.path)
-    if checkpoint is not None:
-        config.resume, config.load_from = True, str(checkpoint)
+    checkpoint = [latest_checkpoint(folder.path) if is_main_process() else None]
+    broadcast_object_list(checkpoint)
+    if checkpoint[0] is not None:
+        config.resume, config.load_from = True, str(checkpoint[0])
     return config
 
 
@@ -199,7 +222,7 @@ def _prediction(request: Request, output: dict[str, Any], image_id: str, tokeniz
 
 def _write_weights(runner: Runner, folder: RunFolder) -> None:
     """Write `model.pth` and `tokenizer.json`: what `gitbench caption --weights FOLDER` needs, and no pickled code."""
-    state = {name: tensor.cpu() for name, tensor in runner.model.git.state_dict().items()}
+    state = {name: tensor.cpu() for name, tensor in captioner(runner).git.state_dict().items()}
     payload = {"format": FORMAT, "model": json.dumps(runner.cfg.model.to_dict()), "state_dict": state}
     with atomic_path(folder.weights) as temporary, explain_os_errors(temporary), torch_write_errors():
         torch.save(payload, temporary)

@@ -51,6 +51,11 @@ def test_a_shard_and_a_launch_that_does_not_wait_write_no_report(tmp_path, launc
         (("--shard", "0/2"), "write i/n"),
         (("--slurm", "partition=x"), "belongs to --executor slurm"),
         (("--runs-per-gpu", "2"), "as many share a GPU as fit its memory"),
+        (("--gpus-per-run", "2"), "planned for the CPU: add --device cuda"),
+        (
+            ("--device", "cuda", "--executor", "slurm", "--runs-per-gpu", "2", "--gpus-per-run", "2"),
+            "takes several GPUs shares none",
+        ),
         (("--executor", "slurm", "--jobs", "0"), "at least 1 run at a time"),
         (("--executor", "slurm", "--slurm", "time=soon"), "write minutes"),
         (("--until-decided", "--shard", "1/2"), "--shard with --until-decided"),

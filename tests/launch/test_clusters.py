@@ -21,8 +21,9 @@ from gitbench.launch import queues
 from gitbench.launch.executor import Event
 from gitbench.launch.queues import Pack, QueueExecutor
 from gitbench.launch.scheduling import execute_runs, local_executor
-from gitbench.launch.slurm import parse_options, parse_time, slurm_executor
+from gitbench.launch.slurm import for_gpus, parse_options, parse_time, slurm_executor
 from gitbench.launch.state import read_state
+from gitbench.spec import Compute
 from gitbench.study.store import Study
 
 
@@ -61,7 +62,7 @@ def test_without_its_package_an_executor_says_what_to_install(tmp_path, monkeypa
     with refused("--executor slurm needs submitit: .* install submitit"):
         slurm_executor(tmp_path, {})
     with refused("--executor ray needs ray: .* install ray"):
-        ray_executor("cpu")
+        ray_executor(Compute())
 
 
 def test_a_cluster_that_does_not_answer_is_said_in_one_line(monkeypatch):
@@ -72,7 +73,7 @@ def test_a_cluster_that_does_not_answer_is_said_in_one_line(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
     with refused(r"no cluster can be joined \(The current node timed out during startup.\): check RAY_ADDRESS"):
-        ray_executor("cpu")
+        ray_executor(Compute())
 
 
 def test_runs_for_gpus_do_not_wait_in_a_cluster_that_has_none(monkeypatch):
@@ -83,11 +84,37 @@ def test_runs_for_gpus_do_not_wait_in_a_cluster_that_has_none(monkeypatch):
     ray.remote = lambda **options: asked.append(options) or (lambda function: function)
     monkeypatch.setitem(sys.modules, "ray", ray)
     with refused("planned for a GPU, and the cluster has none"):
-        ray_executor("cuda", share=4)
+        ray_executor(Compute(device="cuda"), share=4)
     ray.cluster_resources = lambda: {"CPU": 4.0, "GPU": 1.0}
-    ray_executor("cuda", share=4)
-    ray_executor("cpu")
+    ray_executor(Compute(device="cuda"), share=4)
+    ray_executor(Compute())
     assert [options["num_gpus"] for options in asked] == [0.25, 0]
+
+
+def test_a_job_asks_for_the_cards_of_its_run_and_a_core_for_each(tmp_path):
+    one, four = (Compute(device="cuda", world_size=world) for world in (1, 4))
+    assert for_gpus({"time": "60"}, one) == {"time": "60"}
+    assert for_gpus({"time": "60"}, four) == {"time": "60", "gres": "gpu:4", "cpus-per-task": "4"}
+    for name, value in (("gres", "gpu:h100:4"), ("gpus-per-node", "4"), ("gpus", "4")):
+        assert for_gpus({name: value, "cpus-per-task": "16"}, four) == {name: value, "cpus-per-task": "16"}
+
+
+def test_a_task_of_ray_takes_the_cards_of_its_run_on_one_node(monkeypatch):
+    from gitbench.launch.ray import ray_executor
+
+    asked: list[dict] = []
+    ray = SimpleNamespace(init=lambda **_: None, cluster_resources=lambda: {"CPU": 4.0, "GPU": 4.0})
+    ray.remote = lambda **options: asked.append(options) or (lambda function: function)
+    ray.nodes = lambda: [
+        {"Alive": True, "Resources": {"GPU": 2.0}},
+        {"Alive": True, "Resources": {"CPU": 2.0}},
+        {"Alive": False, "Resources": {"GPU": 8.0}},
+    ]
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    ray_executor(Compute(device="cuda", world_size=2))
+    assert [(options["num_gpus"], options["num_cpus"]) for options in asked] == [(2, 2)]
+    with refused("--gpus-per-run 4: no node of the cluster has so many GPUs: use fewer"):
+        ray_executor(Compute(device="cuda", world_size=4))
 
 
 def trained(folder: Path, executor=None, iterations: int = 6) -> Study:
@@ -144,7 +171,7 @@ def test_ray_gives_the_predictions_of_this_machine(tmp_path, local):
     from gitbench.launch.ray import ray_executor
 
     try:
-        assert_same(local, trained(tmp_path, ray_executor("cpu", jobs=1)))
+        assert_same(local, trained(tmp_path, ray_executor(Compute(), jobs=1)))
     finally:
         ray.shutdown()
 

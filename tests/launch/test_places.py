@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import os
 import subprocess
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers_cuda import H100, compiled_driver, shown
+from helpers_errors import refused
 from helpers_study import make_study
 
 from gitbench.claim import Claim
@@ -86,6 +89,48 @@ def test_a_card_takes_no_more_runs_than_its_share_of_the_cores_and_jobs_bounds_t
     assert len(begun(Places(two, jobs=3), [*queue])) == 3
     cores(1)  # each card has a run at least
     assert [uuid for _, uuid in begun(Places(two), [*queue])] == ["a", "b"]
+
+
+def kinds(*names: str) -> list[Gpu]:
+    return [dataclasses.replace(card(uuid, 80.0), name=name) for uuid, name in zip("abcdef", names, strict=False)]
+
+
+def test_a_run_on_several_cards_has_them_for_itself_and_all_of_one_kind(cores):
+    queue = [Path(str(number)) for number in range(9)]
+    two = Places(kinds("H100", "A10G", "H100", "H100", "H100"), world_size=2)
+    assert [uuids for _, uuids in begun(two, [*queue])] == ["a,c", "d,e"]  # and none beside them, however small
+    mixed = Places(kinds("A10G", "H100", "H100"), needs={LARGE: 200.0}, world_size=2)
+    begins = mixed.next([LARGE])
+    assert begins is not None and begins[1].environment["CUDA_VISIBLE_DEVICES"] == "b,c"
+    assert mixed.take(1.0) is None
+    mixed.give_back(begins[1])
+    assert mixed.take(1.0) is not None
+    assert len(begun(Places(kinds(*["H100"] * 6), jobs=2, world_size=2), [*queue])) == 2
+    cores(2)
+    assert len(begun(Places(kinds(*["H100"] * 6), world_size=2), [*queue])) == 3  # though each process wants a core
+
+
+def test_too_few_cards_for_a_run_are_an_error(cores, tmp_path, monkeypatch):
+    with refused("--gpus-per-run 4: this machine has 2 to use: use fewer, or --executor slurm or ray"):
+        Places(kinds("H100", "H100"), world_size=4)
+    with refused("--gpus-per-run 2: this machine has 1 of one kind to use"):
+        Places(kinds("H100", "A10G"), world_size=2)
+    study = make_study(tmp_path, compute=dataclasses.replace(BF16, world_size=2))
+    monkeypatch.setattr(here, "gpus", lambda: (card("a", 11.0),))
+    with refused("--gpus-per-run 2: this machine has 1 to use"):
+        at_once(study)
+    monkeypatch.setattr(here, "gpus", lambda: tuple(kinds("H100", "H100", "H100", "H100")))
+    assert at_once(study) == 2 and at_once(study, 1) == 1
+    monkeypatch.setattr(here, "shared", lambda cards: contextlib.nullcontext({each.uuid: {} for each in cards}))
+    with here.places_for(study) as places:
+        assert places.cards_a_run == 2
+    monkeypatch.setattr(here, "gpus", lambda: ())
+    assert at_once(study, 7) == 7
+
+
+def test_processes_that_share_a_run_on_the_cpu_take_a_core_each(cores):
+    cores(6)
+    assert len(begun(Places([], world_size=2), [Path(str(number)) for number in range(9)])) == 3
 
 
 def test_an_exclusive_card_takes_one_run_unless_mps_serves_it(cores):
@@ -229,8 +274,9 @@ def test_a_run_in_other_hands_is_left_there_and_takes_no_place(cores, tmp_path):
 
 STARTS = """
 import json, os
-from gitbench.launch.places import Places, start_context
+from gitbench.launch.places import Places
 from gitbench.machine import gpus
+from gitbench.processes import start_context
 
 def run(connection, environment):
     os.environ.update(environment)

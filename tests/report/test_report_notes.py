@@ -64,18 +64,19 @@ def test_a_study_on_several_kinds_of_machine_says_so_and_in_which_precision_its_
     work = make_work_dir(tmp_path, replicates=2)
     cards = {0: ("NVIDIA A10G", "a10g", "bfloat16"), 1: ("Tesla T4", "tesla-t4", "float16")}
 
-    def told(chosen: tuple[int, int]) -> tuple[list[str], str]:
+    def told(chosen: tuple[int, int], **more: int) -> tuple[list[str], str]:
         for path in work.glob("runs/*/record.json"):
             record = json.loads(path.read_text())
             device, machine, precision = cards[chosen[record["spec"]["replicate"]]]
             record["cost"] |= {"device": device, "machine": machine}
-            record["spec"]["compute"] = {"device": "cuda", "precision": precision}
+            record["spec"]["compute"] = {"device": "cuda", "precision": precision, **more}
             path.write_text(json.dumps(record))
         study = Study.open(work, "decoder_size.cpu.scenes")
         return [note for note in study_notes(study, ()) if "kinds" in note], page(View.of(study, judge(study)), {})
 
     notes, text = told((0, 0))
-    assert notes == [] and "NVIDIA A10G, a10g, trained in bfloat16" in text
+    assert notes == [] and "NVIDIA A10G, a10g, trained in bfloat16" in text and "GPUs a run" not in text
+    assert "trained in bfloat16, 2 GPUs a run" in told((0, 0), world_size=2)[1]
     notes, text = told((0, 1))
     (note,) = notes
     assert note.startswith("made on machines of 2 kinds (4 runs on a10g, 4 runs on tesla-t4): what arms cost is a mean")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import itertools
+import json
 
 import pytest
 from helpers_errors import refused
@@ -15,8 +16,8 @@ from gitbench.commands.options import study_words, training_options
 from gitbench.compute import compute_for
 from gitbench.machine import Gpu
 from gitbench.profiles import PROFILES
-from gitbench.run_key import canonical, run_key
-from gitbench.spec import Compute
+from gitbench.run_key import canonical, from_json, run_key
+from gitbench.spec import Compute, RunSpec
 from gitbench.study.config import make_config
 from gitbench.study.rates import tuning_of
 
@@ -67,6 +68,44 @@ def test_a_precision_is_refused_where_this_machine_is_meant_and_has_it_not(show)
     assert compute_for(PROFILES["gpu"], None, "float32") == FP32
 
 
+def test_several_gpus_a_run_are_refused_where_they_cannot_be(show, tmp_path):
+    assert compute_for(PROFILES["gpu"], gpus_per_run=2) == dataclasses.replace(BF16, world_size=2)
+    assert compute_for(PROFILES["cpu"], gpus_per_run=1) == CPU
+    with refused("--gpus-per-run 2: the runs are planned for the CPU: add --device cuda"):
+        compute_for(PROFILES["cpu"], gpus_per_run=2)
+    with refused("--gpus-per-run 0: a run for GPUs needs at least 1"):
+        compute_for(PROFILES["gpu"], gpus_per_run=0)
+    with refused("--gpus-per-run 3: a batch of 4 images cannot be shared out evenly: use 2, 4 or leave it out"):
+        make_study(tmp_path, compute=Compute(world_size=3))
+
+
+def test_the_number_of_processes_enters_a_key_where_it_is_not_one(show, tmp_path):
+    alone, shared = (
+        make_study(tmp_path, compute=BF16),
+        make_study(tmp_path, compute=dataclasses.replace(BF16, world_size=2)),
+    )
+    assert canonical(runs_of(alone)[0].spec)["compute"] == {"device": "cuda", "precision": "bfloat16"}
+    assert canonical(runs_of(shared)[0].spec)["compute"] == {"device": "cuda", "precision": "bfloat16", "world_size": 2}
+    assert not {run.key for run in runs_of(alone)} & {run.key for run in runs_of(shared)}
+    assert shared.plan.mark == "+cuda-bfloat16+gpus-2"
+    for_gpus = dataclasses.replace(tiny_profile(), device="cuda")
+    assert make_study(tmp_path, profile=for_gpus, compute=shared.plan.compute).plan.mark == "+gpus-2"
+    record = from_json(RunSpec, json.loads(json.dumps(dataclasses.asdict(runs_of(alone)[0].spec) | {"variants": {}})))
+    assert record.compute == BF16
+
+
+def test_processes_share_a_batch_and_one_alone_has_no_wrapper(show, tmp_path):
+    for world in (1, 2):
+        study = make_study(tmp_path, compute=dataclasses.replace(BF16, world_size=world))
+        config = make_config(runs_of(study)[0].spec, study.plan.vocabulary, "key")
+        assert config.train_dataloader.batch_size == 4 // world and config.test_dataloader.batch_size == 64
+        assert (config.launcher, config.model_wrapper_cfg is None) == (
+            ("none", True) if world == 1 else ("pytorch", False)
+        )
+    with refused("model_wrapper_cfg: planning decides it"):
+        make_study(tmp_path, cfg_options={"model_wrapper_cfg": "x"})
+
+
 def test_a_cpu_run_keeps_its_key_and_each_compute_has_its_own(show, tmp_path):
     """That a CPU's are what they were before there was a choice, `test_spec` pins."""
     spec = runs_of(make_study(tmp_path))[0].spec
@@ -111,6 +150,12 @@ def test_a_study_for_gpus_elsewhere_is_planned_here_and_not_run_on_the_cpu_inste
     assert "decoder_size.smoke.scenes+cuda-float16: 8 runs" in said and "on a GPU, trained in float16" in said
     assert main([*SMOKE, str(tmp_path)]) == 2
     assert "planned for a GPU, and none is in sight: pass --device cpu" in capsys.readouterr().err
+    assert main([*SMOKE, str(tmp_path), "--gpus-per-run", "2", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "scenes+cuda-bfloat16+gpus-2: 8 runs" in said and "on a set of 2 GPUs, trained in bfloat16" in said
+    show(H100)
+    assert main([*SMOKE, str(tmp_path), "--gpus-per-run", "2"]) == 2
+    assert "--gpus-per-run 2: this machine has 1 to use: use fewer" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
 
 
@@ -123,6 +168,7 @@ def test_the_command_of_a_study_names_its_compute_where_the_profile_alone_does_n
     assert words("--profile", "cpu") == "--profile cpu"
     assert words("--profile", "gpu") == "--profile gpu --precision bfloat16"
     assert words("--profile", "gpu", "--device", "cpu") == "--profile gpu --device cpu"
+    assert words("--profile", "gpu", "--gpus-per-run", "2").endswith("--precision bfloat16 --gpus-per-run 2")
     show(T4)
     assert words() == "--profile gpu --precision float16"
     assert words("--profile", "smoke", "--device", "cuda") == "--profile smoke --device cuda --precision float16"

@@ -18,9 +18,10 @@ from gitbench.errors import GitbenchError
 from gitbench.files import write_json
 from gitbench.launch.executor import Event
 from gitbench.launch.prove import prove
-from gitbench.launch.scheduling import launch, start_context
+from gitbench.launch.scheduling import launch
 from gitbench.launch.tuning import tune
 from gitbench.plan import ArmRate, Trial
+from gitbench.processes import start_context
 from gitbench.profiles import CPU, GPU, PAPER, SMOKE
 from gitbench.run_key import canonical
 from gitbench.study import rates

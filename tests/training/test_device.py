@@ -5,6 +5,7 @@ No GPU is needed: torch's answers about one are replaced.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import multiprocessing
 import tempfile
@@ -30,7 +31,9 @@ from gitbench.run_folder import RunFolder
 from gitbench.spec import Compute, PretrainSpec
 from gitbench.study.config import config_text
 from gitbench.training import device
-from gitbench.training.hooks import CurveHook, PerImage
+from gitbench.training.distributed import most
+from gitbench.training.evaluation import PerImage
+from gitbench.training.hooks import CurveHook
 from gitbench.training.objectives import objective_for, training_images
 from gitbench.training.run import PlainRunner, execute
 from gitbench.variants.encoder import EncoderSpec
@@ -88,6 +91,18 @@ def test_a_card_without_the_planned_precision_is_refused_in_one_line(t4):
     assert device.pretraining_precision(torch.device("cuda")) == "float16"
 
 
+def test_each_process_of_a_run_takes_the_card_of_its_rank(t4, monkeypatch):
+    chosen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    device.settle(dataclasses.replace(FP16, world_size=2))
+    device.settle(FP16)  # one alone takes the first
+    assert chosen == [1]
+    with refused("planned for 4 GPUs, and torch finds 2 here: show it as many"):
+        device.settle(dataclasses.replace(FP16, world_size=4))
+
+
 def test_a_run_for_the_cpu_stays_there_beside_a_gpu(t4):
     """mmengine decides by a constant of its import, when it may have seen a card."""
     mmengine.device.utils.DEVICE = "cuda"
@@ -132,15 +147,16 @@ def test_on_a_gpu_nothing_but_deterministic_algorithms_is_left(t4):
     assert not torch.utils.deterministic.fill_uninitialized_memory  # a kernel for each tensor
 
 
-def test_cublas_is_told_its_workspace_by_a_config_alone(tmp_path, monkeypatch):
+def test_cublas_is_told_its_workspace_and_nccl_its_way_by_a_config_alone(tmp_path, monkeypatch):
     """So by every entry: a config imports what all modules of `gitbench.training` do."""
-    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":0:0")  # of somebody else; bits depend on it
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":0:0")  # of somebody else; bits depend on them
+    monkeypatch.setenv("NCCL_ALGO", "NVLS")
     folder = planned_run(tmp_path).folder
     code = (
         "import os, sys\nfrom mmengine.config import Config\nConfig.fromfile(sys.argv[1], lazy_import=False)\n"
-        "print(os.environ['CUBLAS_WORKSPACE_CONFIG'])"
+        "print(os.environ['CUBLAS_WORKSPACE_CONFIG'], os.environ['NCCL_ALGO'])"
     )
-    assert printed_by(code, f"{folder}/config.py").split()[-1] == ":4096:8"
+    assert printed_by(code, f"{folder}/config.py").split()[-2:] == [":4096:8", "Ring"]
 
 
 # What has no deterministic kernel on CUDA: the documentation of `use_deterministic_algorithms`, as aten names it.
@@ -232,9 +248,11 @@ def test_positions_are_resized_on_a_gpu_by_a_matrix_whose_gradient_is_determinis
 def _evaluate(rank: int, folder: str) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     metric = PerImage("nll")
-    metric.process(None, [{"image_id": str(number), "nll": number, "tokens": 1} for number in range(rank, 6, 2)])
-    found = metric.evaluate(5)  # the sixth is padding of the loader
-    Path(folder, f"{rank}.json").write_text(json.dumps([found, [item["image_id"] for item in metric.items]]))
+    mine = [number % 5 for number in range(rank, 6, 2)]  # the sixth is padding of a loader
+    metric.process({"indices": mine}, [{"image_id": str(number), "nll": number, "tokens": 1} for number in mine])
+    found = metric.evaluate(5)
+    items = [item["image_id"] for item in metric.items]
+    Path(folder, f"{rank}.json").write_text(json.dumps([found, items, most(2**40 + rank)]))
     torch.distributed.destroy_process_group()
 
 
@@ -255,7 +273,7 @@ def test_results_of_two_processes_are_joined_and_no_folder_is_deleted(tmp_path, 
     assert [process.exitcode for process in processes] == [0, 0]
     assert [path.name for path in temporary.iterdir()] == ["somebody's"]
     first, second = (json.loads((meeting / f"{rank}.json").read_text()) for rank in range(2))
-    assert first == [{"nll": 2.0}, ["0", "1", "2", "3", "4"]] and second[0] == {"nll": 2.0}
+    assert first == second == [{"nll": 2.0}, ["0", "1", "2", "3", "4"], 2**40 + 1]
 
 
 def test_no_evaluator_collects_through_a_folder():
