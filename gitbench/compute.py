@@ -14,14 +14,18 @@ BFLOAT16, TENSOR_CORES = (8, 0), (7, 0)  # the first compute capabilities that h
 USUAL = Compute(device="cuda", precision="bfloat16")  # of profiles that are made for GPUs
 
 
-def compute_for(profile: Profile, device: str | None = None, precision: str | None = None) -> Compute:
+def compute_for(
+    profile: Profile, device: str | None = None, precision: str | None = None, cuda_graph: bool = False
+) -> Compute:
     """Return what the runs of a study compute on: as asked for, else what the profile and the cards of this machine suggest.
 
     Where no card is in sight, a study for GPUs is planned for others elsewhere, in bfloat16 if nothing is said.
-    Errors: GitbenchError for a precision that a CPU, or a card of this machine, has not.
+    Errors: GitbenchError for a precision that a CPU, or a card of this machine, has not, and CUDA graphs for a CPU.
     """
     chosen = device or profile.device
     if chosen == "cpu":
+        if cuda_graph:
+            raise GitbenchError("--cuda-graph: a CPU records none: add --device cuda, or leave it out")
         if precision not in (None, "float32"):
             raise GitbenchError(
                 f"--precision {precision}: a CPU computes in float32: add --device cuda, or leave it out"
@@ -37,7 +41,7 @@ def compute_for(profile: Profile, device: str | None = None, precision: str | No
                     f"--precision {precision}: {card.name} has no {precision}: leave it out, or hide that card "
                     "(CUDA_VISIBLE_DEVICES)"
                 )
-    return Compute(device="cuda", precision=precision)  # type: ignore[arg-type]
+    return Compute(device="cuda", precision=precision, cuda_graph=cuda_graph)  # type: ignore[arg-type]
 
 
 def best_precision(capability: tuple[int, int]) -> str:
@@ -52,7 +56,8 @@ def lacks(capability: tuple[int, int], precision: str) -> bool:
 
 def compute_mark(profile: Profile, compute: Compute) -> str:
     """Return what tells a study from that of the profile's usual compute, as the end of its label: "" for that one."""
-    if compute == (USUAL if profile.device == "cuda" else Compute()):
+    usual = USUAL if profile.device == "cuda" else Compute()
+    if (compute.device, compute.precision) == (usual.device, usual.precision):
         return ""
     return "+cpu" if compute.device == "cpu" else f"+cuda-{compute.precision}"
 

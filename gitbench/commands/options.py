@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 def study_options(parser: argparse.ArgumentParser, work_dir: bool = True) -> None:
     """Add the options that name a study, and where it lies."""
     parser.add_argument(
-        "--profile", metavar="NAME", help="smoke, cpu, gpu or paper (default: gpu where CUDA is available, else cpu)"
+        "--profile",
+        metavar="NAME",
+        help="smoke, cpu, small-gpu, gpu or paper (default: gpu where CUDA is available, else cpu)",
     )
     parser.add_argument(
         "--task",
@@ -68,6 +70,11 @@ def compute_options(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=("float32", "bfloat16", "float16"),
         help="of training on a GPU (default: bfloat16, float16 for cards without; likelihoods are float32 in any case)",
+    )
+    parser.add_argument(
+        "--cuda-graph",
+        action="store_true",
+        help="record the training steps of a GPU and launch each as one call, to the same bits; no GPU has tried it yet",
     )
 
 
@@ -140,7 +147,8 @@ def compute_of(arguments: argparse.Namespace) -> Compute:
     from gitbench.compute import compute_for
     from gitbench.profiles import get_profile
 
-    return compute_for(get_profile(profile_of(arguments)), arguments.device, arguments.precision)
+    chosen = get_profile(profile_of(arguments))
+    return compute_for(chosen, arguments.device, arguments.precision, arguments.cuda_graph)
 
 
 def profile_for(arguments: argparse.Namespace) -> Profile:

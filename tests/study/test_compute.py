@@ -65,6 +65,9 @@ def test_a_precision_is_refused_where_this_machine_is_meant_and_has_it_not(show)
         compute_for(PROFILES["gpu"], None, "bfloat16")
     assert compute_for(PROFILES["gpu"], "cuda", "bfloat16") == BF16  # planned here for other machines
     assert compute_for(PROFILES["gpu"], None, "float32") == FP32
+    with refused("--cuda-graph: a CPU records none: add --device cuda, or leave it out"):
+        compute_for(PROFILES["cpu"], cuda_graph=True)
+    assert compute_for(PROFILES["cpu"], "cuda", cuda_graph=True).cuda_graph
 
 
 def test_a_cpu_run_keeps_its_key_and_each_compute_has_its_own(show, tmp_path):
