@@ -19,6 +19,10 @@ SCALES = {
         {"small": "vit_2x64_p8_64", "base": "vit_4x96_p8_64", "large": "vit_6x128_p8_64"},
         {"least": "n300", "some": "n600", "all": "all"},
     ),
+    "small-gpu": (
+        {"small": "vit_2x64_p8_64", "base": "vit_4x96_p8_64", "large": "vit_6x128_p8_64"},
+        {"least": "n300", "some": "n3000", "all": "all"},
+    ),
     "gpu": (
         {"small": "vit_4x192_p16_128", "base": "vit_8x384_p16_128", "large": "vit_12x512_p16_128"},
         {"least": "n300", "some": "n3000", "all": "all"},

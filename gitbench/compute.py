@@ -6,8 +6,6 @@ that have tensor cores and no bfloat16 (V100, T4); float32 on older ones.
 
 from __future__ import annotations
 
-import dataclasses
-
 from gitbench.errors import GitbenchError
 from gitbench.machine import gpus
 from gitbench.spec import Compute, Profile
@@ -17,12 +15,18 @@ USUAL = Compute(device="cuda", precision="bfloat16")  # of profiles that are mad
 
 
 def compute_for(
-    profile: Profile, device: str | None = None, precision: str | None = None, gpus_per_run: int | None = None
+    profile: Profile,
+    device: str | None = None,
+    precision: str | None = None,
+    *,
+    gpus_per_run: int | None = None,
+    cuda_graph: bool = False,
 ) -> Compute:
     """Return what the runs of a study compute on: as asked for, else what the profile and the cards of this machine suggest.
 
     Where no card is in sight, a study for GPUs is planned for others elsewhere, in bfloat16 if nothing is said.
-    Errors: GitbenchError for a precision that a CPU, or a card of this machine, has not; for several GPUs a run on a CPU.
+    Errors: GitbenchError for a precision that a CPU, or a card of this machine, has not; for several GPUs a run, or CUDA graphs,
+    on a CPU, and for both at once.
     """
     chosen, world_size = device or profile.device, 1 if gpus_per_run is None else gpus_per_run
     if world_size < 1:
@@ -32,11 +36,17 @@ def compute_for(
             raise GitbenchError(
                 f"--gpus-per-run {world_size}: the runs are planned for the CPU: add --device cuda, or leave it out"
             )
+        if cuda_graph:
+            raise GitbenchError("--cuda-graph: a CPU records none: add --device cuda, or leave it out")
         if precision not in (None, "float32"):
             raise GitbenchError(
                 f"--precision {precision}: a CPU computes in float32: add --device cuda, or leave it out"
             )
         return Compute()
+    if cuda_graph and world_size > 1:
+        raise GitbenchError(
+            f"--cuda-graph with --gpus-per-run {world_size}: steps of several processes are not recorded: leave one out"
+        )
     cards = gpus()
     if precision is None:
         precision = best_precision(min(card.capability for card in cards)) if cards else USUAL.precision
@@ -47,7 +57,7 @@ def compute_for(
                     f"--precision {precision}: {card.name} has no {precision}: leave it out, or hide that card "
                     "(CUDA_VISIBLE_DEVICES)"
                 )
-    return Compute(device="cuda", precision=precision, world_size=world_size)  # type: ignore[arg-type]
+    return Compute(device="cuda", precision=precision, world_size=world_size, cuda_graph=cuda_graph)  # type: ignore[arg-type]
 
 
 def best_precision(capability: tuple[int, int]) -> str:
@@ -62,10 +72,11 @@ def lacks(capability: tuple[int, int], precision: str) -> bool:
 
 def compute_mark(profile: Profile, compute: Compute) -> str:
     """Return what tells a study from that of the profile's usual compute, as the end of its label: "" for that one."""
-    shared = f"+gpus-{compute.world_size}" if compute.world_size > 1 else ""
-    if dataclasses.replace(compute, world_size=1) == (USUAL if profile.device == "cuda" else Compute()):
-        return shared
-    return ("+cpu" if compute.device == "cpu" else f"+cuda-{compute.precision}") + shared
+    usual = USUAL if profile.device == "cuda" else Compute()
+    processes = f"+gpus-{compute.world_size}" if compute.world_size > 1 else ""
+    if (compute.device, compute.precision) == (usual.device, usual.precision):
+        return processes
+    return ("+cpu" if compute.device == "cpu" else f"+cuda-{compute.precision}") + processes
 
 
 def said(compute: Compute) -> str:

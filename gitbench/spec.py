@@ -69,7 +69,9 @@ class DataSpec:
     test_images: int | None = None
     vocabulary_images: int | None = None  # images whose captions train the tokenizer; None: the training images
     crop_scale: tuple[float, float] | None = None  # RandomResizedCrop area range; None: no augmentation
-    workers: int = unkeyed(0)  # data-loading processes
+    workers: int = unkeyed(
+        0
+    )  # data-loading processes of training, where a GPU does not hold its images, and of pre-training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,12 +133,13 @@ class Compute:
 
     Weights, optimizer and loss are float32, and so are likelihoods and captions, whatever the precision. `world_size`
     processes, on GPUs each with a card of its own, share every batch of `TrainSpec.batch_images`: their dropout is another,
-    and sums are made in another order.
+    and sums are made in another order. `cuda_graph`: training steps are recorded, to the same bits (`gitbench.training.graph`).
     """
 
     device: Literal["cpu", "cuda"] = "cpu"
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     world_size: int = 1
+    cuda_graph: bool = unkeyed(False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -102,11 +102,11 @@ def test_a_training_step_reads_nothing_from_the_device(run: Run, monkeypatch: py
 # ---- waiting for data --------------------------------------------------------------------------------------------
 
 
-def loader(run: Run, crop: tuple[float, float] | None, workers: int = 0) -> DataLoader:
+def loader(run: Run, crop: tuple[float, float] | None, workers: int = 0, pixels: bool = True) -> DataLoader:
     values = RunFolder(run.folder).read_config().train_dataloader.dataset.to_dict()
     values.pop("type")
     values["data_spec"]["crop_scale"] = crop
-    data = CaptionData(**values)
+    data = CaptionData(**values, pixels=pixels)
     sampler = CountedSampler(data)
     sampler.start = 17
     return DataLoader(data, batch_size=4, sampler=sampler, collate_fn=caption_collate, num_workers=workers)
@@ -123,10 +123,13 @@ def threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("batches")]
 
 
-@pytest.mark.parametrize(("crop", "workers", "threaded"), [((0.6, 1.0), 0, 1), (None, 0, 0), ((0.6, 1.0), 2, 0)])
-def test_batches_made_ahead_are_the_loaders(run: Run, crop, workers: int, threaded: int) -> None:  # type: ignore[no-untyped-def]
-    plain = iter(loader(run, crop))
-    with Batches(loader(run, crop, workers)) as batches:
+@pytest.mark.parametrize(
+    ("crop", "workers", "pixels", "threaded"),
+    [((0.6, 1.0), 0, True, 1), (None, 0, True, 0), ((0.6, 1.0), 2, True, 0), (None, 0, False, 1), (None, 2, False, 0)],
+)
+def test_batches_made_ahead_are_the_loaders(run: Run, crop, workers: int, pixels: bool, threaded: int) -> None:  # type: ignore[no-untyped-def]
+    plain = iter(loader(run, crop, pixels=pixels))
+    with Batches(loader(run, crop, workers, pixels)) as batches:
         assert len(threads()) == threaded
         for _ in range(9):  # beyond the first pass over the 24 images
             expected, batch = next(plain), next(batches)

@@ -123,7 +123,7 @@ def training_peak(config: Any, text_tokens: int, dtype: torch.dtype) -> int:
         model.encoder.forward = torch.no_grad()(model.encoder.forward)
 
     def loss(pixels: Tensor) -> Tensor:
-        return model.packed_loss(model.image_memory(pixels), _texts(images, text_tokens, "meta"))
+        return model.packed_loss(model.image_memory(pixels), _texts(images, text_tokens, "meta", everywhere=True))
 
     size = config["train_dataloader"]["dataset"]["data_spec"]["image_size"]
     frames = [config["model"]["num_frames"]] if config["model"]["num_frames"] else []
@@ -211,12 +211,14 @@ def _spec(axis: str, config: Any) -> Any:
     return AXES[axis].spec(**values)
 
 
-def _texts(images: int, tokens: int, device: str) -> PackedTexts:
-    """Return one text of so many tokens an image, all of which predict something."""
+def _texts(images: int, tokens: int, device: str, everywhere: bool = False) -> PackedTexts:
+    """Return one text of so many tokens an image, all of which predict something; `everywhere`: see `models.packed.pack`."""
 
     def zeros(*shape: int) -> Tensor:
         return torch.zeros(shape, dtype=torch.long, device=device)
 
     visible = torch.ones(images, tokens, tokens, dtype=torch.bool, device=device)
-    every, places = zeros(images * tokens), torch.arange(images * tokens, device=device)
-    return PackedTexts(zeros(images, tokens), zeros(images, tokens), visible, places, every, every)
+    every, places = zeros(images * tokens), None if everywhere else torch.arange(images * tokens, device=device)
+    return PackedTexts(
+        zeros(images, tokens), zeros(images, tokens), visible, places, every, None if everywhere else every
+    )

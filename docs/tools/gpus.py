@@ -1,9 +1,10 @@
 """The tables of docs/gpus.md: what runs need of a GPU, how well the formula for it fits, and what common cards make of it.
 
-    python docs/tools/gpus.py [--write docs/gpus.md]        (2 minutes)
+    python docs/tools/gpus.py [--write docs/gpus.md]        (3 minutes)
 
 Everything is computed; no GPU has run any of it. Memory is the formula's (`gitbench.study.memory`), beside a step of the
-real model with a counting allocator (`cuda_memory.py`); operations are those of `gitbench.models.flops`.
+real model with a counting allocator (`cuda_memory.py`); operations are those of `gitbench.models.flops`; calls are those of a
+step on the CPU under autocast.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from unittest import mock
 import torch
 from cuda_memory import captioning_peak, pretraining_peak, training_peak
 from simulate import table, write_into
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gitbench.ablations import load_ablation
 from gitbench.data.base import texts_of
@@ -29,8 +31,9 @@ from gitbench.launch.places import Places
 from gitbench.machine import Gpu
 from gitbench.models import git
 from gitbench.models.flops import flops_by_part
+from gitbench.models.packed import pack
 from gitbench.plan import Plan, Vocabulary
-from gitbench.profiles import GPU, PAPER
+from gitbench.profiles import GPU, PAPER, SMALL_GPU
 from gitbench.spec import Profile, RunSpec
 from gitbench.study.config import make_config
 from gitbench.study.memory import (
@@ -52,6 +55,8 @@ STUDY = "decoder_size"
 BERT = Vocabulary(size=30522, pad_id=0, bos_id=101, eos_id=102)
 COCO_TOKENS = 5 * 13  # of five captions of 12 word pieces, about those of COCO
 CORES = (4, 16)
+A_CALL = 7e-6  # seconds of a host for each call of a step: assumed
+TUNING_RUNS = 6  # of an arm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,16 +127,51 @@ def _fit(name: str, counted: float, formula: float) -> list[str]:
     return [name, f"{counted / GIB:.2f}", f"{formula / GIB:.2f}", f"{100 * (formula / counted - 1):+.1f} %"]
 
 
+def _model(config: Any, device: str) -> git.GIT:
+    model = config["model"]
+    with mock.patch.object(git, "initialise", lambda *_: None), torch.device(device):
+        specs = {
+            axis: AXES[axis].spec(**{name: value for name, value in model[axis].items() if name != "type"})
+            for axis in ("encoder", "decoder", "vision")
+        }
+        return git.GIT(**specs, vocab_size=model["vocab_size"], pad_id=0, bos_id=1, eos_id=2)
+
+
+class _Calls(TorchDispatchMode):
+    """Counts what a step calls, without views of tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += not (function.is_view or function.overloadpacket.__name__ in ("detach", "_unsafe_view"))
+        return function(*args, **(kwargs or {}))
+
+
+def calls(config: Any) -> int:
+    """Return how many operations a training step of a run calls, on the CPU in bfloat16."""
+    torch.manual_seed(0)
+    model, size = _model(config, "cpu"), config["model"]["encoder"]["image_size"]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    tokens = torch.randint(3, 99, (10, 15))
+    texts = pack(tokens, torch.ones_like(tokens), 2, 0, 16, everywhere=True)
+    for _ in range(2):  # in the first one the optimizer makes its moments
+        with _Calls() as found:
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = model.packed_loss(model.image_memory(torch.rand(2, 3, size, size)), texts)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+    return found.count
+
+
 def training_flops(config: Any, text_tokens: float) -> float:
     """Return the operations of a run's training: forward, and twice that backward."""
     model, train = config["model"], config["train_dataloader"]
     captions = train["dataset"]["captions_per_image"]
-    with mock.patch.object(git, "initialise", lambda *_: None), torch.device("meta"):
-        specs = {
-            axis: AXES[axis].spec(**{name: value for name, value in model[axis].items() if name != "type"})
-            for axis in ("encoder", "decoder")
-        }
-        built = git.GIT(**specs, vocab_size=model["vocab_size"], pad_id=0, bos_id=1, eos_id=2)
+    built = _model(config, "meta")
     parts = flops_by_part(built, captions=captions, tokens=round(text_tokens / captions))
     if model["vision"]["blind"]:  # one image for all
         parts |= {name: parts[name] / train["batch_size"] for name in ("encoder", "projection", "image_stream")}
@@ -206,6 +246,32 @@ def of_cards(plan: Plan) -> str:
     )
 
 
+def of_small(plan: Plan) -> str:
+    """Return the table of the small profile's arms, and what they come to on a T4."""
+    tokens, card, rows = mean_tokens(plan), CARDS[0], []
+    train, host, computed = plan.runs[0].resolved.train, 0.0, 0.0
+    for arm in plan.arms:
+        run = next(run for run in plan.runs if run.arm == arm.name)
+        config = make_config(run.resolved, plan.vocabulary, run.run_key)
+        made, flops = calls(config), training_flops(config, tokens)
+        count = sum(run.arm == arm.name for run in plan.runs) + TUNING_RUNS
+        host += count * made * A_CALL * train.iterations
+        computed += count * flops
+        rows.append(
+            [arm.name, f"{planned_gib(plan, run):.1f}", str(made), f"{made * A_CALL * 1e3:.1f}", f"{flops / 1e12:.0f}"]
+        )
+    share = SHARE * card.tflops * 1e12
+    return "\n\n".join(
+        (
+            f"`small-gpu`, the arms of `{STUDY}`:",
+            table(["arm", "a run takes, GiB", "calls a step", "ms of the host a step", "training, TFLOP"], rows),
+            f"All {len(plan.runs)} runs and the {TUNING_RUNS * len(plan.arms)} that choose their learning rates: "
+            f"{host / 60:.1f} minutes of host, so {host / 60 / CORES[0]:.1f} minutes on {CORES[0]} cores, and "
+            f"{computed / share / 60:.1f} minutes of computing on a T4.",
+        )
+    )
+
+
 def main() -> None:
     """Print the tables, or write them into a file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -213,7 +279,8 @@ def main() -> None:
     given = parser.parse_args()
     plan = make_plan(load_ablation(STUDY), GPU, "scenes")
     fit = table(["case", "counted, GiB", "formula, GiB", "difference"], list(fits(plan)))
-    text = f"{of_cards(plan)}\n\n## How well the formula fits\n\n{fit}"
+    small = make_plan(load_ablation(STUDY), SMALL_GPU, "scenes")
+    text = f"{of_cards(plan)}\n\n{of_small(small)}\n\n## How well the formula fits\n\n{fit}"
     if given.write is None:
         print(text)
     else:

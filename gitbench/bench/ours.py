@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gitbench.bench.program import LR, PAD, Batch, Program
 from gitbench.bench.workloads import STEPS
 from gitbench.models.git import GIT
-from gitbench.models.packed import PackedTexts, pack
+from gitbench.models.packed import pack
 from gitbench.training.frozen import FrozenEncoder
 from gitbench.training.optimizer import parameter_groups
 
@@ -40,7 +40,7 @@ class Gitbench(Program):
     def loss(self, inputs: dict[str, Any]) -> Tensor:
         images = inputs["images"]
         packed = pack(inputs["tokens"], inputs["need_predict"], len(images), PAD)
-        texts = PackedTexts(*(part.to(images.device, non_blocking=True) for part in packed))
+        texts = packed.with_tensors(part.to(images.device, non_blocking=True) for part in packed.tensors)
         with self._known(images):
             memory = self.git.image_memory(images)
         return self.git.packed_loss(memory, texts)

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 def study_options(parser: argparse.ArgumentParser, work_dir: bool = True) -> None:
     """Add the options that name a study, and where it lies."""
     parser.add_argument(
-        "--profile", metavar="NAME", help="smoke, cpu, gpu or paper (default: gpu where CUDA is available, else cpu)"
+        "--profile",
+        metavar="NAME",
+        help="smoke, cpu, small-gpu, gpu or paper (default: gpu where CUDA is available, else cpu)",
     )
     parser.add_argument(
         "--task",
@@ -71,6 +73,11 @@ def compute_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--gpus-per-run", type=int, metavar="N", help="GPUs that train a run together, sharing each batch (default: 1)"
+    )
+    parser.add_argument(
+        "--cuda-graph",
+        action="store_true",
+        help="record the training steps of a GPU and launch each as one call, to the same bits; no GPU has tried it yet",
     )
 
 
@@ -143,8 +150,13 @@ def compute_of(arguments: argparse.Namespace) -> Compute:
     from gitbench.compute import compute_for
     from gitbench.profiles import get_profile
 
-    profile = get_profile(profile_of(arguments))
-    return compute_for(profile, arguments.device, arguments.precision, arguments.gpus_per_run)
+    return compute_for(
+        get_profile(profile_of(arguments)),
+        arguments.device,
+        arguments.precision,
+        gpus_per_run=arguments.gpus_per_run,
+        cuda_graph=arguments.cuda_graph,
+    )
 
 
 def profile_for(arguments: argparse.Namespace) -> Profile:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 def add(commands: Any) -> None:
     """Add the parser of the command."""
     pretrain = commands.add_parser("pretrain", help="make the image encoders that a profile's ablations start from")
-    pretrain.add_argument("--profile", metavar="NAME", help="smoke, cpu, gpu or paper (default: as of `run`)")
+    pretrain.add_argument(
+        "--profile", metavar="NAME", help="smoke, cpu, small-gpu, gpu or paper (default: as of `run`)"
+    )
     pretrain.add_argument(
         "--only", nargs="+", metavar="NAME", help="these encoders alone (names of `gitbench encoders`)"
     )

@@ -9,12 +9,15 @@ N rows, k texts a row, M = N*k texts of T tokens, Q the longest row, P predicted
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from gitbench.errors import GitbenchError
+
+IGNORED = -100  # a target that does not count: torch's own number
 
 
 class PackedTexts(NamedTuple):
@@ -23,15 +26,36 @@ class PackedTexts(NamedTuple):
     tokens: Tensor  # (N, Q) ids, padded at the end of a row
     positions: Tensor  # (N, Q) where each stands in its own text
     visible: Tensor  # (N or 1, Q, Q) which tokens of its row each one sees: its own text's past, itself included
-    places: Tensor  # (P,) which of the N*Q tokens predict something
-    targets: Tensor  # (P,) the ids to be predicted
-    owners: Tensor  # (P,) the texts, 0 to M-1, that they belong to
+    places: Tensor | None  # (P,) which of the N*Q tokens predict something; None: all of them
+    targets: (
+        Tensor  # (P,) the ids to be predicted; where places is None (N*Q,), and IGNORED where a token predicts nothing
+    )
+    owners: Tensor | None  # (P,) the texts, 0 to M-1, that they belong to; None where places is
+
+    @property
+    def predicted(self) -> Tensor:
+        """How many tokens predict something, as a tensor on the device."""
+        return (self.targets != IGNORED).sum()
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """Its parts, without those that are None."""
+        return [part for part in self if part is not None]
+
+    def with_tensors(self, tensors: Iterable[Tensor]) -> PackedTexts:
+        """Return the same with other `tensors`."""
+        made = iter(tensors)
+        return PackedTexts(*(part if part is None else next(made) for part in self))  # type: ignore[arg-type]
 
 
-def pack(tokens: Tensor, need_predict: Tensor, rows: int, pad_id: int, multiple: int = 1) -> PackedTexts:
+def pack(
+    tokens: Tensor, need_predict: Tensor, rows: int, pad_id: int, multiple: int = 1, everywhere: bool = False
+) -> PackedTexts:
     """Pack M texts (M, T), of which row i holds k = M / rows, from i * k on; Q is filled up to a multiple.
 
-    `need_predict` (M, T) marks the tokens to be predicted; a marked `pad_id` is not, as in the official loss.
+    `need_predict` (M, T) marks the tokens to be predicted; a marked `pad_id` is not, as in the official loss. With
+    `everywhere` each token has a target, if an ignored one: then all shapes follow from Q, and nothing is picked out, whose
+    gradient takes a sort on a GPU. It serves the loss alone.
     """
     count, width = tokens.shape
     if need_predict.shape != tokens.shape or width < 2:
@@ -64,9 +88,9 @@ def pack(tokens: Tensor, need_predict: Tensor, rows: int, pad_id: int, multiple:
         tokens=laid_out(given, pad_id),
         positions=laid_out(position.expand_as(given), 0),
         visible=causal,
-        places=place[predicted],
-        targets=targets[predicted],
-        owners=owner[predicted],
+        places=None if everywhere else place[predicted],
+        targets=laid_out(targets.where(predicted, IGNORED), IGNORED).view(-1) if everywhere else targets[predicted],
+        owners=None if everywhere else owner[predicted],
     )
 
 

@@ -52,6 +52,7 @@ _COUNTS = (
     "layers",
 )
 ROW_MULTIPLE = 16  # to which rows of text are filled up on GPUs: each length is a kernel's or a plan's own there
+RESIDENT_LIMIT = 2 * 2**30  # bytes of training images that a run keeps on its GPU (`gitbench.training.resident`)
 _LEAST = {"num_workers": 0, **dict.fromkeys(_COUNTS, 1)}
 
 
@@ -101,9 +102,10 @@ def make_config(spec: RunSpec, vocabulary: Vocabulary, key: str) -> Config:
                 runtime_info=dict(type="RuntimeInfoHook"),
             ),
             custom_hooks=[
-                dict(type="EncoderInitHook"),
+                dict(type="EncoderInitHook", **({"workers": spec.data.workers} if spec.data.workers else {})),
                 dict(type="DecoderInitHook"),
                 *([dict(type="ClosedVocabularyHook")] if TASKS[spec.task.name].closed else []),
+                *([dict(type="ResidentImagesHook")] if on_gpu else []),
                 dict(type="CurveHook", interval=max(1, train.iterations // 200)),
                 dict(type="ComputeHook"),
             ],
@@ -241,14 +243,27 @@ def _model(spec: RunSpec, vocabulary: Vocabulary) -> dict[str, Any]:
     return own | axes
 
 
+def resident_bytes(spec: RunSpec) -> int:
+    """Return the most bytes of training images that a run keeps on its GPU; 0 where they come from the host.
+
+    Those of random crops do, whole splits of unknown size, and more than the limit.
+    """
+    data = spec.data
+    if spec.compute.device == "cpu" or data.crop_scale or data.train_images is None:
+        return 0
+    needed = data.train_images * max(1, spec.task.frames) * 3 * data.image_size**2
+    return needed if needed <= RESIDENT_LIMIT else 0
+
+
 def _loader(spec: RunSpec, split: str) -> dict[str, Any]:
     """Return a loader's config; its batch size is that of each process."""
     training, on_gpu = split == "train", spec.compute.device == "cuda"
+    resident = training and resident_bytes(spec) > 0
     images = share_of_batch(spec) if training else spec.evaluate.batch_images
     in_order = dict(type="BatchesInOrder", batch=images)
     return dict(
         batch_size=images,
-        num_workers=spec.data.workers,
+        num_workers=spec.data.workers if training and not resident else 0,
         persistent_workers=False,
         drop_last=False,
         sampler=dict(type="CountedSampler") if training else in_order,
@@ -261,7 +276,12 @@ def _loader(spec: RunSpec, split: str) -> dict[str, Any]:
             task=dataclasses.asdict(spec.task),
             seed=_seed("data", spec),
             captions_per_image=spec.train.captions_per_image if training else None,
+            **({"pixels": False} if resident else {}),
         ),
         pin_memory=on_gpu,  # copies of pinned batches run beside the computation
-        collate_fn=dict(type="gitbench.caption_collate", multiple=ROW_MULTIPLE if on_gpu else 1),
+        collate_fn=dict(
+            type="gitbench.caption_collate",
+            multiple=ROW_MULTIPLE if on_gpu else 1,
+            **({"everywhere": True} if on_gpu and training else {}),
+        ),
     )

@@ -33,11 +33,16 @@ Config = Mapping[str, Any]
 
 
 def measured_gib(study: Study, cards: Collection[str]) -> dict[str, float]:
-    """Return arm -> the most GiB that its finished runs took of GPUs of these names, of the arms that have such runs."""
+    """Return arm -> the most GiB that its finished runs took of GPUs of these names, of the arms that have such runs.
+
+    Those with CUDA graphs, which take more, say nothing about those without, and the other way round.
+    """
     found: dict[str, float] = {}
     for run in study.plan.runs:
-        cost = (study.record(run.run_key) or {}).get("cost", {}) if study.done(run) else {}
-        if cost.get("device") in cards and cost.get("peak_memory_bytes"):
+        record = (study.record(run.run_key) or {}) if study.done(run) else {}
+        cost, compute = record.get("cost", {}), record.get("spec", {}).get("compute", {})
+        alike = compute.get("cuda_graph", False) == study.plan.compute.cuda_graph
+        if alike and cost.get("device") in cards and cost.get("peak_memory_bytes"):
             found[run.arm] = max(found.get(run.arm, 0.0), _with_allowances(cost["peak_memory_bytes"]))
     return found
 
@@ -62,7 +67,7 @@ def peak_bytes(config: Config, text_tokens: int, b: int) -> float:
 
     config: of the run (`study.config`); text_tokens: q, the most in a batch; b: 2 or 4.
     """
-    steps = [training_bytes(config, text_tokens, b)]
+    steps = [training_bytes(config, text_tokens, b) + resident_images_bytes(config)]
     if config["test_dataloader"] is not None:
         steps.append(captioning_bytes(config, text_tokens))
     return frozen_features_bytes(config, b) + max(steps)
@@ -85,7 +90,9 @@ def training_bytes(config: Config, text_tokens: int, b: int) -> float:
     trained = rest + (0 if frozen else encoder)
     copies = (trained - positions) * b if b < 4 else 0
     held = 12 * trained + 4 * (encoder + rest - trained) + copies
-    return held + max(kept + scores, 4 * trained)
+    step = max(kept + scores, 4 * trained)
+    # CUDA graphs share the memory of one step, which is theirs as long as they live: a plain step has its own beside it
+    return held + (2 * step if config["compute"].get("cuda_graph") else step)
 
 
 def captioning_bytes(config: Config, text_tokens: int) -> float:
@@ -120,6 +127,14 @@ def frozen_features_bytes(config: Config, b: int) -> float:
         images = loader["dataset"]["data_spec"][f"{split}_images"]
         total += FEATURE_LIMIT if images is None else min(FEATURE_LIMIT, images * of_image * size)
     return total
+
+
+def resident_images_bytes(config: Config) -> int:
+    """Return the bytes of the training images that a run keeps on the card while it trains."""
+    data = config["train_dataloader"]["dataset"]
+    if data.get("pixels", True):
+        return 0
+    return data["data_spec"]["train_images"] * max(1, config["model"]["num_frames"]) * 3 * _image_size(config) ** 2
 
 
 def pretraining_bytes(config: Config, b: int) -> float:

@@ -13,4 +13,5 @@ from gitbench.training import (  # noqa: F401 - imported for what they register
     hooks,
     loop,
     optimizer,
+    resident,
 )

@@ -17,6 +17,7 @@ from gitbench.models.init import initialise
 from gitbench.models.packed import PackedTexts
 from gitbench.models.trie import Trie
 from gitbench.registry import MODELS, VARIANTS
+from gitbench.training.device import on_device
 from gitbench.training.frozen import FrozenEncoder
 
 Prefixes = Sequence[Sequence[Sequence[int]]]  # of each image, for each text to be generated: the ids it starts with
@@ -24,16 +25,25 @@ Prefixes = Sequence[Sequence[Sequence[int]]]  # of each image, for each text to 
 
 @MODELS.register_module()
 class ImagePreprocessor(BaseDataPreprocessor):
-    """Move a batch to the device and turn uint8 pixels (N,3,H,W) into CLIP-normalised floats."""
+    """Move a batch to the device and turn uint8 pixels (N,3,H,W) into CLIP-normalised floats.
+
+    Batches without pixels have those of `resident`: an image set's, uint8 (n, H, W, 3) on the device.
+    """
 
     def __init__(self) -> None:
         super().__init__(non_blocking=True)
+        self.resident: dict[str, torch.Tensor] = {}
         self.register_buffer("mean", torch.tensor(CLIP_MEAN).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(CLIP_STD).view(1, 3, 1, 1) * 255, persistent=False)
 
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
         data = self.cast_data(data)
-        return {**data, "images": self.normalised(data["images"])}
+        images = data["images"] if "images" in data else self._resident(data["image_set"], data["indices"])
+        return {**data, "images": self.normalised(images)}
+
+    def _resident(self, image_set: str, indices: Sequence[int]) -> torch.Tensor:
+        held = self.resident[image_set]
+        return held.index_select(0, on_device(held.device, indices)).movedim(-1, -3).contiguous()
 
     def normalised(self, images: torch.Tensor) -> torch.Tensor:
         """Return uint8 pixels (N,3,H,W) as an image encoder reads them, float32, on this device."""

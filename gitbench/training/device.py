@@ -22,7 +22,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -111,6 +111,12 @@ def scaler(device: str, precision: str) -> torch.amp.GradScaler:
     return torch.amp.GradScaler(device, enabled=precision == "float16")
 
 
+def on_device(device: torch.device, numbers: Sequence[float]) -> torch.Tensor:
+    """Return numbers as a tensor on a device; a GPU is not waited for."""
+    found = torch.tensor(numbers)
+    return found.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else found
+
+
 def described() -> dict[str, Any]:
     """Return what this process computes on: `name`, and of a GPU uuid, total memory in bytes and compute capability."""
     if mmengine.device.utils.DEVICE != "cuda":
@@ -124,10 +130,13 @@ def described() -> dict[str, Any]:
     }
 
 
-def peak_memory() -> int:
-    """Return the most bytes that this process has held: of tensors on the GPU it computes on, else of memory."""
+def peak_memory(cuda_graph: bool = False) -> int:
+    """Return the most bytes that this process has held: of tensors on the GPU it computes on, else of memory.
+
+    The memory of CUDA graphs is in no tensor while they wait: with them it is what torch has reserved.
+    """
     if mmengine.device.utils.DEVICE == "cuda":
-        return torch.cuda.max_memory_allocated()
+        return torch.cuda.max_memory_reserved() if cuda_graph else torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 

@@ -66,7 +66,7 @@ class SharedModel(MMDistributedDataParallel):
         with optim_wrapper.optim_context(self):
             data = self.module.data_preprocessor(data, True)
             loss = self._run_forward(data, mode="loss")["loss"]
-        tokens = loss.detach().new_full((), len(data["texts"].targets))
+        tokens = data["texts"].predicted.to(loss.dtype)
         sums = torch.stack([loss.detach() * tokens, tokens])
         torch.distributed.all_reduce(sums)
         of_batch, all_tokens = sums[0] / sums[1], sums[1]

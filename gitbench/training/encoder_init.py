@@ -48,7 +48,8 @@ class EncoderInitHook(Hook):
     priority = "VERY_HIGH"
     progress: Progress | None = None  # of pre-training; set by the process that runs the runner
 
-    def __init__(self) -> None:
+    def __init__(self, workers: int = 0) -> None:
+        self.workers = workers  # data-loading processes of a pre-training
         self.seconds: float | None = None  # None: nothing was pre-trained, or by a version that took no note
         self.encode_seconds = 0.0  # 0: nothing was encoded beforehand
         self.content: str | None = None  # of the pre-trained encoder; None as `seconds`
@@ -94,7 +95,7 @@ class EncoderInitHook(Hook):
                     recipe=init.recipe,
                     data=loader.dataset.source.data,
                     device=next(encoder.parameters()).device,
-                    workers=loader.num_workers,
+                    workers=self.workers,
                     progress=None if progress is None else lambda done, total, loss: progress(done, total),
                 )
             )

@@ -31,7 +31,7 @@ from gitbench.files import load_json, local_cache_dir, write_json
 from gitbench.machine import cpu_name
 from gitbench.models.encoder import ImageEncoder
 from gitbench.training.data import CaptionData
-from gitbench.training.device import autocast
+from gitbench.training.device import autocast, on_device
 from gitbench.variants.encoder import EncoderSpec
 
 FEATURE_LIMIT = 2 * 2**30  # bytes of features kept of a split: on CPUs all of it or nothing, on GPUs its first images
@@ -78,9 +78,9 @@ class FrozenEncoder(ImageEncoder):
             return self.encode(images)
         if isinstance(kept, np.ndarray):
             return torch.from_numpy(kept[numbers])
-        found = kept[_on(kept.device, [min(number, len(kept) - 1) for number in numbers])]
+        found = kept[on_device(kept.device, [min(number, len(kept) - 1) for number in numbers])]
         if places := [place for place, number in enumerate(numbers) if number >= len(kept)]:
-            missing = _on(kept.device, places)
+            missing = on_device(kept.device, places)
             found.index_copy_(0, missing, self.encode(images[missing]).to(found.dtype))
         return found
 
@@ -157,9 +157,3 @@ def _chunks(images: np.ndarray) -> Iterator[Tensor]:
     """Yield stored images (n, S, S, 3) as uint8 (N, 3, S, S), in order."""
     for start in range(0, len(images), CHUNK):
         yield torch.from_numpy(images[start : start + CHUNK].copy()).movedim(-1, -3)
-
-
-def _on(device: torch.device, numbers: Sequence[int]) -> Tensor:
-    """Return numbers as a tensor on a device; a GPU is not waited for."""
-    found = torch.tensor(numbers)
-    return found.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else found

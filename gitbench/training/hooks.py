@@ -27,7 +27,7 @@ from gitbench.models.bert import initialise_from_bert, load_bert
 from gitbench.models.trie import Trie
 from gitbench.registry import HOOKS
 from gitbench.run_folder import RunFolder
-from gitbench.training.device import peak_memory
+from gitbench.training.device import peak_memory, planned
 from gitbench.training.distributed import captioner, most
 
 DECODER_SOURCES = ("random", "bert")
@@ -148,7 +148,10 @@ class CurveHook(Hook):
         self.rows: list[tuple[int, str, float, float]] = []
         self.seconds = 0.0  # in all sessions of this run, and how many of them the training waited for data
         self.data_wait_seconds = 0.0
-        self._peak = 0  # bytes, of sessions before this one and of other processes
+        self._peak, self._cuda_graph = (
+            0,
+            False,
+        )  # bytes, of earlier sessions and other processes; with the memory of graphs?
         self.images = 0  # this session's and this process's, and the seconds they took
         self.image_seconds = 0.0
         self._mark = self._step_mark = self._waited = 0.0
@@ -157,14 +160,14 @@ class CurveHook(Hook):
         path = RunFolder(Path(runner.work_dir)).curve
         if runner.iter and path.is_file():
             self.rows = [row for row in read_curve(path) if row[0] <= runner.iter]
-        self._mark = time.monotonic()
+        self._mark, self._cuda_graph = time.monotonic(), planned(runner.cfg).cuda_graph
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:  # type: ignore[no-untyped-def]
         self._step_mark = self._step_mark or time.monotonic()
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:  # type: ignore[no-untyped-def]
         done = batch_idx + 1
-        self.images += len(data_batch["images"])
+        self.images += len(data_batch["indices"])
         if done % self.interval == 0 or done == runner.max_iters:
             loss = outputs["loss"].item()
             now = time.monotonic()
@@ -200,7 +203,7 @@ class CurveHook(Hook):
     @property
     def peak_memory(self) -> int:
         """The most bytes that a process held so far, in any session of this run; others are asked at each row."""
-        return max(self._peak, peak_memory())
+        return max(self._peak, peak_memory(self._cuda_graph))
 
     def after_train(self, runner) -> None:  # type: ignore[no-untyped-def]
         self._tick(runner)

@@ -130,13 +130,22 @@ def warmup_cosine(step: int, warmup: int, total: int) -> float:
 
 @PARAM_SCHEDULERS.register_module()
 class WarmupCosineLR(_ParamScheduler):
-    """`warmup_cosine` as an mmengine scheduler, in closed form: its value depends on the step alone."""
+    """`warmup_cosine` as an mmengine scheduler, in closed form: its value depends on the step alone.
+
+    On a GPU rates are rounded to float32, as which a CUDA graph reads them there.
+    """
 
     def __init__(self, optimizer, warmup: int, total: int, **kwargs):  # type: ignore[no-untyped-def]
         self.warmup = warmup
         self.total = total
         super().__init__(optimizer, "lr", **kwargs)
 
+    @property
+    def rounded(self) -> bool:
+        """Whether rates are rounded."""
+        return self.optimizer.param_groups[0]["params"][0].is_cuda
+
     def _get_value(self) -> list[float]:
         factor = warmup_cosine(self.last_step, self.warmup, self.total)
-        return [base * factor for base in self.base_values]
+        rates = [base * factor for base in self.base_values]
+        return torch.tensor(rates).tolist() if self.rounded else rates

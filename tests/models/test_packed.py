@@ -9,7 +9,7 @@ from helpers_model import both_attentions, nll_of, pictures, ragged, tiny
 
 from gitbench.models import cache, cross_attention, decoder
 from gitbench.models.cache import additive
-from gitbench.models.packed import pack
+from gitbench.models.packed import IGNORED, pack
 
 
 def test_texts_follow_each_other_without_padding():
@@ -45,6 +45,29 @@ def test_rows_filled_up_to_a_multiple_change_no_result(attention):
     assert (filled.tokens[:, plain.tokens.shape[1] :] == model.pad_id).all()
     for measure in (model.packed_loss, lambda memory, texts: model.packed_nll(memory, texts, 8)[0]):
         torch.testing.assert_close(measure(memory, filled), measure(memory, plain), atol=1e-12, rtol=0)
+
+
+@both_attentions
+def test_a_target_everywhere_gives_the_loss_and_gradient_of_those_that_count(attention):
+    """On GPUs, where shapes are to follow from the length of a row alone; with a prefix, and a text that predicts nothing."""
+    model, images = tiny(attention=attention).double(), pictures(4, 3, 32, 32).double()
+    tokens, need = ragged(8, 9)
+    need[:, :3], need[5] = False, False
+    found = []
+    for everywhere in (False, True):
+        texts = pack(tokens, need, len(images), model.pad_id, 16, everywhere)
+        model.zero_grad()
+        torch.manual_seed(0)
+        loss = model.packed_loss(model.image_memory(images), texts)
+        loss.backward()
+        found.append([loss.detach(), *(weight.grad for weight in model.parameters() if weight.grad is not None)])
+    assert texts.places is texts.owners is None and texts.targets.shape == (4 * texts.tokens.shape[1],)
+    assert (texts.targets == IGNORED).sum() + (need[:, 1:] & (tokens[:, 1:] != model.pad_id)).sum() == len(
+        texts.targets
+    )
+    assert len(found[0]) == len(found[1]) > 20
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-12, rtol=1e-9)
 
 
 # ---- masks -------------------------------------------------------------------------------------------------------

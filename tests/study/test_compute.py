@@ -66,6 +66,9 @@ def test_a_precision_is_refused_where_this_machine_is_meant_and_has_it_not(show)
         compute_for(PROFILES["gpu"], None, "bfloat16")
     assert compute_for(PROFILES["gpu"], "cuda", "bfloat16") == BF16  # planned here for other machines
     assert compute_for(PROFILES["gpu"], None, "float32") == FP32
+    with refused("--cuda-graph: a CPU records none: add --device cuda, or leave it out"):
+        compute_for(PROFILES["cpu"], cuda_graph=True)
+    assert compute_for(PROFILES["cpu"], "cuda", cuda_graph=True).cuda_graph
 
 
 def test_several_gpus_a_run_are_refused_where_they_cannot_be(show, tmp_path):
@@ -73,6 +76,8 @@ def test_several_gpus_a_run_are_refused_where_they_cannot_be(show, tmp_path):
     assert compute_for(PROFILES["cpu"], gpus_per_run=1) == CPU
     with refused("--gpus-per-run 2: the runs are planned for the CPU: add --device cuda"):
         compute_for(PROFILES["cpu"], gpus_per_run=2)
+    with refused("--cuda-graph with --gpus-per-run 2: steps of several processes are not recorded: leave one out"):
+        compute_for(PROFILES["gpu"], gpus_per_run=2, cuda_graph=True)
     with refused("--gpus-per-run 0: a run for GPUs needs at least 1"):
         compute_for(PROFILES["gpu"], gpus_per_run=0)
     with refused("--gpus-per-run 3: a batch of 4 images cannot be shared out evenly: use 2, 4 or leave it out"):

@@ -101,6 +101,16 @@ def test_it_gives_what_pre_training_holds_within_10_percent(configs, start):
     assert pretraining_bytes(config, 2) - own == pytest.approx(found, rel=0.1)
 
 
+def test_cuda_graphs_hold_the_memory_of_a_step_beside_that_of_a_plain_one(configs):
+    """So what is added is all that a step holds but weights, moments and their copies: what doubles with its texts."""
+    config = configs("decoder", "self_2x64")
+    plain = [training_bytes(config, tokens, 2) for tokens in (TOKENS, 2 * TOKENS)]
+    config["compute"]["cuda_graph"] = True
+    graphed = [training_bytes(config, tokens, 2) for tokens in (TOKENS, 2 * TOKENS)]
+    assert graphed[1] - graphed[0] == pytest.approx(2 * (plain[1] - plain[0]))
+    assert plain[0] < graphed[0] < 2 * plain[0]
+
+
 def test_the_fullest_moment_counts(configs):
     config = configs("decoder", "self_2x64")
     few, many = (dict(config["test_dataloader"], batch_size=images) for images in (1, 500))
@@ -150,13 +160,13 @@ def test_the_most_that_finished_runs_of_an_arm_held_on_such_a_card_is_known(tmp_
     study = make_study(tmp_path, replicates=3)
     base, *later = (run for run in study.plan.runs if run.arm == "base")
 
-    def finish(run, device: str, gib: float) -> None:
+    def finish(run, device: str, gib: float, spec: dict | None = None) -> None:
         folder = study.folder(run.run_key)
-        folder.path.mkdir(parents=True)
+        folder.path.mkdir(parents=True, exist_ok=True)
         cost = {"device": device, "peak_memory_bytes": gib * GIB, "seconds": 1.0}
         folder.per_image.touch()
         record = {"schema": RECORD_SCHEMA, "run_key": run.run_key, "metrics": {"CIDEr": {"value": 1.0}}, "cost": cost}
-        folder.record.write_text(json.dumps({**record, "spec": {}, "train": {}}))
+        folder.record.write_text(json.dumps({**record, "spec": spec or {}, "train": {}}))
 
     finish(base, "cpu", 7.0)
     assert measured_gib(study, {"T4"}) == {}
@@ -165,6 +175,8 @@ def test_the_most_that_finished_runs_of_an_arm_held_on_such_a_card_is_known(tmp_
     again = Study(study.work_dir, study.plan)
     assert measured_gib(again, {"T4"}) == {"base": 5.0 * FRAGMENTATION + CONTEXT_GIB}
     assert measured_gib(again, {"H100"}) == {}
+    finish(base, "T4", 9.0, {"compute": {"device": "cuda", "cuda_graph": True}})
+    assert measured_gib(Study(study.work_dir, study.plan), {"T4"}) == {"base": 5.0 * FRAGMENTATION + CONTEXT_GIB}
 
 
 def test_a_plan_knows_how_long_texts_are_and_one_of_an_earlier_version_takes_the_longest_there_may_be(tmp_path):

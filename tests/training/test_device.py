@@ -312,6 +312,13 @@ def test_the_log_leaves_the_peak_of_the_gpus_memory_alone(tmp_path, monkeypatch)
     assert 5000 in said and said[-1] == 5000 and curve.peak_memory == 5000 * 2**20
 
 
+def test_memory_that_graphs_hold_is_in_no_tensor_and_counts(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 5)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda: 8)
+    mmengine.device.utils.DEVICE = "cuda"
+    assert (device.peak_memory(), device.peak_memory(cuda_graph=True)) == (5, 8)
+
+
 # ---- precision ---------------------------------------------------------------------------------------------------
 
 

@@ -83,8 +83,13 @@ def assert_close(one: Run, several: Run) -> None:
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory) -> Run:
-    """A run of two processes."""
+    """A run of two processes, fed as on GPUs: they hold the images, and every token has a target, of which few count."""
     run, heard = planned(tmp_path_factory.mktemp("pair")), []
+    config = RunFolder(run.folder).read_config()
+    config.train_dataloader.dataset.pixels = False
+    config.train_dataloader.collate_fn.update(multiple=16, everywhere=True)
+    config.custom_hooks.append({"type": "ResidentImagesHook"})
+    (run.folder / "config.py").write_text(config_text(config))
     SAID["two"] = trained(run, lambda *values: heard.append(values[:2]))
     assert heard == [(done, 6) for done in range(1, 7)]
     return run

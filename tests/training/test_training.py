@@ -42,6 +42,21 @@ def test_scheduler_drives_the_optimizer_to_zero():
     assert optimizer.param_groups[0]["lr"] == 0.0
 
 
+def test_rates_of_a_gpu_are_numbers_of_float32_as_a_graph_reads_them(monkeypatch):
+    def rates(rounded: bool) -> list[float]:
+        monkeypatch.setattr(WarmupCosineLR, "rounded", rounded)
+        optimizer = torch.optim.AdamW([nn.Parameter(torch.ones(2))], lr=0.3)
+        scheduler, seen = WarmupCosineLR(optimizer, warmup=2, total=8, by_epoch=False), []
+        for _ in range(8):
+            seen.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            scheduler.step()
+        return seen
+
+    usual, rounded = rates(False), rates(True)
+    assert rounded == torch.tensor(usual).tolist() != usual
+
+
 class Toy(nn.Module):
     def __init__(self) -> None:
         super().__init__()
