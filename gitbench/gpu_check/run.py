@@ -85,7 +85,7 @@ def made(device: str, checks: Sequence[Check], budget: float) -> dict[str, Any]:
 def driver_version(told_by: Path = Path("/proc/driver/nvidia/version")) -> str | None:
     """Return the version of NVIDIA's driver; None without one, or where nothing tells it."""
     try:
-        if found := re.search(r"Kernel Module\D*?(\d+(?:\.\d+)+)", told_by.read_text(encoding="utf-8")):
+        if found := re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)\s", told_by.read_text(encoding="utf-8")):
             return found[1]
         command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
         said = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout

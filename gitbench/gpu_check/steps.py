@@ -32,10 +32,11 @@ WAITS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Profiled:
-    """What was seen in a profile. `calls` of torch's operations, the lowest ones; `kernels` and copies of the card."""
+    """What was seen in a profile: torch's operations, what the card did, and where its host waited."""
 
-    calls: Mapping[str, int] = field(default_factory=dict)  # name -> how many
-    kernels: int = 0
+    calls: Mapping[str, int] = field(default_factory=dict)  # name -> how many, those within others too
+    lowest: int = 0  # calls within which there is no other
+    kernels: int = 0  # and copies, of the card
     busy: float = 0.0  # seconds in which the card did something
     waits: Mapping[str, int] = field(default_factory=dict)  # of WAITS
 
@@ -175,11 +176,12 @@ def seen(events: Iterable[Any]) -> Profiled:
     (mark,) = [each for each in events if each.name == MARK and each.device_type == DeviceType.CPU]
     start, end = mark.time_range.start, mark.time_range.end
     host = [e for e in events if e.device_type == DeviceType.CPU and start <= e.time_range.start <= end]
-    lowest = [e for e in host if _is_call(e) and not any(map(_is_call, e.cpu_children))]
+    calls = [e for e in host if _is_call(e)]
     card = [e for e in events if e.device_type == DeviceType.CUDA and e.name != MARK]
     card = [e for e in card if not getattr(e, "is_user_annotation", False)]
     return Profiled(
-        calls=Counter(e.name for e in lowest),
+        calls=Counter(e.name for e in calls),
+        lowest=sum(not any(map(_is_call, e.cpu_children)) for e in calls),
         kernels=len(card),
         busy=covered((e.time_range.start, e.time_range.end) for e in card) / 1e6,
         waits=Counter(e.name for e in host if e.name in WAITS),

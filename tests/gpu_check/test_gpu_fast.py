@@ -53,16 +53,15 @@ def test_a_profile_is_read_within_its_mark():
             event("gemm", 60, 70, cuda),
         ]
     )
-    assert found == Profiled(
-        calls=Counter({"aten::addmm": 1}), kernels=3, busy=30e-6, waits=Counter({"cudaStreamSynchronize": 1})
-    )
+    assert found.calls == {"aten::linear": 1, "aten::addmm": 1} and found.lowest == 1
+    assert found.kernels == 3 and found.busy == pytest.approx(30e-6) and found.waits == {"cudaStreamSynchronize": 1}
     assert covered([]) == 0 and covered([(3, 4), (0, 10), (9, 12)]) == 12
 
 
 def test_steps_of_a_run_are_timed_and_profiled(setting):
     found = measure_steps(config_of(setting), seconds=0.05, profiled=2, warm=1)
     assert found.per_second > 0 and found.profiled == 2
-    assert sum(found.seen.calls.values()) > 500 and found.seen.calls["aten::addmm"] > 0 and not found.seen.waits
+    assert found.seen.lowest > 500 and found.seen.calls["aten::addmm"] > 0 and not found.seen.waits
 
 
 def test_a_run_that_is_too_short_to_be_timed_is_an_error(setting):
@@ -71,7 +70,7 @@ def test_a_run_that_is_too_short_to_be_timed_is_an_error(setting):
 
 
 def test_a_card_that_no_profile_shows_at_work_is_found(report):
-    found = Steps(per_second=50.0, profiled=5, seen=Profiled(calls=Counter({"aten::mm": 500, "aten::copy_": 100})))
+    found = Steps(per_second=50.0, profiled=5, seen=Profiled(calls=Counter({"aten::_to_copy": 100}), lowest=600))
     arms.tell(report, "base", found, on_card=True)
     assert report.failed == ["base: what the card does was seen"]
     busy = dataclasses.replace(found, seen=dataclasses.replace(found.seen, kernels=4000, busy=0.05))

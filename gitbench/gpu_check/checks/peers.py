@@ -12,6 +12,7 @@ import dataclasses
 import importlib.util
 import statistics
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 
 import torch
@@ -58,13 +59,14 @@ def training(setting: Setting, report: Report, shape: Shape) -> None:
     """Judge the time of a training step, texts all of full length and of the lengths of captions."""
     device, precision = torch.device(setting.device), setting.compute.precision
     ours, theirs = sides(shape, device)
-    equal = check_training(ours, theirs, training_batch(few(shape), "captions", CAPTIONS, device))
+    with usual(setting.device):
+        equal = check_training(ours, theirs, training_batch(few(shape), "captions", CAPTIONS, device))
     for texts in ("filled", "captions"):
 
         def time(images: int, texts: str = texts) -> float:
             batch = training_batch(dataclasses.replace(shape, train_images=images), texts, CAPTIONS, device)
             steps = [partial(step, side, side.inputs(batch), precision, setting.device) for side in (ours, theirs)]
-            return ratio(steps[0], usual(steps[1], setting.device))
+            return ratio(steps[0], theirs_as_usual(steps[1], setting.device))
 
         found, images = fitting(TRAIN_IMAGES if setting.on_card else shape.train_images, time)
         said = f"{images} images a step, {precision}; before, in float32: {equal}"
@@ -76,14 +78,15 @@ def searching(setting: Setting, report: Report, shape: Shape) -> None:
     device, precision = torch.device(setting.device), setting.compute.precision
     ours, theirs = sides(shape, device, endless=True)
     images = pictures(shape, few(shape).beam_images, device)
-    equal = check_texts(ours, theirs, images, *(side.generate(images, 4) for side in (ours, theirs)))
+    with usual(setting.device):
+        equal = check_texts(ours, theirs, images, *(side.generate(images, 4) for side in (ours, theirs)))
     for side in (ours, theirs):
         side.model.to(getattr(torch, precision))
 
     def time(count: int) -> float:
         batch = pictures(shape, count, device).to(getattr(torch, precision))
         searches = [partial(search, side, batch, setting.device) for side in (ours, theirs)]
-        return ratio(searches[0], usual(searches[1], setting.device))
+        return ratio(searches[0], theirs_as_usual(searches[1], setting.device))
 
     found, count = fitting(BEAM_IMAGES if setting.on_card else shape.beam_images, time)
     said = f"{count} images, {STEPS} tokens, {precision}; before, in float32: {equal}"
@@ -143,11 +146,16 @@ def search(side: Program, images: torch.Tensor, device: str) -> None:
     finish(device)
 
 
-def usual(call: Callable[[], None], device: str) -> Callable[[], None]:
-    """Return a call that is done with torch's own settings, as users of other programs have them."""
+def usual(device: str) -> AbstractContextManager[None]:
+    """Return the context in which torch has its own settings, as users of other programs have them."""
+    return torchs_own() if device == "cuda" else contextlib.nullcontext()
+
+
+def theirs_as_usual(call: Callable[[], None], device: str) -> Callable[[], None]:
+    """Return a call that is done in the context `usual`."""
 
     def called() -> None:
-        with torchs_own() if device == "cuda" else contextlib.nullcontext():
+        with usual(device):
             call()
 
     return called
@@ -155,11 +163,10 @@ def usual(call: Callable[[], None], device: str) -> Callable[[], None]:
 
 @contextlib.contextmanager
 def torchs_own() -> Iterator[None]:
-    """Let torch use algorithms that are not deterministic, and cuDNN's attention, while the block runs."""
+    """Let torch use algorithms that are not deterministic, and cuDNN's attention, while the block runs; TF32 stays off."""
     torch.use_deterministic_algorithms(False)
     torch.backends.cudnn.deterministic = False
     torch.backends.cuda.enable_cudnn_sdp(True)
-    torch.backends.cudnn.allow_tf32 = True
     try:
         yield
     finally:
