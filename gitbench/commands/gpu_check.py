@@ -48,11 +48,10 @@ def _gpu_check(arguments: argparse.Namespace) -> int:
 
 def _proof(arguments: argparse.Namespace) -> int:
     """Run the checks, or score what others made, and say where the page is."""
-    from gitbench.files import results_folder
+    from gitbench.files import DEFAULT_WORK_DIR, results_folder
     from gitbench.gpu_check.listing import chosen
     from gitbench.gpu_check.page import PAGE, failed, publish
     from gitbench.gpu_check.run import run_checks
-    from gitbench.study.store import DEFAULT_WORK_DIR
 
     if not 0 < arguments.budget < float("inf"):
         raise GitbenchError(f"--budget {arguments.budget:g}: use a number of seconds above 0")

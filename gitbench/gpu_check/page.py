@@ -92,8 +92,10 @@ def _verdict(results: Sequence[Result]) -> str:
 
 def _summary(made: dict[str, Any], results: Sequence[Result]) -> Iterator[tuple[str, ...]]:
     by_name = {result.check: result for result in results}
-    docs = {check.name: check.doc for check in CHECKS}
-    for name in dict.fromkeys([*docs, *by_name]):
+    docs = {check.name: check.doc for check in CHECKS} | {
+        "scores": "of the captions of resume, made where there is Java"
+    }
+    for name in dict.fromkeys([*(check.name for check in CHECKS), *by_name]):
         if (result := by_name.get(name)) is None:
             why = "not asked for" if name not in made["asked"] else "not reached"
             yield name, docs.get(name, ""), f"{NOT_RUN}: {why}", ""

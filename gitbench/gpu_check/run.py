@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+import gitbench
 from gitbench.errors import GitbenchError
 from gitbench.files import ROOT, explain_os_errors, load_json, make_dir
 from gitbench.gpu_check.listing import BUDGET, CHECKS, Check, deadlines
@@ -67,7 +68,7 @@ def made(device: str, checks: Sequence[Check], budget: float) -> dict[str, Any]:
     """Return where a proof is made and of what: card, driver, versions, revision."""
     here = environment()
     found = {name: here[name] for name in _KEPT} | (load_json(PACKED) or {})
-    versions = dict(here["packages"])
+    versions = {**here["packages"], "gitbench": gitbench.__version__}  # which an archive does not install
     if version := installed_version("transformers"):
         versions["transformers"] = version
     return {

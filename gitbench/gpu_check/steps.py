@@ -5,6 +5,7 @@ The steps are those of the run's own loop, with its hooks and its batches; nothi
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
 from collections import Counter
@@ -23,6 +24,7 @@ from gitbench.training.run import PlainRunner
 
 MARK = "gitbench gpu-check"  # the range of a profile that is looked at
 WARM = 10  # steps before any is timed
+ENDLESS = 10**7  # steps
 # What makes the host wait until the card has done its work.
 WAITS = (
     *("cudaDeviceSynchronize", "cudaStreamSynchronize", "cudaEventSynchronize", "cudaMemcpy"),
@@ -135,8 +137,9 @@ def measure_steps(
 
 
 def train_until(config: Config, hook: Hook, prepare: Callable[[PlainRunner], None] = lambda runner: None) -> None:
-    """Train a run, without validation and into no folder, until the hook raises Enough. Errors: RuntimeError if it never does."""
+    """Train a run, without validation and into no folder, until the hook raises Enough; beyond its last step at a rate of 0."""
     config = config.copy()
+    config.train_cfg.max_iters = ENDLESS
     config.val_dataloader = config.val_cfg = config.val_evaluator = None
     with tempfile.TemporaryDirectory(prefix="gitbench-") as folder:
         config.work_dir = folder
@@ -144,11 +147,8 @@ def train_until(config: Config, hook: Hook, prepare: Callable[[PlainRunner], Non
         runner = PlainRunner.from_cfg(config)
         runner.register_hook(hook)
         prepare(runner)
-        try:
+        with contextlib.suppress(Enough):
             runner.train()
-        except Enough:
-            return
-    raise RuntimeError(f"the run ended after its {config.train_cfg.max_iters} steps: it has too few of them")
 
 
 class Interlude(Hook):

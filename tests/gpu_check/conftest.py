@@ -17,7 +17,7 @@ class Kept(Report):
 
     def __init__(self, folder: Path) -> None:
         super().__init__("some", folder / "results.jsonl")
-        append(self.file, {"kind": "made"})
+        append(self.file, {"kind": "made", "device": "cpu"})
 
     @property
     def found(self) -> dict[str, Finding]:

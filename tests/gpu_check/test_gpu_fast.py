@@ -59,14 +59,9 @@ def test_a_profile_is_read_within_its_mark():
 
 
 def test_steps_of_a_run_are_timed_and_profiled(setting):
-    found = measure_steps(config_of(setting), seconds=0.05, profiled=2, warm=1)
+    found = measure_steps(config_of(setting, iterations=2, warmup=1), seconds=0.05, profiled=2, warm=1)
     assert found.per_second > 0 and found.profiled == 2
     assert found.seen.lowest > 500 and found.seen.calls["aten::addmm"] > 0 and not found.seen.waits
-
-
-def test_a_run_that_is_too_short_to_be_timed_is_an_error(setting):
-    with pytest.raises(RuntimeError, match="has too few of them"):
-        measure_steps(config_of(setting, iterations=3, warmup=1), seconds=60.0, warm=1)
 
 
 def test_a_card_that_no_profile_shows_at_work_is_found(report):

@@ -91,14 +91,15 @@ def test_what_is_missing_is_stood_in_for_until_it_is_used():
         f"import sys; sys.path.insert(0, {str(PACKED)!r}); import sitecustomize\n"
         "import torchvision.transforms as transforms\nfrom matplotlib.figure import Figure\nimport cv2\n"
         "class Own(transforms.Normalize): pass\n"
-        "names = {transforms.InterpolationMode.NEAREST: 1}\n"
-        "print(hasattr(cv2, '__version__'))\n"
+        "modes = {transforms.InterpolationMode.NEAREST, transforms.InterpolationMode.BILINEAR}\n"
+        "cv2.setNumThreads(0)\n"
+        "print(cv2.__version__, len(modes | {transforms.InterpolationMode.NEAREST}))\n"
         "try: Figure()\nexcept RuntimeError as error: print(error)\n"
         "try: import nothing_of_that_name\nexcept ImportError: print('none')"
     )
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True)
     assert done.stdout.splitlines() == [
-        "False", "one of cv2, matplotlib, torchvision is not in this archive and not installed", "none"
+        "0 2", "one of cv2, matplotlib, torchvision is not in this archive and not installed", "none"
     ], done.stderr  # fmt: skip
 
 

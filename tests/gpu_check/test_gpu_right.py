@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import random
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -57,7 +59,7 @@ def test_a_loss_that_differs_from_time_to_time_is_found(setting, report, monkeyp
 
     def uncertain(self, *args, mode, **kwargs):  # type: ignore[no-untyped-def]
         found = forward(self, *args, mode=mode, **kwargs)
-        return {"loss": found["loss"] * (1 + 1e-3 * random.random())} if mode == "loss" else found
+        return {"loss": found["loss"] * (1 + 1e-3 * random.SystemRandom().random())} if mode == "loss" else found
 
     monkeypatch.setattr(CaptionModel, "forward", uncertain)
     repeat.judge_twice(report, "base", lambda: repeat.trained(config))
@@ -203,11 +205,10 @@ def test_a_run_that_is_lost_is_found(report, pair):
     assert report.failed == ["weights and captions"]
 
 
-def test_a_run_that_ends_before_it_can_be_killed_is_an_error(tmp_path):
-    run = RunFolder(tmp_path / "none")  # nothing is planned there
-    run.path.mkdir()
+def test_a_run_that_ends_before_it_can_be_killed_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(resume, "start", lambda folder: subprocess.Popen([sys.executable, "-c", "pass"]))
     with refused("it ended before it could be killed"):
-        resume.kill_at(run, 10)
+        resume.kill_at(RunFolder(tmp_path), 10)
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def shape_of(setting: Setting, decoder: str | None = None) -> Shape:
 def compare(report: Report, name: str, here: GIT, there: GIT, setting: Setting) -> None:
     """Judge a model on the CPU, `here`, against the same one on the card, `there`."""
     device = torch.device(setting.device)
-    shape = shape_of(setting, name)
+    shape = shape_of(setting)
     batches = [training_batch(shape, "captions", CAPTIONS, place) for place in (CPU, device)]
     real = batches[0].texts != 0
     with torch.no_grad():

@@ -70,6 +70,7 @@ def new_lengths(runner: PlainRunner, batch: dict[str, Any], report: Report) -> N
     """Judge what the first steps with texts of new lengths take more than the second ones."""
     n, k, t = batch["tokens"].shape
     tokens, predicted = (batch[name].view(n * k, t) for name in ("tokens", "need_predict"))
+    device = next(runner.model.parameters()).device.type
     pad, shortest = runner.model.git.pad_id, batch["texts"].tokens.shape[1]
     batches = [
         {**batch, "texts": pack(tokens, predicted, n, pad, length)}
@@ -79,11 +80,11 @@ def new_lengths(runner: PlainRunner, batch: dict[str, Any], report: Report) -> N
     def all_of_them() -> None:
         for each in batches:
             take_step(runner, each)
-        finish("cuda")
+        finish(device)
 
     for _ in range(3):
         take_step(runner, batch)
-    finish("cuda")
+    finish(device)
     first, second = once(all_of_them), once(all_of_them)
     report.figure(f"{LENGTHS} steps with texts of new lengths", round(first, 3), "s")
     report.figure("the same steps again", round(second, 3), "s")

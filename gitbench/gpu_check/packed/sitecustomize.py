@@ -16,25 +16,29 @@ ABSENT = ("cv2", "matplotlib", "torchvision")
 
 class _Kind(type):
     def __getattr__(cls, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return _Missing
+        return _stand_in(cls, name)
 
 
 class _Missing(metaclass=_Kind):
-    """Any name of a package that is missing."""
+    """Whatever is asked of a package that is missing: a class of its own for each name."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
         raise RuntimeError(f"one of {', '.join(ABSENT)} is not in this archive and not installed")
+
+
+def _stand_in(owner: Any, name: str) -> Any:
+    if name.startswith("__"):
+        raise AttributeError(name)
+    made = _Kind(name, (_Missing,), {})
+    setattr(owner, name, made)
+    return made
 
 
 class _Module(types.ModuleType):
     __path__: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return _Missing
+        return _stand_in(self, name)
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -47,7 +51,9 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return _Module(spec.name)
 
     def exec_module(self, module: types.ModuleType) -> None:
-        pass
+        module.__version__ = "0"  # type: ignore[attr-defined] # which others compare with what they need
+        if module.__name__ == "cv2":  # mmengine tells it not to start threads
+            module.setNumThreads = lambda number: None  # type: ignore[attr-defined]
 
 
 sys.meta_path.append(_Finder())  # the last to be asked: what is installed comes first
