@@ -111,6 +111,16 @@ def test_places_that_wait_are_told_by_file_and_line():
     assert count == 3 and place.startswith("gpu_check/test_gpu_fast.py/")
 
 
+def test_training_search_and_captions_are_looked_at(report, setting, monkeypatch):
+    """On a CPU, where nothing waits for a card."""
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", lambda mode: None)
+    monkeypatch.setattr(waiting, "STEPS", 2)
+    monkeypatch.setattr(waiting, "IMAGES", 2)
+    waiting.check(setting, report)
+    assert report.passed == ["waits a training step", "waits a token in beam search"] and not report.failed
+    assert report.found["waits in the captions of a batch"].value == 0
+
+
 # ---- sharing -----------------------------------------------------------------------------------------------------
 
 
@@ -207,6 +217,15 @@ def test_both_programs_are_timed_on_a_cpu(report, setting, monkeypatch):
     ((what, finding),) = report.found.items()
     assert what == "beam search against Hugging Face" and finding.passed is None and float(finding.value or 0) > 0
     assert "all 2 texts of 19 tokens equal" in finding.said
+
+
+@pytest.mark.parametrize(("rate", "right"), [(1e3, True), (1e18, False)])
+def test_a_step_far_below_the_matrix_rate_is_found(report, setting, monkeypatch, rate, right):
+    monkeypatch.setattr(peers, "matrix_rate", lambda precision: rate)
+    monkeypatch.setattr(peers, "ALONE", 2)
+    monkeypatch.setattr(peers, "PAIRS", 1)
+    peers.rate(setting, report, SHAPES["quick"])
+    assert bool(report.passed) == right and "2 images of 5 texts" in report.found["share of the matrix rate"].said
 
 
 def test_others_are_timed_with_torchs_own_settings_and_strict_mode_is_back_afterwards():

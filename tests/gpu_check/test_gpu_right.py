@@ -13,6 +13,7 @@ import torch
 from helpers_errors import refused
 
 from gitbench.bench.program import shared_model
+from gitbench.gpu_check import watched
 from gitbench.gpu_check.checks import agree, attention, card, repeat, resume, uuid
 from gitbench.gpu_check.sizes import Setting, arms, config_of, write_run
 from gitbench.gpu_check.watched import Peak
@@ -247,6 +248,21 @@ def test_the_true_peak_is_seen_whoever_resets_torchs(monkeypatch):
     assert torch.cuda.max_memory_allocated() == 3 and peak.bytes == 5
 
 
+def test_a_worker_is_watched_to_its_end(tmp_path, monkeypatch):
+    """What it held at its most: 3 GiB of tensors, 4 reserved, and beside them half a GiB that the card gave out."""
+    held = {"max_memory_allocated": 3, "max_memory_reserved": 4, "memory_reserved": 2}
+    for name, gib in held.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *_, gib=gib: gib * GIB)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (round(77.5 * GIB), 80 * GIB))
+    monkeypatch.setattr(torch._C, "_cuda_resetPeakMemoryStats", lambda device: None, raising=False)
+    monkeypatch.setattr(watched, "end_with_parent", lambda parent: None)
+    monkeypatch.setattr(watched, "work", lambda folder, every: DONE)
+    assert watched.main(tmp_path) == DONE
+    found = json.loads((tmp_path / "watched.json").read_text())
+    assert found == {"peak": 3 * GIB, "reserved": 4 * GIB, "taken": round(4.5 * GIB)}
+
+
 # ---- the card ----------------------------------------------------------------------------------------------------
 
 H100 = Gpu(uuid="GPU-0a1b", name="H100", free_gib=79.0, total_gib=80.0, capability=(9, 0))
@@ -266,13 +282,28 @@ def test_a_worker_on_another_card_is_found(report, tmp_path, name, uuid_found, s
     run = RunFolder(tmp_path)
     run.trained.write_text(json.dumps({"device": {"name": name, "uuid": uuid_found}}))
     run.predictions.write_text("{}\n")
-    uuid.judge(report, "first", H100, run, status)
+    uuid.judge(report, "the first card", H100, run, status)
     assert bool(report.passed) == right and bool(report.failed) != right
 
 
 def test_a_worker_that_left_nothing_is_found(report, tmp_path):
-    uuid.judge(report, "first", H100, RunFolder(tmp_path / "none"), DONE)
+    uuid.judge(report, "the first card", H100, RunFolder(tmp_path / "none"), DONE)
     assert report.failed == ["the first card"]
+
+
+@pytest.mark.parametrize(("seen", "right"), [("0a1b", True), ("ffff", False)])
+def test_another_card_than_gitbench_sees_is_found(report, monkeypatch, seen, right):
+    described = {"name": "H100", "uuid": seen, "memory_bytes": 80 * GIB, "capability": "9.0"}
+    monkeypatch.setattr(card, "described", lambda: described)
+    monkeypatch.setattr(card, "gpus", lambda: (H100,))
+    card._card(report)
+    assert bool(report.passed) == right and report.found["precision in which it trains"].value == "bfloat16"
+
+
+def test_rates_are_measured(monkeypatch):
+    monkeypatch.setattr(card, "SIZE", 32)
+    monkeypatch.setattr(card, "COPIED", 2**16)
+    assert 1e5 < card.matrix_rate("float32", "cpu") < 1e15 and 1e5 < card.copy_rate("cpu") < 1e15
 
 
 def test_a_slice_and_a_card_are_known_by_their_uuids():

@@ -66,28 +66,28 @@ def same_card(named: str, torch_says: str) -> bool:
     return bool(torch_says) and named.partition("-")[2] == torch_says.removeprefix("GPU-").removeprefix("MIG-")
 
 
-def matrix_rate(precision: str) -> float:
+def matrix_rate(precision: str, device: str = "cuda") -> float:
     """Return the operations a second of a large matrix product of random numbers."""
-    one, other = (torch.randn(SIZE, SIZE, device="cuda").to(getattr(torch, precision)) for _ in range(2))
+    one, other = (torch.randn(SIZE, SIZE, device=device).to(getattr(torch, precision)) for _ in range(2))
 
     def multiply() -> None:
         for _ in range(REPEATS):
             one @ other
-        finish("cuda")
+        finish(device)
 
     multiply()
     return 2 * SIZE**3 * REPEATS / min(once(multiply) for _ in range(3))
 
 
-def copy_rate() -> float:
+def copy_rate(device: str = "cuda") -> float:
     """Return the bytes a second that are read and written when memory of the card is copied."""
-    one = torch.randint(256, (COPIED,), dtype=torch.uint8, device="cuda")
+    one = torch.randint(256, (COPIED,), dtype=torch.uint8, device=device)
     other = torch.empty_like(one)
 
     def copy() -> None:
         for _ in range(REPEATS):
             other.copy_(one)
-        finish("cuda")
+        finish(device)
 
     copy()
     return 2 * COPIED * REPEATS / min(once(copy) for _ in range(3))

@@ -29,11 +29,11 @@ def check(setting: Setting, report: Report) -> None:
     cards = gpus()
     config = config_of(setting, iterations=STEPS, warmup=1, val_every=STEPS)
     config.test_dataloader.dataset.data_spec.test_images = config.test_dataloader.batch_size // 4
-    named = {"first": (cards[0], cards[0].uuid)}
+    named = {"the first card": (cards[0], cards[0].uuid)}
     if len(cards) > 1:
-        named["last"] = (cards[-1], cards[-1].uuid)
+        named["the last card"] = (cards[-1], cards[-1].uuid)
     if not cards[0].uuid.startswith("MIG-") and unique(cards[0].uuid[:BEGINNING], cards):
-        named["first, by the beginning of its uuid"] = (cards[0], cards[0].uuid[:BEGINNING])
+        named["the first card, by the beginning of its uuid"] = (cards[0], cards[0].uuid[:BEGINNING])
     for which, (card, name) in named.items():
         with report.part(which):
             one_worker(setting, report, config, which, card, name)
@@ -46,7 +46,7 @@ def unique(beginning: str, cards: tuple[Gpu, ...]) -> bool:
 
 def one_worker(setting: Setting, report: Report, config: Config, which: str, card: Gpu, name: str) -> None:
     """Judge a worker that is given a card by its name in CUDA_VISIBLE_DEVICES."""
-    run = write_run(setting.path("runs", f"uuid-{which.split(',')[0]}-{len(name)}"), config)
+    run = write_run(setting.path("runs", f"uuid-{name}"), config)
     status = subprocess.call(
         [sys.executable, "-m", "gitbench.launch.work", str(run.path)],
         env={**os.environ, VISIBLE: name, BY_NVML: "0"},
@@ -60,6 +60,4 @@ def judge(report: Report, which: str, card: Gpu, run: RunFolder, status: int) ->
     done = status == DONE and run.captioned
     device = json.loads(run.trained.read_text(encoding="utf-8"))["device"] if done else {}
     right = done and device["name"] == card.name and same_card(card.uuid, device.get("uuid", ""))
-    report.judge(
-        f"the {which} card", right, "trained and captioned on that card", device.get("name", f"status {status}")
-    )
+    report.judge(which, right, "trained and captioned on that card", device.get("name", f"status {status}"))

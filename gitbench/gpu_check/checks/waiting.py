@@ -37,7 +37,7 @@ def check(setting: Setting, report: Report) -> None:
         images = pictures(shape, IMAGES, torch.device(setting.device))
         judge_search(report, {length: waits_of_search(model, images, length) for length in TEXTS})
     with report.part("captions of a run"):
-        train_until(config_of(setting), Interlude(lambda runner, batch: captions(runner, report)))
+        train_until(config_of(setting), Interlude(lambda runner, batch: captions(setting, runner, report)))
 
 
 def judge_training(report: Report, found: Steps) -> None:
@@ -64,11 +64,11 @@ def judge_search(report: Report, waits: dict[int, int]) -> None:
     )
 
 
-def captions(runner: PlainRunner, report: Report) -> None:
+def captions(setting: Setting, runner: PlainRunner, report: Report) -> None:
     """Report the waits in the captions of a batch of test images, whose texts end and leave the batch."""
     runner.model.eval()
     batch = next(iter(runner.test_dataloader))
-    with torch.no_grad(), Watched("cuda") as watched:
+    with torch.no_grad(), Watched(setting.device) as watched:
         found = runner.model.test_step(batch)
     longest = max(len(output["ids"]) for item in found for output in item["outputs"])
     report.figure(
