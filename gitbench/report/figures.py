@@ -106,16 +106,21 @@ def draw_difference(axes: Axes, verdict: Verdict, height: float, look: tuple[str
         axes.errorbar(*place, xerr=reach, fmt=marker, color=colour, ms=5.5, capsize=3.5, lw=1.4)
 
 
+def curve_splits(view: View) -> list[str]:
+    """Return the splits whose loss is drawn: those with more than one point; of arms that are crossed the last of them."""
+    points = view.curves.groupby("split")["iteration"].nunique()
+    splits = [split for split in ("train", "val") if points.get(split, 0) > 1] or ["train"]
+    return splits[-1:] if view.levels else splits
+
+
 def curve_figure(view: View, width: float = COLUMN) -> Figure:
     """Draw training and validation loss of every arm: the mean over seeds, and a band from the lowest to the highest.
 
     Arms that are crossed with a second axis get a panel for each of its levels, with the blind floor in all of them, of
     validation loss where that was measured more than once.
     """
-    points = view.curves.groupby("split")["iteration"].nunique()
-    splits = [split for split in ("train", "val") if points.get(split, 0) > 1] or ["train"]  # one point is no curve
-    levels = view.levels
-    panels = [(level, splits[-1]) for level in levels] if levels else [("", split) for split in splits]
+    levels, splits = view.levels, curve_splits(view)
+    panels = [(level, split) for level in levels or [""] for split in splits]
     titles = {arm.name: view.title_within(arm.name) for arm in view.arms}
     sighted = dict.fromkeys(titles[arm.name] for arm in view.arms if arm.role != "floor")
     styles = {title: nth_style(index) for index, title in enumerate(sighted)}

@@ -9,10 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gitbench.metric_info import lower_is_better
+from gitbench.report.figures import curve_splits
 from gitbench.report.paper import CONFIDENCE
 from gitbench.report.templates import render
 from gitbench.report.view import View
 from gitbench.study.proof import ABSENT, ArmProof, Change, numbers_in
+
+LOSSES = {"train": "training captions (with label smoothing)", "val": "validation captions"}
 
 _PARTS = ("model.", "optim_wrapper.paramwise_cfg.", "data_spec.")
 
@@ -34,7 +37,7 @@ def page(view: View, figures: Mapping[str, tuple[str, ...]], board: str | None =
         board=board,
         seeds=counts.pop() if len(counts) == 1 else None,
         runs=_runs(view),
-        validated=view.curves.loc[view.curves["split"] == "val", "iteration"].nunique() > 1,
+        losses=[LOSSES[split] for split in curve_splits(view)],
         lead=view.answer.partition(":")[0] + ":",  # what stands above several verdicts
         noise={name: view.study.noise_floors[name] for name in view.scores if name in view.study.noise_floors},
         proof=proof,

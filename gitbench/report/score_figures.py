@@ -249,7 +249,7 @@ def scale_figure(view: View, width: float = COLUMN) -> Figure | None:
     draw_scores(panels[0], view)
     panels[0].set_title(f"here: {view.plan.data}, {view.plan.profile}", weight="bold", pad=12)
     if panels[0].get_legend_handles_labels()[0]:
-        panels[0].legend(loc="best")
+        panels[0].legend(loc="best", frameon=True, framealpha=1, edgecolor="none")  # on top of floor and ceiling
     theirs = figure_4()
     for axes, (benchmark, rows) in zip(panels[1:], theirs.groupby("benchmark", sort=False), strict=True):
         _paper_panel(axes, str(benchmark), rows)

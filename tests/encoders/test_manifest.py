@@ -276,8 +276,7 @@ def test_what_ships_sees_what_its_notes_say():
         module = SimpleNamespace(encoder=ImageEncoder(entry.encoder).eval())
         stored = load_shipped(entry.content).state
         module.encoder.load_state_dict({each: torch.from_numpy(array) for each, array in stored.items()})
-        preprocess = ImagePreprocessor()
-        found = quality(entry.encoder.image_size).of(module, lambda images: preprocess({"images": images})["images"])  # noqa: B023
+        found = quality(entry.encoder.image_size).of(module, ImagePreprocessor().normalised)
         said = {probe: final(entry.notes)[probe] for probe in found}
         assert found == pytest.approx(said, abs=0.01), name
 

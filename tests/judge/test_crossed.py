@@ -53,7 +53,8 @@ def test_coverage_is_95_percent_for_any_shares_skewed_images_and_heavy_tailed_se
     tool = load_tool("coverage")
     for replicates, images in ((3, 30), (5, 500), (8, 100), (16, 500)):
         found = [tool.coverage(replicates, images, shares, studies=10_000) for shares in tool.SHARES]
-        assert min(found) > 0.94 and max(found) < 0.99  # more than 95 % where seeds alike by luck are not believed
+        # more than 95 % where seeds alike by luck are not believed, and with few seeds, whose level is lowered (docs/judge.md)
+        assert min(found) > 0.94 and max(found) < (0.999 if replicates in FEW else 0.99)
     plain = tool.drawn_coverage(8, 60, (0.5, 0.3, 0.2), skewed_images=False, studies=3000)
     assert plain == pytest.approx(tool.coverage(8, 60, (0.5, 0.3, 0.2)), abs=0.015)  # the short cut is the real thing
     for tails in (None, 3.0):

@@ -8,7 +8,8 @@ from helpers_report import BETTER, view_of
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from gitbench.report.figures import TALLEST, caption_sheet, curve_figure, forest_figure, prediction_figure
+from gitbench.report.figures import TALLEST, caption_sheet, curve_figure, curve_splits, forest_figure, prediction_figure
+from gitbench.report.page import LOSSES
 from gitbench.report.paper import figure_4
 from gitbench.report.samples import Sample, SampleCaption
 from gitbench.report.score_figures import cost_figure, interaction_figure, scale_figure, score_figure, yardstick_lines
@@ -186,3 +187,10 @@ def test_legends_stay_within_their_figure(width, labels):
         FigureCanvasAgg(figure).draw()
         box = legend.get_window_extent().transformed(figure.dpi_scale_trans.inverted())
     assert box.x0 >= 0 and box.x1 <= width
+
+
+def test_the_losses_a_page_names_are_those_that_are_drawn(view, grid):
+    for study, words in ((view, {"training", "validation"}), (grid, {"validation"})):
+        with style(COLUMN):
+            drawn = {axes.get_title(loc="left").split(": ")[-1] for axes in curve_figure(study).axes}
+        assert drawn == words == {LOSSES[split].split(" ")[0] for split in curve_splits(study)}

@@ -6,7 +6,7 @@ from gitbench.ablations import load_ablation
 from gitbench.profiles import CPU
 from gitbench.study.rates import tuning_of
 
-TUNED = ("decoder_size", "decoder_attention", "decoder_init", "encoder_training", "encoder_init")
+TUNED = ("decoder_size", "decoder_attention", "decoder_init", "encoder_training", "encoder_init", "data_scale")
 
 
 @pytest.mark.parametrize("name", TUNED)
