@@ -61,6 +61,11 @@ class Setting:
         return Path(self.folder, *names)
 
 
+def showing(card: str) -> dict[str, str]:
+    """Return the environment in which a process sees one card, by its uuid or the beginning of it, as in a place of a launch."""
+    return {"CUDA_VISIBLE_DEVICES": card, "PYTORCH_NVML_BASED_CUDA_CHECK": "0"}
+
+
 def arms(setting: Setting) -> dict[str, dict[str, str]]:
     """Return arm -> its variants (axis -> name), of the study whose arms are timed, and the blind one."""
     of_profile = load_ablation(STUDY).arms[setting.profile.name]

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import forkserver
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gitbench import plugins
 from gitbench.errors import GitbenchError
@@ -23,9 +23,7 @@ from gitbench.launch.work import SHARING
 from gitbench.machine import Gpu, cpu_count, gpus
 from gitbench.plan import Plan
 from gitbench.study.memory import measured_gib, planned_gib
-
-if TYPE_CHECKING:
-    from gitbench.study.store import Study
+from gitbench.study.store import Study
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 BY_NVML = "PYTORCH_NVML_BASED_CUDA_CHECK"  # "1": torch counts cards without starting CUDA, and of none named finds none

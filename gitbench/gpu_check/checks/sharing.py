@@ -11,9 +11,8 @@ from pathlib import Path
 
 from gitbench.files import make_dir
 from gitbench.gpu_check.results import NO_CARD, Report
-from gitbench.gpu_check.sizes import Setting, config_of, write_run
+from gitbench.gpu_check.sizes import Setting, config_of, showing, write_run
 from gitbench.launch.mps import shared
-from gitbench.launch.places import BY_NVML, VISIBLE
 from gitbench.machine import gpus
 
 COUNTS = {"cuda": (1, 2, 4, 8), "cpu": (1, 2)}
@@ -31,7 +30,7 @@ def check(setting: Setting, report: Report) -> None:
         report.not_run("the best against one process", NO_CARD)
         return
     card = gpus()[0]
-    for_card = {VISIBLE: card.uuid, BY_NVML: "0"}  # as in a place of a launch
+    for_card = showing(card.uuid)
     with report.part("time slices"):
         way = "MPS (a daemon that was there)" if card.mps else "time slices"
         found |= {(way, count): rate for count, rate in together(setting, config, for_card).items()}

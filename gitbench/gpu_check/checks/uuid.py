@@ -14,8 +14,7 @@ from mmengine.config import Config
 
 from gitbench.gpu_check.checks.card import same_card
 from gitbench.gpu_check.results import Report
-from gitbench.gpu_check.sizes import Setting, config_of, write_run
-from gitbench.launch.places import BY_NVML, VISIBLE
+from gitbench.gpu_check.sizes import Setting, config_of, showing, write_run
 from gitbench.launch.work import DONE
 from gitbench.machine import Gpu, gpus
 from gitbench.run_folder import RunFolder
@@ -49,7 +48,7 @@ def one_worker(setting: Setting, report: Report, config: Config, which: str, car
     run = write_run(setting.path("runs", f"uuid-{name}"), config)
     status = subprocess.call(
         [sys.executable, "-m", "gitbench.launch.work", str(run.path)],
-        env={**os.environ, VISIBLE: name, BY_NVML: "0"},
+        env={**os.environ, **showing(name)},
         stdin=subprocess.DEVNULL,
     )
     judge(report, which, card, run, status)
