@@ -23,7 +23,7 @@ from gitbench.launch.state import read_state
 from gitbench.launch.work import DONE
 from gitbench.machine import gpus
 from gitbench.run_folder import RunFolder
-from gitbench.study.memory import with_allowances
+from gitbench.study.memory import CONTEXT_GIB, FRAGMENTATION, GIB
 from gitbench.training.hooks import checkpoints
 
 STEPS = {"cuda": 300, "cpu": 24}
@@ -105,15 +105,15 @@ def judge_memory(report: Report, recorded: int, peak: int, reserved: int, taken:
 
     alone: whether no other process held memory of the card; else what was given out says nothing of the run.
     """
-    gib = {name: round(size / 2**30, 3) for name, size in (("recorded", recorded), ("peak", peak), ("taken", taken))}
+    gib = {name: round(size / GIB, 3) for name, size in (("recorded", recorded), ("peak", peak), ("taken", taken))}
     true = f"{gib['peak']} GiB true"
     report.judge("the recorded peak of memory", recorded == peak, "the true peak", gib["recorded"], "GiB", true)
-    report.figure("reserved by torch", round(reserved / 2**30, 3), "GiB")
+    report.figure("reserved by torch", round(reserved / GIB, 3), "GiB")
     if not alone:
         report.not_run("the run takes of the card", "other processes hold memory of it")
         return
-    report.figure("the process beside it", round((taken - reserved) / 2**30, 3), "GiB")
-    planned = round(with_allowances(recorded), 3)
+    report.figure("the process beside it", round((taken - reserved) / GIB, 3), "GiB")
+    planned = round(recorded / GIB * FRAGMENTATION + CONTEXT_GIB, 3)  # as `gitbench.study.memory` has it
     report.at_most("the run takes of the card", gib["taken"], planned, "GiB", "asked: what is set aside for such a run")
 
 
