@@ -103,7 +103,8 @@ def site_files(folder: Path) -> Iterator[tuple[str, Path]]:
     for name, path in _files("", folder):
         if (NEVER.search(name) and not KEPT.search(name)) or models.search(name):
             continue
-        yield f"site/{name}", path
+        # which is the target's own where it has one: others that are there were built for that
+        yield f"{'numpy' if name.startswith('numpy') else 'site'}/{name}", path
 
 
 def _files(name: str, folder: Path) -> Iterator[tuple[str, Path]]:

@@ -1,11 +1,12 @@
 """The archive's own program, its `__main__.py`: `python3 gpu_check.pyz [options of gitbench gpu-check]`.
 
-It unpacks beside the current folder and runs `gitbench gpu-check` with the packages that it brought and the torch that is
-there. Nothing but the standard library is imported.
+It unpacks into the current folder and runs `gitbench gpu-check` with the packages that it brought, and the torch and, where it
+is installed, the numpy that are there. Nothing but the standard library is imported.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -32,10 +33,19 @@ def main() -> None:
                 if name not in ("__main__.py", "packed.json"):
                     packed.extract(name, folder)
             packed.extract("packed.json", folder)
-    paths = [str(folder), str(folder / "site"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    own = [folder, folder / "site", *([] if has_numpy() else [folder / "numpy"])]
+    paths = [*map(str, own), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, "-m", "gitbench", "gpu-check", *sys.argv[1:]]
     os.execve(sys.executable, command, environment)
+
+
+def has_numpy() -> bool:
+    """Tell whether a numpy is installed that gitbench can use."""
+    try:
+        return int(importlib.metadata.version("numpy").split(".")[0]) >= 2
+    except importlib.metadata.PackageNotFoundError:
+        return False
 
 
 if __name__ == "__main__":
