@@ -30,17 +30,19 @@ class Check:
 
 
 CHECKS = (
-    Check(name="card", doc="versions, the card, its rates; images for what follows", seconds=45),
+    Check(name="card", doc="versions, the card, its rates; images for what follows", seconds=40),
     Check(name="attention", doc="which attention is used, and what a new length of texts costs", seconds=30, needs_card=True),
-    Check(name="repeat", doc="20 steps twice: the same bits, no error in strict mode", seconds=50),
-    Check(name="agree", doc="GPU against CPU: logits, loss, gradients, beams", seconds=30, needs_card=True),
-    Check(name="resume", doc="a run of 300 steps, and the same killed in the middle; memory", seconds=65),
-    Check(name="arms", doc="steps per second, calls and busy share of every arm; padding", seconds=50),
+    Check(name="repeat", doc="20 steps twice: the same bits, no error in strict mode", seconds=45),
+    Check(name="agree", doc="GPU against CPU: logits, loss, gradients, beams", seconds=25, needs_card=True),
+    Check(name="resume", doc="a run of 300 steps, and the same killed in the middle; memory", seconds=60),
+    Check(name="arms", doc="steps per second, calls and busy share of every arm; padding", seconds=45),
     Check(name="compile", doc="steps per second with torch.compile", seconds=35, needs_card=True),
-    Check(name="sharing", doc="1, 2, 4, 8 processes on the card, with and without MPS", seconds=65),
-    Check(name="waiting", doc="how often the host waits for the card", seconds=25, needs_card=True),
-    Check(name="peers", doc="Hugging Face's GIT in bf16, GIT-base; share of the matrix rate", seconds=55),
-    Check(name="uuid", doc="a worker that is given its card by uuid", seconds=30, needs_card=True),
+    Check(name="graph", doc="CUDA graphs: the bits of plain steps, steps per second", seconds=25, needs_card=True),
+    Check(name="sharing", doc="1, 2, 4, 8 processes on the card, with and without MPS", seconds=60),
+    Check(name="waiting", doc="how often the host waits for the card", seconds=20, needs_card=True),
+    Check(name="peers", doc="Hugging Face's GIT in bf16, GIT-base; share of the matrix rate", seconds=50),
+    Check(name="uuid", doc="a worker that is given its card by uuid", seconds=20, needs_card=True),
+    Check(name="ddp", doc="a run on two cards against one", seconds=25),
 )  # fmt: skip
 
 

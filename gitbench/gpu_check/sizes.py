@@ -72,8 +72,13 @@ def arms(setting: Setting) -> dict[str, dict[str, str]]:
     return {arm.name: dict(arm.variants) for arm in of_profile} | {"blind": {"vision": "blind"}}
 
 
-def config_of(setting: Setting, variants: dict[str, str] | None = None, **train: Any) -> Config:
-    """Return the config of a run of the base arm with other variants (axis -> name); `train` replaces fields of its recipe."""
+def config_of(
+    setting: Setting, variants: dict[str, str] | None = None, compute: Compute | None = None, **train: Any
+) -> Config:
+    """Return the config of a run of the base arm with other variants (axis -> name); `train` replaces fields of its recipe.
+
+    `compute`: where it is not the setting's.
+    """
     profile = setting.profile
     names = {axis.name: axis.default for axis in AXES.values() if axis.in_model and axis.default is not None}
     names |= {**profile.variants, **(variants or {})}
@@ -85,7 +90,7 @@ def config_of(setting: Setting, variants: dict[str, str] | None = None, **train:
         evaluate=profile.evaluate,
         replicate=0,
         variant_names=names,
-        compute=setting.compute,
+        compute=compute or setting.compute,
     )
     return make_config(spec, _vocabulary(setting), "gpu-check")
 

@@ -137,6 +137,6 @@ def test_the_command_runs_on_a_cpu_and_says_that_no_card_did(tmp_path):
 def test_all_checks_pass_on_a_cpu(tmp_path):
     results = run_checks(tmp_path, "cpu")
     found = {result.check: result.outcome for result in results}
-    assert {found[name] for name in ("repeat", "resume")} == {PASSED}
+    assert {found[name] for name in ("repeat", "resume", "ddp")} == {PASSED}
     assert {found[name] for name in ("card", "arms", "sharing", "peers")} == {"measured"}
-    assert {found[name] for name in ("attention", "agree", "compile", "waiting", "uuid")} == {NOT_RUN}
+    assert {found[name] for name in ("attention", "agree", "compile", "graph", "waiting", "uuid")} == {NOT_RUN}
