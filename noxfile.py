@@ -103,6 +103,13 @@ def bench(session: nox.Session) -> None:
     session.run("gitbench", "bench", *session.posargs)
 
 
+@nox.session
+def gpu_check(session: nox.Session) -> None:
+    """The proof on a GPU, 8 minutes on an H100; arguments after -- go to `gitbench gpu-check` (--device cpu: a test of it)."""
+    install(session, "bench")
+    session.run("gitbench", "gpu-check", *session.posargs)
+
+
 @nox.session(venv_backend="none")
 def encoders(session: nox.Session) -> None:
     """Pre-train the image encoders of the cpu profile, hours on 2 cores (-- --ship: put them into the package); resumes."""

@@ -19,6 +19,7 @@ from typing import Any
 from gitbench.errors import GitbenchError
 
 ROOT = Path(__file__).resolve().parent.parent
+DEFAULT_WORK_DIR = Path("work_dirs")
 NETWORK = (
     "nfs",
     "lustre",

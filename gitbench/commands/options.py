@@ -184,7 +184,7 @@ def profile_for(arguments: argparse.Namespace) -> Profile:
 
 def work_dir_of(arguments: argparse.Namespace) -> Path:
     """Return the work directory asked for, or the default one."""
-    from gitbench.study.store import DEFAULT_WORK_DIR
+    from gitbench.files import DEFAULT_WORK_DIR
 
     return arguments.work_dir or DEFAULT_WORK_DIR
 

@@ -13,12 +13,14 @@ width, d decoder width.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gitbench.plan import Plan, PlannedRun
 from gitbench.study.config import ROW_MULTIPLE, make_config
-from gitbench.study.store import Study
 from gitbench.variants.decoder import DecoderSpec, layer_parameters
+
+if TYPE_CHECKING:
+    from gitbench.study.store import Study
 
 GIB = 2**30
 # A process's CUDA context and kernels. Reported were 426 MiB (torch 2.10, RTX 6000 Ada; unslothai/unsloth-zoo#1053) and

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from gitbench.study.interim import Looks
     from gitbench.study.proof import Proof
 
-DEFAULT_WORK_DIR = Path("work_dirs")
 Value = TypeVar("Value")
 
 
