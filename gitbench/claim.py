@@ -2,8 +2,9 @@
 
 A claim on `x` is a file `x.<n>` that says who holds it. It is made by a hard link, which succeeds for one process alone;
 the highest number holds. Its holder touches it every `BEAT` seconds. One whose process is dead (on the same host), or that
-was not touched for `STALE` seconds, is taken over by a link of the next number, after which the old file is removed. So
-nobody ever removes or renames what another one may hold by right, and a holder that was suspended finds its file gone.
+was not touched for `STALE` seconds, is taken over by a link of the next number, after which the old file is removed. One that
+finds another live claim beside its own gives way. So nobody removes what another one holds by right, and a holder that was
+suspended finds its file gone.
 
 Times are those of the file server alone: a claim's age is measured against a file that was just touched beside it.
 """
@@ -24,7 +25,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from gitbench.files import explain_os_errors, make_dir
+from gitbench.files import UNWRITABLE, explain_os_errors, make_dir
 
 BEAT = 5.0  # seconds between two touches of a held claim
 STALE = 60.0  # seconds without one, after which others take it over
@@ -62,27 +63,31 @@ class Claim:
         """Take the claim, unless another process holds it; returns whether it is held now."""
         make_dir(self.path.parent)
         with explain_os_errors(self.path):
-            if (number := self._linked()) is None:
+            if (made := self._linked()) is None:
                 return False
-            file, others = _file(self.path, number), [each for each in _numbers(self.path) if each != number]
-            if others and max(others) > number:  # someone else took it over, from a holder that has ended since
+            number, now = made
+            file = _file(self.path, number)
+            others = {each: _file(self.path, each) for each in _numbers(self.path) if each != number}
+            # A higher one took the claim over from a holder that has ended since. A lower one that is live took it when it
+            # was free, after this process had seen who held it before.
+            if any(each > number or _is_live(other, now) for each, other in others.items()):
                 file.unlink(missing_ok=True)
                 return False
-            for each in others:
-                _file(self.path, each).unlink(missing_ok=True)
+            for other in others.values():
+                other.unlink(missing_ok=True)
         self._file, self._ended = file, threading.Event()
         threading.Thread(target=self._beat, args=(file, self._ended), daemon=True).start()
         return True
 
-    def _linked(self) -> int | None:
-        """Make the next claim where there is none that is live; return its number."""
+    def _linked(self) -> tuple[int, float] | None:
+        """Make the next claim where there is none that is live; return its number, and the file server's time."""
         try:
             with _probe(self.path) as (probe, now):
                 seen = _numbers(self.path)
                 if seen and _is_live(_file(self.path, seen[-1]), now):
                     return None
                 number = seen[-1] + 1 if seen else 1
-                return number if _link(probe, _file(self.path, number)) else None
+                return (number, now) if _link(probe, _file(self.path, number)) else None
         except FileNotFoundError:  # whoever has just taken the claim clears the folder
             return None
 
@@ -127,15 +132,21 @@ def claimed(path: Path) -> Iterator[Claim]:
 
 
 def holder(path: Path) -> Holder | None:
-    """Return who holds a claim on `path`; None where it is free, or whoever held it is dead."""
+    """Return who holds a claim on `path`; None where it is free, or whoever held it is dead.
+
+    Where the file server does not answer now it counts as held. Errors: GitbenchError where nothing can be written.
+    """
     if not (numbers := _numbers(path)):
         return None
     file = _file(path, numbers[-1])
     try:
         with _probe(path) as (_, now):
             return _read(file)[0] if _is_live(file, now) else None
-    except FileNotFoundError:  # its holder has just given it up, or has cleared the folder having just taken it
-        return Holder()
+    except OSError as error:
+        if error.errno in UNWRITABLE:
+            with explain_os_errors(path):
+                raise
+        return Holder()  # also where its holder has just given it up, or has cleared the folder having just taken it
 
 
 @contextlib.contextmanager

@@ -79,7 +79,7 @@ def compute_mark(profile: Profile, compute: Compute) -> str:
     return ("+cpu" if compute.device == "cpu" else f"+cuda-{compute.precision}") + processes
 
 
-def said(compute: Compute) -> str:
+def in_words(compute: Compute) -> str:
     """Return a compute for people: "CPU, float32", "GPU, trained in bfloat16" or "set of 2 GPUs, trained in bfloat16"."""
     if compute.device == "cpu":
         return "CPU, float32"

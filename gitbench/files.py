@@ -20,20 +20,12 @@ from gitbench.errors import GitbenchError
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_WORK_DIR = Path("work_dirs")
-NETWORK = (
-    "nfs",
-    "lustre",
-    "gpfs",
-    "beegfs",
-    "cifs",
-    "smb3",
-    "ceph",
-    "afs",
-    "panfs",
-    "weka",
-    "glusterfs",
-    "fuse.",
-)  # kinds
+# kinds of file systems
+NETWORK = ("nfs", "lustre", "gpfs", "beegfs", "cifs", "smb3", "ceph", "afs", "panfs", "weka", "glusterfs", "fuse.")
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a disk
+READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+UNWRITABLE = FULL + READ_ONLY
+
 _guards: dict[Path, Callable[[], None]] = {}  # folder -> what is asked before a file below it is replaced
 
 
@@ -96,9 +88,9 @@ def explain_os_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno in FULL:
             said = f"the disk is full while writing {path}: free some space or pass another --work-dir"
-        elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        elif error.errno in READ_ONLY:
             said = f"{path} cannot be written (read-only): pass a --work-dir that you may write to"
         elif error.errno in (errno.ENOTDIR, errno.EEXIST):
             said = f"{path} cannot be created, a file is in the way: remove it or pass another --work-dir"
@@ -117,18 +109,26 @@ def make_dir(path: Path) -> Path:
 @contextlib.contextmanager
 def guarded(folder: Path, check: Callable[[], None]) -> Iterator[None]:
     """Call `check` before any atomic write below `folder` takes effect, while the block runs; what it raises prevents it."""
-    _guards[folder] = check
+    place = Path(os.path.abspath(folder))
+    _guards[place] = check
     try:
         yield
     finally:
-        del _guards[folder]
+        del _guards[place]
 
 
 def ask_guards(path: Path) -> None:
     """Raise whatever prevents an atomic write of `path` now."""
+    place = Path(os.path.abspath(path))
     for folder, check in list(_guards.items()):
-        if path.is_relative_to(folder):
+        if place.is_relative_to(folder):
             check()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes were writing in a folder, in which nobody else may write now."""
+    for leftover in folder.glob(".*.tmp*"):
+        leftover.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

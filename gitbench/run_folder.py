@@ -68,6 +68,11 @@ class RunFolder:
         """Return the record of a complete run; None where it is none, or the images' scores are missing."""
         return self.read_record() if self.per_image.is_file() else None
 
+    def remove_checkpoints(self) -> None:
+        """Remove what a training goes on from."""
+        for each in (*self.path.glob("iter_*.pth"), self.path / "last_checkpoint"):
+            each.unlink(missing_ok=True)
+
     def read_config(self) -> Config:
         """Read `config.py`; a missing or damaged file gives a one-line error."""
         from mmengine.config import Config

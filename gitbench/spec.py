@@ -69,9 +69,8 @@ class DataSpec:
     test_images: int | None = None
     vocabulary_images: int | None = None  # images whose captions train the tokenizer; None: the training images
     crop_scale: tuple[float, float] | None = None  # RandomResizedCrop area range; None: no augmentation
-    workers: int = unkeyed(
-        0
-    )  # data-loading processes of training, where a GPU does not hold its images, and of pre-training
+    # data-loading processes of training, where a GPU does not hold its images, and of pre-training
+    workers: int = unkeyed(0)
 
 
 @dataclass(frozen=True, kw_only=True)

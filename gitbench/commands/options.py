@@ -228,10 +228,11 @@ def executor_of(arguments: argparse.Namespace, work_dir: Path) -> Executor | Non
         from gitbench.launch.ray import ray_executor
 
         return ray_executor(compute, arguments.jobs, 1 if share is None else share)
-    from gitbench.launch.slurm import for_gpus, parse_options, slurm_executor
+    from gitbench.launch.slurm import for_runs, parse_options, slurm_executor
 
     options = parse_options(arguments.slurm) if arguments.slurm else {}
-    return slurm_executor(work_dir, for_gpus(options, compute), arguments.jobs, 1 if share is None else share)
+    pack = 1 if share is None else share
+    return slurm_executor(work_dir, for_runs(options, compute, pack), arguments.jobs, pack)
 
 
 def at_once(study: Study, arguments: argparse.Namespace) -> int:

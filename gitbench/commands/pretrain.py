@@ -52,9 +52,7 @@ def _pretrain(arguments: argparse.Namespace) -> int:
         if name not in wanted:
             raise unknown_name("encoder of this profile", name, wanted)
     chosen = [wanted[name] for name in arguments.only or wanted]
-    device = compute_for(
-        profile, arguments.device
-    ).device  # that of the runs, which look for encoders made on their own
+    device = compute_for(profile, arguments.device).device  # runs look for encoders that were made on their own
     if device == "cuda" and not gpus():
         raise GitbenchError(
             "the encoders are to be made on a GPU, and none is in sight: pass --device cpu to use the CPU"

@@ -25,7 +25,7 @@ def print_outcome(study: Study, outcome: Outcome) -> None:
 
 def print_plan(study: Study, at_once: int, part: Part | None = None) -> None:
     """Print the plan, what of it (or of a part) is done, and how long the rest takes with so many runs `at_once`."""
-    from gitbench.compute import said
+    from gitbench.compute import in_words
     from gitbench.formats import duration
     from gitbench.launch.progress import estimate_seconds
     from gitbench.study.find import check_version
@@ -48,4 +48,4 @@ def print_plan(study: Study, at_once: int, part: Part | None = None) -> None:
         print(f"  mind: {note}")
     seconds, measured = estimate_seconds(study, at_once)
     source = "from finished runs" if measured else "a first guess; no run is finished here yet"
-    print(f"  about {duration(seconds)} with {at_once} at a time on a {said(plan.compute)} ({source})")
+    print(f"  about {duration(seconds)} with {at_once} at a time on a {in_words(plan.compute)} ({source})")

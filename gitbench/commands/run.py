@@ -171,7 +171,7 @@ def _run_until_decided(arguments: argparse.Namespace) -> int:
 def _finish(arguments: argparse.Namespace, study: Study, outcome: Outcome, judged: bool = True) -> int:
     """Sum up, name what failed, and write the report; returns the exit status."""
     print_outcome(study, outcome)
-    if not arguments.no_report and outcome.completed + outcome.found and judged:
+    if not arguments.no_report and outcome.completed + outcome.found + outcome.others and judged:
         from gitbench.commands.report import make_report
         from gitbench.study.store import Study
 

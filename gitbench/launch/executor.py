@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 
 from gitbench.launch.places import Place, Places
 from gitbench.launch.state import State, read_state
-from gitbench.launch.work import CLAIMED, DONE, FAULT, FOUND, LOST, REFUSED, is_taken, run_worker, said
+from gitbench.launch.work import CLAIMED, DONE, FAULT, FOUND, LOST, REFUSED, in_words, is_taken, run_worker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ def end_of(folder: Path, status: int) -> Event:
     """Return the event that a worker's exit status is; negative: the signal that ended it."""
     if status in (FOUND, CLAIMED, LOST):
         return Event(folder=folder, kind="elsewhere")
-    message = "" if status == DONE else said(status)
+    message = "" if status == DONE else in_words(status)
     if status in (FAULT, REFUSED) and (state := read_state(folder)) is not None and state.kind == "ended":
         message = state.values[0] or message
     return Event(folder=folder, kind="ended", values=(message,))

@@ -180,7 +180,10 @@ def cards_for(plan: Plan) -> tuple[Gpu, ...]:
     if plan.compute.device == "cpu":
         return ()
     if not (cards := gpus()):
-        raise GitbenchError("the runs are planned for a GPU, and none is in sight: pass --device cpu to use the CPU")
+        raise GitbenchError(
+            "the runs are planned for a GPU, and none is in sight: go to a machine with one, or plan them for the CPU "
+            "(`gitbench run --device cpu`)"
+        )
     check_cards(cards, plan.compute.world_size)
     return cards
 

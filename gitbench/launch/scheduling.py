@@ -120,8 +120,9 @@ def _plan_folder(folder: RunFolder, config: str, said: dict[str, Any]) -> None:
             return
         time.sleep(0.05)
     try:
-        write_if_changed(folder.config, config)
-        write_json(folder.origin, said)
+        if folder.completed_record() is None:  # another launch may have finished it meanwhile
+            write_if_changed(folder.config, config)
+            write_json(folder.origin, said)
     finally:
         claim.release()
 

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from gitbench import claim as claims
 from gitbench.claim import Claim, ClaimLost, holder
 from gitbench.errors import GitbenchError
-from gitbench.files import guarded
+from gitbench.files import guarded, remove_leftovers
 from gitbench.launch.executor import Event, Executor
 from gitbench.launch.progress import Display
 from gitbench.launch.records import DamagedRun
@@ -145,6 +145,7 @@ class Session:
         try:
             if folder.completed_record() is not None:
                 raise _Elsewhere
+            remove_leftovers(folder.path)
             with guarded(folder.path, claim.check):
                 return self.scorer.score_run(run)
         except DamagedRun:  # its captions cannot be read: they are made again

@@ -47,10 +47,10 @@ def parse_options(text: str) -> dict[str, str]:
     return found
 
 
-def for_gpus(options: Mapping[str, str], compute: Compute) -> dict[str, str]:
-    """Add what a job asks for where its run takes several GPUs, unless the options say it: those, and a core for each."""
-    wanted = {} if compute.world_size == 1 else {"cpus-per-task": str(compute.world_size)}
-    if wanted and not any(name == "gres" or name.startswith("gpus") for name in options):
+def for_runs(options: Mapping[str, str], compute: Compute, pack: int = 1) -> dict[str, str]:
+    """Add what a job asks for, unless the options say it: the GPUs of its runs, and a core for each of their processes."""
+    wanted = {"cpus-per-task": str(max(compute.world_size, pack))}
+    if compute.device == "cuda" and not any(name == "gres" or name.startswith("gpus") for name in options):
         wanted["gres"] = f"gpu:{compute.world_size}"
     return wanted | dict(options)
 
@@ -94,6 +94,7 @@ class _Slurm:
                 time=minutes,
                 array_parallelism=jobs or MOST,
                 stderr_to_stdout=True,
+                srun_args=[f"--cpus-per-task={others.get('cpus-per-task', 1)}"],  # srun does not ask sbatch
                 additional_parameters=others,
             )
         self.asked = time.monotonic()
@@ -107,6 +108,7 @@ class _Slurm:
                 with self.executor.batch():
                     started += [self.executor.submit(pack) for pack in packs[at : at + MOST]]
             except Exception as error:  # submitit passes on what sbatch says
+                self.cancel([_Job(self, job) for job in started if hasattr(job, "job_id")])
                 said = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
                 why = next((line for line in said if "sbatch: error" in line), said[-1])
                 raise GitbenchError(f"Slurm refused the jobs ({why.strip()}): correct --slurm") from None

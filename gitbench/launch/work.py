@@ -10,6 +10,7 @@ left as it is; so the same folders may be given to any number of workers, on any
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import os
 import signal
@@ -25,7 +26,7 @@ from typing import Any, Literal, NoReturn
 from gitbench import plugins
 from gitbench.claim import Claim, ClaimLost, holder
 from gitbench.errors import GitbenchError
-from gitbench.files import explain_os_errors, guarded, load_json, write_json
+from gitbench.files import explain_os_errors, guarded, load_json, remove_leftovers, write_json
 from gitbench.launch.state import State, write_state
 from gitbench.processes import ORPHAN, end_with_parent
 from gitbench.run_folder import RunFolder
@@ -57,8 +58,7 @@ def work(path: Path, every: float = EVERY) -> int:
         print(f"gitbench: {error}", file=sys.stderr)
         return REFUSED
     try:
-        for leftover in path.glob(".*.tmp*"):  # what killed processes were writing: nobody else may write here now
-            leftover.unlink(missing_ok=True)
+        remove_leftovers(path)
         if is_done(folder):
             return FOUND
         with guarded(path, claim.check):
@@ -94,9 +94,10 @@ class _Speaker:
         self.folder, self.every, self.spoken = folder, every, 0.0
 
     def hear(self, kind: Literal["pretraining", "progress"], *values: Any) -> None:
-        """Take note of how far the run is."""
+        """Take note of how far the run is; where that cannot be written now the training goes on without it."""
         if time.monotonic() - self.spoken >= self.every:
-            self.say(kind, *values)
+            with contextlib.suppress(GitbenchError, OSError):
+                self.say(kind, *values)
 
     def say(self, kind: Literal["started", "pretraining", "progress", "ended"], *values: Any) -> None:
         """Write how far the run is."""
@@ -144,10 +145,10 @@ def run_worker(path: Path, environment: Mapping[str, str], every: float = EVERY)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher decides: it gets the same Ctrl-C
     os.environ.update(environment)
     end_with_parent()
-    _leave(work(path, every))
+    _exit(work(path, every))
 
 
-def _leave(status: int) -> NoReturn:
+def _exit(status: int) -> NoReturn:
     """End without the interpreter's shutdown, which threads of libraries may hold up."""
     sys.stdout.flush()
     sys.stderr.flush()
@@ -172,16 +173,16 @@ def main(argv: list[str] | None = None) -> int:
         print(f"gitbench: no {arguments.folders[0]}/config.py: pass the folders of planned runs", file=sys.stderr)
         return REFUSED
     if len(folders) == 1:
-        _leave(work(folders[0]))
+        _exit(work(folders[0]))
     failed = False
     for folder in folders:  # a process each: memory is measured by process
         status = subprocess.call([*COMMAND, "--parent", str(os.getpid()), str(folder)])
         failed |= status in (FAULT, REFUSED) or status < 0
-        print(f"{folder}: {said(status)}", flush=True)
+        print(f"{folder}: {in_words(status)}", flush=True)
     return FAULT if failed else DONE
 
 
-def said(status: int) -> str:
+def in_words(status: int) -> str:
     """Return an exit status in words; negative: the signal that ended a process."""
     if status < 0:
         return f"killed by signal {-status}"
@@ -199,4 +200,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        _leave(128 + signal.SIGINT)
+        _exit(128 + signal.SIGINT)

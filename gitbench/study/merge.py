@@ -197,6 +197,7 @@ def _copy_run(source: RunFolder, target: RunFolder) -> None:
         for name in (*names, "record"):
             if (file := getattr(source, name)).is_file():
                 _copy(file, getattr(target, name))
+        target.remove_checkpoints()  # of a training that was not finished here
 
 
 def _copy(source: Path, target: Path) -> None:

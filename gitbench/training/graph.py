@@ -32,6 +32,7 @@ from gitbench.training.optimizer import DeviceOptimWrapper
 
 Outputs = dict[str, Tensor]  # what the log gets of a step: its loss
 Step = Callable[[], Outputs]
+OLDEST = "2.13"  # torch: in earlier ones (as reported, not tried) dropout fails after a recording that failed
 State = tuple[list[Tensor], dict[str, Any]]  # tensors on the host, and the state of the loss scale
 
 
@@ -96,6 +97,8 @@ class GraphedSteps:
         self._rates = torch.zeros(len(groups), device=groups[0]["params"][0].device)
         if isinstance(model.git.encoder, FrozenEncoder) and not model.git.vision.blind:
             self._refuse("the features of its frozen encoder are looked up by the host")
+        elif torch.torch_version.TorchVersion(torch.__version__) < OLDEST:
+            self._refuse(f"torch {torch.__version__} is older than {OLDEST}")
 
     def __call__(self, batch: dict[str, Any], seed: int) -> Outputs:
         """Take the step of a batch, as `model.train_step` does; dropout follows from `seed`."""
@@ -117,18 +120,23 @@ class GraphedSteps:
         return logged
 
     def _first(self, shapes: tuple[torch.Size, ...], data: dict[str, Any], seed: int) -> Outputs:
-        """Record the step, take it plainly and by the graph, and keep the graph if both are the same."""
+        """Take the step plainly, record it, take it again by the graph, and keep the graph if both are the same.
+
+        A step that is left out, since float16 overflowed, would show nothing: then the next one of this length is recorded.
+        """
+        before = self._state()
+        outputs = self.recorder.plainly(lambda: self._step(data))
+        after, norms = self._state(), list(self.wrapper.norms)
+        if all(map(torch.equal, before[0], after[0])):
+            return outputs
+        self.wrapper.norms.clear()
         try:
             graph = self._record(data)
         except RuntimeError as error:  # torch's word for all that may go wrong on a GPU
             self._tidy()
             self._refuse(f"a step cannot be recorded ({str(error).splitlines()[0]})")
-            torch.manual_seed(seed)
-            return self.recorder.plainly(lambda: self._step(data))
-        before = self._state()
-        torch.manual_seed(seed)
-        outputs = self.recorder.plainly(lambda: self._step(data))
-        after, norms = self._state(), list(self.wrapper.norms)
+            self.wrapper.norms[:] = norms
+            return outputs
         self._restore(before)
         torch.manual_seed(seed)
         replayed = self._replay(graph, data)

@@ -148,10 +148,8 @@ class CurveHook(Hook):
         self.rows: list[tuple[int, str, float, float]] = []
         self.seconds = 0.0  # in all sessions of this run, and how many of them the training waited for data
         self.data_wait_seconds = 0.0
-        self._peak, self._cuda_graph = (
-            0,
-            False,
-        )  # bytes, of earlier sessions and other processes; with the memory of graphs?
+        self._peak = 0  # bytes, of earlier sessions and other processes
+        self._cuda_graph = False  # whether graphs have memory of their own
         self.images = 0  # this session's and this process's, and the seconds they took
         self.image_seconds = 0.0
         self._mark = self._step_mark = self._waited = 0.0

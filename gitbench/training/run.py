@@ -29,7 +29,7 @@ from gitbench.training.device import described, planned, settle
 from gitbench.training.distributed import captioner, joined, most, train_together
 from gitbench.training.encoder_init import EncoderInitHook
 from gitbench.training.evaluation import PerImage
-from gitbench.training.hooks import CurveHook, Diverged, checkpoints, latest_checkpoint, torch_write_errors
+from gitbench.training.hooks import CurveHook, Diverged, latest_checkpoint, torch_write_errors
 
 FORMAT = "gitbench"  # of `model.pth`
 
@@ -105,7 +105,7 @@ def _train(path: Path, progress: Progress | None, pretraining: PretrainingProgre
             found = _captioned(runner, folder, curve, init)
         if is_main_process():
             write_json(folder.trained, found)
-            _remove_checkpoints(path)
+            folder.remove_checkpoints()
 
 
 def _captioned(runner: Runner, folder: RunFolder, curve: CurveHook, init: EncoderInitHook) -> dict[str, Any]:
@@ -135,11 +135,6 @@ def _captioned(runner: Runner, folder: RunFolder, curve: CurveHook, init: Encode
     train = {"iterations": runner.max_iters, "final_loss": curve.last("train")}
     found = {"test_nll": metrics["test_nll"], **fit, "train": train, "cost": cost, "encoder_content": init.content}
     return {**found, "device": described()}
-
-
-def _remove_checkpoints(path: Path) -> None:
-    for done in (*checkpoints(path), path / "last_checkpoint"):
-        done.unlink(missing_ok=True)
 
 
 def _fit(runner: Runner, curve: CurveHook) -> dict[str, Any]:

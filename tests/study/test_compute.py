@@ -154,7 +154,7 @@ def test_a_study_for_gpus_elsewhere_is_planned_here_and_not_run_on_the_cpu_inste
     said = capsys.readouterr().out
     assert "decoder_size.smoke.scenes+cuda-float16: 8 runs" in said and "on a GPU, trained in float16" in said
     assert main([*SMOKE, str(tmp_path)]) == 2
-    assert "planned for a GPU, and none is in sight: pass --device cpu" in capsys.readouterr().err
+    assert "none is in sight: go to a machine with one, or plan them for the CPU" in capsys.readouterr().err
     assert main([*SMOKE, str(tmp_path), "--gpus-per-run", "2", "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert "scenes+cuda-bfloat16+gpus-2: 8 runs" in said and "on a set of 2 GPUs, trained in bfloat16" in said

@@ -15,6 +15,7 @@ import torch
 from helpers_resume import assert_same_results
 from helpers_study import Run, make_study, run_of, tiny_profile, write_configs
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.torch_version import TorchVersion
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -137,7 +138,7 @@ def logs_below(folder: Path) -> str:
 def test_a_run_has_the_same_bits_with_graphs(tmp_path, monkeypatch, precision):
     """Weights, captions and the curve, over several lengths; float16's scale starts so large that some steps are left out."""
     real = torch.amp.GradScaler
-    monkeypatch.setattr(torch.amp, "GradScaler", lambda *_, **options: real("cpu", init_scale=2.0**24, **options))
+    monkeypatch.setattr(torch.amp, "GradScaler", lambda *_, **options: real("cpu", init_scale=2.0**22, **options))
     plain, graphed = planned(tmp_path / "plain", precision), planned(tmp_path / "graphed", precision, graphs=True)
     execute(plain.folder)
     assert not Stage.made
@@ -191,6 +192,34 @@ def test_a_frozen_encoder_is_looked_up_by_the_host_and_not_recorded(tmp_path):
     for run in (plain, graphed):
         execute(run.folder)
     assert Stage.made[0].recorded == 0 and "frozen encoder" in logs_below(tmp_path)
+    assert_same_results(plain.folder, graphed.folder)
+
+
+def test_with_a_torch_that_cannot_go_on_from_a_failed_recording_none_is_tried(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.12.1+cu128"))
+    plain, graphed = planned(tmp_path / "plain"), planned(tmp_path / "graphed", graphs=True)
+    for run in (plain, graphed):
+        execute(run.folder)
+    assert Stage.made[0].recorded == 0 and "torch 2.12.1+cu128 is older than 2.13" in logs_below(tmp_path)
+    assert_same_results(plain.folder, graphed.folder)
+
+
+def test_a_step_that_was_left_out_proves_no_graph(tmp_path, monkeypatch, stage):
+    """Its weights stay what they were by whatever graph: one that changes them wrongly must still be found."""
+    real = torch.amp.GradScaler
+    monkeypatch.setattr(torch.amp, "GradScaler", lambda *_, **options: real("cpu", init_scale=2.0**40, **options))
+
+    class Idle(Stage):
+        """Its graphs do nothing."""
+
+        def record(self, step):  # type: ignore[no-untyped-def]
+            _, outputs = super().record(step)
+            return (lambda: None), outputs
+
+    stage(Idle)
+    plain, graphed = planned(tmp_path / "plain", "float16"), planned(tmp_path / "graphed", "float16", graphs=True)
+    for run in (plain, graphed):
+        execute(run.folder)
     assert_same_results(plain.folder, graphed.folder)
 
 
