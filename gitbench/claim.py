@@ -25,10 +25,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from gitbench.files import UNWRITABLE, explain_os_errors, make_dir
+from gitbench.files import explain_os_errors, make_dir
 
 BEAT = 5.0  # seconds between two touches of a held claim
 STALE = 60.0  # seconds without one, after which others take it over
+# of a file server that is away for a while, and of a file that was just removed
+_AWAY = (errno.ENOENT, errno.ESTALE, errno.EIO, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ENOTCONN, errno.EAGAIN)
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # of file systems without hard links
 
 
@@ -48,7 +50,7 @@ class Holder:
     @property
     def dead(self) -> bool:
         """Whether it is a process of this host that is there no more; False where that cannot be told."""
-        return bool(self.system) and self.system == _system() and self.start != _start_of(self.pid)
+        return bool(self.system) and self.system == _system() and self.start != (_start_of(self.pid) or self.start)
 
 
 class Claim:
@@ -134,7 +136,7 @@ def claimed(path: Path) -> Iterator[Claim]:
 def holder(path: Path) -> Holder | None:
     """Return who holds a claim on `path`; None where it is free, or whoever held it is dead.
 
-    Where the file server does not answer now it counts as held. Errors: GitbenchError where nothing can be written.
+    Where the file server does not answer now it counts as held. Errors: GitbenchError where nothing can be read or written.
     """
     if not (numbers := _numbers(path)):
         return None
@@ -143,7 +145,7 @@ def holder(path: Path) -> Holder | None:
         with _probe(path) as (_, now):
             return _read(file)[0] if _is_live(file, now) else None
     except OSError as error:
-        if error.errno in UNWRITABLE:
+        if error.errno not in _AWAY:
             with explain_os_errors(path):
                 raise
         return Holder()  # also where its holder has just given it up, or has cleared the folder having just taken it
@@ -233,10 +235,19 @@ def _system() -> str:
 
 
 def _start_of(pid: int) -> str:
-    """Return when a process of this host began, in ticks since the boot; "" where it is not there, or dead and unreaped."""
+    """Return when a process of this host began, in ticks since the boot.
+
+    "dead" where it is not there, or dead and unreaped; "" where the system hides it (of other users: hidepid of /proc).
+    """
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             state, *fields = file.read().rpartition(")")[2].split()
     except OSError:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return "dead"
+        except OSError:  # another user's
+            pass
         return ""
-    return "" if state in "ZX" else fields[18]
+    return "dead" if state in "ZX" else fields[18]

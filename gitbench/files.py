@@ -22,10 +22,6 @@ ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_WORK_DIR = Path("work_dirs")
 # kinds of file systems
 NETWORK = ("nfs", "lustre", "gpfs", "beegfs", "cifs", "smb3", "ceph", "afs", "panfs", "weka", "glusterfs", "fuse.")
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a disk
-READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
-UNWRITABLE = FULL + READ_ONLY
-
 _guards: dict[Path, Callable[[], None]] = {}  # folder -> what is asked before a file below it is replaced
 
 
@@ -88,9 +84,9 @@ def explain_os_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in FULL:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             said = f"the disk is full while writing {path}: free some space or pass another --work-dir"
-        elif error.errno in READ_ONLY:
+        elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             said = f"{path} cannot be written (read-only): pass a --work-dir that you may write to"
         elif error.errno in (errno.ENOTDIR, errno.EEXIST):
             said = f"{path} cannot be created, a file is in the way: remove it or pass another --work-dir"

@@ -43,7 +43,8 @@ class Gpu:
 def gpus() -> tuple[Gpu, ...]:
     """Return the GPUs that CUDA shows a process started now, in its order; () without one. Asked once in a process.
 
-    Errors: GitbenchError where there is a card or CUDA_VISIBLE_DEVICES names one, and CUDA cannot be used.
+    Errors: GitbenchError where there is a card, or CUDA_VISIBLE_DEVICES names one by its uuid, and CUDA cannot be used; for
+    numbers that CUDA does not find.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return () if visible in ("", "-1") else _gpus(visible, os.environ.get("CUDA_DEVICE_ORDER"))
@@ -60,6 +61,11 @@ def _gpus(visible: str | None, order: str | None) -> tuple[Gpu, ...]:
             raise GitbenchError(
                 f"this machine has an NVIDIA card, but its CUDA driver cannot be loaded ({why}): install it, in a container "
                 f"start that with `--gpus all` and the driver capability `compute`, {_FOR_THE_CPU}"
+            )
+        if re.search(r"GPU-|MIG-", visible or ""):  # a number may be left from a machine of another kind
+            raise GitbenchError(
+                f"CUDA_VISIBLE_DEVICES={visible} names a card, and this machine has no CUDA driver: start a container with "
+                f"`--gpus`, {_FOR_THE_CPU}"
             )
         return ()
     if said.get("code") == _NO_DEVICE:

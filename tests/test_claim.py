@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from helpers_errors import refused
 
 from gitbench import claim as claims
 from gitbench.claim import Claim, ClaimLost, claimed, holder
@@ -214,8 +215,8 @@ def test_a_file_server_that_is_away_for_a_while_takes_no_claim_and_for_long_does
     monkeypatch.setattr(claims, "BEAT", 0.01)
     monkeypatch.setattr(claims, "STALE", 0.5)
     one = Claim(tmp_path / "x", lost=lost.set)
+    began = time.monotonic()  # before the last touch that succeeds
     assert one.take()
-    began = time.monotonic()
     monkeypatch.setattr(claims, "_touch", away)
     assert lost.wait(30) and time.monotonic() - began >= 0.5 and len(calls) > 3
     with pytest.raises(ClaimLost):
@@ -244,3 +245,65 @@ def test_who_takes_a_free_claim_while_a_late_one_takes_over_its_last_holder_give
     monkeypatch.setattr(claims, "_link", link)
     assert not Claim(tmp_path / "x").take()
     assert beside(tmp_path / "x") == ["x.4"]
+
+
+def test_a_late_one_gives_way_to_who_took_the_claim_when_it_was_free(tmp_path, monkeypatch):
+    """It had seen a dead holder, whom another one followed; that one gave up, and numbers began anew."""
+    link, made = os.link, []
+
+    def late(probe: Path, file: Path) -> None:
+        monkeypatch.setattr(os, "link", link)
+        (tmp_path / "x.1").unlink()
+        made.append(Claim(tmp_path / "x"))
+        assert made[0].take() and (tmp_path / "x.1").exists()
+        link(probe, file)
+
+    elsewhere(tmp_path / "x", claims.STALE + 1)
+    monkeypatch.setattr(os, "link", late)
+    assert not Claim(tmp_path / "x").take()
+    made[0].check()
+    assert beside(tmp_path / "x") == ["x.1"]
+
+
+def test_a_process_that_the_system_hides_is_not_taken_for_dead(tmp_path, monkeypatch):
+    """As /proc does with those of other users where it is mounted so (hidepid)."""
+    real = open
+
+    def hiding(file, *args, **options):  # type: ignore[no-untyped-def]
+        if str(file).startswith("/proc/") and str(file).endswith("/stat"):
+            raise FileNotFoundError(errno.ENOENT, "hidden")
+        return real(file, *args, **options)
+
+    one = Claim(tmp_path / "x")
+    assert one.take()
+    monkeypatch.setattr(claims, "open", hiding, raising=False)
+    assert holder(tmp_path / "x") is not None and not Claim(tmp_path / "x").take()
+    monkeypatch.setattr(os, "kill", lambda pid, number: (_ for _ in ()).throw(PermissionError()))
+    assert holder(tmp_path / "x") is not None and not Claim(tmp_path / "x").take()
+    monkeypatch.setattr(os, "kill", lambda pid, number: (_ for _ in ()).throw(ProcessLookupError()))
+    assert holder(tmp_path / "x") is None
+    one.release()
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(errno.EIO, None), (errno.ESTALE, None), (errno.ENOSPC, "the disk is full"), (errno.EACCES, "cannot be")],
+)
+def test_who_asks_for_a_holder_gets_no_bare_error(tmp_path, monkeypatch, number, said):
+    elsewhere(tmp_path / "x", 0)
+
+    def failing(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "utime", failing)
+    if said is None:
+        assert holder(tmp_path / "x") is not None  # until the file server answers again
+    else:
+        with refused(said):
+            holder(tmp_path / "x")
+
+
+def test_a_folder_in_the_place_of_a_claim_is_told(tmp_path):
+    (tmp_path / "x.1").mkdir()
+    with refused("x cannot be written"):
+        holder(tmp_path / "x")

@@ -110,6 +110,11 @@ def test_a_machine_without_card_or_driver_has_none_and_no_error(show, monkeypatc
     show(CUDA_VISIBLE_DEVICES="0", LD_LIBRARY_PATH="")
     monkeypatch.setattr(machine, "ask_driver", lambda: {"absent": "libcuda.so.1: cannot open shared object file"})
     assert gpus() == ()
+    show(CUDA_VISIBLE_DEVICES="MIG-5a6b", LD_LIBRARY_PATH="")
+    with pytest.raises(
+        GitbenchError, match="CUDA_VISIBLE_DEVICES=MIG-5a6b names a card, and this machine has no CUDA driver"
+    ):
+        gpus()
     monkeypatch.setattr(machine, "_CARD_FILES", ("/",))
     show()
     with pytest.raises(GitbenchError, match=r"cannot be loaded \(libcuda.so.1, cannot open[^:]*\): install it"):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from gitbench.commands.options import (
     at_once,
+    check_executor,
     compute_of,
     data_of,
     executor_of,
@@ -72,6 +73,7 @@ def _noise_floor(arguments: argparse.Namespace) -> int:
         return Study(work_dir_of(arguments), noise_plan(profile, data, arguments.seeds, rates=rates, **options))
 
     tuning = tuning_of(noise_ablation(profile), profile, data, **options)
+    check_executor(arguments)
     executor = functools.cache(lambda: executor_of(arguments, work_dir_of(arguments)))
     study = planned_at_rates(tuning, plan, arguments, executor)
     if study is None:

@@ -203,35 +203,48 @@ def study_of(arguments: argparse.Namespace, ablation: str | None = None) -> Stud
     return found
 
 
-def executor_of(arguments: argparse.Namespace, work_dir: Path) -> Executor | None:
-    """Return the executor asked for, None for this machine; a queue keeps its files in `work_dir`.
-
-    Errors: GitbenchError for options of another executor, and where its package or the cluster is missing.
-    """
+def check_executor(arguments: argparse.Namespace) -> None:
+    """Refuse options of another executor, and those that contradict each other."""
     kind, share = arguments.executor, arguments.runs_per_gpu
     if arguments.slurm is not None and kind != "slurm":
         raise GitbenchError(f"--slurm {arguments.slurm} belongs to --executor slurm: add that, or leave --slurm out")
     if kind == "local":
         if share is not None:
             raise GitbenchError(f"--runs-per-gpu {share}: here as many share a GPU as fit its memory: leave it out")
-        return None
-    compute = compute_of(arguments)
-    if share is not None and compute.world_size > 1:
-        raise GitbenchError(
-            f"--runs-per-gpu {share} with --gpus-per-run {compute.world_size}: a run that takes several GPUs shares none: "
-            "leave one of them out"
-        )
+        return
     from gitbench.launch.places import check_jobs
 
     check_jobs(arguments.jobs)
-    if kind == "ray":
+    if share is not None and share < 1:
+        raise GitbenchError(f"--runs-per-gpu {share}: at least 1 run is needed")
+    world_size = compute_of(arguments).world_size
+    if share is not None and world_size > 1:
+        raise GitbenchError(
+            f"--runs-per-gpu {share} with --gpus-per-run {world_size}: a run that takes several GPUs shares none: "
+            "leave one of them out"
+        )
+    if arguments.slurm is not None:
+        from gitbench.launch.slurm import parse_options
+
+        parse_options(arguments.slurm)
+
+
+def executor_of(arguments: argparse.Namespace, work_dir: Path) -> Executor | None:
+    """Return the executor asked for, None for this machine; a queue keeps its files in `work_dir`.
+
+    Errors: those of `check_executor`; GitbenchError where its package or the cluster is missing.
+    """
+    check_executor(arguments)
+    compute, pack = compute_of(arguments), 1 if arguments.runs_per_gpu is None else arguments.runs_per_gpu
+    if arguments.executor == "local":
+        return None
+    if arguments.executor == "ray":
         from gitbench.launch.ray import ray_executor
 
-        return ray_executor(compute, arguments.jobs, 1 if share is None else share)
+        return ray_executor(compute, arguments.jobs, pack)
     from gitbench.launch.slurm import for_runs, parse_options, slurm_executor
 
     options = parse_options(arguments.slurm) if arguments.slurm else {}
-    pack = 1 if share is None else share
     return slurm_executor(work_dir, for_runs(options, compute, pack), arguments.jobs, pack)
 
 

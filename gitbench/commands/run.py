@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gitbench.commands.options import (
     at_once,
+    check_executor,
     compute_of,
     data_of,
     executor_of,
@@ -89,6 +90,7 @@ def _run(arguments: argparse.Namespace) -> int:
         if value is not None:
             raise GitbenchError(f"{option} belongs to --until-decided: add that, or leave {option} out")
     part = _part(arguments)
+    check_executor(arguments)
     executor = functools.cache(lambda: executor_of(arguments, work_dir_of(arguments)))
     study = _planned(arguments, profile_for(arguments), executor, part=part)
     if study is None:
@@ -140,6 +142,7 @@ def _run_until_decided(arguments: argparse.Namespace) -> int:
         raise GitbenchError(
             "--no-wait with --until-decided: one launch decides, it waits for all: leave one of them out"
         )
+    check_executor(arguments)
     executor = functools.cache(lambda: executor_of(arguments, work_dir_of(arguments)))
     budget = None if arguments.budget is None else parse_budget(arguments.budget)
     most = MAX_SEEDS if arguments.max_seeds is None else arguments.max_seeds

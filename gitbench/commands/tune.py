@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from gitbench.commands.options import (
     at_once,
     check_encoder,
+    check_executor,
     compute_of,
     compute_options,
     data_of,
@@ -67,6 +68,7 @@ def _tune(arguments: argparse.Namespace) -> int:
     sized = profile_for(arguments)
     tuning_of = functools.cache(lambda name: _tuning(name, sized, arguments))
     asked = {name: tuning_of(name) for name in arguments.ablations or _built_in(profile)}  # refused before any is tuned
+    check_executor(arguments)
     executor = functools.cache(lambda: executor_of(arguments, cache_dir() / "rates"))
     failed = False
     for name, tuning in asked.items():

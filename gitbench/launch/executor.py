@@ -5,6 +5,7 @@ Every executor starts the same unit of work (`gitbench.launch.work`), and learns
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from typing import Any, Literal, Protocol
 from gitbench.launch.places import Place, Places
 from gitbench.launch.state import State, read_state
 from gitbench.launch.work import CLAIMED, DONE, FAULT, FOUND, LOST, REFUSED, in_words, is_taken, run_worker
+
+LITTLE = 2**20  # bytes left of a full disk
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +50,12 @@ def end_of(folder: Path, status: int) -> Event:
     """Return the event that a worker's exit status is; negative: the signal that ended it."""
     if status in (FOUND, CLAIMED, LOST):
         return Event(folder=folder, kind="elsewhere")
-    message = "" if status == DONE else in_words(status)
-    if status in (FAULT, REFUSED) and (state := read_state(folder)) is not None and state.kind == "ended":
-        message = state.values[0] or message
+    message = "" if status == DONE else in_words(status, folder)
+    if status in (FAULT, REFUSED):
+        if (state := read_state(folder)) is not None and state.kind == "ended":
+            message = state.values[0] or message
+        elif shutil.disk_usage(folder).free < LITTLE:  # so that nothing could be said
+            message = f"the disk of {folder} is full: free some space or pass another --work-dir"
     return Event(folder=folder, kind="ended", values=(message,))
 
 

@@ -96,6 +96,10 @@ class Display:
             self.patient = True
             self.console.print(f"  nothing is left to begin: waiting for {plural(count, 'run')} of other launches")
 
+    def stopping(self) -> None:
+        """Say that the launch ends."""
+        self.console.print("  stopping: runs are ended, the scores that are being made are waited for")
+
     def note(self, run: PlannedRun, text: str) -> None:
         self.console.print(f"  {run.arm} - seed {run.replicate}: {text}", markup=False)
 

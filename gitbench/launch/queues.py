@@ -82,8 +82,6 @@ class QueueExecutor:
     """Executes runs as jobs of a queue, `pack` of them a job; `limit`: jobs in the queue at a time, where it sets none itself."""
 
     def __init__(self, queue: Queue, pack: int = 1, limit: int | None = None) -> None:
-        if pack < 1:
-            raise GitbenchError(f"--runs-per-gpu {pack}: at least 1 run is needed")
         self.queue, self.pack, self.limit = queue, pack, limit
         self.submitted: deque[Path] = deque()
         self.jobs: list[_Queued] = []

@@ -4,6 +4,8 @@ a launch that is to outlive its terminal is submitted itself (`ray job submit`).
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,8 +20,6 @@ def ray_executor(compute: Compute, jobs: int | None = None, share: int = 1) -> Q
 
     Errors: GitbenchError where ray is missing, or the cluster does not answer or has no node with the GPUs of a run.
     """
-    if share < 1:
-        raise GitbenchError(f"--runs-per-gpu {share}: at least 1 run is needed")
     return QueueExecutor(_Ray(compute, share), limit=jobs)
 
 
@@ -31,6 +31,7 @@ class _Ray:
             import ray
         except ImportError:
             raise GitbenchError(f"--executor ray needs ray: {installing('ray')}") from None
+        _check_address(os.environ.get("RAY_ADDRESS", ""))
         try:
             ray.init(ignore_reinit_error=True, log_to_driver=False, configure_logging=False)
         except Exception as error:  # of no kind in particular where a node does not come up in time
@@ -61,6 +62,19 @@ class _Ray:
 
         for task in jobs:
             ray.cancel(task.reference, force=True)
+
+
+def _check_address(address: str) -> None:
+    """Refuse the address of a cluster, HOST:PORT, where nothing answers: Ray itself would go on asking."""
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except OSError as error:
+        raise GitbenchError(
+            f"--executor ray: nothing answers at RAY_ADDRESS={address} ({error.strerror or error}): correct it"
+        ) from None
 
 
 def _execute(pack: Pack) -> list[int]:

@@ -65,9 +65,10 @@ def launch(
         if not proven or any(not study.done(run) for run in study.unique_runs):
             prepare_images(study.plan)
         if not proven:
+            context = start_context()  # which imports torch meanwhile
             with claimed(study.proof_path):  # another launch may be at it
                 if not is_proven(Study(study.work_dir, study.plan)):
-                    prove(study, start_context())
+                    prove(study, context)
         study.write_plan()
     with nullcontext(executor) if executor else local_executor(part.within(study) if part else study, jobs) as chosen:
         return execute_runs(study, chosen, plain, until, part=part, wait=wait)

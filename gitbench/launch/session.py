@@ -90,6 +90,7 @@ class Session:
                     self._collect_scores()
                     self._look_elsewhere()
             except BaseException:
+                self.display.stopping()
                 self.executor.cancel()
                 for future in self.scores:
                     future.cancel()

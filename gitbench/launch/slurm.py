@@ -44,6 +44,7 @@ def parse_options(text: str) -> dict[str, str]:
                 f"--slurm {text}: write OPTION=VALUE,... as of sbatch, for example partition=gpu,time=120"
             )
         found[name.replace("_", "-")] = value
+    parse_time(found.get("time", "1"))
     return found
 
 
@@ -86,6 +87,8 @@ class _Slurm:
             raise GitbenchError(
                 "--executor slurm: srun is not here: start gitbench on a host that can submit"
             ) from None
+        if cluster == "slurm":
+            _answers()
         if cluster == "local":
             self.executor.update_parameters(timeout_min=minutes)
         else:
@@ -157,6 +160,19 @@ class _Job:
     @property
     def _named(self) -> str:
         return f"job {self.job.job_id} of {'Slurm' if self.slurm.cluster == 'slurm' else 'submitit'}"
+
+
+def _answers() -> None:
+    """Refuse a cluster that does not answer."""
+    try:
+        said = subprocess.run(["sinfo", "--noheader"], capture_output=True, text=True, timeout=60)
+        why = (said.stderr.strip().splitlines() or [""])[-1] if said.returncode else None
+    except (OSError, subprocess.SubprocessError) as error:
+        why = str(error)
+    if why is not None:
+        raise GitbenchError(
+            f"--executor slurm: Slurm does not answer here ({why}): start gitbench on a host that can submit"
+        )
 
 
 def _listed() -> set[str] | None:

@@ -178,12 +178,12 @@ def main(argv: list[str] | None = None) -> int:
     for folder in folders:  # a process each: memory is measured by process
         status = subprocess.call([*COMMAND, "--parent", str(os.getpid()), str(folder)])
         failed |= status in (FAULT, REFUSED) or status < 0
-        print(f"{folder}: {in_words(status)}", flush=True)
+        print(f"{folder}: {in_words(status, folder)}", flush=True)
     return FAULT if failed else DONE
 
 
-def in_words(status: int) -> str:
-    """Return an exit status in words; negative: the signal that ended a process."""
+def in_words(status: int, folder: Path) -> str:
+    """Return the exit status of a run's worker in words; negative: the signal that ended a process."""
     if status < 0:
         return f"killed by signal {-status}"
     words = {
@@ -193,7 +193,7 @@ def in_words(status: int) -> str:
         LOST: "taken over by another process",
         ORPHAN: "ended with its launcher",
     }
-    return words.get(status, f"failed (exit status {status}, see log.txt)")
+    return words.get(status, f"failed (exit status {status}, see {RunFolder(folder).log})")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 from gitbench.claim import claimed
 from gitbench.errors import GitbenchError
 from gitbench.files import atomic_path, read_json
-from gitbench.plan import Plan
+from gitbench.plan import Plan, PlannedRun
 from gitbench.run_folder import RunFolder
 from gitbench.study.find import check_version
 from gitbench.study.interim import Look, Looks
@@ -80,11 +80,7 @@ def _check(parts: Sequence[Study]) -> None:
         for run in study.unique_runs:
             if study.done(run):
                 before = made.setdefault(run.run_key, study)
-                if why := _unequal(before, study, run.run_key):
-                    raise GitbenchError(
-                        f"{first.name}: {run.arm} seed {run.replicate} has other {why} in {before.work_dir} than in "
-                        f"{study.work_dir} (run {run.run_key}): it was made on another kind of machine, delete one of them"
-                    )
+                _check_equal(before, study, run)
 
 
 def _check_entered(study: Study) -> None:
@@ -112,10 +108,17 @@ def _differing(one: Plan, other: Plan) -> list[str]:
     return [name for name in names if getattr(one, name) != getattr(other, name)]
 
 
+def _check_equal(one: Study, other: Study, run: PlannedRun) -> None:
+    """Refuse a run that both studies have finished, each with another result."""
+    if one is not other and (why := _unequal(one, other, run.run_key)):
+        raise GitbenchError(
+            f"{one.name}: {run.arm} seed {run.replicate} has other {why} in {one.work_dir} than in {other.work_dir} "
+            f"(run {run.run_key}): it was made on another kind of machine, delete one of them"
+        )
+
+
 def _unequal(one: Study, other: Study, key: str) -> str:
     """Return in what two finished runs of one key differ, "" where they agree."""
-    if one is other:
-        return ""
     records = [study.record(key) or {} for study in (one, other)]
     for name in DECIDES:
         if records[0].get(name) != records[1].get(name):
@@ -166,8 +169,11 @@ def _joined(name: str, parts: Sequence[Study], out: Path) -> Merged:
         if study.done(run):
             found += 1
         elif (source := next((each for each in parts if each.done(run)), None)) is not None:
-            _copy_run(source.folder(run.run_key), study.folder(run.run_key))
-            copied += 1
+            if _copy_run(source.folder(run.run_key), study.folder(run.run_key)):
+                copied += 1
+            else:
+                _check_equal(source, Study(out, study.plan), run)
+                found += 1
     for part in parts:
         for one, other in ((part.yardstick_path, study.yardstick_path), (part.noise_path, study.noise_path)):
             if one.is_file() and not other.is_file():
@@ -179,8 +185,8 @@ def _joined(name: str, parts: Sequence[Study], out: Path) -> Merged:
     return Merged(name=name, copied=copied, found=found, missing=len(study.missing))
 
 
-def _copy_run(source: RunFolder, target: RunFolder) -> None:
-    """Copy the files of a finished run, its record last."""
+def _copy_run(source: RunFolder, target: RunFolder) -> bool:
+    """Copy the files of a finished run, its record last; returns False where it was finished there meanwhile."""
     names = (
         "config",
         "origin",
@@ -194,10 +200,13 @@ def _copy_run(source: RunFolder, target: RunFolder) -> None:
         "per_image",
     )
     with claimed(target.claim):
+        if target.completed_record() is not None:
+            return False
         for name in (*names, "record"):
             if (file := getattr(source, name)).is_file():
                 _copy(file, getattr(target, name))
         target.remove_checkpoints()  # of a training that was not finished here
+    return True
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -57,15 +57,15 @@ def test_a_shard_and_a_launch_that_does_not_wait_write_no_report(tmp_path, launc
             "takes several GPUs shares none",
         ),
         (("--executor", "slurm", "--jobs", "0"), "at least 1 run at a time"),
+        (("--executor", "ray", "--runs-per-gpu", "0"), "--runs-per-gpu 0: at least 1 run is needed"),
         (("--executor", "slurm", "--slurm", "time=soon"), "write minutes"),
         (("--until-decided", "--shard", "1/2"), "--shard with --until-decided"),
         (("--until-decided", "--no-wait"), "--no-wait with --until-decided"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(tmp_path, launched, options, expected):
-    if "time=soon" in options:
-        pytest.importorskip("submitit")
-    assert expected in error_of(*RUN, str(tmp_path / "w"), *options)
+    for dry_run in ((), ("--dry-run",)):
+        assert expected in error_of(*RUN, str(tmp_path / "w"), *options, *dry_run)
     assert not launched and not list(tmp_path.iterdir())
 
 

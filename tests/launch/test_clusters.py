@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ from gitbench.launch import queues
 from gitbench.launch.executor import Event
 from gitbench.launch.queues import Pack, QueueExecutor
 from gitbench.launch.scheduling import execute_runs, local_executor
-from gitbench.launch.slurm import for_gpus, parse_options, parse_time, slurm_executor
+from gitbench.launch.slurm import for_runs, parse_options, parse_time, slurm_executor
 from gitbench.launch.state import read_state
 from gitbench.spec import Compute
 from gitbench.study.store import Study
@@ -76,6 +77,55 @@ def test_a_cluster_that_does_not_answer_is_said_in_one_line(monkeypatch):
         ray_executor(Compute())
 
 
+def test_an_address_of_ray_where_nothing_answers_is_refused_before_ray_waits_for_it(monkeypatch):
+    from gitbench.launch.ray import ray_executor
+
+    asked: list[int] = []
+    ray = SimpleNamespace(init=lambda **_: asked.append(1), remote=lambda **_: lambda function: function)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        for address in ("", "auto", f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}"):
+            monkeypatch.setenv("RAY_ADDRESS", address)
+            ray_executor(Compute())
+    assert len(asked) == 4
+    with refused(f"nothing answers at RAY_ADDRESS=ray://127.0.0.1:{port} .*: correct it"):
+        ray_executor(Compute())
+    assert len(asked) == 4
+
+
+def slurm_of(folder: Path, monkeypatch, **programs: str) -> None:
+    """Put made-up programs of Slurm, as shell commands, before all others."""
+    for name, commands in {"srun": "true", **programs}.items():
+        (folder / name).write_text(f"#!/bin/sh\n{commands}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+
+def test_slurm_that_does_not_answer_is_refused_in_one_line_before_anything_is_written(tmp_path, monkeypatch):
+    pytest.importorskip("submitit")
+    slurm_of(tmp_path, monkeypatch, sinfo="echo 'a word' >&2; echo 'sinfo: error: Unknown host' >&2; exit 1")
+    with refused(r"Slurm does not answer here \(sinfo: error: Unknown host\): start gitbench on a host"):
+        slurm_executor(tmp_path / "work", {})
+    assert not (tmp_path / "work").exists()
+
+
+def test_where_slurm_refuses_a_second_array_the_first_leaves_the_queue(tmp_path, monkeypatch):
+    pytest.importorskip("submitit")
+    count = f"{tmp_path}/count"
+    first = f"if [ -e {count} ]; then echo 'sbatch: error: too many jobs' >&2; exit 1; fi; touch {count}; echo 'job 7'"
+    slurm_of(tmp_path, monkeypatch, sinfo="true", sbatch=first, scancel=f'echo "$@" > {tmp_path}/cancelled')
+    monkeypatch.setattr("gitbench.launch.slurm.MOST", 2)
+    executor = slurm_executor(tmp_path / "work", {"cpus-per-task": "3"})
+    for name in "abc":
+        executor.submit(tmp_path / name)
+    with refused(r"Slurm refused the jobs \(sbatch: error: too many jobs\): correct --slurm"):
+        executor.poll(0)
+    assert (tmp_path / "cancelled").read_text().split() == ["7_0", "7_1"]
+    scripts = [each.read_text() for each in (tmp_path / "work" / "slurm").glob("*.sh")]
+    assert scripts and all("srun --unbuffered" in each and " --cpus-per-task=3 " in each for each in scripts)
+
+
 def test_runs_for_gpus_do_not_wait_in_a_cluster_that_has_none(monkeypatch):
     from gitbench.launch.ray import ray_executor
 
@@ -93,10 +143,13 @@ def test_runs_for_gpus_do_not_wait_in_a_cluster_that_has_none(monkeypatch):
 
 def test_a_job_asks_for_the_cards_of_its_run_and_a_core_for_each(tmp_path):
     one, four = (Compute(device="cuda", world_size=world) for world in (1, 4))
-    assert for_gpus({"time": "60"}, one) == {"time": "60"}
-    assert for_gpus({"time": "60"}, four) == {"time": "60", "gres": "gpu:4", "cpus-per-task": "4"}
+    assert for_runs({"time": "60"}, Compute()) == {"time": "60", "cpus-per-task": "1"}
+    assert for_runs({}, Compute(), pack=3) == {"cpus-per-task": "3"}
+    assert for_runs({"time": "60"}, one) == {"time": "60", "gres": "gpu:1", "cpus-per-task": "1"}
+    assert for_runs({}, one, pack=4) == {"gres": "gpu:1", "cpus-per-task": "4"}
+    assert for_runs({"time": "60"}, four) == {"time": "60", "gres": "gpu:4", "cpus-per-task": "4"}
     for name, value in (("gres", "gpu:h100:4"), ("gpus-per-node", "4"), ("gpus", "4")):
-        assert for_gpus({name: value, "cpus-per-task": "16"}, four) == {name: value, "cpus-per-task": "16"}
+        assert for_runs({name: value, "cpus-per-task": "16"}, four) == {name: value, "cpus-per-task": "16"}
 
 
 def test_a_task_of_ray_takes_the_cards_of_its_run_on_one_node(monkeypatch):

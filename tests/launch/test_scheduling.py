@@ -76,13 +76,14 @@ def test_nothing_is_begun_after_the_time_is_up(tmp_path, scored):
     assert executor.cancelled[0] is False
 
 
-def test_an_interrupt_ends_what_runs(tmp_path, scored, monkeypatch):
+def test_an_interrupt_ends_what_runs(tmp_path, scored, monkeypatch, capsys):
     study = make_study(tmp_path / "w")
     executor = FakeExecutor()
     monkeypatch.setattr(executor, "poll", lambda timeout: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         execute_runs(study, executor, plain=True)
     assert executor.cancelled == [True] and not scored
+    assert "stopping: " in capsys.readouterr().out  # at once, since scores may take a while
 
 
 def test_the_display_says_pretraining_and_counts_none_of_it(tiny_study, capsys, monkeypatch):

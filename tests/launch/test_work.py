@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers_launch import planned, plugin, worker
@@ -77,6 +79,14 @@ def test_what_went_wrong_is_said_in_one_line(folder, tmp_path, body, status, sai
     assert ("Traceback" in folder.log.read_text()) == (status == FAULT)
 
 
+def test_a_full_disk_is_said_where_the_worker_could_say_nothing(folder, monkeypatch):
+    shutil.rmtree(folder.path)
+    folder.path.mkdir()
+    assert end_of(folder.path, REFUSED).values == (f"failed (exit status 2, see {folder.log})",)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=4096))
+    assert end_of(folder.path, REFUSED).values[0].startswith(f"the disk of {folder.path} is full: free some space")
+
+
 def test_a_killed_worker_is_said_to_be_killed_and_the_next_one_begins_at_once(folder, tmp_path):
     process = worker(folder.path, plugin=plugin(tmp_path, "time.sleep(60)"))
     deadline = time.monotonic() + 60
@@ -129,7 +139,7 @@ def test_several_folders_are_executed_one_after_the_other(tmp_path):
     claim.release()
     process = worker(*(each.path for each in folders), plugin=plugin(tmp_path, "1 / 0"))
     out, _ = process.communicate(timeout=120)
-    assert process.returncode == FAULT and out.count("failed (exit status 1, see log.txt)") == 1
+    assert process.returncode == FAULT and out.count("failed (exit status 1, see ") == out.count("/log.txt)") == 1
     process = worker(tmp_path / "no-run", plugin=plugin(tmp_path))
     _, errors = process.communicate(timeout=60)
     assert process.returncode == REFUSED and "pass the folders of planned runs" in errors
@@ -138,6 +148,7 @@ def test_several_folders_are_executed_one_after_the_other(tmp_path):
 LAUNCHER = """
 import multiprocessing, sys, time
 from pathlib import Path
+from types import SimpleNamespace
 from gitbench.launch.work import run_worker
 if __name__ == "__main__":
     context = multiprocessing.get_context("forkserver")

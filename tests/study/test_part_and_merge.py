@@ -13,6 +13,7 @@ from helpers_errors import refused
 from helpers_runs import NAME, make_work_dir
 from helpers_study import make_study
 
+from gitbench.claim import claimed
 from gitbench.files import write_json
 from gitbench.study.interim import judge
 from gitbench.study.manifest import file_digests
@@ -131,6 +132,28 @@ def test_a_run_that_was_made_twice_must_have_come_out_alike(whole, tmp_path):
     with refused("has other predictions"):
         merge([one, entered(two)], tmp_path / "texts")
     assert [path.name for path in tmp_path.iterdir() if path.name in ("scores", "texts")] == []
+
+
+def test_a_run_that_a_launch_finishes_meanwhile_is_left_and_compared(whole, tmp_path, monkeypatch):
+    (source,), out = parts(whole, tmp_path, 1), tmp_path / "out"
+    merge([source], out)
+    first, second = (Study(out, whole.plan).folder(run.run_key) for run in whole.plan.runs[:2])
+    records = {folder.path.name: folder.record.read_text() for folder in (first, second)}
+    log = first.log.write_text("made here") and first.log
+
+    def meanwhile(path: Path):  # type: ignore[no-untyped-def]
+        if path.parent.name in records:
+            (path.parent / "record.json").write_text(records[path.parent.name])
+        return claimed(path)
+
+    monkeypatch.setattr("gitbench.study.merge.claimed", meanwhile)
+    for folder in (first, second):
+        folder.record.unlink()
+    assert merge([source], out)[0].copied == 0 and log.read_text() == "made here"
+    first.record.unlink()
+    first.predictions.write_text(first.predictions.read_text().replace("circle", "ring", 1))
+    with refused(f"{whole.plan.runs[0].arm} seed 0 has other predictions in"):
+        merge([source], out)
 
 
 def test_other_plans_and_ceilings_are_refused_and_other_commands_are_not(whole, tmp_path):
