@@ -18,13 +18,16 @@ from helpers_launch import MadeUpScores
 from helpers_slurm import HAS_SLURM, slurm_cluster
 from helpers_study import make_study, tiny_profile
 
+from gitbench.ablations import load_ablation
 from gitbench.launch import queues
 from gitbench.launch.executor import Event
 from gitbench.launch.queues import Pack, QueueExecutor
 from gitbench.launch.scheduling import execute_runs, local_executor
 from gitbench.launch.slurm import for_runs, parse_options, parse_time, slurm_executor
 from gitbench.launch.state import read_state
+from gitbench.profiles import PROFILES
 from gitbench.spec import Compute
+from gitbench.study.plan import make_plan
 from gitbench.study.store import Study
 
 
@@ -179,24 +182,34 @@ def trained(folder: Path, executor=None, iterations: int = 6) -> Study:
     return study
 
 
+def smoke_ablation(folder: Path, executor=None) -> Study:
+    """Run the whole ablation of decoder sizes, profile smoke, with its scores, through an executor."""
+    study = Study(folder, make_plan(load_ablation("decoder_size"), PROFILES["smoke"], "scenes"))
+    with nullcontext(executor) if executor else local_executor(study, 2) as chosen:
+        outcome = execute_runs(study, chosen, plain=True)
+    assert (outcome.completed, outcome.failed) == (8, ()) == (len(study.unique_runs), ())
+    return study
+
+
 @pytest.fixture(scope="module")
 def local(tmp_path_factory) -> Study:
-    """A study that this machine's executor trained."""
-    return trained(tmp_path_factory.mktemp("local"))
+    """The ablation by this machine's executor."""
+    return smoke_ablation(tmp_path_factory.mktemp("local"))
 
 
 def assert_same(one: Study, other: Study) -> None:
-    """Two studies have the same predictions, byte for byte, and the second was trained by other processes."""
-    for run in one.plan.runs:
+    """Two studies have the same predictions and losses, byte for byte, and the second was trained by other processes."""
+    for run in one.unique_runs:
         folders = [study.folder(run.run_key) for study in (one, other)]
-        assert len({folder.predictions.read_bytes() for folder in folders}) == 1
+        for name in ("predictions", "curve"):
+            assert len({getattr(folder, name).read_bytes() for folder in folders}) == 1
         assert len({read_state(folder.path).pid for folder in folders}) == 2
 
 
 @pytest.mark.slow
 def test_submitit_gives_the_predictions_of_this_machine(tmp_path, local):
     pytest.importorskip("submitit")
-    assert_same(local, trained(tmp_path, slurm_executor(tmp_path, {}, jobs=1, cluster="local")))
+    assert_same(local, smoke_ablation(tmp_path, slurm_executor(tmp_path, {}, jobs=2, cluster="local")))
 
 
 @pytest.mark.slow
@@ -224,7 +237,7 @@ def test_ray_gives_the_predictions_of_this_machine(tmp_path, local):
     from gitbench.launch.ray import ray_executor
 
     try:
-        assert_same(local, trained(tmp_path, ray_executor(Compute(), jobs=1)))
+        assert_same(local, smoke_ablation(tmp_path, ray_executor(Compute(), jobs=2)))
     finally:
         ray.shutdown()
 
