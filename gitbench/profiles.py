@@ -70,8 +70,7 @@ CPU = Profile(
 GPU = Profile(
     name="gpu",
     doc="the same questions at a size for one GPU of 12 GB or more, not yet run: training decoder_size is 2 (H100) to 88 "
-    "(RTX 3060) minutes of matrix products alone, at an assumed 40 % of peak, and on an H100 the host takes longer; beside it "
-    "the tuning of rates and the pre-training of encoders, made once and kept",
+    "(RTX 3060) minutes of matrix products alone, at an assumed 40 % of peak; on an H100 the host takes longer",
     variants={"encoder": "vit_8x384_p16_128", "decoder": "self_6x384"},
     on_scenes={"encoder_init": "contrastive"},
     data=DataSpec(image_size=128, train_images=30000, val_images=500, test_images=2000, workers=4),
