@@ -3,7 +3,8 @@
 The figure has three models: Base with CLIP's ViT-B/16, Large with CLIP's ViT-L/14, Huge with an encoder that was not
 released (Florence's). In the paper profile "small" and "base" have the first two, and "large" a ViT-H/14, larger than any
 of OpenAI's, with the weights of MetaCLIP (not for commercial use), which come from other pairs than OpenAI's and six times
-as many: size is not all that differs. A run of "large" takes about 45 GiB of a GPU in bfloat16 (computed, not run).
+as many: size is not all that differs. A run of "large" takes 43 to 49 GiB of a GPU in bfloat16, by the length of the texts
+(computed, not run).
 """
 
 from gitbench.spec import Ablation, Arm, Claim

@@ -69,8 +69,8 @@ CPU = Profile(
 
 GPU = Profile(
     name="gpu",
-    doc="the same questions at a size for one GPU of 12 GB or more: computed, not run, the training of decoder_size takes it 2 "
-    "(H100) to 88 minutes (RTX 3060); beside it the tuning of rates and the pre-training of encoders, made once and kept",
+    doc="the same questions at a size for one GPU of 12 GB or more, not yet run: training decoder_size is 2 (H100) to 88 "
+    "(RTX 3060) minutes of matrix products alone, at an assumed 40 % of peak; on an H100 the host takes longer",
     variants={"encoder": "vit_8x384_p16_128", "decoder": "self_6x384"},
     on_scenes={"encoder_init": "contrastive"},
     data=DataSpec(image_size=128, train_images=30000, val_images=500, test_images=2000, workers=4),
@@ -106,8 +106,8 @@ GPU = Profile(
 # The encoders of the cpu profile, which ship: nothing has to be pre-trained where it runs.
 SMALL_GPU = Profile(
     name="small-gpu",
-    doc="five seeds of three decoder sizes in 10 minutes on a small GPU (T4) with 4 CPU cores, for continuous integration: "
-    "computed, not run",
+    doc="five seeds of three decoder sizes and the tuning of their rates on a small GPU, for continuous integration: estimated "
+    "at 8 minutes on a T4 with 4 CPU cores, not yet run",
     variants={"encoder": "vit_4x96_p8_64", "decoder": "self_4x128"},
     on_scenes={"encoder_init": "contrastive"},
     data=DataSpec(image_size=64, train_images=16000, val_images=300, test_images=500),
