@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 
 def print_outcome(study: Study, outcome: Outcome) -> None:
     """Sum up what a launch did; runs that failed are named on stderr."""
+    from gitbench.formats import plural
+
     others = f"{outcome.others} by other launches, " if outcome.others else ""
     rest = f", {outcome.under_way} under way in other launches" if outcome.under_way else ""
     print(
-        f"{study.name}: {outcome.completed} runs trained, {others}{outcome.found} found done, "
+        f"{study.name}: {plural(outcome.completed, 'run')} trained, {others}{outcome.found} found done, "
         f"{len(outcome.failed)} failed{rest}"
     )
     for arm, replicate, reason in outcome.failed:
