@@ -105,7 +105,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def gpu_check(session: nox.Session) -> None:
-    """The proof on a GPU, 8 minutes on an H100; arguments after -- go to `gitbench gpu-check` (--device cpu: a test of it)."""
+    """The proof on a GPU, at most 8 minutes; arguments after -- go to `gitbench gpu-check` (--device cpu: a test of it)."""
     install(session, "bench")
     session.run("gitbench", "gpu-check", *session.posargs)
 

@@ -14,7 +14,7 @@ from gitbench.gpu_check.listing import BUDGET, CHECKS
 def add(commands: Any) -> None:
     """Add the parser of the command."""
     check = commands.add_parser(
-        "gpu-check", help="the proof on a GPU: right, the same bits twice, fast; 8 minutes on an H100"
+        "gpu-check", help="the proof on a GPU: right, the same bits twice, fast; at most 8 minutes, sized for an H100"
     )
     check.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: a test of the checks, no proof")
     check.add_argument("--only", metavar="NAME,...", type=_words, help="these checks alone")
@@ -32,7 +32,7 @@ def add(commands: Any) -> None:
 
 
 def _gpu_check(arguments: argparse.Namespace) -> int:
-    """0: no check failed; 1: some did."""
+    """0: no check failed; 1: some did, or nothing was proven."""
     if arguments.list:
         for check in CHECKS:
             print(f"{check.name:<10} {check.doc}{' (needs a card)' if check.needs_card else ''}")
@@ -50,7 +50,7 @@ def _proof(arguments: argparse.Namespace) -> int:
     """Run the checks, or score what others made, and say where the page is."""
     from gitbench.files import DEFAULT_WORK_DIR, results_folder
     from gitbench.gpu_check.listing import chosen
-    from gitbench.gpu_check.page import PAGE, failed, publish
+    from gitbench.gpu_check.page import NOTHING, PAGE, failed, proves, publish
     from gitbench.gpu_check.run import run_checks
 
     if not 0 < arguments.budget < float("inf"):
@@ -63,11 +63,15 @@ def _proof(arguments: argparse.Namespace) -> int:
         if arguments.publish and arguments.device == "cpu":
             raise GitbenchError("--publish: what a CPU shows is no proof of a card: leave it out")
         folder = arguments.out or DEFAULT_WORK_DIR / "gpu_check"
-        results = run_checks(folder, arguments.device, chosen(arguments.only), arguments.budget)
-    page = publish(folder, results_folder()) if arguments.publish else folder / PAGE
-    bad = failed(results)
-    print(f"{'failed: ' + ', '.join(bad) if bad else 'no check failed'}; page: {page}")
-    return 1 if bad else 0
+        try:
+            results = run_checks(folder, arguments.device, chosen(arguments.only), arguments.budget)
+        except GitbenchError as error:  # the option of other commands
+            raise GitbenchError(str(error).replace("--work-dir", "--out")) from None
+    bad, something = failed(results), proves(results)
+    page = publish(folder, results_folder()) if arguments.publish and something else folder / PAGE
+    said = f"failed: {', '.join(bad)}" if bad else "no check failed" if something else NOTHING
+    print(f"{said}; page: {page}")
+    return 1 if bad or not something else 0
 
 
 def _words(given: str) -> list[str]:

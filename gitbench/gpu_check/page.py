@@ -14,11 +14,12 @@ from typing import Any
 from gitbench.errors import GitbenchError
 from gitbench.files import make_dir, write_json, write_text
 from gitbench.gpu_check.listing import CHECKS
-from gitbench.gpu_check.results import FAILED, NOT_RUN, PASSED, TIMED_OUT, Finding, Result, read
+from gitbench.gpu_check.results import FAILED, MEASURED, NOT_RUN, PASSED, TIMED_OUT, Finding, Result, read
 from gitbench.machine import machine_of
 
 RESULTS = "results.jsonl"
 PAGE, WHOLE = "gpu_check.md", "gpu_check.json"
+NOTHING = "Nothing was proven: no check passed or measured anything"
 
 
 def write_page(folder: Path) -> Path:
@@ -46,8 +47,15 @@ def publish(folder: Path, reports: Path) -> Path:
 
 
 def failed(results: Sequence[Result]) -> list[str]:
-    """Return the checks that did not come out well."""
-    return [result.check for result in results if result.outcome in (FAILED, TIMED_OUT)]
+    """Return the checks that did not come out well; one that only measures may run out of time."""
+    measuring = {check.name for check in CHECKS if not check.judges}
+    bad = [result for result in results if result.outcome in (FAILED, TIMED_OUT)]
+    return [result.check for result in bad if result.outcome == FAILED or result.check not in measuring]
+
+
+def proves(results: Sequence[Result]) -> bool:
+    """Tell whether any check passed or measured anything."""
+    return any(result.outcome in (PASSED, MEASURED) for result in results)
 
 
 def page(made: dict[str, Any], results: Sequence[Result]) -> str:
@@ -87,6 +95,8 @@ def _verdict(results: Sequence[Result]) -> str:
     bad, passed = failed(results), [result.check for result in results if result.outcome == PASSED]
     if bad:
         return f"**Failed: {', '.join(bad)}.** Passed: {', '.join(passed) or 'none'}."
+    if not proves(results):
+        return f"**{NOTHING}.**"
     return f"**Passed: {', '.join(passed) or 'none'}.**"
 
 

@@ -140,6 +140,16 @@ def read(file: Path) -> tuple[dict[str, Any], list[Result]]:
     return made, [_result(name, findings, ends.get(name, missing)) for name, findings in found.items()]
 
 
+def is_proof(file: Path) -> bool:
+    """Tell whether a file begins as those of `gitbench gpu-check` do."""
+    try:
+        with open(file, encoding="utf-8") as lines:
+            first = json.loads(lines.readline())
+    except (OSError, ValueError):
+        return False
+    return isinstance(first, dict) and first.get("kind") == "made" and "asked" in first
+
+
 def _result(check: str, findings: Sequence[Finding], end: dict[str, Any]) -> Result:
     return Result(
         check=check,

@@ -20,8 +20,8 @@ import gitbench
 from gitbench.errors import GitbenchError
 from gitbench.files import ROOT, explain_os_errors, load_json, make_dir
 from gitbench.gpu_check.listing import BUDGET, CHECKS, Check, deadlines
-from gitbench.gpu_check.page import RESULTS, write_page
-from gitbench.gpu_check.results import FAILED, NO_CARD, NOT_RUN, TIMED_OUT, Result, append, read
+from gitbench.gpu_check.page import PAGE, RESULTS, WHOLE, write_page
+from gitbench.gpu_check.results import FAILED, NO_CARD, NOT_RUN, TIMED_OUT, Result, append, is_proof, read
 from gitbench.gpu_check.sizes import Setting
 from gitbench.machine import gpus
 from gitbench.study.provenance import environment, installed_version, now
@@ -105,14 +105,15 @@ def told(result: Result) -> list[str]:
 def _clear(folder: Path) -> None:
     """Remove what an earlier proof left in a folder; what is no proof's stays, and is an error if it is in the way."""
     make_dir(folder)
-    if (folder / RESULTS).is_file():
+    folders, files = ("runs", "logs"), (RESULTS, PAGE, WHOLE)
+    if is_proof(folder / RESULTS):
         with explain_os_errors(folder):
-            for name in ("runs", "logs"):
+            for name in folders:
                 shutil.rmtree(folder / name, ignore_errors=True)
-            for path in (folder / RESULTS, *folder.glob("gpu_check.*")):
-                path.unlink(missing_ok=True)
-    elif any((folder / name).exists() for name in ("runs", "logs")):
-        raise GitbenchError(f"{folder} holds something else: pass another --out")
+            for name in files:
+                (folder / name).unlink(missing_ok=True)
+    elif there := [name for name in (*folders, *files) if (folder / name).exists()]:
+        raise GitbenchError(f"{folder} holds something else ({', '.join(there)}): pass another --out")
 
 
 def _run(check: Check, device: Literal["cuda", "cpu"], folder: Path, seconds: float) -> tuple[str, str]:
@@ -120,7 +121,7 @@ def _run(check: Check, device: Literal["cuda", "cpu"], folder: Path, seconds: fl
     if check.needs_card and device == "cpu":
         return NOT_RUN, NO_CARD
     if seconds < LEAST:
-        return NOT_RUN, "no time was left: raise --budget"
+        return TIMED_OUT, "no time was left: raise --budget"
     setting = Setting(device=device, folder=str(folder.resolve()))
     log = make_dir(folder / "logs") / f"{check.name}.txt"
     command = [sys.executable, "-m", "gitbench.gpu_check.child", check.name, check.module, json.dumps(asdict(setting))]

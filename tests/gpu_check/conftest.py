@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import mmengine.device
 import pytest
 import torch
+from mmengine.config import Config
 
 from gitbench.gpu_check.results import Finding, Report, append, read
-from gitbench.gpu_check.sizes import Setting
+from gitbench.gpu_check.sizes import Setting, config_of
 
 
 class Kept(Report):
@@ -48,9 +51,24 @@ def setting(tmp_path) -> Setting:
 
 
 @pytest.fixture
-def as_before():
-    """Give the process back the settings that a run changes."""
+def as_before(monkeypatch):
+    """Give the process back the settings that a run changes; mmengine does not lay its config out, which takes seconds."""
+    monkeypatch.setattr(Config, "pretty_text", "")
     threads, place = torch.get_num_threads(), mmengine.device.utils.DEVICE
     yield
     mmengine.device.utils.DEVICE = place
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def short() -> Callable[..., Config]:
+    """`config_of` with short captions, of few images at a time."""
+
+    def made(*arguments: Any, **more: Any) -> Config:
+        config = config_of(*arguments, **more)
+        config.model.generation.max_length = 4
+        for loader in (config.val_dataloader, config.test_dataloader):
+            loader.batch_size = 2
+        return config
+
+    return made

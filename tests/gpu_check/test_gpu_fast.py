@@ -1,13 +1,8 @@
-"""Every check of what is fast fails where something is slow; what profiles and processes tell is read right."""
+"""Every check of what is fast fails where something is slow; what profiles tell is read right."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
-import json
-import subprocess
-import sys
 import warnings
 from collections import Counter
 from types import SimpleNamespace
@@ -17,13 +12,10 @@ import torch
 from torch.autograd import DeviceType
 
 from gitbench.bench.workloads import SHAPES
-from gitbench.gpu_check import steps
-from gitbench.gpu_check.checks import arms, peers, sharing, waiting
-from gitbench.gpu_check.crowd import OnDemand
+from gitbench.gpu_check.checks import arms, peers, waiting
 from gitbench.gpu_check.sizes import config_of
-from gitbench.gpu_check.steps import MARK, Enough, Profiled, Steps, covered, measure_steps, seen
-from gitbench.launch import mps
-from gitbench.machine import Gpu
+from gitbench.gpu_check.steps import MARK, Profiled, Steps, covered, measure_steps, seen
+from gitbench.profiles import GPU
 
 pytestmark = pytest.mark.usefixtures("as_before")
 
@@ -80,17 +72,21 @@ def test_a_card_that_no_profile_shows_at_work_is_found(report):
 
 
 def waited(count: int) -> Steps:
-    return Steps(per_second=50.0, profiled=20, seen=Profiled(waits=Counter({"cudaStreamSynchronize": count})))
+    return Steps(per_second=50.0, profiled=40, seen=Profiled(waits=Counter({"cudaStreamSynchronize": count})))
 
 
 def test_a_host_that_waits_more_than_once_in_ten_steps_is_found(report):
-    waiting.judge_training(report, waited(2))
-    assert not report.failed
-    waiting.judge_training(report, waited(3))
-    assert (
-        report.failed == ["waits a training step"]
-        and "3 cudaStreamSynchronize" in report.found["waits a training step"].said
-    )
+    waiting.judge_training(report, waited(4))
+    assert report.passed == ["waits in 40 training steps"]
+    waiting.judge_training(report, waited(5))
+    assert report.failed == ["waits in 40 training steps"]
+    assert report.found["waits in 40 training steps"].said == "5 cudaStreamSynchronize"
+
+
+def test_it_may_wait_once_for_each_point_of_the_curve(setting):
+    config = config_of(setting, iterations=GPU.train.iterations)
+    (curve,) = [hook for hook in config.custom_hooks if hook.type == "CurveHook"]
+    assert waiting.STEPS == waiting.MOST * curve.interval < config.default_hooks.logger.interval
 
 
 @pytest.mark.parametrize(
@@ -111,64 +107,16 @@ def test_places_that_wait_are_told_by_file_and_line():
     assert count == 3 and place.startswith("gpu_check/test_gpu_fast.py/")
 
 
-def test_training_search_and_captions_are_looked_at(report, setting, monkeypatch):
+def test_training_search_and_captions_are_looked_at(report, setting, monkeypatch, short):
     """On a CPU, where nothing waits for a card."""
     monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", lambda mode: None)
+    monkeypatch.setattr(waiting, "config_of", short)
     monkeypatch.setattr(waiting, "STEPS", 2)
     monkeypatch.setattr(waiting, "IMAGES", 2)
+    monkeypatch.setattr(waiting, "TEXTS", (4, 6))
     waiting.check(setting, report)
-    assert report.passed == ["waits a training step", "waits a token in beam search"] and not report.failed
+    assert report.passed == ["waits in 2 training steps", "waits a token in beam search"] and not report.failed
     assert report.found["waits in the captions of a batch"].value == 0
-
-
-# ---- sharing -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("best", "right"), [(31.0, True), (29.0, False)])
-def test_processes_that_gain_too_little_are_found(report, best, right):
-    sharing.judge(report, {("time slices", 1): 10.0, ("time slices", 8): 14.0, ("MPS", 1): 9.0, ("MPS", 8): best})
-    assert bool(report.passed) == right and report.found["the best against one process"].said == "8 processes, MPS"
-
-
-def test_without_mps_the_rest_is_judged_and_mps_was_not_run(report, setting, monkeypatch):
-    on_card = dataclasses.replace(setting, device="cuda")
-    card = Gpu(uuid="GPU-a", name="a", free_gib=70.0, total_gib=80.0, capability=(9, 0))
-    monkeypatch.setattr(sharing, "gpus", lambda: (card,))
-    monkeypatch.setattr(mps.shutil, "which", lambda name: None)
-    monkeypatch.setattr(sharing, "config_of", lambda setting: config_of(dataclasses.replace(setting, device="cpu")))
-    asked = []
-    monkeypatch.setattr(sharing, "together", lambda s, c, environment: asked.append(environment) or {1: 10.0, 8: 35.0})
-    sharing.check(on_card, report)
-    assert [each["CUDA_VISIBLE_DEVICES"] for each in asked] == ["GPU-a"] and report.passed == [
-        "the best against one process"
-    ]
-    assert "not installed" in report.found["MPS"].absent
-
-
-def test_a_process_trains_when_it_is_told_to_and_tells_its_steps():
-    answers = io.StringIO()
-    hook = OnDemand("cpu", io.StringIO("0.0\n0.0\n"), answers)
-    with pytest.raises(Enough):
-        for _ in range(steps.WARM + 5):
-            hook.after_train_iter(None, 0)
-    ready, *told = map(json.loads, answers.getvalue().splitlines())
-    assert ready == {} and [each["steps"] for each in told] == [1, 1] and all(each["seconds"] > 0 for each in told)
-
-
-def test_throughput_is_that_of_all_processes_and_one_that_is_gone_is_an_error():
-    code = 'import sys\nfor line in sys.stdin: print(\'{"steps": 6, "seconds": 2.0}\', flush=True)'
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    crowd = [subprocess.Popen([sys.executable, "-c", code], **pipes) for _ in range(2)]
-    with contextlib.ExitStack() as stack:
-        for each in crowd:
-            stack.enter_context(each)
-            stack.callback(each.kill)
-        assert sharing.throughput(crowd, 2.0) == 6.0 and sharing.throughput(crowd[:1], 2.0) == 3.0
-    with (
-        subprocess.Popen([sys.executable, "-c", "exit(3)"], **pipes) as gone,
-        pytest.raises(RuntimeError, match="status 3"),
-    ):
-        sharing.hear(gone)
 
 
 # ---- peers -------------------------------------------------------------------------------------------------------

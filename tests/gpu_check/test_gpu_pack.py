@@ -16,6 +16,7 @@ from gitbench.data.tasks import open_task
 from gitbench.gpu_check import pack as packing
 from gitbench.gpu_check import scores
 from gitbench.gpu_check.pack import pack, site_files
+from gitbench.gpu_check.packed import start
 from gitbench.gpu_check.results import Report, append, read
 from gitbench.metrics import CaptionScorer
 from gitbench.spec import TaskSpec
@@ -24,8 +25,8 @@ PACKED = Path(packing.__file__).parent / "packed"
 HERE = ".".join(map(str, sys.version_info[:2]))
 
 
-@pytest.fixture
-def archive(tmp_path, monkeypatch) -> Path:
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory) -> Path:
     """An archive whose packages are a file each, as if fetched."""
 
     def fetch(folder: Path, python: str) -> None:
@@ -33,9 +34,10 @@ def archive(tmp_path, monkeypatch) -> Path:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text("")
 
-    monkeypatch.setattr(packing, "fetch", fetch)
-    file = tmp_path / "there" / "gpu_check.pyz"
-    assert pack(file, HERE) == file.stat().st_size
+    file = tmp_path_factory.mktemp("archive") / "there" / "gpu_check.pyz"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packing, "fetch", fetch)
+        assert pack(file, HERE) == file.stat().st_size
     return file
 
 
@@ -77,8 +79,29 @@ def test_an_archive_is_refused_by_another_python_and_without_torch(archive, tmp_
     assert done.returncode == 1 and "has no torch" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("version", "old"), [("2.5.1+cu124", True), ("1.13.0", True), ("2.6.0+cu126", False), ("2.15.0a0+git1", False)]
+)
+def test_a_torch_that_is_too_old_is_known(monkeypatch, version, old):
+    monkeypatch.setattr(start.importlib.metadata, "version", lambda name: version)
+    assert start.too_old() == (version if old else None)
+
+
+def test_an_archive_is_refused_with_a_torch_that_is_too_old(archive, tmp_path):
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("")
+    (tmp_path / "torch-0.dist-info").mkdir()
+    (tmp_path / "torch-0.dist-info" / "METADATA").write_text("Name: torch\nVersion: 2.5.1\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-S", str(archive)]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "gpu_check: torch 2.5.1 is installed and 2.6 is needed: install a newer one\n"
+
+
 def test_an_archive_that_is_too_large_is_not_written(archive, monkeypatch):
     monkeypatch.setattr(packing, "LARGEST", 1000)
+    monkeypatch.setattr(packing, "fetch", lambda folder, python: None)
     with refused("and is to have 0 at most"):
         pack(archive.with_name("large.pyz"), HERE)
     assert not archive.with_name("large.pyz").exists()

@@ -9,7 +9,7 @@ import pytest
 from helpers_errors import refused
 
 from gitbench.gpu_check.listing import BUDGET, CHECKS, chosen, deadlines
-from gitbench.gpu_check.page import PAGE, WHOLE, failed, publish, write_page
+from gitbench.gpu_check.page import PAGE, WHOLE, failed, proves, publish, write_page
 from gitbench.gpu_check.results import (
     FAILED,
     MEASURED,
@@ -18,6 +18,7 @@ from gitbench.gpu_check.results import (
     TIMED_OUT,
     Finding,
     Report,
+    Result,
     append,
     outcome,
     read,
@@ -105,8 +106,23 @@ def test_the_shares_of_the_checks_are_the_budget_and_what_one_leaves_over_the_ne
 def test_checks_are_chosen_by_name_in_their_own_order():
     assert [check.name for check in chosen(["repeat", "card"])] == ["card", "repeat"]
     assert chosen(None) == CHECKS
+    with refused("--only names no check"):
+        chosen([])
     with refused("unknown check 'repaet': did you mean 'repeat'?"):
         chosen(["repaet"])
+
+
+def test_a_check_that_asks_nothing_may_run_out_of_time():
+    results = [Result(check=name, outcome=TIMED_OUT, seconds=1.0) for name in ("arms", "compile", "of a plugin")]
+    assert failed(results) == ["arms", "of a plugin"]
+    assert failed([Result(check="compile", outcome=FAILED, seconds=1.0)]) == ["compile"]
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "right"), [((), False), ((NOT_RUN,), False), ((NOT_RUN, MEASURED), True), ((FAILED, PASSED), True)]
+)
+def test_a_proof_is_one_if_some_check_passed_or_measured_something(outcomes, right):
+    assert proves([Result(check="a", outcome=outcome, seconds=0.0) for outcome in outcomes]) == right
 
 
 # ---- the page ----------------------------------------------------------------------------------------------------

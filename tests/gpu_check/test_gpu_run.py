@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from helpers_cli import call, error_of
 from helpers_errors import refused
 
 from gitbench.gpu_check import run
 from gitbench.gpu_check.listing import Check
-from gitbench.gpu_check.results import FAILED, NOT_RUN, PASSED, TIMED_OUT, read
+from gitbench.gpu_check.page import failed, proves
+from gitbench.gpu_check.results import FAILED, NOT_RUN, PASSED, TIMED_OUT, Result, read
 from gitbench.gpu_check.run import driver_version, run_checks
 
 BODIES = {
@@ -76,20 +75,33 @@ def test_a_check_that_hangs_is_ended_with_all_that_it_started_and_keeps_what_it_
 
 def test_a_check_for_which_no_time_is_left_is_not_begun(tmp_path, checks):
     results = run_checks(tmp_path / "proof", "cpu", [checks["right"]], budget=1.0, say=lambda line: None)
-    assert results[0].outcome == NOT_RUN and "raise --budget" in results[0].said
+    assert results[0].outcome == TIMED_OUT and "raise --budget" in results[0].said
+    assert failed(results) == ["check_right"] and not proves(results)
 
 
 def test_a_folder_is_cleared_of_an_earlier_proof_and_of_nothing_else(tmp_path, checks):
     folder = tmp_path / "proof"
-    run_checks(folder, "cpu", [checks["wrong"]], say=lambda line: None)
-    (folder / "mine.txt").write_text("mine")
-    run_checks(folder, "cpu", [checks["right"]], say=lambda line: None)
-    assert outcomes(folder) == {"check_right": PASSED} and (folder / "mine.txt").is_file()
-    other = tmp_path / "work_dirs"
-    (other / "runs" / "0123").mkdir(parents=True)
+    mine = [folder / name for name in ("mine.txt", "gpu_check.txt", "gpu_check.pyz")]
+    for _ in range(2):  # the second time the first one's files are there
+        results = run_checks(folder, "cpu", [checks["card"]], say=lambda line: None)
+        assert len(results) == 1 and not (folder / "runs").exists()
+        for path in mine:
+            path.touch()
+        (folder / "runs" / "0123").mkdir(parents=True)
+    assert all(path.is_file() for path in mine)
+
+
+@pytest.mark.parametrize("name", ["runs/0123", "logs/a.txt", "results.jsonl", "gpu_check.md", "gpu_check.json"])
+@pytest.mark.parametrize("first", ["", "[1]", '{"kind": "mine"}', '{"kind": "made"}', "\xff", None])
+def test_a_folder_that_holds_something_else_is_left_as_it_is(tmp_path, checks, name, first):
+    for path, text in ((name, "mine"), ("results.jsonl", first)):
+        if text is not None:
+            (tmp_path / path).parent.mkdir(exist_ok=True)
+            (tmp_path / path).write_text(text, encoding="latin-1")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     with refused("holds something else"):
-        run_checks(other, "cpu", [checks["right"]])
-    assert (other / "runs" / "0123").is_dir()
+        run_checks(tmp_path, "cpu", [checks["card"]])
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_without_a_card_nothing_is_proven(tmp_path, checks):
@@ -106,31 +118,41 @@ def test_the_driver_tells_its_version(tmp_path):
     assert driver_version(told) == "580.159.04"
 
 
-def test_the_command_runs_on_a_cpu_and_says_that_no_card_did(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "gitbench",
-        "gpu-check",
-        "--device",
-        "cpu",
-        "--only",
-        "card,uuid",
-        "--out",
-        str(tmp_path),
-    ]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert outcomes(tmp_path) == {"card": "measured", "uuid": NOT_RUN}
-    assert f"no check failed; page: {tmp_path}/gpu_check.md" in done.stdout
+def test_the_command_says_on_a_cpu_that_no_card_did_anything(tmp_path):
+    done = call("gpu-check", "--device", "cpu", "--only", "uuid,agree", "--out", str(tmp_path))
+    assert done.returncode == 1 and outcomes(tmp_path) == {"agree": NOT_RUN, "uuid": NOT_RUN}
+    assert f"Nothing was proven: no check passed or measured anything; page: {tmp_path}/gpu_check.md" in done.stdout
     text = (tmp_path / "gpu_check.md").read_text()
-    assert (
-        "**No GPU has run this.**" in text
-        and "| uuid | a worker that is given its card by uuid | not run: no card |" in text
-    )
-    assert (tmp_path / "cache").is_dir()  # the images, and nothing outside of the folder
+    assert "**Nothing was proven" in text and "**No GPU has run this.**" in text
+    assert "| uuid | a worker that is given its card by uuid | not run: no card |" in text
+
+
+@pytest.mark.parametrize(("check", "status", "said"), [("right", 0, "no check failed"), ("wrong", 1, "failed: ")])
+def test_the_commands_status_is_that_of_the_checks(tmp_path, checks, monkeypatch, check, status, said):
+    monkeypatch.setattr("gitbench.gpu_check.listing.chosen", lambda names: (checks[check],))
+    done = call("gpu-check", "--device", "cpu", "--out", str(tmp_path / "proof"))
+    assert done.returncode == status and said in done.stdout
+
+
+def test_what_proves_nothing_is_not_published(tmp_path, monkeypatch):
+    """Though a card is there."""
+    nothing = [Result(check="card", outcome=NOT_RUN, seconds=0.0)]
+    monkeypatch.setattr(run, "run_checks", lambda *_: nothing)
+    monkeypatch.setattr("gitbench.gpu_check.page.publish", lambda *_: pytest.fail("it was published"))
+    assert call("gpu-check", "--publish").returncode == 1
+
+
+@pytest.mark.parametrize("only", ["", ",", " , "])
+def test_no_check_at_all_is_refused(tmp_path, only):
+    assert "--only names no check" in error_of("gpu-check", "--device", "cpu", "--only", only, "--out", str(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_cannot_be_written_is_told_with_the_option_of_this_command(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    said = error_of("gpu-check", "--device", "cpu", "--only", "uuid", "--out", str(file))
+    assert "pass another --out" in said and "--work-dir" not in said and file.read_text() == "mine"
 
 
 @pytest.mark.slow
@@ -140,3 +162,4 @@ def test_all_checks_pass_on_a_cpu(tmp_path):
     assert {found[name] for name in ("repeat", "resume", "ddp")} == {PASSED}
     assert {found[name] for name in ("card", "arms", "sharing", "peers")} == {"measured"}
     assert {found[name] for name in ("attention", "agree", "compile", "graph", "waiting", "uuid")} == {NOT_RUN}
+    assert (tmp_path / "cache").is_dir()  # the images, and nothing outside of the folder

@@ -73,7 +73,7 @@ def new_lengths(runner: PlainRunner, batch: dict[str, Any], report: Report) -> N
     device = next(runner.model.parameters()).device.type
     pad, shortest = runner.model.git.pad_id, batch["texts"].tokens.shape[1]
     batches = [
-        {**batch, "texts": pack(tokens, predicted, n, pad, length)}
+        {**batch, "texts": pack(tokens, predicted, n, pad, length, everywhere=True)}
         for length in range(shortest + 1, shortest + 1 + LENGTHS)
     ]
 

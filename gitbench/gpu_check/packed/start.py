@@ -14,6 +14,8 @@ import sys
 import zipfile
 from pathlib import Path
 
+LEAST = (2, 6)  # version of torch
+
 
 def main() -> None:
     """Unpack and run."""
@@ -27,6 +29,10 @@ def main() -> None:
             )
         if importlib.util.find_spec("torch") is None:
             sys.exit(f"gpu_check: {sys.executable} has no torch: start the archive with the Python that has")
+        if old := too_old():
+            sys.exit(
+                f"gpu_check: torch {old} is installed and {'.'.join(map(str, LEAST))} is needed: install a newer one"
+            )
         folder = Path.cwd() / f"{archive.stem}-{made['content']}"
         if not (folder / "packed.json").is_file():  # which comes last
             for name in packed.namelist():
@@ -38,6 +44,15 @@ def main() -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, "-m", "gitbench", "gpu-check", *sys.argv[1:]]
     os.execve(sys.executable, command, environment)
+
+
+def too_old() -> str | None:
+    """Return the version of torch if gitbench cannot use it; None if it can, or where nothing tells the version."""
+    try:
+        version = importlib.metadata.version("torch")
+        return version if tuple(map(int, version.split(".")[:2])) < LEAST else None
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return None
 
 
 def has_numpy() -> bool:
