@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import time
@@ -14,16 +13,14 @@ from helpers_study import Run
 
 from gitbench.launch.state import read_state
 from gitbench.launch.work import run_worker
-
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["gitbench.training.run"])
+from gitbench.processes import start_context
 
 
 def start(run: Run) -> BaseProcess:
     """Start a run that says all it does."""
     # the process is forked from one that was started under an earlier test's environment
     environment = {"CUDA_VISIBLE_DEVICES": "", "GITBENCH_CACHE": os.environ["GITBENCH_CACHE"]}
-    process = CONTEXT.Process(target=run_worker, args=(run.folder, environment, 0.0))
+    process = start_context().Process(target=run_worker, args=(run.folder, environment, 0.0))
     process.start()
     return process
 

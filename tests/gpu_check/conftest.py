@@ -1,12 +1,10 @@
-"""A report whose findings can be read back, and the settings of a process as they were before a check changed them."""
+"""A report whose findings can be read back."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import mmengine.device
 import pytest
-import torch
 
 from gitbench.gpu_check.results import Finding, Report, append, read
 from gitbench.gpu_check.sizes import Setting
@@ -45,12 +43,3 @@ def report(tmp_path) -> Kept:
 def setting(tmp_path) -> Setting:
     """The test of the checks on a CPU."""
     return Setting(device="cpu", folder=str(tmp_path))
-
-
-@pytest.fixture
-def as_before():
-    """Give the process back the settings that a run changes."""
-    threads, place = torch.get_num_threads(), mmengine.device.utils.DEVICE
-    yield
-    mmengine.device.utils.DEVICE = place
-    torch.set_num_threads(threads)

@@ -38,21 +38,9 @@ from gitbench.training.objectives import objective_for, training_images
 from gitbench.training.run import PlainRunner, execute
 from gitbench.variants.encoder import EncoderSpec
 
+pytestmark = pytest.mark.usefixtures("as_before")
 SPEC = EncoderSpec(width=32, layers=1, heads=2, patch=8, image_size=32)
 BF16, FP16 = (Compute(device="cuda", precision=each) for each in ("bfloat16", "float16"))
-
-
-@pytest.fixture(autouse=True)
-def as_before():
-    """Give the process back the settings that a test may change."""
-    threads, place = torch.get_num_threads(), mmengine.device.utils.DEVICE
-    yield
-    mmengine.device.utils.DEVICE = place
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(False)
-    torch.utils.deterministic.fill_uninitialized_memory = True
-    torch.backends.cuda.enable_cudnn_sdp(True)
-    torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32 = False, True
 
 
 @pytest.fixture
@@ -106,6 +94,7 @@ def test_each_process_of_a_run_takes_the_card_of_its_rank(t4, monkeypatch):
 def test_a_run_for_the_cpu_stays_there_beside_a_gpu(t4):
     """mmengine decides by a constant of its import, when it may have seen a card."""
     mmengine.device.utils.DEVICE = "cuda"
+    torch.set_num_threads(2)
     device.settle(Compute())
     assert mmengine.device.get_device() == "cpu" and device.described() == {"name": "cpu"}
     assert torch.get_num_threads() == 1 and not torch.are_deterministic_algorithms_enabled()
@@ -138,7 +127,9 @@ def test_a_plain_runner_is_refused_where_mmengine_put_the_model_elsewhere(tmp_pa
 
 def test_on_a_gpu_nothing_but_deterministic_algorithms_is_left(t4):
     torch.backends.cudnn.benchmark = torch.backends.cuda.matmul.allow_tf32 = True
+    torch.set_num_threads(2)
     device.settle(FP16)
+    assert torch.get_num_threads() == 1
     assert torch.are_deterministic_algorithms_enabled() and not torch.is_deterministic_algorithms_warn_only_enabled()
     assert torch.backends.cudnn.deterministic and not torch.backends.cudnn.benchmark
     assert not torch.backends.cuda.cudnn_sdp_enabled()

@@ -17,6 +17,7 @@ import pytest
 import torch
 from helpers_errors import refused
 from helpers_launch import MadeUpScores
+from helpers_processes import is_gone
 from helpers_resume import assert_same_results, start
 from helpers_study import Run, make_study, run_of, tiny_ablation, tiny_profile, write_configs
 from mmengine.registry import DefaultScope
@@ -228,7 +229,7 @@ def test_a_rank_that_dies_ends_the_run_in_one_line_and_it_goes_on_to_the_same_bi
 
     with refused(rf"rank 1 of 3 was killed by signal 9 \(see {run.folder}/log.txt\)"):
         execute(run.folder, kill_rank_1)
-    assert len(pids) == 3 and not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    assert len(pids) == 3 and is_gone(*pids)
     newest = checkpoints(run.folder)[0].stem
     assert newest in ("iter_4", "iter_5")
     steps: list[int] = []
@@ -251,9 +252,7 @@ def test_the_worker_alone_holds_the_claim_and_its_end_is_that_of_all(quiet, tmp_
     assert len(below) >= 3
     os.kill(worker.pid, signal.SIGKILL)
     worker.join(30)
-    while any(Path(f"/proc/{pid}").exists() for pid in below):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    assert is_gone(*below)
     assert not RunFolder(run.folder).trained.exists() and holder(RunFolder(run.folder).claim) is None
     trained(run)
     assert_same_results(quiet.folder, run.folder)
