@@ -8,12 +8,14 @@ import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import pytest
 import torch
 from helpers_study import Run
 
 from gitbench.launch.state import read_state
 from gitbench.launch.work import run_worker
 from gitbench.processes import start_context
+from gitbench.training.run import execute
 
 
 def start(run: Run) -> BaseProcess:
@@ -23,6 +25,17 @@ def start(run: Run) -> BaseProcess:
     process = start_context().Process(target=run_worker, args=(run.folder, environment, 0.0))
     process.start()
     return process
+
+
+def stop_at(run: Run, iteration: int) -> None:
+    """Execute a run in this process until it says that an iteration is done."""
+
+    def stop(done: int, *_: object) -> None:
+        if done == iteration:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        execute(run.folder, stop)
 
 
 def run_to_end(run: Run) -> None:

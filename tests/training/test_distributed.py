@@ -1,5 +1,6 @@
 """A run of several processes (on gloo): what they give together, what becomes of it when one dies, and who writes."""
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -260,7 +261,11 @@ def test_the_worker_alone_holds_the_claim_and_its_end_is_that_of_all(quiet, tmp_
 
 def children(pid: int) -> list[int]:
     """Return the processes that a process has started."""
-    return [int(child) for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()]
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # a thread that has just ended
+            found += map(int, task.read_text().split())
+    return found
 
 
 def descendants(pid: int) -> list[int]:
