@@ -239,6 +239,7 @@ def test_a_rank_that_dies_ends_the_run_in_one_line_and_it_goes_on_to_the_same_bi
     assert_same_results(quiet.folder, run.folder)
 
 
+@pytest.mark.slow
 def test_the_worker_alone_holds_the_claim_and_its_end_is_that_of_all(quiet, tmp_path):
     run = planned(tmp_path, **THREE)
     worker = start(run)
