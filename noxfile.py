@@ -81,7 +81,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def slow(session: nox.Session) -> None:
-    """Tests that take minutes: Monte Carlo of the judge and whole ablations; arguments after -- go to pytest."""
+    """Tests that take minutes: Monte Carlo of the judge, whole ablations, clusters; arguments after -- go to pytest."""
     install(session, "test,ray")
     session.run("pytest", "-m", "slow", "-n", "auto", "--timeout", "1800", *session.posargs)
 
