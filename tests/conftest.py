@@ -48,6 +48,22 @@ def no_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def as_before() -> Iterator[None]:
+    """Give the process back the settings of torch and mmengine that a run changes."""
+    import mmengine.device
+    import torch
+
+    threads, place = torch.get_num_threads(), mmengine.device.utils.DEVICE
+    yield
+    mmengine.device.utils.DEVICE = place
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32 = False, True
+
+
+@pytest.fixture
 def tiny_study(tmp_path: Path) -> Study:
     """A study of three runs (base, small, blind) of a second each, planned."""
     return make_study(tmp_path / "work")

@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import pytest
 import torch
 from helpers_study import Run
 
 from gitbench.launch.state import read_state
 from gitbench.launch.work import run_worker
-
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["gitbench.training.run"])
+from gitbench.processes import start_context
+from gitbench.training.run import execute
 
 
 def start(run: Run) -> BaseProcess:
     """Start a run that says all it does."""
     # the process is forked from one that was started under an earlier test's environment
     environment = {"CUDA_VISIBLE_DEVICES": "", "GITBENCH_CACHE": os.environ["GITBENCH_CACHE"]}
-    process = CONTEXT.Process(target=run_worker, args=(run.folder, environment, 0.0))
+    process = start_context().Process(target=run_worker, args=(run.folder, environment, 0.0))
     process.start()
     return process
+
+
+def stop_at(run: Run, iteration: int) -> None:
+    """Execute a run in this process until it says that an iteration is done."""
+
+    def stop(done: int, *_: object) -> None:
+        if done == iteration:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        execute(run.folder, stop)
 
 
 def run_to_end(run: Run) -> None:

@@ -43,6 +43,18 @@ def test_a_shard_and_a_launch_that_does_not_wait_write_no_report(tmp_path, launc
     assert launched[1]["wait"] is False and "2 under way in other launches" in said and "no report: " in said
 
 
+def test_a_report_is_written_where_other_launches_did_all_of_it(tmp_path, monkeypatch):
+    def launch(study, *_, **__) -> Outcome:
+        study.write_plan()
+        return Outcome(completed=0, found=0, failed=(), others=done)
+
+    monkeypatch.setattr("gitbench.launch.scheduling.launch", launch)
+    monkeypatch.setattr("gitbench.commands.report.make_report", lambda study, *_: study.work_dir / "report")
+    for done in (0, 8):  # none: there is nothing to report
+        said = call(*RUN, str(tmp_path)).stdout
+        assert ("report: " in said) == (done > 0)
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

@@ -1,4 +1,4 @@
-"""A report whose findings can be read back, and the settings of a process as they were before a check changed them."""
+"""A report whose findings can be read back."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import mmengine.device
 import pytest
-import torch
 from mmengine.config import Config
 
 from gitbench.gpu_check.results import Finding, Report, append, read
@@ -50,14 +48,10 @@ def setting(tmp_path) -> Setting:
     return Setting(device="cpu", folder=str(tmp_path))
 
 
-@pytest.fixture
-def as_before(monkeypatch):
-    """Give the process back the settings that a run changes; mmengine does not lay its config out, which takes seconds."""
+@pytest.fixture(autouse=True)
+def plain_configs(monkeypatch) -> None:
+    """mmengine does not lay out its config, which takes seconds."""
     monkeypatch.setattr(Config, "pretty_text", "")
-    threads, place = torch.get_num_threads(), mmengine.device.utils.DEVICE
-    yield
-    mmengine.device.utils.DEVICE = place
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -45,18 +45,20 @@ import gitbench.claim
 gitbench.claim.STALE, gitbench.claim.BEAT = 10.0, 0.2
 """
 LAUNCH = """
-import dataclasses, json, sys
-from pathlib import Path
-from helpers_launch import MadeUpScores
-from helpers_study import make_study
-from gitbench.launch import session
-from gitbench.launch.scheduling import execute_runs, local_executor
-
-if __name__ == "__main__":
+if __name__ == "__main__":  # each worker imports what stands above it
+    import dataclasses, json, os, sys, time
+    from pathlib import Path
+    from helpers_launch import MadeUpScores
+    from helpers_study import make_study
+    from gitbench.launch import session
+    from gitbench.launch.scheduling import execute_runs, local_executor
     session.LOOK = session.LOOK_BUSY = 0.2
     work = Path(sys.argv[1])
     study = make_study(work, replicates=4)
     with local_executor(study, 2) as executor:
+        (work.parent / f"ready.{os.environ['HOST_NAME']}").touch()
+        while len([*work.parent.glob("ready.*")]) < int(sys.argv[2]):
+            time.sleep(0.01)
         outcome = execute_runs(study, executor, plain=True, scorer=MadeUpScores(study, work / "scored.log"))
     print(json.dumps(dataclasses.asdict(outcome)))
 """
@@ -64,16 +66,16 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def hosts(tmp_path):
-    """Return what starts a launch on a host of some name, on the work directory that all share."""
+    """Return what starts a launch on a host of some name, on the work directory that all share, once so many are ready."""
     for name, text in (("sitecustomize.py", SITE), ("launch.py", LAUNCH)):
         (tmp_path / name).write_text(text)
     started: list[subprocess.Popen] = []
 
-    def start(host: str, seconds: float = 0.3) -> subprocess.Popen:
+    def start(host: str, seconds: float = 0.3, together: int = 1) -> subprocess.Popen:
         tests = Path(__file__).parents[1]
         path = os.pathsep.join([str(tmp_path), str(tests), str(tests.parent)])
         environment = {**os.environ, "PYTHONPATH": path, "HOST_NAME": host, "SECONDS_A_RUN": str(seconds)}
-        command = [sys.executable, str(tmp_path / "launch.py"), str(tmp_path / "work")]
+        command = [sys.executable, str(tmp_path / "launch.py"), str(tmp_path / "work"), str(together)]
         started.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
         return started[-1]
 
@@ -102,7 +104,7 @@ def assert_each_once(work: Path) -> None:
 
 @pytest.mark.timeout(600)
 def test_two_hosts_share_the_runs_out_without_locks_though_workers_are_killed(hosts, tmp_path):
-    outcomes = [outcome_of(process) for process in [hosts("a"), hosts("b")]]
+    outcomes = [outcome_of(process) for process in [hosts(name, seconds=1.0, together=2) for name in "ab"]]
     assert_each_once(tmp_path / "work")
     assert [each["completed"] + each["others"] for each in outcomes] == [12, 12]
     assert sum(each["completed"] for each in outcomes) == 12
@@ -114,7 +116,7 @@ def test_two_hosts_share_the_runs_out_without_locks_though_workers_are_killed(ho
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("survivor", ["another host", "the same host"])
+@pytest.mark.parametrize("survivor", [pytest.param("another host", marks=pytest.mark.slow), "the same host"])
 def test_what_a_killed_launch_held_is_trained_once_by_another(hosts, tmp_path, survivor):
     """SIGKILL of the launch alone: its workers end with it."""
     first = hosts("a", seconds=1.0)

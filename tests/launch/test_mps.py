@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers_processes import alive, is_gone
 
 from gitbench.launch import mps
 from gitbench.machine import Gpu
@@ -49,14 +50,6 @@ def daemons(started: Path) -> list[list[str]]:
     return [line.split() for line in started.read_text().splitlines()] if started.exists() else []
 
 
-def alive(pid: str) -> bool:
-    """Tell whether a process runs; one that has ended and was not waited for does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 @pytest.mark.parametrize("ends", [None, KeyboardInterrupt])
 def test_each_card_has_a_daemon_of_its_own_while_runs_may_need_it(started, ends):
     try:
@@ -69,7 +62,7 @@ def test_each_card_has_a_daemon_of_its_own_while_runs_may_need_it(started, ends)
                 raise ends
     except KeyboardInterrupt:
         pass
-    assert not alive(first) and not alive(second) and not os.path.exists(folder)
+    assert is_gone(first, second) and not os.path.exists(folder)
 
 
 def test_a_launcher_that_is_killed_leaves_no_daemon_behind(started):
@@ -88,7 +81,8 @@ def test_a_launcher_that_is_killed_leaves_no_daemon_behind(started):
     deadline = time.monotonic() + 20
     while (alive(pid) or os.path.exists(folder)) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not alive(pid) and not os.path.exists(folder)
+    assert is_gone(pid)
+    assert not os.path.exists(folder)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +92,7 @@ def test_where_cuda_does_not_work_under_it_the_daemon_is_stopped_and_runs_take_t
     monkeypatch.setattr(mps, "ask_driver", lambda environment: said)
     with mps.shared(CARDS[:1]) as environments:
         ((pid, *_),) = daemons(started)
-        assert environments == {} and not alive(pid)
+        assert environments == {} and is_gone(pid)
 
 
 def test_where_it_does_not_start_or_is_not_installed_or_is_there_already_runs_go_without(started, monkeypatch):

@@ -24,6 +24,7 @@ from gitbench.launch import places as here
 from gitbench.launch.executor import LocalExecutor
 from gitbench.launch.places import Places, at_once, check_jobs, needs_of
 from gitbench.machine import Gpu
+from gitbench.processes import start_context
 from gitbench.run_folder import RunFolder
 from gitbench.spec import Compute
 
@@ -272,6 +273,20 @@ def test_a_run_in_other_hands_is_left_there_and_takes_no_place(cores, tmp_path):
     claim.release()
 
 
+def test_no_card_is_shown_to_the_process_that_runs_are_forked_from(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.delenv("PYTORCH_NVML_BASED_CUDA_CHECK", raising=False)
+    shown: list[list[str | None]] = []
+
+    def show() -> None:
+        shown.append([os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "PYTORCH_NVML_BASED_CUDA_CHECK")])
+
+    monkeypatch.setattr("gitbench.processes.forkserver.ensure_running", show)
+    start_context()
+    show()  # as it was
+    assert shown == [["", "1"], ["0", None]]
+
+
 STARTS = """
 import json, os
 from gitbench.launch.places import Places
@@ -297,6 +312,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="torch is built without CUDA")
 def test_runs_are_forked_by_a_process_that_never_starts_cuda_and_each_starts_it_for_its_card(shared_folder, tmp_path):
     library, log = compiled_driver(shared_folder), tmp_path / "log"

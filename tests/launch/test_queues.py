@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from helpers_launch import planned, plugin
+from helpers_processes import is_gone
 from helpers_study import make_study
 
 from gitbench.errors import GitbenchError
@@ -159,8 +160,6 @@ def test_a_job_that_is_signalled_ends_its_runs_and_hands_them_on(tmp_path):
     job.send_signal(signal.SIGUSR2)
     try:
         assert job.wait(30) == 7
-        while Path(f"/proc/{state.pid}").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        assert is_gone(state.pid)
     finally:
         job.kill()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 import time
@@ -17,6 +18,7 @@ from helpers_study import make_study
 from gitbench import claim as claims
 from gitbench.claim import Claim
 from gitbench.files import write_json, write_text
+from gitbench.launch import scheduling
 from gitbench.launch import session as sessions
 from gitbench.launch.executor import Event
 from gitbench.launch.progress import Display
@@ -202,6 +204,32 @@ def test_who_scores_a_run_holds_its_claim(tmp_path, plan):
     MadeUpScores(study, tmp_path / "other.log").score_run(plan.runs[0])
     claim.release()
     assert (outcome().others, scored(tmp_path).count(folder.path.name)) == (1, 1)
+
+
+def test_who_scores_a_run_removes_what_a_killed_process_was_writing_there(tmp_path, plan):
+    study = Study(tmp_path / "work", dataclasses.replace(plan, runs=plan.runs[:1]))
+    folder = study.folder(plan.runs[0].run_key)
+    write_text(folder.predictions, "")
+    write_json(folder.trained, {})
+    leftover = folder.path / ".record.json.0a1b2c3d.tmp.json"
+    leftover.write_text("{")
+    assert launch(tmp_path, study.plan, OneSlot(), "one")().completed == 1
+    assert not leftover.exists()
+
+
+def test_a_run_that_another_launch_completed_meanwhile_keeps_what_it_was_planned_from(tmp_path, plan):
+    study = Study(tmp_path / "work", plan)
+    folder = study.folder(plan.runs[0].run_key)
+    write_text(folder.predictions, "")
+    write_json(folder.trained, {})
+    before = [path.read_bytes() for path in (folder.config, folder.origin)]
+    said = {"command": "gitbench run tiny --jobs 2"}
+    MadeUpScores(study, tmp_path / "other.log").score_run(plan.runs[0])
+    scheduling._plan_folder(folder, "", said)
+    assert before == [path.read_bytes() for path in (folder.config, folder.origin)]
+    folder.record.unlink()
+    scheduling._plan_folder(folder, "", said)
+    assert folder.config.read_bytes() == b"" and json.loads(folder.origin.read_text()) == said
 
 
 def test_the_last_runs_of_others_are_said_to_be_waited_for(tmp_path, plan, capsys):

@@ -13,14 +13,16 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from helpers_errors import refused
 from helpers_launch import planned, plugin, worker
+from helpers_processes import is_gone
 from helpers_study import make_study
 
 from gitbench.claim import Claim, holder
 from gitbench.files import write_json
 from gitbench.launch.executor import end_of
 from gitbench.launch.state import read_state
-from gitbench.launch.work import CLAIMED, DONE, FAULT, FOUND, LOST, ORPHAN, REFUSED
+from gitbench.launch.work import CLAIMED, DONE, FAULT, FOUND, LOST, ORPHAN, REFUSED, _Speaker
 from gitbench.run_folder import RunFolder
 
 
@@ -122,6 +124,17 @@ def test_the_state_says_how_far_a_run_is(folder, tmp_path):
     assert (state.kind, state.values) == ("progress", (2, 6, 2.5)) and state.host and state.pid
 
 
+def test_a_training_goes_on_where_its_state_cannot_be_written_now(folder):
+    speaker = _Speaker(folder, every=0.0)
+    folder.state.mkdir()
+    speaker.hear("progress", 1, 6, 9.0)
+    with refused("state.json cannot be"):
+        speaker.say("started")
+    folder.state.rmdir()
+    speaker.hear("progress", 2, 6, 8.0)
+    assert read_state(folder.path).values == (2, 6, 8.0)
+
+
 def test_several_folders_are_executed_one_after_the_other(tmp_path):
     folders = planned(make_study(tmp_path / "work"))
     write_json(folders[0].trained, {})
@@ -175,9 +188,7 @@ def test_a_worker_ends_with_the_process_that_started_it(folder, tmp_path, queued
         time.sleep(0.02)
     launcher.kill()
     launcher.wait()
-    while Path(f"/proc/{state.pid}").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    assert is_gone(state.pid)
     assert holder(folder.claim) is None
     assert end_of(folder.path, ORPHAN).values == ("ended with its launcher",)
 

@@ -14,7 +14,7 @@ from gitbench.data.base import texts_of
 from gitbench.data.tasks import open_task
 from gitbench.data.tokenizer import tokenizer_for
 from gitbench.models import cache, parameter_counts
-from gitbench.profiles import SMOKE
+from gitbench.profiles import GPU, SMOKE
 from gitbench.run_folder import RECORD_SCHEMA
 from gitbench.study import memory
 from gitbench.study.config import make_config
@@ -33,6 +33,8 @@ from gitbench.study.memory import (
 )
 from gitbench.study.plan_file import plan_from_json, plan_to_json
 from gitbench.study.store import Study
+from gitbench.training import frozen
+from gitbench.variants import AXES
 
 TOKENS = 64  # of all texts of an image
 IMAGES = 64  # of a training batch
@@ -146,6 +148,13 @@ def test_features_that_a_frozen_encoder_keeps_on_the_card_count(configs):
         == 0
         == frozen_features_bytes(configs("decoder", "self_1x64"), 2)
     )
+
+
+def test_the_limit_of_these_features_is_one_and_leaves_room_for_all_of_the_gpu_profile():
+    encoder = AXES["encoder"].resolve(GPU.variants["encoder"])
+    tokens = 1 + (encoder.image_size // encoder.patch) ** 2
+    assert (GPU.data.train_images, tokens, encoder.width) == (30_000, 65, 384)
+    assert memory.FEATURE_LIMIT == frozen.FEATURE_LIMIT >= 30_000 * 65 * 384 * 2  # in bfloat16
 
 
 def test_overridden_sizes_count(tmp_path):

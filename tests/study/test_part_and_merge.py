@@ -99,12 +99,16 @@ def parts(whole: Study, folder: Path, count: int = 2) -> list[Path]:
 
 def test_parts_become_the_study_that_they_are_parts_of(whole, tmp_path):
     sources, out = parts(whole, tmp_path), tmp_path / "out"
-    (sources[0] / "runs" / whole.plan.runs[0].run_key / "iter_6.pth").write_text("")
+    half_trained = out / "runs" / whole.plan.runs[1].run_key  # by a launch there that was stopped
+    half_trained.mkdir(parents=True)
+    for checkpoint in (sources[0] / "runs" / whole.plan.runs[0].run_key / "iter_6.pth", half_trained / "iter_3.pth"):
+        checkpoint.write_text("")
+        (checkpoint.parent / "last_checkpoint").write_text("")
     (merged,) = merge(sources, out)
     assert (merged.copied, merged.found, merged.missing) == (12, 0, 0)
     joined = Study.open(out, NAME)
     assert joined.frame.equals(whole.frame) and joined.yardstick == whole.yardstick
-    assert list(findings(joined)) == list(findings(whole)) and not list(out.rglob("iter_*"))
+    assert list(findings(joined)) == list(findings(whole)) and not [*out.rglob("iter_*"), *out.rglob("last_*")]
     assert len(joined.manifest.runs) == 13 and joined.manifest.unchained is None
     (again,) = merge(sources, out)
     assert (again.copied, again.found) == (0, 12)

@@ -15,9 +15,8 @@ from types import SimpleNamespace
 import mmengine.device
 import pytest
 import torch
-from helpers_data import printed_by
 from helpers_errors import refused
-from helpers_resume import assert_same_results
+from helpers_resume import assert_same_results, stop_at
 from helpers_study import Run, make_study, run_of, tiny_profile, write_configs
 from mmengine.evaluator import BaseMetric
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -38,21 +37,9 @@ from gitbench.training.objectives import objective_for, training_images
 from gitbench.training.run import PlainRunner, execute
 from gitbench.variants.encoder import EncoderSpec
 
+pytestmark = pytest.mark.usefixtures("as_before")
 SPEC = EncoderSpec(width=32, layers=1, heads=2, patch=8, image_size=32)
 BF16, FP16 = (Compute(device="cuda", precision=each) for each in ("bfloat16", "float16"))
-
-
-@pytest.fixture(autouse=True)
-def as_before():
-    """Give the process back the settings that a test may change."""
-    threads, place = torch.get_num_threads(), mmengine.device.utils.DEVICE
-    yield
-    mmengine.device.utils.DEVICE = place
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(False)
-    torch.utils.deterministic.fill_uninitialized_memory = True
-    torch.backends.cuda.enable_cudnn_sdp(True)
-    torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32 = False, True
 
 
 @pytest.fixture
@@ -106,6 +93,7 @@ def test_each_process_of_a_run_takes_the_card_of_its_rank(t4, monkeypatch):
 def test_a_run_for_the_cpu_stays_there_beside_a_gpu(t4):
     """mmengine decides by a constant of its import, when it may have seen a card."""
     mmengine.device.utils.DEVICE = "cuda"
+    torch.set_num_threads(2)
     device.settle(Compute())
     assert mmengine.device.get_device() == "cpu" and device.described() == {"name": "cpu"}
     assert torch.get_num_threads() == 1 and not torch.are_deterministic_algorithms_enabled()
@@ -138,25 +126,15 @@ def test_a_plain_runner_is_refused_where_mmengine_put_the_model_elsewhere(tmp_pa
 
 def test_on_a_gpu_nothing_but_deterministic_algorithms_is_left(t4):
     torch.backends.cudnn.benchmark = torch.backends.cuda.matmul.allow_tf32 = True
+    torch.set_num_threads(2)
     device.settle(FP16)
+    assert torch.get_num_threads() == 1
     assert torch.are_deterministic_algorithms_enabled() and not torch.is_deterministic_algorithms_warn_only_enabled()
     assert torch.backends.cudnn.deterministic and not torch.backends.cudnn.benchmark
     assert not torch.backends.cuda.cudnn_sdp_enabled()
     assert torch.backends.cuda.flash_sdp_enabled() and torch.backends.cuda.mem_efficient_sdp_enabled()
     assert not torch.backends.cuda.matmul.allow_tf32 and not torch.backends.cudnn.allow_tf32
     assert not torch.utils.deterministic.fill_uninitialized_memory  # a kernel for each tensor
-
-
-def test_cublas_is_told_its_workspace_and_nccl_its_way_by_a_config_alone(tmp_path, monkeypatch):
-    """So by every entry: a config imports what all modules of `gitbench.training` do."""
-    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":0:0")  # of somebody else; bits depend on them
-    monkeypatch.setenv("NCCL_ALGO", "NVLS")
-    folder = planned_run(tmp_path).folder
-    code = (
-        "import os, sys\nfrom mmengine.config import Config\nConfig.fromfile(sys.argv[1], lazy_import=False)\n"
-        "print(os.environ['CUBLAS_WORKSPACE_CONFIG'], os.environ['NCCL_ALGO'])"
-    )
-    assert printed_by(code, f"{folder}/config.py").split()[-2:] == [":4096:8", "Ring"]
 
 
 # What has no deterministic kernel on CUDA: the documentation of `use_deterministic_algorithms`, as aten names it.
@@ -331,20 +309,14 @@ def lowered(folder: Path, precision: str, **train) -> Run:
     return run
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("precision", [pytest.param("bfloat16", marks=pytest.mark.slow), "float16"])
 def test_a_stopped_run_in_low_precision_goes_on_to_the_same_bits(tmp_path, monkeypatch, precision):
     """The scale of float16's loss is part of the checkpoint: it starts so large here that it falls on the way."""
     real = torch.amp.GradScaler
     monkeypatch.setattr(torch.amp, "GradScaler", lambda *_, **options: real("cpu", init_scale=2.0**24, **options))
     quiet, stopped = (lowered(tmp_path / name, precision, checkpoint_every=0) for name in ("quiet", "stopped"))
     execute(quiet.folder)
-
-    def stop(done: int, total: int, loss: float) -> None:
-        if done == 4:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        execute(stopped.folder, stop)
+    stop_at(stopped, 4)
     saved = torch.load(stopped.folder / "iter_3.pth", weights_only=True)["optimizer"]
     assert ("scaler" in saved) == (precision == "float16")
     if precision == "float16":

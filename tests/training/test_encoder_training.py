@@ -20,11 +20,13 @@ from gitbench.files import load_json
 from gitbench.models.encoder import ImageEncoder
 from gitbench.models.packed import pack
 from gitbench.registry import MODELS
+from gitbench.run_folder import RunFolder
 from gitbench.study.config import make_config
 from gitbench.study.store import Study
+from gitbench.training.encoder_init import EncoderInitHook
 from gitbench.training.frozen import FrozenEncoder
 from gitbench.training.hooks import CurveHook, read_curve
-from gitbench.training.run import execute, load_run
+from gitbench.training.run import PlainRunner, execute, load_run
 from gitbench.variants.encoder import EncoderSpec
 
 SPEC = EncoderSpec(width=32, layers=2, heads=4, patch=8, image_size=32)
@@ -184,6 +186,24 @@ def test_on_a_gpu_features_are_kept_in_the_precision_they_are_asked_for(on_gpu):
     assert on_gpu == []
     with encoder.known("train", [3, 0, 3]):  # the likelihood of training images is measured in float32
         assert encoder(images[:3]).dtype == torch.float32 and on_gpu == [3]
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_training_images_are_kept_in_the_precision_of_training_and_others_in_float32(tmp_path, monkeypatch, device):
+    """Whatever device is no CPU stands for a GPU: test images are asked for once, and not kept there."""
+    plan = planned(tmp_path, "frozen", common={"encoder_init": "random"})
+    config = RunFolder(run_of(plan, "base").folder).read_config()
+    config.work_dir, config.optim_wrapper.precision = str(tmp_path), "bfloat16"
+    runner = PlainRunner.from_cfg(config)
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    runner.model.git.encoder.to(device)
+    asked: dict[str, str] = {}
+    monkeypatch.setattr(
+        FrozenEncoder, "keep", lambda self, data, _, precision: asked.update({data.image_set: precision}) or 0.0
+    )
+    next(hook for hook in runner.hooks if isinstance(hook, EncoderInitHook)).before_train(runner)
+    expected = {"train": "bfloat16", "val": "float32", "test": "float32"}
+    assert asked == ({name: expected[name] for name in ("train", "val")} if device == "meta" else expected)
 
 
 def test_beyond_the_limit_of_bytes_the_first_images_are_kept_and_the_others_alone_encoded(on_gpu, monkeypatch):

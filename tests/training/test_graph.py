@@ -6,13 +6,14 @@ That the real recorder's kernels give these bits only a card can tell: `gitbench
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers_resume import assert_same_results
+from helpers_resume import assert_same_results, stop_at
 from helpers_study import Run, make_study, run_of, tiny_profile, write_configs
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.torch_version import TorchVersion
@@ -32,6 +33,7 @@ from gitbench.training.run import execute
 from gitbench.variants import AXES
 
 STEPS = 8
+SLOW = functools.partial(pytest.param, marks=pytest.mark.slow)
 
 
 class Stage:
@@ -129,12 +131,21 @@ def planned(folder: Path, precision: str = "float32", graphs: bool = False, **mo
     return run
 
 
-def logs_below(folder: Path) -> str:
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory) -> Run:
+    """A run in float32 without graphs that was left alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WarmupCosineLR, "rounded", True)
+        execute((run := planned(tmp_path_factory.mktemp("quiet"))).folder)
+    return run
+
+
+def logs_below(*folders: Path) -> str:
     """Return all that runs logged: mmengine writes what runs of one key say within a second to the first one's file."""
-    return "".join(path.read_text() for path in folder.rglob("*.log"))
+    return "".join(path.read_text() for folder in folders for path in folder.rglob("*.log"))
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("precision", [SLOW("float32"), SLOW("bfloat16"), "float16"])
 def test_a_run_has_the_same_bits_with_graphs(tmp_path, monkeypatch, precision):
     """Weights, captions and the curve, over several lengths; float16's scale starts so large that some steps are left out."""
     real = torch.amp.GradScaler
@@ -150,16 +161,9 @@ def test_a_run_has_the_same_bits_with_graphs(tmp_path, monkeypatch, precision):
     assert "without CUDA graphs" not in logs_below(tmp_path)
 
 
-def test_a_stopped_run_with_graphs_goes_on_to_the_same_bits(tmp_path):
-    quiet, stopped = planned(tmp_path / "quiet"), planned(tmp_path / "stopped", graphs=True)
-    execute(quiet.folder)
-
-    def stop(done: int, total: int, loss: float) -> None:
-        if done == 6:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        execute(stopped.folder, stop)
+def test_a_stopped_run_with_graphs_goes_on_to_the_same_bits(quiet, tmp_path):
+    stopped = planned(tmp_path, graphs=True)
+    stop_at(stopped, 6)
     assert (stopped.folder / "iter_5.pth").is_file()
     execute(stopped.folder)
     assert len(Stage.made) == 2 and Stage.made[0].taken > 1
@@ -169,7 +173,7 @@ def test_a_stopped_run_with_graphs_goes_on_to_the_same_bits(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "precision", "said"),
     [
-        (Wrong, "float32", "training without CUDA graphs: the graph of a step gives other bits than the step"),
+        SLOW(Wrong, "float32", "training without CUDA graphs: the graph of a step gives other bits than the step"),
         (Refusing, "float16", "cannot be recorded (CUDA error: operation not permitted when stream is capturing)"),
     ],
 )
@@ -195,13 +199,13 @@ def test_a_frozen_encoder_is_looked_up_by_the_host_and_not_recorded(tmp_path):
     assert_same_results(plain.folder, graphed.folder)
 
 
-def test_with_a_torch_that_cannot_go_on_from_a_failed_recording_none_is_tried(tmp_path, monkeypatch):
+def test_with_a_torch_that_cannot_go_on_from_a_failed_recording_none_is_tried(quiet, tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "__version__", TorchVersion("2.12.1+cu128"))
-    plain, graphed = planned(tmp_path / "plain"), planned(tmp_path / "graphed", graphs=True)
-    for run in (plain, graphed):
-        execute(run.folder)
-    assert Stage.made[0].recorded == 0 and "torch 2.12.1+cu128 is older than 2.13" in logs_below(tmp_path)
-    assert_same_results(plain.folder, graphed.folder)
+    run = planned(tmp_path, graphs=True)
+    execute(run.folder)
+    said = logs_below(tmp_path, quiet.folder)
+    assert Stage.made[0].recorded == 0 and "torch 2.12.1+cu128 is older than 2.13" in said
+    assert_same_results(quiet.folder, run.folder)
 
 
 def test_a_step_that_was_left_out_proves_no_graph(tmp_path, monkeypatch, stage):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers_resume import assert_same_results
+from helpers_resume import assert_same_results, stop_at
 from helpers_study import Run, make_study, run_of, tiny_profile, write_configs
 
 from gitbench.run_folder import RunFolder
@@ -41,13 +41,7 @@ def planned(folder: Path, resident: bool) -> Run:
 def test_a_run_has_the_same_bits_stopped_or_not(tmp_path):
     usual, resident = (planned(tmp_path / str(held), held) for held in (False, True))
     execute(usual.folder)
-
-    def stop(done: int, total: int, loss: float) -> None:
-        if done == 5:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        execute(resident.folder, stop)
+    stop_at(resident, 5)
     assert (resident.folder / "iter_4.pth").is_file()
     execute(resident.folder)
     assert_same_results(usual.folder, resident.folder)

@@ -15,10 +15,11 @@ import torch
 from helpers_resume import assert_same_results, kill_at, run_to_end
 from helpers_study import Run, make_study, tiny_profile, write_configs
 
+from gitbench.processes import start_context
 from gitbench.run_folder import RunFolder
 from gitbench.training.hooks import AtomicCheckpointHook, checkpoints, latest_checkpoint, read_curve
 from gitbench.training.optimizer import warmup_cosine
-from gitbench.training.run import execute
+from gitbench.training.run import PlainRunner, execute
 
 
 def planned(work_dir: Path) -> Run:
@@ -90,19 +91,34 @@ def test_checkpoints_are_made_by_time_one_at_a_time_and_the_last_holds_weights_a
 
 def test_a_run_of_less_than_two_minutes_is_saved_at_its_end_alone_and_goes_on_from_there(tmp_path, monkeypatch):
     """Killed while it captions, it trains no more."""
-    run = write_configs(make_study(tmp_path))[0]
+    run, saves, save = write_configs(make_study(tmp_path))[0], tmp_path / "saves", PlainRunner.save_checkpoint
+
+    def counted(*given: Any, **options: Any) -> None:
+        with open(saves, "a") as file:
+            file.write("saved\n")
+        save(*given, **options)
+
+    monkeypatch.setattr(PlainRunner, "save_checkpoint", counted)
     monkeypatch.setattr("gitbench.training.run._fit", lambda *_: os._exit(3))
     child = multiprocessing.get_context("fork").Process(target=execute, args=(run.folder,))
     child.start()
     child.join(60)
     monkeypatch.undo()
-    assert child.exitcode == 3
+    assert child.exitcode == 3 and saves.read_text() == "saved\n"
     (path,) = checkpoints(run.folder)
     assert path.name == "iter_6.pth"
     assert not {"optimizer", "param_schedulers"} & torch.load(path, weights_only=True).keys()
     steps: list[int] = []
     execute(run.folder, lambda done, total, loss: steps.append(done))
     assert steps == [] and (run.folder / "trained.json").is_file() and not checkpoints(run.folder)
+
+
+def test_the_process_that_runs_are_forked_from_has_imported_what_training_needs():
+    asked = "import os, sys; os._exit(7 if 'gitbench.training.run' in sys.modules else 1)"
+    process = start_context().Process(target=exec, args=(asked,))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 7
 
 
 def test_the_curve_holds_the_decoders_learning_rate(quiet):

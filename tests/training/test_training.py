@@ -1,6 +1,7 @@
 """Parts of the training loop: schedule, optimizer groups, sampler, config."""
 
 import itertools
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from helpers_errors import refused
 from helpers_study import make_study, runs_of, tiny_profile, write_configs
 from torch import nn
 
+from gitbench.files import guarded
 from gitbench.run_folder import RunFolder
 from gitbench.study.config import make_config
 from gitbench.training.data import CountedSampler
@@ -55,6 +57,22 @@ def test_rates_of_a_gpu_are_numbers_of_float32_as_a_graph_reads_them(monkeypatch
 
     usual, rounded = rates(False), rates(True)
     assert rounded == torch.tensor(usual).tolist() != usual
+
+
+def test_whatever_a_run_writes_is_asked_for_first_also_where_its_folder_is_named_relatively(tmp_path, monkeypatch):
+    """mmengine makes the path of a run absolute; the guard is what keeps a run that is another's now from being written."""
+    monkeypatch.chdir(tmp_path)
+    run, asked = write_configs(make_study(Path("work")))[0], set()
+    assert not run.folder.is_absolute()
+
+    def ask() -> None:
+        being_written = [path.name for path in run.folder.glob(".*.tmp*")]  # .NAME.12345678.tmp.SUFFIX
+        asked.update(name[1:].rpartition(".tmp")[0].rpartition(".")[0] for name in being_written)
+
+    with guarded(run.folder, ask):
+        execute(run.folder)
+    results = {"model.pth", "tokenizer.json", "predictions.jsonl", "trained.json"}
+    assert asked == {"curve.csv", "iter_6.pth", "last_checkpoint", *results}
 
 
 class Toy(nn.Module):
