@@ -40,12 +40,15 @@ class ClaimLost(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Holder:
-    """Who holds a claim: `system` tells hosts of one name apart (boot and process namespace), `start` processes of one pid."""
+    """Who holds a claim: `system` tells hosts of one name apart (boot and process namespace), `start` processes of one pid,
+    and `token` one claim from all others.
+    """
 
     host: str = "?"
     system: str = ""
     pid: int = 0
     start: str = ""
+    token: str = ""
 
     @property
     def dead(self) -> bool:
@@ -57,7 +60,7 @@ class Claim:
     """A claim on `path`, which need not exist; `lost` is called in a thread where it turns out to be another's now."""
 
     def __init__(self, path: Path, lost: Callable[[], None] | None = None) -> None:
-        self.path, self.lost = path, lost
+        self.path, self.lost, self.token = path, lost, ""
         self._file: Path | None = None
         self._ended = threading.Event()
 
@@ -65,11 +68,14 @@ class Claim:
         """Take the claim, unless another process holds it; returns whether it is held now."""
         make_dir(self.path.parent)
         with explain_os_errors(self.path):
-            if (made := self._linked()) is None:
+            token = secrets.token_hex(8)
+            if (made := self._linked(token)) is None:
                 return False
             number, now = made
             file = _file(self.path, number)
             others = {each: _file(self.path, each) for each in _numbers(self.path) if each != number}
+            if not _is_of(file, token):  # this process slept, was taken for dead, and numbers began anew
+                return False
             # A higher one took the claim over from a holder that has ended since. A lower one that is live took it when it
             # was free, after this process had seen who held it before.
             if any(each > number or _is_live(other, now) for each, other in others.items()):
@@ -77,14 +83,14 @@ class Claim:
                 return False
             for other in others.values():
                 other.unlink(missing_ok=True)
-        self._file, self._ended = file, threading.Event()
+        self.token, self._file, self._ended = token, file, threading.Event()
         threading.Thread(target=self._beat, args=(file, self._ended), daemon=True).start()
         return True
 
-    def _linked(self) -> tuple[int, float] | None:
+    def _linked(self, token: str) -> tuple[int, float] | None:
         """Make the next claim where there is none that is live; return its number, and the file server's time."""
         try:
-            with _probe(self.path) as (probe, now):
+            with _probe(self.path, token) as (probe, now):
                 seen = _numbers(self.path)
                 if seen and _is_live(_file(self.path, seen[-1]), now):
                     return None
@@ -95,21 +101,25 @@ class Claim:
 
     def check(self) -> None:
         """Raise ClaimLost unless the claim is held; asks the file server, not what this host remembers."""
-        if self._file is None or not _touch(self._file):
+        if self._file is None or not self._touch(self._file):
             raise ClaimLost(f"{self.path} was taken over by another process")
 
     def release(self) -> None:
         """Give the claim up, where it is held."""
         self._ended.set()
         file, self._file = self._file, None
-        if file is not None:
+        if file is not None and _is_of(file, self.token):
             file.unlink(missing_ok=True)
+
+    def _touch(self, file: Path) -> bool:
+        """Touch the claim; returns whether it is still there, and this one: numbers begin anew."""
+        return _is_of(file, self.token) and _touch(file)
 
     def _beat(self, file: Path, ended: threading.Event) -> None:
         touched = time.monotonic()
         while not ended.wait(BEAT):
             try:
-                held = _touch(file)
+                held = self._touch(file)
                 touched = time.monotonic()
             except OSError:  # the file server is away: others see no touch either
                 held = time.monotonic() - touched < STALE
@@ -138,12 +148,11 @@ def holder(path: Path) -> Holder | None:
 
     Where the file server does not answer now it counts as held. Errors: GitbenchError where nothing can be read or written.
     """
-    if not (numbers := _numbers(path)):
-        return None
-    file = _file(path, numbers[-1])
     try:
+        if not (files := [_file(path, number) for number in _numbers(path)]):
+            return None
         with _probe(path) as (_, now):
-            return _read(file)[0] if _is_live(file, now) else None
+            return next((_read(file)[0] for file in reversed(files) if _is_live(file, now)), None)
     except OSError as error:
         if error.errno not in _AWAY:
             with explain_os_errors(path):
@@ -152,10 +161,11 @@ def holder(path: Path) -> Holder | None:
 
 
 @contextlib.contextmanager
-def _probe(path: Path) -> Iterator[tuple[Path, float]]:
+def _probe(path: Path, token: str = "") -> Iterator[tuple[Path, float]]:
     """Yield a private file that names this process, and the file server's time."""
     probe = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    me = Holder(host=socket.gethostname(), system=_system(), pid=os.getpid(), start=_start_of(os.getpid()))
+    pid = os.getpid()
+    me = Holder(host=socket.gethostname(), system=_system(), pid=pid, start=_start_of(pid), token=token)
     try:
         with open(probe, "x", encoding="utf-8") as file:
             json.dump(asdict(me), file)
@@ -207,12 +217,21 @@ def _link(probe: Path, file: Path) -> bool:
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
+        said = probe.read_text(encoding="utf-8")
         try:
             with open(file, "x", encoding="utf-8") as opened:
-                opened.write(probe.read_text(encoding="utf-8"))
+                opened.write(said)
         except FileExistsError:
             return False
     return True
+
+
+def _is_of(file: Path, token: str) -> bool:
+    """Tell whether a claim is there, and the one of this token."""
+    try:
+        return _read(file)[0].token == token
+    except FileNotFoundError:
+        return False
 
 
 def _touch(file: Path) -> bool:

@@ -130,7 +130,8 @@ def test_a_held_claim_is_touched(tmp_path, monkeypatch):
         time.sleep(0.01)
 
 
-def test_a_process_that_slept_finds_its_claim_taken_over_and_writes_nothing(tmp_path):
+@pytest.mark.parametrize("followed", [False, True], ids=["by one", "by two, so that numbers began anew"])
+def test_a_process_that_slept_finds_its_claim_taken_over_and_writes_nothing(tmp_path, followed):
     """It is stopped as by Ctrl-Z, or with its machine; then it goes on, just before it would have written."""
     code = HOLD + (
         "import os, signal, gitbench.claim; from gitbench.files import guarded, write_text\n"
@@ -149,6 +150,10 @@ def test_a_process_that_slept_finds_its_claim_taken_over_and_writes_nothing(tmp_
     claim = Claim(tmp_path / "claim")
     assert claim.take()
     write_text(tmp_path / "result", "new")
+    if followed:
+        claim.release()
+        claim = Claim(tmp_path / "claim")
+        assert claim.take() and file.exists()  # the name of the sleeping one's
     process.send_signal(signal.SIGCONT)
     said, _ = process.communicate("\n", timeout=30)
     assert said.split() in (["lost", "refused"], ["refused", "lost"], ["refused"])
@@ -247,6 +252,33 @@ def test_who_takes_a_free_claim_while_a_late_one_takes_over_its_last_holder_give
     assert beside(tmp_path / "x") == ["x.4"]
 
 
+def test_who_slept_between_its_link_and_its_look_does_not_take_a_later_ones_claim_for_its_own(tmp_path, monkeypatch):
+    link, made = os.link, []
+
+    def asleep(probe: Path, file: Path) -> None:
+        monkeypatch.setattr(os, "link", link)
+        link(probe, file)
+        os.utime(file, (1, 1))  # it sleeps for long; two others follow
+        for _ in range(2):
+            made.append(Claim(tmp_path / "x"))
+            assert made[-1].take()
+            if len(made) == 1:
+                made[0].release()
+
+    monkeypatch.setattr(os, "link", asleep)
+    assert not Claim(tmp_path / "x").take()
+    made[1].check()
+    assert beside(tmp_path / "x") == ["x.1"]
+
+
+def test_a_live_claim_below_a_dead_one_counts(tmp_path):
+    """Its holder was taken for dead and woke; who had taken it over was killed just then."""
+    elsewhere(tmp_path / "x", claims.STALE + 1).rename(tmp_path / "x.2")
+    elsewhere(tmp_path / "x", 0)
+    found = holder(tmp_path / "x")
+    assert found is not None and found.host == "b"
+
+
 def test_a_late_one_gives_way_to_who_took_the_claim_when_it_was_free(tmp_path, monkeypatch):
     """It had seen a dead holder, whom another one followed; that one gave up, and numbers began anew."""
     link, made = os.link, []
@@ -295,12 +327,14 @@ def test_who_asks_for_a_holder_gets_no_bare_error(tmp_path, monkeypatch, number,
     def failing(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(os, "utime", failing)
-    if said is None:
-        assert holder(tmp_path / "x") is not None  # until the file server answers again
-    else:
-        with refused(said):
-            holder(tmp_path / "x")
+    for name in ("utime", "listdir"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, name, failing)
+            if said is None:
+                assert holder(tmp_path / "x") is not None  # until the file server answers again
+            else:
+                with refused(said):
+                    holder(tmp_path / "x")
 
 
 def test_a_folder_in_the_place_of_a_claim_is_told(tmp_path):

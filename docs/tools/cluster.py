@@ -29,7 +29,7 @@ REQUEUED = 120  # seconds until Slurm considers a job again
 # Calls to the file server, as strace counts them: of a run; at each checkpoint; each time that it says how far it is, or
 # touches its claim; of a launch for a run that is planned already, and when its turn comes while another one has it; when it
 # looks whether such a run is done, or who holds it; of a launch that polls a job.
-RUN, SAVED, SAID, TOUCHED, PLANNED, MET, SEEN, ASKED, POLLED = 160, 20, 7, 1, 11, 22, 1, 21, 5
+RUN, SAVED, SAID, TOUCHED, PLANNED, MET, SEEN, ASKED, POLLED = 160, 20, 7, 6, 11, 22, 1, 21, 5
 
 
 @dataclass

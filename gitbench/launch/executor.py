@@ -54,9 +54,17 @@ def end_of(folder: Path, status: int) -> Event:
     if status in (FAULT, REFUSED):
         if (state := read_state(folder)) is not None and state.kind == "ended":
             message = state.values[0] or message
-        elif shutil.disk_usage(folder).free < LITTLE:  # so that nothing could be said
+        elif _is_full(folder):  # so that nothing could be said
             message = f"the disk of {folder} is full: free some space or pass another --work-dir"
     return Event(folder=folder, kind="ended", values=(message,))
+
+
+def _is_full(folder: Path) -> bool:
+    """Tell whether the disk of a folder is full; False where that cannot be told."""
+    try:
+        return shutil.disk_usage(folder).free < LITTLE
+    except OSError:
+        return False
 
 
 def news_of(folder: Path, last: State | None) -> tuple[State | None, list[Event]]:

@@ -71,10 +71,9 @@ def _check_address(address: str) -> None:
         return
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
-    except OSError as error:
-        raise GitbenchError(
-            f"--executor ray: nothing answers at RAY_ADDRESS={address} ({error.strerror or error}): correct it"
-        ) from None
+    except (OSError, ValueError, OverflowError) as error:  # no host or port of such a name
+        said = getattr(error, "strerror", None) or error
+        raise GitbenchError(f"--executor ray: nothing answers at RAY_ADDRESS={address} ({said}): correct it") from None
 
 
 def _execute(pack: Pack) -> list[int]:

@@ -49,11 +49,16 @@ def parse_options(text: str) -> dict[str, str]:
 
 
 def for_runs(options: Mapping[str, str], compute: Compute, pack: int = 1) -> dict[str, str]:
-    """Add what a job asks for, unless the options say it: the GPUs of its runs, and a core for each of their processes."""
-    wanted = {"cpus-per-task": str(max(compute.world_size, pack))}
-    if compute.device == "cuda" and not any(name == "gres" or name.startswith("gpus") for name in options):
+    """Add what a job asks for, unless the options say it: the GPUs of its runs, and a core for each of their processes.
+
+    `gres=none` asks for none, where a partition's nodes are given whole.
+    """
+    wanted = {}
+    if not any(name in ("cpus-per-gpu", "tres-per-task") for name in options):  # Slurm takes one of them alone
+        wanted["cpus-per-task"] = str(max(compute.world_size, pack))
+    if compute.device == "cuda" and not any(name.startswith(("gres", "gpus", "tres")) for name in options):
         wanted["gres"] = f"gpu:{compute.world_size}"
-    return wanted | dict(options)
+    return {name: value for name, value in (wanted | dict(options)).items() if (name, value) != ("gres", "none")}
 
 
 def parse_time(text: str) -> int:
@@ -97,7 +102,8 @@ class _Slurm:
                 time=minutes,
                 array_parallelism=jobs or MOST,
                 stderr_to_stdout=True,
-                srun_args=[f"--cpus-per-task={others.get('cpus-per-task', 1)}"],  # srun does not ask sbatch
+                # srun does not ask sbatch
+                srun_args=[f"--{name}={value}" for name, value in others.items() if name == "cpus-per-task"],
                 additional_parameters=others,
             )
         self.asked = time.monotonic()

@@ -97,7 +97,7 @@ class GraphedSteps:
         self._rates = torch.zeros(len(groups), device=groups[0]["params"][0].device)
         if isinstance(model.git.encoder, FrozenEncoder) and not model.git.vision.blind:
             self._refuse("the features of its frozen encoder are looked up by the host")
-        elif torch.torch_version.TorchVersion(torch.__version__) < OLDEST:
+        elif torch.__version__ < OLDEST:
             self._refuse(f"torch {torch.__version__} is older than {OLDEST}")
 
     def __call__(self, batch: dict[str, Any], seed: int) -> Outputs:

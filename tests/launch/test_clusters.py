@@ -92,8 +92,10 @@ def test_an_address_of_ray_where_nothing_answers_is_refused_before_ray_waits_for
             monkeypatch.setenv("RAY_ADDRESS", address)
             ray_executor(Compute())
     assert len(asked) == 4
-    with refused(f"nothing answers at RAY_ADDRESS=ray://127.0.0.1:{port} .*: correct it"):
-        ray_executor(Compute())
+    for address in (f"ray://127.0.0.1:{port}", "127.0.0.1:99999", "a..b:1"):
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        with refused(f"nothing answers at RAY_ADDRESS={address} .*: correct it"):
+            ray_executor(Compute())
     assert len(asked) == 4
 
 
@@ -149,6 +151,9 @@ def test_a_job_asks_for_the_cards_of_its_run_and_a_core_for_each(tmp_path):
     assert for_runs({"time": "60"}, Compute()) == {"time": "60", "cpus-per-task": "1"}
     assert for_runs({}, Compute(), pack=3) == {"cpus-per-task": "3"}
     assert for_runs({"time": "60"}, one) == {"time": "60", "gres": "gpu:1", "cpus-per-task": "1"}
+    assert for_runs({"cpus-per-gpu": "8"}, one) == {"cpus-per-gpu": "8", "gres": "gpu:1"}  # Slurm refuses both
+    assert for_runs({"tres-per-task": "cpu:4,gres/gpu:1"}, one) == {"tres-per-task": "cpu:4,gres/gpu:1"}
+    assert for_runs({"gres": "none"}, one) == {"cpus-per-task": "1"}
     assert for_runs({}, one, pack=4) == {"gres": "gpu:1", "cpus-per-task": "4"}
     assert for_runs({"time": "60"}, four) == {"time": "60", "gres": "gpu:4", "cpus-per-task": "4"}
     for name, value in (("gres", "gpu:h100:4"), ("gpus-per-node", "4"), ("gpus", "4")):

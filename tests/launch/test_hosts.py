@@ -57,7 +57,9 @@ if __name__ == "__main__":  # each worker imports what stands above it
     study = make_study(work, replicates=4)
     with local_executor(study, 2) as executor:
         (work.parent / f"ready.{os.environ['HOST_NAME']}").touch()
+        deadline = time.monotonic() + 120
         while len([*work.parent.glob("ready.*")]) < int(sys.argv[2]):
+            assert time.monotonic() < deadline, "the other launch is not there"
             time.sleep(0.01)
         outcome = execute_runs(study, executor, plain=True, scorer=MadeUpScores(study, work / "scored.log"))
     print(json.dumps(dataclasses.asdict(outcome)))

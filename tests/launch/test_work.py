@@ -85,6 +85,8 @@ def test_a_full_disk_is_said_where_the_worker_could_say_nothing(folder, monkeypa
     shutil.rmtree(folder.path)
     folder.path.mkdir()
     assert end_of(folder.path, REFUSED).values == (f"failed (exit status 2, see {folder.log})",)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: (_ for _ in ()).throw(OSError(116, "Stale file handle")))
+    assert end_of(folder.path, REFUSED).values == (f"failed (exit status 2, see {folder.log})",)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=4096))
     assert end_of(folder.path, REFUSED).values[0].startswith(f"the disk of {folder.path} is full: free some space")
 

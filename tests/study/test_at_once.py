@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from helpers_runs import NAME, make_work_dir
 
+from gitbench.claim import Claim
 from gitbench.study import store
 from gitbench.study.interim import judge
 from gitbench.study.store import Study
@@ -22,18 +23,26 @@ def work(tmp_path) -> Path:
 
 
 def at_once(monkeypatch, first: Callable[[], object], second: Callable[[], object]) -> None:
-    """Do both; what is `first` stops before its file is written, and gives the second half a second to overtake it."""
-    written, write = [], store.write_json
+    """Do both; what is `first` stops before its file is written, until the second one waits for it or has overtaken it."""
+    written, asked, write, take = [], threading.Event(), store.write_json, Claim.take
     other = threading.Thread(target=second, daemon=True)
 
     def slow(path: Path, value: object) -> None:
         if not written:
             written.append(path)
             other.start()
-            other.join(0.5)
+            while other.is_alive() and not asked.wait(0.01):
+                pass
         write(path, value)
 
+    def taken(claim: Claim) -> bool:
+        held = take(claim)
+        if threading.current_thread() is other and not held:
+            asked.set()
+        return held
+
     monkeypatch.setattr(store, "write_json", slow)
+    monkeypatch.setattr(Claim, "take", taken)
     first()
     other.join(60)
     assert written and not other.is_alive()

@@ -224,6 +224,7 @@ def test_a_step_that_was_left_out_proves_no_graph(tmp_path, monkeypatch, stage):
     plain, graphed = planned(tmp_path / "plain", "float16"), planned(tmp_path / "graphed", "float16", graphs=True)
     for run in (plain, graphed):
         execute(run.folder)
+    assert Stage.made[0].recorded == 0
     assert_same_results(plain.folder, graphed.folder)
 
 
