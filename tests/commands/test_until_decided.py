@@ -281,6 +281,7 @@ ABLATION = Ablation(
 '''
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_command_stops_where_models_do_not_see(tmp_path, capsys):
     """Real runs of the smoke profile: no seed makes a claim testable whose base arm does not see, and it is said so."""
