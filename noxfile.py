@@ -44,11 +44,11 @@ def mark_installed(environment: Path, extra: str) -> None:
 
 
 def install(session: nox.Session, extra: str) -> None:
-    """Install this clone with an extra, editable, into the session's own environment."""
+    """Install this clone with an extra (or several: "test,ray"), editable, into the session's own environment."""
     environment = Path(session.virtualenv.location)
     if not up_to_date(environment, extra):
         session.install("-e", f".[{extra}]", env=COMPILE)
-        if extra == "test":
+        if "test" in extra:
             session.install(*BERT)
         mark_installed(environment, extra)
 
@@ -81,8 +81,8 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def slow(session: nox.Session) -> None:
-    """Tests that take minutes: Monte Carlo of the judge and whole ablations; arguments after -- go to pytest."""
-    install(session, "test")
+    """Tests that take minutes: Monte Carlo of the judge, whole ablations, clusters; arguments after -- go to pytest."""
+    install(session, "test,ray")
     session.run("pytest", "-m", "slow", "-n", "auto", "--timeout", "1800", *session.posargs)
 
 
@@ -101,6 +101,13 @@ def bench(session: nox.Session) -> None:
     """Speed against Hugging Face and others, about 15 minutes on 2 cores; arguments after -- go to `gitbench bench`."""
     install(session, "bench")
     session.run("gitbench", "bench", *session.posargs)
+
+
+@nox.session
+def gpu_check(session: nox.Session) -> None:
+    """The proof on a GPU, at most 8 minutes; arguments after -- go to `gitbench gpu-check` (--device cpu: a test of it)."""
+    install(session, "bench")
+    session.run("gitbench", "gpu-check", *session.posargs)
 
 
 @nox.session(venv_backend="none")

@@ -6,6 +6,7 @@ from gitbench.spec import Ablation, Arm, Claim
 SCALES = {
     "smoke": ("2x64", {"least": "n32", "all": "all"}),
     "cpu": ("2x96", {"least": "n300", "some": "n600", "all": "all"}),
+    "small-gpu": ("4x128", {"least": "n300", "some": "n3000", "all": "all"}),
     "gpu": ("6x384", {"least": "n300", "some": "n3000", "all": "all"}),
     "paper": ("6x768", {"least": "n10000", "some": "n100000", "all": "all"}),
 }

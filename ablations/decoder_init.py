@@ -13,7 +13,13 @@ of its shape: copy this file and name a `bert_...` variant of `gitbench/variants
 from gitbench.spec import Ablation, Arm, Claim
 
 ARMS = {"base": "random", "bert": "bert"}
-DECODERS = {"smoke": "bert_1x384", "cpu": "bert_1x384", "gpu": "bert_6x384", "paper": "bert_6x768"}
+DECODERS = {
+    "smoke": "bert_1x384",
+    "cpu": "bert_1x384",
+    "small-gpu": "bert_2x384",
+    "gpu": "bert_6x384",
+    "paper": "bert_6x768",
+}
 
 ABLATION = Ablation(
     name="decoder_init",

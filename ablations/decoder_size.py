@@ -10,6 +10,7 @@ from gitbench.spec import Ablation, Arm, Claim
 SIZES = {
     "smoke": {"small": "self_1x64", "base": "self_2x64", "large": "self_2x96"},
     "cpu": {"small": "self_2x64", "base": "self_2x96", "large": "self_4x128"},
+    "small-gpu": {"small": "self_1x64", "base": "self_4x128", "large": "self_8x256"},
     "gpu": {
         "tiny": "self_1x192",
         "small": "self_2x384",

@@ -39,7 +39,7 @@ ABLATION = Ablation(
     replicates={"cpu": 8},
     arms={
         profile: tuple(Arm(name=name, variants={"encoder_init": variant}) for name, variant in ARMS.items())
-        for profile in ("smoke", "cpu", "gpu", "paper")
+        for profile in ("smoke", "cpu", "small-gpu", "gpu", "paper")
     },
     claims=(
         _better_than("random", "random values"),

@@ -6,7 +6,7 @@ images, by the profile's recipe (on CPUs this takes hours), unless `--encoder` n
 
 from gitbench.spec import Ablation, Arm, Claim
 
-PROFILES = ("smoke", "cpu", "gpu", "paper")
+PROFILES = ("smoke", "cpu", "small-gpu", "gpu", "paper")
 ARMS = {"base": "trained", "frozen": "frozen", "ratio_1_1": "ratio_1_1"}
 
 ABLATION = Ablation(

@@ -20,9 +20,11 @@ from gitbench.commands import (
     doctor,
     encoders,
     explain,
+    gpu_check,
     judge,
     listing,
     lock,
+    merge,
     noise_floor,
     pretrain,
     replicate,
@@ -35,8 +37,8 @@ from gitbench.commands import (
 from gitbench.errors import GitbenchError
 
 COMMANDS = (
-    listing, run, report, explain, bundle, replicate, judge, verify, noise_floor, tune, pretrain, encoders, bench, lock,
-    scenes, caption, doctor,
+    listing, run, merge, report, explain, bundle, replicate, judge, verify, noise_floor, tune, pretrain, encoders, bench,
+    gpu_check, lock, scenes, caption, doctor,
 )  # fmt: skip
 
 

@@ -11,13 +11,18 @@ import errno
 import json
 import os
 import secrets
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from gitbench.errors import GitbenchError
 
 ROOT = Path(__file__).resolve().parent.parent
+DEFAULT_WORK_DIR = Path("work_dirs")
+# kinds of file systems
+NETWORK = ("nfs", "lustre", "gpfs", "beegfs", "cifs", "smb3", "ceph", "afs", "panfs", "weka", "glusterfs", "fuse.")
+_guards: dict[Path, Callable[[], None]] = {}  # folder -> what is asked before a file below it is replaced
 
 
 def resource(name: str) -> Path:
@@ -45,6 +50,34 @@ def cache_dir() -> Path:
     return Path(base)
 
 
+def local_cache_dir() -> Path:
+    """Return the folder for large arrays, which every host makes for itself: $GITBENCH_LOCAL_CACHE, or else `cache_dir`.
+
+    Where that lies on a network, it is a folder of this user's under the host's own temporary one.
+    """
+    if given := os.environ.get("GITBENCH_LOCAL_CACHE"):
+        return Path(given)
+    if not on_network(cache_dir()):
+        return cache_dir()
+    own = Path(tempfile.gettempdir()) / f"gitbench-{os.getuid()}"
+    with contextlib.suppress(OSError):
+        own.mkdir(mode=0o700, exist_ok=True)
+        if own.stat().st_uid == os.getuid():  # and not one that somebody else has put there
+            return own
+    return cache_dir()
+
+
+def on_network(path: Path, mounts: Path = Path("/proc/self/mounts")) -> bool:
+    """Tell whether a path lies on a file system that other hosts share; False where the system does not say."""
+    try:
+        lines = mounts.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return False
+    places = ((Path(place.replace("\\040", " ")), kind) for _, place, kind, *_ in map(str.split, lines))
+    above = [(len(place.parts), kind) for place, kind in places if path.resolve().is_relative_to(place)]
+    return bool(above) and max(above)[1].startswith(NETWORK)
+
+
 @contextlib.contextmanager
 def explain_os_errors(path: Path) -> Iterator[None]:
     """Turn the file-system faults a user can mend into one-line errors that name the fix."""
@@ -70,25 +103,55 @@ def make_dir(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; when the block ends well it becomes `path` in one step."""
+def guarded(folder: Path, check: Callable[[], None]) -> Iterator[None]:
+    """Call `check` before any atomic write below `folder` takes effect, while the block runs; what it raises prevents it."""
+    place = Path(os.path.abspath(folder))
+    _guards[place] = check
+    try:
+        yield
+    finally:
+        del _guards[place]
+
+
+def ask_guards(path: Path) -> None:
+    """Raise whatever prevents an atomic write of `path` now."""
+    place = Path(os.path.abspath(path))
+    for folder, check in list(_guards.items()):
+        if place.is_relative_to(folder):
+            check()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes were writing in a folder, in which nobody else may write now."""
+    for leftover in folder.glob(".*.tmp*"):
+        leftover.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path, durable: bool = True) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; when the block ends well it becomes `path` in one step.
+
+    What is not `durable` may be gone after a crash of the machine.
+    """
     path = Path(path)
     temporary = make_dir(path.parent) / f".{path.name}.{secrets.token_hex(4)}.tmp{path.suffix}"
     with explain_os_errors(path):
         temporary.touch(exist_ok=False)
         try:
             yield temporary
-            with open(temporary, "rb+") as written:
-                os.fsync(written.fileno())
+            if durable:
+                with open(temporary, "rb+") as written:
+                    os.fsync(written.fileno())
+            ask_guards(path)
             os.replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
 
 
-def write_text(path: str | Path, text: str) -> None:
-    """Write a text file atomically, UTF-8."""
-    with atomic_path(path) as temporary:
+def write_text(path: str | Path, text: str, durable: bool = True) -> None:
+    """Write a text file atomically, UTF-8; `durable` as in `atomic_path`."""
+    with atomic_path(path, durable) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

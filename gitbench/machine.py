@@ -1,44 +1,114 @@
-"""What this machine offers: CPU slots, GPUs and their free memory, a short label for result folders. No torch."""
+"""What this machine offers: CPU cores, GPUs and their memory, a short label for result folders. No torch."""
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 import platform
 import re
-import shutil
 import subprocess
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gitbench.errors import GitbenchError
+
+_GIB = 2**30
+_NO_DEVICE, _STUB = 100, 34  # CUDA_ERROR_*; a stub of the toolkit stands for a driver that is not there
+_CARD_FILES = ("/dev/nvidiactl", "/dev/dxg", "/dev/nvmap")  # one is there where a card is: Linux, WSL, Jetson
+_FOR_THE_CPU = "or set CUDA_VISIBLE_DEVICES to the empty text to use the CPU"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
-    """One GPU as the driver names it; memory in GiB. CUDA counts GPUs otherwise than the driver: use the uuid."""
+    """A GPU, or a slice of one (MIG), as CUDA shows it to a process; memory in GiB.
+
+    `uuid` is what CUDA_VISIBLE_DEVICES calls it. `free_gib` is what a process finds beside its own context, 0 where it gets
+    none. `capability` is the compute capability, (major, minor). `exclusive`: one process at a time, or those of MPS.
+    `mps`: an MPS daemon serves it already.
+    """
 
     uuid: str
     name: str
     free_gib: float
+    total_gib: float
+    capability: tuple[int, int]
+    exclusive: bool = False
+    mps: bool = False
 
 
-def gpus() -> list[Gpu]:
-    """Return the GPUs that CUDA_VISIBLE_DEVICES leaves visible, [] where there is no NVIDIA driver."""
+def gpus() -> tuple[Gpu, ...]:
+    """Return the GPUs that CUDA shows a process started now, in its order; () without one. Asked once in a process.
+
+    Errors: GitbenchError where there is a card, or CUDA_VISIBLE_DEVICES names one by its uuid, and CUDA cannot be used; for
+    numbers that CUDA does not find.
+    """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible in ("", "-1") or shutil.which("nvidia-smi") is None:
-        return []
-    query = ["nvidia-smi", "--query-gpu=index,uuid,name,memory.free", "--format=csv,noheader,nounits"]
+    return () if visible in ("", "-1") else _gpus(visible, os.environ.get("CUDA_DEVICE_ORDER"))
+
+
+@functools.cache
+def _gpus(visible: str | None, order: str | None) -> tuple[Gpu, ...]:
+    said = ask_driver()
+    there = any(os.path.exists(path) for path in _CARD_FILES)
+    named = re.match(r"\s*\d|GPU-|MIG-", visible or "") is not None  # not -1, nor the "NoDevFiles" of batch systems
+    if "absent" in said or said.get("code") == _STUB:
+        if there:
+            why = str(said.get("absent", said.get("error"))).replace(": ", ", ")  # a colon stands before what to do
+            raise GitbenchError(
+                f"this machine has an NVIDIA card, but its CUDA driver cannot be loaded ({why}): install it, in a container "
+                f"start that with `--gpus all` and the driver capability `compute`, {_FOR_THE_CPU}"
+            )
+        if re.search(r"GPU-|MIG-", visible or ""):  # a number may be left from a machine of another kind
+            raise GitbenchError(
+                f"CUDA_VISIBLE_DEVICES={visible} names a card, and this machine has no CUDA driver: start a container with "
+                f"`--gpus`, {_FOR_THE_CPU}"
+            )
+        return ()
+    if said.get("code") == _NO_DEVICE:
+        if named:
+            raise GitbenchError(
+                f"CUDA_VISIBLE_DEVICES={visible} names no card that CUDA finds here: correct it (`nvidia-smi -L` lists "
+                f"them), {_FOR_THE_CPU}"
+            )
+        return ()
+    if "cards" not in said:
+        if not there and not named:
+            return ()
+        raise GitbenchError(
+            f"CUDA cannot be used here ({said['error']}): see whether `nvidia-smi` works and restart the machine or the "
+            f"container after an update of the driver, {_FOR_THE_CPU}"
+        )
+    called = (visible or "").split(",")
+    return tuple(
+        Gpu(
+            uuid=called[place] if place < len(called) and called[place].startswith("MIG-") else card["uuid"],
+            name=card["name"],
+            free_gib=card["free"] / _GIB,
+            total_gib=card["total"] / _GIB,
+            capability=(card["capability"][0], card["capability"][1]),
+            exclusive=card["exclusive"],
+            mps=card["mps"],
+        )
+        for place, card in enumerate(said["cards"])
+    )
+
+
+def ask_driver(more: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return what `gitbench.cuda_driver` says, run as a process of its own, with `more` in its environment."""
+    command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("cuda_driver.py"))]
+    environment = {**os.environ, **(more or {})}
     try:
-        result = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    if result.returncode != 0:
-        return []
-    wanted = visible.split(",") if visible else None
-    found = []
-    for line in result.stdout.splitlines():
-        index, uuid, name, free = (part.strip() for part in line.split(","))
-        if wanted is None or index in wanted or any(uuid.startswith(w) for w in wanted if w.startswith("GPU-")):
-            memory = float(free) / 1024 if free.replace(".", "").isdigit() else 0.0  # "[N/A]": one run at a time
-            found.append(Gpu(uuid=uuid, name=name, free_gib=memory))
-    return found
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    except subprocess.TimeoutExpired:
+        return {"error": "the driver does not answer within two minutes"}
+    try:
+        return json.loads(result.stdout)
+    except ValueError:
+        return {"error": f"asking the driver ended with status {result.returncode}"}
 
 
 def cpu_count() -> int:
@@ -58,9 +128,14 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def machine_label() -> str:
-    """Return the kind of machine for folder names: "cpu2" for two cores, "h100-80gb-hbm3" for a GPU."""
-    found = gpus()
-    if not found:
-        return f"cpu{cpu_count()}"
-    return re.sub(r"[^a-z0-9]+", "-", found[0].name.lower().replace("nvidia", "")).strip("-")
+def machine_label(device: str = "cuda") -> str:
+    """Return the kind of machine that this one is for what computes on "cpu", or on "cuda" where there is a GPU."""
+    found = gpus() if device == "cuda" else ()
+    return machine_of(found[0].name if found else "cpu", cpu_count())
+
+
+def machine_of(device: str, cores: int) -> str:
+    """Return the kind of machine by the name of what computes, "cpu" or a GPU's: "cpu2" of two cores, or "h100-80gb-hbm3"."""
+    if device == "cpu":
+        return f"cpu{cores}"
+    return re.sub(r"[^a-z0-9]+", "-", device.lower().replace("nvidia", "")).strip("-")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from gitbench.errors import lookup
-from gitbench.spec import Claim, RunSpec
+from gitbench.spec import Claim, Compute, RunSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,10 +130,10 @@ class Plan:
     setting: str = ""  # hash of its arms and sizes (`study.lock.setting_hash`); "": planned by an earlier version
     design: Literal["fixed", "sequential"] = "fixed"  # judged at all its seeds, or after every added one
     seeds: int | None = None  # of a fixed study: how many an arm has; None: planned by an earlier version
-    mark: str = ""  # what the study's name says of design, seeds and rates; "": fixed, as many as usual, tuned
+    mark: str = ""  # what the study's name says of design, seeds, rates, compute; "": fixed, tuned, the rest as usual
     rates: Rates | None = None  # None: the profile has no grid of rates
     run_seconds: float = 0.0  # one run, as the profile guesses
-    gpu_gib: float = 0.0  # memory of one run on a GPU
+    text_tokens: int = 0  # of all texts of an image, the most in a sample; 0: planned by an earlier version
 
     @property
     def label(self) -> str:
@@ -144,6 +144,11 @@ class Plan:
     def name(self) -> str:
         """The study's name: "<ablation>.<profile>.<label>"."""
         return f"{self.ablation}.{self.profile}.{self.label}"
+
+    @property
+    def compute(self) -> Compute:
+        """What the runs compute on, of a plan that was just made; the CPU where none is listed."""
+        return self.runs[0].resolved.compute if self.runs else Compute()
 
     @property
     def tuned(self) -> tuple[ArmRate, ...]:

@@ -26,7 +26,9 @@ class RunFolder:
         self.path = path
         self.config = path / "config.py"  # a complete mmengine config
         self.provenance = path / "provenance.json"  # revision, packages, machine, command
-        self.lock = path / ".lock"  # held by the process that works on the run
+        self.claim = path / "claim"  # held by the process that works on the run (`gitbench.claim`)
+        self.origin = path / "origin.json"  # what provenance knows of the study and not of the machine
+        self.state = path / "state.json"  # how far it is, while it is executed
         self.log = path / "log.txt"  # what that process prints
         self.curve = path / "curve.csv"  # losses by iteration
         self.trained = path / "trained.json"  # test likelihood, losses and costs
@@ -65,6 +67,11 @@ class RunFolder:
     def completed_record(self) -> dict[str, Any] | None:
         """Return the record of a complete run; None where it is none, or the images' scores are missing."""
         return self.read_record() if self.per_image.is_file() else None
+
+    def remove_checkpoints(self) -> None:
+        """Remove what a training goes on from."""
+        for each in (*self.path.glob("iter_*.pth"), self.path / "last_checkpoint"):
+            each.unlink(missing_ok=True)
 
     def read_config(self) -> Config:
         """Read `config.py`; a missing or damaged file gives a one-line error."""

@@ -69,7 +69,8 @@ class DataSpec:
     test_images: int | None = None
     vocabulary_images: int | None = None  # images whose captions train the tokenizer; None: the training images
     crop_scale: tuple[float, float] | None = None  # RandomResizedCrop area range; None: no augmentation
-    workers: int = unkeyed(0)  # data-loading processes
+    # data-loading processes of training, where a GPU does not hold its images, and of pre-training
+    workers: int = unkeyed(0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +113,7 @@ class TrainSpec:
     clip_grad: float = 1.0
     label_smoothing: float = 0.1
     val_every: int = 0  # iterations between validations; 0: only at the end
-    checkpoint_every: int = unkeyed(200)  # iterations; a resumed run is bit-identical
+    checkpoint_every: float = unkeyed(120.0)  # seconds of training; a resumed run is bit-identical
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +124,21 @@ class EvaluateSpec:
     length_penalty: float = 0.6
     max_length: int = 20  # ids with [CLS] and [SEP] (official `max_steps`)
     batch_images: int = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute:
+    """What computes a run, and in which type its training multiplies matrices: results of others are not mixed with it.
+
+    Weights, optimizer and loss are float32, and so are likelihoods and captions, whatever the precision. `world_size`
+    processes, on GPUs each with a card of its own, share every batch of `TrainSpec.batch_images`: their dropout is another,
+    and sums are made in another order. `cuda_graph`: training steps are recorded, to the same bits (`gitbench.training.graph`).
+    """
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    world_size: int = 1
+    cuda_graph: bool = unkeyed(False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +156,7 @@ class Profile:
     pretraining: PretrainSpec  # of the encoders that arms start from
     replicates: int
     run_seconds: float  # one run on the machine the profile is made for; a first guess for --dry-run only
-    gpu_gib: float  # memory a run needs on a GPU, for packing several onto one
+    device: Literal["cpu", "cuda"] = unkeyed("cpu")  # what it is made for, and runs on if nothing else is asked for
     frames: int = 6  # of a film, in the task "video"; 6 in every released video model
     encoder: str | None = None  # weights given for the image encoder, instead of the start that the profile names
     bert: str = "minilm"  # the BERT of arms that start from one: a folder, "minilm" or a hub name
@@ -254,3 +270,4 @@ class RunSpec:
     variant_names: Mapping[str, str] = field(default_factory=dict, metadata={"keyed": False})  # axis -> name
     cfg_options: Mapping[str, Any] = field(default_factory=dict)  # --cfg-options
     tuning: bool = False  # ends with its validation likelihood: no test image is opened, nothing is captioned
+    compute: Compute = Compute()

@@ -31,7 +31,7 @@ LONGEST = (
         "test_bad_input",
         "test_bundle",
     ),
-    *("test_proof", "test_tasks", "test_resume", "test_report_build", "test_startup"),
+    *("test_proof", "test_distributed", "test_tasks", "test_resume", "test_report_build", "test_startup"),
 )
 
 
@@ -45,6 +45,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def no_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plugins that a test loads are not handed on to the processes of the next one."""
     monkeypatch.setenv("GITBENCH_PLUGINS", "")
+
+
+@pytest.fixture
+def as_before() -> Iterator[None]:
+    """Give the process back the settings of torch and mmengine that a run changes."""
+    import mmengine.device
+    import torch
+
+    threads, place = torch.get_num_threads(), mmengine.device.utils.DEVICE
+    yield
+    mmengine.device.utils.DEVICE = place
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32 = False, True
 
 
 @pytest.fixture

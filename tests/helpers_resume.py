@@ -2,54 +2,67 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
-from multiprocessing.connection import Connection
+import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import pytest
 import torch
 from helpers_study import Run
 
-from gitbench.launch.worker import run_worker
+from gitbench.launch.state import read_state
+from gitbench.launch.work import run_worker
+from gitbench.processes import start_context
+from gitbench.training.run import execute
 
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["gitbench.training.run"])
 
-
-def start(run: Run) -> tuple[BaseProcess, Connection]:
-    """Start a run: its process, and what it reports."""
-    ours, theirs = CONTEXT.Pipe()
+def start(run: Run) -> BaseProcess:
+    """Start a run that says all it does."""
     # the process is forked from one that was started under an earlier test's environment
     environment = {"CUDA_VISIBLE_DEVICES": "", "GITBENCH_CACHE": os.environ["GITBENCH_CACHE"]}
-    process = CONTEXT.Process(target=run_worker, args=(run.folder, theirs, environment))
+    process = start_context().Process(target=run_worker, args=(run.folder, environment, 0.0))
     process.start()
-    theirs.close()
-    return process, ours
+    return process
+
+
+def stop_at(run: Run, iteration: int) -> None:
+    """Execute a run in this process until it says that an iteration is done."""
+
+    def stop(done: int, *_: object) -> None:
+        if done == iteration:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        execute(run.folder, stop)
 
 
 def run_to_end(run: Run) -> None:
     """Start a run and wait until it has trained and captioned."""
-    process, ours = start(run)
+    process = start(run)
     process.join(120)
     assert process.exitcode == 0, (run.folder / "log.txt").read_text()[-2000:]
-    ours.close()
 
 
 def kill_at(run: Run, iteration: int) -> list[str]:
-    """Start the run, SIGKILL it once it reports at least `iteration`; return the kinds of its reports, in order."""
-    process, ours = start(run)
-    reached, kinds = 0, []
+    """Start the run, SIGKILL it once it says at least `iteration`; return the kinds of what it said, in order."""
+    before, kinds, reached = read_state(run.folder), [], 0
+    process = start(run)
     while reached < iteration:
-        kind, *rest = ours.recv()
-        assert kind in ("progress", "pretraining"), rest
-        reached = rest[0] if kind == "progress" else 0
-        kinds.append(kind)
+        state = read_state(run.folder)
+        if state is None or state == before:
+            assert process.exitcode is None, (run.folder / "log.txt").read_text()[-2000:]
+            time.sleep(0.001)
+            continue
+        before = state
+        if state.kind != "started":
+            kinds.append(state.kind)
+        assert state.kind != "ended", state.values
+        reached = state.values[0] if state.kind == "progress" else 0
     os.kill(process.pid, signal.SIGKILL)
     process.join(30)
     assert process.exitcode == -signal.SIGKILL
-    ours.close()
     return kinds
 
 

@@ -19,9 +19,7 @@ def tiny_profile(**train: Any) -> Profile:
     return dataclasses.replace(
         SMOKE,
         data=dataclasses.replace(SMOKE.data, train_images=24, val_images=4, test_images=6),
-        train=dataclasses.replace(
-            SMOKE.train, **{"iterations": 6, "batch_images": 4, "warmup": 2, "checkpoint_every": 6, **train}
-        ),
+        train=dataclasses.replace(SMOKE.train, **{"iterations": 6, "batch_images": 4, "warmup": 2, **train}),
         replicates=1,
     )
 

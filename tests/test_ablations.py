@@ -27,8 +27,8 @@ def test_every_ablation_is_there_in_every_profile():
         assert set(ablation.arms) == set(PROFILES) and ablation.claims
 
 
-# One of each mechanism here (a second axis, BERT, a frozen and pre-trained encoder); the others are of the same kinds.
-SLOW = ("data_scale", "decoder_size", "encoder_init")
+# Two mechanisms here (BERT, a frozen and pre-trained encoder); decoder sizes run whole in tests/launch.
+SLOW = ("data_scale", "decoder_attention", "decoder_size", "encoder_init")
 
 
 @pytest.mark.timeout(300)

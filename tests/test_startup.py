@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,8 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 
 from gitbench.errors import GitbenchError
+from gitbench.models.packed import PackedTexts
 from gitbench.run_folder import RunFolder
-from gitbench.training import caption_model as model_module
 from gitbench.training.data import Batches, CaptionData, CountedSampler, caption_collate
 from gitbench.training.hooks import CurveHook
 from gitbench.training.run import PlainRunner
@@ -39,7 +40,7 @@ def test_a_command_that_only_tells_imports_nothing_heavy(command: str, told: tup
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     """A planned run of 40 steps, whose log wants its numbers every second one."""
-    return write_configs(make_study(tmp_path / "work", profile=tiny_profile(iterations=40, checkpoint_every=15)))[0]
+    return write_configs(make_study(tmp_path / "work", profile=tiny_profile(iterations=40)))[0]
 
 
 def test_a_run_imports_nothing_needless(run: Run) -> None:
@@ -77,14 +78,8 @@ def test_a_training_step_reads_nothing_from_the_device(run: Run, monkeypatch: py
     for one in runner.hooks:
         if isinstance(one, (LoggerHook, CurveHook)):
             one.interval = 10
-    reads, loop, pack = [], runner.train_loop, model_module.pack
+    reads, loop = [], runner.train_loop
     mode = Reads()
-
-    def before_the_device(*arguments):  # type: ignore[no-untyped-def]
-        kept = mode.count
-        packed = pack(*arguments)
-        mode.count = kept  # texts are packed on the host
-        return packed
 
     def step(batch: dict) -> None:
         with mode:
@@ -92,7 +87,6 @@ def test_a_training_step_reads_nothing_from_the_device(run: Run, monkeypatch: py
         reads.append(mode.count)
         mode.count = 0
 
-    monkeypatch.setattr(model_module, "pack", before_the_device)
     monkeypatch.setattr(loop, "run_iter", step)
     runner.train()
     assert len(reads) == 40
@@ -108,31 +102,40 @@ def test_a_training_step_reads_nothing_from_the_device(run: Run, monkeypatch: py
 # ---- waiting for data --------------------------------------------------------------------------------------------
 
 
-def loader(run: Run, crop: tuple[float, float] | None, workers: int = 0) -> DataLoader:
+def loader(run: Run, crop: tuple[float, float] | None, workers: int = 0, pixels: bool = True) -> DataLoader:
     values = RunFolder(run.folder).read_config().train_dataloader.dataset.to_dict()
     values.pop("type")
     values["data_spec"]["crop_scale"] = crop
-    data = CaptionData(**values)
+    data = CaptionData(**values, pixels=pixels)
     sampler = CountedSampler(data)
     sampler.start = 17
     return DataLoader(data, batch_size=4, sampler=sampler, collate_fn=caption_collate, num_workers=workers)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Tell whether two entries of a batch are equal: tensors, packed texts or plain values."""
+    if isinstance(one, PackedTexts):
+        return type(other) is PackedTexts and all(map(torch.equal, one, other))
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
 
 
 def threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("batches")]
 
 
-@pytest.mark.parametrize(("crop", "workers", "threaded"), [((0.6, 1.0), 0, 1), (None, 0, 0), ((0.6, 1.0), 2, 0)])
-def test_batches_made_ahead_are_the_loaders(run: Run, crop, workers: int, threaded: int) -> None:  # type: ignore[no-untyped-def]
-    plain = iter(loader(run, crop))
-    with Batches(loader(run, crop, workers)) as batches:
+@pytest.mark.parametrize(
+    ("crop", "workers", "pixels", "threaded"),
+    [((0.6, 1.0), 0, True, 1), (None, 0, True, 0), ((0.6, 1.0), 2, True, 0), (None, 0, False, 1), (None, 2, False, 0)],
+)
+def test_batches_made_ahead_are_the_loaders(run: Run, crop, workers: int, pixels: bool, threaded: int) -> None:  # type: ignore[no-untyped-def]
+    plain = iter(loader(run, crop, pixels=pixels))
+    with Batches(loader(run, crop, workers, pixels)) as batches:
         assert len(threads()) == threaded
         for _ in range(9):  # beyond the first pass over the 24 images
             expected, batch = next(plain), next(batches)
             assert expected.keys() == batch.keys()
             for name, value in expected.items():
-                same = torch.equal(value, batch[name]) if isinstance(value, torch.Tensor) else value == batch[name]
-                assert same, name
+                assert same(value, batch[name]), name
         assert batches.waited > 0
     assert threads() == []
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gitbench.bench.program import LR, PAD, Batch, Program
 from gitbench.bench.workloads import STEPS
 from gitbench.models.git import GIT
-from gitbench.models.packed import PackedTexts, pack
+from gitbench.models.packed import pack
 from gitbench.training.frozen import FrozenEncoder
 from gitbench.training.optimizer import parameter_groups
 
@@ -40,17 +40,19 @@ class Gitbench(Program):
     def loss(self, inputs: dict[str, Any]) -> Tensor:
         images = inputs["images"]
         packed = pack(inputs["tokens"], inputs["need_predict"], len(images), PAD)
-        texts = PackedTexts(*(part.to(images.device, non_blocking=True) for part in packed))
+        texts = packed.with_tensors(part.to(images.device, non_blocking=True) for part in packed.tensors)
         with self._known(images):
             memory = self.git.image_memory(images)
         return self.git.packed_loss(memory, texts)
 
     def _known(self, images: Tensor) -> AbstractContextManager[None]:
-        """As in a run, images go through a frozen encoder once on CPUs and in every step on GPUs."""
-        if self.frozen is None or images.device.type != "cpu":
+        """As in a run, images go through a frozen encoder once."""
+        if self.frozen is None:
             return nullcontext()
-        if IMAGE_SET not in self.frozen.features:
-            self.frozen.features[IMAGE_SET] = self.frozen.encode(images).numpy()
+        key = (IMAGE_SET, torch.float32)
+        if key not in self.frozen.features:
+            made = self.frozen.encode(images)
+            self.frozen.features[key] = made.numpy() if images.device.type == "cpu" else made
         return self.frozen.known(IMAGE_SET, range(len(images)))
 
     def logits(self, batch: Batch) -> Tensor:

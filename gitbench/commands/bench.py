@@ -45,9 +45,8 @@ def _bench(arguments: argparse.Namespace) -> int:
     from gitbench.bench.rows import regressions, stored_rows
     from gitbench.bench.run import run_tasks
     from gitbench.bench.workloads import WORKLOADS, make_tasks
-    from gitbench.files import results_folder
+    from gitbench.files import DEFAULT_WORK_DIR, results_folder
     from gitbench.machine import cpu_count, machine_label
-    from gitbench.study.store import DEFAULT_WORK_DIR
 
     for name in ("repeats", "threads"):
         if getattr(arguments, name) is not None and getattr(arguments, name) < 1:

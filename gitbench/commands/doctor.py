@@ -14,8 +14,11 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
+from gitbench.compute import best_precision
 from gitbench.errors import GitbenchError, installing
 from gitbench.files import cache_dir, make_dir
+from gitbench.launch.mps import PROGRAM as MPS
+from gitbench.machine import Gpu
 
 # Needed to train, evaluate and report, apart from torch, which has a check of its own.
 PACKAGES = ("mmengine", "timm", "datasets", "tokenizers", "numpy", "pandas", "scipy", "matplotlib", "jinja2")
@@ -39,7 +42,7 @@ def add(commands: Any) -> None:
 
 def _doctor(arguments: argparse.Namespace) -> int:
     """Print the findings in aligned columns, each fix below what it mends; 1 if something needed is missing, else 0."""
-    checks = diagnose((_machine, _torch, packages, _tokenizer, _spice, _cache))
+    checks = diagnose((_machine, _torch, _gpu, packages, _tokenizer, _spice, _cache))
     width = max(len(check.name) for check in checks)
     for check in checks:
         print(f"{check.status:<4}  {check.name:<{width}}  {check.found}")
@@ -84,22 +87,59 @@ def _machine() -> Iterator[Check]:
 
 
 def _torch() -> Iterator[Check]:
-    """Report torch and each CUDA device: name, memory, and whether bf16 (the GPU profiles' precision) is native."""
+    """Name torch, and the CUDA that it is built for."""
     import torch
 
-    yield Check(name="torch", status="ok", found=torch.__version__)
-    if not torch.cuda.is_available():
-        built = "built with CUDA, but no device answers" if torch.version.cuda else "built without CUDA"
-        yield Check(name="gpu", status="ok", found=f"none ({built}): the default profile is cpu")
-    for index in range(torch.cuda.device_count()):
-        device = torch.cuda.get_device_properties(index)
-        bf16 = (device.major, device.minor) >= (8, 0)
+    built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
+    yield Check(name="torch", status="ok", found=f"{torch.__version__}, built {built}")
+
+
+def _gpu() -> Iterator[Check]:
+    """Report each card that CUDA shows: memory, precision, how runs share it, and whether torch can compute on it."""
+    from gitbench.machine import cpu_count, gpus
+
+    cards = gpus()  # an error says why CUDA cannot be used
+    if not cards:
+        yield Check(name="gpu", status="ok", found="none: the default profile is cpu")
+    for place, card in enumerate(cards):
+        problem = _unusable(place)
         yield Check(
-            name=f"gpu {index}",
-            status="ok" if bf16 else "warn",
-            found=f"{device.name}, {device.total_memory / _GIB:.1f} GiB, {'' if bf16 else 'no '}native bf16",
-            fix="it will work, slowly: prefer a device of the Ampere generation or newer",
+            name=f"gpu {place}",
+            status="FAIL" if problem else "ok" if card.free_gib > 0 else "warn",
+            found=f"{_described(card)}{f', but torch cannot use it ({problem})' if problem else ''}",
+            fix="install a torch that is built for this card and driver (https://pytorch.org/get-started/locally)"
+            if problem
+            else "end the processes that hold its memory, or hide it (CUDA_VISIBLE_DEVICES)",
         )
+    if cards:
+        most = max(1, cpu_count() // len(cards))
+        said = (
+            f"the default profile is gpu, runs at a time: up to {most} a card, one a CPU core, as their memory allows"
+        )
+        yield Check(name="runs", status="ok", found=f"{said} (`gitbench run ABLATION --dry-run` counts them)")
+
+
+def _described(card: Gpu) -> str:
+    """Return a card in words."""
+    major, minor = card.capability
+    words = {"bfloat16": "bfloat16", "float16": "float16, no bfloat16", "float32": "float32 alone"}
+    precision = words[best_precision(card.capability)]
+    if card.mps or (shutil.which(MPS) and major >= 7):
+        sharing = "side by side (MPS)"
+    else:
+        sharing = "one run at a time (exclusive compute mode)" if card.exclusive else "in turns (no MPS)"
+    memory = f"{card.free_gib:.1f} of {card.total_gib:.1f} GiB free"
+    return f"{card.name}, {memory}, compute capability {major}.{minor}: {precision}; runs share it {sharing}"
+
+
+def _unusable(place: int) -> str:
+    """Return why torch cannot compute on a card, "" where it can."""
+    import torch
+
+    try:
+        return "" if (torch.ones(2, device=f"cuda:{place}") + 1).sum().item() == 4 else "it computes wrong sums"
+    except Exception as error:  # torch raises what it is built with, the runtime and the driver say
+        return str(error).strip().splitlines()[0]
 
 
 def packages(names: Sequence[str] = PACKAGES) -> Iterator[Check]:

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from gitbench.commands.options import (
+    at_once,
+    check_executor,
+    compute_of,
     data_of,
-    print_outcome,
-    print_plan,
+    executor_of,
     profile_for,
     profile_of,
     study_words,
@@ -24,6 +27,7 @@ from gitbench.commands.options import (
     training_options,
     work_dir_of,
 )
+from gitbench.commands.printing import print_outcome, print_plan
 from gitbench.errors import GitbenchError
 
 if TYPE_CHECKING:
@@ -61,6 +65,7 @@ def _noise_floor(arguments: argparse.Namespace) -> int:
     options: dict[str, Any] = {
         "tokenizer_path": arguments.tokenizer,
         "task_name": task_of(arguments),
+        "compute": compute_of(arguments),
         "command": shlex.join(["gitbench", "noise-floor", *study_words(arguments)]),
     }
 
@@ -68,13 +73,15 @@ def _noise_floor(arguments: argparse.Namespace) -> int:
         return Study(work_dir_of(arguments), noise_plan(profile, data, arguments.seeds, rates=rates, **options))
 
     tuning = tuning_of(noise_ablation(profile), profile, data, **options)
-    study = planned_at_rates(tuning, plan, arguments.jobs, arguments.plain, arguments.dry_run)
+    check_executor(arguments)
+    executor = functools.cache(lambda: executor_of(arguments, work_dir_of(arguments)))
+    study = planned_at_rates(tuning, plan, arguments, executor)
     if study is None:
         return 1
     if arguments.dry_run:
-        print_plan(study, arguments.jobs)
+        print_plan(study, at_once(study, arguments))
         return 0
-    outcome = launch(study, arguments.jobs, arguments.plain)
+    outcome = launch(study, arguments.jobs, arguments.plain, executor=executor())
     print_outcome(study, outcome)
     if outcome.failed:
         return 1

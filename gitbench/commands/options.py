@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING
 from gitbench.errors import GitbenchError
 
 if TYPE_CHECKING:
-    from gitbench.launch.scheduling import Outcome
-    from gitbench.spec import Profile, RunSpec
+    from gitbench.launch.executor import Executor
+    from gitbench.spec import Compute, Profile, RunSpec
     from gitbench.study.store import Study
 
 
 def study_options(parser: argparse.ArgumentParser, work_dir: bool = True) -> None:
     """Add the options that name a study, and where it lies."""
     parser.add_argument(
-        "--profile", metavar="NAME", help="smoke, cpu, gpu or paper (default: gpu where CUDA is available, else cpu)"
+        "--profile",
+        metavar="NAME",
+        help="smoke, cpu, small-gpu, gpu or paper (default: gpu where CUDA is available, else cpu)",
     )
     parser.add_argument(
         "--task",
@@ -41,8 +43,10 @@ def training_options(parser: argparse.ArgumentParser, seeds: str) -> None:
     study_options(parser)
     parser.add_argument("--seeds", type=int, metavar="N", help=seeds)
     run_options(parser)
+    executor_options(parser)
     report_options(parser)
     start_options(parser)
+    compute_options(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the plan and the estimated time, train nothing")
     parser.add_argument("--no-report", action="store_true", help="train and score only")
 
@@ -59,10 +63,55 @@ def start_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def compute_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what the runs compute on, where profile and machine do not say it."""
+    device_option(parser)
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16", "float16"),
+        help="of training on a GPU (default: bfloat16, float16 for cards without; likelihoods are float32 in any case)",
+    )
+    parser.add_argument(
+        "--gpus-per-run", type=int, metavar="N", help="GPUs that train a run together, sharing each batch (default: 1)"
+    )
+    parser.add_argument(
+        "--cuda-graph",
+        action="store_true",
+        help="record the training steps of a GPU and launch each as one call, to the same bits; no GPU has tried it yet",
+    )
+
+
+def device_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says what a profile computes on."""
+    parser.add_argument(
+        "--device",
+        choices=("cpu", "cuda"),
+        help="what computes, here or where the runs will go (default: what the profile is made for)",
+    )
+
+
 def run_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of commands that train runs."""
     parser.add_argument("--jobs", type=int, metavar="N", help="runs at a time (default: one per CPU core or GPU share)")
     parser.add_argument("--plain", action="store_true", help="plain progress lines, no bar")
+
+
+def executor_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where runs are executed."""
+    parser.add_argument(
+        "--executor",
+        choices=("local", "slurm", "ray"),
+        default="local",
+        help="where runs are executed: by this machine (default), or as jobs of a cluster that shares the work directory",
+    )
+    parser.add_argument(
+        "--slurm",
+        metavar="OPTION=VALUE,...",
+        help="of --executor slurm: options of sbatch, e.g. partition=gpu,time=120",
+    )
+    parser.add_argument(
+        "--runs-per-gpu", type=int, metavar="N", help="of --executor slurm and ray: runs that share a GPU (default: 1)"
+    )
 
 
 def report_options(parser: argparse.ArgumentParser) -> None:
@@ -85,10 +134,29 @@ def task_of(arguments: argparse.Namespace) -> str:
 
 
 def profile_of(arguments: argparse.Namespace) -> str:
-    """Return the name of the profile asked for, or of the one that suits this machine."""
-    from gitbench.machine import gpus
+    """Return the name of the profile asked for, or of the one that suits the device asked for, or this machine."""
+    if arguments.profile:
+        return arguments.profile
+    device = getattr(arguments, "device", None)
+    if device is None:
+        from gitbench.machine import gpus
 
-    return arguments.profile or ("gpu" if gpus() else "cpu")
+        device = "cuda" if gpus() else "cpu"
+    return "gpu" if device == "cuda" else "cpu"
+
+
+def compute_of(arguments: argparse.Namespace) -> Compute:
+    """Return what the runs of the study asked for compute on."""
+    from gitbench.compute import compute_for
+    from gitbench.profiles import get_profile
+
+    return compute_for(
+        get_profile(profile_of(arguments)),
+        arguments.device,
+        arguments.precision,
+        gpus_per_run=arguments.gpus_per_run,
+        cuda_graph=arguments.cuda_graph,
+    )
 
 
 def profile_for(arguments: argparse.Namespace) -> Profile:
@@ -116,7 +184,7 @@ def profile_for(arguments: argparse.Namespace) -> Profile:
 
 def work_dir_of(arguments: argparse.Namespace) -> Path:
     """Return the work directory asked for, or the default one."""
-    from gitbench.study.store import DEFAULT_WORK_DIR
+    from gitbench.files import DEFAULT_WORK_DIR
 
     return arguments.work_dir or DEFAULT_WORK_DIR
 
@@ -133,6 +201,60 @@ def study_of(arguments: argparse.Namespace, ablation: str | None = None) -> Stud
         label = beside[0].split(".", 2)[2]
         print(f"gitbench: this is {found.name}; for {', '.join(beside)} pass --data, as {label}", file=sys.stderr)
     return found
+
+
+def check_executor(arguments: argparse.Namespace) -> None:
+    """Refuse options of another executor, and those that contradict each other."""
+    kind, share = arguments.executor, arguments.runs_per_gpu
+    if arguments.slurm is not None and kind != "slurm":
+        raise GitbenchError(f"--slurm {arguments.slurm} belongs to --executor slurm: add that, or leave --slurm out")
+    if kind == "local":
+        if share is not None:
+            raise GitbenchError(f"--runs-per-gpu {share}: here as many share a GPU as fit its memory: leave it out")
+        return
+    from gitbench.launch.places import check_jobs
+
+    check_jobs(arguments.jobs)
+    if share is not None and share < 1:
+        raise GitbenchError(f"--runs-per-gpu {share}: at least 1 run is needed")
+    world_size = compute_of(arguments).world_size
+    if share is not None and world_size > 1:
+        raise GitbenchError(
+            f"--runs-per-gpu {share} with --gpus-per-run {world_size}: a run that takes several GPUs shares none: "
+            "leave one of them out"
+        )
+    if arguments.slurm is not None:
+        from gitbench.launch.slurm import parse_options
+
+        parse_options(arguments.slurm)
+
+
+def executor_of(arguments: argparse.Namespace, work_dir: Path) -> Executor | None:
+    """Return the executor asked for, None for this machine; a queue keeps its files in `work_dir`.
+
+    Errors: those of `check_executor`; GitbenchError where its package or the cluster is missing.
+    """
+    check_executor(arguments)
+    compute, pack = compute_of(arguments), 1 if arguments.runs_per_gpu is None else arguments.runs_per_gpu
+    if arguments.executor == "local":
+        return None
+    if arguments.executor == "ray":
+        from gitbench.launch.ray import ray_executor
+
+        return ray_executor(compute, arguments.jobs, pack)
+    from gitbench.launch.slurm import for_runs, parse_options, slurm_executor
+
+    options = parse_options(arguments.slurm) if arguments.slurm else {}
+    return slurm_executor(work_dir, for_runs(options, compute, pack), arguments.jobs, pack)
+
+
+def at_once(study: Study, arguments: argparse.Namespace) -> int:
+    """Return how many runs of a study are executed at a time; a cluster is taken to have room for all."""
+    if arguments.executor != "local":
+        return arguments.jobs or len(study.unique_runs)
+    from gitbench.launch.places import at_once
+
+    return at_once(study, arguments.jobs)
 
 
 def check_encoder(arms: Mapping[str, RunSpec]) -> None:
@@ -156,6 +278,7 @@ def study_words(arguments: argparse.Namespace) -> list[str]:
         words += ["--data", Path(arguments.data).name if Path(arguments.data).is_dir() else arguments.data]
     if arguments.seeds is not None:
         words += ["--seeds", str(arguments.seeds)]
+    words += _compute_words(arguments)
     if arguments.tokenizer is not None:
         given = Path(arguments.tokenizer)
         words += ["--tokenizer", given.name if given.exists() else arguments.tokenizer]
@@ -165,35 +288,11 @@ def study_words(arguments: argparse.Namespace) -> list[str]:
     return words
 
 
-def print_outcome(study: Study, outcome: Outcome) -> None:
-    """Sum up what a launch did; runs that failed are named on stderr."""
-    print(f"{study.name}: {outcome.completed} runs trained, {outcome.found} found done, {len(outcome.failed)} failed")
-    for arm, replicate, reason in outcome.failed:
-        print(f"gitbench: {arm} seed {replicate} failed twice: {reason}", file=sys.stderr)
+def _compute_words(arguments: argparse.Namespace) -> list[str]:
+    """Return the options that give the compute again on any machine; none where the profile alone does."""
+    from gitbench.profiles import get_profile
 
-
-def print_plan(study: Study, jobs: int | None) -> None:
-    """Print the plan, what of it is done, and how long the rest takes."""
-    from gitbench.formats import duration
-    from gitbench.launch.progress import estimate_seconds
-    from gitbench.launch.scheduling import slots
-    from gitbench.study.find import check_version
-    from gitbench.variants.encoder_init import start_note
-
-    check_version(study.work_dir)
-    at_once = len(slots(study.plan.gpu_gib, jobs))
-    plan, runs = study.plan, study.unique_runs
-    done = [run for run in runs if study.done(run)]
-    print(f"{study.name}: {len(runs)} runs, {len(done)} done, {len(runs) - len(done)} to do")
-    for arm in dict.fromkeys(run.arm for run in plan.runs):
-        own = [run for run in plan.runs if run.arm == arm]
-        states = "".join("x" if study.done(run) else "." for run in own)
-        names = own[0].spec.variant_names if own[0].spec else {}
-        print(f"  {arm:<12} {names.get(plan.axis, ''):<16} [{states}]")
-    base = next(run.spec for run in plan.runs if run.arm == plan.base)
-    note = start_note(base.variants["encoder_init"].source, plan.axis) if base else None
-    if note is not None:
-        print(f"  mind: {note}")
-    seconds, measured = estimate_seconds(study, at_once)
-    source = "from finished runs" if measured else "a first guess; no run is finished here yet"
-    print(f"  about {duration(seconds)} with {at_once} at a time ({source})")
+    compute = compute_of(arguments)
+    words = [] if compute.device == get_profile(profile_of(arguments)).device else ["--device", compute.device]
+    words += ["--precision", compute.precision] if compute.device == "cuda" else []
+    return words + (["--gpus-per-run", str(compute.world_size)] if compute.world_size > 1 else [])

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
-import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gitbench.commands.options import profile_of
+from gitbench.commands.options import device_option, profile_of
 from gitbench.errors import GitbenchError, unknown_name
 
 if TYPE_CHECKING:
@@ -22,11 +20,14 @@ if TYPE_CHECKING:
 def add(commands: Any) -> None:
     """Add the parser of the command."""
     pretrain = commands.add_parser("pretrain", help="make the image encoders that a profile's ablations start from")
-    pretrain.add_argument("--profile", metavar="NAME", help="smoke, cpu, gpu or paper (default: as of `run`)")
+    pretrain.add_argument(
+        "--profile", metavar="NAME", help="smoke, cpu, small-gpu, gpu or paper (default: as of `run`)"
+    )
     pretrain.add_argument(
         "--only", nargs="+", metavar="NAME", help="these encoders alone (names of `gitbench encoders`)"
     )
     pretrain.add_argument("--jobs", type=int, metavar="N", help="encoders at a time (default: one per CPU core)")
+    device_option(pretrain)
     pretrain.add_argument(
         "--ship", action="store_true", help="put them into the package of this clone, with their page"
     )
@@ -34,6 +35,7 @@ def add(commands: Any) -> None:
 
 
 def _pretrain(arguments: argparse.Namespace) -> int:
+    from gitbench.compute import compute_for
     from gitbench.encoders import manifest
     from gitbench.encoders.ship import check_clone, ship
     from gitbench.encoders.wanted import wanted_encoders
@@ -50,10 +52,15 @@ def _pretrain(arguments: argparse.Namespace) -> int:
         if name not in wanted:
             raise unknown_name("encoder of this profile", name, wanted)
     chosen = [wanted[name] for name in arguments.only or wanted]
-    jobs = (1 if gpus() else cpu_count()) if arguments.jobs is None else arguments.jobs
+    device = compute_for(profile, arguments.device).device  # runs look for encoders that were made on their own
+    if device == "cuda" and not gpus():
+        raise GitbenchError(
+            "the encoders are to be made on a GPU, and none is in sight: pass --device cpu to use the CPU"
+        )
+    jobs = (1 if device == "cuda" else cpu_count()) if arguments.jobs is None else arguments.jobs
     if jobs < 1:
         raise GitbenchError(f"--jobs {jobs}: use 1 or more")
-    made = _make_all(chosen, min(jobs, len(chosen)), profile.data.workers)
+    made = _make_all(chosen, min(jobs, len(chosen)), profile.data.workers, device)
     if arguments.ship:
         everywhere = [each for profile in PROFILES.values() for each in wanted_encoders(profile)]
         page = write_encoder_page(results_folder() / "encoders", ship(made, everywhere, manifest.FOLDER))
@@ -61,39 +68,27 @@ def _pretrain(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _make_all(chosen: list[Wanted], jobs: int, workers: int) -> dict[str, Path]:
+def _make_all(chosen: list[Wanted], jobs: int, workers: int, device: str) -> dict[str, Path]:
     """Make encoders, so many at a time; return name -> file."""
+    from gitbench.processes import end_with_parent
+
     if jobs == 1:
-        return {each.name: _make(each, workers) for each in chosen}
-    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _end_with, (os.getpid(),))
+        return {each.name: _make(each, workers, device) for each in chosen}
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), end_with_parent)
     try:
-        tasks = {each.name: pool.submit(_make, each, workers) for each in chosen}
+        tasks = {each.name: pool.submit(_make, each, workers, device) for each in chosen}
         return {name: task.result() for name, task in tasks.items()}
     finally:
         pool.shutdown(cancel_futures=True)  # what is under way ends with the same Ctrl-C, or is finished
 
 
-def _end_with(parent: int) -> None:
-    """End this process once its parent is gone: nobody would see what it makes, and it holds a lock."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(3)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _make(wanted: Wanted, workers: int) -> Path:
+def _make(wanted: Wanted, workers: int, device: str) -> Path:
     """Make one encoder, or find it; say how far it is, a line about every minute; return its file."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
     from gitbench.formats import duration
     from gitbench.training.pretrain import Pretraining, pretrained_encoder, pretrained_path
 
-    if torch.cuda.is_available():
-        torch.use_deterministic_algorithms(True, warn_only=True)
     began: list[tuple[float, int]] = []
     spoken = [-math.inf]
 
@@ -114,7 +109,7 @@ def _make(wanted: Wanted, workers: int) -> Path:
     job = Pretraining(
         encoder=wanted.encoder,
         recipe=wanted.recipe,
-        device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+        device=torch.device(device),
         progress=progress,
         workers=workers,
         measured=True,

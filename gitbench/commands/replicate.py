@@ -50,13 +50,15 @@ def _replicate(arguments: argparse.Namespace) -> int:
     """0: all agree; 1: one disagrees; 2: one could not be run or judged."""
     from gitbench.files import write_json, write_text
     from gitbench.judge.replication import AGREE, DISAGREE, sentence, verdict
-    from gitbench.launch.scheduling import execute_runs, local_executor, prepare_images, slots
+    from gitbench.launch.places import check_jobs
+    from gitbench.launch.scheduling import prepare_images
     from gitbench.report.templates import render
     from gitbench.study.bundle import open_bundle, unpack
     from gitbench.study.store import Study
 
     if arguments.out is not None and arguments.out.is_file():
         raise GitbenchError(f"--out {arguments.out} is a file: pass a folder")
+    check_jobs(arguments.jobs)
     if arguments.sample < 1:
         raise GitbenchError(f"--sample {arguments.sample}: at least 1 run must be made again")
     bundle = open_bundle(arguments.bundle)
@@ -68,13 +70,13 @@ def _replicate(arguments: argparse.Namespace) -> int:
     if arguments.exact:
         _check_machine(bundled, chosen)
     plan = dataclasses.replace(plan_again(bundled, chosen, arguments.data), command=command)
-    again, executor = Study(folder, plan), local_executor(slots(plan.gpu_gib, arguments.jobs))
+    again = Study(folder, plan)
     if any(not again.done(run) for run in again.plan.runs):  # one that was stopped goes on
         prepare_images(again.plan)
-    failed = [*execute_runs(again, executor, arguments.plain).failed]
+    failed = _executed(again, arguments)
     second = Study(folder / "second", dataclasses.replace(plan, runs=_differing(bundled, again)))
     if second.plan.runs and not arguments.exact:
-        failed += execute_runs(second, executor, arguments.plain).failed
+        failed += _executed(second, arguments)
     runs = _compared(bundled, again, second, failed, arguments.exact)
     found = {
         "schema": 1,
@@ -91,6 +93,14 @@ def _replicate(arguments: argparse.Namespace) -> int:
     write_text(out / "replication.md", said)
     print(said)
     return {AGREE: 0, DISAGREE: 1}.get(verdict(runs), 2)
+
+
+def _executed(study: Study, arguments: argparse.Namespace) -> list[tuple[str, int, str]]:
+    """Make runs on this machine; return those that failed."""
+    from gitbench.launch.scheduling import execute_runs, local_executor
+
+    with local_executor(study, arguments.jobs) as executor:
+        return [*execute_runs(study, executor, arguments.plain).failed]
 
 
 def choose(study: Study, sample: int, digest: str) -> tuple[PlannedRun, ...]:
@@ -209,10 +219,11 @@ def _check_machine(study: Study, chosen: Sequence[PlannedRun]) -> None:
     from gitbench.machine import machine_label
 
     there = sorted({str(study.provenance(run.run_key).get("machine")) for run in chosen})
-    if there != [machine_label()]:
+    here = machine_label(_repeatable(study)[chosen[0]].compute.device)
+    if there != [here]:
         raise GitbenchError(
-            f"--exact: the runs were made on {' and '.join(there)}, this is {machine_label()}: leave it out, and runs that "
-            "differ are made twice"
+            f"--exact: the runs were made on {' and '.join(there)}, this is {here}: leave it out, and runs that differ "
+            "are made twice"
         )
 
 

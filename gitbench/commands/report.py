@@ -125,8 +125,9 @@ def _bundle_of(arguments: argparse.Namespace) -> Path | None:
 
 def _report_bundle(path: Path, work_dir: Path | None, out: Path | None, publish: bool) -> Path:
     """Unpack a bundle into `work_dir` (None: nowhere that stays) and write the report of its study."""
+    from gitbench.files import DEFAULT_WORK_DIR
     from gitbench.study.bundle import open_bundle, unpack
-    from gitbench.study.store import DEFAULT_WORK_DIR, Study
+    from gitbench.study.store import Study
 
     bundle = open_bundle(path)
     with tempfile.TemporaryDirectory(prefix="gitbench-bundle-") as folder:

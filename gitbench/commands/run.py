@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import functools
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gitbench.commands.options import (
+    at_once,
+    check_executor,
+    compute_of,
     data_of,
-    print_outcome,
-    print_plan,
+    executor_of,
     profile_for,
     profile_of,
     study_words,
@@ -19,14 +21,20 @@ from gitbench.commands.options import (
     training_options,
     work_dir_of,
 )
+from gitbench.commands.printing import print_outcome, print_plan
 from gitbench.errors import GitbenchError
 from gitbench.profiles import check_publishable
 
 if TYPE_CHECKING:
-    from gitbench.launch.scheduling import Outcome
+    from gitbench.launch.executor import Executor
+    from gitbench.launch.session import Outcome
     from gitbench.plan import ArmRate
     from gitbench.spec import Profile
+    from gitbench.study.part import Part
     from gitbench.study.store import Study
+
+MERGE = "this is one part of several, join their work directories with `gitbench merge`"
+UNDER_WAY = "other launches still work on the study, the last of them writes it"
 
 
 def add(commands: Any) -> None:
@@ -55,6 +63,19 @@ def add(commands: Any) -> None:
         action="store_true",
         help="add seeds where they help most until every claim is decided, with a test that is valid under looking",
     )
+    part = run.add_argument_group("a part of the study, whose plan, seeds and keys stay those of the whole")
+    part.add_argument("--arms", nargs="+", metavar="NAME", help="these arms alone (`blind`: the floor)")
+    part.add_argument("--replicates", metavar="N-M,...", help="these replicates alone, from 0: for example 5-9")
+    part.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="the I-th of N equal parts, from 1; `gitbench merge` joins their work directories",
+    )
+    run.add_argument(
+        "--no-wait",
+        action="store_true",
+        help="where other launches share the work directory: end once nothing is left to begin, without a report",
+    )
     run.add_argument("--budget", metavar="TIME", help="of --until-decided: 45s, 90m, 2h (default: no limit)")
     run.add_argument("--max-seeds", type=int, metavar="N", help="of --until-decided: per arm, at most (default: 30)")
     run.set_defaults(run=_run)
@@ -68,25 +89,61 @@ def _run(arguments: argparse.Namespace) -> int:
     for option, value in (("--budget", arguments.budget), ("--max-seeds", arguments.max_seeds)):
         if value is not None:
             raise GitbenchError(f"{option} belongs to --until-decided: add that, or leave {option} out")
-    study = _planned(arguments, profile_for(arguments))
+    part = _part(arguments)
+    check_executor(arguments)
+    executor = functools.cache(lambda: executor_of(arguments, work_dir_of(arguments)))
+    study = _planned(arguments, profile_for(arguments), executor, part=part)
     if study is None:
         return 1
     if arguments.dry_run:
-        print_plan(study, arguments.jobs)
+        print_plan(study, at_once(study, arguments), part)
         return 0
     from gitbench.launch.scheduling import launch
 
-    outcome = launch(study, arguments.jobs, arguments.plain)
+    wait = not arguments.no_wait
+    outcome = launch(study, arguments.jobs, arguments.plain, executor=executor(), part=part, wait=wait)
+    if arguments.shard is not None or outcome.under_way:
+        print_outcome(study, outcome)
+        print("no report: " + (MERGE if arguments.shard is not None else UNDER_WAY))
+        return 1 if outcome.failed else 0
     return _finish(arguments, study, outcome)
+
+
+def _part(arguments: argparse.Namespace) -> Part | None:
+    """Return the part of a study that is asked for, None: all of it."""
+    from gitbench.study.part import Part, parse_replicates, parse_shard
+
+    if (arguments.arms, arguments.replicates, arguments.shard) == (None, None, None):
+        return None
+    return Part(
+        arms=tuple(arguments.arms) if arguments.arms else None,
+        replicates=parse_replicates(arguments.replicates) if arguments.replicates is not None else None,
+        shard=parse_shard(arguments.shard) if arguments.shard is not None else None,
+    )
 
 
 def _run_until_decided(arguments: argparse.Namespace) -> int:
     from gitbench.ablations import load_ablation
-    from gitbench.commands.until_decided import FIRST, MAX_SEEDS, UntilDecided, check, parse_budget, seeds_now
+    from gitbench.commands.until_decided import FIRST, MAX_SEEDS, UntilDecided, alone, check, parse_budget, seeds_now
     from gitbench.formats import duration
     from gitbench.study.plan import with_seeds
     from gitbench.study.store import Study
 
+    for option, value in (
+        ("--arms", arguments.arms),
+        ("--replicates", arguments.replicates),
+        ("--shard", arguments.shard),
+    ):
+        if value is not None:
+            raise GitbenchError(
+                f"{option} with --until-decided: that adds seeds where they help: leave one of them out"
+            )
+    if arguments.no_wait:
+        raise GitbenchError(
+            "--no-wait with --until-decided: one launch decides, it waits for all: leave one of them out"
+        )
+    check_executor(arguments)
+    executor = functools.cache(lambda: executor_of(arguments, work_dir_of(arguments)))
     budget = None if arguments.budget is None else parse_budget(arguments.budget)
     most = MAX_SEEDS if arguments.max_seeds is None else arguments.max_seeds
     start, profile = arguments.seeds, profile_for(arguments)
@@ -94,15 +151,22 @@ def _run_until_decided(arguments: argparse.Namespace) -> int:
         usual = load_ablation(arguments.ablation).replicates_in(profile)
         start = max(usual, FIRST)
     check(_plan(arguments, profile, start).plan, start, most)
-    full = _planned(arguments, profile, most)
+    full = _planned(arguments, profile, executor, most)
     if full is None:
         return 1
     if arguments.dry_run:
-        print_plan(Study(full.work_dir, with_seeds(full.plan, seeds_now(full, start))), arguments.jobs)
+        first = Study(full.work_dir, with_seeds(full.plan, seeds_now(full, start)))
+        print_plan(first, at_once(first, arguments))
         within = "" if budget is None else f" within {duration(budget)}"
         print(f"  then seeds are added to the arms of open claims{within}, up to {most} an arm")
         return 0
-    decision = UntilDecided(full, start, budget, arguments.jobs, arguments.plain).run()
+    from gitbench.launch.scheduling import launch
+
+    launching = functools.partial(launch, executor=executor())
+    room = at_once(full, arguments)
+    options: dict[str, Any] = {"launch": launching, "at_once": room}
+    with alone(full):
+        decision = UntilDecided(full, start, budget, arguments.jobs, arguments.plain, **options).run()
     print(f"{full.name}: {decision.said}")
     return _finish(arguments, full, decision.outcome, judged=decision.looks > 0)
 
@@ -110,7 +174,7 @@ def _run_until_decided(arguments: argparse.Namespace) -> int:
 def _finish(arguments: argparse.Namespace, study: Study, outcome: Outcome, judged: bool = True) -> int:
     """Sum up, name what failed, and write the report; returns the exit status."""
     print_outcome(study, outcome)
-    if not arguments.no_report and outcome.completed + outcome.found and judged:
+    if not arguments.no_report and outcome.completed + outcome.found + outcome.others and judged:
         from gitbench.commands.report import make_report
         from gitbench.study.store import Study
 
@@ -119,8 +183,17 @@ def _finish(arguments: argparse.Namespace, study: Study, outcome: Outcome, judge
     return 0 if judged and not outcome.failed else 1
 
 
-def _planned(arguments: argparse.Namespace, profile: Profile, replicates: int | None = None) -> Study | None:
-    """Plan the study at its arms' rates, which are tuned first where that is not done; None where a tuning run failed."""
+def _planned(
+    arguments: argparse.Namespace,
+    profile: Profile,
+    executor: Callable[[], Executor | None],
+    replicates: int | None = None,
+    part: Part | None = None,
+) -> Study | None:
+    """Plan the study at its arms' rates, which are tuned first where that is not done; None where a tuning run failed.
+
+    Errors: those of planning; GitbenchError for a part that the study has not.
+    """
     from gitbench.ablations import load_ablation
     from gitbench.commands.tune import planned_at_rates
     from gitbench.study.rates import tuning_of
@@ -128,12 +201,16 @@ def _planned(arguments: argparse.Namespace, profile: Profile, replicates: int | 
     tuning = None
     if arguments.rates == "tuned":
         tuning = tuning_of(load_ablation(arguments.ablation), profile, data_of(arguments), **_options(arguments))
-    plan = functools.partial(_plan, arguments, profile, replicates)
-    return planned_at_rates(tuning, plan, arguments.jobs, arguments.plain, arguments.dry_run)
+    plan = functools.partial(_plan, arguments, profile, replicates, part)
+    return planned_at_rates(tuning, plan, arguments, executor)
 
 
 def _plan(
-    arguments: argparse.Namespace, profile: Profile, replicates: int | None = None, rates: Sequence[ArmRate] = ()
+    arguments: argparse.Namespace,
+    profile: Profile,
+    replicates: int | None = None,
+    part: Part | None = None,
+    rates: Sequence[ArmRate] = (),
 ) -> Study:
     from gitbench.ablations import load_ablation
     from gitbench.study.plan import make_plan
@@ -148,6 +225,8 @@ def _plan(
         rates=rates,
         **_options(arguments),
     )
+    if part is not None:
+        part.check(plan)
     return Study(work_dir_of(arguments), plan)
 
 
@@ -157,6 +236,7 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
         "cfg_options": _cfg_options(arguments.cfg_options),
         "tokenizer_path": arguments.tokenizer,
         "task_name": task_of(arguments),
+        "compute": compute_of(arguments),
         "command": _command(arguments),
     }
 

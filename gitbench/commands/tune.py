@@ -13,8 +13,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gitbench.commands.options import (
+    at_once,
     check_encoder,
+    check_executor,
+    compute_of,
+    compute_options,
     data_of,
+    executor_of,
+    executor_options,
     profile_for,
     profile_of,
     run_options,
@@ -23,8 +29,10 @@ from gitbench.commands.options import (
     task_of,
 )
 from gitbench.errors import GitbenchError
+from gitbench.files import cache_dir
 
 if TYPE_CHECKING:
+    from gitbench.launch.executor import Executor
     from gitbench.plan import ArmRate
     from gitbench.spec import Profile
     from gitbench.study.rates import Tuning
@@ -38,7 +46,9 @@ def add(commands: Any) -> None:
     tune.add_argument("--all", action="store_true", help="all ablations that have arms for the profile")
     study_options(tune, work_dir=False)
     run_options(tune)
+    executor_options(tune)
     start_options(tune)
+    compute_options(tune)
     tune.add_argument("--dry-run", action="store_true", help="say what is to be done and how long it takes")
     tune.add_argument(
         "--ship", action="store_true", help="in a clone: write the results into the table that ships with the package"
@@ -58,13 +68,15 @@ def _tune(arguments: argparse.Namespace) -> int:
     sized = profile_for(arguments)
     tuning_of = functools.cache(lambda name: _tuning(name, sized, arguments))
     asked = {name: tuning_of(name) for name in arguments.ablations or _built_in(profile)}  # refused before any is tuned
+    check_executor(arguments)
+    executor = functools.cache(lambda: executor_of(arguments, cache_dir() / "rates"))
     failed = False
     for name, tuning in asked.items():
         if tuning is None:
             print(f"{load_ablation(name).name}.{profile}: the profile has one pair of rates, nothing is to be chosen")
         elif arguments.dry_run:
-            print_tuning(tuning, arguments.jobs)
-        elif train(tuning, arguments.jobs, arguments.plain):
+            print_tuning(tuning, at_once(tuning, arguments))
+        elif train(tuning, arguments, executor):
             _print_rates(tuning)
         else:
             failed = True
@@ -80,13 +92,13 @@ def _tune(arguments: argparse.Namespace) -> int:
 def planned_at_rates(
     tuning: Tuning | None,
     plan: Callable[[Sequence[ArmRate]], Study],
-    jobs: int | None,
-    plain: bool,
-    dry_run: bool = False,
+    arguments: argparse.Namespace,
+    executor: Callable[[], Executor | None],
 ) -> Study | None:
     """Return the study that `plan` makes of its arms' rates, which are tuned first where they are not known.
 
-    `tuning` of None: at the profile's rates. A dry run trains nothing: what is not known yet is 1. None: a run failed.
+    `tuning` of None: at the profile's rates. `executor` gives what executes tuning runs, None: this machine. A dry run
+    trains nothing: what is not known yet is 1. None: a run failed.
     """
     before = tuning.rates() if tuning else ()
     study = plan(before)  # refuses what cannot be, before anything is trained
@@ -94,37 +106,35 @@ def planned_at_rates(
     if tuning is None:
         return study
     tuning.learn(study.plan_path)
-    if dry_run:
-        print_tuning(tuning, jobs)
+    if arguments.dry_run:
+        print_tuning(tuning, at_once(tuning, arguments))
         if tuning.to_do:
             print(
                 "  until then arms without known rates are planned at the profile's: what counts as done below may change"
             )
-    elif not train(tuning, jobs, plain):
+    elif not train(tuning, arguments, executor):
         return None
     return study if (rates := tuning.rates()) == before else plan(rates)
 
 
-def train(tuning: Tuning, jobs: int | None, plain: bool) -> bool:
+def train(tuning: Tuning, arguments: argparse.Namespace, executor: Callable[[], Executor | None]) -> bool:
     """Make the runs that are to do; returns whether all went well, those that failed are named on stderr."""
     if not tuning.to_do:
         return True
     from gitbench.launch.tuning import tune
 
-    outcome = tune(tuning, jobs, plain)
+    outcome = tune(tuning, arguments.jobs, arguments.plain, executor())
     for arm, seed, reason in outcome.failed:
         print(f"gitbench: {arm} seed {seed} failed twice: {reason}", file=sys.stderr)
     return not outcome.failed
 
 
-def print_tuning(tuning: Tuning, jobs: int | None) -> None:
-    """Print how many tuning runs are known, and how long the others take."""
+def print_tuning(tuning: Tuning, at_once: int) -> None:
+    """Print how many tuning runs are known, and how long the others take with so many `at_once`."""
     from gitbench.formats import duration
     from gitbench.launch.progress import estimate_seconds
-    from gitbench.launch.scheduling import slots
 
     runs, left = tuning.unique_runs, len(tuning.to_do)
-    at_once = len(slots(tuning.plan.gpu_gib, jobs))
     seconds, _ = estimate_seconds(tuning, at_once)
     more = f", about {duration(seconds)} with {at_once} at a time, before the rates are known" if left else ""
     print(f"{tuning.name}: {len(runs)} tuning runs, {len(runs) - left} done, {left} to do{more}")
@@ -145,6 +155,7 @@ def _tuning(name: str, profile: Profile, arguments: argparse.Namespace) -> Tunin
         data_of(arguments),
         tokenizer_path=arguments.tokenizer,
         task_name=task_of(arguments),
+        compute=compute_of(arguments),
         command="gitbench tune",
     )
     if tuning is not None:

@@ -11,21 +11,25 @@ under looking (`gitbench.judge.sequential`). A killed run goes on with the looks
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from gitbench.claim import Claim
 from gitbench.errors import GitbenchError
 from gitbench.formats import duration, p_text, plural
 from gitbench.judge.power import next_seeds
 from gitbench.judge.sequential import FIRST
 from gitbench.judge.verdict import INCOMPLETE, INCONCLUSIVE, NOT_TESTABLE, Verdict
+from gitbench.launch import places
 from gitbench.launch.progress import estimate_seconds, mean_seconds
-from gitbench.launch.scheduling import Outcome, launch, slots
+from gitbench.launch.scheduling import launch
+from gitbench.launch.session import Outcome
 from gitbench.plan import Plan
 from gitbench.study.interim import Looks, verdicts_at
 from gitbench.study.plan import with_seeds
@@ -37,6 +41,21 @@ DECIDED, BUDGET, SEEDS, FAILED = "decided", "budget", "max seeds", "a run failed
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 Seeds = dict[str, int]  # arm -> replicates
+
+
+@contextlib.contextmanager
+def alone(study: Study) -> Iterator[None]:
+    """Let nobody else decide a study while the block runs: looks and seeds are one sequence. Errors: somebody does."""
+    claim = Claim(study.plan_path.with_name(f".{study.name}.deciding"))
+    if not claim.take():
+        raise GitbenchError(
+            f"{study.name} is being decided by another launch: wait for it, or stop it and give this one more machines "
+            "by --executor"
+        )
+    try:
+        yield
+    finally:
+        claim.release()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,12 +130,13 @@ class UntilDecided:
         plain: bool = False,
         *,
         launch: Callable[..., Outcome] = launch,
+        at_once: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.full, self.jobs, self.plain, self.launch, self.clock = full, jobs, plain, launch, clock
         self.budget = math.inf if budget is None else budget
         self.ends = math.inf if budget is None else clock() + budget
-        self.at_once = len(slots(full.plan.gpu_gib, jobs))
+        self.at_once = places.at_once(full, jobs) if at_once is None else at_once
         self.seeds = seeds_now(full, start)
         self.most = max(run.replicate for run in full.plan.runs) + 1
         self.looks = full.looks or Looks(study=full.name)
@@ -164,7 +184,8 @@ class UntilDecided:
         if todo and (longest if first else need) > left:
             return f"{used_up} ({plural(len(todo), 'run')} more need about {duration(need)}, {duration(left)} is left)"
         outcome = self._launch(study, None if math.isinf(self.ends) else self.ends - longest * first)
-        return f"{used_up} with {plural(outcome.left, 'run')} to go" if outcome.left else ""
+        left = outcome.left + outcome.under_way
+        return f"{used_up} with {plural(left, 'run')} to go" if left else ""
 
     def _launch(self, study: Study, until: float | None = None) -> Outcome:
         outcome, before = self.launch(study, self.jobs, self.plain, until), self.outcome
@@ -184,6 +205,7 @@ class UntilDecided:
     def _look(self) -> tuple[Verdict, ...]:
         """Judge the study on file, and record the look unless it is the last one again."""
         study = Study.open(self.full.work_dir, self.full.name)
+        self.looks = study.looks or self.looks  # a report may have looked meanwhile
         looks = self.looks.with_look(self.seeds)
         count, verdicts = len(looks.looks), verdicts_at(study, looks)
         self.looks = dataclasses.replace(self.looks.with_look(self.seeds, verdicts, "until-decided"), stopped="")

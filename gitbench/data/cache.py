@@ -1,8 +1,9 @@
 """What is made once and used by every run: decoded images as one array, encoded texts, tokenizers.
 
-Files lie under `files.cache_dir()` and are named after content (fingerprint and settings), so a stale one cannot be
-picked up. They are written atomically under a lock, so runs that start together build a file once. A cache that cannot
-be written (disk full, read-only) is an error that names the variable that moves it.
+Files lie under `files.cache_dir()`, images and what frozen encoders make of them under `files.local_cache_dir()`. They are
+named after content (fingerprint and settings), so a stale one cannot be picked up, and written atomically under a claim, so
+runs that start together build a file once. A cache that cannot be written (disk full, read-only) is an error that names the
+variable that moves it.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from gitbench.claim import claimed
 from gitbench.data.base import Source, Text, content_hash, texts_of
 from gitbench.data.wordpiece import CaptionTokenizer
 from gitbench.errors import GitbenchError
-from gitbench.files import atomic_path, cache_dir, make_dir
+from gitbench.files import atomic_path, cache_dir, local_cache_dir, make_dir
 
 T = TypeVar("T")
 STORE_VERSION = 1  # raise when the way images are stored changes
@@ -34,13 +36,11 @@ class CacheUnwritable(GitbenchError):
 
 def cached(path: Path, save: Callable[[Path], None], load: Callable[[Path], T]) -> T:
     """Load a cache file, made first where it is missing or damaged; raises CacheUnwritable."""
-    from filelock import FileLock
-
     if found := _loaded(path, load):
         return found[0]
     try:
         make_dir(path.parent)
-        with FileLock(path.with_name(f".{path.name}.lock")):  # the system releases it if the process is killed
+        with claimed(path.with_name(f".{path.name}.claim")):  # soon another's if the process is killed
             if found := _loaded(path, load):  # another process has made it meanwhile
                 return found[0]
             with atomic_path(path) as temporary:
@@ -100,7 +100,7 @@ def decoded_split(source: Any, store_size: int) -> np.ndarray:
     film = [f"{frames} frames"] if frames else []
     fingerprint = content_hash([source.image_fingerprint(), str(store_size), str(STORE_VERSION), *film])[:20]
     of_frames = f"{frames}x" if frames else ""
-    path = cache_dir() / "images" / f"{source.split}-{of_frames}{store_size}px-{fingerprint}.npy"
+    path = local_cache_dir() / "images" / f"{source.split}-{of_frames}{store_size}px-{fingerprint}.npy"
     shape = (len(source), *((frames,) if frames else ()), store_size, store_size, 3)
 
     def pixels(index: int) -> np.ndarray:

@@ -66,9 +66,10 @@ class CaptionDataset(Dataset):
         captions_per_image: int | None,
         train: bool,
         task: TaskSpec = CAPTIONS,
+        pixels: bool = True,
     ):
         self.source: TaskSource = open_task(data, split, limit_of(data_spec, split), task)
-        self.data_spec, self.seed, self.train = data_spec, seed, train
+        self.data_spec, self.seed, self.train, self.pixels = data_spec, seed, train, pixels
         self.captions_per_image = captions_per_image
         self.tokenizer, self.max_tokens = tokenizer, text_spec.max_tokens
         self.bos_id, self.eos_id, self.pad_id = tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id
@@ -103,25 +104,19 @@ class CaptionDataset(Dataset):
     def __getitem__(self, number: int) -> dict[str, Any]:
         """Return one image with its texts.
 
-        image (3, S, S) or (F, 3, S, S) uint8; tokens (a list of ids a text, with [CLS] and [SEP]); prefix_lengths (how
-        many ids of each are given, [CLS] included: 1 for a caption); image_id; index. In evaluation also what is to be
-        generated, all of it: request_ids, and request_prefixes (ids that start with [CLS]); in training both are empty.
+        image (3, S, S) or (F, 3, S, S) uint8, where the data set has `pixels`; tokens (a list of ids a text, with [CLS] and
+        [SEP]); prefix_lengths (how many ids of each are given, [CLS] included: 1 for a caption); image_id; index. In
+        evaluation also what is to be generated, all of it: request_ids, and request_prefixes (ids that start with [CLS]); in
+        training both are empty.
         """
         if not self.train and not 0 <= number < len(self):
             raise IndexError(number)  # ends a plain loop over the data set
         index = self.index_of(number)
-        pixels = self.images[index]
-        if self.crop_scale is not None:
-            # the same crop out of every frame of a film
-            size, frames = self.data_spec.image_size, pixels if pixels.ndim == 4 else pixels[None]
-            cuts = [random_crop(one, size, self.crop_scale, Stream("crop", self.seed, number)) for one in frames]
-            pixels = np.stack(cuts) if pixels.ndim == 4 else cuts[0]
-        image = torch.from_numpy(np.array(pixels)).movedim(-1, -3)
         texts = list(zip(self.encoded.of(index), self.encoded.prefixes_of(index), strict=True))
         chosen = self._chosen(texts, number)
         requests = () if self.train else self.source.requests(index)
         return {
-            "image": image,
+            **({"image": self._image(index, number)} if self.pixels else {}),
             "tokens": [[self.bos_id, *payload, self.eos_id] for payload, _ in chosen],
             "prefix_lengths": [1 + given for _, given in chosen],
             "image_id": self.source.image_id(index),
@@ -130,6 +125,15 @@ class CaptionDataset(Dataset):
             "request_ids": [request.request_id for request in requests],
             "request_prefixes": [prefix_ids(self.tokenizer, one.prefix, self.max_tokens) for one in requests],
         }
+
+    def _image(self, index: int, number: int) -> torch.Tensor:
+        pixels = self.images[index]
+        if self.crop_scale is not None:
+            # the same crop out of every frame of a film
+            size, frames = self.data_spec.image_size, pixels if pixels.ndim == 4 else pixels[None]
+            cuts = [random_crop(one, size, self.crop_scale, Stream("crop", self.seed, number)) for one in frames]
+            pixels = np.stack(cuts) if pixels.ndim == 4 else cuts[0]
+        return torch.from_numpy(np.array(pixels)).movedim(-1, -3)
 
     def _chosen(self, texts: list[tuple[list[int], int]], number: int) -> list[tuple[list[int], int]]:
         wanted = self.captions_per_image
@@ -145,10 +149,10 @@ class CaptionDataset(Dataset):
 def collate(batch: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Stack items: images uint8 (N, 3, S, S), tokens int64 (N, k, T) padded right, need_predict bool (N, k, T).
 
-    T is the longest text of the batch; films give images (N, F, 3, S, S). `need_predict` is False on [CLS], the prefix
-    and padding and True on the target and [SEP], as the official code marks what counts in the loss. prefix_lengths
-    int64 (N, k) counts [CLS] and the prefix. Images with fewer texts than the batch's most get rows of padding, which
-    predict nothing and have a prefix length of 0. request_ids and request_prefixes are lists, one of each image.
+    T is the longest text of the batch; films give images (N, F, 3, S, S), items without pixels none. `need_predict` is
+    False on [CLS], the prefix and padding and True on the target and [SEP], as the official code marks what counts in the
+    loss. prefix_lengths int64 (N, k) counts [CLS] and the prefix. Images with fewer texts than the batch's most get rows of
+    padding, which predict nothing and have a prefix length of 0. request_ids and request_prefixes are lists, one of each image.
     """
     most = max(len(item["tokens"]) for item in batch)
     longest = max(len(tokens) for item in batch for tokens in item["tokens"])
@@ -160,8 +164,9 @@ def collate(batch: Sequence[dict[str, Any]]) -> dict[str, Any]:
             tokens[row, column, : len(ids)] = ids
             need_predict[row, column, given : len(ids)] = True
             prefix_lengths[row, column] = given
+    images = [item["image"] for item in batch if "image" in item]
     return {
-        "images": torch.stack([item["image"] for item in batch]).contiguous(),
+        **({"images": torch.stack(images).contiguous()} if images else {}),
         "tokens": torch.from_numpy(tokens),
         "need_predict": torch.from_numpy(need_predict),
         "prefix_lengths": torch.from_numpy(prefix_lengths),

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from gitbench.formats import duration
+from gitbench.formats import duration, plural
 from gitbench.metric_info import HEADLINE, display_name, unit
 from gitbench.plan import PlannedRun
 from gitbench.study.store import Study
@@ -26,6 +26,7 @@ class Display:
         self.shares: dict[str, tuple[PlannedRun, float, str]] = {}  # key -> run, share done, how to say it
         self.done = 0
         self.warned: set[str] = set()
+        self.patient = False  # whether it was said that others are waited for
         self.began = self.spoken = time.monotonic()
         self.bar = Progress(
             TextColumn("[bold]{task.description}"),
@@ -78,6 +79,26 @@ class Display:
                 self.note(run, f"mind: {line}")
         self.warned.update(record.get("warnings", ()))
         self._refresh()
+
+    def left(self, run: PlannedRun) -> None:
+        """Show a run no longer: another launch works on it."""
+        self.shares.pop(run.run_key, None)
+        self._refresh()
+
+    def done_elsewhere(self, run: PlannedRun) -> None:
+        self.done += 1
+        self.note(run, f"done by another launch  ({self.done + self.found}/{self.total})")
+        self._refresh()
+
+    def waiting(self, count: int) -> None:
+        """Say, once, that nothing is left to do but to wait for other launches."""
+        if not self.patient:
+            self.patient = True
+            self.console.print(f"  nothing is left to begin: waiting for {plural(count, 'run')} of other launches")
+
+    def stopping(self) -> None:
+        """Say that the launch ends."""
+        self.console.print("  stopping: runs are ended, the scores that are being made are waited for")
 
     def note(self, run: PlannedRun, text: str) -> None:
         self.console.print(f"  {run.arm} - seed {run.replicate}: {text}", markup=False)

@@ -9,17 +9,19 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from gitbench.claim import claimed
 from gitbench.data import limit_of
 from gitbench.data.tasks import open_task
 from gitbench.errors import GitbenchError
 from gitbench.files import atomic_path, explain_os_errors, load_json, write_json
+from gitbench.machine import machine_of
 from gitbench.metrics import CaptionScorer
 from gitbench.metrics.guards import caption_warnings
 from gitbench.plan import PlannedRun
 from gitbench.run_folder import RECORD_SCHEMA
 from gitbench.run_key import NUMERICS_VERSION
 from gitbench.study.manifest import file_digests
-from gitbench.study.provenance import now
+from gitbench.study.provenance import now, published
 from gitbench.study.provenance import provenance as provenance_now
 from gitbench.study.scoring import TaskScorer, metric_values
 from gitbench.study.store import Study, read_predictions
@@ -62,8 +64,9 @@ class StudyScorer:
         with atomic_path(folder.per_image) as temporary, explain_os_errors(temporary):
             per_image.to_parquet(temporary)
         provenance = load_json(folder.provenance) or provenance_now(self.study)
+        device = trained.get("device", {"name": "cpu"})
+        provenance |= {"device": published(device), "machine": machine_of(device["name"], provenance["cpu_count"])}
         write_json(folder.provenance, {**provenance, "finished": now()})
-        device = provenance["gpus"][0] if provenance["gpus"] else "cpu"
         record = {
             "schema": RECORD_SCHEMA,
             "run_key": run.run_key,
@@ -80,7 +83,7 @@ class StudyScorer:
             },
             "absent": dict(scores.absent),
             "warnings": self._warnings(run, rows),
-            "cost": {**trained["cost"], "device": device, "machine": provenance["machine"]},
+            "cost": {**trained["cost"], "device": device["name"], "machine": provenance["machine"]},
             "train": trained["train"],
             "encoder_content": trained.get("encoder_content"),
             "files": file_digests(folder),
@@ -102,6 +105,11 @@ class StudyScorer:
         return caption_warnings({row["image_id"]: row["caption"] for row in rows})
 
     def score_ceiling(self) -> None:
-        """Write the ceiling of the study's data, unless it is there."""
+        """Write the ceiling of the study's data, unless it is there; another launch may be at it."""
         if self.study.yardstick.kind is None:
-            self.study.write_yardstick(self.task.ceiling())
+            with claimed(self.study.yardstick_path):
+                there = Study(self.study.work_dir, self.study.plan).yardstick
+                if there.kind is None:
+                    self.study.write_yardstick(self.task.ceiling())
+                else:
+                    self.study.yardstick = there

@@ -4,11 +4,14 @@ run. What a run gives lies in its folder in the user's cache (`gitbench.study.ra
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 from gitbench.errors import GitbenchError
 from gitbench.launch.executor import Executor
-from gitbench.launch.scheduling import Outcome, execute_runs, local_executor, prepare_images, slots
+from gitbench.launch.places import cards_for, check_jobs
+from gitbench.launch.scheduling import execute_runs, local_executor, prepare_images
+from gitbench.launch.session import Outcome
 from gitbench.plan import PlannedRun
 from gitbench.study.rates import Tuning
 
@@ -31,8 +34,11 @@ class _Results:
 
 def tune(tuning: Tuning, jobs: int | None = None, plain: bool = False, executor: Executor | None = None) -> Outcome:
     """Train every tuning run whose result is not known. Arguments, signals and outcome are those of `launch`."""
-    places = slots(tuning.plan.gpu_gib, jobs)
+    check_jobs(jobs)
+    if executor is None:
+        cards_for(tuning.plan)  # refuses what cannot be
     if not tuning.to_do:
         return Outcome(completed=0, found=len(tuning.unique_runs), failed=())
     prepare_images(tuning.plan)
-    return execute_runs(tuning, executor or local_executor(places), plain, scorer=_Results(tuning))
+    with nullcontext(executor) if executor else local_executor(tuning, jobs) as chosen:
+        return execute_runs(tuning, chosen, plain, scorer=_Results(tuning))

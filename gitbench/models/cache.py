@@ -18,6 +18,17 @@ from torch import Tensor
 Memory = list[tuple[Tensor, Tensor]]  # per layer: keys and values of the image tokens, (N or 1, h, S, d)
 
 STEPS_AHEAD = 24  # steps for which slots are allocated at a time
+MASK_ALIGNMENT = 8  # numbers to which fused attention wants the rows of a mask laid out; it copies a mask that is not
+
+
+def additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return what attention adds to its scores, (..., K) of a type: 0 where `visible` (..., K) is true, else -inf.
+
+    Torch makes the same of a boolean mask, in each layer again.
+    """
+    width = visible.shape[-1]
+    rows = visible.new_zeros(*visible.shape[:-1], -(-width // MASK_ALIGNMENT) * MASK_ALIGNMENT, dtype=dtype)
+    return rows[..., :width].masked_fill_(~visible, -torch.inf)
 
 
 class Cache:
@@ -55,7 +66,7 @@ class Cache:
                 (self._padded(k[:, :, : self.used], room), self._padded(v[:, :, : self.used], room))
                 for k, v in self.layers
             ]
-        self._mask = mask[:, None]
+        self._mask = additive(mask, self.layers[0][0].dtype)[:, None]
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Store the new tokens' keys and values and attend: (N, h, Q, d) each, returns (N, h, Q, d)."""

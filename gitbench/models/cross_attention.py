@@ -19,7 +19,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gitbench.models.cache import Memory
+from gitbench.models.cache import Memory, additive
 from gitbench.models.decoder import Attend, Decoder, DecoderLayer
 from gitbench.variants.decoder import DecoderSpec
 
@@ -55,7 +55,7 @@ class CrossAttentionDecoder(Decoder):
 
     def text(self, x: Tensor, memory: Memory, visible: Tensor) -> Tensor:
         """Run text tokens; see `Decoder.text`."""
-        mask = visible[:, None]
+        mask = additive(visible, memory[0][0].dtype)[:, None]
 
         def attend(_: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=self.attention_dropout)

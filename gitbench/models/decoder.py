@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gitbench.errors import GitbenchError
-from gitbench.models.cache import Memory
+from gitbench.models.cache import Memory, additive
 from gitbench.models.fast_linear import linear
 from gitbench.variants.decoder import DecoderSpec
 
@@ -152,7 +152,8 @@ class SelfAttentionDecoder(Decoder):
 
     def text(self, x: Tensor, memory: Memory, visible: Tensor) -> Tensor:
         """Run the text stream; see `Decoder.text`."""
-        mask = F.pad(visible, (memory[0][0].shape[2], 0), value=True)[:, None]
+        image = memory[0][0]
+        mask = additive(F.pad(visible, (image.shape[2], 0), value=True), image.dtype)[:, None]
 
         def attend(i: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             seen_k, seen_v = (

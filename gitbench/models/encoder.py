@@ -13,7 +13,8 @@ N images, H x W pixels, h x w patches, D width.
 
 from __future__ import annotations
 
-from functools import partial
+import math
+from functools import cache, partial
 
 import torch
 import torch.nn.functional as F
@@ -93,6 +94,21 @@ class ImageEncoder(VisionTransformer):
         if tuple(grid) == tuple(own):
             return self.pos_embed
         first, rest = self.pos_embed[:, :1], self.pos_embed[:, 1:]
-        rest = rest.transpose(1, 2).reshape(1, -1, *own)
-        rest = F.interpolate(rest, size=tuple(grid), mode="bicubic", align_corners=False, antialias=False)
-        return torch.cat([first, rest.flatten(2).transpose(1, 2)], dim=1)
+        if rest.device.type == "cuda":  # where the gradient of torch's own resizing adds in any order
+            with torch.autocast("cuda", enabled=False):
+                rest = resizing(tuple(own), tuple(grid)).to(rest) @ rest
+        else:
+            rest = resized(rest.transpose(1, 2).reshape(1, -1, *own), tuple(grid)).flatten(2).transpose(1, 2)
+        return torch.cat([first, rest], dim=1)
+
+
+def resized(tables: Tensor, grid: tuple[int, ...]) -> Tensor:
+    """Return tables (N, D, h, w) at another grid."""
+    return F.interpolate(tables, size=grid, mode="bicubic", align_corners=False, antialias=False)
+
+
+@cache
+def resizing(own: tuple[int, ...], grid: tuple[int, ...]) -> Tensor:
+    """Return `resized` as the matrix that it is: (positions of `grid`, positions of `own`) float32."""
+    count = math.prod(own)
+    return resized(torch.eye(count).reshape(1, count, *own), grid).flatten(2)[0].T

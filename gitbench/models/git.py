@@ -172,6 +172,7 @@ class GIT(nn.Module):
         tokens, and how many these are (M,).
         """
         nll = F.cross_entropy(self._predictions(memory, texts), texts.targets, reduction="none")
+        assert texts.owners is not None, "packed for the loss alone"
         tokens = torch.zeros(count, dtype=torch.long, device=nll.device)
         return (
             nll.new_zeros(count).index_add_(0, texts.owners, nll),
@@ -179,10 +180,10 @@ class GIT(nn.Module):
         )
 
     def _predictions(self, memory: Memory, texts: PackedTexts) -> Tensor:
-        """Logits (P, V), at least float32, of the tokens to be predicted; the vocabulary is looked at nowhere else."""
+        """Logits (P, V), at least float32, of the tokens that have a target; the vocabulary is looked at nowhere else."""
         text = self.embedding(texts.tokens, texts.positions)
         hidden = self.decoder.text(text, memory, texts.visible).flatten(0, 1)
-        logits = self.head(hidden.index_select(0, texts.places))
+        logits = self.head(hidden if texts.places is None else hidden.index_select(0, texts.places))
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
     @torch.no_grad()

@@ -17,7 +17,7 @@ from gitbench.models.cache import STEPS_AHEAD, Cache, Memory
 from gitbench.models.decoder import Decoder, TextEmbedding
 from gitbench.models.trie import Trie
 
-SHRINK = 0.75  # the batch is cut to its unfinished sentences when they are at most this share of it
+SHRINK = 0.75  # on a CPU the batch is cut to its unfinished sentences when they are at most this share of it
 
 
 class TextModel(Protocol):
@@ -54,32 +54,41 @@ class _Best(NamedTuple):
     score: Tensor  # (N,)
 
 
-class _Count:
-    """How many sentences are unfinished, read without keeping a GPU waiting.
+class _Finish:
+    """Whether all sentences are finished, as a GPU says without being waited for.
 
-    A GPU is given its work ahead of time, and reading a number makes it empty its queue: tens of microseconds a token.
-    There a copy is sent off instead and read a step or two later, when it has arrived. Sentences only ever finish, and
-    what a finished one goes on to write is not recorded, so an old count costs a step and changes nothing.
+    It is given its work ahead of time, and reading a number makes it empty its queue: tens of microseconds a token. So a
+    copy is sent off instead and read a step or two later, when it has arrived. When that is depends on time, so it may
+    decide of nothing but the end: what a finished sentence goes on to write is not recorded.
     """
 
     def __init__(self) -> None:
-        self.sent: Tensor | None = None
-        self.arrival: torch.cuda.Event | None = None
+        self.sent: tuple[Tensor, Arrival] | None = None
 
-    def look(self, count: Tensor) -> int | None:
-        """Return the count, or an earlier one; None while none has arrived."""
-        if count.device.type != "cuda":
-            return int(count)
-        seen = None
-        if self.sent is not None and self.arrival is not None:
-            if not self.arrival.query():
-                return None
-            seen = int(self.sent)
-        self.sent = torch.empty(count.shape, dtype=count.dtype, pin_memory=True)
-        self.sent.copy_(count, non_blocking=True)
-        self.arrival = torch.cuda.Event()
-        self.arrival.record()
-        return seen
+    def reached(self, done: Tensor) -> bool:
+        """Return whether all sentences (N,) were done when that was last sent off, if it has arrived."""
+        if self.sent is not None:
+            finished, arrival = self.sent
+            if not arrival.query():
+                return False
+            if finished:
+                return True
+        self.sent = _sent(done.all())
+        return False
+
+
+class Arrival(Protocol):
+    """What knows whether a copy has arrived (`torch.cuda.Event`)."""
+
+    def query(self) -> bool: ...
+
+
+def _sent(value: Tensor) -> tuple[Tensor, Arrival]:
+    """Send a value off to the host; it may be read there once it has arrived."""
+    copy, arrival = torch.empty(value.shape, dtype=value.dtype, pin_memory=True), torch.cuda.Event()
+    copy.copy_(value, non_blocking=True)
+    arrival.record()
+    return copy, arrival
 
 
 class Search:
@@ -120,7 +129,8 @@ class Search:
             score=torch.full((rows,), -torch.inf, dtype=self.dtype, device=device),
         )
         self.found = self.best
-        self.count = _Count()
+        # on a GPU all sentences stay in the batch, whose size would else depend on time, and with it the last bits of sums
+        self.finish = _Finish() if device.type == "cuda" else None
 
     def read_prefix(self) -> Tensor:
         """Run the prefix, once per sentence; return the log-probabilities of the next token (N, 1, V)."""
@@ -185,7 +195,7 @@ class Search:
             self.done |= cut
         self.sums, self.nodes = score, node
         self.text = torch.cat([self.text, token[:, :, None]], dim=2)
-        return self._shrink()
+        return self._unfinished()
 
     def _candidates(self, log_probs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Find each sentence's best continuations, best first: scores, parent beams, tokens, trie nodes; (N, 2 B).
@@ -227,17 +237,15 @@ class Search:
             score=torch.where(better, value, self.best.score),
         )
 
-    def _shrink(self) -> bool:
+    def _unfinished(self) -> bool:
         """Let finished sentences leave the batch, when enough are; False when none is left."""
+        if self.finish is not None:
+            return not self.finish.reached(self.done)
         unfinished = ~self.done
-        left = self.count.look(unfinished.sum())
-        if left is None:
-            return True
+        left = int(unfinished.sum())
         if left and left <= SHRINK * len(self.done):
             self._store()
             rows = unfinished.nonzero()[:, 0]
-            if not len(rows):  # the count was an old one
-                return False
             self.text, self.sums, self.origin, self.done = (
                 x[rows] for x in (self.text, self.sums, self.origin, self.done)
             )

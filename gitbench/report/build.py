@@ -12,6 +12,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from gitbench.claim import claimed
 from gitbench.errors import GitbenchError
 from gitbench.files import explain_os_errors, make_dir, read_json, write_json, write_text
 from gitbench.judge.verdict import Verdict
@@ -66,9 +67,7 @@ def write_report(
         building = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
     try:
         _write_files(view, building, board)
-        with explain_os_errors(out):
-            building.chmod(0o755)
-            _swap(building, out)
+        put_in_place(building, out)
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return out
@@ -159,6 +158,13 @@ def _refuse_foreign(out: Path) -> None:
         raise GitbenchError(
             f"{out} holds files that are no report ({', '.join(foreign[:3])}): pass an empty folder as --out"
         )
+
+
+def put_in_place(building: Path, out: Path) -> None:
+    """Put a report in the place of an earlier one, or of none; another launch of the study may do so at the same time."""
+    with claimed(out.with_name(f".{out.name}.swap")), explain_os_errors(out):
+        building.chmod(0o755)
+        _swap(building, out)
 
 
 def _swap(building: Path, out: Path) -> None:

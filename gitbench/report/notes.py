@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
+from gitbench.formats import plural
 from gitbench.judge.verdict import CONTRADICT, Verdict
 from gitbench.metric_info import display_name
 from gitbench.metrics.guards import margin_warnings, warnings_of_all
@@ -14,14 +16,30 @@ from gitbench.variants.encoder_init import start_note
 
 
 def study_notes(study: Study, verdicts: Sequence[Verdict]) -> tuple[str, ...]:
-    """Return the notes of a study: of its encoders, of its runs' captions, blind arms aside, of each claim's margin and words."""
+    """Return the notes of a study: of missing runs, encoders, machines, captions (blind arms aside) and each claim's margin
+    and words.
+    """
     contradictions = (
         f"{each.claim.name} is {each.word} by {display_name(each.claim.metric)} and {each.likelihood.word} by likelihood"
         for each in verdicts
         if each.likelihood is not None and each.agreement == CONTRADICT
     )
     margins = (line for verdict in verdicts for line in _margin_notes(verdict))
-    return (*_start_notes(study), *_encoder_notes(study, verdicts), *_caption_notes(study), *margins, *contradictions)
+    of_runs = (*_part_notes(study), *_start_notes(study), *_machine_notes(study))
+    of_captions = (*_encoder_notes(study, verdicts), *_caption_notes(study))
+    return (*of_runs, *of_captions, *margins, *contradictions)
+
+
+def _part_notes(study: Study) -> list[str]:
+    """Say that runs of the plan are not there, and how many of which arms are: a report of a part looks like one of all."""
+    if not study.missing:
+        return []
+    planned, there = (
+        {arm.name: sum(run.arm == arm.name for run in runs) for arm in study.plan.arms}
+        for runs in (study.plan.runs, study.finished)
+    )
+    counts = ", ".join(f"{arm} {there[arm]} of {count}" for arm, count in planned.items() if count)
+    return [f"this is a report of a part of the study: finished are {counts} runs"]
 
 
 def _start_notes(study: Study) -> list[str]:
@@ -32,6 +50,19 @@ def _start_notes(study: Study) -> list[str]:
         return []
     note = start_note(record["spec"]["variants"]["encoder_init"]["source"], study.plan.axis)
     return [] if note is None else [note]
+
+
+def _machine_notes(study: Study) -> list[str]:
+    """Say where runs were made on machines of several kinds: cores or cards."""
+    costs = [(study.record(run.run_key) or {}).get("cost", {}) for run in study.finished]
+    kinds = Counter(str(cost.get("machine", "unknown")) for cost in costs)
+    if len(kinds) < 2:
+        return []
+    told = ", ".join(f"{plural(count, 'run')} on {kind}" for kind, count in sorted(kinds.items()))
+    return [
+        f"made on machines of {len(kinds)} kinds ({told}): what arms cost is a mean over these, and a seed gives the same run "
+        "bit for bit on one kind alone"
+    ]
 
 
 def own_encoders(study: Study, claim: Claim) -> bool:

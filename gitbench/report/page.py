@@ -46,7 +46,7 @@ def page(view: View, figures: Mapping[str, tuple[str, ...]], board: str | None =
         tensors=_tensors,
         plain=_plain,
         lower=any(map(lower_is_better, view.scores)),
-        machines=sorted(set(frame["machine"].dropna()) | set(frame["device"].dropna())),
+        machines=[*sorted(set(frame["machine"].dropna()) | set(frame["device"].dropna())), *_precisions(view)],
         confidence=CONFIDENCE,
         replicates=sorted({run.replicate for run in view.study.finished}),
         signatures={metric: sorted(set(rows["signature"])) for metric, rows in signed.groupby("metric", sort=False)},
@@ -54,6 +54,16 @@ def page(view: View, figures: Mapping[str, tuple[str, ...]], board: str | None =
         scored=any(caption.score is not None for sample in view.samples for caption in sample.captions),
         packages={name[8:]: versions for name, versions in view.provenance.items() if name.startswith("package ")},
     )
+
+
+def _precisions(view: View) -> list[str]:
+    """Say in which precision runs on GPUs were trained, and on how many; nothing of runs on CPUs, which know one precision."""
+    specs = [(view.study.record(run.run_key) or {}).get("spec", {}) for run in view.study.finished]
+    computes = [spec["compute"] for spec in specs if spec.get("compute")]
+    found = {(each["precision"], each.get("world_size", 1)) for each in computes if each["device"] == "cuda"}
+    return [
+        f"trained in {precision}" + (f", {cards} GPUs a run" if cards > 1 else "") for precision, cards in sorted(found)
+    ]
 
 
 def _runs(view: View) -> list[dict[str, Any]]:

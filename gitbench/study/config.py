@@ -31,7 +31,10 @@ _DECIDED: tuple[str, ...] = (
     "default_scope",
     "custom_imports",
     "variants",
+    "compute",
+    "optim_wrapper.precision",
     "launcher",
+    "model_wrapper_cfg",
     "resume",
     "load_from",
 )
@@ -48,6 +51,8 @@ _COUNTS = (
     "captions_per_image",
     "layers",
 )
+ROW_MULTIPLE = 16  # to which rows of text are filled up on GPUs: each length is a kernel's or a plan's own there
+RESIDENT_LIMIT = 2 * 2**30  # bytes of training images that a run keeps on its GPU (`gitbench.training.resident`)
 _LEAST = {"num_workers": 0, **dict.fromkeys(_COUNTS, 1)}
 
 
@@ -56,7 +61,7 @@ def make_config(spec: RunSpec, vocabulary: Vocabulary, key: str) -> Config:
 
     Errors: an option that names no existing key gives a GitbenchError with the keys that are there.
     """
-    train = spec.train
+    train, on_gpu = spec.train, spec.compute.device == "cuda"
     config = Config(
         dict(
             default_scope="gitbench",
@@ -64,6 +69,7 @@ def make_config(spec: RunSpec, vocabulary: Vocabulary, key: str) -> Config:
             experiment_name=key,
             variants={axis: name for axis, name in spec.variant_names.items() if not AXES[axis].in_model},
             work_dir=f"work_dirs/again/{key}",
+            compute=dataclasses.asdict(spec.compute),
             model=_model(spec, vocabulary),
             train_dataloader=_loader(spec, "train"),
             val_dataloader=_loader(spec, "val"),
@@ -81,6 +87,7 @@ def make_config(spec: RunSpec, vocabulary: Vocabulary, key: str) -> Config:
             optim_wrapper=dict(
                 type="DeviceOptimWrapper",
                 constructor="EncoderDecoderOptim",
+                precision=spec.compute.precision,
                 optimizer=dict(type="AdamW", betas=train.betas, weight_decay=train.weight_decay),
                 paramwise_cfg=dict(lr_encoder=train.lr_encoder, lr_decoder=train.lr_decoder),
                 clip_grad=dict(max_norm=train.clip_grad),
@@ -90,26 +97,41 @@ def make_config(spec: RunSpec, vocabulary: Vocabulary, key: str) -> Config:
                 timer=dict(type="IterTimerHook"),
                 logger=dict(type="LoggerHook", interval=max(1, train.iterations // 20), log_metric_by_epoch=False),
                 param_scheduler=dict(type="ParamSchedulerHook"),
-                checkpoint=dict(type="AtomicCheckpointHook", interval=train.checkpoint_every),
+                checkpoint=dict(type="AtomicCheckpointHook", seconds=train.checkpoint_every),
                 sampler_seed=None,
                 runtime_info=dict(type="RuntimeInfoHook"),
             ),
             custom_hooks=[
-                dict(type="EncoderInitHook"),
+                dict(type="EncoderInitHook", **({"workers": spec.data.workers} if spec.data.workers else {})),
                 dict(type="DecoderInitHook"),
                 *([dict(type="ClosedVocabularyHook")] if TASKS[spec.task.name].closed else []),
+                *([dict(type="ResidentImagesHook")] if on_gpu else []),
                 dict(type="CurveHook", interval=max(1, train.iterations // 200)),
+                dict(type="ComputeHook"),
             ],
-            log_processor=dict(type="LogProcessor", by_epoch=False, window_size=10),
+            log_processor=dict(type="PlainLogProcessor", by_epoch=False, window_size=10),
             env_cfg=dict(cudnn_benchmark=False, mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0)),
-            randomness=dict(seed=_seed("global", spec) % 2**32),
-            launcher="none",
+            randomness=dict(seed=_seed("global", spec) % 2**32, deterministic=on_gpu),
+            launcher="pytorch" if spec.compute.world_size > 1 else "none",  # of torchrun
+            model_wrapper_cfg=dict(type="gitbench.SharedModel") if spec.compute.world_size > 1 else None,
             resume=False,
             load_from=None,
         )
     )
     apply_options(config, dict(spec.cfg_options))
     return config
+
+
+def share_of_batch(spec: RunSpec) -> int:
+    """Return how many images of a training batch each process of a run takes. Errors: they cannot be shared out evenly."""
+    images, world = spec.train.batch_images, spec.compute.world_size
+    if images % world:
+        able = [each for each in range(2, images + 1) if images % each == 0]
+        raise GitbenchError(
+            f"--gpus-per-run {world}: a batch of {images} images cannot be shared out evenly: use "
+            f"{', '.join(map(str, able))} or leave it out"
+        )
+    return images // world
 
 
 def _seed(purpose: str, spec: RunSpec) -> int:
@@ -221,14 +243,30 @@ def _model(spec: RunSpec, vocabulary: Vocabulary) -> dict[str, Any]:
     return own | axes
 
 
+def resident_bytes(spec: RunSpec) -> int:
+    """Return the most bytes of training images that a run keeps on its GPU; 0 where they come from the host.
+
+    Those of random crops do, whole splits of unknown size, and more than the limit.
+    """
+    data = spec.data
+    if spec.compute.device == "cpu" or data.crop_scale or data.train_images is None:
+        return 0
+    needed = data.train_images * max(1, spec.task.frames) * 3 * data.image_size**2
+    return needed if needed <= RESIDENT_LIMIT else 0
+
+
 def _loader(spec: RunSpec, split: str) -> dict[str, Any]:
-    training = split == "train"
+    """Return a loader's config; its batch size is that of each process."""
+    training, on_gpu = split == "train", spec.compute.device == "cuda"
+    resident = training and resident_bytes(spec) > 0
+    images = share_of_batch(spec) if training else spec.evaluate.batch_images
+    in_order = dict(type="BatchesInOrder", batch=images)
     return dict(
-        batch_size=spec.train.batch_images if training else spec.evaluate.batch_images,
-        num_workers=spec.data.workers,
+        batch_size=images,
+        num_workers=spec.data.workers if training and not resident else 0,
         persistent_workers=False,
         drop_last=False,
-        sampler=dict(type="CountedSampler") if training else dict(type="DefaultSampler", shuffle=False),
+        sampler=dict(type="CountedSampler") if training else in_order,
         dataset=dict(
             type="CaptionData",
             data=spec.data_name,
@@ -238,6 +276,12 @@ def _loader(spec: RunSpec, split: str) -> dict[str, Any]:
             task=dataclasses.asdict(spec.task),
             seed=_seed("data", spec),
             captions_per_image=spec.train.captions_per_image if training else None,
+            **({"pixels": False} if resident else {}),
         ),
-        collate_fn=dict(type="gitbench.caption_collate"),
+        pin_memory=on_gpu,  # copies of pinned batches run beside the computation
+        collate_fn=dict(
+            type="gitbench.caption_collate",
+            multiple=ROW_MULTIPLE if on_gpu else 1,
+            **({"everywhere": True} if on_gpu and training else {}),
+        ),
     )

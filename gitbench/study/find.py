@@ -23,7 +23,7 @@ def find_study(
 
     `ablation` is a name or the path of an ablation's file; `data` is a name, a folder or a study's own data label.
     Folders carry six digits of their content in the study's name, and overridden options, another tokenizer or BERT,
-    another number of seeds a mark ("scenes+cfg-0a1b2c", "scenes+sequential"): they need not be given.
+    another number of seeds or another device a mark ("scenes+cfg-0a1b2c", "scenes+sequential"): they need not be given.
     Errors: none or several match; what is there is listed.
     """
     if task is not None:

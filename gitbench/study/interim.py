@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gitbench.claim import claimed
 from gitbench.errors import GitbenchError
 from gitbench.files import load_json
 from gitbench.judge.claims import judge_study
@@ -123,8 +124,11 @@ def judge(study: Study, command: str = "report") -> tuple[Verdict, ...]:
     own = frame[~frame["overridden"]].groupby("arm")["replicate"].nunique()
     seeds = {arm.name: int(own.get(arm.name, 0)) for arm in plan.arms}  # finished replicates
     verdicts = verdicts_at(study, looks.with_look(seeds))
-    if verdicts and any(seeds.values()) and (seen := looks.with_look(seeds, verdicts, command)) != looks:
-        study.write_looks(seen)
+    if verdicts and any(seeds.values()) and looks.with_look(seeds, verdicts, command) != looks:
+        with claimed(study.looks_path):  # somebody else may look at the same time, and then has looked first
+            looks = read_looks(study.looks_path) or Looks(study=plan.name)
+            verdicts = verdicts_at(study, looks.with_look(seeds))
+            study.write_looks(looks.with_look(seeds, verdicts, command))
     return verdicts
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,9 +65,10 @@ class Manifest:
         return first_unchained(self.runs, "chain")
 
 
-def entries_of(study: Study) -> list[Entry]:
-    """Return the entries of the finished runs of a study, in the plan's order, and of its ceiling."""
-    paths = [(run, study.folder(run.run_key).record) for run in study.plan.runs if study.done(run)]
+def entries_of(study: Study, keys: Collection[str] | None = None) -> list[Entry]:
+    """Return the entries of the finished runs of a study, of those of `keys` alone, in the plan's order, and of its ceiling."""
+    runs = [run for run in study.plan.runs if keys is None or run.run_key in keys]
+    paths = [(run, study.folder(run.run_key).record) for run in runs if study.done(run)]
     found = [
         Entry(arm=run.arm, replicate=run.replicate, run_key=run.run_key, record=digest(path)) for run, path in paths
     ]

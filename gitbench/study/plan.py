@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from gitbench.errors import GitbenchError
 from gitbench.plan import ArmRate, Plan, Rates
-from gitbench.spec import Ablation, Profile
+from gitbench.spec import Ablation, Compute, Profile
 from gitbench.study.lock import claim_hashes, seed_root, setting_hash
 from gitbench.study.planner import Planner
 from gitbench.tasks import claims_for
@@ -34,6 +34,7 @@ def make_plan(
     task_name: str = "caption",
     command: str = "",
     rates: Sequence[ArmRate] = (),
+    compute: Compute | None = None,
 ) -> Plan:
     """Plan a study; `tokenizer_path` replaces the profile's tokenizer by a BERT one (hub name, folder or file).
 
@@ -42,7 +43,8 @@ def make_plan(
 
     A `sequential` study is judged after every added seed, any other one at its number of seeds alone: each has seeds of
     its own (`lock.seed_root`). `task_name` is one of `gitbench.tasks`; `command` is what gives this study again; `rates`
-    are those of every arm (`gitbench.study.rates`), none: all arms are trained at the profile's.
+    are those of every arm (`gitbench.study.rates`), none: all arms are trained at the profile's. `compute` is what all runs
+    compute on; None: what profile and machine suggest (`gitbench.compute`).
     Errors: GitbenchError for unknown profiles, data, tasks or variants, and for sizes that do not fit.
     """
     usual = ablation.replicates_in(profile)
@@ -52,7 +54,8 @@ def make_plan(
     design: Literal["fixed", "sequential"] = "sequential" if sequential else "fixed"
     setting = setting_hash(ablation, profile)
     root = seed_root(ablation.name, claim_hashes(ablation), setting, design, count)
-    planner = Planner(ablation, profile, data, dict(cfg_options or {}), tokenizer_path, task_name, root)
+    options = dict(cfg_options or {})
+    planner = Planner(ablation, profile, data, options, tokenizer_path, task_name, root, compute=compute)
     arms, factors = planner.arms, {each.arm: each.factor for each in rates}
     runs = [  # a stopped study is balanced
         planner.run(arm, replicate, factors[arm.name] if factors else 1.0) for replicate in range(count) for arm in arms

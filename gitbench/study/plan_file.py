@@ -71,7 +71,8 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
 
 def plan_from_json(values: Mapping[str, Any]) -> Plan:
     """Return the plan of such values. Errors: TypeError, ValueError, AttributeError for values that are none."""
-    return from_json(Plan, {key: value for key, value in values.items() if key not in ("schema", "study")})
+    left_out = ("schema", "study", "gpu_gib")  # the last was one number for all arms, in plans of earlier versions
+    return from_json(Plan, {key: value for key, value in values.items() if key not in left_out})
 
 
 def check_schema(path: Path, values: Mapping[str, Any]) -> None:

@@ -10,17 +10,20 @@ import functools
 import hashlib
 import json
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from gitbench.compute import compute_for, compute_mark
 from gitbench.data import SPLITS, content_hash, data_label, data_names, limit_of, on_scenes
+from gitbench.data.base import texts_of
 from gitbench.data.bert_folder import described
 from gitbench.data.tasks import check_labels, open_task, study_fingerprint
 from gitbench.data.tokenizer import from_bert, rows_of, tokenizer_for
 from gitbench.errors import GitbenchError, unknown_name
 from gitbench.plan import Plan, PlannedArm, PlannedRun, Vocabulary
 from gitbench.run_key import run_key
-from gitbench.spec import Ablation, Arm, DataSpec, Profile, RunSpec
+from gitbench.spec import Ablation, Arm, Compute, DataSpec, Profile, RunSpec
 from gitbench.study.config import make_config
 from gitbench.study.encoder_start import followed, given_weights
 from gitbench.tasks import for_task, task_label, task_spec
@@ -30,6 +33,7 @@ from gitbench.variants.encoder_init import GIVEN
 
 ENCODER_START = "encoder_init"  # the axis that `--encoder` concerns
 LENGTH = "model.generation.max_length"  # the option for the longest text
+SAMPLE = 64  # images whose texts say how long texts are
 BLIND = Arm(name="blind", variants={"vision": "blind"}, role="floor")
 
 
@@ -46,10 +50,12 @@ class Planner:
         task_name: str,
         seed_root: str,
         splits: Sequence[str] = SPLITS,
+        compute: Compute | None = None,
     ) -> None:
         if profile.name not in ablation.arms:
             raise unknown_name(f"profile of {ablation.name}", profile.name, ablation.arms)
         self.splits, self.given = splits, profile
+        self.compute = compute_for(profile) if compute is None else compute
         self.ablation, self.options, self.seed_root = ablation, options, seed_root
         self.data = str(Path(data).resolve()) if data not in data_names() and Path(data).exists() else data
         self.task = task_spec(task_name, profile)
@@ -183,6 +189,7 @@ class Planner:
             task=self.task,
             variant_names=names,
             cfg_options=dict(self.options),
+            compute=self.compute,
         )
         for axis in AXES.values():
             if axis.for_study is None:
@@ -242,7 +249,14 @@ class Planner:
             label += f"+encoder-{hashlib.sha256(self.weights(None)[1].encode()).hexdigest()[:6]}"
         return label
 
-    def plan(self, **own: Any) -> Plan:
+    def _text_tokens(self) -> int:
+        """Return how many tokens the texts of an image have, end to end: the most in a sample of the training images."""
+        texts = [texts_of(self.source, index) for index in range(min(SAMPLE, len(self.source)))]
+        flat = [f"{text.prefix} {text.target}" for of_image in texts for text in of_image]
+        lengths = (1 + len(ids) for ids in self.tokenizer.encode_all(flat, self.profile.text.max_tokens))
+        return max(sum(islice(lengths, len(of_image))) for of_image in texts)
+
+    def plan(self, mark: str, **own: Any) -> Plan:
         """Return a plan of these runs' profile and data, with `own` for what is not common to every one of them."""
         ablation, profile = self.ablation, self.profile
         return Plan(
@@ -257,6 +271,7 @@ class Planner:
             task=self.task.name,
             vocabulary=self.vocabulary,
             run_seconds=profile.run_seconds,
-            gpu_gib=profile.gpu_gib,
+            text_tokens=self._text_tokens(),
+            mark=mark + compute_mark(self.given, self.compute),
             **own,
         )

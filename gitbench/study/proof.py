@@ -23,8 +23,15 @@ from gitbench.variants import get_axis
 
 PROOF_VERSION = 2  # raise when something else is compared: studies are then proven anew
 ABSENT = "absent"
-# Names that decide nothing. The name of a variant stands in the config beside all of its values.
-IGNORED = ("experiment_name", "work_dir", "variants.*")
+# What decides nothing: names (that of a variant stands in the config beside all of its values), and where the pixels of
+# training images come from, which small amounts of data may have on the GPU where large ones do not fit.
+IGNORED = (
+    "experiment_name",
+    "work_dir",
+    "variants.*",
+    "train_dataloader.dataset.pixels",
+    "train_dataloader.num_workers",
+)
 
 
 class SecondDifference(GitbenchError):

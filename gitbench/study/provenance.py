@@ -1,4 +1,4 @@
-"""Where a result comes from: revision, packages, machine and command, as far as they can be read without torch."""
+"""Where a result comes from: revision, packages and machine of the process that made it, and the command, without torch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import datetime
 import importlib.metadata
 import platform
 import subprocess
+from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -60,16 +61,28 @@ def environment() -> dict[str, Any]:
     }
 
 
-def provenance(study: Study) -> dict[str, Any]:
-    """Return the provenance of a run of a study, with claims and looks as they are now; the run adds when it started."""
+def published(device: Mapping[str, Any]) -> dict[str, Any]:
+    """Return of the device of a run what goes into provenance: not its uuid, which names one card in the world."""
+    return {name: value for name, value in device.items() if name != "uuid"}
+
+
+def origin(study: Study) -> dict[str, Any]:
+    """Return what the provenance of a study's runs says of the study: its command, claims and looks as they are now.
+
+    The process that executes a run adds its own `environment` and when it started.
+    """
     plan, looks = study.plan, study.looks
     return {
-        **environment(),
         **under_lock(plan.claim_hashes),
         "data_fingerprint": plan.data_fingerprint,
         "command": plan.command,
         "looks": looks.mark if looks else {"count": 0, "last": ""},
     }
+
+
+def provenance(study: Study) -> dict[str, Any]:
+    """Return the provenance of a run of a study as if this process had executed it."""
+    return {**environment(), **origin(study)}
 
 
 def now() -> str:

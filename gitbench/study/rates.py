@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from gitbench.errors import GitbenchError
 from gitbench.files import cache_dir, load_json, read_json, write_text
 from gitbench.plan import ArmRate, Plan, PlannedRun, Trial, is_likelihood
 from gitbench.run_key import run_key
-from gitbench.spec import Ablation, Arm, EvaluateSpec, Profile
+from gitbench.spec import Ablation, Arm, Compute, EvaluateSpec, Profile
 from gitbench.study.plan_file import read_plan
 from gitbench.study.planner import Planner
 from gitbench.study.store import Study
@@ -53,7 +53,7 @@ class Tuning(Study):
         self.runs = tuple(runs)
         self.known: dict[str, float | None] = dict(shipped_results())
 
-    def adopt(self) -> None:
+    def adopt(self, runs: Collection[PlannedRun] | None = None) -> None:
         """Keep no manifest: no verdict rests on these runs alone."""
 
     def record(self, run_key: str) -> dict[str, Any] | None:
@@ -124,6 +124,7 @@ def tuning_of(
     tokenizer_path: str | None = None,
     task_name: str = "caption",
     command: str = "",
+    compute: Compute | None = None,
 ) -> Tuning | None:
     """Plan the tuning runs of a study; None where its arms have no rates of their own: without a grid, or where options
     change the runs, which then enter no claim. Arguments and errors are those of `make_plan`.
@@ -131,7 +132,8 @@ def tuning_of(
     if len(profile.rates) < 2:
         return None
     options = dict(cfg_options or {})
-    planner = Planner(ablation, profile, data, options, tokenizer_path, task_name, SEED_ROOT, SPLITS)
+    own = (options, tokenizer_path, task_name, SEED_ROOT, SPLITS, compute)
+    planner = Planner(ablation, profile, data, *own)
     if not planner.tunable:
         return None
     runs = [

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
 
+from gitbench.claim import claimed
 from gitbench.errors import GitbenchError
 from gitbench.files import load_json, read_json, write_json, write_text
 from gitbench.plan import Plan, PlannedRun
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from gitbench.study.interim import Looks
     from gitbench.study.proof import Proof
 
-DEFAULT_WORK_DIR = Path("work_dirs")
 Value = TypeVar("Value")
 
 
@@ -226,10 +226,17 @@ class Study:
         fix = "restore it from a bundle"
         return read_as(Manifest, self.manifest_path, fix) if self.manifest_path.is_file() else Manifest()
 
-    def adopt(self) -> None:
-        """Enter every finished run of the plan, and its ceiling, that the manifest does not list."""
-        if (grown := self.manifest.with_entries(entries_of(self))) != self.manifest:
-            write_json(self.manifest_path, {"schema": 1, **asdict(grown)})
+    def adopt(self, runs: Collection[PlannedRun] | None = None) -> None:
+        """Enter what the manifest does not list: of every finished run of the plan, or of these `runs`, and the ceiling.
+
+        Another launch may do the same for its own at the same time.
+        """
+        keys = None if runs is None else {run.run_key for run in runs}
+        entries = entries_of(self, keys)
+        if self.manifest.with_entries(entries) == self.manifest:
+            return
+        with claimed(self.manifest_path):
+            write_json(self.manifest_path, {"schema": 1, **asdict(self.manifest.with_entries(entries))})
 
     def write_plan(self) -> None:
         """Write the plan; a file that says the same is not touched. Errors: a study of an earlier version is there."""

@@ -6,8 +6,12 @@ Importing this package fills the registries with every part that a `config.py` n
 from gitbench.training import (  # noqa: F401 - imported for what they register
     caption_model,
     data,
+    device,
+    distributed,
     encoder_init,
+    evaluation,
     hooks,
     loop,
     optimizer,
+    resident,
 )

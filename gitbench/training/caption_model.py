@@ -14,9 +14,10 @@ from gitbench.data.image_processor import CLIP_MEAN, CLIP_STD
 from gitbench.models.cache import Memory
 from gitbench.models.git import GIT
 from gitbench.models.init import initialise
-from gitbench.models.packed import PackedTexts, pack
+from gitbench.models.packed import PackedTexts
 from gitbench.models.trie import Trie
 from gitbench.registry import MODELS, VARIANTS
+from gitbench.training.device import on_device
 from gitbench.training.frozen import FrozenEncoder
 
 Prefixes = Sequence[Sequence[Sequence[int]]]  # of each image, for each text to be generated: the ids it starts with
@@ -24,21 +25,25 @@ Prefixes = Sequence[Sequence[Sequence[int]]]  # of each image, for each text to 
 
 @MODELS.register_module()
 class ImagePreprocessor(BaseDataPreprocessor):
-    """Pack a batch's texts, move it to the device and turn uint8 pixels (N,3,H,W) into CLIP-normalised floats."""
+    """Move a batch to the device and turn uint8 pixels (N,3,H,W) into CLIP-normalised floats.
 
-    def __init__(self, pad_id: int = 0) -> None:
+    Batches without pixels have those of `resident`: an image set's, uint8 (n, H, W, 3) on the device.
+    """
+
+    def __init__(self) -> None:
         super().__init__(non_blocking=True)
-        self.pad_id = pad_id
+        self.resident: dict[str, torch.Tensor] = {}
         self.register_buffer("mean", torch.tensor(CLIP_MEAN).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(CLIP_STD).view(1, 3, 1, 1) * 255, persistent=False)
 
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
-        n, k, t = data["tokens"].shape
-        texts = pack(data["tokens"].view(n * k, t), data["need_predict"].view(n * k, t), n, self.pad_id)
-        if self.device.type == "cuda":  # copies from memory that is not pinned wait for all the device has to do
-            texts = PackedTexts(*(part.pin_memory() for part in texts))
-        data = self.cast_data({**data, "texts": texts})
-        return {**data, "images": self.normalised(data["images"])}
+        data = self.cast_data(data)
+        images = data["images"] if "images" in data else self._resident(data["image_set"], data["indices"])
+        return {**data, "images": self.normalised(images)}
+
+    def _resident(self, image_set: str, indices: Sequence[int]) -> torch.Tensor:
+        held = self.resident[image_set]
+        return held.index_select(0, on_device(held.device, indices)).movedim(-1, -3).contiguous()
 
     def normalised(self, images: torch.Tensor) -> torch.Tensor:
         """Return uint8 pixels (N,3,H,W) as an image encoder reads them, float32, on this device."""
@@ -71,7 +76,7 @@ class CaptionModel(BaseModel):
         num_frames: int = 0,
         **variants: dict[str, Any],
     ) -> None:
-        super().__init__(data_preprocessor=MODELS.build({**data_preprocessor, "pad_id": pad_id}))
+        super().__init__(data_preprocessor=MODELS.build(data_preprocessor))
         self.generation = dict(generation)
         self.vocabulary: Trie | None = None  # closed, of tasks that have one: given by ClosedVocabularyHook
         self.variants: dict[str, Any] = {axis: VARIANTS.build(values) for axis, values in variants.items()}

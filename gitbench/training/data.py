@@ -16,13 +16,25 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from gitbench.data.dataset import CaptionDataset, collate
 from gitbench.data.tasks import open_task
 from gitbench.data.tokenizer import tokenizer_for
+from gitbench.models.packed import pack
 from gitbench.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS
 from gitbench.spec import DataSpec, TaskSpec, TextSpec
 
 
-def caption_collate(batch: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """`collate`, and the set of images that `indices` count in: "train", "val", "test", or None if augmented."""
-    return {**collate(batch), "image_set": batch[0]["image_set"]}
+def caption_collate(batch: Sequence[dict[str, Any]], multiple: int = 1, everywhere: bool = False) -> dict[str, Any]:
+    """`collate`; its texts, packed (in the process or thread that makes the batch); and `image_set`.
+
+    Rows of `texts` are filled up to a multiple of so many tokens; `everywhere`: see `pack`. `image_set`: what `indices` count
+    in: "train", "val", "test", or None if augmented.
+    """
+    found = collate(batch)
+    n, k, t = found["tokens"].shape
+    tokens, predicted = (found[name].view(n * k, t) for name in ("tokens", "need_predict"))
+    return {
+        **found,
+        "texts": pack(tokens, predicted, n, batch[0]["pad_id"], multiple, everywhere),
+        "image_set": batch[0]["image_set"],
+    }
 
 
 FUNCTIONS.register_module(name="caption_collate", module=caption_collate)
@@ -51,7 +63,8 @@ class CountedSampler(Sampler):
 class CaptionData(CaptionDataset):
     """`CaptionDataset` built from the plain values of a config file.
 
-    `first`: of the training split, so many images alone, as evaluation sees them (item k is image k, no crop).
+    `first`: of the training split, so many images alone, as evaluation sees them (item k is image k, no crop). Without
+    `pixels` items have no image: the model holds them (`gitbench.training.resident`). Errors: ValueError where there are crops.
     """
 
     metainfo: dict[str, Any] = {}  # mmengine warns where it is missing
@@ -67,6 +80,7 @@ class CaptionData(CaptionDataset):
         captions_per_image: int | None,
         task: dict[str, Any] | None = None,
         first: int | None = None,
+        pixels: bool = True,
     ) -> None:
         sizes, text, asked = DataSpec(**data_spec), TextSpec(**text_spec), TaskSpec(**task or {})
         words = open_task(data, "train", sizes.vocabulary_images or sizes.train_images, asked)
@@ -81,9 +95,12 @@ class CaptionData(CaptionDataset):
             captions_per_image=captions_per_image,
             train=split == "train" and first is None,
             task=asked,
+            pixels=pixels,
         )
         self.tokenizer, self.text_spec = tokenizer, text
         self.image_set = split if self.crop_scale is None else None  # where a number is always the same pixels
+        if not pixels and self.image_set is None:
+            raise ValueError("random crops are cut out of pixels")
 
     def __getitem__(self, number: int) -> dict[str, Any]:
         """Return an item of `CaptionDataset`, and the set of images that it is from."""
@@ -93,8 +110,8 @@ class CaptionData(CaptionDataset):
 class Batches:
     """The batches of a loader, in order; `waited` counts the seconds that `next` has waited for them.
 
-    Where a loader has no processes of its own and cuts random crops, a thread makes them `ahead` of the training: crops
-    are resized outside Python, beside the model. What is in a batch depends on its number alone.
+    Where a loader has no processes of its own, a thread makes them `ahead` of the training if they have random crops, which are
+    resized outside Python, beside the model, or no pixels, beside a GPU. What is in a batch depends on its number alone.
     Errors of the data set are raised by the `next` that reaches them. Use it as a context: its end stops the thread.
     """
 
@@ -103,7 +120,8 @@ class Batches:
         self._made: Iterator[Any] = iter(loader)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="batches")  # which starts with its first task
         self._ready: deque[Future] = deque()
-        if loader.num_workers == 0 and getattr(loader.dataset, "crop_scale", None) is not None:
+        data = loader.dataset
+        if not loader.num_workers and (getattr(data, "crop_scale", None) or not getattr(data, "pixels", True)):
             self._ready.extend(self._thread.submit(next, self._made) for _ in range(ahead))
 
     def __enter__(self) -> Batches:

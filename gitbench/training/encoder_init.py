@@ -26,6 +26,7 @@ from gitbench.models.checkpoint import check_names, plain_names, read_tensors
 from gitbench.models.encoder import ImageEncoder
 from gitbench.registry import HOOKS
 from gitbench.run_key import PRETRAIN_VERSION
+from gitbench.training.distributed import captioner
 from gitbench.training.frozen import FrozenEncoder
 from gitbench.training.pretrain import Pretraining, pretrained_encoder
 from gitbench.variants.encoder import EncoderSpec
@@ -47,19 +48,25 @@ class EncoderInitHook(Hook):
     priority = "VERY_HIGH"
     progress: Progress | None = None  # of pre-training; set by the process that runs the runner
 
-    def __init__(self) -> None:
+    def __init__(self, workers: int = 0) -> None:
+        self.workers = workers  # data-loading processes of a pre-training
         self.seconds: float | None = None  # None: nothing was pre-trained, or by a version that took no note
         self.encode_seconds = 0.0  # 0: nothing was encoded beforehand
         self.content: str | None = None  # of the pre-trained encoder; None as `seconds`
 
     def before_train(self, runner) -> None:  # type: ignore[no-untyped-def]
+        model = captioner(runner)
         if not runner.iter:
-            self._start(runner.model, runner.train_dataloader)
-        encoder, vision = runner.model.git.encoder, runner.model.git.vision
+            self._start(model, runner.train_dataloader)
+        encoder, vision = model.git.encoder, model.git.vision
         if isinstance(encoder, FrozenEncoder) and not vision.blind and not vision.blur:  # which are other images
-            loops = (runner.train_loop, runner.val_loop, runner.test_loop)
-            prepare = runner.model.data_preprocessor.normalised
-            self.encode_seconds = sum(encoder.keep(loop.dataloader.dataset, prepare) for loop in loops if loop)
+            prepare = model.data_preprocessor.normalised
+            asked = {runner.train_loop: runner.optim_wrapper.precision, runner.val_loop: "float32"}
+            if encoder.pos_embed.device.type == "cpu":  # where other runs reuse it; here the test asks once
+                asked[runner.test_loop] = "float32"
+            self.encode_seconds = sum(
+                encoder.keep(loop.dataloader.dataset, prepare, precision) for loop, precision in asked.items() if loop
+            )
 
     def _start(self, model: Any, loader: Any) -> None:
         init, encoder = model.variants["encoder_init"], model.git.encoder
@@ -88,7 +95,7 @@ class EncoderInitHook(Hook):
                     recipe=init.recipe,
                     data=loader.dataset.source.data,
                     device=next(encoder.parameters()).device,
-                    workers=loader.num_workers,
+                    workers=self.workers,
                     progress=None if progress is None else lambda done, total, loss: progress(done, total),
                 )
             )

@@ -19,6 +19,7 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 from gitbench.data.base import content_hash
+from gitbench.models.packed import PackedTexts
 from gitbench.registry import MODELS, SCOPE
 from gitbench.training.caption_model import CaptionModel
 from gitbench.training.data import CaptionData
@@ -39,9 +40,11 @@ def fingerprint(config: Mapping[str, Any], amounts: Iterable[int]) -> dict[str, 
     with DefaultScope.overwrite_default_scope(SCOPE):
         model = MODELS.build(config["model"])
         optimizer = build_optim_wrapper(model, config["optim_wrapper"]).optimizer
-        # without worker processes: what a loader yields does not depend on their number
-        loaders = ({**config[f"{split}_dataloader"], "num_workers": 0} for split in ("train", "test"))
-        training, test = (Runner.build_dataloader({**loader, "persistent_workers": False}) for loader in loaders)
+        # without worker processes and pinned memory, on which what a loader yields does not depend; and with pixels
+        plain = {"num_workers": 0, "persistent_workers": False, "pin_memory": False}
+        loaders = [{**config[f"{split}_dataloader"], **plain} for split in ("train", "test")]
+        loaders[0]["dataset"] = {**loaders[0]["dataset"], "pixels": True}
+        training, test = map(Runner.build_dataloader, loaders)
     dataset = training.dataset
     assert isinstance(model, CaptionModel) and isinstance(dataset, CaptionData)
     count = len(dataset)
@@ -81,7 +84,9 @@ def tensor_hash(tensor: torch.Tensor) -> str:
 
 
 def _entry(value: Any) -> dict[str, Any]:
-    """Describe one entry of a batch: a tensor, or a list of ids."""
+    """Describe one entry of a batch: a tensor, packed texts, or a list of ids."""
+    if isinstance(value, PackedTexts):
+        return {"shape": list(value.visible.shape), "hash": content_hash(map(tensor_hash, value.tensors))}
     if isinstance(value, torch.Tensor):
         return {"shape": list(value.shape), "hash": tensor_hash(value)}
     return {"shape": [len(value)] if isinstance(value, (list, tuple)) else [], "hash": content_hash([repr(value)])}

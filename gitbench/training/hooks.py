@@ -1,4 +1,4 @@
-"""Hooks and the evaluator: checkpoints, loss curve, a decoder that starts from BERT, closed vocabulary, results per image."""
+"""Hooks: checkpoints, loss curve, a decoder that starts from BERT, closed vocabulary."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import errno
 import math
 import os
 import pickle
-import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.evaluator import BaseMetric
+from mmengine.dist import is_main_process
 from mmengine.hooks import Hook, LoggerHook, RuntimeInfoHook
 from mmengine.logging import print_log
 
@@ -26,36 +25,46 @@ from gitbench.errors import GitbenchError, unknown_name
 from gitbench.files import atomic_path, explain_os_errors, write_text
 from gitbench.models.bert import initialise_from_bert, load_bert
 from gitbench.models.trie import Trie
-from gitbench.registry import HOOKS, METRICS
+from gitbench.registry import HOOKS
 from gitbench.run_folder import RunFolder
+from gitbench.training.device import peak_memory, planned
+from gitbench.training.distributed import captioner, most
 
 DECODER_SOURCES = ("random", "bert")
-KEEP = 2  # checkpoints kept: the older one stands in when the newest turns out damaged
 
 
 @HOOKS.register_module()
 class AtomicCheckpointHook(Hook):
-    """Save `iter_<n>.pth` every `interval` iterations and after the last: whole or not at all.
+    """Save `iter_<n>.pth` about every so many `seconds` of training, and after its last iteration: whole or not at all.
 
-    The file is mmengine's own layout without its log history, so it loads with `weights_only=True`.
+    There is one at a time: the older one goes as soon as the newer is whole. That of the last iteration, from which
+    captions can still be made, holds weights and no optimizer. Of several processes rank 0 saves. The file is mmengine's own
+    layout without its log history, so it loads with `weights_only=True`.
     """
 
     priority = "VERY_LOW"
 
-    def __init__(self, interval: int) -> None:
-        self.interval = interval
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._saved = 0.0  # when the last one was, or training began
+
+    def before_train(self, runner) -> None:  # type: ignore[no-untyped-def]
+        self._saved = time.monotonic()
 
     def after_step(self, runner, done: int) -> None:  # type: ignore[no-untyped-def]
         """Called by `CountedTrainLoop` when iteration `done` and its validation are over."""
-        if done % self.interval and done != runner.max_iters:
+        last = done == runner.max_iters
+        if not is_main_process() or not last and time.monotonic() - self._saved < self.seconds:
             return
         folder = Path(runner.work_dir)
         path, meta = folder / f"iter_{done}.pth", {"iter": runner.iter, "epoch": 0}
+        options: dict[str, Any] = {"save_optimizer": not last, "save_param_scheduler": not last}
         with atomic_path(path) as temporary, explain_os_errors(temporary), torch_write_errors():
-            runner.save_checkpoint(str(temporary.parent), temporary.name, by_epoch=False, meta=meta)
+            runner.save_checkpoint(str(temporary.parent), temporary.name, by_epoch=False, meta=meta, **options)
         write_text(folder / "last_checkpoint", str(path))  # what mmengine's `resume=True` reads
-        for old in checkpoints(folder)[KEEP:]:
+        for old in checkpoints(folder)[1:]:
             old.unlink(missing_ok=True)
+        self._saved = time.monotonic()
 
     def before_save_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:  # type: ignore[no-untyped-def]
         checkpoint["message_hub"] = {"log_scalars": {}, "runtime_info": {}, "resumed_keys": {}}
@@ -78,13 +87,16 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """Return the newest checkpoint that loads; a damaged one is removed, with a line in the log, and the next is tried."""
+    """Return the newest checkpoint that loads; a damaged one is removed, with a line in the log.
+
+    There is an older one only where a run was killed between a newer one and its removal.
+    """
     for path in checkpoints(folder):
         try:
             torch.load(path, map_location="cpu", weights_only=True)
             return path
         except (RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-            print_log(f"{path.name} is damaged ({type(error).__name__}); going back to the one before", "current")
+            print_log(f"{path.name} is damaged ({type(error).__name__}) and left out", "current")
             path.unlink()
     return None
 
@@ -122,11 +134,11 @@ class Diverged(GitbenchError):
 
 @HOOKS.register_module()
 class CurveHook(Hook):
-    """Keep the loss curve (`curve.csv`: iteration, split, loss, lr), the seconds spent and the images seen.
+    """Keep the loss curve (`curve.csv`: iteration, split, loss, lr), the seconds spent, the images seen and the most memory.
 
-    Training rows hold the label-smoothed loss of a batch, validation rows the negative log-likelihood per token, in nats.
-    The curve is on disk before the checkpoint of the same iteration is, and is cut back to it on resume. Errors: Diverged,
-    at the first row whose loss is not finite.
+    Training rows hold the label-smoothed loss of a batch, validation rows the negative log-likelihood per token, in nats. Of
+    several processes each has the same curve, and rank 0 writes it. The curve is on disk before the checkpoint of the same
+    iteration is, and is cut back to it on resume. Errors: Diverged, at the first row whose loss is not finite.
     """
 
     progress: Callable[[int, int, float], None] | None = None  # set by the process that runs the runner
@@ -136,7 +148,9 @@ class CurveHook(Hook):
         self.rows: list[tuple[int, str, float, float]] = []
         self.seconds = 0.0  # in all sessions of this run, and how many of them the training waited for data
         self.data_wait_seconds = 0.0
-        self.images = 0  # this session's, and the seconds they took
+        self._peak = 0  # bytes, of earlier sessions and other processes
+        self._cuda_graph = False  # whether graphs have memory of their own
+        self.images = 0  # this session's and this process's, and the seconds they took
         self.image_seconds = 0.0
         self._mark = self._step_mark = self._waited = 0.0
 
@@ -144,14 +158,14 @@ class CurveHook(Hook):
         path = RunFolder(Path(runner.work_dir)).curve
         if runner.iter and path.is_file():
             self.rows = [row for row in read_curve(path) if row[0] <= runner.iter]
-        self._mark = time.monotonic()
+        self._mark, self._cuda_graph = time.monotonic(), planned(runner.cfg).cuda_graph
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:  # type: ignore[no-untyped-def]
         self._step_mark = self._step_mark or time.monotonic()
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:  # type: ignore[no-untyped-def]
         done = batch_idx + 1
-        self.images += len(data_batch["images"])
+        self.images += len(data_batch["indices"])
         if done % self.interval == 0 or done == runner.max_iters:
             loss = outputs["loss"].item()
             now = time.monotonic()
@@ -160,6 +174,7 @@ class CurveHook(Hook):
             # mmengine adds a group of its own, which trains nothing
             groups = (g for g in runner.optim_wrapper.param_groups if str(g.get("name", "")).startswith("decoder"))
             self._add(done, "train", loss, next(groups)["lr"])
+            self._peak = most(self.peak_memory)
             if self.progress is not None:
                 self.progress(done, runner.max_iters, loss)
 
@@ -174,12 +189,19 @@ class CurveHook(Hook):
 
     def before_save_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:  # type: ignore[no-untyped-def]
         self._tick(runner)
-        checkpoint["meta"] |= {"seconds": self.seconds, "data_wait_seconds": self.data_wait_seconds}
+        spent = {"seconds": self.seconds, "data_wait_seconds": self.data_wait_seconds}
+        checkpoint["meta"] |= {**spent, "peak_memory_bytes": self.peak_memory}
         self._write(runner)
 
     def after_load_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:  # type: ignore[no-untyped-def]
         self.seconds = checkpoint["meta"].get("seconds", 0.0)
         self.data_wait_seconds = checkpoint["meta"].get("data_wait_seconds", 0.0)
+        self._peak = checkpoint["meta"].get("peak_memory_bytes", 0)
+
+    @property
+    def peak_memory(self) -> int:
+        """The most bytes that a process held so far, in any session of this run; others are asked at each row."""
+        return max(self._peak, peak_memory(self._cuda_graph))
 
     def after_train(self, runner) -> None:  # type: ignore[no-untyped-def]
         self._tick(runner)
@@ -203,6 +225,8 @@ class CurveHook(Hook):
         self._mark, self._waited = now, waited
 
     def _write(self, runner) -> None:  # type: ignore[no-untyped-def]
+        if not is_main_process():
+            return
         lines = [f"{i},{split},{loss!r},{lr!r}\n" for i, split, loss, lr in self.rows]
         write_text(RunFolder(Path(runner.work_dir)).curve, "iteration,split,loss,lr\n" + "".join(lines))
 
@@ -227,7 +251,8 @@ class DecoderInitHook(Hook):
     priority = "VERY_HIGH"
 
     def before_train(self, runner) -> None:  # type: ignore[no-untyped-def]
-        init = runner.model.variants["decoder_init"]
+        model = captioner(runner)
+        init = model.variants["decoder_init"]
         if init.source not in DECODER_SOURCES:
             raise unknown_name("decoder_init source", init.source, DECODER_SOURCES)
         if init.source == "random" or runner.iter:
@@ -239,7 +264,7 @@ class DecoderInitHook(Hook):
                 f"the BERT in {init.path} is not the one this run was planned with: run the ablation again"
             )
         rows = rows_of(runner.train_dataloader.dataset.tokenizer, from_bert(init.path))
-        initialise_from_bert(runner.model.git, load_bert(init.path), rows)
+        initialise_from_bert(model.git, load_bert(init.path), rows)
 
 
 @HOOKS.register_module()
@@ -252,27 +277,4 @@ class ClosedVocabularyHook(Hook):
     def before_test(self, runner) -> None:  # type: ignore[no-untyped-def]
         dataset = runner.test_dataloader.dataset
         labels = dataset.tokenizer.encode_all(list(dataset.source.vocabulary()), dataset.text_spec.max_tokens)
-        runner.model.vocabulary = Trie.of(labels, dataset.eos_id)
-
-
-@METRICS.register_module()
-class PerImage(BaseMetric):
-    """Negative log-likelihood per token of all references, without label smoothing, in nats; called `name`.
-
-    Exactly one result an image is kept, in order, in `items` (mmengine cuts surplus results to the data set's length
-    silently): after a test with the generated ids, for `predictions.jsonl`.
-    """
-
-    def __init__(self, name: str) -> None:
-        super().__init__(collect_device="cpu", collect_dir=tempfile.gettempdir())
-        self.name = name
-        self.items: list[dict[str, Any]] = []
-
-    def process(self, data_batch: Any, data_samples: Any) -> None:
-        self.results.extend(data_samples)
-
-    def compute_metrics(self, results: list) -> dict[str, float]:
-        self.items = results
-        parts = [part for item in results for part in item.get("outputs", [item])]
-        tokens = sum(part["tokens"] for part in parts)
-        return {self.name: sum(part["nll"] for part in parts) / max(1, tokens)}
+        captioner(runner).vocabulary = Trie.of(labels, dataset.eos_id)

@@ -7,18 +7,23 @@ dropout to whatever state the generator is in.
 from __future__ import annotations
 
 import torch
-from mmengine.dist import get_rank
+from mmengine.dist import get_rank, is_distributed
 from mmengine.runner import BaseLoop, Runner
 from torch.utils.data import DataLoader
 
 from gitbench.registry import LOOPS
 from gitbench.seeding import derive_seed
 from gitbench.training.data import Batches
+from gitbench.training.device import planned
+from gitbench.training.graph import GraphedSteps
 
 
 @LOOPS.register_module()
 class CountedTrainLoop(BaseLoop):
-    """Train `max_iters` iterations; iteration i takes the samples from i * batch and the dropout seed of (seed, i, rank)."""
+    """Train `max_iters` iterations; iteration i takes the samples from i * batch and the dropout seed of (seed, i, rank).
+
+    A process that trains alone takes its steps by `GraphedSteps` where the run was planned so, to the same bits.
+    """
 
     def __init__(
         self, runner: Runner, dataloader: DataLoader | dict, max_iters: int, val_interval: int, dropout_seed: int
@@ -27,6 +32,7 @@ class CountedTrainLoop(BaseLoop):
         self.max_iters = max_iters
         self.val_interval = val_interval
         self.dropout_seed = dropout_seed
+        self.graphed: GraphedSteps | None = None  # while it trains
         self.max_epochs = 1  # mmengine's hooks ask for these
         self._epoch = 0
         self._iter = 0
@@ -48,6 +54,8 @@ class CountedTrainLoop(BaseLoop):
         self.runner.call_hook("before_train_epoch")
         self.dataloader.sampler.start = self._iter * self.dataloader.batch_size
         self.runner.model.train()
+        if planned(self.runner.cfg).cuda_graph and not is_distributed():
+            self.graphed = GraphedSteps(self.runner.model, self.runner.optim_wrapper)
         with Batches(self.dataloader) as self.batches:
             while self._iter < self.max_iters:
                 self.run_iter(next(self.batches))
@@ -58,6 +66,7 @@ class CountedTrainLoop(BaseLoop):
                     self.runner.model.train()
                 # with validation behind it: a checkpoint loses nothing
                 self.runner.call_hook("after_step", done=self._iter)
+        self.graphed = None  # with the memory of its graphs
         self.runner.call_hook("after_train_epoch")
         self.runner.call_hook("after_train")
         return self.runner.model
@@ -65,7 +74,11 @@ class CountedTrainLoop(BaseLoop):
     def run_iter(self, batch: dict) -> None:
         """Take one optimizer step."""
         self.runner.call_hook("before_train_iter", batch_idx=self._iter, data_batch=batch)
-        torch.manual_seed(derive_seed(self.dropout_seed, self._iter, get_rank()))
-        outputs = self.runner.model.train_step(batch, optim_wrapper=self.runner.optim_wrapper)
+        seed = derive_seed(self.dropout_seed, self._iter, get_rank())
+        if self.graphed is None:
+            torch.manual_seed(seed)
+            outputs = self.runner.model.train_step(batch, optim_wrapper=self.runner.optim_wrapper)
+        else:
+            outputs = self.graphed(batch, seed)
         self.runner.call_hook("after_train_iter", batch_idx=self._iter, data_batch=batch, outputs=outputs)
         self._iter += 1

@@ -34,10 +34,10 @@ from gitbench.encoders.quality import is_measured
 from gitbench.encoders.store import StoredEncoder, content_of, quantised, read_encoder, restored, write_encoder
 from gitbench.errors import GitbenchError
 from gitbench.files import atomic_path, cache_dir
-from gitbench.machine import cpu_name
 from gitbench.run_key import PRETRAIN_VERSION
 from gitbench.spec import PretrainSpec, TaskSpec
 from gitbench.training.caption_model import ImagePreprocessor
+from gitbench.training.device import autocast, deterministic, pretraining_precision, processor_name, scaler
 from gitbench.training.objectives import Objective, objective_for, training_images
 from gitbench.training.optimizer import warmup_cosine
 from gitbench.training.probes import Quality
@@ -103,7 +103,7 @@ def pretrained_path(job: Pretraining) -> Path:
     decisive = [
         _identity(job),
         source.fingerprint(),
-        f"{_machine(job.device)} {precision(job.device)} {torch.__version__} {PRETRAIN_VERSION}",
+        f"{processor_name(job.device)} {pretraining_precision(job.device)} {torch.__version__} {PRETRAIN_VERSION}",
     ]
     return cache_dir() / "encoders" / f"{job.recipe.objective}-{content_hash(decisive)[:20]}.safetensors"
 
@@ -113,22 +113,15 @@ def _identity(job: Pretraining) -> str:
     return json.dumps([dataclasses.asdict(job.encoder), dataclasses.asdict(job.recipe)], sort_keys=True)
 
 
-def precision(device: torch.device) -> str:
-    """Return the type of the matrix products: bfloat16 on CUDA and on CPUs with bf16 matrix units, else float32.
-
-    Elsewhere on CPUs bfloat16 is 10 to 100 times slower than float32.
-    """
-    units = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    return "bfloat16" if device.type == "cuda" or units() else "float32"
-
-
 def pretrain(job: Pretraining, checkpoint: Path | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Train an encoder by its recipe; return its state dict and notes on how it was made (see `_Training.notes`).
 
-    One thread does it, since the order of float sums depends on their number.
+    One thread does it, since the order of float sums depends on their number; on a GPU deterministic algorithms do.
     Errors: fewer than two images, which leave nothing to tell apart.
     """
     recipe = job.recipe
+    if job.device.type == "cuda":
+        deterministic()
     print_log(f"{recipe.objective} pre-training: {recipe.iterations} x {recipe.batch_images} images", "current")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -161,6 +154,8 @@ class _Training:
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=job.recipe.lr, betas=job.recipe.betas, fused=True)
         self.preprocess = ImagePreprocessor().to(job.device)
+        self.precision = pretraining_precision(job.device)
+        self.scaler = scaler(job.device.type, self.precision)
         self.done = 0  # iterations
         # one tensor: small ones kept from every step lie between large ones that are freed, and the heap grows by 15 MB a step
         self.losses = torch.zeros(job.recipe.iterations, device=job.device)
@@ -200,13 +195,15 @@ class _Training:
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.lr * warmup_cosine(step, recipe.warmup, recipe.iterations)
         images = self.preprocess.normalised(batch["images"])
-        targets = self.objective.targets(batch, step).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision(device) == "bfloat16"):
+        targets = self.objective.targets(batch, step).to(device, non_blocking=True)
+        with autocast(device.type, self.precision):
             loss = self.module(images, targets)
         self.optimizer.zero_grad()
-        loss.backward()
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
         nn.utils.clip_grad_norm_(self.module.parameters(), recipe.clip_grad)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.losses[step] = loss.detach()
         self.done += 1
 
@@ -231,8 +228,8 @@ class _Training:
             "scenes": VERSION if data == "scenes" else None,
             "version": PRETRAIN_VERSION,
             "data": f"{data}, {split}, {self.images.source.fingerprint()}",
-            "precision": precision(job.device),
-            "machine": _machine(job.device),
+            "precision": self.precision,
+            "machine": processor_name(job.device),
             "torch": torch.__version__,
             "seconds": round(self.seconds, 1),
             "curve": curve,
@@ -245,6 +242,7 @@ class _Training:
             "job": _identity(self.job),
             "module": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
             "losses": self.losses[: self.done],
             "points": json.dumps(self.points),
             "seconds": self.seconds,
@@ -268,6 +266,7 @@ class _Training:
             points = [*self.points, *points]
         self.module.load_state_dict(payload["module"])
         self.optimizer.load_state_dict(payload["optimizer"])
+        self.scaler.load_state_dict(payload.get("scaler", {}))
         self.done = len(payload["losses"])
         self.losses[: self.done] = payload["losses"]
         self.points, self.seconds = points, payload["seconds"]
@@ -277,10 +276,6 @@ def _arrays(state: dict[str, Tensor]) -> dict[str, Any]:
     return {name: tensor.numpy() for name, tensor in state.items()}
 
 
-def _machine(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
-
-
 def _loader(job: Pretraining, images: Any, start: int) -> DataLoader:
     """Batches of images with one caption each from the step `start` on, in an order that the seed decides."""
     batches: Any = list(_batches(len(images), job.recipe, start))  # ranges, which torch's types do not know
@@ -288,6 +283,7 @@ def _loader(job: Pretraining, images: Any, start: int) -> DataLoader:
         images,
         batch_sampler=batches,
         num_workers=job.workers,
+        pin_memory=job.device.type == "cuda",
         collate_fn=collate,
         generator=torch.Generator().manual_seed(0),
     )

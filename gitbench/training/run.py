@@ -7,18 +7,14 @@ from __future__ import annotations
 
 import copy
 import json
-import os
-import resource
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before CUDA starts: deterministic matrix products
-
 import torch
 from mmengine.config import Config
+from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
 from mmengine.runner import Runner
 
 from gitbench.data.tasks import Request
@@ -29,11 +25,13 @@ from gitbench.models import parameter_counts
 from gitbench.models.flops import flops_by_part
 from gitbench.run_folder import RunFolder
 from gitbench.training.caption_model import CaptionModel
+from gitbench.training.device import described, planned, settle
+from gitbench.training.distributed import captioner, joined, most, train_together
 from gitbench.training.encoder_init import EncoderInitHook
-from gitbench.training.hooks import CurveHook, Diverged, PerImage, checkpoints, latest_checkpoint, torch_write_errors
+from gitbench.training.evaluation import PerImage
+from gitbench.training.hooks import CurveHook, Diverged, latest_checkpoint, torch_write_errors
 
 FORMAT = "gitbench"  # of `model.pth`
-CPU_THREADS = 1  # a run's threads on CPU: fixed, since the order of float sums depends on it
 
 Progress = Callable[[int, int, float], None]  # iterations done, of how many, loss
 PretrainingProgress = Callable[[int, int], None]
@@ -64,50 +62,67 @@ class PlainRunner(Runner):
         """Leave the planner's `config.py` as it is: mmengine would write this session's work_dir and resume into it."""
 
 
-def execute(path: Path, progress: Progress | None = None, pretraining: PretrainingProgress | None = None) -> None:
-    """Train and caption one run folder, or train it alone where it has no test. Returns at once where that is done already.
+def execute(path: Path, progress: Progress | None = None, pretraining: PretrainingProgress | None = None) -> bool:
+    """Train and caption one run folder, or train it alone where it has no test; returns False where that is done already.
 
-    `progress` hears of the training, `pretraining` of the encoder's pre-training that comes first in some runs.
+    Nobody else may work on the folder meanwhile (`gitbench.launch.work`). `progress` hears of the training, `pretraining`
+    of the encoder's pre-training that comes first in some runs.
 
     Errors: GitbenchError with one line for what a user can mend; anything else is a fault of the program.
     """
     folder = RunFolder(path)
-    config = _session_config(folder)
-    tuning = config.test_dataloader is None
-    if folder.captioned or (tuning and folder.trained.is_file()):
-        return
-    for leftover in path.glob(".*.tmp*"):  # half-written files of a killed session
-        leftover.unlink(missing_ok=True)
-    if torch.cuda.is_available():
-        torch.use_deterministic_algorithms(True, warn_only=True)
+    config = folder.read_config()
+    if folder.captioned or (config.test_dataloader is None and folder.trained.is_file()):
+        return False
+    if (world_size := planned(config).world_size) > 1:
+        train_together(path, world_size, _train, {"progress": progress, "pretraining": pretraining})
     else:
-        torch.set_num_threads(CPU_THREADS)
-    runner = PlainRunner.from_cfg(config)
-    hooks: dict[type, Any] = {type(hook): hook for hook in runner.hooks}
-    curve, init = hooks[CurveHook], hooks[EncoderInitHook]
-    curve.progress, init.progress = progress, pretraining
-    val_nll = None  # of a tuning run that diverges
-    try:
-        runner.train()
-        val_nll = curve.last("val")
-    except Diverged:
+        _train(path, progress, pretraining)
+    return True
+
+
+def _train(path: Path, progress: Progress | None, pretraining: PretrainingProgress | None) -> None:
+    """Do what `execute` does, as the run's only process or as one of several."""
+    folder = RunFolder(path)
+    config = folder.read_config()
+    compute, tuning = planned(config), config.test_dataloader is None
+    settle(compute)
+    with joined(compute):
+        runner = PlainRunner.from_cfg(_session_config(config, folder))
+        hooks: dict[type, Any] = {type(hook): hook for hook in runner.hooks}
+        curve, init = hooks[CurveHook], hooks[EncoderInitHook]
+        curve.progress, init.progress = progress, pretraining
+        val_nll = None  # of a tuning run that diverges
+        try:
+            runner.train()
+            val_nll = curve.last("val")
+        except Diverged:
+            if not tuning:
+                raise
+            curve.after_train(runner)
+        found = {"val_nll": val_nll, "cost": {"seconds": curve.seconds}}
         if not tuning:
-            raise
-        curve.after_train(runner)
-    if tuning:
-        write_json(folder.trained, {"val_nll": val_nll, "cost": {"seconds": curve.seconds}})
-        _remove_checkpoints(path)
-        return
+            found = _captioned(runner, folder, curve, init)
+        if is_main_process():
+            write_json(folder.trained, found)
+            folder.remove_checkpoints()
+
+
+def _captioned(runner: Runner, folder: RunFolder, curve: CurveHook, init: EncoderInitHook) -> dict[str, Any]:
+    """Caption the test split and write captions and weights; return what else is to be known of the run."""
     trained = time.monotonic()
     fit = _fit(runner, curve)
     fitted = time.monotonic()
     metrics = runner.test_loop.run()
-    _write_predictions(runner, folder)
-    _write_weights(runner, folder)
+    if is_main_process():
+        _write_predictions(runner, folder)
+        _write_weights(runner, folder)
     captioned = time.monotonic()
+    images = curve.images * get_world_size()
     cost = {
         **_size(runner),
-        "train_images_per_second": curve.images / curve.image_seconds if curve.image_seconds else None,
+        "peak_memory_bytes": most(curve.peak_memory),
+        "train_images_per_second": images / curve.image_seconds if curve.image_seconds else None,
         "train_seconds": curve.seconds,
         "data_wait_seconds": curve.data_wait_seconds,
         "caption_seconds": captioned - fitted,
@@ -119,13 +134,7 @@ def execute(path: Path, progress: Progress | None = None, pretraining: Pretraini
         cost["encode_seconds"] = init.encode_seconds
     train = {"iterations": runner.max_iters, "final_loss": curve.last("train")}
     found = {"test_nll": metrics["test_nll"], **fit, "train": train, "cost": cost, "encoder_content": init.content}
-    write_json(folder.trained, found)
-    _remove_checkpoints(path)
-
-
-def _remove_checkpoints(path: Path) -> None:
-    for done in (*checkpoints(path), path / "last_checkpoint"):
-        done.unlink(missing_ok=True)
+    return {**found, "device": described()}
 
 
 def _fit(runner: Runner, curve: CurveHook) -> dict[str, Any]:
@@ -138,43 +147,37 @@ def _fit(runner: Runner, curve: CurveHook) -> dict[str, Any]:
     first = min(count, len(runner.train_dataloader.dataset))
     config = copy.deepcopy(runner.cfg.val_dataloader)
     config.dataset.update(split="train", first=first)
-    model, items = runner.model.eval(), []
+    model, measured = captioner(runner).eval(), PerImage("train_nll")
     with torch.no_grad():
         for batch in runner.build_dataloader(config):
-            items += model.val_step(batch)
-    measured = PerImage("train_nll").compute_metrics(items)
-    return {**measured, "val_nll": curve.last("val"), "fit_images": {"train_nll": first, "val_nll": count}}
+            measured.process(batch, model.val_step(batch))
+    return {
+        **measured.evaluate(first),
+        "val_nll": curve.last("val"),
+        "fit_images": {"train_nll": first, "val_nll": count},
+    }
 
 
 def _size(runner: Runner) -> dict[str, int]:
-    """Return the costs that are sizes; memory is the most that this process has held, on the GPU where there is one."""
-    git = runner.model.git
+    """Return the costs that are sizes."""
+    git = captioner(runner).git
     counts = parameter_counts(git)
-    if torch.cuda.is_available():
-        memory = torch.cuda.max_memory_allocated()
-    else:
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {
         "parameters": counts["total"],
         "encoder_parameters": counts["encoder"],
         "decoder_parameters": counts["decoder"],
         "flops_per_image": round(sum(flops_by_part(git).values())),
         "training_images": len(runner.train_dataloader.dataset),
-        "peak_memory_bytes": memory,
     }
 
 
-def _session_config(folder: RunFolder) -> Config:
-    """Return the config of a run folder as this session runs it: from its last checkpoint, on this device."""
-    config = folder.read_config()
+def _session_config(config: Config, folder: RunFolder) -> Config:
+    """Return the config of a run folder as this session runs it: from its last checkpoint, which rank 0 looks for."""
     config.work_dir = str(folder.path)
-    checkpoint = latest_checkpoint(folder.path)
-    if checkpoint is not None:
-        config.resume, config.load_from = True, str(checkpoint)
-    if torch.cuda.is_available():  # copies of pinned batches run beside the computation
-        for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
-            if loader is not None:
-                loader.setdefault("pin_memory", True)
+    checkpoint = [latest_checkpoint(folder.path) if is_main_process() else None]
+    broadcast_object_list(checkpoint)
+    if checkpoint[0] is not None:
+        config.resume, config.load_from = True, str(checkpoint[0])
     return config
 
 
@@ -214,7 +217,7 @@ def _prediction(request: Request, output: dict[str, Any], image_id: str, tokeniz
 
 def _write_weights(runner: Runner, folder: RunFolder) -> None:
     """Write `model.pth` and `tokenizer.json`: what `gitbench caption --weights FOLDER` needs, and no pickled code."""
-    state = {name: tensor.cpu() for name, tensor in runner.model.git.state_dict().items()}
+    state = {name: tensor.cpu() for name, tensor in captioner(runner).git.state_dict().items()}
     payload = {"format": FORMAT, "model": json.dumps(runner.cfg.model.to_dict()), "state_dict": state}
     with atomic_path(folder.weights) as temporary, explain_os_errors(temporary), torch_write_errors():
         torch.save(payload, temporary)

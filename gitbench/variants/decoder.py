@@ -106,7 +106,7 @@ def add_size(layers: int, width: int, dropout: float = 0.1, max_positions: int =
 
 # Small decoders carry 64 positions: longer than any caption of the small profiles, and no dead weight in the counts.
 # They see each image about once, where dropout only costs (LOG.md, 2026-11-24), so they have none.
-SMALL = ((1, 64), (2, 64), (2, 96), (2, 128), (4, 128), (4, 192))
+SMALL = ((1, 64), (2, 64), (2, 96), (2, 128), (4, 128), (4, 192), (8, 256))
 MEDIUM = ((1, 192), (2, 384), (4, 384), (6, 384), (6, 512), (12, 384), (12, 512))
 PAPER = tuple((layers, width) for width in (768, 1024) for layers in (6, 12, 24))
 

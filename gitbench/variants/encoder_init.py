@@ -1,7 +1,7 @@
 """Where the image encoder starts: "random" (CLIP's own initial values), or pre-trained by the profile's recipe, stage i
 of the paper (p. 4): "contrastive", the same for a tenth of the iterations ("contrastive_tenth"), "supervised"
 (classification of the scene's facts) or "masked" (masked autoencoding). Such an encoder is made once, on images of a
-stream of its own; those of the cpu profile ship with the package.
+stream of its own; those of the cpu and small-gpu profiles ship with the package.
 
 "clip" are weights of the encoder's own shape, fetched by timm: for vit_b16 and vit_l14 OpenAI's, from which GIT_B and GIT_L
 start (Table 11). OpenAI made none of the size of vit_h14: it gets those of MetaCLIP, CLIP made again on 2.5 billion pairs (Xu

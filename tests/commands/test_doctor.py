@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 
 from gitbench.cli import main
-from gitbench.commands.doctor import diagnose, packages
+from gitbench.commands.doctor import _gpu, diagnose, packages
+from gitbench.errors import GitbenchError
+from gitbench.machine import Gpu
 
 
 def test_a_working_machine_passes_and_every_problem_names_its_fix(monkeypatch, tmp_path, capsys):
@@ -34,3 +36,49 @@ def test_missing_packages_and_checks_that_break_are_findings():
     lacking, broken = diagnose([lambda: packages(("numpy", "no-such-package")), _broken])
     assert lacking.status == "FAIL" and "pip install no-such-package" in lacking.fix
     assert (broken.name, broken.status) == ("broken", "FAIL") and "RuntimeError: boom" in broken.found
+
+
+def cards_of(monkeypatch, *cards: Gpu) -> str:
+    """Return what the doctor says of these cards."""
+    monkeypatch.setattr("gitbench.machine.gpus", lambda: cards)
+    monkeypatch.setattr("gitbench.machine.cpu_count", lambda: 16)
+    return "\n".join(" ".join(check) for check in diagnose([_gpu]))
+
+
+def test_cards_are_shown_with_what_they_can_do_and_how_runs_share_them(monkeypatch):
+    monkeypatch.setattr("gitbench.commands.doctor._unusable", lambda place: "")
+    monkeypatch.setattr("shutil.which", lambda program: None)
+    t4 = Gpu(uuid="GPU-a", name="Tesla T4", free_gib=14.0, total_gib=14.6, capability=(7, 5))
+    h100 = Gpu(uuid="GPU-b", name="H100", free_gib=0.0, total_gib=79.1, capability=(9, 0), mps=True)
+    said = cards_of(monkeypatch, t4, h100)
+    assert (
+        "ok Tesla T4, 14.0 of 14.6 GiB free, compute capability 7.5: float16, no bfloat16; runs share it in turns"
+        in said
+    )
+    assert "warn H100, 0.0 of 79.1 GiB free, compute capability 9.0: bfloat16; runs share it side by side (MPS)" in said
+    assert "end the processes that hold its memory" in said and "up to 8 a card, one a CPU core" in said
+    monkeypatch.setattr("shutil.which", lambda program: f"/usr/bin/{program}")
+    assert "side by side (MPS)" in cards_of(monkeypatch, t4) and "none: the default profile is cpu" in cards_of(
+        monkeypatch
+    )
+
+
+def test_a_card_that_torch_or_cuda_cannot_use_fails_with_its_fix(monkeypatch):
+    card = Gpu(uuid="GPU-a", name="H100", free_gib=70.0, total_gib=79.1, capability=(9, 0))
+
+    def built_without_it(*_, **__):
+        raise RuntimeError("no kernel image is available for execution on the device\nCompile with ...")
+
+    monkeypatch.setattr("torch.ones", built_without_it)
+    said = cards_of(monkeypatch, card)
+    assert (
+        "FAIL H100" in said and "torch cannot use it (no kernel image is available for execution on the device)" in said
+    )
+    assert "install a torch that is built for this card" in said
+
+    def broken():
+        raise GitbenchError("CUDA cannot be used here (CUDA_ERROR_SYSTEM_DRIVER_MISMATCH): restart the machine")
+
+    monkeypatch.setattr("gitbench.machine.gpus", broken)
+    (failure,) = diagnose([_gpu])
+    assert (failure.name, failure.status, failure.fix) == ("gpu", "FAIL", "restart the machine")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 import gitbench.commands.pretrain as command
@@ -95,6 +97,20 @@ def test_what_a_run_finished_has_no_points_of_a_part(monkeypatch, one_probe):
     assert main(["pretrain", "--profile", "smoke", "--only", NAME, "--jobs", "1"]) == 0  # made again
     (file,) = (cache_dir() / "encoders").glob("*.safetensors")
     assert is_measured(read_encoder(file).notes)
+
+
+def test_encoders_are_made_on_what_the_runs_of_the_profile_compute_on(monkeypatch, capsys):
+    """Runs look for encoders made on their own device: a GPU beside a profile for CPUs is left alone."""
+    made = []
+    monkeypatch.setattr(command, "_make_all", lambda chosen, jobs, workers, device: made.append((device, jobs)) or {})
+    order = ["pretrain", "--profile", "smoke"]
+    assert main([*order, "--device", "cuda"]) == 2 and made == []
+    assert "none is in sight: pass --device cpu" in capsys.readouterr().err
+    for module in ("machine", "compute"):
+        monkeypatch.setattr(f"gitbench.{module}.gpus", lambda: [SimpleNamespace(name="A10G", capability=(8, 6))])
+    monkeypatch.setattr("gitbench.machine.cpu_count", lambda: 2)
+    assert main(order) == main([*order, "--device", "cuda"]) == main(["pretrain", "--profile", "gpu"]) == 0
+    assert made == [("cpu", 2), ("cuda", 1), ("cuda", 1)]
 
 
 def test_what_cannot_be_made_is_refused(capsys, monkeypatch):

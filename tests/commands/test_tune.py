@@ -11,7 +11,7 @@ from helpers_rates import GRID, gridded, own_cache, plant
 
 from gitbench.ablations import ablation_files, load_ablation
 from gitbench.data.tokenizer import train_wordpiece
-from gitbench.launch.scheduling import Outcome
+from gitbench.launch.session import Outcome
 from gitbench.profiles import PROFILES
 from gitbench.study import rates
 from gitbench.variants import resolve
@@ -30,12 +30,12 @@ def launches(monkeypatch) -> list:
     """A profile with a grid; what was tuned (names) and launched (plans) instead of being trained, in order."""
     found: list = []
 
-    def tune(tuning, jobs, plain) -> Outcome:
+    def tune(tuning, jobs, plain, executor=None) -> Outcome:
         found.append(tuning.name)
         plant(tuning, liked)
         return Outcome(completed=len(tuning.unique_runs), found=0, failed=())
 
-    def launch(study, jobs, plain, until=None) -> Outcome:
+    def launch(study, jobs, plain, until=None, **_) -> Outcome:
         study.write_plan()
         found.append(study.plan)
         return Outcome(completed=1, found=0, failed=())

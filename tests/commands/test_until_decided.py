@@ -19,7 +19,7 @@ from gitbench.errors import GitbenchError
 from gitbench.files import write_json
 from gitbench.judge.claims import judge_study
 from gitbench.judge.verdict import INCONCLUSIVE, NOT_TESTABLE, SUPPORTED
-from gitbench.launch.scheduling import Outcome
+from gitbench.launch.session import Outcome
 from gitbench.plan import PlannedRun
 from gitbench.run_folder import RECORD_SCHEMA
 from gitbench.spec import Arm, Claim
@@ -281,6 +281,7 @@ ABLATION = Ablation(
 '''
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_command_stops_where_models_do_not_see(tmp_path, capsys):
     """Real runs of the smoke profile: no seed makes a claim testable whose base arm does not see, and it is said so."""

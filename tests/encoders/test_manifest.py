@@ -28,7 +28,7 @@ from gitbench.encoders.store import read_encoder, write_encoder
 from gitbench.encoders.wanted import Wanted, wanted_encoders
 from gitbench.files import load_json
 from gitbench.models.encoder import ImageEncoder
-from gitbench.profiles import CPU, SMOKE
+from gitbench.profiles import CPU, SMALL_GPU, SMOKE
 from gitbench.report.encoders import write_encoder_page
 from gitbench.run_key import PRETRAIN_VERSION
 from gitbench.training.caption_model import ImagePreprocessor
@@ -87,6 +87,12 @@ def test_a_shipped_encoder_is_found_by_size_recipe_and_version_of_the_scenes(fol
     assert find_shipped(SIZE, RECIPE) == entry
     monkeypatch.setattr(module, "read_json", lambda path: pytest.fail("read again"))
     assert find_shipped(SIZE, RECIPE) == entry
+
+
+def test_whatever_arms_of_the_small_gpu_profile_start_from_ships():
+    wanted = wanted_encoders(SMALL_GPU)
+    assert {each.encoder.shape for each in wanted} == {(2, 64, 8), (4, 96, 8), (6, 128, 8)} and len(wanted) == 6
+    assert all(find_shipped(each.encoder, each.recipe) for each in wanted)
 
 
 def test_another_version_of_pre_training_is_not_shipped_on(folder, tmp_path, monkeypatch):

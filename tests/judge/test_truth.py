@@ -64,7 +64,6 @@ def report(tmp_path_factory) -> Path:
     data = stripe_world(folder / "stripes")
     recipe = {
         "iterations": 80,
-        "checkpoint_every": 80,
         "batch_images": 8,
         "captions_per_image": 2,
         "lr_encoder": 1e-3,

@@ -127,15 +127,19 @@ def test_a_finished_run_captions_an_image_file(work, tmp_path):
 
 
 def test_a_plain_mmengine_runner_trains_the_same_run_again(work, tmp_path):
+    """And tells cuBLAS its workspace and NCCL its way: a config imports what all modules of `gitbench.training` do."""
+    others = {"CUBLAS_WORKSPACE_CONFIG": ":0:0", "NCCL_ALGO": "NVLS"}  # of somebody else; bits depend on them
     code = (
-        "import sys, torch; torch.set_num_threads(1)\n"
+        "import os, sys, torch\n"
         "from mmengine.config import Config\nfrom mmengine.runner import Runner\n"
-        "runner = Runner.from_cfg(Config.fromfile(sys.argv[1] + '/config.py', lazy_import=False))\nrunner.train()\n"
+        "config = Config.fromfile(sys.argv[1] + '/config.py', lazy_import=False)\n"
+        "assert (os.environ['CUBLAS_WORKSPACE_CONFIG'], os.environ['NCCL_ALGO']) == (':4096:8', 'Ring')\n"
+        "runner = Runner.from_cfg(config)\nrunner.train()\n"
         "state = torch.load(sys.argv[1] + '/model.pth', weights_only=True)['state_dict']\n"
         "assert all(torch.equal(t, state[n]) for n, t in runner.model.git.state_dict().items()); print('same weights')"
     )
     command = [sys.executable, "-c", code, str(next((work / "runs").iterdir()))]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path, env=os.environ | others)
     assert "same weights" in result.stdout, result.stderr[-2000:]
 
 

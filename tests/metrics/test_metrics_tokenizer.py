@@ -7,9 +7,9 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
+from helpers_processes import is_gone
 
 from gitbench.errors import GitbenchError
 from gitbench.metrics import tokenize as tokenize_module
@@ -29,20 +29,6 @@ def tokenizer():
     made = Tokenizer()
     yield made
     made.close()
-
-
-def is_gone(pid: int, seconds: float = 20) -> bool:
-    """Wait until a process that is no child of ours is gone, or only waits for its parent to notice."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            with open(f"/proc/{pid}/stat") as file:
-                if file.read().rpartition(")")[2].split()[0] == "Z":
-                    return True
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def test_one_process_gives_what_pycocoevalcap_gives_of_each_set(tokenizer, monkeypatch):

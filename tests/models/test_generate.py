@@ -5,12 +5,17 @@ Prefixes of different lengths in one batch, and several of them for one image: e
 
 from __future__ import annotations
 
+import random
+from types import SimpleNamespace
+
 import pytest
 import torch
 from helpers_model import BOS, EOS, VOCAB, both_attentions, texts
 from helpers_search import captioner, check, how, official_search, photos, reference_search, uncached
 
 from gitbench.errors import GitbenchError
+from gitbench.models import search_state
+from gitbench.models.search_state import Search, _Finish
 from gitbench.variants.vision import VisionSpec
 
 
@@ -56,6 +61,37 @@ def test_finished_sentences_cost_no_steps():
     sequences, _ = model.generate(images, max_length=50)
     assert sequences.tolist() == [[BOS, EOS]] * 3
     assert [tuple(shape[:2]) for shape in calls] == [(3, 1)]
+
+
+@pytest.mark.parametrize("beams", [0, 4])
+def test_on_a_gpu_a_search_has_the_same_bits_whenever_numbers_arrive(monkeypatch, beams):
+    """The size of its batch, which the last bits of sums depend on, must not; the number of its steps may."""
+    init, steps = Search.__init__, []
+
+    def as_on_a_gpu(self, *args, **options) -> None:
+        init(self, *args, **options)
+        self.finish = _Finish()
+
+    monkeypatch.setattr(Search, "__init__", as_on_a_gpu)
+    model, images = captioner(0), photos(5, 3, 32, 32, seed=0)
+    run = model.decoder.run
+    model.decoder.run = lambda x, *seen: steps.append(len(x)) or run(x, *seen)
+    found = []
+    for share in (1.0, 0.5, 0.0):
+        arrives = random.Random(3)
+        arrival = SimpleNamespace(query=lambda arrives=arrives, share=share: arrives.random() < share)
+        monkeypatch.setattr(search_state, "_sent", lambda value, arrival=arrival: (value.clone(), arrival))
+        steps.clear()
+        found.append((*model.generate(images, **how(beams), max_length=30), [*steps]))
+    monkeypatch.undo()
+    assert {rows for _, _, each in found for rows in each} == {len(images)}
+    on_time, sometimes, never = (len(each) for _, _, each in found)
+    assert on_time < never == 29 and on_time <= sometimes <= never
+    for sequences, scores, _ in found[1:]:
+        assert torch.equal(sequences, found[0][0]) and torch.equal(scores, found[0][1])
+    usual, its_scores = model.generate(images, **how(beams), max_length=30)
+    assert torch.equal(found[0][0], usual)
+    torch.testing.assert_close(found[0][1], its_scores, atol=1e-9, rtol=0)
 
 
 # -- prefixes ---------------------------------------------------------------------------------------------------------

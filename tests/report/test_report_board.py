@@ -196,7 +196,9 @@ def test_smoke_studies_are_not_published(made, tmp_path, capsys, monkeypatch):
     ):
         assert main([*words, *options]) == 2
         said = capsys.readouterr().err
-        assert said.count("\n") == 1 and "smoke profile is not published" in said and "cpu, gpu, paper" in said
+        assert (
+            said.count("\n") == 1 and "smoke profile is not published" in said and "cpu, small-gpu, gpu, paper" in said
+        )
     assert not results.exists() and not list((work_dir / "studies").glob("*.smoke.*looks.json"))
     shutil.copytree(made.results, results)
     (folder,) = results.glob("*/*")

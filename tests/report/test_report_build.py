@@ -5,8 +5,12 @@ import hashlib
 import json
 import math
 import operator
+import os
 import shutil
+import threading
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -163,3 +167,27 @@ def test_a_published_number_follows_from_the_raw_captions(trained, tmp_path, mon
                 )
         assert len(scores) == replicates[arm] == table.loc[arm, "n"]
         assert table.loc[arm, "BLEU-1"] == pytest.approx(np.mean(scores), rel=1e-9)
+
+
+def test_launches_that_end_together_put_one_whole_report_in_place(tmp_path, monkeypatch):
+    """Each replaces the folder in two steps, between which there is none."""
+    replaced = os.replace
+
+    def slowly(source, target) -> None:
+        replaced(source, target)
+        time.sleep(0.01)
+
+    monkeypatch.setattr(os, "replace", slowly)
+    names, start = ("a", "b", "c", "d"), threading.Barrier(4)
+
+    def replace(name: str) -> None:
+        for _ in range(4):
+            building = tmp_path / f".{name}.tmp"
+            building.mkdir()
+            (building / name).touch()
+            start.wait()
+            build.put_in_place(building, tmp_path / "report")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(replace, names))
+    assert [path.name for path in tmp_path.iterdir()] == ["report"] and len(list((tmp_path / "report").iterdir())) == 1

@@ -34,6 +34,16 @@ def test_notes_name_the_runs_they_are_about_and_leave_the_blind_out(tmp_path):
     assert "Mind: all runs: CIDEr of 12 images" in page(view, {})
 
 
+def test_a_report_of_a_part_says_which_runs_are_there(tmp_path):
+    work = make_work_dir(tmp_path, replicates=3)
+    assert not any("part of the study" in note for note in study_notes(Study.open(work, "decoder_size.cpu.scenes"), ()))
+    for seed in (1, 2):
+        (work / "runs" / run_key("small", seed) / "record.json").unlink()
+    first, *_ = study_notes(Study.open(work, "decoder_size.cpu.scenes"), ())
+    assert first.startswith("this is a report of a part of the study: finished are ")
+    assert "small 1 of 3" in first and "base 3 of 3" in first
+
+
 def test_two_metrics_that_contradict_each_other_are_flagged_wherever_the_word_stands(tmp_path):
     view = view_of(tmp_path, better_loss={"large": 40.0})
     (verdict,) = view.verdicts
@@ -48,6 +58,29 @@ def test_two_metrics_that_contradict_each_other_are_flagged_wherever_the_word_st
     lines = dict(view.details[0].lines)
     assert lines["by likelihood"].startswith("REFUTED: Seen: BETTER") and "CONTRADICT" in lines["the two metrics"]
     assert lines["by likelihood, Holm, 1 claim"] == "nothing to adjust for: the only claim"
+
+
+def test_a_study_on_several_kinds_of_machine_says_so_and_in_which_precision_its_gpus_trained(tmp_path):
+    work = make_work_dir(tmp_path, replicates=2)
+    cards = {0: ("NVIDIA A10G", "a10g", "bfloat16"), 1: ("Tesla T4", "tesla-t4", "float16")}
+
+    def told(chosen: tuple[int, int], **more: int) -> tuple[list[str], str]:
+        for path in work.glob("runs/*/record.json"):
+            record = json.loads(path.read_text())
+            device, machine, precision = cards[chosen[record["spec"]["replicate"]]]
+            record["cost"] |= {"device": device, "machine": machine}
+            record["spec"]["compute"] = {"device": "cuda", "precision": precision, **more}
+            path.write_text(json.dumps(record))
+        study = Study.open(work, "decoder_size.cpu.scenes")
+        return [note for note in study_notes(study, ()) if "kinds" in note], page(View.of(study, judge(study)), {})
+
+    notes, text = told((0, 0))
+    assert notes == [] and "NVIDIA A10G, a10g, trained in bfloat16" in text and "GPUs a run" not in text
+    assert "trained in bfloat16, 2 GPUs a run" in told((0, 0), world_size=2)[1]
+    notes, text = told((0, 1))
+    (note,) = notes
+    assert note.startswith("made on machines of 2 kinds (4 runs on a10g, 4 runs on tesla-t4): what arms cost is a mean")
+    assert "trained in bfloat16, trained in float16" in text and "made on machines of 2 kinds" in text
 
 
 def test_a_study_whose_encoder_starts_from_nothing_says_so(tmp_path):

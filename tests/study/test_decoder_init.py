@@ -161,7 +161,7 @@ def test_a_run_starts_from_it_and_its_weights_load_without_the_bert(bert: Path, 
 
 @pytest.mark.timeout(240)
 def test_a_killed_run_resumes_bit_identical_and_reads_no_weights_again(bert: Path, tmp_path: Path) -> None:
-    sizes = {"iterations": 30, "checkpoint_every": 5}
+    sizes = {"iterations": 30, "checkpoint_every": 0}
     quiet = run_of(planned(bert, tmp_path / "quiet", **sizes), "bert")
     killed = run_of(planned(bert, tmp_path / "killed", **sizes), "bert")
     assert quiet.key == killed.key

@@ -9,7 +9,8 @@ from helpers_study import Run, make_study, run_of, tiny_ablation
 
 from gitbench.ablations import ablation_files, load_ablation
 from gitbench.launch.prove import axes_of, is_proven, prove
-from gitbench.launch.scheduling import launch, prepare_images, start_context
+from gitbench.launch.scheduling import launch, prepare_images
+from gitbench.processes import start_context
 from gitbench.profiles import SMOKE
 from gitbench.study.config import make_config
 from gitbench.study.proof import (

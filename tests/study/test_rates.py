@@ -18,9 +18,10 @@ from gitbench.errors import GitbenchError
 from gitbench.files import write_json
 from gitbench.launch.executor import Event
 from gitbench.launch.prove import prove
-from gitbench.launch.scheduling import launch, start_context
+from gitbench.launch.scheduling import launch
 from gitbench.launch.tuning import tune
 from gitbench.plan import ArmRate, Trial
+from gitbench.processes import start_context
 from gitbench.profiles import CPU, GPU, PAPER, SMOKE
 from gitbench.run_key import canonical
 from gitbench.study import rates
@@ -42,7 +43,7 @@ class Planter:
         self.by_folder = {found.folder(each.run.run_key).path: each for each in found.runs}
         self.found, self.most, self.queue, self.made = found, most, [], []
 
-    def submit(self, folder: Path, provenance) -> None:
+    def submit(self, folder: Path) -> None:
         self.queue.append(folder)
 
     def poll(self, timeout: float) -> list[Event]:

@@ -80,7 +80,7 @@ def test_other_arms_sizes_steps_or_rates_get_new_runs(tmp_path):
 def test_what_concerns_cost_alone_gets_the_same_runs(tmp_path):
     usual = tiny_profile(checkpoint_every=3)
     data = dataclasses.replace(usual.data, workers=2)
-    dearer = dataclasses.replace(usual, data=data, doc="Dear.", run_seconds=9.0, gpu_gib=9.0)
+    dearer = dataclasses.replace(usual, data=data, doc="Dear.", run_seconds=9.0)
     assert seeds_of(make_study(tmp_path, CLAIMING, dearer)) == seeds_of(make_study(tmp_path, CLAIMING))
     apart = dataclasses.replace(CLAIMING, arms={**CLAIMING.arms, "cpu": CLAIMING.arms["smoke"]})
     assert seeds_of(make_study(tmp_path, apart)) == seeds_of(make_study(tmp_path, CLAIMING))

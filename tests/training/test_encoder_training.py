@@ -18,12 +18,15 @@ from gitbench.ablations import check_ablation
 from gitbench.errors import GitbenchError
 from gitbench.files import load_json
 from gitbench.models.encoder import ImageEncoder
+from gitbench.models.packed import pack
 from gitbench.registry import MODELS
+from gitbench.run_folder import RunFolder
 from gitbench.study.config import make_config
 from gitbench.study.store import Study
+from gitbench.training.encoder_init import EncoderInitHook
 from gitbench.training.frozen import FrozenEncoder
 from gitbench.training.hooks import CurveHook, read_curve
-from gitbench.training.run import execute, load_run
+from gitbench.training.run import PlainRunner, execute, load_run
 from gitbench.variants.encoder import EncoderSpec
 
 SPEC = EncoderSpec(width=32, layers=2, heads=4, patch=8, image_size=32)
@@ -50,10 +53,11 @@ def some_batch(plan: Study, indices: list[int], image_set: str | None = "train")
     pixels[:, :, 8:24, 8:24] = 200
     tokens = torch.randint(5, plan.plan.vocabulary.size, (len(indices), 2, 6), generator=generator)
     tokens[:, :, 0], tokens[:, :, -1] = plan.plan.vocabulary.bos_id, plan.plan.vocabulary.eos_id
+    predicted = tokens != plan.plan.vocabulary.bos_id
     return {
         "images": pixels,
         "tokens": tokens,
-        "need_predict": tokens != plan.plan.vocabulary.bos_id,
+        "texts": pack(tokens.flatten(0, 1), predicted.flatten(0, 1), len(indices), plan.plan.vocabulary.pad_id),
         "image_ids": [str(i) for i in indices],
         "indices": indices,
         "image_set": image_set,
@@ -148,6 +152,76 @@ def test_an_image_is_encoded_once_for_all_encoders_of_these_values(monkeypatch):
     assert not other.features
 
 
+# ---- kept on a GPU: tried on the CPU, which takes this way for no run of its own --------------------------------------
+
+
+@pytest.fixture
+def on_gpu(monkeypatch):
+    """Batches of two on the way that GPUs take; returns how many images `encode` is given each time."""
+    passed: list[int] = []
+    real = ImageEncoder.forward
+    monkeypatch.setattr(frozen, "CHUNK", 2)
+
+    def encode(self, images):
+        passed.append(len(images))
+        return real(self, images)
+
+    monkeypatch.setattr(FrozenEncoder, "encode", torch.no_grad()(encode))
+    return passed
+
+
+def test_on_a_gpu_features_are_kept_in_the_precision_they_are_asked_for(on_gpu):
+    encoder = encoder_of()
+    images = prepared(torch.from_numpy(Split.images).movedim(-1, -3))
+    encoder._keep_on_device("train", Split.images, prepared, "bfloat16")
+    encoder._keep_on_device("val", Split.images, prepared, "float32")
+    assert on_gpu == [2, 2, 1, 2, 2, 1] and encoder.features["train", torch.bfloat16].dtype == torch.bfloat16
+    kept = encoder.features["val", torch.float32]
+    torch.testing.assert_close(kept, ImageEncoder.forward(encoder, images), rtol=1e-5, atol=1e-5)
+    on_gpu.clear()
+    with encoder.known("val", [3, 0, 3]):
+        assert torch.equal(encoder(images[:3]), kept[[3, 0, 3]])
+    with encoder.known("train", [3, 0, 3]), torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(encoder(images[:3]), encoder.features["train", torch.bfloat16][[3, 0, 3]])
+    assert on_gpu == []
+    with encoder.known("train", [3, 0, 3]):  # the likelihood of training images is measured in float32
+        assert encoder(images[:3]).dtype == torch.float32 and on_gpu == [3]
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_training_images_are_kept_in_the_precision_of_training_and_others_in_float32(tmp_path, monkeypatch, device):
+    """Whatever device is no CPU stands for a GPU: test images are asked for once, and not kept there."""
+    plan = planned(tmp_path, "frozen", common={"encoder_init": "random"})
+    config = RunFolder(run_of(plan, "base").folder).read_config()
+    config.work_dir, config.optim_wrapper.precision = str(tmp_path), "bfloat16"
+    runner = PlainRunner.from_cfg(config)
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    runner.model.git.encoder.to(device)
+    asked: dict[str, str] = {}
+    monkeypatch.setattr(
+        FrozenEncoder, "keep", lambda self, data, _, precision: asked.update({data.image_set: precision}) or 0.0
+    )
+    next(hook for hook in runner.hooks if isinstance(hook, EncoderInitHook)).before_train(runner)
+    expected = {"train": "bfloat16", "val": "float32", "test": "float32"}
+    assert asked == ({name: expected[name] for name in ("train", "val")} if device == "meta" else expected)
+
+
+def test_beyond_the_limit_of_bytes_the_first_images_are_kept_and_the_others_alone_encoded(on_gpu, monkeypatch):
+    encoder = encoder_of()
+    images = prepared(torch.from_numpy(Split.images).movedim(-1, -3))
+    monkeypatch.setattr(frozen, "FEATURE_LIMIT", 3 * 17 * 32 * 4)  # three images: one whole batch
+    encoder._keep_on_device("train", Split.images, prepared, "float32")
+    assert len(encoder.features["train", torch.float32]) == 2
+    on_gpu.clear()
+    with encoder.known("train", [4, 1, 2, 0]):
+        found = encoder(images[[4, 1, 2, 0]])
+    assert on_gpu == [2]  # images 4 and 2
+    torch.testing.assert_close(found, ImageEncoder.forward(encoder, images[[4, 1, 2, 0]]), rtol=1e-5, atol=1e-5)
+    monkeypatch.setattr(frozen, "FEATURE_LIMIT", 0)
+    assert encoder._keep_on_device("val", Split.images, prepared, "float32") == 0
+    assert ("val", torch.float32) not in encoder.features
+
+
 def test_features_of_another_encoder_with_equal_values_or_of_other_pixels_are_others(monkeypatch, tmp_path):
     monkeypatch.setenv("GITBENCH_CACHE", str(tmp_path))
     halved = dataclasses.replace(SPEC, heads=SPEC.heads // 2)
@@ -156,7 +230,7 @@ def test_features_of_another_encoder_with_equal_values_or_of_other_pixels_are_ot
         encoder = FrozenEncoder(spec)
         encoder.load_state_dict(encoder_of().state_dict())
         encoder.keep(Split(), prepare)
-        kept.append(encoder.features["train"])
+        kept.append(encoder.features["train", torch.float32])
     assert len(list(tmp_path.glob("features/*.npy"))) == 3
     assert not any(np.array_equal(kept[0], other) for other in kept[1:])
 
@@ -224,7 +298,7 @@ def test_training_moves_a_trained_encoder_and_not_a_frozen_one(tmp_path):
 @pytest.mark.timeout(240)
 def test_a_killed_run_with_a_frozen_pretrained_encoder_leaves_no_trace(tmp_path, monkeypatch):
     monkeypatch.setenv("GITBENCH_CACHE", str(tmp_path / "cache"))  # where nothing is pre-trained yet
-    train = {"iterations": 30, "checkpoint_every": 7, "val_every": 15}
+    train = {"iterations": 30, "checkpoint_every": 0, "val_every": 15}
     quiet, killed = (run_of(planned(tmp_path / name, "frozen", train=train), "base") for name in ("quiet", "killed"))
     assert quiet.key == killed.key
     first = kill_at(killed, 3)  # before the first checkpoint: from the cached encoder again

@@ -17,7 +17,7 @@ from gitbench.training.run import execute, load_run
 @pytest.fixture(scope="module")
 def few(tmp_path_factory):
     """A run that has seen each of its 3 training images 80 times; validation has 4."""
-    profile = tiny_profile(iterations=60, batch_images=4, checkpoint_every=60, lr_decoder=4e-3)
+    profile = tiny_profile(iterations=60, batch_images=4, lr_decoder=4e-3)
     profile = dataclasses.replace(profile, data=dataclasses.replace(profile.data, train_images=3))
     study = make_study(tmp_path_factory.mktemp("fit"), profile=profile)
     write_configs(study)

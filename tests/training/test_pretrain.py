@@ -77,6 +77,12 @@ def test_batches_hold_each_image_once_and_never_span_two_epochs():
         list(pretrain_module._batches(1, recipe))
 
 
+def test_batches_for_a_gpu_come_from_memory_that_it_can_copy_while_the_host_goes_on():
+    images = training_images(RECIPE, "scenes", 32)
+    loaders = [pretrain_module._loader(job(device=torch.device(device)), images, 0) for device in ("cpu", "cuda")]
+    assert [loader.pin_memory for loader in loaders] == [False, True]
+
+
 # ---- one result --------------------------------------------------------------------------------------------------
 
 
@@ -222,7 +228,7 @@ def test_runs_that_share_a_pretraining_carry_the_same_seconds_and_others_none(tm
 
 
 def test_a_resumed_run_knows_what_its_pretraining_took_without_the_cache(tmp_path, cache):
-    run = run_of(start_study(tmp_path / "w", replicates=1, iterations=4, checkpoint_every=2), "base")
+    run = run_of(start_study(tmp_path / "w", replicates=1, iterations=4, checkpoint_every=0), "base")
 
     def die(done: int, total: int, loss: float) -> None:
         if done == 3:

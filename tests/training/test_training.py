@@ -1,6 +1,7 @@
 """Parts of the training loop: schedule, optimizer groups, sampler, config."""
 
 import itertools
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from helpers_errors import refused
 from helpers_study import make_study, runs_of, tiny_profile, write_configs
 from torch import nn
 
+from gitbench.files import guarded
 from gitbench.run_folder import RunFolder
 from gitbench.study.config import make_config
 from gitbench.training.data import CountedSampler
@@ -40,6 +42,37 @@ def test_scheduler_drives_the_optimizer_to_zero():
         scheduler.step()
     assert seen == pytest.approx([0.5 * warmup_cosine(step, 2, 8) for step in range(8)])
     assert optimizer.param_groups[0]["lr"] == 0.0
+
+
+def test_rates_of_a_gpu_are_numbers_of_float32_as_a_graph_reads_them(monkeypatch):
+    def rates(rounded: bool) -> list[float]:
+        monkeypatch.setattr(WarmupCosineLR, "rounded", rounded)
+        optimizer = torch.optim.AdamW([nn.Parameter(torch.ones(2))], lr=0.3)
+        scheduler, seen = WarmupCosineLR(optimizer, warmup=2, total=8, by_epoch=False), []
+        for _ in range(8):
+            seen.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            scheduler.step()
+        return seen
+
+    usual, rounded = rates(False), rates(True)
+    assert rounded == torch.tensor(usual).tolist() != usual
+
+
+def test_whatever_a_run_writes_is_asked_for_first_also_where_its_folder_is_named_relatively(tmp_path, monkeypatch):
+    """mmengine makes the path of a run absolute; the guard is what keeps a run that is another's now from being written."""
+    monkeypatch.chdir(tmp_path)
+    run, asked = write_configs(make_study(Path("work")))[0], set()
+    assert not run.folder.is_absolute()
+
+    def ask() -> None:
+        being_written = [path.name for path in run.folder.glob(".*.tmp*")]  # .NAME.12345678.tmp.SUFFIX
+        asked.update(name[1:].rpartition(".tmp")[0].rpartition(".")[0] for name in being_written)
+
+    with guarded(run.folder, ask):
+        execute(run.folder)
+    results = {"model.pth", "tokenizer.json", "predictions.jsonl", "trained.json"}
+    assert asked == {"curve.csv", "iter_6.pth", "last_checkpoint", *results}
 
 
 class Toy(nn.Module):
