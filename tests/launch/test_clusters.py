@@ -180,7 +180,7 @@ def test_a_task_of_ray_takes_the_cards_of_its_run_on_one_node(monkeypatch):
 
 def trained(folder: Path, executor=None, iterations: int = 6) -> Study:
     """Train the study of three tiny runs through an executor, None: of this machine; scores are made up."""
-    study = make_study(folder, profile=tiny_profile(iterations=iterations, checkpoint_every=1))
+    study = make_study(folder, profile=tiny_profile(iterations=iterations, checkpoint_every=0))
     with nullcontext(executor) if executor else local_executor(study, 1) as chosen:
         outcome = execute_runs(study, chosen, plain=True, scorer=MadeUpScores(study, folder / "scored.log"))
     assert (outcome.completed, outcome.failed) == (3, ())

@@ -83,15 +83,20 @@ def assert_close(one: Run, several: Run) -> None:
         assert a[:2] == b[:2] and float(a[2]) == pytest.approx(float(b[2]), abs=1e-5) and a[3] == b[3]
 
 
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory) -> Run:
-    """A run of two processes, fed as on GPUs: they hold the images, and every token has a target, of which few count."""
-    run, heard = planned(tmp_path_factory.mktemp("pair")), []
+def fed_as_on_gpus(run: Run) -> Run:
+    """Let the processes of a run hold its images, and every token have a target, of which few count."""
     config = RunFolder(run.folder).read_config()
     config.train_dataloader.dataset.pixels = False
     config.train_dataloader.collate_fn.update(multiple=16, everywhere=True)
     config.custom_hooks.append({"type": "ResidentImagesHook"})
     (run.folder / "config.py").write_text(config_text(config))
+    return run
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory) -> Run:
+    """A run of two processes, fed as on GPUs."""
+    run, heard = fed_as_on_gpus(planned(tmp_path_factory.mktemp("pair"))), []
     SAID["two"] = trained(run, lambda *values: heard.append(values[:2]))
     assert heard == [(done, 6) for done in range(1, 7)]
     return run
@@ -377,7 +382,7 @@ def test_a_plain_runner_of_another_number_of_processes_is_refused(tmp_path):
 
 @pytest.mark.slow
 def test_the_command_that_clusters_execute_trains_it_too(pair, tmp_path):
-    run = planned(tmp_path)
+    run = fed_as_on_gpus(planned(tmp_path))
     command = [sys.executable, "-m", "gitbench.launch.work", str(run.folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, (run.folder / "log.txt").read_text()[-3000:]
