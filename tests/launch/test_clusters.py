@@ -272,9 +272,10 @@ def test_slurm_gives_the_predictions_of_this_machine_through_a_requeue(tmp_path)
                 if kill:
                     os.kill(read_state(folder).pid, signal.SIGKILL)
                     return True
-                return (
-                    subprocess.run(["scancel", "--signal=USR2", job]).returncode == 0
-                )  # else it is just changing state
+                try:
+                    return subprocess.run(["scancel", "--signal=USR2", job], timeout=3).returncode == 0
+                except subprocess.TimeoutExpired:  # it is just changing state: scancel would try again for minutes
+                    return False
 
         made = slurm_executor(tmp_path / "slurm", parse_options("partition=main,time=60"), jobs=1)
         interrupting = Interrupting(made.queue)
