@@ -1,10 +1,10 @@
 """Claims: of many processes on many hosts one holds a folder or a file, on file systems without locks too (NFS, Lustre).
 
 A claim on `x` is a file `x.<n>` that says who holds it. It is made by a hard link, which succeeds for one process alone;
-the highest number holds. Its holder touches it every `BEAT` seconds. One whose process is dead (on the same host), or that
-was not touched for `STALE` seconds, is taken over by a link of the next number, after which the old file is removed. One that
-finds another live claim beside its own gives way. So nobody removes what another one holds by right, and a holder that was
-suspended finds its file gone.
+the highest number that is live holds. Its holder touches it every `BEAT` seconds. One whose process is dead (on the same
+host), or that was not touched for `STALE` seconds, is taken over by a link of the next number, after which the old file is
+removed. One that finds another live claim beside its own gives way. So nobody removes what another one holds by right. A
+holder that was suspended finds its file gone, or, since numbers begin anew, another's in its place.
 
 Times are those of the file server alone: a claim's age is measured against a file that was just touched beside it.
 """
@@ -21,7 +21,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -92,7 +92,7 @@ class Claim:
         try:
             with _probe(self.path, token) as (probe, now):
                 seen = _numbers(self.path)
-                if seen and _is_live(_file(self.path, seen[-1]), now):
+                if _live(self.path, seen, now) is not None:
                     return None
                 number = seen[-1] + 1 if seen else 1
                 return (number, now) if _link(probe, _file(self.path, number)) else None
@@ -101,7 +101,7 @@ class Claim:
 
     def check(self) -> None:
         """Raise ClaimLost unless the claim is held; asks the file server, not what this host remembers."""
-        if self._file is None or not self._touch(self._file):
+        if self._file is None or not _touch(self._file, self.token):
             raise ClaimLost(f"{self.path} was taken over by another process")
 
     def release(self) -> None:
@@ -111,15 +111,11 @@ class Claim:
         if file is not None and _is_of(file, self.token):
             file.unlink(missing_ok=True)
 
-    def _touch(self, file: Path) -> bool:
-        """Touch the claim; returns whether it is still there, and this one: numbers begin anew."""
-        return _is_of(file, self.token) and _touch(file)
-
     def _beat(self, file: Path, ended: threading.Event) -> None:
         touched = time.monotonic()
         while not ended.wait(BEAT):
             try:
-                held = self._touch(file)
+                held = _touch(file, self.token)
                 touched = time.monotonic()
             except OSError:  # the file server is away: others see no touch either
                 held = time.monotonic() - touched < STALE
@@ -149,10 +145,11 @@ def holder(path: Path) -> Holder | None:
     Where the file server does not answer now it counts as held. Errors: GitbenchError where nothing can be read or written.
     """
     try:
-        if not (files := [_file(path, number) for number in _numbers(path)]):
+        if not (numbers := _numbers(path)):
             return None
         with _probe(path) as (_, now):
-            return next((_read(file)[0] for file in reversed(files) if _is_live(file, now)), None)
+            file = _live(path, numbers, now)
+            return None if file is None else _read(file)[0]
     except OSError as error:
         if error.errno not in _AWAY:
             with explain_os_errors(path):
@@ -187,6 +184,11 @@ def _numbers(path: Path) -> list[int]:
 
 def _file(path: Path, number: int) -> Path:
     return path.with_name(f"{path.name}.{number}")
+
+
+def _live(path: Path, numbers: Sequence[int], now: float) -> Path | None:
+    """Return the claim that holds, of those with these numbers, sorted; None where there is none."""
+    return next((file for number in reversed(numbers) if _is_live(file := _file(path, number), now)), None)
 
 
 def _is_live(file: Path, now: float) -> bool:
@@ -234,8 +236,10 @@ def _is_of(file: Path, token: str) -> bool:
         return False
 
 
-def _touch(file: Path) -> bool:
-    """Touch a held claim; returns whether it is still there."""
+def _touch(file: Path, token: str) -> bool:
+    """Touch a held claim; returns whether it is still there, and the one of this token."""
+    if not _is_of(file, token):
+        return False
     try:
         os.utime(file)  # no time is given: the file server's own
     except FileNotFoundError:

@@ -68,9 +68,15 @@ class RunFolder:
         """Return the record of a complete run; None where it is none, or the images' scores are missing."""
         return self.read_record() if self.per_image.is_file() else None
 
+    @property
+    def checkpoints(self) -> list[Path]:
+        """What a training goes on from, newest first."""
+        found = self.path.glob("iter_*.pth")
+        return sorted(found, key=lambda path: int(path.stem.split("_")[1]), reverse=True)
+
     def remove_checkpoints(self) -> None:
         """Remove what a training goes on from."""
-        for each in (*self.path.glob("iter_*.pth"), self.path / "last_checkpoint"):
+        for each in (*self.checkpoints, self.path / "last_checkpoint"):
             each.unlink(missing_ok=True)
 
     def read_config(self) -> Config:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
+
 from gitbench.profiles import SMOKE
+from gitbench.run_folder import RunFolder
 from gitbench.spec import Ablation, Arm, Profile, RunSpec
 from gitbench.study.config import config_text, make_config
 from gitbench.study.plan import make_plan
@@ -74,6 +79,15 @@ def runs_of(study: Study) -> list[Run]:
 def run_of(study: Study, arm: str, replicate: int = 0) -> Run:
     """Return one run of a study that was just planned."""
     return next(run for run in runs_of(study) if (run.arm, run.replicate) == (arm, replicate))
+
+
+@contextmanager
+def edited(run: Run) -> Iterator[Config]:
+    """Yield the config of a planned run, to be written back as the block leaves it."""
+    folder = RunFolder(run.folder)
+    config = folder.read_config()
+    yield config
+    folder.config.write_text(config_text(config))
 
 
 def write_configs(study: Study) -> list[Run]:

@@ -26,6 +26,7 @@ from gitbench.ablations import load_ablation
 from gitbench.data.base import texts_of
 from gitbench.data.tasks import open_task
 from gitbench.data.tokenizer import tokenizer_for
+from gitbench.gpu_check.sizes import base_spec
 from gitbench.launch import places
 from gitbench.launch.places import Places
 from gitbench.machine import Gpu
@@ -34,7 +35,7 @@ from gitbench.models.flops import flops_by_part
 from gitbench.models.packed import pack
 from gitbench.plan import Plan, Vocabulary
 from gitbench.profiles import GPU, PAPER, SMALL_GPU
-from gitbench.spec import Profile, RunSpec
+from gitbench.spec import Profile
 from gitbench.study.config import make_config
 from gitbench.study.memory import (
     GIB,
@@ -80,20 +81,10 @@ CARDS = (
 
 def config_of(profile: Profile, vocabulary: Vocabulary, **names: str) -> Any:
     """Return the config of a run of a profile with these variants: axis -> name."""
-    chosen = {axis.name: axis.default for axis in AXES.values() if axis.in_model} | dict(profile.variants) | names
-    specs = {axis: AXES[axis].resolve(name) for axis, name in chosen.items() if name is not None}
-    init = specs["encoder_init"]
-    specs["encoder_init"] = dataclasses.replace(init, recipe=recipe_of(profile, init))  # none of these ships
-    spec = RunSpec(
-        variants=specs,
-        data=profile.data,
-        text=profile.text,
-        train=profile.train,
-        evaluate=profile.evaluate,
-        replicate=0,
-        variant_names=chosen,
-    )
-    return make_config(spec, vocabulary, "none")
+    spec = base_spec(profile, names)
+    init = spec.variants["encoder_init"]
+    made = dataclasses.replace(init, recipe=recipe_of(profile, init))  # none of these ships
+    return make_config(dataclasses.replace(spec, variants={**spec.variants, "encoder_init": made}), vocabulary, "none")
 
 
 def fits(plan: Plan) -> Iterator[list[str]]:

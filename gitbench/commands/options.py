@@ -232,12 +232,11 @@ def check_executor(arguments: argparse.Namespace) -> None:
 def executor_of(arguments: argparse.Namespace, work_dir: Path) -> Executor | None:
     """Return the executor asked for, None for this machine; a queue keeps its files in `work_dir`.
 
-    Errors: those of `check_executor`; GitbenchError where its package or the cluster is missing.
+    `check_executor` has passed the options. Errors: GitbenchError where its package or the cluster is missing.
     """
-    check_executor(arguments)
-    compute, pack = compute_of(arguments), 1 if arguments.runs_per_gpu is None else arguments.runs_per_gpu
     if arguments.executor == "local":
         return None
+    compute, pack = compute_of(arguments), 1 if arguments.runs_per_gpu is None else arguments.runs_per_gpu
     if arguments.executor == "ray":
         from gitbench.launch.ray import ray_executor
 

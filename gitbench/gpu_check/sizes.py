@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -79,20 +80,25 @@ def config_of(
 
     `compute`: where it is not the setting's.
     """
-    profile = setting.profile
+    spec = base_spec(setting.profile, variants or {})
+    recipe = dataclasses.replace(spec.train, **train)
+    spec = dataclasses.replace(spec, train=recipe, compute=compute or setting.compute)
+    return make_config(spec, _vocabulary(setting), "gpu-check")
+
+
+def base_spec(profile: Profile, variants: Mapping[str, str]) -> RunSpec:
+    """Return what a run of a profile's base arm is, on the CPU, with other variants (axis -> name)."""
     names = {axis.name: axis.default for axis in AXES.values() if axis.in_model and axis.default is not None}
-    names |= {**profile.variants, **(variants or {})}
-    spec = RunSpec(
+    names |= {**profile.variants, **variants}
+    return RunSpec(
         variants={axis: AXES[axis].resolve(name) for axis, name in names.items()},
         data=profile.data,
         text=profile.text,
-        train=dataclasses.replace(profile.train, **train),
+        train=profile.train,
         evaluate=profile.evaluate,
         replicate=0,
         variant_names=names,
-        compute=compute or setting.compute,
     )
-    return make_config(spec, _vocabulary(setting), "gpu-check")
 
 
 @functools.cache

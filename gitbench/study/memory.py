@@ -45,7 +45,7 @@ def measured_gib(study: Study, cards: Collection[str]) -> dict[str, float]:
         cost, compute = record.get("cost", {}), record.get("spec", {}).get("compute", {})
         alike = compute.get("cuda_graph", False) == study.plan.compute.cuda_graph
         if alike and cost.get("device") in cards and cost.get("peak_memory_bytes"):
-            found[run.arm] = max(found.get(run.arm, 0.0), _with_allowances(cost["peak_memory_bytes"]))
+            found[run.arm] = max(found.get(run.arm, 0.0), with_allowances(cost["peak_memory_bytes"]))
     return found
 
 
@@ -56,10 +56,10 @@ def planned_gib(plan: Plan, run: PlannedRun, pretrains: bool = False) -> float:
     b = 4 if spec.compute.precision == "float32" else 2
     texts = plan.text_tokens or spec.train.captions_per_image * (spec.text.max_tokens + 1)
     peak = peak_bytes(config, -(-texts // ROW_MULTIPLE) * ROW_MULTIPLE, b)
-    return _with_allowances(max(peak, pretraining_bytes(config, b)) if pretrains else peak)
+    return with_allowances(max(peak, pretraining_bytes(config, b)) if pretrains else peak)
 
 
-def _with_allowances(peak: float) -> float:
+def with_allowances(peak: float) -> float:
     """Return the GiB that a process takes whose tensors are so many bytes at most."""
     return peak / GIB * FRAGMENTATION + CONTEXT_GIB
 

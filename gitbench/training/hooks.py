@@ -62,7 +62,7 @@ class AtomicCheckpointHook(Hook):
         with atomic_path(path) as temporary, explain_os_errors(temporary), torch_write_errors():
             runner.save_checkpoint(str(temporary.parent), temporary.name, by_epoch=False, meta=meta, **options)
         write_text(folder / "last_checkpoint", str(path))  # what mmengine's `resume=True` reads
-        for old in checkpoints(folder)[1:]:
+        for old in RunFolder(folder).checkpoints[1:]:
             old.unlink(missing_ok=True)
         self._saved = time.monotonic()
 
@@ -81,17 +81,12 @@ def torch_write_errors() -> Iterator[None]:
         raise
 
 
-def checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoints of a run, newest first."""
-    return sorted(folder.glob("iter_*.pth"), key=lambda path: int(path.stem.split("_")[1]), reverse=True)
-
-
 def latest_checkpoint(folder: Path) -> Path | None:
     """Return the newest checkpoint that loads; a damaged one is removed, with a line in the log.
 
     There is an older one only where a run was killed between a newer one and its removal.
     """
-    for path in checkpoints(folder):
+    for path in RunFolder(folder).checkpoints:
         try:
             torch.load(path, map_location="cpu", weights_only=True)
             return path

@@ -17,7 +17,7 @@ import pytest
 import torch
 from helpers_errors import refused
 from helpers_resume import assert_same_results, stop_at
-from helpers_study import Run, make_study, run_of, tiny_profile, write_configs
+from helpers_study import Run, edited, make_study, run_of, tiny_profile, write_configs
 from mmengine.evaluator import BaseMetric
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -28,7 +28,6 @@ from gitbench.models.trie import Trie
 from gitbench.registry import METRICS, OPTIM_WRAPPER_CONSTRUCTORS
 from gitbench.run_folder import RunFolder
 from gitbench.spec import Compute, PretrainSpec
-from gitbench.study.config import config_text
 from gitbench.training import device
 from gitbench.training.distributed import most
 from gitbench.training.evaluation import PerImage
@@ -303,9 +302,8 @@ def test_memory_that_graphs_hold_is_in_no_tensor_and_counts(monkeypatch):
 def lowered(folder: Path, precision: str, **train) -> Run:
     """Return a run that trains on the CPU in a precision of GPUs."""
     run = planned_run(folder, **train)
-    config = RunFolder(run.folder).read_config()
-    config.optim_wrapper.precision = precision
-    (run.folder / "config.py").write_text(config_text(config))
+    with edited(run) as config:
+        config.optim_wrapper.precision = precision
     return run
 
 

@@ -20,7 +20,7 @@ from helpers_errors import refused
 from helpers_launch import MadeUpScores
 from helpers_processes import is_gone
 from helpers_resume import assert_same_results, start
-from helpers_study import Run, make_study, run_of, tiny_ablation, tiny_profile, write_configs
+from helpers_study import Run, edited, make_study, run_of, tiny_ablation, tiny_profile, write_configs
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
@@ -34,11 +34,9 @@ from gitbench.processes import start_context
 from gitbench.profiles import SMOKE
 from gitbench.run_folder import RunFolder
 from gitbench.spec import Compute
-from gitbench.study.config import config_text
 from gitbench.study.part import Part
 from gitbench.training.distributed import _listen, _Rank
 from gitbench.training.evaluation import BatchesInOrder
-from gitbench.training.hooks import checkpoints
 from gitbench.training.loop import CountedTrainLoop
 from gitbench.training.run import PlainRunner, execute, load_run
 
@@ -85,11 +83,10 @@ def assert_close(one: Run, several: Run) -> None:
 
 def fed_as_on_gpus(run: Run) -> Run:
     """Let the processes of a run hold its images, and every token have a target, of which few count."""
-    config = RunFolder(run.folder).read_config()
-    config.train_dataloader.dataset.pixels = False
-    config.train_dataloader.collate_fn.update(multiple=16, everywhere=True)
-    config.custom_hooks.append({"type": "ResidentImagesHook"})
-    (run.folder / "config.py").write_text(config_text(config))
+    with edited(run) as config:
+        config.train_dataloader.dataset.pixels = False
+        config.train_dataloader.collate_fn.update(multiple=16, everywhere=True)
+        config.custom_hooks.append({"type": "ResidentImagesHook"})
     return run
 
 
@@ -236,7 +233,7 @@ def test_a_rank_that_dies_ends_the_run_in_one_line_and_it_goes_on_to_the_same_bi
     with refused(rf"rank 1 of 3 was killed by signal 9 \(see {run.folder}/log.txt\)"):
         execute(run.folder, kill_rank_1)
     assert len(pids) == 3 and is_gone(*pids)
-    newest = checkpoints(run.folder)[0].stem
+    newest = RunFolder(run.folder).checkpoints[0].stem
     assert newest in ("iter_4", "iter_5")
     steps: list[int] = []
     trained(run, lambda done, *_: steps.append(done))
@@ -364,9 +361,8 @@ def test_a_tuning_run_ends_with_its_likelihood(tmp_path):
     alone, shared = (planned(tmp_path / str(n), Compute(world_size=n)) for n in (1, 2))
     found = []
     for run in (alone, shared):
-        config = RunFolder(run.folder).read_config()
-        config.update(test_dataloader=None, test_cfg=None, test_evaluator=None)
-        (run.folder / "config.py").write_text(config_text(config))
+        with edited(run) as config:
+            config.update(test_dataloader=None, test_cfg=None, test_evaluator=None)
         found.append(trained(run))
         assert found[-1].keys() == {"val_nll", "cost", "written"} and not execute(run.folder)
     assert found[1]["val_nll"] == pytest.approx(found[0]["val_nll"], abs=1e-5)

@@ -1,6 +1,6 @@
 """Training steps as CUDA graphs: the bits of plain steps, or no graphs. No GPU is needed: what records is a stand-in.
 
-That the real recorder's kernels give these bits only a card can tell: `gitbench.training.graph_check`.
+That the real recorder's kernels give these bits only a card can tell: `nox -s gpu_check`.
 """
 
 from __future__ import annotations
@@ -14,20 +14,19 @@ from types import SimpleNamespace
 import pytest
 import torch
 from helpers_resume import assert_same_results, stop_at
-from helpers_study import Run, make_study, run_of, tiny_profile, write_configs
+from helpers_study import Run, edited, make_study, run_of, tiny_profile, write_configs
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.torch_version import TorchVersion
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from gitbench.gpu_check.checks.graph import both_ways
 from gitbench.models.git import GIT
 from gitbench.models.packed import PackedTexts, pack
 from gitbench.run_folder import RunFolder
 from gitbench.spec import Compute
-from gitbench.study.config import config_text
 from gitbench.training import graph
 from gitbench.training.graph import GpuRecorder, GraphedSteps
-from gitbench.training.graph_check import check_graphs
 from gitbench.training.optimizer import DeviceOptimWrapper, WarmupCosineLR, parameter_groups
 from gitbench.training.run import execute
 from gitbench.variants import AXES
@@ -120,14 +119,13 @@ def planned(folder: Path, precision: str = "float32", graphs: bool = False, **mo
     study = make_study(folder, profile=tiny_profile(iterations=STEPS, val_every=4, checkpoint_every=0))
     write_configs(study)
     run = run_of(study, "base")
-    config = RunFolder(run.folder).read_config()
-    config.optim_wrapper.precision = precision
-    config.compute.cuda_graph = graphs
-    config.train_dataloader.collate_fn.update(multiple=16, everywhere=True)
-    config.model.decoder.dropout = 0.1
-    for part, values in model.items():
-        config.model[part].update(values)
-    (run.folder / "config.py").write_text(config_text(config))
+    with edited(run) as config:
+        config.optim_wrapper.precision = precision
+        config.compute.cuda_graph = graphs
+        config.train_dataloader.collate_fn.update(multiple=16, everywhere=True)
+        config.model.decoder.dropout = 0.1
+        for part, values in model.items():
+            config.model[part].update(values)
     return run
 
 
@@ -234,12 +232,13 @@ def test_a_step_that_was_left_out_proves_no_graph(tmp_path, monkeypatch, stage):
 
 def test_the_check_for_a_card_tells_equal_bits_from_others(tmp_path, stage):
     run = planned(tmp_path, graphs=True)
-    found = check_graphs(run.folder, steps=8)
+    config = RunFolder(run.folder).read_config()
+    found = both_ways(config, steps=8)
     assert found["refused"] is None and found["same_bits"] and 0 < found["replayed"] < 8
     assert found["plain_steps_per_second"] > 0 and found["graph_steps_per_second"] > 0
     assert not (run.folder / "curve.csv").exists()
     stage(Wrong)
-    assert "other bits" in check_graphs(run.folder, steps=8)["refused"]
+    assert "other bits" in both_ways(config, steps=8)["refused"]
 
 
 # ---- the real recorder, and what it records ----------------------------------------------------------------------

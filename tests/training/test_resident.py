@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 from helpers_resume import assert_same_results, stop_at
-from helpers_study import Run, make_study, run_of, tiny_profile, write_configs
+from helpers_study import Run, edited, make_study, run_of, tiny_profile, write_configs
 
 from gitbench.run_folder import RunFolder
 from gitbench.spec import Compute
-from gitbench.study.config import RESIDENT_LIMIT, config_text, make_config, resident_bytes
+from gitbench.study.config import RESIDENT_LIMIT, make_config, resident_bytes
 from gitbench.study.memory import peak_bytes, resident_images_bytes
 from gitbench.study.proof import compare_configs
 from gitbench.training.caption_model import ImagePreprocessor
@@ -30,11 +30,10 @@ def planned(folder: Path, resident: bool) -> Run:
     study = make_study(folder, profile=tiny_profile(iterations=9, checkpoint_every=0))  # beyond one pass over 24 images
     write_configs(study)
     run = run_of(study, "base")
-    config = RunFolder(run.folder).read_config()
     if resident:
-        config.train_dataloader.dataset.pixels = False
-        config.custom_hooks.append({"type": "ResidentImagesHook"})
-    (run.folder / "config.py").write_text(config_text(config))
+        with edited(run) as config:
+            config.train_dataloader.dataset.pixels = False
+            config.custom_hooks.append({"type": "ResidentImagesHook"})
     return run
 
 

@@ -17,7 +17,7 @@ from helpers_study import Run, make_study, tiny_profile, write_configs
 
 from gitbench.processes import start_context
 from gitbench.run_folder import RunFolder
-from gitbench.training.hooks import AtomicCheckpointHook, checkpoints, latest_checkpoint, read_curve
+from gitbench.training.hooks import AtomicCheckpointHook, latest_checkpoint, read_curve
 from gitbench.training.optimizer import warmup_cosine
 from gitbench.training.run import PlainRunner, execute
 
@@ -47,7 +47,7 @@ def test_three_sigkills_leave_no_trace(quiet, tmp_path):
         older = latest_checkpoint(killed.folder)
         kept = older.read_bytes() if older else b""
         kill_at(killed, moment)
-    newest = checkpoints(killed.folder)[0]
+    newest = RunFolder(killed.folder).checkpoints[0]
     assert older is not None and int(newest.stem.split("_")[1]) >= 32
     newest.write_bytes(newest.read_bytes()[:1000])
     older.write_bytes(kept)
@@ -64,7 +64,7 @@ def test_three_sigkills_leave_no_trace(quiet, tmp_path):
     validated = [iteration for iteration, split, *_ in read_curve(killed.folder / "curve.csv") if split == "val"]
     assert validated == list(range(5, 41, 5))
     trained = json.loads((killed.folder / "trained.json").read_text())
-    assert trained["train"]["iterations"] == 40 and not checkpoints(killed.folder)
+    assert trained["train"]["iterations"] == 40 and not RunFolder(killed.folder).checkpoints
     assert 1000 < trained["cost"]["data_wait_seconds"] < 1010  # what earlier sessions waited counts
     assert trained["cost"]["peak_memory_bytes"] == 2**50  # and held
     assert (killed.folder / "config.py").read_bytes() == config  # mmengine would write this session's into it
@@ -84,9 +84,9 @@ def test_checkpoints_are_made_by_time_one_at_a_time_and_the_last_holds_weights_a
     hook.before_train(runner)
     for runner.iter in range(1, 9):
         hook.after_step(runner, runner.iter)
-        assert len(checkpoints(tmp_path)) <= 1
+        assert len(RunFolder(tmp_path).checkpoints) <= 1
     assert made == [(3, True, True), (6, True, True), (8, False, False)]
-    assert [path.name for path in checkpoints(tmp_path)] == ["iter_8.pth"]
+    assert [path.name for path in RunFolder(tmp_path).checkpoints] == ["iter_8.pth"]
 
 
 def test_a_run_of_less_than_two_minutes_is_saved_at_its_end_alone_and_goes_on_from_there(tmp_path, monkeypatch):
@@ -105,12 +105,12 @@ def test_a_run_of_less_than_two_minutes_is_saved_at_its_end_alone_and_goes_on_fr
     child.join(60)
     monkeypatch.undo()
     assert child.exitcode == 3 and saves.read_text() == "saved\n"
-    (path,) = checkpoints(run.folder)
+    (path,) = RunFolder(run.folder).checkpoints
     assert path.name == "iter_6.pth"
     assert not {"optimizer", "param_schedulers"} & torch.load(path, weights_only=True).keys()
     steps: list[int] = []
     execute(run.folder, lambda done, total, loss: steps.append(done))
-    assert steps == [] and (run.folder / "trained.json").is_file() and not checkpoints(run.folder)
+    assert steps == [] and (run.folder / "trained.json").is_file() and not RunFolder(run.folder).checkpoints
 
 
 def test_the_process_that_runs_are_forked_from_has_imported_what_training_needs():

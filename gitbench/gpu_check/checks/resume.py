@@ -23,8 +23,7 @@ from gitbench.launch.state import read_state
 from gitbench.launch.work import DONE
 from gitbench.machine import gpus
 from gitbench.run_folder import RunFolder
-from gitbench.study.memory import CONTEXT_GIB, FRAGMENTATION, GIB
-from gitbench.training.hooks import checkpoints
+from gitbench.study.memory import GIB, with_allowances
 
 STEPS = {"cuda": 300, "cpu": 24}
 CHECKPOINTS = {"cuda": 1.0, "cpu": 0.1}  # seconds between two: the run is short, and is to be killed after one
@@ -78,7 +77,7 @@ def kill_at(run: RunFolder, iteration: int) -> tuple[str, int]:
     Errors: GitbenchError if it ends before.
     """
     worker, reached = start(run.path), 0
-    while reached < iteration or not checkpoints(run.path):
+    while reached < iteration or not run.checkpoints:
         if worker.poll() is not None:
             raise GitbenchError(f"it ended before it could be killed: {tail(run, worker.returncode) or 'too fast'}")
         time.sleep(0.005)
@@ -86,7 +85,7 @@ def kill_at(run: RunFolder, iteration: int) -> tuple[str, int]:
         reached = state.values[0] if state is not None and state.kind == "progress" else reached
     os.kill(worker.pid, signal.SIGKILL)
     worker.wait()
-    return checkpoints(run.path)[0].stem, reached
+    return run.checkpoints[0].stem, reached
 
 
 def memory(setting: Setting, report: Report, run: RunFolder) -> None:
@@ -113,7 +112,7 @@ def judge_memory(report: Report, recorded: int, peak: int, reserved: int, taken:
         report.not_run("the run takes of the card", "other processes hold memory of it")
         return
     report.figure("the process beside it", round((taken - reserved) / GIB, 3), "GiB")
-    planned = round(recorded / GIB * FRAGMENTATION + CONTEXT_GIB, 3)  # as `gitbench.study.memory` has it
+    planned = round(with_allowances(recorded), 3)
     report.at_most("the run takes of the card", gib["taken"], planned, "GiB", "asked: what is set aside for such a run")
 
 

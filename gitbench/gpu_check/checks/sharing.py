@@ -23,7 +23,7 @@ from gitbench.gpu_check.steps import measure_steps
 from gitbench.launch.mps import shared
 from gitbench.machine import Gpu, cpu_count, gpus
 from gitbench.study.config import ROW_MULTIPLE
-from gitbench.study.memory import CONTEXT_GIB, FRAGMENTATION, GIB, peak_bytes
+from gitbench.study.memory import peak_bytes, with_allowances
 
 COUNTS = {"cuda": (1, 2, 4, 8), "cpu": (1, 2)}
 SECONDS = {"cuda": 3.0, "cpu": 0.5}  # of each count
@@ -68,8 +68,7 @@ def needed_gib(config: Config) -> float:
     data = config.train_dataloader.dataset
     texts = data.captions_per_image * (data.text_spec.max_tokens + 1)
     b = 4 if config.compute.precision == "float32" else 2
-    peak = peak_bytes(config, -(-texts // ROW_MULTIPLE) * ROW_MULTIPLE, b)
-    return peak / GIB * FRAGMENTATION + CONTEXT_GIB  # as `gitbench.study.memory` has it
+    return with_allowances(peak_bytes(config, -(-texts // ROW_MULTIPLE) * ROW_MULTIPLE, b))
 
 
 def hindrances(card: Gpu, gib: float, mps: bool) -> dict[int, str]:
