@@ -111,6 +111,13 @@ def gpu_check(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def gate(session: nox.Session) -> None:
+    """The regression gate, at most 10 minutes on 2 cores; arguments after -- go to `gitbench gate` (default: check)."""
+    program = str(shared_environment(session) / "gitbench")
+    session.run(program, "gate", *(session.posargs or ["check"]), external=True)
+
+
+@nox.session(venv_backend="none")
 def encoders(session: nox.Session) -> None:
     """Pre-train the image encoders of the cpu profile, hours on 2 cores (-- --ship: put them into the package); resumes."""
     program = str(shared_environment(session) / "gitbench")

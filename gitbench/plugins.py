@@ -76,6 +76,17 @@ def modules() -> list[str]:
     return [name for name in _handed_on() if not name.endswith(".py")]
 
 
+def files() -> list[Path]:
+    """Return the Python files of the plugins, of a package all; in the order of their names."""
+    found: set[Path] = set()
+    for name in _handed_on():
+        module = sys.modules.get(f"gitbench_file_{Path(name).stem}" if name.endswith(".py") else name)
+        place = Path(module.__file__) if module is not None and module.__file__ else None
+        if place is not None:
+            found.update(place.parent.rglob("*.py") if place.name == "__init__.py" else [place])
+    return sorted(found)
+
+
 def environment() -> dict[str, str]:
     """Return what a child process needs in its environment to load the same plugins."""
     return {VARIABLE: os.environ[VARIABLE]} if os.environ.get(VARIABLE) else {}
