@@ -68,13 +68,11 @@ def measure(setting: Setting, design: Design = DESIGN) -> dict[str, Any]:
     metrics, left_out = dict[str, MetricReference](), dict[str, str]()
     for name, values in seeds.scores.items():
         low, sd = float(np.mean(floor.scores[name])), float(np.std(values, ddof=1))
-        learned = quality_sign(name) * (float(np.mean(values)) - low)
-        metrics[name] = MetricReference(values=values, floor=low, margin=MARGIN * learned)
-        if sd > LARGEST_SD * MARGIN * learned:
-            del metrics[name]
-            left_out[name] = (
-                f"seeds vary by {_said(sd)} (sd), and a tenth of what was learned is {_said(MARGIN * learned)}"
-            )
+        margin = MARGIN * quality_sign(name) * (float(np.mean(values)) - low)
+        if sd <= LARGEST_SD * margin:
+            metrics[name] = MetricReference(values=values, floor=low, margin=margin)
+        else:
+            left_out[name] = f"its seeds vary by {_said(sd)} (sd), and a tenth of what was learned is {_said(margin)}"
     if not metrics:
         said = "; ".join(f"{display_name(name)}: {why}" for name, why in left_out.items())
         raise GitbenchError(f"this model learns too little at the tier's size ({said}): leave it out (--tiers)")
@@ -236,7 +234,7 @@ def _diverged(why: str, loss: str) -> Measured:
         part="optimizer",
         value=f"loss {loss}",
         reference="a finite loss",
-        excess=math.inf,
+        excess=1e9,
         said=why,
     )
     return Measured(compared=1, did="a training diverged", findings=(said,))
