@@ -55,7 +55,6 @@ def _check(arguments: argparse.Namespace) -> int:
     """0 fine, 1 regressed, 2 could not measure, 3 reference stale; a fault of the gate itself is no regression: 2."""
     from gitbench.files import DEFAULT_WORK_DIR
     from gitbench.gate.outcome import EXITS, UNMEASURED, overall
-    from gitbench.gate.output import show, write_outputs
     from gitbench.gate.reference import default_folder
     from gitbench.gate.run import run_check
 
@@ -72,6 +71,8 @@ def _check(arguments: argparse.Namespace) -> int:
         check = run_check(
             folder, setting, tiers, references, 60 * arguments.minutes, notes=notes, fresh=arguments.fresh
         )
+        from gitbench.gate.output import show, write_outputs  # seconds of imports, which the tiers need not wait for
+
         files = write_outputs(check, folder)
     except GitbenchError as error:  # the option of other commands
         raise GitbenchError(str(error).replace("--work-dir", "--out")) from None

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from gitbench.claim import Claim
-from gitbench.code import PACKAGE, fingerprint_of
+from gitbench.code import PACKAGE
 from gitbench.errors import GitbenchError
 from gitbench.files import explain_os_errors, load_json, make_dir, read_json, write_json
 from gitbench.gate.listing import Tier
@@ -41,7 +41,7 @@ from gitbench.gate.reference import (
 )
 from gitbench.gate.setting import Setting
 from gitbench.plugins import files as plugin_files
-from gitbench.run_key import from_json
+from gitbench.run_key import from_json, read_as
 from gitbench.study.provenance import environment, now
 
 STATE = "state.json"
@@ -190,7 +190,7 @@ def _checked(folder: Path, setting: Setting, tier: Tier, reference: Reference | 
         if seconds < LEAST:
             raise GitbenchError("no time was left: raise --minutes")
         _child(own, given, tier, str(values), result, seconds)
-        measured = from_json(Measured, read_json(result))
+        measured = read_as(Measured, result, f"see {own / 'log.txt'}")
     except GitbenchError as error:
         return Outcome(tier=tier.name, status=UNMEASURED, seconds=round(time.monotonic() - began, 1), why=(str(error),))
     then, today = (reference.origin, here(setting.device)) if reference else (None, None)
@@ -229,8 +229,12 @@ def _child(own: Path, setting: Setting, tier: Tier, values: str, result: Path, s
 
 def _key(setting: Setting, references: Mapping[str, Reference]) -> str:
     """Return what tells one check from another: all code, packages, references, and what was asked."""
-    code = fingerprint_of([*sorted(PACKAGE.rglob("*.py")), *plugin_files()])
-    said = [code, asdict(here(setting.device)), asdict(dataclasses.replace(setting, folder="", seconds=0.0))]
+    code = hashlib.sha256(b"".join(file.read_bytes() for file in [*sorted(PACKAGE.rglob("*.py")), *plugin_files()]))
+    said = [
+        code.hexdigest(),
+        asdict(here(setting.device)),
+        asdict(dataclasses.replace(setting, folder="", seconds=0.0)),
+    ]
     said += [asdict(references[name]) for name in sorted(references)]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
