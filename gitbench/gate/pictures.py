@@ -88,7 +88,10 @@ def _draw_deviation(axes: Axes, steps: np.ndarray, *curve: np.ndarray) -> None:
 
 
 def seeds_figure(seeds: Mapping[str, Details], width: float) -> Figure:
-    """Draw each metric: differences from the reference, seed by seed, their mean, the bound, the margin; right is better."""
+    """Draw each metric: differences from the reference, seed by seed, their mean, the margin; right is better.
+
+    `bound`: so much worse it is at most, as `margin` in the metric's own unit.
+    """
     figure = Figure(figsize=(width, 1.05 * len(seeds) + 0.35), layout="constrained")
     for axes, (metric, found) in zip(figure.subplots(len(seeds), squeeze=False).ravel(), seeds.items(), strict=True):
         value, reference = _numbers(found.get("value", ())), _numbers(found.get("reference", ()))
@@ -101,8 +104,8 @@ def seeds_figure(seeds: Mapping[str, Details], width: float) -> Figure:
         if margin is not None:
             axes.axvline(-abs(margin), color=_RED, lw=1.2, ls=(0, (4, 2)))
         if bound is not None:
-            axes.plot([bound, mean], [0.4, 0.4], color=_BLUE, lw=1.4)
-            axes.plot([bound], [0.4], "|", color=_BLUE, ms=9, mew=1.4)
+            axes.plot([-bound, mean], [0.4, 0.4], color=_BLUE, lw=1.4)
+            axes.plot([-bound], [0.4], "|", color=_BLUE, ms=9, mew=1.4)
         axes.plot([mean], [0.4], "o", color=_BLUE, ms=6)
         axes.set_title(f"{display_name(metric)}: better by ({unit(metric)}), {plural(count, 'seed')}")
         axes.set_ylim(0, 1.4)
