@@ -79,8 +79,8 @@ def references(check: Check) -> list[str]:
     """Return the reason and date of each reference, those that share both in one line."""
     shared: dict[tuple[str, str], list[str]] = {}
     for tier, reference in check.references.items():
-        shared.setdefault((reference.made, reference.reason), []).append(tier)
-    return [f"reference of {listed(tiers)}, {date(made)}: {reason}" for (made, reason), tiers in shared.items()]
+        shared.setdefault((date(reference.made), reference.reason), []).append(tier)
+    return [f"reference of {listed(tiers)}, {day}: {reason}" for (day, reason), tiers in shared.items()]
 
 
 def made_of(reference: Reference) -> str:

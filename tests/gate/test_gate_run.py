@@ -317,3 +317,12 @@ def test_a_tier_of_the_cpu_sees_no_card(gate: Gate, monkeypatch) -> None:
     with pytest.raises(AttributeError):
         gate.check("refuses")
     assert seen[0]["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_builds_of_one_version_are_alike_on_a_cpu_alone() -> None:
+    for machine, said in (("cpu-x86_64", ()), ("tesla-t4", ("torch 2.7.1+cu126, the reference has 2.7.1+cu128",))):
+        then, today = (
+            reference.Origin(machine=machine, numerics=7, data="", packages={"torch": f"2.7.1+{build}"}, code="")
+            for build in ("cu128", "cu126")
+        )
+        assert reference.packages_by(then, today) == said
