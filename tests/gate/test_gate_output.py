@@ -51,10 +51,17 @@ def test_the_first_failure_is_a_sentence_and_the_others_are_counted(capsys) -> N
 
 
 @pytest.mark.parametrize(
-    ("excess", "said"), [(1.84, "1.8 times"), (350.4, "350 times"), (3e7, "3e+07 times"), (1.7e308, "infinitely")]
+    ("excess", "said"), [(1.84, "1.8 times"), (350.4, "350 times"), (3e7, "3e+07 times"), (1.7e308, "beyond measure")]
 )
 def test_a_deviation_in_units_of_the_allowed_one(excess: float, said: str) -> None:
     assert words.times(excess).startswith(said)
+
+
+def test_what_is_beyond_measure_is_not_counted() -> None:
+    check = made_check(red("exact", finding(excess=1e12, said="logits: it fails with ValueError")))
+    assert (
+        words.first_sentence(check) == "first: exact: logits: it fails with ValueError: the likely part is the decoder"
+    )
 
 
 def test_what_is_stale_and_what_record_would_change(capsys) -> None:
