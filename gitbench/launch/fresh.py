@@ -8,12 +8,14 @@ kill leaves a run that the next `--fresh` clears to the end.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
+from pathlib import Path
 
 from gitbench.claim import Claim, ClaimLost
 from gitbench.files import explain_os_errors, load_json
 from gitbench.plan import PlannedRun
 from gitbench.run_folder import RunFolder
-from gitbench.study.makers import makers_of, read_found, stands
+from gitbench.study.makers import Gave, makers_of, read_found, stands
 from gitbench.study.part import Part
 from gitbench.study.store import Study
 
@@ -24,7 +26,8 @@ def of_other_code(study: Study, part: Part | None = None) -> list[PlannedRun]:
     Runs that were begun and are not finished count too: they would go on from there.
     """
     runs = (part.within(study) if part else study).unique_runs
-    return [run for run in runs if _is_of_others(study.folder(run.run_key))]
+    found = read_found()
+    return [run for run in runs if _is_of_others(study.folder(run.run_key), found)]
 
 
 def clear(study: Study, part: Part | None = None) -> tuple[int, int]:
@@ -38,9 +41,19 @@ def clear(study: Study, part: Part | None = None) -> tuple[int, int]:
     return cleared, left
 
 
-def _is_of_others(folder: RunFolder) -> bool:
-    there = folder.record.exists() or folder.trained.exists() or folder.predictions.exists() or folder.checkpoints
-    return bool(there) and not stands(makers_of(load_json(folder.provenance)), read_found())
+def _is_of_others(folder: RunFolder, found: Sequence[Gave]) -> bool:
+    return bool(_made(folder)) and not stands(makers_of(load_json(folder.provenance)), found)
+
+
+def _made(folder: RunFolder) -> list[Path]:
+    """Return what working on a run has left in its folder, but for who did, in the order in which it is to go."""
+    planned = {folder.config.name, folder.origin.name, folder.provenance.name}
+    try:
+        there = sorted(path for path in folder.path.iterdir() if path.name not in planned and not _is_claim(path.name))
+    except FileNotFoundError:
+        return []
+    first = (folder.trained, folder.record)
+    return [*(path for path in first if path in there), *(path for path in there if path not in first)]
 
 
 def _cleared(folder: RunFolder) -> bool:
@@ -49,14 +62,9 @@ def _cleared(folder: RunFolder) -> bool:
     if not claim.take():
         return False
     try:
-        if _is_of_others(folder):
-            kept = (folder.config, folder.origin, folder.trained, folder.record, folder.provenance)
-            names = {path.name for path in kept}
-            rest = [
-                path for path in folder.path.iterdir() if path.name not in names and not _is_claim(folder, path.name)
-            ]
+        if _is_of_others(folder, read_found()):
             with explain_os_errors(folder.path):
-                for path in (folder.trained, folder.record, *rest, folder.provenance):
+                for path in (*_made(folder), folder.provenance):
                     claim.check()
                     shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         return True
@@ -66,6 +74,6 @@ def _cleared(folder: RunFolder) -> bool:
         claim.release()
 
 
-def _is_claim(folder: RunFolder, name: str) -> bool:
-    """Tell whether a name is that of a claim on the folder, or of one that is being made."""
-    return name.startswith((f"{folder.claim.name}.", f".{folder.claim.name}."))
+def _is_claim(name: str) -> bool:
+    """Tell whether a file of a run's folder is a claim on it, or one that is being made."""
+    return name.removeprefix(".").startswith(f"{RunFolder(Path()).claim.name}.")

@@ -119,7 +119,7 @@ def _execute(folder: RunFolder, speaker: _Speaker) -> int:
     origin = load_json(folder.origin) or {}
     sharing = {"sharing": os.environ[SHARING]} if SHARING in os.environ else {}
     before = (load_json(folder.provenance) or {}) if folder.checkpoints else None
-    makers = entered(before, Maker.here(folder.read_config().get("compute", {}).get("device", "cpu")))
+    makers = entered(before, Maker.here(origin.get("computes_on", "cuda")))
     write_json(folder.provenance, {**environment(), **origin, **sharing, "makers": makers, "started": now()})
     from gitbench.training.run import execute
 

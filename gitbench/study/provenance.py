@@ -82,6 +82,7 @@ def origin(study: Study) -> dict[str, Any]:
         **under_lock(plan.claim_hashes),
         "data_fingerprint": plan.data_fingerprint,
         "command": plan.command,
+        "computes_on": plan.compute.device,
         "looks": looks.mark if looks else {"count": 0, "last": ""},
     }
 
