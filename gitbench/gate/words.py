@@ -59,7 +59,9 @@ def what(outcome: Outcome) -> str:
     if measured is None:
         said = "; ".join(outcome.why) or "nothing"
     else:
-        said = f"{measured.did.rstrip('.')}; compared: {measured.compared}"
+        said = measured.did.rstrip(".")
+        if str(measured.compared) not in said.split():
+            said += f"; compared: {measured.compared}"
     return f"{said} (of the check that was stopped)" if outcome.resumed else said
 
 

@@ -12,7 +12,7 @@ import pytest
 from helpers_gate import finding, fine, made_check, red, stale, unmeasured
 
 from gitbench.gate import output, words
-from gitbench.gate.outcome import EXITS, Outcome, overall
+from gitbench.gate.outcome import EXITS, Measured, Outcome, overall
 from gitbench.gate.run import Check
 
 LOGITS = finding()
@@ -80,6 +80,11 @@ def test_notes_and_what_a_stopped_check_had_done(capsys) -> None:
     lines = shown(made_check(resumed, notes=("speed is left out",)), capsys)
     assert "note: speed is left out" in lines and "note: exact: equal to the last bit" in lines
     assert any("(of the check that was stopped)" in line for line in lines)
+
+
+def test_how_much_was_compared_is_said_once() -> None:
+    said = Outcome(tier="exact", status="fine", seconds=1.0, measured=Measured(compared=712, did="712 values compared"))
+    assert words.what(said) == "712 values compared"
 
 
 def test_a_check_without_tiers_could_not_measure(capsys) -> None:
