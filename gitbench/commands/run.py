@@ -21,8 +21,9 @@ from gitbench.commands.options import (
     training_options,
     work_dir_of,
 )
-from gitbench.commands.printing import print_outcome, print_plan
+from gitbench.commands.printing import print_makers, print_outcome, print_plan
 from gitbench.errors import GitbenchError
+from gitbench.formats import plural
 from gitbench.profiles import check_publishable
 
 if TYPE_CHECKING:
@@ -180,24 +181,17 @@ def _run_until_decided(arguments: argparse.Namespace) -> int:
 
 def _of_this_code(arguments: argparse.Namespace, study: Study, part: Part | None = None) -> Study:
     """Say which finished runs other code made, or with --fresh clear them (a dry run says how many); returns the study."""
-    from gitbench.commands.printing import print_makers
-    from gitbench.formats import plural
-    from gitbench.study.find import check_version
-    from gitbench.study.store import Study
-
     if not arguments.fresh:
         print_makers(study, (part.within(study) if part else study).unique_runs)
         return study
     from gitbench.launch.fresh import clear, of_other_code
+    from gitbench.study.find import check_version
 
     check_version(study.work_dir)
-    if arguments.dry_run:
-        print(f"{study.name}: {plural(len(of_other_code(study, part)), 'run')} of other code to be made again")
-        return study
-    cleared, left = clear(study, part)
+    count, left = (len(of_other_code(study, part)), 0) if arguments.dry_run else clear(study, part)
     rest = f", {left} left to those who work on them" if left else ""
-    print(f"{study.name}: {plural(cleared, 'run')} of other code to be made again{rest}")
-    return Study(study.work_dir, study.plan)
+    print(f"{study.name}: {plural(count, 'run')} of other code to be made again{rest}")
+    return type(study)(study.work_dir, study.plan)
 
 
 def _finish(arguments: argparse.Namespace, study: Study, outcome: Outcome, judged: bool = True) -> int:

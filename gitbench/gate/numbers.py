@@ -13,7 +13,8 @@ from gitbench.code import code_fingerprint, fingerprint_now
 from gitbench.gate.outcome import Measured
 from gitbench.gate.reference import Origin, Reference
 from gitbench.gate.setting import Setting
-from gitbench.study.makers import keep_found
+from gitbench.study.makers import Gave, context_of, keep_found
+from gitbench.study.provenance import now
 
 TIER = "exact"
 MEANT = "if it is meant, raise NUMERICS_VERSION and record the reference again"
@@ -48,8 +49,12 @@ def keep_digest(setting: Setting, tier: str, measured: Measured, reference: Refe
         return
     gave = []
     if not measured.findings and fingerprint_now() == code_fingerprint() == today.code:
-        gave.append((today.machine, today.numerics, today.packages, own, today.code))
+        gave.append(_gave(today, own))
     if isinstance(theirs, str):
-        then = reference.origin
-        gave.append((then.machine, then.numerics, then.packages, theirs, then.code))
+        gave.append(_gave(reference.origin, theirs))
     keep_found(gave)
+
+
+def _gave(origin: Origin, digest: str) -> Gave:
+    context = context_of(origin.machine, origin.numerics, origin.packages)
+    return Gave(context=context, machine=origin.machine, digest=digest, code=origin.code, day=now()[:10])

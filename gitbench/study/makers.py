@@ -21,7 +21,7 @@ from gitbench.files import cache_dir, load_json, write_json
 from gitbench.formats import plural
 from gitbench.machine import machine_class
 from gitbench.run_key import NUMERICS_VERSION, from_json
-from gitbench.study.provenance import deciding_packages, now
+from gitbench.study.provenance import deciding_packages
 
 if TYPE_CHECKING:
     from gitbench.plan import PlannedRun
@@ -122,19 +122,15 @@ def read_found() -> tuple[Gave, ...]:
         return ()
 
 
-def keep_found(gave: Iterable[tuple[str, int, Mapping[str, str], str, str]]) -> None:
-    """Add findings: (class of machine, numerics version, packages, digest, code) each; what is known is not added again."""
+def keep_found(gave: Iterable[Gave]) -> None:
+    """Add findings; what is known is not added again."""
     with claimed(found_path()):
-        there = read_found()
-        known = {(each.context, each.digest, each.code) for each in there}
-        new = []
-        for machine, numerics, packages, digest, code in gave:
-            context = context_of(machine, numerics, packages)
-            if (context, digest, code) not in known:
-                known.add((context, digest, code))
-                new.append(Gave(context=context, machine=machine, digest=digest, code=code, day=now()[:10]))
-        if new:
-            write_json(found_path(), {"schema": 1, "found": [asdict(each) for each in (*there, *new)]})
+        found = {(each.context, each.digest, each.code): each for each in read_found()}
+        known = len(found)
+        for each in gave:
+            found.setdefault((each.context, each.digest, each.code), each)
+        if len(found) > known:
+            write_json(found_path(), {"schema": 1, "found": [asdict(each) for each in found.values()]})
 
 
 def equal_since(context: str, code: str, found: Iterable[Gave]) -> str | None:

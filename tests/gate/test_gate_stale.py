@@ -30,6 +30,7 @@ from gitbench.run_key import NUMERICS_VERSION
 from gitbench.study import makers
 from gitbench.study.interim import judge
 from gitbench.study.makers import (
+    Gave,
     Maker,
     Standing,
     context_of,
@@ -315,7 +316,8 @@ MACHINE, PACKAGES = makers.machine_class("cpu"), deciding_packages()
 def gave(
     code: str, digest: str = "d", machine: str = MACHINE, numerics: int = NUMERICS_VERSION, **packages: str
 ) -> None:
-    keep_found([(machine, numerics, {**PACKAGES, **packages}, digest, code)])
+    context = context_of(machine, numerics, {**PACKAGES, **packages})
+    keep_found([Gave(context=context, machine=machine, digest=digest, code=code, day="2026-01-02")])
 
 
 def test_runs_of_equal_code_stand(study: Study) -> None:
@@ -325,7 +327,7 @@ def test_runs_of_equal_code_stand(study: Study) -> None:
     gave(here().code)
     standing = Standing.of_study(study)
     assert standing.lines == () and len(standing.equal) == 3 and not fresh.of_other_code(study)
-    assert "3 by other code that gives the same numbers (gate, 20" in standing.said
+    assert "3 by other code that gives the same numbers (gate, 2026-01-02)" in standing.said
 
 
 @pytest.mark.parametrize(
