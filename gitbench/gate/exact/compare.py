@@ -155,7 +155,7 @@ def _far(value: Value, before: Value, tolerance: float) -> Iterator[Finding]:
     if worst is None or gaps[worst] <= room:
         return
     beyond = sum(gap > room for gap in gaps)
-    ours, theirs = f"{value.value[worst]:.12g}", f"{before.value[worst]:.12g}"
+    ours, theirs = repr(value.value[worst]), repr(before.value[worst])
     yield Finding(
         quantity=value.name,
         part=value.part,
