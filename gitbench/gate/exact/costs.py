@@ -72,29 +72,30 @@ def add_run(values: Values, small: Small, name: str) -> None:
     batch, test = small.batches("train", 1)[0], small.batches("test", 1)[0]
     model.train_step(batch, wrapper)
     with values.of("optimizer"):
-        _add(values, f"{name}: a training step", lambda: model.train_step(batch, wrapper))
+        add_work(values, f"{name}: a training step", lambda: model.train_step(batch, wrapper))
     with values.of("search"), torch.no_grad():
-        _add(values, f"{name}: the test of a batch", lambda: model.test_step(test))
+        add_work(values, f"{name}: the test of a batch", lambda: model.test_step(test))
 
 
 def _model(values: Values, model: GIT, name: str, device: str) -> None:
     images = pictures(3, 3, 24, 24).to(device)
     with values.of("encoder"):
-        _add(values, f"{name}: image tokens", lambda: model.encode(images))
+        add_work(values, f"{name}: image tokens", lambda: model.encode(images))
     with values.of("decoder"):
         for length in LENGTHS:
             tokens, predicted = (each.to(device) for each in texts(6, length, VOCABULARY, BOS, EOS))
             loss = partial(model.loss, images, tokens, predicted)
-            _add(values, f"{name}: training on texts of {length} ids", lambda loss=loss: loss().backward())  # type: ignore[misc]
+            add_work(values, f"{name}: training on texts of {length} ids", lambda loss=loss: loss().backward())  # type: ignore[misc]
     with values.of("search"), torch.no_grad():
         model.head_bias[EOS] = -1000.0  # nothing ends before its time
         for way, greedy in (("greedy", True), ("4 beams", False)):
             for length in LENGTHS:
                 write = partial(model.generate, images, max_length=length, greedy=greedy)
-                _add(values, f"{name}: writing texts of {length} ids, {way}", write)
+                add_work(values, f"{name}: writing texts of {length} ids, {way}", write)
 
 
-def _add(values: Values, name: str, work: Callable[[], Any]) -> None:
+def add_work(values: Values, name: str, work: Callable[[], Any]) -> None:
+    """Add how often the host waits in some work, and the operations of its matrix products."""
     waits, flops = spent(work)
     values.most(f"{name}: host synchronisations", waits)
     values.most(f"{name}: flops", flops, ROOM)

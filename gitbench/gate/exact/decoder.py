@@ -27,7 +27,7 @@ SHOWN = 6  # logits that stand in a reference as they are
 def add(values: Values, place: Place) -> None:
     """Add what becomes of texts in tiny models."""
     for attention in ATTENTIONS:
-        _one(values, tiny(attention, place.device), f"{attention}-attention", place.device)
+        add_model(values, tiny(attention, place.device), f"{attention}-attention", place.device)
     images, tokens, predicted = batch(place.device, frames=3)
     video = tiny(device=place.device, num_frames=3)
     values.near("video: loss", video.loss(images, tokens, predicted))
@@ -36,7 +36,8 @@ def add(values: Values, place: Place) -> None:
     _precisions(values, place.device)
 
 
-def _one(values: Values, model: GIT, name: str, device: str) -> None:
+def add_model(values: Values, model: GIT, name: str, device: str) -> None:
+    """Add what a tiny model makes of two images with two texts each."""
     images, tokens, predicted = batch(device)
     values.equal(f"{name}: parameters", parameter_counts(model))
     for layer, (keys, seen) in enumerate(model.image_memory(images)):

@@ -29,9 +29,21 @@ def add(values: Values, place: Place) -> None:
     small = place.small()
     parts = (("init", 0), ("init", 1), ("order", "root", 0, 2), ("dropout", 7, 31, 0))
     values.equal("seeds of their parts", [str(derive_seed(*each)) for each in parts])
+    add_seeds(values, small)
+    add_orders(values, small)
+    add_captions_and_crops(values, small)
+    add_steps(values, small)
+
+
+def add_seeds(values: Values, small: Small) -> None:
+    """Add the seeds of two replicates, as text: they have 64 bits."""
     seeds = [_seeds(config) for config in small.configs]
     values.equal("seeds of two replicates: initial values, data, dropout, global", seeds)
     values.equal("seeds that two replicates share", sorted(set(seeds[0]) & set(seeds[1])))
+
+
+def add_orders(values: Values, small: Small) -> None:
+    """Add the order of images in training and in evaluation."""
     orders, data = [], small.data("train")
     for config in small.configs:
         own = _with_seed(data, config.train_dataloader.dataset.seed)
@@ -40,12 +52,9 @@ def add(values: Values, place: Place) -> None:
     values.equal("sample numbers of training", list(islice(small.loaders["train"].sampler, 6)))
     values.equal("items of evaluation", [list(small.loaders[split].sampler) for split in ("val", "test")])
     values.equal("batches of evaluation", BatchesInOrder(range(7), 2).items)
-    _captions_and_crops(values, small)
-    _loop(values, small)
 
 
 def _seeds(config: Any) -> list[str]:
-    """Return a run's seeds, as text: they have 64 bits."""
     found = []
     for name in SEEDED:
         node = config
@@ -61,24 +70,28 @@ def _with_seed(data: Any, seed: int) -> Any:
     return own
 
 
-def _captions_and_crops(values: Values, small: Small) -> None:
+def add_captions_and_crops(values: Values, small: Small) -> None:
     """Add the captions that an image has in three epochs, and its crops."""
     data = small.data("train")
     numbers = [[n for n in range(e * len(data), (e + 1) * len(data)) if data.index_of(n) == 2][0] for e in range(3)]
     chosen = [[" ".join(map(str, ids)) for ids in data[number]["tokens"]] for number in numbers]
     values.equal("captions of an image in three epochs", chosen)
-    cropped = CaptionDataset(
-        data="scenes",
-        split="train",
-        data_spec=dataclasses.replace(data.data_spec, crop_scale=(0.5, 1.0)),
-        text_spec=data.text_spec,
-        tokenizer=data.tokenizer,
-        seed=data.seed,
-        captions_per_image=2,
-        train=True,
-    )
-    pixels = [told(cropped[number]["image"].movedim(-3, -1).numpy()) for number in numbers]
+    sets = {
+        train: CaptionDataset(
+            data="scenes",
+            split="train",
+            data_spec=dataclasses.replace(data.data_spec, crop_scale=(0.5, 1.0)),
+            text_spec=data.text_spec,
+            tokenizer=data.tokenizer,
+            seed=data.seed,
+            captions_per_image=2,
+            train=train,
+        )
+        for train in (True, False)
+    }
+    pixels = [told(sets[True][number]["image"].movedim(-3, -1).numpy()) for number in numbers]
     values.equal("crops of an image in three epochs", pixels)
+    values.equal("the same image in evaluation, without a crop", told(sets[False][2]["image"].movedim(-3, -1).numpy()))
 
 
 class _Model(torch.nn.Module):
@@ -93,7 +106,7 @@ class _Model(torch.nn.Module):
         return {}
 
 
-def _loop(values: Values, small: Small) -> None:
+def add_steps(values: Values, small: Small) -> None:
     """Add the batches and dropout seeds of the training loop, from its beginning and from where it is resumed."""
     for start in (0, 2):
         model = _Model().eval()

@@ -48,27 +48,29 @@ def searched(attention: str, device: str) -> GIT:
 
 def add(values: Values, place: Place) -> None:
     """Add what tiny models write about six images."""
-    images = pictures(6, 3, 24, 24).to(place.device)
     for attention in ATTENTIONS:
-        model = searched(attention, place.device)
-        for way, options in WAYS.items():
-            _texts(values, f"{attention}-attention, {way}", *model.generate(images, **{"max_length": 12, **options}))
-        index = torch.tensor([0, 2, 1, 0, 5], device=place.device)
-        prefix = torch.tensor(PREFIXES, device=place.device)
-        for way in ("greedy", "4 beams"):
-            written = model.generate(images, prefix, image_index=index, max_length=12, **WAYS[way])
-            _texts(values, f"{attention}-attention, {way}, prefixes of several images", *written)
-        closed = Trie.of(ENTRIES, EOS)
-        for beams in (2, 6):
-            written = model.generate(images, vocabulary=closed, beam_size=beams, length_penalty=0.0, max_length=12)
-            _texts(values, f"{attention}-attention, closed vocabulary, {beams} beams", *written)
-        _uncached(values, model, images, attention)
-        alone = [model.generate(images[i : i + 1], max_length=12) for i in range(len(images))]
-        together = model.generate(images, max_length=12)[1]
-        gaps = [one[1].item() - each for one, each in zip(alone, together.tolist(), strict=True)]
-        values.near(
-            f"{attention}-attention: scores of images alone, less those together", gaps, together.abs().max().item()
-        )
+        add_model(values, searched(attention, place.device), f"{attention}-attention", place.device)
+
+
+def add_model(values: Values, model: GIT, name: str, device: str) -> None:
+    """Add what a model writes in every way, and what should make no difference."""
+    images = pictures(6, 3, 24, 24).to(device)
+    for way, options in WAYS.items():
+        _texts(values, f"{name}, {way}", *model.generate(images, **{"max_length": 12, **options}))
+    index = torch.tensor([0, 2, 1, 0, 5], device=device)
+    prefix = torch.tensor(PREFIXES, device=device)
+    for way in ("greedy", "4 beams"):
+        written = model.generate(images, prefix, image_index=index, max_length=12, **WAYS[way])
+        _texts(values, f"{name}, {way}, prefixes of several images", *written)
+    closed = Trie.of(ENTRIES, EOS)
+    for beams in (2, 6):
+        written = model.generate(images, vocabulary=closed, beam_size=beams, length_penalty=0.0, max_length=12)
+        _texts(values, f"{name}, closed vocabulary, {beams} beams", *written)
+    _uncached(values, model, images, name)
+    together = model.generate(images, max_length=12)[1].tolist()
+    alone = [model.generate(images[i : i + 1], max_length=12)[1].item() for i in range(len(images))]
+    gaps = [one - other for one, other in zip(alone, together, strict=True)]
+    values.near(f"{name}: scores of images alone, less those together", gaps, max(map(abs, together)))
 
 
 def _texts(values: Values, name: str, sequences: Tensor, scores: Tensor) -> None:
@@ -83,7 +85,7 @@ def _uncached(values: Values, model: GIT, images: Tensor, name: str) -> None:
     said = logs.gather(2, sequences[:, 1:, None])[..., 0]
     ended = (sequences[:, 1:] == EOS).long()
     sums = (said * (ended.cumsum(1) - ended == 0)).sum(1)
-    values.near(f"{name}-attention: scores by the cache, less those without", scores - sums, scores.abs().max().item())
+    values.near(f"{name}: scores by the cache, less those without", scores - sums, scores.abs().max().item())
 
 
 def add_run(values: Values, small: Small, name: str) -> None:
