@@ -4,7 +4,9 @@ A reference holds a training's numbers and the spread of each: the largest devia
 rounding alone (initial weights moved to the next float; kernels of older processors). What is measured by step
 has a spread by step, the largest so far: what once deviates may go on to. A number may deviate by
 
-    FLOOR x |reference| + WIDTH x spread.
+    FLOOR x |reference| + WIDTH x spread,
+
+where of values that are no steps the largest stands for all.
 """
 
 from __future__ import annotations
@@ -43,6 +45,8 @@ QUANTITIES = (
     Quantity(name="images", doc="the choice of images", part="data", exact=True),
     Quantity(name="texts", doc="the texts of the batch", part="data", exact=True),
     Quantity(name="pixels", doc="the pixels of the batch", part="data", exact=True),
+    Quantity(name="val_batches", doc="what is validated on", part="data", by="batch", exact=True),
+    Quantity(name="test_batches", doc="what is tested on", part="data", by="batch", exact=True),
     Quantity(name="tokens", doc="the number of predicted tokens", part="data", by="test image", exact=True),
     Quantity(name="input", doc="the channels' mean and deviation after normalisation", part="data", by="number"),
     Quantity(name="parameters", doc="the number of parameters", part="decoder", by="model", exact=True),
@@ -80,8 +84,10 @@ def limits(name: str, reference: Sequence[float], spread: Sequence[float]) -> li
     """Return by how much each value of a quantity may deviate."""
     if name.startswith("lr_"):
         return [EQUAL * abs(value) for value in reference]
-    spreads = spread if len(spread) == len(reference) else list(spread) * len(reference)
-    return [FLOOR * abs(value) + WIDTH * own for value, own in zip(reference, spreads, strict=True)]
+    sizes = [abs(value) for value in reference]
+    if name not in BY_STEP:
+        sizes, spread = [max(sizes, default=0.0)] * len(sizes), list(spread) * len(sizes)
+    return [FLOOR * size + WIDTH * own for size, own in zip(sizes, spread, strict=True)]
 
 
 def unsteady(reference: Observed, repeats: Sequence[Observed]) -> dict[str, list[int]]:
@@ -193,28 +199,28 @@ def _memory(training: str, before: Sequence[int], now: Sequence[int]) -> Iterato
 
 
 def resumed(training: str, whole: Observed, again: Observed) -> Ranked | None:
-    """Return where a training that was stopped goes another way than the undisturbed one, to the last bit; None: nowhere."""
+    """Return where a training that was stopped goes another way than the undisturbed one, to the last bit; None: nowhere.
+
+    Of the steps it has those after the stop.
+    """
     for quantity in QUANTITIES:
         kind, name = "exact" if quantity.exact else "numbers", quantity.name
         values = again[kind].get(name, [])
-        if name in ("input", "features") or (same := whole[kind].get(name, []))[len(same) - len(values) :] == values:
+        skipped = len(whole[kind].get(name, [])) - len(values)
+        should = whole[kind].get(name, [])[skipped:]
+        if values == should or name in ("input", "features"):  # of the first batch that a session sees
             continue
-        place = next(
-            (at for at, pair in enumerate(zip(same[-len(values) :], values, strict=False)) if len(set(pair)) > 1), 0
+        place = next(at for at, pair in enumerate(zip(should, values, strict=True)) if pair[0] != pair[1])
+        where = f"{quantity.by} {skipped + place + 1}"
+        finding = Finding(
+            quantity=f"{training}, stopped and begun again: {quantity.doc}, {where}",
+            part="data" if quantity.part == "data" else "optimizer",
+            value=_written(values[place]),
+            reference=_written(should[place]),
+            excess=2.0,
+            said=f"{training}, stopped and begun again, does not go on as it would have: {quantity.doc} differs first at {where}",
         )
-        return (
-            RESUMED,
-            0,
-            Finding(
-                quantity=f"{training}, stopped and begun again: {quantity.doc}",
-                part="data" if quantity.part == "data" else "optimizer",
-                value=_written(values[place] if values else None),
-                reference=_written(same[len(same) - len(values) + place]),
-                excess=2.0,
-                said=f"{training} does not go on as if it had not been stopped: {quantity.doc} differs, first at {quantity.by} "
-                f"{len(same) - len(values) + place + 1}",
-            ),
-        )
+        return RESUMED, 0, finding
     return None
 
 

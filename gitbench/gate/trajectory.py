@@ -26,8 +26,9 @@ from gitbench.gate.setting import Setting
 from gitbench.gate.trainings import NONE, Asked, Disturbance, Training, disturbances, trainings_of
 from gitbench.machine import gpus
 
-ASKED, OBSERVED = "asked.json", "observed.json"
+ASKED, OBSERVED, CACHE = "asked.json", "observed.json", "cache"
 WORDS = ("image_id", "caption", "closed")
+LANE = (sys.executable, "-m", "gitbench.gate.lane")
 ON_A_CARD = 4  # trainings at once
 
 
@@ -107,10 +108,8 @@ def train(
     asked = Asked(trainings=tuple(trainings), disturbance=disturbance, device=setting.device, said=said)
     write_json(folder / ASKED, asdict(asked))
     _run(folder, min(setting.jobs, len(trainings), _places(setting)), disturbance)
-    found = {training.name: read_json(folder / training.name / OBSERVED) for training in trainings}
-    if disturbance != NONE:
-        shutil.rmtree(folder)
-    return found
+    shutil.rmtree(folder / CACHE, ignore_errors=True)
+    return {training.name: read_json(folder / training.name / OBSERVED) for training in trainings}
 
 
 def _places(setting: Setting) -> int:
@@ -122,9 +121,9 @@ def _places(setting: Setting) -> int:
 
 def _run(folder: Path, count: int, disturbance: Disturbance) -> None:
     """Run processes to their end, in a cache that holds nothing of other code. Errors: GitbenchError with what one said last."""
-    cache = str((folder / "cache").resolve())
+    cache = str((folder / CACHE).resolve())
     own = {"GITBENCH_CACHE": cache, "GITBENCH_LOCAL_CACHE": cache, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "gitbench.gate.lane", str(folder)]
+    command = [*LANE, str(folder)]
     logs = [folder / f"log-{number}.txt" for number in range(count)]
     started: list[subprocess.Popen] = []
     try:
