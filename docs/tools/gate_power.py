@@ -15,16 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy import stats
 
 from gitbench.files import read_json
-from gitbench.gate.noninferiority import Rule, spread_of
+from gitbench.gate.noninferiority import Rule
 from gitbench.gate.quality import LARGEST_SD
 from gitbench.gate.reference import FOLDER
+from gitbench.judge.statistics import holm
 from gitbench.metric_info import display_name
 
 PASSED, WORSE, NOT_SHOWN = 0, 1, 2
 DIFFERENCES = (0.0, -0.25, -0.5, -1.0, -1.5, -2.0, -4.0)
-PAIRED = (0.0, 0.8)  # correlation of a seed of the change with the same seed of the reference
+KNOWN = 20  # seeds of a reference
+PAIRED = (0.0, 0.5, 0.9)  # correlation of a seed of the change with the same seed of the reference
 Noise = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 
 # Noise of mean 0 and sd 1 of the values of a metric.
@@ -53,23 +56,44 @@ class Kind:
         return np.asarray(self.sds[:, None] * (mixed @ drawn))
 
     def pairs(self, rng: np.random.Generator, studies: int, seeds: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the values of references, and of changes whose true difference is 0."""
-        reference, other = self.draw(rng, studies, seeds), self.draw(rng, studies, seeds)
-        return reference, self.paired * reference + np.sqrt(1 - self.paired**2) * other
+        """Return the values of references, and of `seeds` of changes whose true difference is 0."""
+        reference, other = self.draw(rng, studies, KNOWN), self.draw(rng, studies, seeds)
+        return reference, self.paired * reference[..., :seeds] + np.sqrt(1 - self.paired**2) * other
 
 
-def judged(rule: Rule, reference: np.ndarray, change: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def judged(rule: Rule, change: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return how each study ends, and the seeds it took; arrays are (studies, metrics, seeds), in margins."""
     ends, taken = np.full(len(change), NOT_SHOWN), np.full(len(change), rule.most)
-    open_, spread = np.ones(len(change), dtype=bool), spread_of(reference)
+    undecided = np.ones(len(change), dtype=bool)
     for seeds in rule.looks:
-        d = (change - reference)[..., :seeds]
-        bad = open_ & rule.worse(d, spread, reference.shape[-1]).any(-1)
-        good = open_ & ~bad & rule.as_good(d).all(-1)
+        seen = change[..., :seeds]
+        bad = undecided & rule.worse(seen, reference).any(-1)
+        good = undecided & ~bad & rule.as_good(seen, reference).all(-1)
         ends[bad], ends[good] = WORSE, PASSED
         taken[bad | good] = seeds
-        open_ &= ~(bad | good)
+        undecided &= ~(bad | good)
     return ends, taken
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paired(Rule):
+    """What was not chosen: Student's t over the differences of seeds that are paired with the reference's."""
+
+    def as_good(self, change: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        """See `Rule.as_good`."""
+        d = change - reference[..., : change.shape[-1]]
+        side, seeds = self.level(d.shape[-1]), d.shape[-1]
+        error = np.maximum(d.std(-1, ddof=1), 1e-12) / np.sqrt(seeds)
+        return (
+            np.asarray(d.mean(-1) - stats.t.isf(side, seeds - 1) * error > -1) if side else np.zeros(d.shape[:-1], bool)
+        )
+
+    def worse(self, change: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        """See `Rule.worse`."""
+        d = change - reference[..., : change.shape[-1]]
+        error = reference.std(-1, ddof=1) * np.sqrt(2 / d.shape[-1])
+        p = stats.t.cdf((d.mean(-1) + 1) / error, reference.shape[-1] - 1)
+        return np.asarray(holm(p) <= self.bad / len(self.looks))
 
 
 def row(kind: Kind, where: Sequence[int], studies: int, rule: Rule) -> list[str]:
@@ -78,7 +102,7 @@ def row(kind: Kind, where: Sequence[int], studies: int, rule: Rule) -> list[str]
     for difference in DIFFERENCES:
         reference, change = kind.pairs(np.random.default_rng(1), studies, rule.most)
         change[:, list(where)] += difference
-        ends, taken = judged(rule, reference, change)
+        ends, taken = judged(rule, change, reference)
         cells.append(f"{100 * (ends != PASSED).mean():.2f} % ({taken.mean():.1f})")
     return cells
 
@@ -91,7 +115,7 @@ def found(kind: Kind, where: Sequence[int], power: float, studies: int, rule: Ru
         middle = (low + high) / 2
         moved = change.copy()
         moved[:, list(where)] -= middle
-        reached = (judged(rule, reference, moved)[0] != PASSED).mean() >= power
+        reached = (judged(rule, moved, reference)[0] != PASSED).mean() >= power
         low, high = (low, middle) if reached else (middle, high)
     return high
 
@@ -121,10 +145,16 @@ def main(path: Path, studies: int, rule: Rule) -> None:
     for name, kind in kinds.items():
         for label, where in (("all", everywhere), (f"{display_name(names[worst])} alone", [worst])):
             print(_line([name, label, *row(kind, where, studies, rule)]), flush=True)
+    for paired in PAIRED:
+        kind = Kind(sds=sds, between=between, paired=paired)
+        cells = row(kind, [worst], studies, Paired())
+        print(
+            _line([f"paired test, normal, pairs {paired:g}", f"{display_name(names[worst])} alone", *cells]), flush=True
+        )
 
     reference = np.broadcast_to((values - values.mean(1, keepdims=True)) / margins[:, None], (studies, *values.shape))
     own = Kind(sds=sds, between=between)
-    ends, taken = judged(rule, reference, own.draw(np.random.default_rng(3), studies, rule.most))
+    ends, taken = judged(rule, own.draw(np.random.default_rng(3), studies, rule.most), reference)
     print(
         f"\nBeside this very reference, d = 0, pairs 0: red {100 * (ends != PASSED).mean():.2f} % ({taken.mean():.1f})\n"
     )

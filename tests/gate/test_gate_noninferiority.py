@@ -7,19 +7,20 @@ import pytest
 from helpers_tools import load_tool
 from scipy import stats
 
-from gitbench.gate.noninferiority import Rule, lower_bounds, spread_of
+from gitbench.gate.noninferiority import Rule, lower_bounds
 
 POWER = load_tool("gate_power")
 RULE = Rule()
 ALIKE = POWER.Kind(sds=np.array([0.1, 0.45, 0.45]), between=np.full((3, 3), 0.5) + 0.5 * np.eye(3))
 STUDIES = 4000
+SIXTEEN = [0.3, -0.9, 0.5, 0.2, -0.4, -0.3, 0.8, -0.2, 0.1, 0.4, -0.7, 0.4, -0.1, 0.2, -0.1, 0.0]
 
 
 def ends(kind, difference, where=(0, 1, 2), rule=RULE):
     """Return the share of studies that is red, and the mean number of seeds."""
     reference, change = kind.pairs(np.random.default_rng(0), STUDIES, rule.most)
     change[:, list(where)] += difference
-    found, taken = POWER.judged(rule, reference, change)
+    found, taken = POWER.judged(rule, change, reference)
     return (found != POWER.PASSED).mean(), taken.mean()
 
 
@@ -57,27 +58,35 @@ def test_looking_without_sharing_out_the_level_would_be_wrong_too_often():
     assert 1 - ends(kind, -1.0, where=[0], rule=greedy)[0] > greedy.good + 0.02
 
 
-def test_the_bound_is_students():
-    d = np.array([0.1, -0.3, 0.4, 0.0, -0.2, 0.1, 0.3, 0.2])
-    theirs = stats.ttest_1samp(d, 0.0, alternative="greater").confidence_interval(0.98).low
-    assert lower_bounds(d[None], 0.02)[0] == pytest.approx(theirs)
+def test_the_test_of_pairs_takes_more_seeds_where_pairs_are_not_alike():
+    _, seeds = ends(ALIKE, 0.0)
+    assert ends(ALIKE, 0.0, rule=POWER.Paired())[1] > seeds + 1
 
 
-def test_two_seeds_show_nothing_to_be_as_good_and_equal_seeds_all_at_the_next_look():
-    assert not RULE.as_good(np.zeros((3, 2))).any()
-    assert RULE.as_good(np.zeros((3, 4))).all()
-    assert not RULE.as_good(np.full((1, 4), -1.0)).any()  # worse by the margin exactly
+def test_the_bound_is_welchs():
+    change, reference = np.array([0.1, -0.3, 0.4, 0.0, -0.2, 0.1, 0.3, 0.2]), np.array(SIXTEEN)
+    theirs = stats.ttest_ind(change, reference, equal_var=False, alternative="greater").confidence_interval(0.98).low
+    assert lower_bounds(change[None], reference[None], 0.02)[0] == pytest.approx(theirs)
 
 
-def test_the_spread_is_that_of_two_runs_of_the_reference():
-    assert spread_of([0.0, 2.0, 0.0, 2.0, 1.0]) == pytest.approx(np.sqrt(2))
+def test_two_seeds_show_nothing_to_be_as_good_and_steady_ones_soon_do():
+    reference = np.zeros((3, 20))
+    assert not RULE.as_good(np.zeros((3, 2)), reference).any()
+    assert RULE.as_good(np.zeros((3, 4)), reference).all()
+    assert not RULE.as_good(np.full((3, 4), -1.0), reference).any()  # worse by the margin exactly
+
+
+def test_an_unsteady_change_is_not_shown_to_be_as_good_however_steady_the_reference_is():
+    change = np.array([[0.0, -3.0, 3.0, 0.0]])
+    assert not RULE.as_good(change, np.zeros((1, 20))).any()
 
 
 def test_holm_makes_it_harder_to_find_one_of_three_metrics_worse():
-    error, seeds = 0.5 / np.sqrt(4), 20
-    border = stats.t.ppf(RULE.bad / 5, seeds - 1) * error - 1.0  # of one metric alone
-    just = np.full((1, 4), border - 0.01)
-    assert RULE.worse(just, [0.5], seeds).all()
-    three = np.concatenate([just, np.zeros((2, 4))])
-    assert not RULE.worse(three, [0.5] * 3, seeds).any()
-    assert RULE.worse(np.repeat(just, 3, axis=0) - 0.3, [0.5] * 3, seeds).all()
+    reference = np.array([SIXTEEN])
+    error = reference.std(ddof=1) * np.sqrt(1 / 4 + 1 / 16)
+    border = reference.mean() + stats.t.ppf(RULE.bad / 5, 15) * error - 1.0  # of one metric alone
+    just, three = np.full((1, 4), border - 0.01), np.repeat(reference, 3, axis=0)
+    assert RULE.worse(just, reference).all()
+    assert not RULE.worse(np.full((1, 4), border + 0.01), reference).any()
+    assert not RULE.worse(np.concatenate([just, np.zeros((2, 4))]), three).any()
+    assert RULE.worse(np.repeat(just, 3, axis=0) - 0.5, three).all()
