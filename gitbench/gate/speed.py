@@ -9,6 +9,7 @@ on a machine that is too busy for it to tell, of processor time.
 
 from __future__ import annotations
 
+import compileall
 import shutil
 import sys
 import tempfile
@@ -110,6 +111,9 @@ def check(setting: Setting, values: Mapping[str, Any]) -> Measured:
 def side_of(base: Base, folder: Path) -> tuple[Side, list[str]]:
     """Unpack the base revision into a folder; return it as a side, and what is to be said of its environment."""
     unpack(ROOT, base, folder / "tree")
+    compileall.compile_dir(
+        folder / "tree" / "gitbench", quiet=2
+    )  # as the change's is: its first imports would hold more
     python, note = python_for(ROOT, folder / "tree", folder / "venv")
     return Side(name="base", tree=folder / "tree", python=python, folder=folder), [note] if note else []
 
