@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -11,14 +12,14 @@ import pytest
 
 from gitbench.errors import GitbenchError
 from gitbench.gate import compared, speed, workload
-from gitbench.gate.compared import Comparison
+from gitbench.gate.compared import Comparison, ratios_in
 from gitbench.gate.outcome import PARTS
 from gitbench.gate.ratios import ratio_of, ratio_of_memory
 from gitbench.gate.sides import Side
 
 # A side that takes and says what its own `gitbench` says: seconds, the share of them that waits, bytes; or an error.
 FAKE = """
-import json, os, sys, time
+import json, sys, time
 import gitbench as own
 print("a library says something", file=sys.stderr)
 if getattr(own, "fails", None) == sys.argv[1]:
@@ -79,6 +80,15 @@ def test_a_step_that_waits_is_the_datas_fault(comparison: Callable[..., Comparis
         ("waiting for data", "data"),
         ("training step", "data"),
     ]
+
+
+@pytest.mark.parametrize("spent", [1.0, 1.3])
+def test_processor_time_tells_where_a_clock_cannot(spent: float) -> None:
+    found = ratios_in({"time": [math.log(3), -math.log(3)] * 10, "processor": [math.log(spent)] * 20})
+    told = speed.measured({"score": found}, {"score": 0.1}, "abc", [])
+    assert told.compared == 1 and bool(told.findings) == (spent > 1) and "too busy" in told.notes[0]
+    still = ratios_in({"time": [0.0] * 20, "processor": [math.log(spent)] * 20})
+    assert still["time"].of == "time" and not still["time"].red
 
 
 def test_memory_is_compared(comparison: Callable[..., Comparison]) -> None:
