@@ -47,7 +47,7 @@ class Comparison:
             with ExitStack() as stack:
                 self._workers("plan", stack)
         except Failed as error:
-            raise GitbenchError(f"{error}: name another --base, or see --variant, --task and --data") from None
+            raise GitbenchError(f"{error}; name another --base, or correct --variant, --task or --data") from None
 
     def ratios(self, activity: str, seconds: float) -> Ratios:
         """Measure an activity in about so many seconds; what the base cannot do is left out, with a note.
@@ -68,7 +68,7 @@ class Comparison:
                     break
         except Failed as error:
             if error.side == self.change.name:
-                raise GitbenchError(f"{error}, and the base can: correct it") from None
+                raise GitbenchError(f"{error}; the base can") from None
             self.notes.append(f"{activity} was left out: {error}")
             return {}
         return found

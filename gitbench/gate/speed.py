@@ -90,14 +90,14 @@ def check(setting: Setting, values: Mapping[str, Any]) -> Measured:
 
     Errors: GitbenchError where there is no base, or where this code cannot do what the base does.
     """
-    limit, folder = time.monotonic() + setting.seconds - CLOSING, make_dir(Path(setting.folder))
+    limit, folder = time.monotonic() + setting.seconds - CLOSING, make_dir(Path(setting.folder)).resolve()
     base = base_of(ROOT, setting.base)
     for left in folder.glob("sides-*"):  # by a check that was killed
         shutil.rmtree(left, ignore_errors=True)
-    place = Path(tempfile.mkdtemp(prefix="sides-", dir=folder.resolve()))
+    place = Path(tempfile.mkdtemp(prefix="sides-", dir=folder))
     try:
-        before, notes = side_of(base, place / "base")
-        after = Side(name="change", tree=ROOT, python=sys.executable, folder=make_dir(place / "change"))
+        before, notes = side_of(base, place / "base", folder)
+        after = Side(name="change", tree=ROOT, python=sys.executable, folder=make_dir(place / "change"), logs=folder)
         subject = setting.subject
         asked = {"variants": dict(subject.variants), "task": subject.task, "data": subject.data}
         comparison = Comparison(before, after, asked | {"device": setting.device}, limit, setting.jobs)
@@ -108,14 +108,13 @@ def check(setting: Setting, values: Mapping[str, Any]) -> Measured:
     return measured(found, comparison.seconds, f"{base.short}, {base.said}", [*notes, *comparison.notes])
 
 
-def side_of(base: Base, folder: Path) -> tuple[Side, list[str]]:
+def side_of(base: Base, folder: Path, logs: Path) -> tuple[Side, list[str]]:
     """Unpack the base revision into a folder; return it as a side, and what is to be said of its environment."""
     unpack(ROOT, base, folder / "tree")
-    compileall.compile_dir(
-        folder / "tree" / "gitbench", quiet=2
-    )  # as the change's is: its first imports would hold more
+    compileall.compile_dir(folder / "tree" / "gitbench", quiet=2)  # as the change is: else its imports held more
     python, note = python_for(ROOT, folder / "tree", folder / "venv")
-    return Side(name="base", tree=folder / "tree", python=python, folder=folder), [note] if note else []
+    side = Side(name="base", tree=folder / "tree", python=python, folder=folder, logs=logs)
+    return side, [note] if note else []
 
 
 def in_time(comparison: Comparison, until: float) -> dict[str, Ratios]:

@@ -44,7 +44,7 @@ def comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
         package.mkdir(parents=True)
         own = {"seconds": 0.01, "waits": 0.0, "memory": 100, **values}
         (package / "__init__.py").write_text("".join(f"{each} = {value!r}\n" for each, value in own.items()))
-        return Side(name=name, tree=package.parent, python=sys.executable, folder=package.parent.parent)
+        return Side(name=name, tree=package.parent, python=sys.executable, folder=package.parent.parent, logs=tmp_path)
 
     def make(base: dict = {}, change: dict = {}, seconds: float = 60.0, jobs: int = 2) -> Comparison:  # noqa: B006
         sides = (side("base", **base), side("change", **change))
@@ -102,12 +102,12 @@ def test_memory_is_compared(comparison: Callable[..., Comparison]) -> None:
 def test_what_the_base_cannot_do_is_left_out_and_said(comparison: Callable[..., Comparison]) -> None:
     compared = comparison(base={"fails": "score"})
     assert compared.ratios("score", 20) == {}
-    assert compared.notes == ["score was left out: the base cannot do score (score)"]
+    assert compared.notes[0].startswith("score was left out: the base cannot do score (score), see ")
     assert speed.measured({"score": {}}, compared.seconds, "abc", compared.notes).compared == 0
 
 
 def test_what_the_change_alone_cannot_do_is_an_error(comparison: Callable[..., Comparison]) -> None:
-    with pytest.raises(GitbenchError, match="the change cannot do train .* and the base can"):
+    with pytest.raises(GitbenchError, match=r"the change cannot do train .*train.txt; the base can"):
         comparison(change={"fails": "train"}).ratios("train", 20)
 
 

@@ -69,7 +69,10 @@ def findings(reference: dict[str, Any], now: dict[str, Any]) -> list[Finding]:
 
 def test_the_same_again_and_from_its_middle_has_the_same_bits(tmp_path, whole, reference, scorer):
     again = trained(tmp_path / "again", scorer)
-    assert again["run"] == {**whole["run"], "bytes": again["run"]["bytes"]} and again["computed"] == whole["computed"]
+    assert (
+        again["run"] == {**whole["run"], "bytes_a_step": again["run"]["bytes_a_step"]}
+        and again["computed"] == whole["computed"]
+    )
     assert findings(reference, whole) == []
     assert len(whole["resumed"]["numbers"]["loss"]) == 4 and whole["resumed"]["weights"] == whole["run"]["weights"]
     assert max(whole["run"]["numbers"]["grad_norm"]) > 1  # clipping is active
@@ -207,6 +210,13 @@ def test_the_band_is_the_largest_deviation_so_far(monkeypatch):
     assert left_out[0] == pytest.approx(0.5 / (FLOOR * 3 + WIDTH * 0.125), rel=1e-3) and left_out[1] > 100
 
 
+def test_what_is_made_once_is_no_leak_and_what_stays_after_each_step_is():
+    once = [100, 100, 100, 100, 5000, 5000, 5000, 9000, 9000, 9010, 9010, 9010]
+    assert lane.left_behind(once) < 5
+    assert lane.left_behind([1000 * step for step in range(12)]) == 1000
+    assert lane.left_behind([7]) == 0
+
+
 # ---- what is trained ----------------------------------------------------------------------------------------------------
 
 
@@ -290,6 +300,7 @@ def test_check_says_what_it_did_and_measure_makes_no_reference_of_a_broken_resum
     found = trajectory.check(setting, values)
     assert not found.findings and found.compared > 80 and "8 steps of 1 training" in found.did
     assert "1 of 1 trainings have the reference's bits, on the same kind of CPU" in found.notes[0]
+    assert found.notes[1].startswith("nearest to the end of its band: ") and found.notes[1].endswith(" 0 % of it")
     curve = found.details["curves"]["tiny"]
     assert curve["steps"] == list(range(1, 9))
     assert all(
