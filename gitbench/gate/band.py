@@ -8,9 +8,9 @@ has a spread by step, the largest so far: what once deviates may go on to. A num
 
 where of values that are no steps the largest stands for all.
 
-Both constants are from data (torch 2.15, AVX512; 3 kinds of kernels and 8 nudges of all five trainings). Losses moved by 2 units
-in the last place of a float32 at most, and no further in later steps; no caption changed; two threads moved nothing more. FLOOR
-alone, 84 such units, holds every deviation of every repeat; the largest was 0.37 of it (a gradient's norm). Left out of its own
+Both constants are from data (torch 2.15, AVX512; 3 kinds of kernels and 8 nudges of all five trainings). Losses moved by less
+than 1e-6, and no further in later steps; no caption changed; two threads moved nothing more. FLOOR alone, 84 units in the last
+place of a float32, holds every deviation of every repeat; the largest was 0.37 of it (a gradient's norm). Left out of its own
 band, no repeat used more than 0.17 of it (`left_out` in the reference). The logarithms of the eleven shares have mean -2.63
 and standard deviation 0.41: to leave a band is 6 deviations away, with a probability of 6e-5 by Student's t and 2e-4 by a
 Gumbel distribution of largest values. On a GPU the same holds of nudges alone, measured when its reference is made; none has

@@ -157,7 +157,7 @@ BROKEN: list[tuple[str, str, str, tuple[Any, str, Any]]] = [
     ("one order", "orders", "data", wrapped(dataset, "permutation", lambda f, seed, epoch, count: f(seed, 0, count))),
     ("one caption", "captions", "data", (dataset, "Stream", lambda purpose, seed, number: Stream(purpose, seed, 0))),
     ("a batch again", "loop", "data", (CountedSampler, "__iter__", lambda self: iter(range(max(0, 4 * self.start - 4), 99)))),
-    ("one dropout seed", "loop", "data", (loop, "derive_seed", lambda *parts: 7)),
+    ("one dropout seed", "loop", "optimizer", (loop, "derive_seed", lambda *parts: 7)),
     ("frames reversed", "film", "data", wrapped(SceneTaskSource, "pixels", lambda f, *rest: f(*rest)[::-1])),
     ("loss on the prefix", "questions", "data", (EncodedCaptions, "prefixes_of", lambda self, i: [0] * len(self.of(i)))),
     ("references shifted", "questions", "data", wrapped(SceneTaskSource, "requests", lambda f, self, i: f(self, (i + 1) % 5))),

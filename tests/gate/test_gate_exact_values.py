@@ -128,11 +128,8 @@ def test_constants_are_whole_numbers_of_steps() -> None:
     assert noise("norm", (3,)).tolist() == [0.994140625, -0.189453125, 0.5859375]  # on every machine
     assert (constant("norm1.weight", (50,)) > 0).all() and (constant("up.weight", (5, 9)) < 0).any()
     tokens, predicted = texts(4, 9, 40, 1, 2)
-    assert (
-        (tokens == 2).sum(1).eq(1).all()
-        and not predicted[tokens == 0].any()
-        and predicted.sum(1).tolist() == [8, 4, 4, 4]
-    )
+    assert (tokens == 2).sum(1).eq(1).all() and not predicted[tokens == 0].any()
+    assert predicted.sum(1).tolist() == [8, 4, 4, 5]
 
 
 def test_waits_and_products_are_counted() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from gitbench.files import make_dir
 from gitbench.gate.exact.constant import pictures
 from gitbench.gate.exact.order import runs_of
 from gitbench.gate.exact.subject import Place, Small
@@ -14,8 +18,10 @@ from gitbench.gate.exact.tiny import ATTENTIONS, BOS, EOS, tiny
 from gitbench.gate.exact.values import Values
 from gitbench.models.git import GIT
 from gitbench.models.trie import Trie
+from gitbench.run_folder import RunFolder
+from gitbench.training.evaluation import PerImage
 from gitbench.training.hooks import ClosedVocabularyHook
-from gitbench.training.run import _prediction
+from gitbench.training.run import _write_predictions
 
 WAYS: dict[str, dict[str, Any]] = {
     "greedy": {"greedy": True},
@@ -88,21 +94,20 @@ def _uncached(values: Values, model: GIT, images: Tensor, name: str) -> None:
     values.near(f"{name}: scores by the cache, less those without", scores - sums, scores.abs().max().item())
 
 
-def add_run(values: Values, small: Small, name: str) -> None:
+def add_run(values: Values, small: Small, name: str, folder: Path) -> None:
     """Add what a small run's model writes about test images, as it enters the run's predictions."""
     model, loader = small.model(), small.loaders["test"]
     if small.data("test").source.closed:
-        runner: Any = type("Runner", (), {"test_dataloader": loader, "model": model})()
-        ClosedVocabularyHook().before_test(runner)
-    number = 0
-    rows: list[dict[str, Any]] = []
-    data = small.data("test")
+        ClosedVocabularyHook().before_test(SimpleNamespace(test_dataloader=loader, model=model))
+    items = PerImage("test_nll")
     with torch.no_grad():
         for batch in loader:
-            for each in model.test_step(batch):
-                pairs = zip(data.source.requests(number), each["outputs"], strict=True)
-                rows += [_prediction(request, output, each["image_id"], data.tokenizer) for request, output in pairs]
-                number += 1
+            items.process(batch, model.test_step(batch))
+    values.near(f"{name}: test_nll", items.evaluate(len(loader.dataset))["test_nll"])
+    evaluator = SimpleNamespace(metrics=[items])
+    file = RunFolder(make_dir(folder))
+    _write_predictions(SimpleNamespace(test_dataloader=loader, test_evaluator=evaluator), file)  # type: ignore[arg-type]
+    rows = [json.loads(line) for line in file.predictions.read_text(encoding="utf-8").splitlines()]
     numbers = ("score", "nll", "closed_score")
     said = [{key: value for key, value in row.items() if key not in numbers} for row in rows]
     said = [{**row, "references": row["references"][:1]} for row in said]
@@ -113,4 +118,4 @@ def add_run(values: Values, small: Small, name: str) -> None:
 def add_runs(values: Values, place: Place) -> None:
     """Add the predictions of the small runs."""
     for name, small in runs_of(place).items():
-        add_run(values, small, name)
+        add_run(values, small, name, place.folder / "predictions")
