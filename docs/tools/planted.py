@@ -1,19 +1,20 @@
 """Plant each mistake of `tests/planted` in a copy of this tree and see which tier of the gate turns red: `nox -s planted`.
 
-    python docs/tools/planted.py [--only NAME,...] [--tiers TIER,...] [--jobs N] [--out DIR]
+    python docs/tools/planted.py [--only NAME,...] [--tiers TIER,...] [--jobs N] [--device cuda] [--out DIR]
 
 A patch says in its first line what is wrong, and then which part is at fault and which tier is expected to see it first.
 Tiers are tried in their order up to the first that is red; `speed` last, alone on the machine. Controls, the tree as it is
 and the harmless changes of `tests/planted/controls`, must be green in every tier. The copies start from the cache that the
 unpatched tree left, as a developer's does: what a changed reader makes is not to be found there.
 
-What was measured stands in OUT/results.jsonl, to which lines are only added: a campaign that was stopped goes on, and knows
-the lines of another tree, or of another patch, for what they are. Ends with 1 where a mistake was missed or a control red.
+What was measured stands in OUT/results.jsonl, to which lines are only added: a campaign that was stopped goes on, and leaves
+lines of another tree or patch aside. Ends with 1 where a mistake was missed or a control red.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -101,9 +102,9 @@ def apply(patch: str, tree: Path, check: bool = False) -> None:
 class Campaign:
     """A campaign in a folder: the unpatched tree as a repository of its own, copies of it, and results."""
 
-    def __init__(self, out: Path, jobs: int) -> None:
-        self.out, self.jobs = out.resolve(), jobs
-        self.base, self.cache, self.results = (self.out / name for name in ("base", "cache", "results.jsonl"))
+    def __init__(self, out: Path, jobs: int, device: str) -> None:
+        self.out, self.jobs, self.device = out.resolve(), jobs, device
+        self.base, self.results = self.out / "base", self.out / "results.jsonl"
         self._writing = threading.Lock()
         shutil.rmtree(self.out / "copies", ignore_errors=True)
         shutil.rmtree(self.base, ignore_errors=True)
@@ -117,8 +118,9 @@ class Campaign:
         git = ["git", "-c", "user.name=planted", "-c", "user.email=planted@localhost", "-C", str(self.base)]
         for command in (["init", "-q"], ["add", "-A", "-f"], ["commit", "-q", "-m", "the unpatched tree"]):
             subprocess.run([*git, *command], check=True)
-        if self._cached_for != self.tree:
-            shutil.rmtree(self.cache, ignore_errors=True)
+        self.cache = self.out / f"cache-{self.tree}"  # as the unpatched tree left it
+        for old in set(self.out.glob("cache-*")) - {self.cache}:
+            shutil.rmtree(old)
 
     @cached_property
     def tree(self) -> str:
@@ -129,33 +131,21 @@ class Campaign:
                 digest.update(f"{path.relative_to(self.base)}\0".encode() + path.read_bytes() + b"\0")
         return digest.hexdigest()[:16]
 
-    @property
-    def _cached_for(self) -> str:
-        mark = self.cache / "tree"
-        return mark.read_text(encoding="utf-8") if mark.is_file() else ""
-
-    def known(self) -> dict[tuple[str, str], Line]:
-        """Return what was measured of this tree and these patches: (plant, tier) -> the last line on it."""
-        found: dict[tuple[str, str], Line] = {}
-        for text in self.results.read_text(encoding="utf-8").splitlines() if self.results.is_file() else ():
-            try:
-                line = json.loads(text)
-            except ValueError:
-                continue  # half a line, of a campaign that was killed
-            if line["tree"] == self.tree:
-                found[line["plant"] + line["patch"], line["tier"]] = line
-        return found
+    def _own(self, plant: Plant) -> Line:
+        """Return what tells the lines of a plant from all others."""
+        return {"tree": self.tree, "device": self.device, "plant": plant.name, "patch": plant.digest}
 
     def lines_of(self, plant: Plant, tiers: Sequence[str]) -> list[Line]:
-        """Return what is known of a plant: of each tier up to the first that is red, as far as they were measured."""
-        known, found = self.known(), []
-        for tier in tiers:
-            line = known.get((plant.name + plant.digest, tier))
-            if line is not None:
-                found.append(line)
-                if line["status"] == REGRESSED and not plant.control:
-                    break
-        return found
+        """Return what is known of a plant: of each tier the last line, up to the first that is red (of a control: of all)."""
+        found, own = dict[str, Line](), self._own(plant)
+        for text in self.results.read_text(encoding="utf-8").splitlines() if self.results.is_file() else ():
+            with contextlib.suppress(ValueError):  # half a line, of a campaign that was killed
+                line = json.loads(text)
+                if own.items() <= line.items():
+                    found[line["tier"]] = line
+        lines = [found[tier] for tier in tiers if tier in found]
+        red = [place for place, line in enumerate(lines, start=1) if line["status"] == REGRESSED and not plant.control]
+        return lines[: min(red, default=len(lines))]
 
     def measure(self, plant: Plant, tiers: Sequence[str], processes: int) -> None:
         """Try the tiers on a plant up to the first that is red (a control: all), those aside that were measured before."""
@@ -171,22 +161,18 @@ class Campaign:
             if line["status"] == REGRESSED and not plant.control:
                 break
         if copy is not None:
-            if plant.name == UNPATCHED and self._cached_for != self.tree:
-                shutil.rmtree(self.cache, ignore_errors=True)
-                shutil.copytree(copy.parent / "cache", self.cache)
-                write_text(self.cache / "tree", self.tree)
+            if plant.name == UNPATCHED and not self.cache.exists():
+                (copy.parent / "cache").rename(self.cache)
             shutil.rmtree(copy.parent, ignore_errors=True)
 
     def _copy(self, plant: Plant) -> Path:
         """Make a copy of the unpatched tree, a clone of it, with the patch as a change that is not committed."""
         own = self.out / "copies" / plant.name
         shutil.rmtree(own, ignore_errors=True)
-        own.mkdir(parents=True)
-        if self._cached_for == self.tree:
-            # links, as its files are replaced and never changed
-            passed_over = shutil.ignore_patterns("tree", ".*.claim")
-            shutil.copytree(self.cache, own / "cache", copy_function=os.link, ignore=passed_over)
-        (own / "cache").mkdir(exist_ok=True)
+        (own / "cache").mkdir(parents=True)
+        if self.cache.is_dir():  # links, as its files are replaced and never changed
+            others = shutil.ignore_patterns(".*.claim")
+            shutil.copytree(self.cache, own / "cache", copy_function=os.link, ignore=others, dirs_exist_ok=True)
         subprocess.run(["git", "clone", "-q", "--shared", str(self.base), str(own / "tree")], check=True)
         if plant.patch:
             apply(plant.patch, own / "tree")
@@ -195,20 +181,9 @@ class Campaign:
     def _gate(self, plant: Plant, copy: Path, tier: str, processes: int) -> Line:
         """Check one tier in a copy, as a user would, and return its line."""
         out = copy.parent / tier
-        command = [
-            sys.executable,
-            "-m",
-            "gitbench",
-            "gate",
-            "check",
-            "--tiers",
-            tier,
-            "--out",
-            str(out),
-            "--device",
-            "cpu",
-        ]
-        command += ["--references", str(self.base / "gate"), "--base", "HEAD", "--jobs", str(processes)]
+        asked = f"--tiers {tier} --base HEAD --device {self.device} --jobs {processes}".split()
+        asked += ["--out", str(out), "--references", str(self.base / "gate")]
+        command = [sys.executable, "-m", "gitbench", "gate", "check", *asked]
         environment = {**os.environ, "PYTHONPATH": str(copy), "GITBENCH_CACHE": str(copy.parent / "cache")}
         for name in ("GITBENCH_LOCAL_CACHE", "GITBENCH_PLUGINS", "GITHUB_STEP_SUMMARY"):
             environment.pop(name, None)
@@ -218,9 +193,7 @@ class Campaign:
         findings = (outcome.get("measured") or {}).get("findings") or ()
         first = findings[0] if findings else {}
         return {
-            "tree": self.tree,
-            "plant": plant.name,
-            "patch": plant.digest,
+            **self._own(plant),
             "tier": tier,
             "status": outcome.get("status", UNMEASURED),
             "seconds": outcome.get("seconds", 0.0),
@@ -262,15 +235,11 @@ def table(campaign: Campaign, plants: Sequence[Plant], tiers: Sequence[str]) -> 
     for plant in (*mistakes, *controls):
         lines = found[plant.name]
         seconds = f"{sum(line['seconds'] for line in lines):.0f}"
-        if right(plant, lines, tiers):
-            final = lines[-1]
-            seen = ("green", "", "") if plant.control else (final["tier"], final["part"], final["quantity"])
+        if not right(plant, lines, tiers):
+            ends = ", ".join(f"{line['tier']}: {line['status']}" for line in lines)
+            seen = (f"**{ends or 'not tried'}**", "", "")
         else:
-            seen = (
-                "**" + (", ".join(f"{line['tier']}: {line['status']}" for line in lines) or "not tried") + "**",
-                "",
-                "",
-            )
+            seen = ("green", "", "") if plant.control else tuple(lines[-1][key] for key in ("tier", "part", "quantity"))
         expected = "green" if plant.control else f"{plant.tier}, {plant.part}"
         cells = (f"{plant.says.rstrip('.')} (`{plant.name}`)", expected, *seen, seconds)
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
@@ -281,13 +250,10 @@ def run(campaign: Campaign, plants: Sequence[Plant], tiers: Sequence[str]) -> No
     cores, together = cpu_count(), [tier for tier in tiers if tier != ALONE]
     nothing = read_plants()[0]
     campaign.measure(nothing, together, cores)
-    if not right(nothing, lines := campaign.lines_of(nothing, together), together):
-        bad = next(
-            (line for line in lines if line["status"] != FINE), {"tier": "nothing", "status": UNMEASURED, "said": ""}
-        )
-        raise GitbenchError(
-            f"{bad['tier']} of the unpatched tree is not fine ({bad['status']}: {bad['said']}): mend that first"
-        )
+    for line in campaign.lines_of(nothing, together):
+        if line["status"] != FINE:
+            how = f"{line['tier']} of the unpatched tree is not fine ({line['status']}: {line['said']})"
+            raise GitbenchError(f"{how}: mend that first")
     with ThreadPoolExecutor(campaign.jobs) as pool:
         done = [pool.submit(campaign.measure, plant, together, max(1, cores // campaign.jobs)) for plant in plants]
         try:
@@ -307,6 +273,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", metavar="NAME,...", help="some of the patches (default: all, and the controls)")
     parser.add_argument("--tiers", metavar="TIER,...", help="some of the tiers (default: all)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="patches at a time (default: 1)")
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="where the gate computes (default: cpu)"
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "work_dirs" / "planted", metavar="DIR")
     given = parser.parse_args(arguments)
     try:
@@ -316,7 +285,7 @@ def main(arguments: list[str] | None = None) -> int:
             if unknown := names - {plant.name for plant in plants}:
                 raise GitbenchError(f"--only {', '.join(sorted(unknown))}: there is no such patch in {PLANTED}")
             plants = tuple(plant for plant in plants if plant.name in names)
-        campaign = Campaign(given.out, max(1, given.jobs))
+        campaign = Campaign(given.out, max(1, given.jobs), given.device)
         run(campaign, plants, tiers)
     except GitbenchError as error:
         print(f"planted: {error}", file=sys.stderr)

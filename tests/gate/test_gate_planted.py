@@ -93,8 +93,7 @@ def campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             asked.append((plant.name, tier))
             status = ends(plant.name, tier)
             what = {"part": "data", "quantity": "ids", "findings": 1} if status == REGRESSED else {"part": ""}
-            own = {"tree": self.tree, "plant": plant.name, "patch": plant.digest, "tier": tier, "status": status}
-            return {"seconds": 1.0, "said": "", **own, **what}
+            return {**self._own(plant), "tier": tier, "status": status, "seconds": 1.0, "said": "", **what}
 
         monkeypatch.setattr(planted.Campaign, "_gate", gate)
         asked.clear()
