@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gitbench.errors import GitbenchError
+
+if TYPE_CHECKING:
+    from gitbench.gate.listing import Tier
+    from gitbench.gate.setting import Setting, Subject
 
 
 def add(commands: Any) -> None:
@@ -21,6 +26,7 @@ def add(commands: Any) -> None:
         metavar="REV",
         help="the revision whose speed is compared (default: HEAD, or its parent if nothing changed)",
     )
+    check.add_argument("--fresh", action="store_true", help="begin anew although the last check was stopped")
     check.add_argument("--minutes", type=float, default=15.0, metavar="M", help="for all tiers (default: 15)")
     check.set_defaults(run=_check)
     record = parts.add_parser("record", help="make references of this code, which is held to be right")
@@ -41,29 +47,40 @@ def add(commands: Any) -> None:
         )
         part.add_argument("--task", default="caption", metavar="NAME", help="what the model is asked for")
         part.add_argument("--data", metavar="NAME|PATH", help="data of your own instead of the embedded world")
+        plugin = "import this first: it may register a variant of your own"
+        part.add_argument("--plugin", action="append", metavar="MODULE|FILE", default=argparse.SUPPRESS, help=plugin)
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    """0 fine, 1 regressed, 2 could not measure, 3 reference stale."""
+    """0 fine, 1 regressed, 2 could not measure, 3 reference stale; a fault of the gate itself is no regression: 2."""
     from gitbench.files import DEFAULT_WORK_DIR
-    from gitbench.gate.listing import chosen
-    from gitbench.gate.outcome import EXITS, overall
-    from gitbench.gate.output import table, write_outputs
+    from gitbench.gate.outcome import EXITS, UNMEASURED, overall
     from gitbench.gate.reference import default_folder
     from gitbench.gate.run import run_check
 
     if not 0 < arguments.minutes < float("inf"):
         raise GitbenchError(f"--minutes {arguments.minutes:g}: use a number above 0")
+    if arguments.references is not None and not arguments.references.is_dir():
+        raise GitbenchError(
+            f"--references {arguments.references}: there is no such folder: `gitbench gate record` makes it"
+        )
     folder = arguments.out or DEFAULT_WORK_DIR / "gate"
-    check = run_check(
-        folder,
-        _setting(arguments, arguments.base),
-        chosen(arguments.tiers),
-        arguments.references or default_folder(),
-        60 * arguments.minutes,
-    )
-    files = write_outputs(check, folder)
-    print(table(check))
+    tiers, notes = _tiers(arguments)
+    setting, references = _setting(arguments, arguments.base), arguments.references or default_folder()
+    try:
+        check = run_check(
+            folder, setting, tiers, references, 60 * arguments.minutes, notes=notes, fresh=arguments.fresh
+        )
+        from gitbench.gate.output import show, write_outputs  # seconds of imports, which the tiers need not wait for
+
+        files = write_outputs(check, folder)
+    except GitbenchError as error:  # the option of other commands
+        raise GitbenchError(str(error).replace("--work-dir", "--out")) from None
+    except Exception:
+        traceback.print_exc()
+        return EXITS[UNMEASURED]
+    print()
+    show(check)
     print(f"page: {files[-1]}")
     return EXITS[overall(check.outcomes)]
 
@@ -75,26 +92,68 @@ def _record(arguments: argparse.Namespace) -> int:
     from gitbench.gate.run import record
 
     folder = arguments.out or DEFAULT_WORK_DIR / "gate"
-    places = (arguments.references or Path(FOLDER), arguments.reason)
-    for file in record(folder, _setting(arguments, None), chosen(arguments.tiers), *places):
+    tiers, setting = chosen(arguments.tiers), _setting(arguments, None)
+    if not any(tier.has_reference for tier in tiers):
+        raise GitbenchError(f"--tiers {arguments.tiers}: it has no reference, it is compared with a base revision")
+    for file in record(folder, setting, tiers, arguments.references or Path(FOLDER), arguments.reason):
         print(file)
     return 0
 
 
-def _setting(arguments: argparse.Namespace, base: str | None) -> Any:
+def _tiers(arguments: argparse.Namespace) -> tuple[tuple[Tier, ...], tuple[str, ...]]:
+    """Return the tiers of a check, and a note where one is left out that nobody asked for."""
+    from gitbench.gate.listing import chosen
+    from gitbench.study.provenance import in_checkout
+
+    tiers = chosen(arguments.tiers)
+    if arguments.tiers is None and arguments.base is None and not in_checkout():
+        note = "speed is left out: this gitbench is no git checkout, so there is no base revision to compare with"
+        return tuple(tier for tier in tiers if tier.name != "speed"), (note,)
+    return tiers, ()
+
+
+def _setting(arguments: argparse.Namespace, base: str | None) -> Setting:
+    """Return what is gated and where. Errors: GitbenchError for what is not known here, before anything is measured."""
     from gitbench.gate.setting import Setting, Subject
     from gitbench.machine import cpu_count, gpus
 
-    variants = {}
+    if arguments.jobs is not None and arguments.jobs < 1:
+        raise GitbenchError(f"--jobs {arguments.jobs}: at least 1 process is needed")
+    if arguments.device == "cuda" and not gpus():
+        raise GitbenchError("--device cuda: no GPU is in sight: see `gitbench doctor`, or use --device cpu")
+    variants: dict[str, str] = {}
     for each in arguments.variant:
         axis, equals, name = each.partition("=")
         if not (axis and equals and name):
             raise GitbenchError(f"--variant {each}: write AXIS=NAME, e.g. decoder=self_2x96")
+        if axis in variants:
+            raise GitbenchError(f"--variant {each}: {axis} is given twice: a model has one of each")
         variants[axis] = name
+    subject = Subject(variants=variants, task=arguments.task, data=arguments.data)
+    _known(subject)
     return Setting(
         folder="",
-        subject=Subject(variants=variants, task=arguments.task, data=arguments.data),
+        subject=subject,
         device=arguments.device or ("cuda" if gpus() else "cpu"),
         jobs=arguments.jobs or cpu_count(),
         base=base,
     )
+
+
+def _known(subject: Subject) -> None:
+    """Refuse variants, a task or data that are not there."""
+    from gitbench import variants
+    from gitbench.tasks import get_task
+
+    for axis, name in subject.variants.items():
+        variants.resolve(axis, name)
+    task = get_task(subject.task)
+    if subject.usual:
+        return
+    from gitbench.data import SPLITS
+    from gitbench.data.tasks import open_task
+    from gitbench.profiles import SMOKE
+    from gitbench.tasks import task_spec
+
+    for split in SPLITS:
+        open_task(subject.data or task.data, split, 8, task_spec(subject.task, SMOKE)).check()

@@ -112,7 +112,12 @@ def stale_by(then: Origin, today: Origin) -> tuple[str, ...]:
 
 
 def packages_by(then: Origin, today: Origin) -> tuple[str, ...]:
-    """Return the packages of other versions than the reference's, in words."""
+    """Return the packages of other versions than the reference's, in words; on a CPU builds of a version ("+cpu") are alike."""
     names = sorted({*then.packages, *today.packages})
-    pairs = ((name, then.packages.get(name, "absent"), today.packages.get(name, "absent")) for name in names)
+    pairs = ((name, _version(then, name), _version(today, name)) for name in names)
     return tuple(f"{name} {b}, the reference has {a}" for name, a, b in pairs if a != b)
+
+
+def _version(origin: Origin, name: str) -> str:
+    version = origin.packages.get(name, "absent")
+    return version.partition("+")[0] if origin.machine.startswith("cpu-") else version

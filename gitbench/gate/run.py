@@ -15,32 +15,37 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gitbench.code import PACKAGE, fingerprint_of
+from gitbench.claim import Claim
+from gitbench.code import PACKAGE
 from gitbench.errors import GitbenchError
-from gitbench.files import load_json, make_dir, read_json, write_json
+from gitbench.files import explain_os_errors, load_json, make_dir, read_json, write_json
 from gitbench.gate.listing import Tier
 from gitbench.gate.outcome import STALE, UNMEASURED, Measured, Outcome, judged
 from gitbench.gate.reference import (
     Reference,
     here,
+    machine_class,
     new_reference,
     packages_by,
+    path_of,
     read_reference,
     stale_by,
     write_reference,
 )
 from gitbench.gate.setting import Setting
 from gitbench.plugins import files as plugin_files
-from gitbench.run_key import from_json
-from gitbench.study.provenance import now
+from gitbench.run_key import from_json, read_as
+from gitbench.study.provenance import environment, now
 
 STATE = "state.json"
+MAKING = "record"  # the folder, within that of checks, in which references are made
 LEAST = 3.0  # seconds below which a tier is not begun
 
 
@@ -54,6 +59,7 @@ class Check:
     began: str  # UTC
     seconds: float
     revision: str | None  # of this code
+    notes: tuple[str, ...] = ()  # e.g. why a tier was left out
 
 
 def run_check(
@@ -63,33 +69,36 @@ def run_check(
     references: Path,
     seconds: float,
     say: Callable[[str], None] = print,
+    notes: Sequence[str] = (),
+    fresh: bool = False,
 ) -> Check:
-    """Check tiers in `folder`, in `seconds` at most. Errors: GitbenchError for damaged references or a bad folder."""
-    began, started, origin = now(), time.monotonic(), here(setting.device)
-    found = {
-        tier.name: reference
-        for tier in tiers
-        if tier.has_reference
-        and (reference := read_reference(references, origin.machine, setting.subject, tier.name)) is not None
-    }
-    key = _key(setting, found)
-    done = _resumed(folder, key)
-    outcomes = []
-    for tier in tiers:
-        left = min(tier.limit, seconds - (time.monotonic() - started))
-        if tier.name in done:
-            outcomes.append(done[tier.name])
-        elif tier.has_reference and tier.name not in found:
-            place = f"{setting.subject.name} on {origin.machine} in {references}"
-            why = f"there is no reference of {place}: make one with `gitbench gate record`"
-            outcomes.append(Outcome(tier=tier.name, status=STALE, seconds=0.0, why=(why,)))
-        else:
-            say(f"{tier.name}: {tier.doc} (up to {max(0.0, left):.0f} s)")
-            outcomes.append(_checked(folder, setting, tier, found.get(tier.name), left))
-            if outcomes[-1].status != UNMEASURED:
-                done[tier.name] = outcomes[-1]
-                _keep(folder, key, done, finished=False)
-    _keep(folder, key, done, finished=True)
+    """Check tiers in `folder`, in `seconds` at most; `fresh`: nothing of a check that was stopped is taken over.
+
+    Errors: GitbenchError for damaged references, for a folder of something else, or one in which another check is at work.
+    """
+    with _alone(folder):
+        began, started, machine = now(), time.monotonic(), machine_class(setting.device)
+        found = {
+            tier.name: reference
+            for tier in tiers
+            if tier.has_reference
+            and (reference := read_reference(references, machine, setting.subject, tier.name)) is not None
+        }
+        key = _key(setting, found)
+        done, outcomes = _resumed(folder, key, fresh), []
+        for tier in tiers:
+            left = min(tier.limit, seconds - (time.monotonic() - started))
+            if tier.has_reference and tier.name not in found:
+                outcomes.append(_absent(tier, f"{setting.subject.name} on {machine} in {references}"))
+            elif tier.name in done:
+                outcomes.append(done[tier.name])
+            else:
+                say(f"{tier.name}: {tier.doc} (up to {max(0.0, left):.0f} s)")
+                outcomes.append(_checked(folder, setting, tier, found.get(tier.name), left))
+                if outcomes[-1].status != UNMEASURED:
+                    done[tier.name] = outcomes[-1]
+                    _keep(folder, key, done, finished=False)
+        _keep(folder, key, done, finished=True)
     return Check(
         setting=setting,
         outcomes=tuple(outcomes),
@@ -97,7 +106,14 @@ def run_check(
         began=began,
         seconds=time.monotonic() - started,
         revision=_revision(),
+        notes=tuple(notes),
     )
+
+
+def _absent(tier: Tier, place: str) -> Outcome:
+    """Return how a tier ends that has no reference."""
+    why = f"there is no reference of {place}: make one with `gitbench gate record`"
+    return Outcome(tier=tier.name, status=STALE, seconds=0.0, why=(why,))
 
 
 def record(
@@ -108,21 +124,58 @@ def record(
     reason: str,
     say: Callable[[str], None] = print,
 ) -> list[Path]:
-    """Measure tiers and write their references; returns the files. Errors: GitbenchError for a tier that fails."""
+    """Measure tiers and write their references; returns the files.
+
+    What a tier has made when it is stopped it may go on with, of the same code. Errors: GitbenchError for a tier that fails,
+    without a reason, and where references cannot be written.
+    """
     new_reference("", setting.subject, setting.device, reason, {})  # a reason is asked for before the work is done
-    written = []
-    for tier in tiers:
-        if not tier.has_reference:
-            continue
-        say(f"{tier.name}: {tier.doc}")
-        own = make_dir(folder / "record" / tier.name)
-        result = own / "result.json"
-        result.unlink(missing_ok=True)
-        _child(own, dataclasses.replace(setting, folder=str(own.resolve())), tier, "-", result, None)
-        reference = new_reference(tier.name, setting.subject, setting.device, reason, read_json(result))
-        written.append(write_reference(references, reference, setting.subject))
-        shutil.rmtree(own, ignore_errors=True)
+    _writable(path_of(references, machine_class(setting.device), setting.subject, "").parent)
+    written, making = [], folder / MAKING
+    with _alone(folder):
+        _made_of(making, _key(setting, {}))
+        for tier in tiers:
+            if not tier.has_reference:
+                continue
+            say(f"{tier.name}: {tier.doc}")
+            own = make_dir(making / tier.name)
+            result = own / "result.json"
+            result.unlink(missing_ok=True)
+            _child(own, dataclasses.replace(setting, folder=str(own.resolve())), tier, "-", result, None)
+            reference = new_reference(tier.name, setting.subject, setting.device, reason, read_json(result))
+            written.append(write_reference(references, reference, setting.subject))
+        shutil.rmtree(making, ignore_errors=True)
     return written
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a claim on a folder while the block runs. Errors: GitbenchError where another gate is at work there."""
+    place = folder.resolve()
+    claim = Claim(place.with_name(f".{place.name}.gate"))
+    if not claim.take():
+        raise GitbenchError(f"another gate is at work in {folder}: wait for its end, or pass another --out")
+    try:
+        yield
+    finally:
+        claim.release()
+
+
+def _writable(place: Path) -> None:
+    """Refuse a place for references that cannot be written, before anything is measured."""
+    try:
+        with explain_os_errors(place):
+            make_dir(place)
+            tempfile.TemporaryFile(dir=place).close()
+    except GitbenchError as error:
+        raise GitbenchError(str(error).replace("--work-dir", "--references")) from None
+
+
+def _made_of(making: Path, key: str) -> None:
+    """Clear what was left of references that were being made of anything else."""
+    if (load_json(making / STATE) or {}).get("key") != key:
+        shutil.rmtree(making, ignore_errors=True)
+        write_json(make_dir(making) / STATE, {"key": key})
 
 
 def _checked(folder: Path, setting: Setting, tier: Tier, reference: Reference | None, seconds: float) -> Outcome:
@@ -137,7 +190,7 @@ def _checked(folder: Path, setting: Setting, tier: Tier, reference: Reference | 
         if seconds < LEAST:
             raise GitbenchError("no time was left: raise --minutes")
         _child(own, given, tier, str(values), result, seconds)
-        measured = from_json(Measured, read_json(result))
+        measured = read_as(Measured, result, f"see {own / 'log.txt'}")
     except GitbenchError as error:
         return Outcome(tier=tier.name, status=UNMEASURED, seconds=round(time.monotonic() - began, 1), why=(str(error),))
     then, today = (reference.origin, here(setting.device)) if reference else (None, None)
@@ -176,21 +229,25 @@ def _child(own: Path, setting: Setting, tier: Tier, values: str, result: Path, s
 
 def _key(setting: Setting, references: Mapping[str, Reference]) -> str:
     """Return what tells one check from another: all code, packages, references, and what was asked."""
-    code = fingerprint_of([*sorted(PACKAGE.rglob("*.py")), *plugin_files()])
-    said = [code, asdict(here(setting.device)), asdict(dataclasses.replace(setting, folder="", seconds=0.0))]
+    code = hashlib.sha256(b"".join(file.read_bytes() for file in [*sorted(PACKAGE.rglob("*.py")), *plugin_files()]))
+    said = [
+        code.hexdigest(),
+        asdict(here(setting.device)),
+        asdict(dataclasses.replace(setting, folder="", seconds=0.0)),
+    ]
     said += [asdict(references[name]) for name in sorted(references)]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _resumed(folder: Path, key: str) -> dict[str, Outcome]:
+def _resumed(folder: Path, key: str, fresh: bool) -> dict[str, Outcome]:
     """Return how tiers ended in an earlier launch of this very check that was stopped; else clear the folder."""
     state: dict[str, Any] = load_json(folder / STATE) or {}
-    if state.get("key") == key and not state.get("finished"):
+    if state.get("key") == key and not state.get("finished") and not fresh:
         return {
             name: dataclasses.replace(from_json(Outcome, each), resumed=True)
             for name, each in state["outcomes"].items()
         }
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / STATE).is_file():
+    if folder.is_dir() and {each.name for each in folder.iterdir()} - {MAKING} and not (folder / STATE).is_file():
         raise GitbenchError(f"{folder} holds something else than a gate's check: pass another --out")
     shutil.rmtree(folder, ignore_errors=True)
     _keep(folder, key, {}, finished=False)
@@ -203,7 +260,5 @@ def _keep(folder: Path, key: str, outcomes: Mapping[str, Outcome], finished: boo
 
 
 def _revision() -> str | None:
-    from gitbench.study.provenance import environment
-
     found = environment()
     return f"{found['git_revision']}{' with changes' if found['git_dirty'] else ''}" if found["git_revision"] else None
