@@ -6,7 +6,20 @@ The topics stand in the order in which a run depends on them (`TOPICS`): the fir
 cause of the others.
 
 How far a value may be from its reference: texts, ids and counts, not at all; costs (host synchronisations, flops) may only be
-lower, flops with 1 % of room. Numbers: a share of the value's scale (`compare.TOLERANCES`).
+lower, flops with 1 % of room. Numbers may be as far as rounding takes them, a share of the value's scale, which is the sum or
+the largest of the absolute values that it is made of (`compare.TOLERANCES`). On CPUs these shares are measured: torch's kernels
+without vector units, for AVX2 and for AVX-512, MKL's compatible ones, oneDNN's for SSE4.1 and AVX2, one thread and two; the
+references were made with AVX-512 and one thread.
+
+| numbers | largest share seen | allowed |
+|---|---|---|
+| float64: features, logits, losses, gradients, scores | 2.5e-14 | 1e-11 |
+| float64, divided: what AdamW moves; it divides a gradient by its size, also one that is zero but for rounding | 1.2e-11 | 1e-9 |
+| float32: pixels, initial values, weights that are resized, losses | 2.4e-7 | 1e-5 |
+| bfloat16: losses under autocast; a product alone rounds to 4e-3 | 4.5e-4 | 2e-2 |
+
+GPUs have references of their own. There float64 is allowed ten times as much, since matrix products may be split in more ways;
+no GPU has run this.
 """
 
 from __future__ import annotations

@@ -27,31 +27,33 @@ SHOWN = 6  # logits that stand in a reference as they are
 def add(values: Values, place: Place) -> None:
     """Add what becomes of texts in tiny models."""
     for attention in ATTENTIONS:
-        _one(values, tiny(attention, place.device), f"{attention}-attention", place.device)
+        add_model(values, tiny(attention, place.device), f"{attention}-attention", place.device)
     images, tokens, predicted = batch(place.device, frames=3)
     video = tiny(device=place.device, num_frames=3)
-    values.near("video: loss", video.loss(images, tokens, predicted))
-    values.tensor("video: logits", video.logits(images, tokens))
+    values.near("films: loss", video.loss(images, tokens, predicted))
+    values.tensor("films: logits", video.logits(images, tokens))
     _starts(values)
     _precisions(values, place.device)
 
 
-def _one(values: Values, model: GIT, name: str, device: str) -> None:
+def add_model(values: Values, model: GIT, name: str, device: str) -> None:
+    """Add what a tiny model makes of two images with two texts each."""
     images, tokens, predicted = batch(device)
     values.equal(f"{name}: parameters", parameter_counts(model))
     for layer, (keys, seen) in enumerate(model.image_memory(images)):
         values.tensor(f"{name}: keys of the image in layer {layer}", keys)
         values.tensor(f"{name}: values of the image in layer {layer}", seen)
     logits = model.logits(images, tokens)
-    for place in range(3):
-        values.tensor(f"{name}: logits at position {place}", logits[:, place])
     values.tensor(f"{name}: logits", logits)
     values.near(f"{name}: some logits", logits[1, 4, :SHOWN])
     _masks(values, model, name, images, tokens)
     loss = model.loss(images, tokens, predicted)
     values.near(f"{name}: loss", loss)
     loss.backward()
-    values.tensors(f"{name}: gradient", gradients(model))
+    found = gradients(model)
+    values.tensors(f"{name}: gradient", {key: each for key, each in found.items() if not key.startswith("encoder.")})
+    with values.of("encoder"):
+        values.tensors(f"{name}: gradient", {key: each for key, each in found.items() if key.startswith("encoder.")})
     for smoothing in (0.0, 0.3):
         model.label_smoothing = smoothing
         values.near(f"{name}: loss with label smoothing {smoothing}", model.loss(images, tokens, predicted))
@@ -128,6 +130,12 @@ def add_run(values: Values, small: Small, name: str) -> None:
     """Add losses, likelihoods and gradients of a small run's model with its real batches."""
     model = small.model()
     train, test = small.batches("train", 2), small.batches("test", 1)[0]
+    given = model.data_preprocessor(test, False)
+    images, tokens = given["images"], given["tokens"].flatten(0, 1)
+    with torch.no_grad():
+        with values.of("encoder"):
+            values.tensor(f"{name}: image tokens", model.git.encode(images))
+        values.tensor(f"{name}: logits", model.git.logits(images, tokens))
     for number, each in enumerate(train):
         losses = model._run_forward(model.data_preprocessor(each, True), mode="loss")
         values.near(f"{name}: loss of batch {number}", losses["loss"])

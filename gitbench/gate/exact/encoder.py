@@ -35,7 +35,7 @@ def add(values: Values, place: Place) -> None:
     values.tensor("image tokens of films, without", model.encode(film))
     values.tensor("image tokens of films of fewer frames", tiny(device=device, num_frames=4).encode(film))
     _large(values, device)
-    _frozen(values, place)
+    add_frozen(values, place)
     output = model.encoder(images)
     output.backward(pictures(*output.shape, name="a gradient").to(device))
     values.tensors("gradient of the encoder", gradients(model.encoder))
@@ -56,7 +56,7 @@ def _large(values: Values, device: str) -> None:
     )
 
 
-def _frozen(values: Values, place: Place) -> None:
+def add_frozen(values: Values, place: Place) -> None:
     """Add what a frozen encoder makes of images, in a model that trains, and what it keeps of a data set's."""
     small = place.small(variants={"encoder_training": "frozen"})
     model = small.model().train()

@@ -26,7 +26,7 @@ def add_steps(values: Values, place: Place) -> None:
 
 def add_search(values: Values, place: Place) -> None:
     """Add what is written about test images."""
-    searches.add_run(values, place.subject, "subject")
+    searches.add_run(values, place.subject, "subject", place.folder / "predictions")
 
 
 def add_scores(values: Values, place: Place) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from gitbench.files import make_dir
 from gitbench.gate.exact.constant import pictures
 from gitbench.gate.exact.order import runs_of
 from gitbench.gate.exact.subject import Place, Small
@@ -14,8 +18,10 @@ from gitbench.gate.exact.tiny import ATTENTIONS, BOS, EOS, tiny
 from gitbench.gate.exact.values import Values
 from gitbench.models.git import GIT
 from gitbench.models.trie import Trie
+from gitbench.run_folder import RunFolder
+from gitbench.training.evaluation import PerImage
 from gitbench.training.hooks import ClosedVocabularyHook
-from gitbench.training.run import _prediction
+from gitbench.training.run import _write_predictions
 
 WAYS: dict[str, dict[str, Any]] = {
     "greedy": {"greedy": True},
@@ -25,7 +31,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "1 beam": {"beam_size": 1},
     "3 beams, cut": {"beam_size": 3, "max_length": 5},
 }
-SHOWN = 8  # predictions of a run that stand in a reference with their texts
+SHOWN = 5  # predictions of a run that stand in a reference with their texts
 PREFIXES = [[BOS, 7, 9, 11], [BOS, 5, 0, 0], [BOS, 30, 31, 0], [BOS, 0, 0, 0], [BOS, 12, 0, 0]]
 ENTRIES = [[5, 6], [36, 4], [36, 4, 7], [8, 5], [24, 9, 12, 13], [9, 9]]
 
@@ -48,27 +54,29 @@ def searched(attention: str, device: str) -> GIT:
 
 def add(values: Values, place: Place) -> None:
     """Add what tiny models write about six images."""
-    images = pictures(6, 3, 24, 24).to(place.device)
     for attention in ATTENTIONS:
-        model = searched(attention, place.device)
-        for way, options in WAYS.items():
-            _texts(values, f"{attention}-attention, {way}", *model.generate(images, **{"max_length": 12, **options}))
-        index = torch.tensor([0, 2, 1, 0, 5], device=place.device)
-        prefix = torch.tensor(PREFIXES, device=place.device)
-        for way in ("greedy", "4 beams"):
-            written = model.generate(images, prefix, image_index=index, max_length=12, **WAYS[way])
-            _texts(values, f"{attention}-attention, {way}, prefixes of several images", *written)
-        closed = Trie.of(ENTRIES, EOS)
-        for beams in (2, 6):
-            written = model.generate(images, vocabulary=closed, beam_size=beams, length_penalty=0.0, max_length=12)
-            _texts(values, f"{attention}-attention, closed vocabulary, {beams} beams", *written)
-        _uncached(values, model, images, attention)
-        alone = [model.generate(images[i : i + 1], max_length=12) for i in range(len(images))]
-        together = model.generate(images, max_length=12)[1]
-        gaps = [one[1].item() - each for one, each in zip(alone, together.tolist(), strict=True)]
-        values.near(
-            f"{attention}-attention: scores of images alone, less those together", gaps, together.abs().max().item()
-        )
+        add_model(values, searched(attention, place.device), f"{attention}-attention", place.device)
+
+
+def add_model(values: Values, model: GIT, name: str, device: str) -> None:
+    """Add what a model writes in every way, and what should make no difference."""
+    images = pictures(6, 3, 24, 24).to(device)
+    for way, options in WAYS.items():
+        _texts(values, f"{name}, {way}", *model.generate(images, **{"max_length": 12, **options}))
+    index = torch.tensor([0, 2, 1, 0, 5], device=device)
+    prefix = torch.tensor(PREFIXES, device=device)
+    for way in ("greedy", "4 beams"):
+        written = model.generate(images, prefix, image_index=index, max_length=12, **WAYS[way])
+        _texts(values, f"{name}, {way}, prefixes of several images", *written)
+    closed = Trie.of(ENTRIES, EOS)
+    for beams in (2, 6):
+        written = model.generate(images, vocabulary=closed, beam_size=beams, length_penalty=0.0, max_length=12)
+        _texts(values, f"{name}, closed vocabulary, {beams} beams", *written)
+    _uncached(values, model, images, name)
+    together = model.generate(images, max_length=12)[1].tolist()
+    alone = [model.generate(images[i : i + 1], max_length=12)[1].item() for i in range(len(images))]
+    gaps = [one - other for one, other in zip(alone, together, strict=True)]
+    values.near(f"{name}: scores of images alone, less those together", gaps, max(map(abs, together)))
 
 
 def _texts(values: Values, name: str, sequences: Tensor, scores: Tensor) -> None:
@@ -83,24 +91,23 @@ def _uncached(values: Values, model: GIT, images: Tensor, name: str) -> None:
     said = logs.gather(2, sequences[:, 1:, None])[..., 0]
     ended = (sequences[:, 1:] == EOS).long()
     sums = (said * (ended.cumsum(1) - ended == 0)).sum(1)
-    values.near(f"{name}-attention: scores by the cache, less those without", scores - sums, scores.abs().max().item())
+    values.near(f"{name}: scores by the cache, less those without", scores - sums, scores.abs().max().item())
 
 
-def add_run(values: Values, small: Small, name: str) -> None:
+def add_run(values: Values, small: Small, name: str, folder: Path) -> None:
     """Add what a small run's model writes about test images, as it enters the run's predictions."""
     model, loader = small.model(), small.loaders["test"]
     if small.data("test").source.closed:
-        runner: Any = type("Runner", (), {"test_dataloader": loader, "model": model})()
-        ClosedVocabularyHook().before_test(runner)
-    number = 0
-    rows: list[dict[str, Any]] = []
-    data = small.data("test")
+        ClosedVocabularyHook().before_test(SimpleNamespace(test_dataloader=loader, model=model))
+    items = PerImage("test_nll")
     with torch.no_grad():
         for batch in loader:
-            for each in model.test_step(batch):
-                pairs = zip(data.source.requests(number), each["outputs"], strict=True)
-                rows += [_prediction(request, output, each["image_id"], data.tokenizer) for request, output in pairs]
-                number += 1
+            items.process(batch, model.test_step(batch))
+    values.near(f"{name}: test_nll", items.evaluate(len(loader.dataset))["test_nll"])
+    evaluator = SimpleNamespace(metrics=[items])
+    file = RunFolder(make_dir(folder))
+    _write_predictions(SimpleNamespace(test_dataloader=loader, test_evaluator=evaluator), file)  # type: ignore[arg-type]
+    rows = [json.loads(line) for line in file.predictions.read_text(encoding="utf-8").splitlines()]
     numbers = ("score", "nll", "closed_score")
     said = [{key: value for key, value in row.items() if key not in numbers} for row in rows]
     said = [{**row, "references": row["references"][:1]} for row in said]
@@ -111,4 +118,4 @@ def add_run(values: Values, small: Small, name: str) -> None:
 def add_runs(values: Values, place: Place) -> None:
     """Add the predictions of the small runs."""
     for name, small in runs_of(place).items():
-        add_run(values, small, name)
+        add_run(values, small, name, place.folder / "predictions")

@@ -12,6 +12,8 @@ from gitbench.models.pair_encoder import infonce, sigmoid_loss
 from gitbench.registry import PARAM_SCHEDULERS
 from gitbench.training.caption_model import CaptionModel
 
+# AdamW divides a gradient by its size: one that is zero but for rounding moves its tensor, too.
+DIVIDED = "float64, divided"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -21,7 +23,7 @@ def add(values: Values, place: Place) -> None:
     add_groups(values, small, "caption")
     add_steps(values, small, "caption", parameters=True)
     for name, other in runs_of(place).items():
-        if name in ("vqa", "cross-attention", "frozen encoder"):
+        if name in ("vqa", "a run of cross-attention", "a run with a frozen encoder"):
             add_steps(values, other, name)
     similarities = 3 * pictures(5, 5, name="similarities")
     values.near("losses of contrastive pre-training", [infonce(similarities).item(), sigmoid_loss(similarities).item()])
@@ -37,6 +39,7 @@ def add_groups(values: Values, small: Small, name: str) -> None:
         values.equal(f"{name}: group {group.get('name')}", {**_plain(group), "tensors": tensors})
     values.equal(f"{name}: gradients are clipped at", dict(small.config.optim_wrapper.clip_grad))
     values.equal(f"{name}: steps that share a gradient", wrapper._accumulative_counts)
+    values.equal(f"{name}: schedule", dict(small.config.param_scheduler[0]))
     values.near(f"{name}: rates of the schedule, step by step", _rates(small))
 
 
@@ -52,7 +55,7 @@ def _rates(small: Small) -> list[list[float]]:
     found = []
     for _ in range(small.config.train_cfg.max_iters + 2):
         found.append([group["lr"] for group in wrapper.param_groups])
-        wrapper.optimizer.step()  # torch warns where a schedule goes on without it
+        wrapper.step()  # torch warns where a schedule goes on without it
         schedule.step()
     return found
 
@@ -73,12 +76,12 @@ def add_steps(values: Values, small: Small, name: str, parameters: bool = False)
     moved = {key: each.detach() - before[key] for key, each in model.git.named_parameters()}
     values.equal(f"{name}: tensors that two steps do not move", sum(not each.any() for each in moved.values()))
     if parameters:
-        values.tensors(f"{name}: moved by two steps", moved)
+        values.tensors(f"{name}: moved by two steps", moved, DIVIDED)
         _moments(values, model, wrapper, name)
     else:
         parts = sorted({key.partition(".")[0] for key in moved})
         sums = [sum(each.abs().sum().item() for key, each in moved.items() if key.startswith(part)) for part in parts]
-        values.near(f"{name}: moved by two steps, parts", sums)
+        values.near(f"{name}: moved by two steps, parts", sums, precision=DIVIDED)
 
 
 def _moments(values: Values, model: CaptionModel, wrapper: Any, name: str) -> None:

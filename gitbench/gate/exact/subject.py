@@ -27,17 +27,29 @@ from gitbench.training.optimizer import DeviceOptimWrapper
 from gitbench.training.resident import copied
 from gitbench.training.run import PlainRunner
 
-# Three batches an epoch, five of an image's captions not at once, and a schedule with a warm-up that comes to its end.
+# Three batches an epoch, three of an image's five captions at a time, a schedule from its warm-up to its end. No value is a
+# default of what it is handed to, so that one that gets lost shows.
 PROFILE = dataclasses.replace(
     SMOKE,
     on_scenes={},
     data=dataclasses.replace(SMOKE.data, train_images=12, val_images=4, test_images=5),
     text=TextSpec(vocab_size=160, max_tokens=24),
     train=TrainSpec(
-        iterations=10, batch_images=4, captions_per_image=3, lr_encoder=4e-4, lr_decoder=2e-3, warmup=3, val_every=4
+        iterations=10,
+        batch_images=4,
+        captions_per_image=3,
+        lr_encoder=4e-4,
+        lr_decoder=2e-3,
+        warmup=3,
+        weight_decay=0.02,
+        betas=(0.85, 0.98),
+        clip_grad=0.5,
+        label_smoothing=0.15,
+        val_every=4,
     ),
-    evaluate=EvaluateSpec(beam_size=4, max_length=12, batch_images=3),
+    evaluate=EvaluateSpec(beam_size=3, length_penalty=0.8, max_length=12, batch_images=3),
     replicates=2,
+    frames=3,
 )
 SIZE = 0.25  # of its weights
 

@@ -107,6 +107,8 @@ class Values:
                 self.found.append(Failure(name=name, part=self.part, error=text))
 
     def _add(self, value: Value) -> None:
+        if any(value.name == each.name for each in self.found):
+            raise ValueError(f"two values are called {value.name}")
         self.found.append(value)
 
 
