@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 import traceback
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from gitbench.study.scoring import TaskScorer
 from gitbench.training.hooks import read_curve
 from gitbench.training.run import execute
 
-SETTLED = 10  # the step after which a training should hold no more
+ONCE = 3  # steps of a training in which it may come to hold something for good
 ASKED, OBSERVED = "asked.json", "observed.json"
 RUN, RESUMED = "run", "resumed"  # folders of a training
 
@@ -69,11 +70,9 @@ def observe(folder: Path, training: Training, asked: Asked, scorer: CaptionScore
 def seen(run: RunFolder, scorer: CaptionScorer, said: dict[str, Any] | None) -> dict[str, Any]:
     """Return what a finished run left: `exact` values and `numbers`, each a list by step or by test image.
 
-    `bytes`: alive at an early step and at the last, and how many steps are between. `said`: the captions that are scored,
-    None for the run's own.
+    `said`: the captions that are scored, None for the run's own.
     """
     trained, steps = read_json(run.trained), read_json(run.path / STEPS)
-    early = min(SETTLED, len(steps["bytes"]) // 2)
     rows = [json.loads(line) for line in run.predictions.read_text(encoding="utf-8").splitlines()]
     weights = torch.load(run.weights, map_location="cpu", weights_only=True)["state_dict"]
     words = {name: [row[name] for row in rows if name in row] for name in ("image_id", "caption", "closed", "tokens")}
@@ -94,10 +93,20 @@ def seen(run: RunFolder, scorer: CaptionScorer, said: dict[str, Any] | None) -> 
             "score": [row["score"] for row in rows],
             "nll": [row["nll"] for row in rows],
         },
-        "bytes": [steps["bytes"][early], steps["bytes"][-1], len(steps["bytes"]) - 1 - early],
+        "bytes_a_step": left_behind(steps["bytes"]),
         "metrics": scored(source, scorer, words if said is None else said),
         "weights": digest(*(part for name in sorted(weights) for part in (name, weights[name].numpy().tobytes()))),
     }
+
+
+def left_behind(alive: list[int]) -> float:
+    """Return how many bytes more a step finds alive than the one before, on average after the first quarter.
+
+    The largest changes are left out: what is made once, at the first validation or when a cache is filled, is no leak.
+    """
+    changes = [later - earlier for earlier, later in pairwise(alive[len(alive) // 4 :])]
+    kept = sorted(changes)[: len(changes) - ONCE]
+    return sum(kept) / max(1, len(kept))
 
 
 def scored(source: TaskSource, scorer: CaptionScorer, words: dict[str, Any]) -> dict[str, float]:

@@ -26,8 +26,9 @@ from gitbench.gate.setting import Setting
 from gitbench.gate.trainings import NONE, Asked, Disturbance, Training, disturbances, trainings_of
 from gitbench.machine import gpus
 
-ASKED, OBSERVED = "asked.json", "observed.json"
+ASKED, OBSERVED, CACHE = "asked.json", "observed.json", "cache"
 WORDS = ("image_id", "caption", "closed")
+LANE = (sys.executable, "-m", "gitbench.gate.lane")
 ON_A_CARD = 4  # trainings at once
 
 
@@ -73,7 +74,7 @@ def check(setting: Setting, values: Mapping[str, Any]) -> Measured:
         compared=sum(len(each) for kind in kinds for each in kind.values()),
         did=f"{steps} steps of {plural(len(trainings), 'training')}, in {time.monotonic() - began:.0f} s",
         findings=tuple(finding for _, _, finding in ranked),
-        notes=(_bits(before, now),),
+        notes=(_bits(before, now), *([] if ranked else [_nearest(before, now)])),
         details={"curves": {name: _curve(seen, now[name]["run"]) for name, seen in before.items()}},
     )
 
@@ -99,18 +100,15 @@ def train(
     before: what was seen of a reference, whose captions are scored. Errors: GitbenchError for one that fails.
     """
     folder = make_dir(Path(setting.folder) / disturbance.name)
-    for training in trainings:
-        own = folder / training.name
-        if own.is_dir() and not (own / OBSERVED).is_file():
-            shutil.rmtree(own)
+    left = [own for each in trainings if not ((own := folder / each.name) / OBSERVED).is_file()]
+    for own in left:  # begun by a check that was stopped
+        shutil.rmtree(own, ignore_errors=True)
     said = {name: {word: seen["exact"][word] for word in WORDS} for name, seen in (before or {}).items()}
     asked = Asked(trainings=tuple(trainings), disturbance=disturbance, device=setting.device, said=said)
     write_json(folder / ASKED, asdict(asked))
-    _run(folder, min(setting.jobs, len(trainings), _places(setting)), disturbance)
-    found = {training.name: read_json(folder / training.name / OBSERVED) for training in trainings}
-    if disturbance != NONE:
-        shutil.rmtree(folder)
-    return found
+    _run(folder, min(setting.jobs, len(left), _places(setting)), disturbance)
+    shutil.rmtree(folder / CACHE, ignore_errors=True)
+    return {training.name: read_json(folder / training.name / OBSERVED) for training in trainings}
 
 
 def _places(setting: Setting) -> int:
@@ -122,9 +120,9 @@ def _places(setting: Setting) -> int:
 
 def _run(folder: Path, count: int, disturbance: Disturbance) -> None:
     """Run processes to their end, in a cache that holds nothing of other code. Errors: GitbenchError with what one said last."""
-    cache = str((folder / "cache").resolve())
+    cache = str((folder / CACHE).resolve())
     own = {"GITBENCH_CACHE": cache, "GITBENCH_LOCAL_CACHE": cache, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "gitbench.gate.lane", str(folder)]
+    command = [*LANE, str(folder)]
     logs = [folder / f"log-{number}.txt" for number in range(count)]
     started: list[subprocess.Popen] = []
     try:
@@ -133,22 +131,24 @@ def _run(folder: Path, count: int, disturbance: Disturbance) -> None:
                 options = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
                 environment = {**os.environ, **own, **disturbance.environment}
                 started.append(subprocess.Popen(command, env=environment, **options))  # type: ignore[call-overload]
-        while any(each.poll() is None for each in started) and not any(each.poll() for each in started):
+        while not (failed := [log for each, log in zip(started, logs, strict=True) if each.poll()]):
+            if all(each.poll() == 0 for each in started):
+                return
             time.sleep(0.1)
+        status = started[logs.index(failed[0])].returncode
     finally:
         for each in started:
             each.kill()
             each.wait()
-    for each, log in zip(started, logs, strict=True):
-        if each.returncode > 0:
-            raise GitbenchError(f"{(_lines(log) or ['it said nothing'])[-1][:300]} (see {log})")
-    for each, log in zip(started, logs, strict=True):
-        if each.returncode:
-            raise GitbenchError(f"a training was killed by signal {-each.returncode}: see {log}")
-
-
-def _lines(log: Path) -> list[str]:
-    return log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    lines = failed[0].read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    how = (
+        f"a training was killed by signal {-status}"
+        if status < 0
+        else lines[-1][:300]
+        if lines
+        else "a training failed"
+    )
+    raise GitbenchError(f"{how} (see {failed[0]})")
 
 
 def _broken(trainings: Sequence[Training], found: Mapping[str, Any]) -> list[Ranked]:
@@ -163,6 +163,17 @@ def _bits(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     same = all(seen["computed"] == now[name]["computed"] for name, seen in before.items())
     where = "the same kind of CPU and torch" if same else "another kind of CPU or torch"
     return f"{len(equal)} of {len(before)} trainings have the reference's bits, on {where}"
+
+
+def _nearest(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Say how much of its band the quantity has used that came nearest to its end."""
+    used = {
+        (name, quantity): share
+        for name, seen in before.items()
+        for quantity, share in ratios(seen, seen["spread"], now[name]["run"]).items()
+    }
+    name, quantity = max(used, key=lambda each: used[each])
+    return f"nearest to the end of its band: {quantity} of {name}, at {100 * used[name, quantity]:.0f} % of it"
 
 
 def _curve(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, list[float]]:

@@ -28,7 +28,8 @@ class StepWatchHook(Hook):
     """Write `steps.json`, lists by step: `exact` (digests of the batch's images, texts, pixels), `numbers`, `bytes` alive.
 
     `numbers`: learning rates, loss, norm of the gradients before they are clipped; and of the first batch the `input`
-    of the encoder (mean and deviation of each channel) and the encoder's features (mean, deviation, a weighted sum).
+    of the encoder (mean and deviation of each channel) and the encoder's features (mean size, deviation, a weighted sum).
+    Of evaluation there are digests of its batches.
     """
 
     priority = "HIGHEST"  # before the norm is taken from where it lies, and the rates are set for the next step
@@ -53,7 +54,7 @@ class StepWatchHook(Hook):
                 *images.double().mean((0, 2, 3)).tolist(),
                 *images.double().std((0, 2, 3)).tolist(),
             ]
-            described = (features.mean(), features.std(), (features * weights).mean())
+            described = (features.abs().mean(), features.std(), (features * weights).mean())
             self.numbers["features"] = [float(each) for each in described]
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:  # type: ignore[no-untyped-def]
@@ -70,7 +71,13 @@ class StepWatchHook(Hook):
         _append(self.exact, exact)
         _append(self.numbers, numbers)
 
-    def after_train(self, runner) -> None:  # type: ignore[no-untyped-def]
+    def before_val_iter(self, runner, batch_idx, data_batch=None) -> None:  # type: ignore[no-untyped-def]
+        _append(self.exact, {"val_batches": _evaluated(data_batch)})
+
+    def before_test_iter(self, runner, batch_idx, data_batch=None) -> None:  # type: ignore[no-untyped-def]
+        _append(self.exact, {"test_batches": _evaluated(data_batch)})
+
+    def after_test(self, runner) -> None:  # type: ignore[no-untyped-def]
         write_json(Path(runner.work_dir) / STEPS, {"exact": self.exact, "numbers": self.numbers, "bytes": self.bytes})
 
 
@@ -112,6 +119,12 @@ class NudgeHook(Hook):
                 each.copy_(torch.nextafter(each, target))
         if isinstance(git.encoder, FrozenEncoder):
             git.encoder.features.clear()  # of the weights before
+
+
+def _evaluated(batch: dict[str, Any]) -> str:
+    """Return the digest of a batch of evaluation."""
+    texts = [batch[name].tolist() for name in ("tokens", "need_predict")]
+    return digest(batch["indices"], batch["request_prefixes"], *texts, batch["images"].cpu().numpy().tobytes())
 
 
 def _append(rows: dict[str, list[Any]], row: dict[str, Any]) -> None:
