@@ -16,7 +16,7 @@ from gitbench.gate.child import as_json
 from gitbench.gate.listing import Tier
 from gitbench.gate.outcome import FINE, REGRESSED, STALE, UNMEASURED, Finding, Measured, Outcome
 from gitbench.gate.reference import Reference, new_reference
-from gitbench.gate.run import Check, record, run_check
+from gitbench.gate.run import Check
 from gitbench.gate.setting import Setting
 
 FAKES = Path(__file__).with_name("helpers_fake_tiers.py")
@@ -25,23 +25,34 @@ FAKES = Path(__file__).with_name("helpers_fake_tiers.py")
 class Gate:
     """A gate of fake tiers in a folder of its own, with references there."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.monkeypatch = monkeypatch
         self.place, self.folder, self.references = place, place / "work" / "gate", place / "gate"
         self.setting = Setting(folder="")
 
     def tiers(self, *names: str) -> Sequence[Tier]:
         return listing.chosen(",".join(names))
 
-    def record(self, *names: str, reason: str = "the first") -> list[Path]:
-        return record(self.folder, self.setting, self.tiers(*names), self.references, reason, say=lambda line: None)
+    def record(self, *names: str, reason: str = "the first", work: Any = None) -> list[Path]:
+        """Make references, in this process unless `work` is another way."""
+        with self.monkeypatch.context() as patch:
+            patch.setattr(run, "_child", work or here)
+            tiers = self.tiers(*names)
+            return run.record(self.folder, self.setting, tiers, self.references, reason, say=lambda line: None)
 
     def check(self, *names: str, seconds: float = 60.0, **more: Any) -> Check:
         quiet = {"say": lambda line: None, **more}
-        return run_check(self.folder, self.setting, self.tiers(*names), self.references, seconds, **quiet)
+        return run.run_check(self.folder, self.setting, self.tiers(*names), self.references, seconds, **quiet)
 
     def work(self, log: Path) -> list[str]:
         """Return what the tiers' processes have done: "checked passes", ..."""
         return log.read_text().splitlines() if log.exists() else []
+
+
+def here(own: Path, setting: Setting, tier: Tier, values: str, result: Path, seconds: float | None) -> None:
+    """Do a tier's work in this process."""
+    module: Any = sys.modules[tier.module]
+    write_json(result, module.measure(setting) if values == "-" else as_json(module.check(setting, read_json(values))))
 
 
 @pytest.fixture
@@ -52,20 +63,14 @@ def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gate:
     monkeypatch.delitem(sys.modules, f"gitbench_file_{FAKES.stem}", raising=False)
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
     plugins.load([str(FAKES)])
-    return Gate(tmp_path)
+    return Gate(tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def quick(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> Gate:
     """A gate whose tiers work in this process."""
 
-    def work(own: Path, setting: Setting, tier: Tier, values: str, result: Path, seconds: float | None) -> None:
-        module: Any = sys.modules[tier.module]
-        write_json(
-            result, module.measure(setting) if values == "-" else as_json(module.check(setting, read_json(values)))
-        )
-
-    monkeypatch.setattr(run, "_child", work)
+    monkeypatch.setattr(run, "_child", here)
     return gate
 
 

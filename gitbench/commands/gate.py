@@ -101,14 +101,24 @@ def _record(arguments: argparse.Namespace) -> int:
 
 
 def _tiers(arguments: argparse.Namespace) -> tuple[tuple[Tier, ...], tuple[str, ...]]:
-    """Return the tiers of a check, and a note where one is left out that nobody asked for."""
+    """Return the tiers of a check, and a note where speed is left out, which has no base and which nobody asked for.
+
+    Errors: GitbenchError for a base that is named and not there.
+    """
+    from gitbench.files import ROOT
+    from gitbench.gate.base import base_of
     from gitbench.gate.listing import chosen
-    from gitbench.study.provenance import in_checkout
 
     tiers = chosen(arguments.tiers)
-    if arguments.tiers is None and arguments.base is None and not in_checkout():
-        note = "speed is left out: this gitbench is no git checkout, so there is no base revision to compare with"
-        return tuple(tier for tier in tiers if tier.name != "speed"), (note,)
+    if all(tier.has_reference for tier in tiers):
+        return tiers, ()
+    try:
+        base_of(ROOT, arguments.base)
+    except GitbenchError as error:
+        if arguments.base is not None:
+            raise
+        if arguments.tiers is None:
+            return tuple(tier for tier in tiers if tier.has_reference), (f"speed is left out: {error}",)
     return tiers, ()
 
 

@@ -205,8 +205,8 @@ def _cases(check: Check, outcome: Outcome) -> Iterator[ElementTree.Element]:
         names[finding.quantity] += 1
         again = f" ({names[finding.quantity]})" if names[finding.quantity] > 1 else ""  # GitLab drops cases of one name
         case = ElementTree.Element("testcase", name=_xml(finding.quantity + again), classname=place, time="0")
-        allowed = f"{words.times(finding.excess)} what is allowed"
-        said = f"{finding.said}\nhere {finding.value}, reference {finding.reference}, {allowed}"
+        off = f"deviation / allowed: {words.times(finding.excess)}"
+        said = f"{finding.said}\nhere {finding.value}, reference {finding.reference}, {off}"
         _add(case, "failure", finding.part, finding.said, said)
         yield case
 

@@ -48,9 +48,8 @@ def curves_figure(curves: Mapping[str, Details], width: float) -> Figure:
     panels = figure.subfigures(rows, columns, squeeze=False).ravel()
     for panel, (name, curve) in zip(panels, curves.items(), strict=False):
         upper, lower = panel.subplots(2, 1, height_ratios=(3, 2), sharex=True)
-        steps, value, reference, low, high = (
-            _numbers(curve.get(key, ())) for key in ("steps", "value", "reference", "low", "high")
-        )
+        arrays = [_numbers(curve.get(key, ())) for key in ("steps", "value", "reference", "low", "high")]
+        steps, value, reference, low, high = (each[: min(map(len, arrays))] for each in arrays)
         upper.fill_between(steps, low, high, color=RULE, lw=0)
         upper.plot(steps, reference, color=FAINT, lw=2.4, label="reference")
         upper.plot(steps, value, color=_BLUE, lw=1.1, label="here")

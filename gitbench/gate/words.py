@@ -20,6 +20,7 @@ from gitbench.gate.outcome import (
 from gitbench.gate.reference import Reference, machine_class
 from gitbench.gate.run import Check
 
+FAR = 1e12  # an excess from which on it is no number that people need
 SYMBOLS = {FINE: "\N{CHECK MARK}", REGRESSED: "\N{MULTIPLICATION SIGN}", UNMEASURED: "?", STALE: "\N{WHITE CIRCLE}"}
 
 
@@ -35,16 +36,18 @@ def first_sentence(check: Check) -> str | None:
     if (found := first_failure(check.outcomes)) is None:
         return None
     outcome, finding = found
-    said = f"{finding.said.rstrip('.')}, {times(finding.excess)} what is allowed"
+    said = finding.said.rstrip(".")
+    if finding.excess < FAR:
+        said += f", {times(finding.excess)} what is allowed"
     if outcome.status == STALE:
         return f"first: {outcome.tier}, beside a stale reference: {said}"
     return f"first: {outcome.tier}: {said}: the likely part is the {finding.part}"
 
 
 def times(excess: float) -> str:
-    """Return a deviation in units of the allowed one: "1.8 times", "350 times", "1e+07 times"."""
-    if excess > 1e99:
-        return "infinitely many times"
+    """Return a deviation in units of the allowed one: "1.8 times", "350 times", "1e+07 times"; what is no number is beyond."""
+    if excess >= FAR:
+        return "beyond measure"
     return (
         f"{excess:.2g} times" if excess < 100 else f"{excess:.0f} times" if excess < 10_000 else f"{excess:.0e} times"
     )
@@ -56,7 +59,9 @@ def what(outcome: Outcome) -> str:
     if measured is None:
         said = "; ".join(outcome.why) or "nothing"
     else:
-        said = f"{measured.did.rstrip('.')}; compared: {measured.compared}"
+        said = measured.did.rstrip(".")
+        if str(measured.compared) not in said.split():
+            said += f"; compared: {measured.compared}"
     return f"{said} (of the check that was stopped)" if outcome.resumed else said
 
 

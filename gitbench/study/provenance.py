@@ -32,11 +32,6 @@ def _git(*arguments: str) -> str | None:
     return result.stdout if result.returncode == 0 else None
 
 
-def in_checkout() -> bool:
-    """Tell whether this code is that of a git checkout, and not installed below one."""
-    return bool((_git("ls-files", "gitbench/__init__.py") or "").strip())
-
-
 def installed_version(package: str) -> str | None:
     """Return the version of an installed package; None where there is none."""
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from helpers_cli import call, error_of
 from helpers_gate import Gate
 
 from gitbench.commands import gate as command
+from gitbench.errors import GitbenchError
 from gitbench.gate import run
 
 
@@ -97,37 +97,33 @@ def test_a_fault_of_the_gate_itself_is_no_regression(quick: Gate, monkeypatch) -
 
 
 @pytest.mark.parametrize(
-    ("more", "there", "left_out"),
-    [
-        ([], True, False),
-        ([], False, True),
-        (["--tiers", "exact,speed"], False, False),
-        (["--base", "HEAD~1"], False, False),
-    ],
+    ("more", "there", "left_out"), [([], True, False), ([], False, True), (["--tiers", "exact,speed"], False, False)]
 )
 def test_speed_is_left_out_where_there_is_no_base_and_nobody_asked(
     more, there, left_out, monkeypatch, tmp_path
 ) -> None:
+    def base(root, asked) -> None:  # type: ignore[no-untyped-def]
+        if not there:
+            raise GitbenchError("this gitbench is no git checkout")
+
     asked = []
-    monkeypatch.setattr("gitbench.study.provenance.in_checkout", lambda: there)
+    monkeypatch.setattr("gitbench.gate.base.base_of", base)
     monkeypatch.setattr(run, "run_check", lambda *given, **more: asked.append((given[2], more["notes"])) or 1 / 0)
     monkeypatch.setattr(command.traceback, "print_exc", lambda: None)
     assert call("gate", "check", "--device", "cpu", "--out", str(tmp_path), *more).returncode == 2
     ((tiers, notes),) = asked
     assert ("speed" not in [tier.name for tier in tiers]) == left_out
-    assert ["speed is left out" in note for note in notes] == [True] * left_out
+    assert notes == ("speed is left out: this gitbench is no git checkout",) * left_out
 
 
-def test_a_package_installed_below_a_checkout_is_no_checkout(tmp_path, monkeypatch) -> None:
-    from gitbench.study import provenance
+def test_a_base_that_is_named_and_not_there_is_refused(monkeypatch, tmp_path) -> None:
+    def base(root, asked) -> None:  # type: ignore[no-untyped-def]
+        raise GitbenchError(f"--base {asked}: there is no such revision here")
 
-    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
-    (tmp_path / "gitbench").mkdir()
-    (tmp_path / "gitbench" / "__init__.py").touch()
-    monkeypatch.setattr(provenance, "ROOT", tmp_path)
-    assert not provenance.in_checkout()
-    subprocess.run(["git", "-C", str(tmp_path), "add", "gitbench"], check=True)
-    assert provenance.in_checkout()
+    monkeypatch.setattr("gitbench.gate.base.base_of", base)
+    monkeypatch.chdir(tmp_path)
+    assert "--base v9: there is no such revision" in error_of("gate", "check", "--base", "v9")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_model_of_ones_own_is_named_by_a_plugin(tmp_path, monkeypatch) -> None:

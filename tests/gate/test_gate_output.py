@@ -12,7 +12,7 @@ import pytest
 from helpers_gate import finding, fine, made_check, red, stale, unmeasured
 
 from gitbench.gate import output, words
-from gitbench.gate.outcome import EXITS, Outcome, overall
+from gitbench.gate.outcome import EXITS, Measured, Outcome, overall
 from gitbench.gate.run import Check
 
 LOGITS = finding()
@@ -51,10 +51,17 @@ def test_the_first_failure_is_a_sentence_and_the_others_are_counted(capsys) -> N
 
 
 @pytest.mark.parametrize(
-    ("excess", "said"), [(1.84, "1.8 times"), (350.4, "350 times"), (3e7, "3e+07 times"), (1.7e308, "infinitely")]
+    ("excess", "said"), [(1.84, "1.8 times"), (350.4, "350 times"), (3e7, "3e+07 times"), (1.7e308, "beyond measure")]
 )
 def test_a_deviation_in_units_of_the_allowed_one(excess: float, said: str) -> None:
     assert words.times(excess).startswith(said)
+
+
+def test_what_is_beyond_measure_is_not_counted() -> None:
+    check = made_check(red("exact", finding(excess=1e12, said="logits: it fails with ValueError")))
+    assert (
+        words.first_sentence(check) == "first: exact: logits: it fails with ValueError: the likely part is the decoder"
+    )
 
 
 def test_what_is_stale_and_what_record_would_change(capsys) -> None:
@@ -73,6 +80,11 @@ def test_notes_and_what_a_stopped_check_had_done(capsys) -> None:
     lines = shown(made_check(resumed, notes=("speed is left out",)), capsys)
     assert "note: speed is left out" in lines and "note: exact: equal to the last bit" in lines
     assert any("(of the check that was stopped)" in line for line in lines)
+
+
+def test_how_much_was_compared_is_said_once() -> None:
+    said = Outcome(tier="exact", status="fine", seconds=1.0, measured=Measured(compared=712, did="712 values compared"))
+    assert words.what(said) == "712 values compared"
 
 
 def test_a_check_without_tiers_could_not_measure(capsys) -> None:

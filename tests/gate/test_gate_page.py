@@ -111,6 +111,11 @@ def test_steps_outside_of_the_band_are_marked(width) -> None:
     assert list(np.round(lower.lines[1].get_ydata(), 6)) == [0.5] * 8
 
 
+def test_a_training_that_ends_early_is_drawn_as_far_as_it_came() -> None:
+    figure = curves_figure({"base": {**CURVE, "steps": [1, 2], "value": [3.0, 3.0]}}, PAGE)
+    assert [len(line.get_xdata()) for line in figure.axes[0].lines] == [2, 2]
+
+
 def test_a_band_without_width_is_left_by_any_difference() -> None:
     exact = {**CURVE, "low": [3.0] * 8, "high": [3.0] * 8}
     lower = curves_figure({"base": exact}, PAGE).axes[1]

@@ -20,7 +20,7 @@ from gitbench.gate import reference, run
 from gitbench.gate.outcome import FINE, REGRESSED, STALE, UNMEASURED, overall
 from gitbench.run_key import NUMERICS_VERSION
 
-ROOT = Path(__file__).parents[2]
+ROOT, CHILD = Path(__file__).parents[2], run._child
 
 
 @pytest.fixture
@@ -286,11 +286,11 @@ def test_a_reference_that_cannot_be_written_or_has_no_reason_is_refused_before_a
 
 
 def test_a_record_that_fails_leaves_the_old_reference(gate: Gate, monkeypatch) -> None:
-    (file,) = gate.record("passes")
+    (file,) = gate.record("passes", work=CHILD)
     before = file.read_bytes()
     monkeypatch.setenv("FAKE_VALUE", "nan")
     with refused("passes failed .*see .*log.txt"):
-        gate.record("passes")
+        gate.record("passes", work=CHILD)
     assert file.read_bytes() == before
 
 
