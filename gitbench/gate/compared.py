@@ -7,7 +7,7 @@ import math
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,14 @@ from gitbench.gate.sides import WORKLOAD, Failed, Side, Worker
 
 BLOCK = 0.4  # seconds that a block takes in the base, about
 FIRST, MORE = LEAST + 1, 4  # pairs before the first look, and from one look to the next
-ROUNDS = 2  # pairs of processes that an activity is given at most
+ROUNDS = (
+    0.6,
+    1.0,
+)  # share of its time at which an activity's first processes end, and the second that confirm what is red
 NEEDED = 5.0  # seconds below which an activity is not begun
 SEED = 0  # of the order within pairs
 
+CLOCKS = {"time", "wait"}  # series of times on the wall
 Ratios = dict[str, Ratio]  # "time", "wait" or "memory" -> change over base
 
 
@@ -43,7 +47,7 @@ class Comparison:
             with ExitStack() as stack:
                 self._workers("plan", stack)
         except Failed as error:
-            raise GitbenchError(f"{error}: name another --base, or see --variant, --task and --data") from None
+            raise GitbenchError(f"{error}; name another --base, or correct --variant, --task or --data") from None
 
     def ratios(self, activity: str, seconds: float) -> Ratios:
         """Measure an activity in about so many seconds; what the base cannot do is left out, with a note.
@@ -55,16 +59,16 @@ class Comparison:
             return {}
         began, series, found = time.monotonic(), defaultdict[str, list[float]](list), Ratios()
         try:
-            for number in range(1, ROUNDS + 1):
+            for share in ROUNDS:
                 with ExitStack() as stack:
                     base, change = self._workers(activity, stack)
-                    self._in_turns(base, change, series, began + seconds * number / ROUNDS)
-                found = _ratios(series)
-                if all(ratio.told and not ratio.red for ratio in found.values()):
+                    self._in_turns(base, change, series, began + share * seconds)
+                found = ratios_in(series)
+                if not any(ratio.red or ratio.of == "memory" and not ratio.told for ratio in found.values()):
                     break
         except Failed as error:
             if error.side == self.change.name:
-                raise GitbenchError(f"{error}, and the base can: correct it") from None
+                raise GitbenchError(f"{error}; the base can") from None
             self.notes.append(f"{activity} was left out: {error}")
             return {}
         return found
@@ -89,7 +93,11 @@ class Comparison:
             for name, value in _compared(told[base], told[change]).items():
                 series[name].append(value)
             looked = number >= FIRST and (number - FIRST) % MORE == 0
-            if time.monotonic() > until or looked and all(each.settled for each in _ratios(series).values()):
+            if (
+                time.monotonic() > until
+                or looked
+                and all(ratio_of(series[name]).settled for name in CLOCKS & {*series})
+            ):
                 if "memory" in told[base] and "memory" in told[change]:
                     held = [max(1.0, told[worker]["memory"]) for worker in (base, change)]
                     series["memory"].append(math.log(held[1] / held[0]))
@@ -112,14 +120,20 @@ class Comparison:
 
 
 def _compared(base: Mapping[str, float], change: Mapping[str, float]) -> dict[str, float]:
-    """Return the log-ratios of a pair of blocks: of its time, and of how much longer waiting for data alone makes it."""
+    """Return the log-ratios of a pair of blocks: of its times, and of how much longer waiting for data alone makes it."""
     found = {"time": math.log(change["seconds"] / base["seconds"])}
+    if base.get("processor") and change.get("processor"):
+        found["processor"] = math.log(change["processor"] / base["processor"])
     if "waited" in base and "waited" in change:
         longer = (change["waited"] - base["waited"]) / base["seconds"]
         found["wait"] = math.log(max(1e-3, 1 + longer))
     return found
 
 
-def _ratios(series: Mapping[str, list[float]]) -> Ratios:
-    rules: dict[str, Callable[[list[float]], Ratio]] = {"memory": ratio_of_memory}
-    return {name: rules.get(name, ratio_of)(values) for name, values in series.items()}
+def ratios_in(series: Mapping[str, list[float]]) -> Ratios:
+    """Return what comes of series: where a busy machine lets the clock tell nothing, processor time stands in for it."""
+    found = {name: ratio_of(values) for name, values in series.items() if name in CLOCKS}
+    if not found["time"].told and "processor" in series:
+        instead = ratio_of(series["processor"], "processor time")
+        found["time"] = instead if instead.told else found["time"]
+    return found | ({"memory": ratio_of_memory(series["memory"])} if "memory" in series else {})

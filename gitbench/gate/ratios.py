@@ -12,6 +12,7 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -25,18 +26,21 @@ FEW, GROSS = 5, 1.5  # with so many pairs and fewer than LEAST, all of them must
 
 @dataclass(frozen=True, kw_only=True)
 class Ratio:
-    """Change over base: the estimate, its interval, and the single ratios, of memory one a pair of processes."""
+    """Change over base: the estimate, its interval, and the single ratios, of memory one a pair of processes.
+
+    `of`: what is compared; processor time counts no waiting, and hardly what else a machine does.
+    """
 
     estimate: float
     low: float
     high: float
     pairs: tuple[float, ...]
-    memory: bool = False
+    of: Literal["time", "processor time", "memory"] = "time"
 
     @property
     def red(self) -> bool:
         """Whether it lies beyond what is allowed with its whole interval; of memory, measured twice, with both."""
-        if self.memory:
+        if self.of == "memory":
             return len(self.pairs) > 1 and self.low > ALLOWED
         if len(self.pairs) < LEAST:
             return len(self.pairs) >= FEW and self.low > GROSS
@@ -47,16 +51,16 @@ class Ratio:
         """Whether it is red, or an increase of 20 % is ruled out; of memory, whether one was within what is allowed."""
         if self.red:
             return True
-        return self.low <= ALLOWED if self.memory else len(self.pairs) >= LEAST and self.high < UNCLEAR
+        return self.low <= ALLOWED if self.of == "memory" else len(self.pairs) >= LEAST and self.high < UNCLEAR
 
     @property
     def settled(self) -> bool:
         """Whether more pairs would hardly say more."""
         decided = len(self.pairs) >= LEAST and not self.low <= ALLOWED <= self.high
-        return self.memory or decided and math.log(self.high / self.low) <= 2 * NARROW
+        return self.of == "memory" or decided and math.log(self.high / self.low) <= 2 * NARROW
 
 
-def ratio_of(logs: Sequence[float]) -> Ratio:
+def ratio_of(logs: Sequence[float], of: Literal["time", "processor time"] = "time") -> Ratio:
     """Return the ratio of paired log-ratios, one at least; with fewer than LEAST the interval is their range."""
     values = np.asarray(logs, float)
     means = np.sort(((values[:, None] + values) / 2)[np.triu_indices(len(values))])
@@ -66,13 +70,14 @@ def ratio_of(logs: Sequence[float]) -> Ratio:
         low=math.exp(means[out]),
         high=math.exp(means[-1 - out]),
         pairs=tuple(map(math.exp, values)),
+        of=of,
     )
 
 
 def ratio_of_memory(logs: Sequence[float]) -> Ratio:
     """Return the ratio of memory of one or two pairs of processes: that nearest to 1 decides."""
     low, high = math.exp(min(logs)), math.exp(max(logs))
-    return Ratio(estimate=low, low=low, high=high, pairs=tuple(map(math.exp, logs)), memory=True)
+    return Ratio(estimate=low, low=low, high=high, pairs=tuple(map(math.exp, logs)), of="memory")
 
 
 @functools.cache

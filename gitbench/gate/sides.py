@@ -19,12 +19,17 @@ WORKLOAD = Path(__file__).with_name("workload.py")
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """One side: what it is called, where its code is, its Python, and the folder that it may write into."""
+    """One side: what it is called, where its code is, its Python, a folder to write into, and one in which its logs stay."""
 
     name: str  # "base" or "change"
     tree: Path
     python: str
     folder: Path
+    logs: Path
+
+    def log(self, activity: str) -> Path:
+        """Return the file of what it prints in an activity."""
+        return self.logs / f"{self.name}-{activity}.txt"
 
     def environment(self) -> dict[str, str]:
         """Return the environment of its processes: its gitbench before any other, a cache of its own, one thread."""
@@ -36,11 +41,11 @@ class Side:
 
 
 class Failed(Exception):
-    """A side cannot do an activity: its name, the activity's and why."""
+    """A side, `side` by name, cannot do an activity."""
 
-    def __init__(self, side: str, activity: str, why: str) -> None:
-        super().__init__(f"the {side} cannot do {activity} ({why[:300]})")
-        self.side = side
+    def __init__(self, side: Side, activity: str, why: str) -> None:
+        super().__init__(f"the {side.name} cannot do {activity} ({why[:300]}), see {side.log(activity)}")
+        self.side = side.name
 
 
 class Worker:
@@ -49,7 +54,7 @@ class Worker:
     def __init__(self, side: Side, activity: str, asked: Mapping[str, Any], workload: Path = WORKLOAD) -> None:
         self.side, self.activity, self.heard = side, activity, b""
         said = {**asked, "folder": str(side.folder), "tree": str(side.tree)}
-        with open(side.folder / f"{activity}.txt", "ab") as log:
+        with open(side.log(activity), "ab") as log:
             self.process = subprocess.Popen(
                 [side.python, "-P", str(workload), activity, json.dumps(said)],
                 stdin=subprocess.PIPE,
@@ -93,7 +98,7 @@ class Worker:
             if not select.select([pipe], [], [], max(0.0, until - time.monotonic()))[0]:
                 raise GitbenchError(
                     f"{self.activity} of the {self.side.name} was not done in time: give it more (--minutes), or see "
-                    f"{self.side.folder / self.activity}.txt"
+                    f"{self.side.log(self.activity)}"
                 )
             if not (new := os.read(pipe, 65536)):
                 raise self._failed(f"its process ended with status {self.process.wait()}")
@@ -105,4 +110,4 @@ class Worker:
         return said
 
     def _failed(self, why: str) -> Failed:
-        return Failed(self.side.name, self.activity, why)
+        return Failed(self.side, self.activity, why)

@@ -2,12 +2,14 @@
 
 Each activity of `workload.py` is done by two processes, one with the code of either side (`base.py`, `sides.py`), of which one
 computes at a time: blocks of half a second, pair after pair (`compared.py`), until the interval of their ratio (`ratios.py`)
-is narrow and lies on one side of 10 %, or time is up. What looks red, or cannot be told yet, is measured again by fresh
-processes: one runs a few per cent faster or slower than the next of the same code. Times are those of a clock on the wall.
+is narrow and lies on one side of 10 %, or time is up. What looks red is measured again by fresh
+processes: one runs a few per cent faster or slower than the next of the same code. Times are those of a clock on the wall;
+on a machine that is too busy for it to tell, of processor time.
 """
 
 from __future__ import annotations
 
+import compileall
 import shutil
 import sys
 import tempfile
@@ -88,14 +90,14 @@ def check(setting: Setting, values: Mapping[str, Any]) -> Measured:
 
     Errors: GitbenchError where there is no base, or where this code cannot do what the base does.
     """
-    limit, folder = time.monotonic() + setting.seconds - CLOSING, make_dir(Path(setting.folder))
+    limit, folder = time.monotonic() + setting.seconds - CLOSING, make_dir(Path(setting.folder)).resolve()
     base = base_of(ROOT, setting.base)
     for left in folder.glob("sides-*"):  # by a check that was killed
         shutil.rmtree(left, ignore_errors=True)
-    place = Path(tempfile.mkdtemp(prefix="sides-", dir=folder.resolve()))
+    place = Path(tempfile.mkdtemp(prefix="sides-", dir=folder))
     try:
-        before, notes = side_of(base, place / "base")
-        after = Side(name="change", tree=ROOT, python=sys.executable, folder=make_dir(place / "change"))
+        before, notes = side_of(base, place / "base", folder)
+        after = Side(name="change", tree=ROOT, python=sys.executable, folder=make_dir(place / "change"), logs=folder)
         subject = setting.subject
         asked = {"variants": dict(subject.variants), "task": subject.task, "data": subject.data}
         comparison = Comparison(before, after, asked | {"device": setting.device}, limit, setting.jobs)
@@ -106,11 +108,13 @@ def check(setting: Setting, values: Mapping[str, Any]) -> Measured:
     return measured(found, comparison.seconds, f"{base.short}, {base.said}", [*notes, *comparison.notes])
 
 
-def side_of(base: Base, folder: Path) -> tuple[Side, list[str]]:
+def side_of(base: Base, folder: Path, logs: Path) -> tuple[Side, list[str]]:
     """Unpack the base revision into a folder; return it as a side, and what is to be said of its environment."""
     unpack(ROOT, base, folder / "tree")
+    compileall.compile_dir(folder / "tree" / "gitbench", quiet=2)  # as the change is: else its imports held more
     python, note = python_for(ROOT, folder / "tree", folder / "venv")
-    return Side(name="base", tree=folder / "tree", python=python, folder=folder), [note] if note else []
+    side = Side(name="base", tree=folder / "tree", python=python, folder=folder, logs=logs)
+    return side, [note] if note else []
 
 
 def in_time(comparison: Comparison, until: float) -> dict[str, Ratios]:
@@ -135,12 +139,17 @@ def measured(found: Mapping[str, Ratios], seconds: Mapping[str, float], base: st
         for name, each in ratios.items()
         if not each.told
     ]
+    busy = [
+        f"{name}: this machine is too busy for a clock to tell, so processor time is compared, which counts no waiting"
+        for name, each in ratios.items()
+        if each.of == "processor time"
+    ]
     pairs = sum(len(each["time"].pairs) for each in found.values() if each)
     return Measured(
         compared=len(ratios) - len(unclear),
         did=f"{len(ratios)} quantities beside those of {base}; {pairs} pairs of blocks in turns",
         findings=tuple(finding(name, ratios) for name, each in ratios.items() if each.red),
-        notes=(*notes, *unclear),
+        notes=(*notes, *busy, *unclear),
         details={"ratios": {name: _plain(name, ratio, seconds) for name, ratio in ratios.items()}},
     )
 
@@ -167,5 +176,5 @@ def _plain(name: str, ratio: Ratio, seconds: Mapping[str, float]) -> dict[str, A
     """Return a ratio as plain values; `base`: what the quantity took there, where it is a time."""
     quantity = QUANTITIES[name]
     values = {"pairs": [round(each, 4) for each in ratio.pairs], "estimate": ratio.estimate}
-    found = {**values, "low": ratio.low, "high": ratio.high, "unit": quantity.unit}
+    found = {**values, "low": ratio.low, "high": ratio.high, "unit": quantity.unit, "of": ratio.of}
     return found | ({"base": seconds[quantity.activity]} if quantity.ratio == "time" else {})

@@ -13,6 +13,7 @@ import importlib.util
 import itertools
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -70,11 +71,23 @@ class Turns:
         self.finish()
         self.tell(ready=True)
         while True:
-            count, began = self.wait(), time.perf_counter()
+            count, began = self.wait(), self.now()
             for _ in range(count):
                 do()
             self.finish()
-            self.tell(seconds=time.perf_counter() - began)
+            self.tell(**self.since(began))
+
+    def now(self) -> dict[str, float]:
+        """Return the clocks: seconds, and on a CPU those in which this process or one that it waited for computed."""
+        found = {"seconds": time.perf_counter()}
+        if self.device == "cpu":
+            children = resource.getrusage(resource.RUSAGE_CHILDREN)
+            found["processor"] = time.process_time() + children.ru_utime + children.ru_stime
+        return found
+
+    def since(self, began: dict[str, float]) -> dict[str, float]:
+        """Return how far the clocks went on."""
+        return {name: value - began[name] for name, value in self.now().items()}
 
 
 def plan(asked: dict[str, Any], turns: Turns) -> None:
@@ -131,16 +144,20 @@ def train(asked: dict[str, Any], turns: Turns) -> None:
         """Stops in the middle of training until more steps are asked for."""
 
         priority = "LOWEST"
-        left, began, waited = WARM, 0.0, 0.0
+        left, waited = WARM, 0.0
+        began: dict[str, float] | None = None
 
         def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
             self.left -= 1
             if self.left:
                 return
             turns.finish()
-            seconds, waited = time.perf_counter() - self.began, runner.train_loop.batches.waited
-            turns.tell(**({"seconds": seconds, "waited": waited - self.waited} if self.began else {"ready": True}))
-            self.left, self.waited, self.began = turns.wait(), waited, time.perf_counter()
+            waited = runner.train_loop.batches.waited
+            if self.began is None:
+                turns.tell(ready=True)
+            else:
+                turns.tell(**turns.since(self.began), waited=waited - self.waited)
+            self.left, self.waited, self.began = turns.wait(), waited, turns.now()
 
     runner = make_runner(asked, turns)
     runner.register_hook(Clock())
@@ -228,8 +245,6 @@ def memory(device: str) -> int:
     status = Path("/proc/self/status")
     if status.is_file():  # ru_maxrss counts what the process held that this one was forked from
         return 1024 * int(next(line for line in status.read_text().splitlines() if line.startswith("VmHWM")).split()[1])
-    import resource
-
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 

@@ -110,6 +110,7 @@ def test_the_same_dependencies_share_an_environment(clone: Path, tmp_path: Path)
     assert python_for(clone, clone, tmp_path / "venv") == (sys.executable, None)
 
 
+@pytest.mark.slow
 def test_other_dependencies_have_an_environment_of_their_own(
     clone: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -11,14 +12,14 @@ import pytest
 
 from gitbench.errors import GitbenchError
 from gitbench.gate import compared, speed, workload
-from gitbench.gate.compared import Comparison
+from gitbench.gate.compared import Comparison, ratios_in
 from gitbench.gate.outcome import PARTS
 from gitbench.gate.ratios import ratio_of, ratio_of_memory
 from gitbench.gate.sides import Side
 
 # A side that takes and says what its own `gitbench` says: seconds, the share of them that waits, bytes; or an error.
 FAKE = """
-import json, os, sys, time
+import json, sys, time
 import gitbench as own
 print("a library says something", file=sys.stderr)
 if getattr(own, "fails", None) == sys.argv[1]:
@@ -43,7 +44,7 @@ def comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
         package.mkdir(parents=True)
         own = {"seconds": 0.01, "waits": 0.0, "memory": 100, **values}
         (package / "__init__.py").write_text("".join(f"{each} = {value!r}\n" for each, value in own.items()))
-        return Side(name=name, tree=package.parent, python=sys.executable, folder=package.parent.parent)
+        return Side(name=name, tree=package.parent, python=sys.executable, folder=package.parent.parent, logs=tmp_path)
 
     def make(base: dict = {}, change: dict = {}, seconds: float = 60.0, jobs: int = 2) -> Comparison:  # noqa: B006
         sides = (side("base", **base), side("change", **change))
@@ -81,6 +82,15 @@ def test_a_step_that_waits_is_the_datas_fault(comparison: Callable[..., Comparis
     ]
 
 
+@pytest.mark.parametrize("spent", [1.0, 1.3])
+def test_processor_time_tells_where_a_clock_cannot(spent: float) -> None:
+    found = ratios_in({"time": [math.log(3), -math.log(3)] * 10, "processor": [math.log(spent)] * 20})
+    told = speed.measured({"score": found}, {"score": 0.1}, "abc", [])
+    assert told.compared == 1 and bool(told.findings) == (spent > 1) and "too busy" in told.notes[0]
+    still = ratios_in({"time": [0.0] * 20, "processor": [math.log(spent)] * 20})
+    assert still["time"].of == "time" and not still["time"].red
+
+
 def test_memory_is_compared(comparison: Callable[..., Comparison]) -> None:
     compared = comparison(change={"memory": 130})
     told = speed.measured({"train": compared.ratios("train", 20)}, compared.seconds, "abc", [])
@@ -92,12 +102,12 @@ def test_memory_is_compared(comparison: Callable[..., Comparison]) -> None:
 def test_what_the_base_cannot_do_is_left_out_and_said(comparison: Callable[..., Comparison]) -> None:
     compared = comparison(base={"fails": "score"})
     assert compared.ratios("score", 20) == {}
-    assert compared.notes == ["score was left out: the base cannot do score (score)"]
+    assert compared.notes[0].startswith("score was left out: the base cannot do score (score), see ")
     assert speed.measured({"score": {}}, compared.seconds, "abc", compared.notes).compared == 0
 
 
 def test_what_the_change_alone_cannot_do_is_an_error(comparison: Callable[..., Comparison]) -> None:
-    with pytest.raises(GitbenchError, match="the change cannot do train .* and the base can"):
+    with pytest.raises(GitbenchError, match=r"the change cannot do train .*train.txt; the base can"):
         comparison(change={"fails": "train"}).ratios("train", 20)
 
 
