@@ -1,47 +1,40 @@
-"""Is a change as good as the reference, but for a margin? One-sided tests on paired seeds, at a few looks. Pure.
+"""Is a change as good as the reference, but for a margin? One-sided tests over seeds, at a few looks. Pure.
 
-A difference is that of a seed of the change and the same seed of the reference, in units of the margin and turned so that
-more is better. Both questions are about its mean d, and both have the same border, d = -1:
+Values are in units of the margin and turned so that more is better. Both questions are about d, the mean of the change less
+that of the reference, and both have the same border, d = -1:
 
-* **As good** (d > -1): Student's t over the differences, which assumes nothing of how the changed code varies. A change
-  passes when every metric does; any of them stops it, so the level needs no correction for their number (Berger 1982).
-* **Worse** (d < -1): a t test that takes the spread from the reference's seeds: runs that differ in rounding alone differ by
-  sqrt(2) standard deviations of a run, or by less. So two seeds show that a model is broken. One metric is enough, hence
-  Holm's correction over the metrics (`gitbench.judge.statistics.holm`).
+* **As good** (d > -1): Welch's t test, which lets the changed code vary as it likes. A change passes when every metric
+  does; any of them stops it, so the level needs no correction for their number (Berger 1982).
+* **Worse** (d < -1): Student's t test with the spread of the reference's seeds, which a harmless change shares. So two seeds
+  show that a model is broken. One metric is enough, hence Holm's correction (`gitbench.judge.statistics.holm`).
 
 The level of each question is shared out among the looks (Bonferroni), so that looking early costs no error: a metric that is
 worse by exactly its margin passes, at whatever look, with a probability of `Rule.good` at most. What is undecided at the
-last look is not shown to be as good. `docs/tools/gate_power.py` simulates how often that is wrong and how many seeds it takes.
+last look is not shown to be as good. Change and reference have the same seeds, but other rounding soon makes other runs of
+them; where it does not, the tests err on the safe side. `docs/tools/gate_power.py` simulates how often the rule is wrong, how
+many seeds it takes, and what a test of paired seeds would.
 
-Functions take arrays of studies: differences are (..., metrics, seeds).
+Functions take arrays of studies: values are (..., metrics, seeds).
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy import stats
 
 from gitbench.judge.statistics import holm
 
-_TINY = 1e-12  # standard error where differences do not vary, in margins
+_TINY = 1e-12  # of a variance: seeds may give one value
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
     """When it is looked, and at which levels."""
 
-    looks: tuple[int, ...] = (2, 4, 8, 12, 20)  # seeds
-    shares: tuple[float, ...] = (
-        0.0,
-        0.1,
-        0.2,
-        0.3,
-        0.4,
-    )  # of `good`, by look: two differences do not tell their spread
+    looks: tuple[int, ...] = (2, 4, 8, 12, 16)  # seeds
+    shares: tuple[float, ...] = (0.0, 0.05, 0.1, 0.25, 0.6)  # of `good`, by look: two values do not tell their spread
     good: float = 0.05  # level of "as good", over all looks
     bad: float = 0.01  # level of "worse", over all looks, the same at each
 
@@ -54,32 +47,28 @@ class Rule:
         """Return the level at which a metric is shown to be as good, at the look after so many seeds."""
         return self.good * self.shares[self.looks.index(seeds)]
 
-    def as_good(self, differences: ArrayLike) -> np.ndarray:
+    def as_good(self, change: np.ndarray, reference: np.ndarray) -> np.ndarray:
         """Tell, metric by metric, whether it is shown at this look that it is not worse by its margin."""
-        d = np.asarray(differences, dtype=float)
-        return lower_bounds(d, self.level(d.shape[-1])) > -1.0
+        return np.asarray(lower_bounds(change, reference, self.level(change.shape[-1])) > -1.0)
 
-    def worse(self, differences: ArrayLike, spread: ArrayLike, seeds: int) -> np.ndarray:
-        """Tell, metric by metric, whether it is shown at this look that it is worse by more than its margin.
-
-        `spread` (..., metrics) is `spread_of` the reference's `seeds`.
-        """
-        d = np.asarray(differences, dtype=float)
-        error = np.maximum(np.asarray(spread, dtype=float), _TINY) / math.sqrt(d.shape[-1])
-        p = stats.t.cdf((d.mean(axis=-1) + 1.0) / error, seeds - 1)
+    def worse(self, change: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        """Tell, metric by metric, whether it is shown at this look that it is worse by more than its margin."""
+        seeds, known = change.shape[-1], reference.shape[-1]
+        error = np.sqrt(_variance(reference) * (1 / seeds + 1 / known))
+        p = stats.t.cdf((change.mean(axis=-1) - reference.mean(axis=-1) + 1.0) / error, known - 1)
         return np.asarray(holm(p) <= self.bad / len(self.looks))
 
 
-def spread_of(reference: ArrayLike) -> np.ndarray:
-    """Return how much the differences of a harmless change vary at most, from the reference's values (..., seeds)."""
-    return np.asarray(math.sqrt(2) * np.std(np.asarray(reference, dtype=float), axis=-1, ddof=1))
-
-
-def lower_bounds(differences: ArrayLike, side: float) -> np.ndarray:
-    """Return the one-sided lower bounds (..., metrics) of the mean differences at level `side`; -inf where that is 0."""
-    d = np.asarray(differences, dtype=float)
-    seeds = d.shape[-1]
+def lower_bounds(change: np.ndarray, reference: np.ndarray, side: float) -> np.ndarray:
+    """Return Welch's lower bounds (..., metrics) of `change` less `reference` at level `side`; -inf where that is 0."""
+    seeds, known = change.shape[-1], reference.shape[-1]
     if side <= 0 or seeds < 2:
-        return np.full(d.shape[:-1], -np.inf)
-    error = np.maximum(d.std(axis=-1, ddof=1), _TINY) / math.sqrt(seeds)
-    return np.asarray(d.mean(axis=-1) - stats.t.isf(side, seeds - 1) * error)
+        return np.full(change.shape[:-1], -np.inf)
+    ours, theirs = _variance(change) / seeds, _variance(reference) / known
+    freedom = (ours + theirs) ** 2 / (ours**2 / (seeds - 1) + theirs**2 / (known - 1))
+    d = change.mean(axis=-1) - reference.mean(axis=-1)
+    return np.asarray(d - stats.t.isf(side, freedom) * np.sqrt(ours + theirs))
+
+
+def _variance(values: np.ndarray) -> np.ndarray:
+    return np.asarray(np.maximum(values.var(axis=-1, ddof=1), _TINY))
