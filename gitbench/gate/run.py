@@ -27,6 +27,7 @@ from gitbench.code import PACKAGE
 from gitbench.errors import GitbenchError
 from gitbench.files import explain_os_errors, load_json, make_dir, read_json, write_json
 from gitbench.gate.listing import Tier
+from gitbench.gate.numbers import keep_digest, needlessly_raised, with_advice
 from gitbench.gate.outcome import STALE, UNMEASURED, Measured, Outcome, judged
 from gitbench.gate.reference import (
     Reference,
@@ -193,8 +194,13 @@ def _checked(folder: Path, setting: Setting, tier: Tier, reference: Reference | 
         measured = read_as(Measured, result, f"see {own / 'log.txt'}")
     except GitbenchError as error:
         return Outcome(tier=tier.name, status=UNMEASURED, seconds=round(time.monotonic() - began, 1), why=(str(error),))
-    then, today = (reference.origin, here(setting.device)) if reference else (None, None)
-    stale, newer = (stale_by(then, today), packages_by(then, today)) if then and today else ((), ())
+    stale, newer = tuple[str, ...](), tuple[str, ...]()
+    if reference is not None:
+        then, today = reference.origin, here(setting.device)
+        stale = (*stale_by(then, today), *needlessly_raised(tier.name, measured, then, today))
+        newer = packages_by(then, today)
+        keep_digest(setting, tier.name, measured, reference, today)
+        measured = with_advice(tier.name, measured, then, today)
     return judged(tier.name, round(time.monotonic() - began, 1), measured, stale, newer)
 
 
