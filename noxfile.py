@@ -152,6 +152,13 @@ def truth(session: nox.Session) -> None:
     session.run(str(programs / "python"), "docs/tools/truth.py", "ablations/_truth.py", str(out), external=True)
 
 
+@nox.session(venv_backend="none")
+def planted(session: nox.Session) -> None:
+    """Mistakes planted in copies, each of which the gate must see (an hour on 2 cores); arguments after -- (--only, --jobs)."""
+    program = str(shared_environment(session) / "python")
+    session.run(program, "docs/tools/planted.py", *session.posargs, external=True)
+
+
 def add_ablation(path: Path) -> None:
     """Make the session of one ablation file, documented by the file's docstring."""
 

@@ -20,13 +20,14 @@ from scipy import stats
 from gitbench.files import read_json
 from gitbench.gate.noninferiority import Rule
 from gitbench.gate.quality import LARGEST_SD
+from gitbench.gate.quality_study import DESIGN
 from gitbench.gate.reference import FOLDER
 from gitbench.judge.statistics import holm
 from gitbench.metric_info import display_name
 
 PASSED, WORSE, NOT_SHOWN = 0, 1, 2
 DIFFERENCES = (0.0, -0.25, -0.5, -1.0, -1.5, -2.0, -4.0)
-KNOWN = 20  # seeds of a reference
+KNOWN = DESIGN.reference_seeds
 PAIRED = (0.0, 0.5, 0.9)  # correlation of a seed of the change with the same seed of the reference
 Noise = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 

@@ -34,7 +34,7 @@ class Rule:
     """When it is looked, and at which levels."""
 
     looks: tuple[int, ...] = (2, 4, 8, 12, 16)  # seeds
-    shares: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.4)  # of `good`, by look: two values do not tell their spread
+    shares: tuple[float, ...] = (0.0, 0.05, 0.1, 0.25, 0.6)  # of `good`, by look: two values do not tell their spread
     good: float = 0.05  # level of "as good", over all looks
     bad: float = 0.01  # level of "worse", over all looks, the same at each
 

@@ -49,7 +49,7 @@ class Design:
 
     profile: Profile = SIZE
     rule: Rule = Rule()
-    reference_seeds: int = 20
+    reference_seeds: int = 40  # the noise of their mean is in every check
     floor_seeds: int = 3
 
 

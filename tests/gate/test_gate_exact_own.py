@@ -61,7 +61,7 @@ def test_data_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     setting = Setting(folder=str(make_dir(tmp_path / "work")), subject=Subject(data=str(data)))
     monkeypatch.setattr(exact, "OWN", exact.OWN[:1])
     values = exact.measure(setting)
-    assert {each.part for each in read(values["values"]).values()} == {"data"}
+    assert {each.part for each in read(values["values"]).values()} == {"data", "decoder"}  # texts, and texts packed
     content = json.loads((data / "captions.json").read_text())
     for note in content["annotations"]:
         note["image_id"] = 100 + (note["image_id"] - 99) % 14  # captions of a neighbour

@@ -15,11 +15,13 @@ from gitbench.errors import GitbenchError
 from gitbench.files import ROOT
 from gitbench.gate import exact
 from gitbench.gate.exact.compare import TOLERANCES, compared, read, stored
-from gitbench.gate.exact.constant import STEPS, constant, noise, texts
+from gitbench.gate.exact.constant import STEPS, constant, noise, pictures, texts
 from gitbench.gate.exact.costs import spent
+from gitbench.gate.exact.tiny import tiny
 from gitbench.gate.exact.values import Failure, Value, Values, digest_of
 from gitbench.gate.outcome import PARTS
 from gitbench.gate.setting import Setting
+from gitbench.models.flops import flops_by_part
 
 REFERENCE = ROOT / "gate" / "cpu-x86_64" / "git" / "exact.json"
 LIMIT = 200_000  # bytes of a reference
@@ -141,7 +143,10 @@ def test_waits_and_products_are_counted() -> None:
         x.nonzero()
         torch.equal(x, x)
 
-    assert spent(work) == (4, 2 * 3 * 4 * 3)
+    assert spent(work) == (4, 2 * 3 * 4 * 3, 0)
+    model = tiny()
+    images, operations = pictures(1, 3, 24, 24), flops_by_part(model)["encoder"]
+    assert spent(lambda: model.encode(images))[2] == pytest.approx(operations, rel=0.02)
 
 
 def test_the_committed_reference_is_whole() -> None:

@@ -56,11 +56,15 @@ class Reads(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def spent(work: Callable[[], Any]) -> tuple[int, int]:
-    """Return how often the host would wait for a GPU in some work, and the operations of its matrix products."""
+def spent(work: Callable[[], Any]) -> tuple[int, int, int]:
+    """Return how often the host would wait for a GPU in some work, and the operations of its matrix products: all, and those
+    in an image encoder.
+    """
     with Reads() as reads, FlopCounterMode(display=False) as counted, Waits() as waits:
         work()
-    return reads.count + waits.count, counted.get_total_flops()
+    parts = counted.get_flop_counts().items()  # by a module's place in the one that was called, or by its class
+    within = [sum(each.values()) for name, each in parts if name.rpartition(".")[2] in ("encoder", "ImageEncoder")]
+    return reads.count + waits.count, counted.get_total_flops(), sum(within)
 
 
 def add(values: Values, place: Place) -> None:
@@ -88,10 +92,10 @@ def add_run(values: Values, small: Small, name: str) -> None:
     loop = CountedTrainLoop(runner, small.loaders["train"], max_iters=SELDOM, val_interval=SELDOM, dropout_seed=0)
     loop.run_iter(batch)
     with values.of("optimizer"):
-        add_work(values, f"{name}: a training step", lambda: loop.run_iter(batch))
+        add_work(values, f"{name}: a training step", lambda: loop.run_iter(batch), apart=True)
     with values.of("search"), torch.no_grad():
         model.git.head_bias[model.git.eos_id] = NEVER
-        add_work(values, f"{name}: the test of a batch", lambda: model.test_step(test))
+        add_work(values, f"{name}: the test of a batch", lambda: model.test_step(test), apart=True)
 
 
 def _model(values: Values, model: GIT, name: str, device: str) -> None:
@@ -111,8 +115,11 @@ def _model(values: Values, model: GIT, name: str, device: str) -> None:
                 add_work(values, f"{name}: writing texts of {length} ids, {way}", write)
 
 
-def add_work(values: Values, name: str, work: Callable[[], Any]) -> None:
-    """Add how often the host waits in some work, and the operations of its matrix products."""
-    waits, flops = spent(work)
+def add_work(values: Values, name: str, work: Callable[[], Any], apart: bool = False) -> None:
+    """Add how often the host waits in some work, and the operations of its matrix products; `apart`: the encoder's, too."""
+    waits, flops, in_encoder = spent(work)
+    if apart:
+        with values.of("encoder"):
+            values.most(f"{name}: flops of the image encoder", in_encoder, ROOM)
     values.most(f"{name}: host synchronisations", waits)
     values.most(f"{name}: flops", flops, ROOM)

@@ -44,8 +44,6 @@ def add_model(values: Values, model: GIT, name: str, device: str) -> None:
         values.tensor(f"{name}: keys of the image in layer {layer}", keys)
         values.tensor(f"{name}: values of the image in layer {layer}", seen)
     logits = model.logits(images, tokens)
-    for place in range(3):
-        values.tensor(f"{name}: logits at position {place}", logits[:, place])
     values.tensor(f"{name}: logits", logits)
     values.near(f"{name}: some logits", logits[1, 4, :SHOWN])
     _masks(values, model, name, images, tokens)

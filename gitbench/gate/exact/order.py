@@ -112,7 +112,7 @@ class _Model(torch.nn.Module):
 
     def train_step(self, batch: dict[str, Any], optim_wrapper: Any) -> dict[str, Tensor]:
         self.taken.append((batch["indices"], str(torch.initial_seed()), self.training))
-        return {}
+        return {"loss": torch.zeros(())}
 
 
 def add_steps(values: Values, small: Small) -> None:

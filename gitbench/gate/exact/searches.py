@@ -31,7 +31,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "1 beam": {"beam_size": 1},
     "3 beams, cut": {"beam_size": 3, "max_length": 5},
 }
-SHOWN = 8  # predictions of a run that stand in a reference with their texts
+SHOWN = 5  # predictions of a run that stand in a reference with their texts
 PREFIXES = [[BOS, 7, 9, 11], [BOS, 5, 0, 0], [BOS, 30, 31, 0], [BOS, 0, 0, 0], [BOS, 12, 0, 0]]
 ENTRIES = [[5, 6], [36, 4], [36, 4, 7], [8, 5], [24, 9, 12, 13], [9, 9]]
 
