@@ -34,8 +34,9 @@ ANSWERS = {
     "q2": ["two", "2", "2", "three", "2", "two", "2", "2", "a couple", "2"],
     "q3": ["the red ball"] * 4 + ["red ball"] * 4 + ["ball", "toy"],
     "q4": ["knife, fork"],
+    "q5": ["cat"] * 2 + ["dog"] * 8,
 }
-SAID = {"q1": "Yes.", "q2": "two", "q3": "Red ball", "q4": "fork , knife"}
+SAID = {"q1": "Yes.", "q2": "two", "q3": "Red ball", "q4": "fork , knife", "q5": "cat"}
 LABELS = {"x": ["table_lamp"], "y": ["exit"], "z": ["Fire truck"]}
 
 
