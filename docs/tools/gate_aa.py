@@ -26,6 +26,7 @@ from simulate import table, write_into
 
 from gitbench.gate.listing import Tier, chosen
 from gitbench.gate.outcome import FINE, REGRESSED, STALE, UNMEASURED, Outcome
+from gitbench.gate.ratios import LEAST
 from gitbench.gate.reference import default_folder
 from gitbench.gate.run import run_check
 from gitbench.gate.setting import Setting
@@ -64,7 +65,7 @@ def loops(count: int) -> Iterator[None]:
 
 
 def row_of(outcome: Outcome) -> dict[str, object]:
-    """Return what the CSV keeps of an outcome; `ratios`: of `speed`, name -> (low, high), in JSON."""
+    """Return what the CSV keeps of an outcome; `ratios`: of `speed`, in JSON, (low, high) of what had pairs enough."""
     measured = outcome.measured
     ratios = measured.details.get("ratios", {}) if measured else {}
     return {
@@ -73,7 +74,13 @@ def row_of(outcome: Outcome) -> dict[str, object]:
         "seconds": outcome.seconds,
         "compared": measured.compared if measured else 0,
         "said": "; ".join([*outcome.why, *(each.said for each in (measured.findings if measured else ()))]),
-        "ratios": json.dumps({name: [round(each["low"], 4), round(each["high"], 4)] for name, each in ratios.items()}),
+        "ratios": json.dumps(
+            {
+                name: [round(each["low"], 4), round(each["high"], 4)]
+                for name, each in ratios.items()
+                if each["of"] == "memory" or len(each["pairs"]) >= LEAST
+            }
+        ),
     }
 
 
@@ -95,7 +102,7 @@ def alarms(found: pd.DataFrame) -> str:
 def widths(found: pd.DataFrame) -> str:
     """Return the table of how exact `speed` is: half the width of intervals in per cent, and the smallest red increase."""
     rows = []
-    for (machine, busy, _), of_one in found[found["ratios"] != "{}"].groupby(BY, sort=False):
+    for (machine, busy, _), of_one in found[found["tier"] == "speed"].groupby(BY, sort=False):
         checks = [json.loads(each) for each in of_one["ratios"]]
         for name in dict.fromkeys(name for each in checks for name in each):
             ends = [each[name] for each in checks if name in each]
@@ -106,15 +113,25 @@ def widths(found: pd.DataFrame) -> str:
                 f"{half[-1]:.1f}",
                 f"{100 * (max(low for low, _ in ends) - 1):+.1f}",
             ]
-            rows.append([name, machine, str(busy), str(len(ends)), *cells, f"{100 * (highest - 1):+.1f}"])
-    head = ["quantity", "machine", "busy loops", "checks", "half width, %: median", "most", "highest lower end, %"]
+            rows.append(
+                [name, machine, str(busy), f"{len(ends)} of {len(checks)}", *cells, f"{100 * (highest - 1):+.1f}"]
+            )
+    head = [
+        "quantity",
+        "machine",
+        "busy loops",
+        "with an interval",
+        "half width, %: median",
+        "most",
+        "highest lower end, %",
+    ]
     return table([*head, "highest upper end, %"], rows)
 
 
 def report(csv: Path) -> str:
     """Return the tables of a CSV."""
     found = pd.read_csv(csv)
-    return "\n\n".join([alarms(found), *([widths(found)] if (found["ratios"] != "{}").any() else [])])
+    return "\n\n".join([alarms(found), *([widths(found)] if (found["tier"] == "speed").any() else [])])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -15,7 +15,10 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 from gitbench.errors import GitbenchError
+from gitbench.study.provenance import installed_version
 
 CODE = ("gitbench", "ablations", "pyproject.toml")  # changes of other files leave the speed alone
 DEFAULT_BRANCHES = ("origin/HEAD", "origin/main", "origin/master", "main", "master")
@@ -84,16 +87,16 @@ def unpack(root: Path, base: Base, folder: Path) -> None:
 
 
 def python_for(change: Path, base: Path, place: Path) -> tuple[str, str | None]:
-    """Return the Python of the base, whose code lies in a folder, and what to say of it: this one, if dependencies are the same.
+    """Return the Python of the base, whose code lies in a folder, and what to say of it: this one, if it satisfies the base.
 
-    Else one in `place` that sees this environment's packages, and where they do not satisfy the base, others of its own.
-    Errors: GitbenchError where these cannot be installed.
+    Else one in `place`, which sees this environment's packages and has others where these do not satisfy the base.
+    Errors: GitbenchError where they cannot be installed.
     """
     here, there = dependencies(change), dependencies(base)
-    if here == there:
+    lacking = [each for each in there if each not in here and not _satisfied(each)]
+    if not lacking:
         return sys.executable, None
-    differing = ", ".join(sorted({*here} ^ {*there}))
-    python = place / ("Scripts" if os.name == "nt" else "bin") / "python"
+    python = place / "bin" / "python"
     seen = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
     try:
         _call(sys.executable, "-m", "venv", str(place))
@@ -103,10 +106,19 @@ def python_for(change: Path, base: Path, place: Path) -> tuple[str, str | None]:
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         last = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1:]
         raise GitbenchError(
-            f"the base revision has other dependencies ({differing}), which cannot be installed ({' '.join(last)[:200]}): "
+            f"the base revision needs {', '.join(lacking)}, which cannot be installed ({' '.join(last)[:200]}): "
             "name another --base"
         ) from None
-    return str(python), f"the base has its own environment, since dependencies differ: {differing}"
+    return str(python), f"the base has an environment of its own, since it needs {', '.join(lacking)}"
+
+
+def _satisfied(requirement: str) -> bool:
+    """Tell whether this environment satisfies a requirement."""
+    needed = Requirement(requirement)
+    if needed.marker is not None and not needed.marker.evaluate():
+        return True
+    version = installed_version(needed.name)
+    return version is not None and needed.url is None and needed.specifier.contains(version, prereleases=True)
 
 
 def dependencies(folder: Path) -> list[str]:

@@ -14,7 +14,7 @@ from gitbench.gate.setting import Setting
 
 def outcome(status: str, low: float = 0.98) -> Outcome:
     said = Finding(quantity="x", part="data", value="1", reference="2", excess=2.0, said="x takes longer")
-    ratios = {"captioning": {"low": low, "high": 1.02 * low}}
+    ratios = {"captioning": {"low": low, "high": 1.02 * low, "of": "time", "pairs": [1.0] * 12}}
     findings = (said,) if status == REGRESSED else ()
     measured = Measured(compared=1, did="", findings=findings, details={"ratios": ratios})
     return Outcome(tier="speed", status=status, seconds=60.0, measured=None if status == UNMEASURED else measured)
@@ -35,7 +35,7 @@ def test_false_alarms_are_counted_and_a_series_goes_on(tmp_path: Path, monkeypat
     tool.main(["--checks", "17", "--csv", str(csv), "--write", str(page)])
     said = page.read_text()
     assert "| 20 | 1 | 5.0 (0.1 to 24.9) | 18 | 1 | 0 | 60 (60) |" in said  # scipy's exact interval of 1 of 20
-    assert "| captioning |" in said and "| 19 | 1.0 | 1.0 | +20.0 | +22.4 |" in said
+    assert "| captioning |" in said and "| 19 of 20 | 1.0 | 1.0 | +20.0 | +22.4 |" in said
 
 
 def test_busy_loops_end_with_the_block() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -106,8 +107,11 @@ def test_a_revision_without_gitbench_is_refused(clone: Path, tmp_path_factory: p
         unpack(clone, base_of(clone, other), tmp_path_factory.mktemp("base") / "tree")
 
 
-def test_the_same_dependencies_share_an_environment(clone: Path, tmp_path: Path) -> None:
-    assert python_for(clone, clone, tmp_path / "venv") == (sys.executable, None)
+@pytest.mark.parametrize("base", ['"numpy"', '"numpy>=1", "nowhere; python_version < \'3\'"'])
+def test_dependencies_that_are_satisfied_here_need_no_environment(clone: Path, tmp_path: Path, base: str) -> None:
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "pyproject.toml").write_text(PROJECT.format(base))
+    assert python_for(clone, tmp_path / "base", tmp_path / "venv") == (sys.executable, None)
 
 
 @pytest.mark.slow
@@ -115,12 +119,18 @@ def test_other_dependencies_have_an_environment_of_their_own(
     clone: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     base = tmp_path_factory.mktemp("base")
-    (base / "pyproject.toml").write_text(PROJECT.format('"numpy>=1"'))  # which is here: nothing is fetched
+    wheel = base / "older-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as file:
+        file.writestr("older.py", "")
+        file.writestr("older-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: older\nVersion: 1.0\n")
+        file.writestr("older-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr("older-1.0.dist-info/RECORD", "")
+    (base / "pyproject.toml").write_text(PROJECT.format(f'"numpy>=1", "older @ {wheel.as_uri()}"'))
     python, note = python_for(clone, base, base / "venv")
-    assert python != sys.executable and "numpy>=1" in str(note)
-    code = "import sys, numpy; print(sys.prefix, numpy.__file__)"
-    prefix, place = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.split()
-    assert Path(prefix) == base / "venv" and not Path(place).is_relative_to(base)
+    assert python != sys.executable and "needs older" in str(note)
+    code = "import sys, numpy, older; print(numpy.__file__, older.__file__)"
+    places = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert [Path(place).is_relative_to(base) for place in places] == [False, True]
 
 
 def test_dependencies_that_cannot_be_had_are_an_error(
@@ -132,6 +142,6 @@ def test_dependencies_that_cannot_be_had_are_an_error(
     monkeypatch.setattr("gitbench.gate.base._call", fails)
     base = tmp_path_factory.mktemp("base")
     (base / "pyproject.toml").write_text(PROJECT.format('"numpy<1"'))
-    said = r"other dependencies \(numpy, numpy<1\), which cannot be installed \(No matching distribution found for numpy<1\)"
+    said = r"needs numpy<1, which cannot be installed \(No matching distribution found for numpy<1\)"
     with pytest.raises(GitbenchError, match=said):
         python_for(clone, base, base / "venv")

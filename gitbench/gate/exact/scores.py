@@ -18,9 +18,7 @@ from gitbench.metrics.meteor import from_many_totals
 from gitbench.study.scoring import TaskScorer
 from gitbench.training.evaluation import PerImage
 
-NOTE = (
-    "METEOR's and SPICE's Java programs are not run here (METEOR alone reads its table for 10 s); METEOR's formula is"
-)
+NOTE = "METEOR and SPICE are left out, whose Java programs take longer than all else here; METEOR's formula is compared"
 VERSIONS = ("lib:", "java:")  # in a signature: of packages
 REFERENCES = {
     "a": ["A dog runs on the green grass.", "the dog is running", "A small brown dog, running; outside!"],
@@ -34,8 +32,9 @@ ANSWERS = {
     "q2": ["two", "2", "2", "three", "2", "two", "2", "2", "a couple", "2"],
     "q3": ["the red ball"] * 4 + ["red ball"] * 4 + ["ball", "toy"],
     "q4": ["knife, fork"],
+    "q5": ["cat"] * 2 + ["dog"] * 8,
 }
-SAID = {"q1": "Yes.", "q2": "two", "q3": "Red ball", "q4": "fork , knife"}
+SAID = {"q1": "Yes.", "q2": "two", "q3": "Red ball", "q4": "fork , knife", "q5": "cat"}
 LABELS = {"x": ["table_lamp"], "y": ["exit"], "z": ["Fire truck"]}
 
 

@@ -103,7 +103,8 @@ def add_run(values: Values, small: Small, name: str, folder: Path) -> None:
     with torch.no_grad():
         for batch in loader:
             items.process(batch, model.test_step(batch))
-    values.near(f"{name}: test_nll", items.evaluate(len(loader.dataset))["test_nll"])
+    with values.of("metric"):
+        values.near(f"{name}: test_nll", items.evaluate(len(loader.dataset))["test_nll"])
     evaluator = SimpleNamespace(metrics=[items])
     file = RunFolder(make_dir(folder))
     _write_predictions(SimpleNamespace(test_dataloader=loader, test_evaluator=evaluator), file)  # type: ignore[arg-type]

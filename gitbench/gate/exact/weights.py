@@ -56,12 +56,13 @@ def add(values: Values, place: Place) -> None:
     images, tokens, _ = batch("cpu")
     film = pictures(2, 2, 3, 24, 24)
     for name, (write, read, head, words) in LAYOUTS.items():
-        model = tiny(num_frames=2)
-        written = write(model)
-        values.equal(f"{name} weights: names and shapes", shapes(written))
+        written = write(tiny(num_frames=2))
         state = filled(written)
         state[head] = state[words].clone()
         loaded: GIT = read(state, **HEADS)
+        with values.of("encoder"):
+            values.tensor(f"{name} weights: image tokens after loading", loaded.encode(images))
+        values.equal(f"{name} weights: names and shapes", shapes(written))
         values.tensor(f"{name} weights: logits after loading", loaded.logits(images, tokens))
         values.tensor(f"{name} weights: logits of a film", loaded.logits(film, tokens))
         again = write(loaded)
