@@ -111,6 +111,13 @@ def gpu_check(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def gate(session: nox.Session) -> None:
+    """The regression gate, at most 10 minutes on 2 cores; arguments after -- go to `gitbench gate` (default: check)."""
+    program = str(shared_environment(session) / "gitbench")
+    session.run(program, "gate", *(session.posargs or ["check"]), external=True)
+
+
+@nox.session(venv_backend="none")
 def encoders(session: nox.Session) -> None:
     """Pre-train the image encoders of the cpu profile, hours on 2 cores (-- --ship: put them into the package); resumes."""
     program = str(shared_environment(session) / "gitbench")
@@ -143,6 +150,13 @@ def truth(session: nox.Session) -> None:
     run += ("--rates", "shared")  # what is planted is no matter of rates
     session.run(*run, *session.posargs, external=True)
     session.run(str(programs / "python"), "docs/tools/truth.py", "ablations/_truth.py", str(out), external=True)
+
+
+@nox.session(venv_backend="none")
+def planted(session: nox.Session) -> None:
+    """Mistakes planted in copies, each of which the gate must see (an hour on 2 cores); arguments after -- (--only, --jobs)."""
+    program = str(shared_environment(session) / "python")
+    session.run(program, "docs/tools/planted.py", *session.posargs, external=True)
 
 
 def add_ablation(path: Path) -> None:

@@ -20,6 +20,7 @@ from gitbench.commands import (
     doctor,
     encoders,
     explain,
+    gate,
     gpu_check,
     judge,
     listing,
@@ -38,7 +39,7 @@ from gitbench.errors import GitbenchError
 
 COMMANDS = (
     listing, run, merge, report, explain, bundle, replicate, judge, verify, noise_floor, tune, pretrain, encoders, bench,
-    gpu_check, lock, scenes, caption, doctor,
+    gpu_check, gate, lock, scenes, caption, doctor,
 )  # fmt: skip
 
 

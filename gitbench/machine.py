@@ -134,6 +134,12 @@ def machine_label(device: str = "cuda") -> str:
     return machine_of(found[0].name if found else "cpu", cpu_count())
 
 
+def machine_class(device: str = "cuda") -> str:
+    """Return the class of machines on which runs give the same numbers: "cpu-x86_64", or a GPU's name ("h100-80gb-hbm3")."""
+    on_card = device == "cuda" and gpus()
+    return machine_label(device) if on_card else f"cpu-{platform.machine().lower()}"
+
+
 def machine_of(device: str, cores: int) -> str:
     """Return the kind of machine by the name of what computes, "cpu" or a GPU's: "cpu2" of two cores, or "h100-80gb-hbm3"."""
     if device == "cpu":

@@ -76,6 +76,23 @@ def modules() -> list[str]:
     return [name for name in _handed_on() if not name.endswith(".py")]
 
 
+def files_by_name() -> dict[str, list[Path]]:
+    """Return plugin -> its Python files, of a package all, in the order of their names; a file is called by its stem."""
+    found: dict[str, list[Path]] = {}
+    for name in _handed_on():
+        called = Path(name).stem if name.endswith(".py") else name
+        module = sys.modules.get(f"gitbench_file_{called}" if name.endswith(".py") else name)
+        place = Path(module.__file__) if module is not None and module.__file__ else None
+        if place is not None:
+            found[called] = sorted(place.parent.rglob("*.py")) if place.name == "__init__.py" else [place]
+    return found
+
+
+def files() -> list[Path]:
+    """Return the Python files of the plugins, in the order of their names."""
+    return sorted({file for some in files_by_name().values() for file in some})
+
+
 def environment() -> dict[str, str]:
     """Return what a child process needs in its environment to load the same plugins."""
     return {VARIABLE: os.environ[VARIABLE]} if os.environ.get(VARIABLE) else {}

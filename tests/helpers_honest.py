@@ -17,6 +17,7 @@ from gitbench.launch.scheduling import execute_runs
 from gitbench.plan import PlannedRun
 from gitbench.report.origin import Origin
 from gitbench.seeding import derive_seed
+from gitbench.study.makers import Maker, entered
 from gitbench.study.manifest import file_digests
 from gitbench.study.plan_file import listed_runs
 from gitbench.study.proof import PROOF_VERSION, Proof
@@ -86,7 +87,8 @@ def caption(study: Study, run: PlannedRun) -> None:
     fit = {"train_nll": 1.5, "val_nll": 2.125, "fit_images": {"train_nll": 4, "val_nll": 4}}
     found = {"test_nll": 2.0 + run.replicate / 10, **fit, "cost": {"seconds": 1.0}, "train": {}}
     write_json(folder.trained, found | {"encoder_content": "e" * 64})
-    write_json(folder.provenance, provenance(study) | {"started": "2026-01-01T00:00:00Z"})
+    makers = entered(None, Maker.here("cpu"))
+    write_json(folder.provenance, provenance(study) | {"makers": makers, "started": "2026-01-01T00:00:00Z"})
 
 
 # ---- to tamper with it -----------------------------------------------------------------------------------------------

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gitbench.launch.session import Outcome
+    from gitbench.plan import PlannedRun
     from gitbench.study.part import Part
     from gitbench.study.store import Study
 
@@ -23,6 +25,14 @@ def print_outcome(study: Study, outcome: Outcome) -> None:
     )
     for arm, replicate, reason in outcome.failed:
         print(f"gitbench: {arm} seed {replicate} failed twice: {reason}", file=sys.stderr)
+
+
+def print_makers(study: Study, runs: Iterable[PlannedRun] | None = None) -> None:
+    """Say on stderr which finished runs of a study, or of `runs`, other code made; nothing where there are none."""
+    from gitbench.study.makers import Standing
+
+    for line in Standing.of_study(study, runs).lines:
+        print(f"gitbench: {study.name}: {line}", file=sys.stderr)
 
 
 def print_plan(study: Study, at_once: int, part: Part | None = None) -> None:

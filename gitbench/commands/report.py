@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gitbench.commands.options import report_options, study_of, study_options, work_dir_of
+from gitbench.commands.printing import print_makers
 from gitbench.errors import GitbenchError
 from gitbench.files import results_folder
 from gitbench.profiles import check_publishable
@@ -17,6 +19,7 @@ from gitbench.profiles import check_publishable
 if TYPE_CHECKING:
     import numpy as np
 
+    from gitbench.report.board import BoardRow
     from gitbench.study.store import Study
 
 
@@ -49,7 +52,9 @@ def _report(arguments: argparse.Namespace) -> int:
     if bundle is not None:
         folder = _report_bundle(bundle, arguments.work_dir, arguments.out, arguments.publish)
     else:
-        folder = make_report(study_of(arguments), arguments.out, arguments.publish)
+        study = study_of(arguments)
+        folder = make_report(study, arguments.out, arguments.publish)
+        print_makers(study)
     print(f"report: {folder / 'report.html'}")
     return 0
 
@@ -133,6 +138,7 @@ def _report_bundle(path: Path, work_dir: Path | None, out: Path | None, publish:
     with tempfile.TemporaryDirectory(prefix="gitbench-bundle-") as folder:
         unpack(bundle, work_dir or Path(folder))
         study = Study.open(work_dir or folder, bundle.study)
+        print_makers(study)
         return make_report(study, out or report_folder(study, publish, work_dir or DEFAULT_WORK_DIR), publish)
 
 
@@ -160,15 +166,27 @@ def _board(arguments: argparse.Namespace) -> int:
     if work_dir:  # what is not shown is not judged: that would be a look
         there = open_studies(work_dir)
         studies = [each for each in there if wanted(each.plan.profile, each.plan.label)]
+        for study in studies:
+            print_makers(study)
         judged = ((study, judge(study, "board")) for study in studies if study.finished)
         rows = rows_of_studies(judged, lambda study: _link(report_folder(study), out)) if studies or not there else []
     else:
         rows = [row for row in rows_of_results(results, out) if wanted(row.profile, row.data)]
         rows = [row for row in rows if row.profile not in UNPUBLISHED]
+        _print_makers(rows)
     if not rows:
         raise GitbenchError("no study has that --profile and --data: leave them out to see all")
     print(f"board: {write_board(rows, out)[0]}")
     return 0
+
+
+def _print_makers(rows: Sequence[BoardRow]) -> None:
+    """Say on stderr which runs of committed reports other code made; what was made before code was fingerprinted stays so."""
+    from gitbench.study.makers import Standing
+
+    makers = {key: some for row in rows for key, some in row.origin.makers.items() if some}
+    for line in Standing.of(makers).lines:
+        print(f"gitbench: {line}", file=sys.stderr)
 
 
 def _link(report: Path, out: Path) -> str | None:

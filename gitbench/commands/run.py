@@ -21,8 +21,9 @@ from gitbench.commands.options import (
     training_options,
     work_dir_of,
 )
-from gitbench.commands.printing import print_outcome, print_plan
+from gitbench.commands.printing import print_makers, print_outcome, print_plan
 from gitbench.errors import GitbenchError
+from gitbench.formats import plural
 from gitbench.profiles import check_publishable
 
 if TYPE_CHECKING:
@@ -76,6 +77,11 @@ def add(commands: Any) -> None:
         action="store_true",
         help="where other launches share the work directory: end once nothing is left to begin, without a report",
     )
+    run.add_argument(
+        "--fresh",
+        action="store_true",
+        help="make runs again that other code made, unless the gate found that this one gives the same numbers",
+    )
     run.add_argument("--budget", metavar="TIME", help="of --until-decided: 45s, 90m, 2h (default: no limit)")
     run.add_argument("--max-seeds", type=int, metavar="N", help="of --until-decided: per arm, at most (default: 30)")
     run.set_defaults(run=_run)
@@ -95,6 +101,7 @@ def _run(arguments: argparse.Namespace) -> int:
     study = _planned(arguments, profile_for(arguments), executor, part=part)
     if study is None:
         return 1
+    study = _of_this_code(arguments, study, part)
     if arguments.dry_run:
         print_plan(study, at_once(study, arguments), part)
         return 0
@@ -154,6 +161,7 @@ def _run_until_decided(arguments: argparse.Namespace) -> int:
     full = _planned(arguments, profile, executor, most)
     if full is None:
         return 1
+    full = _of_this_code(arguments, full)
     if arguments.dry_run:
         first = Study(full.work_dir, with_seeds(full.plan, seeds_now(full, start)))
         print_plan(first, at_once(first, arguments))
@@ -169,6 +177,21 @@ def _run_until_decided(arguments: argparse.Namespace) -> int:
         decision = UntilDecided(full, start, budget, arguments.jobs, arguments.plain, **options).run()
     print(f"{full.name}: {decision.said}")
     return _finish(arguments, full, decision.outcome, judged=decision.looks > 0)
+
+
+def _of_this_code(arguments: argparse.Namespace, study: Study, part: Part | None = None) -> Study:
+    """Say which finished runs other code made, or with --fresh clear them (a dry run says how many); returns the study."""
+    if not arguments.fresh:
+        print_makers(study, (part.within(study) if part else study).unique_runs)
+        return study
+    from gitbench.launch.fresh import clear, of_other_code
+    from gitbench.study.find import check_version
+
+    check_version(study.work_dir)
+    count, left = (len(of_other_code(study, part)), 0) if arguments.dry_run else clear(study, part)
+    rest = f", {left} left to those who work on them" if left else ""
+    print(f"{study.name}: {plural(count, 'run')} of other code to be made again{rest}")
+    return type(study)(study.work_dir, study.plan)
 
 
 def _finish(arguments: argparse.Namespace, study: Study, outcome: Outcome, judged: bool = True) -> int:

@@ -20,6 +20,7 @@ from gitbench.metrics.guards import caption_warnings
 from gitbench.plan import PlannedRun
 from gitbench.run_folder import RECORD_SCHEMA
 from gitbench.run_key import NUMERICS_VERSION
+from gitbench.study.makers import Maker, scored_by
 from gitbench.study.manifest import file_digests
 from gitbench.study.provenance import now, published
 from gitbench.study.provenance import provenance as provenance_now
@@ -36,6 +37,7 @@ class StudyScorer:
 
     def __init__(self, study: Study, scorer: CaptionScorer) -> None:
         self.study = study
+        self.maker = Maker.here("cpu")  # now: files may be edited before the first run is scored
         spec = study.plan.runs[0].resolved
         tested = spec.cfg_options.get("test_dataloader.dataset.data_spec.test_images", limit_of(spec.data, "test"))
         self.task = TaskScorer.of(open_task(spec.data_name, "test", tested, spec.task), scorer)
@@ -66,7 +68,8 @@ class StudyScorer:
         provenance = load_json(folder.provenance) or provenance_now(self.study)
         device = trained.get("device", {"name": "cpu"})
         provenance |= {"device": published(device), "machine": machine_of(device["name"], provenance["cpu_count"])}
-        write_json(folder.provenance, {**provenance, "finished": now()})
+        makers = scored_by(provenance, self.maker)
+        write_json(folder.provenance, {**provenance, "makers": makers, "finished": now()})
         record = {
             "schema": RECORD_SCHEMA,
             "run_key": run.run_key,

@@ -113,11 +113,14 @@ def _execute(folder: RunFolder, speaker: _Speaker) -> int:
     os.close(log)
     speaker.say("started")
     plugins.load()
+    from gitbench.study.makers import Maker, entered
     from gitbench.study.provenance import environment, now
 
     origin = load_json(folder.origin) or {}
     sharing = {"sharing": os.environ[SHARING]} if SHARING in os.environ else {}
-    write_json(folder.provenance, {**environment(), **origin, **sharing, "started": now()})
+    before = (load_json(folder.provenance) or {}) if folder.checkpoints else None
+    makers = entered(before, Maker.here(origin.get("computes_on", "cuda")))
+    write_json(folder.provenance, {**environment(), **origin, **sharing, "makers": makers, "started": now()})
     from gitbench.training.run import execute
 
     trained = execute(

@@ -34,6 +34,7 @@ from gitbench.report.results import load_results
 from gitbench.report.style import FAINT, INK, PAGE, PALETTE, RULE, embedded_svg, save, style
 from gitbench.report.templates import render, symbol, tone
 from gitbench.report.verdict_details import CAVEAT, dropped_claims, quoted, sentences
+from gitbench.study.makers import Standing
 from gitbench.study.store import Study
 
 LINE = 0.125  # inches: a line of the smallest text of the picture
@@ -60,6 +61,9 @@ class BoardRow:
     dropped: tuple[str, ...] = ()  # what became of claims that the study's runs were made under, a clause each
     origin: Origin = Origin()  # when and under what its runs were made, and what does not verify
     at_grid_end: tuple[str, ...]  # the arms it compares whose learning rates are the first or last of their grid
+    code: tuple[
+        str, ...
+    ] = ()  # what to know of other code that made its runs; not of committed reports, which outlive code
     reach: Reach  # how far the arms of its study got, by their labels
     over_all: str = ""  # its word with Holm's correction over all claims of the board
 
@@ -100,7 +104,8 @@ def rows_of_studies(
             verdicts,
             **{name: getattr(plan, name) for name in _OF_STUDY},
             data=plan.label,
-            origin=Origin.of(study),
+            origin=(origin := Origin.of(study)),
+            code=Standing.of(origin.makers).lines,
             report=link(study),
             dropped=tuple(f"{each.name}: {each.what}" for each in dropped_claims(study)),
         )

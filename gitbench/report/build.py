@@ -26,6 +26,7 @@ from gitbench.report.style import COLUMN, TEXT, embedded_svg, save, style
 from gitbench.report.templates import render
 from gitbench.report.view import View
 from gitbench.study.evidence import made_to_json
+from gitbench.study.makers import makers_to_json
 from gitbench.study.plan_file import plan_to_json
 from gitbench.study.store import Study
 from gitbench.study.verify import made_of
@@ -102,6 +103,7 @@ def _write_files(view: View, folder: Path, board: str | None) -> None:
             "ceiling_kind": view.study.yardstick.kind,
             "origin": {"began": view.origin.began, "notes": view.origin.notes},
             "made": made_to_json(made_of(view.study)),
+            "makers": makers_to_json(view.origin.makers),
             "images": errors,
         },
     )

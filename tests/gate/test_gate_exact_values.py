@@ -1,0 +1,187 @@
+"""Tier 1 of the gate: what is compared how, what a reference holds, and the committed one."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gitbench.errors import GitbenchError
+from gitbench.files import ROOT
+from gitbench.gate import exact
+from gitbench.gate.exact.compare import TOLERANCES, compared, read, stored
+from gitbench.gate.exact.constant import STEPS, constant, noise, pictures, texts
+from gitbench.gate.exact.costs import spent
+from gitbench.gate.exact.tiny import tiny
+from gitbench.gate.exact.values import Failure, Value, Values, digest_of
+from gitbench.gate.outcome import PARTS
+from gitbench.gate.setting import Setting
+from gitbench.models.flops import flops_by_part
+
+REFERENCE = ROOT / "gate" / "cpu-x86_64" / "git" / "exact.json"
+LIMIT = 200_000  # bytes of a reference
+
+
+def values() -> Values:
+    found = Values()
+    with found.of("data"):
+        found.equal("ids", {"first": [1, 2, 3], "second": [4]})
+        found.equal("text", "near 1.0 float64: a text")
+    with found.of("encoder"):
+        found.near("features", [1.0, -2.5, 1e-17])
+        found.tensor("weights", torch.arange(6.0))
+    with found.of("search"):
+        found.most("waits", 10)
+        found.most("flops", 1000, 0.01)
+    return found
+
+
+def change(name: str, value: Any) -> list[Any]:
+    """Today's values, one of which is another."""
+    return [Value(**{**vars(each), "value": value}) if each.name == name else each for each in values().found]  # type: ignore[union-attr]
+
+
+def reference() -> dict[str, Value]:
+    return read(json.loads(json.dumps(stored(values().found))))  # type: ignore[arg-type]
+
+
+def test_a_reference_gives_back_what_was_stored_to_the_last_bit() -> None:
+    assert reference() == {each.name: each for each in values().found}
+    assert compared(values().found, reference(), "cpu") == ([], 6)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("ids", {"first": [1, 2, 3], "second": [5]}, "5, in the reference 4 (first at second.0)"),
+        ("ids", {"first": [1, 2], "second": [4]}, "nothing, in the reference 3 (first at first.2)"),
+        ("text", "another", "another, in the reference near 1.0"),
+        ("features", [1.0, -2.5 - 1e-10, 1e-17], "(1 of 3 numbers moved by more than 2e-11)"),
+        ("features", [1.0, -2.5], "2 numbers, in the reference 3"),
+        ("features", [1.0, math.nan, 0.0], "nan, in the reference -2.5"),
+        ("waits", 11, "11, more than the 10 of the reference"),
+        ("flops", 1011, "1011, more than the 1000 of the reference, of which 1 % more is allowed"),
+    ],
+)
+def test_what_leaves_its_band_is_said(name: str, value: Any, said: str) -> None:
+    (finding,), count = compared(change(name, value), reference(), "cpu")
+    assert said in finding.said and finding.quantity == name and finding.excess > 1 and count == 6
+
+
+@pytest.mark.parametrize(("name", "value"), [("features", [1.0, -2.5 + 1e-12, 0.0]), ("waits", 9), ("flops", 1009)])
+def test_rounding_and_what_is_cheaper_are_fine(name: str, value: Any) -> None:
+    assert compared(change(name, value), reference(), "cpu") == ([], 6)
+
+
+def test_findings_come_in_the_order_in_which_values_are_taken() -> None:
+    found = [Value(**{**vars(each), "value": 99}) for each in values().found if each.kind == "most"]  # type: ignore[union-attr]
+    broken = [*change("ids", {})[:1], Failure(name="image encoder", part="encoder", error="KeyError: 'x'"), *found]
+    findings, count = compared(broken, reference(), "cpu")
+    assert [each.part for each in findings] == ["data", "encoder", "search"] and count == 3
+    assert "image encoder: it fails with KeyError: 'x'" in findings[1].said
+
+
+def test_a_reference_with_other_values_is_no_agreement() -> None:
+    for found, known in ((values().found[:-1], reference()), (values().found, {})):
+        with pytest.raises(GitbenchError, match="record it again"):
+            compared(found, known, "cpu")
+    with pytest.raises(GitbenchError, match="damaged"):
+        read({"data": {"x": "near nothing"}})
+
+
+def test_the_digest_tells_the_last_bit_and_leaves_costs_out() -> None:
+    own = digest_of(values().found)  # type: ignore[arg-type]
+    assert own == digest_of(list(reference().values()))
+    assert own == digest_of(change("waits", 3)) != digest_of(change("features", [1.0, np.nextafter(-2.5, 0), 1e-17]))
+
+
+def test_a_topic_that_fails_keeps_what_it_found() -> None:
+    found = Values()
+
+    def fails() -> None:
+        found.equal("first", 1)
+        raise KeyError("second")
+
+    found.attempt("topic", "decoder", fails)
+    assert found.found == [
+        Value(name="first", part="decoder", kind="equal", value=1),
+        Failure(name="topic", part="decoder", error="KeyError: 'second'"),
+    ]
+    with pytest.raises(OSError):  # the machine's fault is none of the code's
+        found.attempt("topic", "decoder", lambda: Path("/nowhere/x").read_bytes())  # type: ignore[arg-type, return-value]
+
+
+def test_a_group_of_tensors_is_compared_on_the_scale_of_its_largest() -> None:
+    found = Values()
+    found.tensors("gradient", {"large": torch.full((4,), 2.0), "zero": torch.full((4,), 1e-17)})
+    assert [each.scale for each in found.found] == [8.0, pytest.approx(8e-3)]  # type: ignore[union-attr]
+
+
+def test_constants_are_whole_numbers_of_steps() -> None:
+    numbers = noise("x", (40, 40))
+    assert np.array_equal(numbers * STEPS, np.round(numbers * STEPS)) and numbers.min() >= -1 and numbers.max() < 1
+    assert abs(numbers.mean()) < 0.05 and not np.array_equal(numbers, noise("y", (40, 40)))
+    assert noise("x", (5,)).tolist() == numbers.reshape(-1)[:5].tolist()
+    assert noise("norm", (3,)).tolist() == [0.994140625, -0.189453125, 0.5859375]  # on every machine
+    assert (constant("norm1.weight", (50,)) > 0).all() and (constant("up.weight", (5, 9)) < 0).any()
+    tokens, predicted = texts(4, 9, 40, 1, 2)
+    assert (tokens == 2).sum(1).eq(1).all() and not predicted[tokens == 0].any()
+    assert predicted.sum(1).tolist() == [8, 4, 4, 5]
+
+
+def test_waits_and_products_are_counted() -> None:
+    x = torch.ones(3, 4, dtype=torch.float64)
+
+    def work() -> None:
+        if (x @ x.T).sum() > 0:
+            x.tolist()
+        x.nonzero()
+        torch.equal(x, x)
+
+    assert spent(work) == (4, 2 * 3 * 4 * 3, 0)
+    model = tiny()
+    images, operations = pictures(1, 3, 24, 24), flops_by_part(model)["encoder"]
+    assert spent(lambda: model.encode(images))[2] == pytest.approx(operations, rel=0.02)
+
+
+def test_the_committed_reference_is_whole() -> None:
+    assert REFERENCE.stat().st_size < LIMIT
+    given = json.loads(REFERENCE.read_text())["values"]
+    known = read(given["values"])
+    assert {each.part for each in known.values()} == set(PARTS)
+    kinds = {each.precision for each in known.values() if each.kind == "near"}
+    assert kinds == set(TOLERANCES["cpu"]) == set(TOLERANCES["cuda"])
+    assert len(given["digest"]) == 64 and sum(each.kind == "near" for each in known.values()) > 400
+
+
+def test_topics_of_the_committed_reference_agree_with_this_code(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The first three topics alone, by `check` itself: what it finds, and that it misses the others."""
+    given = json.loads(REFERENCE.read_text())["values"]
+    monkeypatch.setattr(exact, "TOPICS", exact.TOPICS[:2])
+    with pytest.raises(GitbenchError, match="record it again"):
+        exact.check(Setting(folder=str(tmp_path)), given)
+    taken = [each for each in exact.taken(Setting(folder=str(tmp_path))) if isinstance(each, Value)]
+    names = {each.name for each in taken}
+    known = {part: {name: said for name, said in own.items() if name in names} for part, own in given["values"].items()}
+    same = exact.check(Setting(folder=str(tmp_path)), {"digest": digest_of(taken), "values": known})
+    assert same.findings == () and same.compared == len(names) > 20
+    assert same.details == {"digest": digest_of(taken), "bit_equal": True}
+    first = next(iter(known["data"]))
+    other = exact.check(
+        Setting(folder=str(tmp_path)),
+        {"digest": "0", "values": {**known, "data": {**known["data"], first: "equal: x"}}},
+    )
+    assert [each.quantity for each in other.findings] == [first] and not other.details["bit_equal"]
+
+
+def test_what_fails_is_not_recorded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(exact, "TOPICS", (("pixels", "data", lambda values, place: 1 / 0),))
+    with pytest.raises(GitbenchError, match="pixels fails with ZeroDivisionError"):
+        exact.measure(Setting(folder=str(tmp_path)))

@@ -1,0 +1,328 @@
+"""Tiers in processes of their own: one that crashes, hangs or dies is a result; a check that is stopped goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from helpers_errors import refused
+from helpers_gate import FAKES, Gate
+from helpers_processes import is_gone
+
+from gitbench.gate import reference, run
+from gitbench.gate.outcome import FINE, REGRESSED, STALE, UNMEASURED, overall
+from gitbench.run_key import NUMERICS_VERSION
+
+ROOT, CHILD = Path(__file__).parents[2], run._child
+
+
+@pytest.fixture
+def log(tmp_path, monkeypatch) -> Path:
+    """Where the tiers' processes say what they did."""
+    monkeypatch.setenv("FAKE_LOG", str(tmp_path / "log.txt"))
+    return tmp_path / "log.txt"
+
+
+def statuses(check: run.Check) -> dict[str, str]:
+    return {outcome.tier: outcome.status for outcome in check.outcomes}
+
+
+def why(check: run.Check, tier: str) -> str:
+    return "; ".join(next(outcome for outcome in check.outcomes if outcome.tier == tier).why)
+
+
+def test_what_was_recorded_is_fine_and_what_changes_is_red(gate: Gate, monkeypatch) -> None:
+    gate.record("passes")
+    fine = gate.check("passes")
+    assert statuses(fine) == {"passes": FINE} and overall(fine.outcomes) == FINE
+    assert fine.references["passes"].reason == "the first"
+    monkeypatch.setenv("FAKE_VALUE", "3")
+    changed = gate.check("passes")
+    assert overall(changed.outcomes) == REGRESSED
+    assert [each.excess for each in changed.outcomes[0].measured.findings] == [3.0]
+
+
+def test_a_tier_that_fails_in_any_way_stops_no_other_and_is_never_fine(gate: Gate) -> None:
+    names = ("passes", "crashes", "refuses", "dies", "halves", "misspells", "idles")
+    gate.record(*(name for name in names if name != "refuses"))
+    check = gate.check(*names)
+    assert statuses(check) == {"passes": FINE} | dict.fromkeys(names[1:], UNMEASURED)
+    assert overall(check.outcomes) == UNMEASURED
+    assert "ValueError: no such thing" in why(check, "crashes") and "log.txt" in why(check, "crashes")
+    assert "refuses failed (the base cannot be found: name one with --base)" in why(check, "refuses")
+    assert "killed by signal 9" in why(check, "dies")
+    assert "damaged" in why(check, "halves") and "damaged" in why(check, "misspells")
+    assert why(check, "idles") == "it compared nothing"
+
+
+def test_no_number_and_infinity_are_findings_and_no_crash(gate: Gate) -> None:
+    gate.record("explodes")
+    check = gate.check("explodes")
+    assert overall(check.outcomes) == REGRESSED
+    measured = check.outcomes[0].measured
+    assert measured.findings[0].excess > 1e99 and measured.details["curves"]["base"]["value"] == [1.0, None]
+
+
+def test_a_tier_without_reference_is_stale_and_one_without_time_could_not_measure(quick: Gate, monkeypatch) -> None:
+    quick.record("passes")
+    monkeypatch.setattr(run, "LEAST", 100.0)
+    check = quick.check("passes", "crashes")
+    assert statuses(check) == {"passes": UNMEASURED, "crashes": STALE}
+    assert "no time was left: raise --minutes" in why(check, "passes")
+    assert "there is no reference of git on cpu-" in why(check, "crashes") and "gate record" in why(check, "crashes")
+
+
+def test_a_tier_that_hangs_is_ended_in_time(gate: Gate, monkeypatch, tmp_path) -> None:
+    gate.record("hangs")
+    (tmp_path / "hang").touch()
+    monkeypatch.setenv("FAKE_HANG", str(tmp_path / "hang"))
+    monkeypatch.setattr(run, "LEAST", 0.1)
+    began = time.monotonic()
+    check = gate.check("hangs", seconds=1.5)
+    assert time.monotonic() - began < 10
+    assert statuses(check) == {"hangs": UNMEASURED} and "not done after 1 s" in why(check, "hangs")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [("numerics", NUMERICS_VERSION + 1, "numerics version"), ("data", "scenes 0", "data version")],
+)
+def test_a_reference_of_something_else_is_stale_whether_values_differ_or_not(
+    quick: Gate,
+    monkeypatch,
+    field,
+    value,
+    said,
+) -> None:
+    (file,) = quick.record("passes")
+    values = json.loads(file.read_text())
+    values["origin"][field] = value
+    file.write_text(json.dumps(values))
+    for number, findings in (("1", 0), ("2", 1)):
+        monkeypatch.setenv("FAKE_VALUE", number)
+        check = quick.check("passes")
+        assert statuses(check) == {"passes": STALE} and said in why(check, "passes")
+        assert len(check.outcomes[0].measured.findings) == findings
+
+
+def test_packages_of_other_versions_are_stale_only_where_something_differs(quick: Gate, monkeypatch) -> None:
+    (file,) = quick.record("passes")
+    values = json.loads(file.read_text())
+    values["origin"]["packages"]["torch"] = "2.0"
+    file.write_text(json.dumps(values))
+    assert statuses(quick.check("passes")) == {"passes": FINE}
+    monkeypatch.setenv("FAKE_VALUE", "2")
+    check = quick.check("passes")
+    assert statuses(check) == {"passes": STALE} and "the reference has 2.0" in why(check, "passes")
+
+
+def test_a_reference_in_the_place_of_another_is_refused(quick: Gate) -> None:
+    (file,) = quick.record("passes")
+    file.rename(file.with_name("idles.json"))
+    with refused("is the reference of passes of git on cpu-.*move it to its place"):
+        quick.check("idles")
+    file.write_text('{"tier": "passes"')
+    with refused("damaged"):
+        quick.check("passes")
+
+
+# ---- stopped, and gone on with ------------------------------------------------------------------------------------
+
+
+def started(gate: Gate) -> subprocess.Popen:
+    """Start a check of two tiers, the second of which hangs."""
+    command = [
+        sys.executable,
+        "-m",
+        "gitbench",
+        "gate",
+        "check",
+        "--tiers",
+        "passes,hangs",
+        "--device",
+        "cpu",
+        "--jobs",
+        "1",
+    ]
+    command += ["--references", str(gate.references), "--out", str(gate.folder), "--plugin", str(FAKES)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+
+
+def until(found, seconds: float = 60.0) -> None:  # type: ignore[no-untyped-def]
+    deadline = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def hang(tmp_path, monkeypatch) -> Path:
+    """The file that makes the second tier hang."""
+    monkeypatch.setenv("FAKE_HANG", str(tmp_path / "hang"))
+    (tmp_path / "hang").touch()
+    return tmp_path / "hang"
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "said"), [(signal.SIGKILL, -9, ""), (signal.SIGINT, 130, "goes on from here")]
+)
+def test_a_check_that_is_stopped_goes_on(gate: Gate, log, hang, number, status, said) -> None:
+    gate.record("passes", "hangs")
+    log.unlink()
+    process = started(gate)
+    until((hang.parent / "pid").exists)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == status and said in errors and len(errors.splitlines()) == bool(said)
+    assert is_gone(*(hang.parent / "pid").read_text().split())
+    hang.unlink()
+    log.unlink()
+    check = gate.check("passes", "hangs")
+    assert statuses(check) == {"passes": FINE, "hangs": FINE}
+    assert [outcome.resumed for outcome in check.outcomes] == [True, False]
+    assert not any("passes" in line for line in gate.work(log))
+    again = gate.check("passes", "hangs")  # that one came to its end
+    assert [outcome.resumed for outcome in again.outcomes] == [False, False]
+
+
+def stopped(gate: Gate, monkeypatch, *names: str) -> None:
+    """Make a check that is stopped in its last tier."""
+    checked = run._checked
+
+    def until_the_last(folder, setting, tier, *more):  # type: ignore[no-untyped-def]
+        if tier.name == names[-1]:
+            raise KeyboardInterrupt
+        return checked(folder, setting, tier, *more)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(run, "_checked", until_the_last)
+        gate.check(*names)
+
+
+def test_what_was_done_is_of_the_same_code_references_and_question(quick: Gate, monkeypatch, tmp_path) -> None:
+    quick.record("passes", "idles")
+    names = ("passes", "idles")
+
+    def resumed(**more) -> bool:  # type: ignore[no-untyped-def]
+        return quick.check(*names, **more).outcomes[0].resumed
+
+    stopped(quick, monkeypatch, *names)
+    assert resumed()
+    stopped(quick, monkeypatch, *names)
+    assert not resumed(fresh=True)
+    stopped(quick, monkeypatch, *names)
+    quick.record("passes", reason="another")
+    assert not resumed()
+    stopped(quick, monkeypatch, *names)
+    quick.setting = dataclasses.replace(quick.setting, base="HEAD~1")
+    assert not resumed()
+    stopped(quick, monkeypatch, *names)
+    (tmp_path / "new.py").write_text("VALUE = 1\n")
+    monkeypatch.setattr(run, "plugin_files", lambda: [tmp_path / "new.py"])
+    assert not resumed()
+    stopped(quick, monkeypatch, *names)
+    (tmp_path / "new.py").write_text("VALUE = 2\n")
+    assert not resumed()
+
+
+def test_what_a_tier_keeps_is_cleared_for_another_check(quick: Gate, monkeypatch) -> None:
+    quick.record("passes", "idles")
+    stopped(quick, monkeypatch, "passes", "idles")
+    work = quick.folder / "passes" / "work.txt"
+    assert len(work.read_text().splitlines()) == 2
+    quick.setting = dataclasses.replace(quick.setting, jobs=2)
+    quick.check("passes")
+    assert len(work.read_text().splitlines()) == 2
+
+
+def test_a_folder_of_something_else_is_left_as_it_is(quick: Gate) -> None:
+    quick.record("passes")
+    quick.folder.mkdir(parents=True, exist_ok=True)
+    (quick.folder / "mine.txt").write_text("mine")
+    with refused("holds something else than a gate's check: pass another --out"):
+        quick.check("passes")
+    assert (quick.folder / "mine.txt").read_text() == "mine"
+
+
+def test_two_gates_do_not_work_in_one_folder(quick: Gate) -> None:
+    quick.record("passes")
+    with run._alone(quick.folder):
+        for act in (quick.check, quick.record):
+            with refused("another gate is at work"):
+                act("passes")
+    assert statuses(quick.check("passes")) == {"passes": FINE}
+
+
+# ---- references --------------------------------------------------------------------------------------------------
+
+
+def test_a_reference_says_what_it_was_made_of_and_why(quick: Gate) -> None:
+    (file,) = quick.record("passes", reason="  new pixels ")
+    machine = reference.machine_class("cpu")
+    assert file == quick.references / machine / "git" / "passes.json"
+    made = reference.read_reference(quick.references, machine, quick.setting.subject, "passes")
+    assert made.reason == "new pixels" and made.values == {"value": 1.0} and made.origin == reference.here("cpu")
+    assert {"torch", "numpy"} <= set(made.origin.packages) and "gitbench" not in made.origin.packages
+    assert not (quick.folder / run.MAKING).exists()
+
+
+def test_a_reference_that_cannot_be_written_or_has_no_reason_is_refused_before_anything_is_measured(
+    quick: Gate,
+    log,
+) -> None:
+    quick.references.write_text("a file")
+    with refused("a file is in the way: remove it or pass another --references"):
+        quick.record("passes")
+    with refused("a reference needs a reason"):
+        quick.record("passes", reason=" ")
+    assert quick.work(log) == []
+
+
+def test_a_record_that_fails_leaves_the_old_reference(gate: Gate, monkeypatch) -> None:
+    (file,) = gate.record("passes", work=CHILD)
+    before = file.read_bytes()
+    monkeypatch.setenv("FAKE_VALUE", "nan")
+    with refused("passes failed .*see .*log.txt"):
+        gate.record("passes", work=CHILD)
+    assert file.read_bytes() == before
+
+
+def test_what_a_stopped_record_has_made_is_of_the_same_code(quick: Gate, monkeypatch, tmp_path) -> None:
+    def interrupted(*more) -> None:  # type: ignore[no-untyped-def]
+        raise KeyboardInterrupt
+
+    work = quick.folder / run.MAKING / "passes" / "work.txt"
+    (tmp_path / "new.py").write_text("VALUE = 1\n")
+    monkeypatch.setattr(run, "plugin_files", lambda: [tmp_path / "new.py"])
+    for text, lines in (("VALUE = 1\n", 1), ("VALUE = 1\n", 2), ("VALUE = 2\n", 1)):
+        (tmp_path / "new.py").write_text(text)
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(run, "new_reference", lambda tier, *more: interrupted() if tier else None)
+            quick.record("passes")
+        assert len(work.read_text().splitlines()) == lines
+    assert statuses(quick.check("passes")) == {"passes": STALE}  # a check is not refused for what is left there
+
+
+def test_a_tier_of_the_cpu_sees_no_card(gate: Gate, monkeypatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    seen = []
+    monkeypatch.setattr(run.subprocess, "Popen", lambda *more, env, **other: seen.append(env) or os.abort)
+    with pytest.raises(AttributeError):
+        gate.check("refuses")
+    assert seen[0]["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_builds_of_one_version_are_alike_on_a_cpu_alone() -> None:
+    for machine, said in (("cpu-x86_64", ()), ("tesla-t4", ("torch 2.7.1+cu126, the reference has 2.7.1+cu128",))):
+        then, today = (
+            reference.Origin(machine=machine, numerics=7, data="", packages={"torch": f"2.7.1+{build}"}, code="")
+            for build in ("cu128", "cu126")
+        )
+        assert reference.packages_by(then, today) == said

@@ -1,0 +1,137 @@
+"""The comparison of two sides in turns, with a workload of milliseconds: what was planted is found, and nothing else."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gitbench.errors import GitbenchError
+from gitbench.gate import compared, speed, workload
+from gitbench.gate.compared import Comparison, ratios_in
+from gitbench.gate.outcome import PARTS
+from gitbench.gate.ratios import ratio_of, ratio_of_memory
+from gitbench.gate.sides import Side
+
+# A side that takes and says what its own `gitbench` says: seconds, the share of them that waits, bytes; or an error.
+FAKE = """
+import json, sys, time
+import gitbench as own
+print("a library says something", file=sys.stderr)
+if getattr(own, "fails", None) == sys.argv[1]:
+    print(json.dumps({"failed": own.fails})), sys.exit()
+print(json.dumps({"ready": True}), flush=True)
+while line := sys.stdin.readline():
+    began = time.perf_counter()
+    time.sleep(own.seconds * int(line))
+    took = time.perf_counter() - began
+    print(json.dumps({"seconds": took, "waited": own.waits * took, "memory": own.memory}), flush=True)
+"""
+
+
+@pytest.fixture
+def comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Comparison]:
+    """Make a comparison of two sides that differ in what is told."""
+    monkeypatch.setattr(compared, "BLOCK", 0.01)
+    (tmp_path / "fake.py").write_text(FAKE)
+
+    def side(name: str, **values: object) -> Side:
+        package = tmp_path / name / "tree" / "gitbench"
+        package.mkdir(parents=True)
+        own = {"seconds": 0.01, "waits": 0.0, "memory": 100, **values}
+        (package / "__init__.py").write_text("".join(f"{each} = {value!r}\n" for each, value in own.items()))
+        return Side(name=name, tree=package.parent, python=sys.executable, folder=package.parent.parent, logs=tmp_path)
+
+    def make(base: dict = {}, change: dict = {}, seconds: float = 60.0, jobs: int = 2) -> Comparison:  # noqa: B006
+        sides = (side("base", **base), side("change", **change))
+        return Comparison(*sides, {}, time.monotonic() + seconds, jobs, tmp_path / "fake.py")
+
+    return make
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_the_same_code_is_as_fast(comparison: Callable[..., Comparison], jobs: int) -> None:
+    compared = comparison(jobs=jobs)
+    compared.prepare()
+    found = compared.ratios("train", 20)
+    assert set(found) == {"time", "wait", "memory"} and not any(ratio.red for ratio in found.values())
+    assert found["time"].told and len(found["memory"].pairs) == 1 and compared.notes == []
+
+
+def test_a_planted_slowdown_is_found_twice_and_named(comparison: Callable[..., Comparison]) -> None:
+    compared = comparison(change={"seconds": 0.013})
+    found = compared.ratios("caption", 20)
+    assert found["time"].red and len(found["memory"].pairs) == 2  # by fresh processes, too
+    told = speed.measured({"caption": found}, compared.seconds, "abc", [])
+    (finding,) = told.findings
+    assert (finding.quantity, finding.part) == ("captioning", "search") and finding.excess > 1
+    assert finding.said.startswith("captioning takes") and finding.said.endswith("10 % are allowed")
+    assert told.details["ratios"]["captioning"]["base"] == pytest.approx(0.01, rel=0.2)
+
+
+def test_a_step_that_waits_is_the_datas_fault(comparison: Callable[..., Comparison]) -> None:
+    compared = comparison(change={"seconds": 0.014, "waits": 4 / 14})
+    told = speed.measured({"train": compared.ratios("train", 20)}, compared.seconds, "abc", [])
+    assert [(each.quantity, each.part) for each in told.findings] == [
+        ("waiting for data", "data"),
+        ("training step", "data"),
+    ]
+
+
+@pytest.mark.parametrize("spent", [1.0, 1.3])
+def test_processor_time_tells_where_a_clock_cannot(spent: float) -> None:
+    found = ratios_in({"time": [math.log(3), -math.log(3)] * 10, "processor": [math.log(spent)] * 20})
+    told = speed.measured({"score": found}, {"score": 0.1}, "abc", [])
+    assert told.compared == 1 and bool(told.findings) == (spent > 1) and "too busy" in told.notes[0]
+    still = ratios_in({"time": [0.0] * 20, "processor": [math.log(spent)] * 20})
+    assert still["time"].of == "time" and not still["time"].red
+
+
+def test_memory_is_compared(comparison: Callable[..., Comparison]) -> None:
+    compared = comparison(change={"memory": 130})
+    told = speed.measured({"train": compared.ratios("train", 20)}, compared.seconds, "abc", [])
+    assert [each.quantity for each in told.findings] == ["training memory"] and "30 % more memory" in told.findings[
+        0
+    ].said
+
+
+def test_what_the_base_cannot_do_is_left_out_and_said(comparison: Callable[..., Comparison]) -> None:
+    compared = comparison(base={"fails": "score"})
+    assert compared.ratios("score", 20) == {}
+    assert compared.notes[0].startswith("score was left out: the base cannot do score (score), see ")
+    assert speed.measured({"score": {}}, compared.seconds, "abc", compared.notes).compared == 0
+
+
+def test_what_the_change_alone_cannot_do_is_an_error(comparison: Callable[..., Comparison]) -> None:
+    with pytest.raises(GitbenchError, match=r"the change cannot do train .*train.txt; the base can"):
+        comparison(change={"fails": "train"}).ratios("train", 20)
+
+
+def test_a_side_that_does_not_end_is_given_up(comparison: Callable[..., Comparison]) -> None:
+    compared = comparison(change={"seconds": 100}, seconds=1.0)
+    with pytest.raises(GitbenchError, match="train of the change was not done in time"):
+        compared.ratios("train", 20)
+
+
+def test_without_time_an_activity_is_left_out(comparison: Callable[..., Comparison]) -> None:
+    compared = comparison()
+    assert compared.ratios("train", 1.0) == {} and "no time was left" in compared.notes[0]
+
+
+def test_what_cannot_be_told_is_not_counted() -> None:
+    wide = ratio_of([0.5, -0.5] * 8)
+    told = speed.measured({"score": {"time": wide}}, {"score": 0.1}, "abc", [])
+    assert told.compared == 0 and not told.findings and "scoring could not be told" in told.notes[0]
+
+
+def test_every_quantity_has_its_activity_its_part_and_its_words() -> None:
+    assert {each.activity for each in speed.QUANTITIES.values()} == set(speed.SHARES)
+    assert {"plan", *speed.SHARES} == set(workload.ACTIVITIES)
+    for name, quantity in speed.QUANTITIES.items():
+        assert quantity.part in PARTS
+        ratio = ratio_of_memory([0.3, 0.3]) if quantity.ratio == "memory" else ratio_of([0.3] * 12)
+        assert "35 %" in speed.finding(name, {name: ratio}).said
