@@ -32,11 +32,11 @@ class Side:
         return self.logs / f"{self.name}-{activity}.txt"
 
     def environment(self) -> dict[str, str]:
-        """Return the environment of its processes: its gitbench before any other, a cache of its own, one thread."""
+        """Return the environment of its processes: its gitbench first, a cache and temporary files of its own, one thread."""
         others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
         cache = str(self.folder / "cache")
         own = {"PYTHONPATH": os.pathsep.join([str(self.tree), *others]), "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"}
-        own |= {"GITBENCH_CACHE": cache, "GITBENCH_LOCAL_CACHE": cache}
+        own |= {"GITBENCH_CACHE": cache, "GITBENCH_LOCAL_CACHE": cache, "TMPDIR": str(self.folder)}
         return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"} | own
 
 

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,7 @@ from gitbench.gate.ratios import ALLOWED, Ratio
 from gitbench.gate.setting import Setting
 from gitbench.gate.sides import Side
 
-CLOSING, LAST = (
-    5.0,
-    15.0,
-)  # seconds before the time limit at which processes are given up, and before that measuring ends
+ENDS, GIVEN_UP = 0.87, 0.93  # shares of the time limit: measuring ends; processes that do not answer are given up
 SHARES = {"train": 4, "caption": 4, "score": 2, "start": 4, "listing": 2}  # activity -> its share of the time
 OF_STEP = 0.5  # share of a step's increase from which on waiting for data is to blame for it
 
@@ -90,7 +87,7 @@ def check(setting: Setting, values: Mapping[str, Any]) -> Measured:
 
     Errors: GitbenchError where there is no base, or where this code cannot do what the base does.
     """
-    limit, folder = time.monotonic() + setting.seconds - CLOSING, make_dir(Path(setting.folder)).resolve()
+    began, folder = time.monotonic(), make_dir(Path(setting.folder)).resolve()
     base = base_of(ROOT, setting.base)
     for left in folder.glob("sides-*"):  # by a check that was killed
         shutil.rmtree(left, ignore_errors=True)
@@ -98,11 +95,10 @@ def check(setting: Setting, values: Mapping[str, Any]) -> Measured:
     try:
         before, notes = side_of(base, place / "base", folder)
         after = Side(name="change", tree=ROOT, python=sys.executable, folder=make_dir(place / "change"), logs=folder)
-        subject = setting.subject
-        asked = {"variants": dict(subject.variants), "task": subject.task, "data": subject.data}
-        comparison = Comparison(before, after, asked | {"device": setting.device}, limit, setting.jobs)
+        asked = asdict(setting.subject) | {"device": setting.device}
+        comparison = Comparison(before, after, asked, began + GIVEN_UP * setting.seconds, setting.jobs)
         comparison.prepare()
-        found = in_time(comparison, limit - LAST)
+        found = in_time(comparison, began + ENDS * setting.seconds)
     finally:
         shutil.rmtree(place, ignore_errors=True)
     return measured(found, comparison.seconds, f"{base.short}, {base.said}", [*notes, *comparison.notes])

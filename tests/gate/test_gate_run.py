@@ -152,7 +152,16 @@ def started(gate: Gate) -> subprocess.Popen:
         "1",
     ]
     command += ["--references", str(gate.references), "--out", str(gate.folder), "--plugin", str(FAKES)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.default_int_handler
+        ),  # a job in the background ignores it
+    )
 
 
 def until(found, seconds: float = 60.0) -> None:  # type: ignore[no-untyped-def]
@@ -180,7 +189,7 @@ def test_a_check_that_is_stopped_goes_on(gate: Gate, log, hang, number, status, 
     until((hang.parent / "pid").exists)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == status and said in errors and len(errors.splitlines()) == bool(said)
+    assert process.returncode == status and said in errors and len(errors.splitlines()) == bool(said), errors
     assert is_gone(*(hang.parent / "pid").read_text().split())
     hang.unlink()
     log.unlink()
