@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -114,7 +115,8 @@ def gpu_check(session: nox.Session) -> None:
 def gate(session: nox.Session) -> None:
     """The regression gate, at most 10 minutes on 2 cores; arguments after -- go to `gitbench gate` (default: check)."""
     program = str(shared_environment(session) / "gitbench")
-    session.run(program, "gate", *(session.posargs or ["check"]), external=True)
+    if status := subprocess.run([program, "gate", *(session.posargs or ["check"])]).returncode:
+        sys.exit(status)  # nox itself would end with 1
 
 
 @nox.session(venv_backend="none")

@@ -24,6 +24,8 @@ MAKES_NUMBERS = (
     *(
         "axis.py",
         "compute.py",
+        "encoders",
+        "launch/records.py",
         "registry.py",
         "seeding.py",
         "spec.py",

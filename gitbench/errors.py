@@ -49,3 +49,9 @@ def installing(*packages: str) -> str:
     if importlib.util.find_spec("pip") is None:
         return f"uv pip install {named} --python {python}"
     return f"{python} -m pip install {named}"
+
+
+def in_short(error: BaseException) -> str:
+    """Return an error as one line of at most 300 characters."""
+    text = " ".join(str(error).split())
+    return (text if isinstance(error, GitbenchError) else f"{type(error).__name__}: {text}")[:300]

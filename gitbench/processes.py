@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing import forkserver
+from pathlib import Path
 from typing import Any
 
 ORPHAN = 3  # exit status of a process whose starter is gone
@@ -25,7 +29,7 @@ def start_context() -> Any:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["gitbench.training.run"])
-    with _environment({VISIBLE: "", BY_NVML: "1"}):
+    with variables({VISIBLE: "", BY_NVML: "1"}):
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # it would print a traceback while it imports
         try:
             forkserver.ensure_running()
@@ -52,7 +56,7 @@ def end_with_parent(parent: int | None = None) -> None:
 
 
 @contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
+def variables(values: Mapping[str, str]) -> Iterator[None]:
     """Set variables of this process's environment while the block runs."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
@@ -64,3 +68,42 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def run_for(command: Sequence[str], environment: Mapping[str, str], log: Path, seconds: float | None) -> int:
+    """Run a command in a group of its own, which ends with it; what it says goes to `log`. Returns its exit status.
+
+    Errors: subprocess.TimeoutExpired where it is not done in time.
+    """
+    with open(log, "wb") as output:
+        child = subprocess.Popen(
+            command,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        return child.wait(seconds)
+    finally:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+
+
+def why_failed(status: int, log: Path) -> str:
+    """Return how a process failed: by which signal, or the last line that it said, cut to 300 characters."""
+    return f"killed by signal {-status}" if status < 0 else last_line(log)
+
+
+def last_line(log: Path) -> str:
+    """Return the last line of a log, cut to 300 characters; "" of an empty one."""
+    return (log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or [""])[-1][:300]
+
+
+def leave(status: int) -> None:
+    """End this process at once: threads of libraries may hold up a shutdown."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

@@ -12,7 +12,7 @@ from typing import Any
 from gitbench.errors import GitbenchError
 from gitbench.gate import listing
 from gitbench.gate.listing import Tier
-from gitbench.gate.outcome import Finding, Measured
+from gitbench.gate.outcome import Finding, Measured, Stale
 from gitbench.gate.setting import Setting
 
 
@@ -71,6 +71,14 @@ def idles(setting: Setting, values: dict[str, Any]) -> Measured:
     return Measured(compared=0, did="nothing at all")
 
 
+def wavers(setting: Setting, values: dict[str, Any]) -> Measured:
+    return Measured(compared=1, did="two values", untold=("one of two could not be told",))
+
+
+def outdates(setting: Setting, values: dict[str, Any]) -> Measured:
+    raise Stale("it is of another study: record it again")
+
+
 def explodes(setting: Setting, values: dict[str, Any]) -> Measured:
     """Find what a broken model gives: no number, and infinity."""
     inf, nan = float("inf"), float("nan")
@@ -88,7 +96,7 @@ def made(setting: Setting, what: str) -> None:
             file.write(f"{what} {Path(setting.folder).name}\n")
 
 
-CHECKS = (passes, hangs, crashes, refuses, dies, halves, misspells, idles, explodes)
+CHECKS = (passes, hangs, crashes, refuses, dies, halves, misspells, idles, wavers, outdates, explodes)
 listing.TIERS = tuple(
     Tier(name=check.__name__, doc="a fake", limit=20.0, has_reference=check is not refuses) for check in CHECKS
 )

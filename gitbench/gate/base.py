@@ -86,6 +86,11 @@ def unpack(root: Path, base: Base, folder: Path) -> None:
         raise GitbenchError(f"the base revision {base.short} holds no gitbench: name another one with --base")
 
 
+def text_of(root: Path, base: Base, path: Path) -> str | None:
+    """Return the text of a file, whose path is relative to `root`, in a revision; None where it was not there."""
+    return _git(root, "show", f"{base.revision}:{path.as_posix()}")
+
+
 def python_for(change: Path, base: Path, place: Path) -> tuple[str, str | None]:
     """Return the Python of the base, whose code lies in a folder, and what to say of it: this one, if it satisfies the base.
 

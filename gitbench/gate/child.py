@@ -1,6 +1,7 @@
 """One tier in a process of its own: `python -m gitbench.gate.child TIER SETTING VALUES RESULT`.
 
-VALUES is the JSON file of a reference's values, or "-" to measure what a reference is to hold. The result is JSON in a file.
+VALUES is the JSON file of a reference's values, or "-" to measure what a reference is to hold. The result is JSON in a file;
+of a reference of something else it is {"stale": why}.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ from dataclasses import asdict
 from typing import Any
 
 from gitbench import plugins
-from gitbench.errors import GitbenchError
+from gitbench.errors import in_short
 from gitbench.files import read_json, write_json
 from gitbench.gate.listing import BY_NAME
-from gitbench.gate.outcome import Measured
+from gitbench.gate.outcome import BEYOND, Measured, Stale
 from gitbench.gate.setting import Setting
-from gitbench.processes import end_with_parent
+from gitbench.processes import end_with_parent, leave
 from gitbench.run_key import from_json
+
+STALE_BY = "stale"
 
 
 def main(tier: str, setting: str, values: str, result: str) -> int:
@@ -37,21 +40,23 @@ def main(tier: str, setting: str, values: str, result: str) -> int:
         else:
             write_json(result, as_json(module.check(given, read_json(values))))
         return 0
+    except Stale as error:
+        write_json(result, {STALE_BY: str(error)})
+        return 0
     except Exception as error:
         traceback.print_exc()
-        text = " ".join(str(error).split())
-        print(text if isinstance(error, GitbenchError) else f"{type(error).__name__}: {text}", file=sys.stderr)
+        print(in_short(error), file=sys.stderr)
         return 1
 
 
 def as_json(measured: Measured) -> dict[str, Any]:
     """Return what was measured as JSON can hold it: no number and infinities, which a broken model gives, are null.
 
-    An excess of that kind is the largest number there is.
+    An excess of that kind is `BEYOND`.
     """
     values = _finite(asdict(measured))
     for finding in values["findings"]:
-        finding["excess"] = sys.float_info.max if finding["excess"] is None else finding["excess"]
+        finding["excess"] = BEYOND if finding["excess"] is None else finding["excess"]
     return values
 
 
@@ -64,7 +69,4 @@ def _finite(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    status = main(*sys.argv[1:])
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)  # threads of libraries may hold up a shutdown
+    leave(main(*sys.argv[1:]))

@@ -27,7 +27,7 @@ from gitbench.gate.trainings import Asked, Training, planned
 from gitbench.gate.watch import STEPS, digest
 from gitbench.machine import cpu_name
 from gitbench.metrics import CaptionScorer
-from gitbench.processes import end_with_parent
+from gitbench.processes import end_with_parent, leave
 from gitbench.run_folder import RunFolder
 from gitbench.run_key import from_json
 from gitbench.spec import TaskSpec
@@ -142,7 +142,4 @@ def main(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    status = main(Path(sys.argv[1]))
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)  # threads of libraries may hold up a shutdown
+    leave(main(Path(sys.argv[1])))

@@ -7,9 +7,11 @@ so that runs of one stand for those of another (`gitbench.study.makers`). No tor
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 from gitbench.code import code_fingerprint, fingerprint_now
+from gitbench.errors import GitbenchError
 from gitbench.gate.outcome import Measured
 from gitbench.gate.reference import Origin, Reference
 from gitbench.gate.setting import Setting
@@ -52,7 +54,10 @@ def keep_digest(setting: Setting, tier: str, measured: Measured, reference: Refe
         gave.append(_gave(today, own))
     if isinstance(theirs, str):
         gave.append(_gave(reference.origin, theirs))
-    keep_found(gave)
+    with contextlib.suppress(
+        GitbenchError, OSError
+    ):  # a cache that cannot be written: runs of other code do not stand by it
+        keep_found(gave)
 
 
 def _gave(origin: Origin, digest: str) -> Gave:

@@ -6,10 +6,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gitbench.errors import GitbenchError
+
 FINE, REGRESSED, UNMEASURED, STALE = "fine", "regressed", "could not measure", "reference stale"
 EXITS = {FINE: 0, REGRESSED: 1, UNMEASURED: 2, STALE: 3}
 WORST_FIRST = (REGRESSED, UNMEASURED, STALE, FINE)
 PARTS = ("data", "encoder", "decoder", "optimizer", "search", "metric")  # what is likely at fault
+BEYOND = 1e12  # an excess of what is no number, or of a band of no width
+
+
+class Stale(GitbenchError):
+    """The reference is of something else than what is measured here, so that nothing follows from it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +36,14 @@ class Measured:
     """What a tier measured. A tier that compared nothing could not measure, whatever it says.
 
     `did`: in words, what was done and how much of it. `findings`: the first is the likeliest cause, what lies upstream
-    comes first. `details`: plain values for the page's pictures.
+    comes first. `untold`: what could not be told, in words: without a finding the tier could not measure. `details`: plain values
+    for the page's pictures.
     """
 
     compared: int
     did: str
     findings: tuple[Finding, ...] = ()
+    untold: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
 
@@ -48,6 +57,7 @@ class Outcome:
     seconds: float
     measured: Measured | None = None
     why: tuple[str, ...] = ()
+    by_packages: bool = False  # stale for that alone: quantities left their bands, and packages have other versions
     resumed: bool = False  # it was measured by an earlier launch of the same check, which was stopped
 
 
@@ -57,12 +67,17 @@ def judged(tier: str, seconds: float, measured: Measured, stale: Iterable[str], 
     `stale`: what makes its reference one of something else, so that nothing follows from it. `newer`: packages of other
     versions, which are as likely a cause as the change where a quantity left its band, and none where all are within.
     """
-    status, why = REGRESSED if measured.findings else FINE, list[str]()
+    status, why, others, packages = REGRESSED if measured.findings else FINE, list[str](), list(stale), list(newer)
     if not measured.compared:
-        status, why = UNMEASURED, ["it compared nothing"]
-    elif (others := list(stale)) or measured.findings and (others := list(newer)):
-        status, why = STALE, others
-    return Outcome(tier=tier, status=status, seconds=seconds, measured=measured, why=tuple(why))
+        status, why = UNMEASURED, ["it compared nothing", *measured.untold]
+    elif measured.untold and not measured.findings:
+        status, why = UNMEASURED, list(measured.untold)
+    elif others or measured.findings and packages:
+        status, why = STALE, others or packages
+    by_packages = status == STALE and not others
+    return Outcome(
+        tier=tier, status=status, seconds=seconds, measured=measured, why=tuple(why), by_packages=by_packages
+    )
 
 
 def overall(outcomes: Iterable[Outcome]) -> str:

@@ -5,8 +5,9 @@ gate.json, of schema 1:
     headline, first       in words; `first` is null where nothing left its band
     setting               what was asked: subject (variants, task, data), device, jobs, base
     revision, machine, began, seconds, notes
-    outcomes              a list, by tier: tier, status, seconds, why, resumed, and `measured` (null where nothing was): compared,
-                          did, notes, details, findings (quantity, part, value, reference, excess, said), the first the likeliest
+    outcomes              a list, by tier: tier, status, seconds, why, by_packages, resumed, and `measured` (null where nothing
+                          was): compared, did, untold, notes, details, findings (quantity, part, value, reference, excess,
+                          said), the first the likeliest
     references            tier -> made, reason, origin; their values are in their own files
 """
 

@@ -6,6 +6,8 @@ why it was made; where numerics version, data or machine are others today, it is
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,12 +15,15 @@ from typing import Any
 
 from gitbench.code import code_fingerprint, fingerprint_now
 from gitbench.data.scenes.world import SIGNS_VERSION, VERSION
+from gitbench.data.tasks import study_fingerprint
 from gitbench.errors import GitbenchError
-from gitbench.files import resource, write_json
+from gitbench.files import resource, write_json, write_text
 from gitbench.gate.setting import Subject
 from gitbench.machine import machine_class
+from gitbench.profiles import CPU, SMOKE
 from gitbench.run_key import NUMERICS_VERSION, read_as
 from gitbench.study.provenance import deciding_packages, now
+from gitbench.tasks import task_spec
 
 FOLDER = "gate"
 
@@ -29,7 +34,7 @@ class Origin:
 
     machine: str  # its class
     numerics: int
-    data: str  # versions of the embedded world
+    data: str  # versions of the embedded world, or the content of data of somebody's own
     packages: Mapping[str, str]
     code: str  # fingerprint of what makes numbers
 
@@ -43,18 +48,29 @@ class Reference:
     origin: Origin
     made: str  # UTC
     reason: str
+    digest: str  # of the values: they are made by `record`, not by hand or by a merge
     values: Mapping[str, Any]
 
 
-def here(device: str) -> Origin:
-    """Return what values measured here are made of."""
+def here(device: str, subject: Subject) -> Origin:
+    """Return what values measured here are made of. Errors: GitbenchError for data that cannot be read."""
     return Origin(
         machine=machine_class(device),
         numerics=NUMERICS_VERSION,
-        data=f"scenes {VERSION}, signs {SIGNS_VERSION}",
+        data=content_of(subject),
         packages=deciding_packages(),
         code=code_fingerprint(),
     )
+
+
+def content_of(subject: Subject) -> str:
+    """Return what the data of a subject is: the embedded world's versions, of other data a hash of what the cpu profile uses.
+
+    Errors: GitbenchError for data that cannot be read.
+    """
+    if subject.data is None:
+        return f"scenes {VERSION}, signs {SIGNS_VERSION}"
+    return f"{subject.data} {study_fingerprint(subject.data, CPU.data, task_spec(subject.task, SMOKE))[:12]}"
 
 
 def default_folder() -> Path:
@@ -78,6 +94,11 @@ def read_reference(folder: Path, machine: str, subject: Subject, tier: str) -> R
         raise GitbenchError(
             f"{path} is the reference of {found.tier} of {found.subject} on {found.origin.machine}: move it to its place"
         )
+    if digest_of(found.values) != found.digest:
+        raise GitbenchError(
+            f"the values of {path} were changed by something else than `gitbench gate record`: take the file from version "
+            "control again, or record it again"
+        )
     return found
 
 
@@ -88,6 +109,13 @@ def write_reference(folder: Path, reference: Reference, subject: Subject) -> Pat
     return path
 
 
+def write_constraints(folder: Path, origin: Origin, subject: Subject) -> None:
+    """Write the packages that references were made with as a file of constraints, for pip and uv."""
+    path = path_of(folder, origin.machine, subject, "").with_name("constraints.txt")
+    there = {name: version.partition("+")[0] for name, version in origin.packages.items() if version != "absent"}
+    write_text(path, "".join(f"{name}=={version}\n" for name, version in there.items()))
+
+
 def new_reference(tier: str, subject: Subject, device: str, reason: str, values: Mapping[str, Any]) -> Reference:
     """Return a reference made now, here. Errors: GitbenchError without a reason, and for code that was edited meanwhile."""
     if fingerprint_now() != code_fingerprint():
@@ -95,8 +123,19 @@ def new_reference(tier: str, subject: Subject, device: str, reason: str, values:
     if not reason.strip():
         raise GitbenchError("a reference needs a reason, which the gate prints: pass --reason TEXT")
     return Reference(
-        tier=tier, subject=subject.name, origin=here(device), made=now(), reason=reason.strip(), values=values
+        tier=tier,
+        subject=subject.name,
+        origin=here(device, subject),
+        made=now(),
+        reason=reason.strip(),
+        digest=digest_of(values),
+        values=values,
     )
+
+
+def digest_of(values: Mapping[str, Any]) -> str:
+    """Return a short hash of values as JSON: 16 hex digits."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def stale_by(then: Origin, today: Origin) -> tuple[str, ...]:
@@ -108,8 +147,7 @@ def stale_by(then: Origin, today: Origin) -> tuple[str, ...]:
 
 def packages_by(then: Origin, today: Origin) -> tuple[str, ...]:
     """Return the packages of other versions than the reference's, in words; on a CPU builds of a version ("+cpu") are alike."""
-    names = sorted({*then.packages, *today.packages})
-    pairs = ((name, _version(then, name), _version(today, name)) for name in names)
+    pairs = ((name, _version(then, name), _version(today, name)) for name in sorted(then.packages))
     return tuple(f"{name} {b}, the reference has {a}" for name, a, b in pairs if a != b)
 
 

@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -25,7 +24,9 @@ from typing import Any
 from gitbench.claim import Claim
 from gitbench.code import PACKAGE
 from gitbench.errors import GitbenchError
-from gitbench.files import explain_os_errors, load_json, make_dir, read_json, write_json
+from gitbench.files import ROOT, explain_os_errors, load_json, make_dir, read_json, write_json
+from gitbench.gate.base import Base, base_of, text_of
+from gitbench.gate.child import STALE_BY
 from gitbench.gate.listing import Tier
 from gitbench.gate.numbers import keep_digest, needlessly_raised, with_advice
 from gitbench.gate.outcome import STALE, UNMEASURED, Measured, Outcome, judged
@@ -38,10 +39,12 @@ from gitbench.gate.reference import (
     path_of,
     read_reference,
     stale_by,
+    write_constraints,
     write_reference,
 )
 from gitbench.gate.setting import Setting
 from gitbench.plugins import files as plugin_files
+from gitbench.processes import run_for, why_failed
 from gitbench.run_key import from_json, read_as
 from gitbench.study.provenance import environment, now
 
@@ -85,7 +88,8 @@ def run_check(
             if tier.has_reference
             and (reference := read_reference(references, machine, setting.subject, tier.name)) is not None
         }
-        key = _key(setting, found)
+        base = _base(setting)
+        key = _key(setting, found, base.revision if base else None)
         done, outcomes = _resumed(folder, key, fresh), []
         for tier in tiers:
             left = min(tier.limit, seconds - (time.monotonic() - started))
@@ -107,8 +111,28 @@ def run_check(
         began=began,
         seconds=time.monotonic() - started,
         revision=_revision(),
-        notes=tuple(notes),
+        notes=(*notes, *_changed_references(found, references, setting, base)),
     )
+
+
+def _base(setting: Setting) -> Base | None:
+    """Return the base revision; None where there is none, or it is unknown, which `speed` says."""
+    try:
+        return base_of(ROOT, setting.base)
+    except GitbenchError:
+        return None
+
+
+def _changed_references(
+    found: Mapping[str, Reference], folder: Path, setting: Setting, base: Base | None
+) -> Iterator[str]:
+    """Yield the references that this change brings itself, since the gate cannot tell whether they ought to be others."""
+    for tier, reference in found.items():
+        path = path_of(folder, reference.origin.machine, setting.subject, tier).resolve()
+        if base is None or not path.is_relative_to(ROOT):
+            continue
+        if text_of(ROOT, base, path.relative_to(ROOT)) != path.read_text(encoding="utf-8"):
+            yield f"{tier}: the reference is this change's own, that of {base.short} ({base.said}) is another"
 
 
 def _absent(tier: Tier, place: str) -> Outcome:
@@ -134,7 +158,7 @@ def record(
     _writable(path_of(references, machine_class(setting.device), setting.subject, "").parent)
     written, making = [], folder / MAKING
     with _alone(folder):
-        _made_of(making, _key(setting, {}))
+        _made_of(making, _key(setting, {}, None))
         for tier in tiers:
             if not tier.has_reference:
                 continue
@@ -145,6 +169,7 @@ def record(
             _child(own, dataclasses.replace(setting, folder=str(own.resolve())), tier, "-", result, None)
             reference = new_reference(tier.name, setting.subject, setting.device, reason, read_json(result))
             written.append(write_reference(references, reference, setting.subject))
+        write_constraints(references, here(setting.device, setting.subject), setting.subject)
         shutil.rmtree(making, ignore_errors=True)
     return written
 
@@ -191,17 +216,24 @@ def _checked(folder: Path, setting: Setting, tier: Tier, reference: Reference | 
         if seconds < LEAST:
             raise GitbenchError("no time was left: raise --minutes")
         _child(own, given, tier, str(values), result, seconds)
+        if isinstance(found := load_json(result), dict) and STALE_BY in found:
+            return _ended(tier, STALE, began, found[STALE_BY])
         measured = read_as(Measured, result, f"see {own / 'log.txt'}")
     except GitbenchError as error:
-        return Outcome(tier=tier.name, status=UNMEASURED, seconds=round(time.monotonic() - began, 1), why=(str(error),))
+        return _ended(tier, UNMEASURED, began, str(error))
     stale, newer = tuple[str, ...](), tuple[str, ...]()
     if reference is not None:
-        then, today = reference.origin, here(setting.device)
+        then, today = reference.origin, here(setting.device, setting.subject)
         stale = (*stale_by(then, today), *needlessly_raised(tier.name, measured, then, today))
         newer = packages_by(then, today)
         keep_digest(setting, tier.name, measured, reference, today)
         measured = with_advice(tier.name, measured, then, today)
     return judged(tier.name, round(time.monotonic() - began, 1), measured, stale, newer)
+
+
+def _ended(tier: Tier, status: str, began: float, why: str) -> Outcome:
+    """Return how a tier ends that measured nothing."""
+    return Outcome(tier=tier.name, status=status, seconds=round(time.monotonic() - began, 1), why=(why,))
 
 
 def _child(own: Path, setting: Setting, tier: Tier, values: str, result: Path, seconds: float | None) -> None:
@@ -213,32 +245,21 @@ def _child(own: Path, setting: Setting, tier: Tier, values: str, result: Path, s
     if setting.device == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = ""
     log = own / "log.txt"
-    with open(log, "wb") as output:
-        child = subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-        )
-        try:
-            status = child.wait(seconds)
-        except subprocess.TimeoutExpired:
-            raise GitbenchError(
-                f"not done after {seconds:.0f} s: give it more time (--minutes), or see {log}"
-            ) from None
-        finally:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
+    try:
+        status = run_for(command, environment, log, seconds)
+    except subprocess.TimeoutExpired:
+        raise GitbenchError(f"not done after {seconds:.0f} s: give it more time (--minutes), or see {log}") from None
     if status or not result.is_file():
-        last = (log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or [""])[-1]
-        how = f"killed by signal {-status}" if status < 0 else last[:300]
-        raise GitbenchError(f"{tier.name} failed ({how}): see {log}")
+        raise GitbenchError(f"{tier.name} failed ({why_failed(status, log)}): see {log}")
 
 
-def _key(setting: Setting, references: Mapping[str, Reference]) -> str:
-    """Return what tells one check from another: all code, packages, references, and what was asked."""
+def _key(setting: Setting, references: Mapping[str, Reference], base: str | None) -> str:
+    """Return what tells one check from another: all code, packages, data, references, the base, and what was asked."""
     code = hashlib.sha256(b"".join(file.read_bytes() for file in [*sorted(PACKAGE.rglob("*.py")), *plugin_files()]))
     said = [
         code.hexdigest(),
-        asdict(here(setting.device)),
+        base,
+        asdict(here(setting.device, setting.subject)),
         asdict(dataclasses.replace(setting, folder="", seconds=0.0)),
     ]
     said += [asdict(references[name]) for name in sorted(references)]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from gitbench.formats import plural
 from gitbench.gate.outcome import (
+    BEYOND,
     FINE,
     REGRESSED,
     STALE,
@@ -20,7 +21,6 @@ from gitbench.gate.outcome import (
 from gitbench.gate.reference import Reference, machine_class
 from gitbench.gate.run import Check
 
-FAR = 1e12  # an excess from which on it is no number that people need
 SYMBOLS = {FINE: "\N{CHECK MARK}", REGRESSED: "\N{MULTIPLICATION SIGN}", UNMEASURED: "?", STALE: "\N{WHITE CIRCLE}"}
 
 
@@ -37,7 +37,7 @@ def first_sentence(check: Check) -> str | None:
         return None
     outcome, finding = found
     said = finding.said.rstrip(".")
-    if finding.excess < FAR:
+    if finding.excess < BEYOND:
         said += f", {times(finding.excess)} what is allowed"
     if outcome.status == STALE:
         return f"first: {outcome.tier}, beside a stale reference: {said}"
@@ -46,7 +46,7 @@ def first_sentence(check: Check) -> str | None:
 
 def times(excess: float) -> str:
     """Return a deviation in units of the allowed one: "1.8 times", "350 times", "1e+07 times"; what is no number is beyond."""
-    if excess >= FAR:
+    if excess >= BEYOND:
         return "beyond measure"
     return (
         f"{excess:.2g} times" if excess < 100 else f"{excess:.0f} times" if excess < 10_000 else f"{excess:.0e} times"
@@ -72,12 +72,17 @@ def counted(findings: Sequence[Finding]) -> str:
 
 
 def unsettled(outcome: Outcome) -> str | None:
-    """Return why nothing follows from a tier that measured, and what `record` would change; None for any other."""
+    """Return why nothing follows from a tier that measured, and what to do about it; None for any other."""
     if outcome.status != STALE or outcome.measured is None:
         return None
-    findings = outcome.measured.findings
+    findings, why = outcome.measured.findings, "; ".join(outcome.why)
+    if outcome.by_packages:
+        return (
+            f"{outcome.tier}: {counted(findings)} out of band, by the change or by other packages ({why}): check with the "
+            "reference's packages to tell, and record only if they did it"
+        )
     change = counted(findings) if findings else "no quantity beyond its band, only what the reference was made of"
-    return f"{outcome.tier}: reference stale ({'; '.join(outcome.why)}): `gitbench gate record` would change {change}"
+    return f"{outcome.tier}: reference stale ({why}): `gitbench gate record` would change {change}"
 
 
 def references(check: Check) -> list[str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import sys
 import traceback
 from pathlib import Path
 
-from gitbench.gpu_check.results import Report, in_short
+from gitbench.errors import in_short
+from gitbench.gpu_check.results import Report
 from gitbench.gpu_check.sizes import Setting
+from gitbench.processes import leave
 
 
 def main(name: str, module: str, setting: str, file: str) -> int:
@@ -25,7 +26,4 @@ def main(name: str, module: str, setting: str, file: str) -> int:
 
 
 if __name__ == "__main__":
-    status = main(*sys.argv[1:])
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)  # threads of libraries may hold up a shutdown
+    leave(main(*sys.argv[1:]))

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gitbench.errors import GitbenchError
+from gitbench.errors import GitbenchError, in_short
 from gitbench.files import explain_os_errors
 
 PASSED, FAILED, TIMED_OUT, MEASURED, NOT_RUN = "passed", "failed", "timed out", "measured", "not run"
@@ -88,12 +88,6 @@ class Report:
 
     def _write(self, finding: Finding) -> None:
         append(self.file, {"kind": "finding", "check": self.check, **asdict(finding)})
-
-
-def in_short(error: BaseException) -> str:
-    """Return an error as one line of at most 300 characters."""
-    text = " ".join(str(error).split())
-    return (text if isinstance(error, GitbenchError) else f"{type(error).__name__}: {text}")[:300]
 
 
 def append(file: Path, line: dict[str, Any]) -> None:

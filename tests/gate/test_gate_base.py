@@ -8,8 +8,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from helpers_gate import Gate
 
 from gitbench.errors import GitbenchError
+from gitbench.gate import run
 from gitbench.gate.base import base_of, python_for, unpack
 
 PROJECT = '[project]\nname = "x"\ndependencies = [{}]\n'
@@ -95,6 +97,18 @@ def test_a_revision_is_unpacked_without_a_trace_in_the_repository(
     unpack(clone, base_of(clone), place)
     assert (place / "gitbench" / "__init__.py").read_text() == "says = 'first'\n"
     assert git(clone, "worktree", "list").count("\n") == 0 and git(clone, "status", "--porcelain") == before
+
+
+def test_a_change_of_a_reference_is_said(clone: Path, quick: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "ROOT", clone)
+    quick.references = clone / "gate"
+    quick.record("passes")
+    commit(clone, "with a reference")
+    (clone / "gitbench" / "__init__.py").write_text("says = 'third'\n")
+    assert not quick.check("passes").notes
+    quick.record("passes", reason="another one")
+    (note,) = quick.check("passes").notes
+    assert note.startswith("passes: the reference is this change's own") and base_of(clone).short in note
 
 
 def test_a_revision_without_gitbench_is_refused(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

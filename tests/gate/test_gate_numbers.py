@@ -49,8 +49,10 @@ def checked(
     """Check one tier, which finds `found`, beside a reference of other code, made of what `origin` says beside here."""
     made: Reference = new_reference(tier, subject, "cpu", "a test", {"digest": "d"})
     then = replace(made.origin, **{"code": OTHER} | origin)
-    write_reference(folder / "references", replace(made, origin=replace(then, machine=here("cpu").machine)), subject)
-    if then.machine != here("cpu").machine:
+    write_reference(
+        folder / "references", replace(made, origin=replace(then, machine=here("cpu", subject).machine)), subject
+    )
+    if then.machine != here("cpu", subject).machine:
         read = gate.read_reference
         monkeypatch.setattr(gate, "read_reference", lambda *all: replace(read(*all), origin=then))  # type: ignore[type-var]
     monkeypatch.setattr(

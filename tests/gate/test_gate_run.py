@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from helpers_data import row, write_parquet
 from helpers_errors import refused
 from helpers_gate import FAKES, Gate
 from helpers_processes import is_gone
 
-from gitbench.gate import reference, run
-from gitbench.gate.outcome import FINE, REGRESSED, STALE, UNMEASURED, overall
+from gitbench.gate import reference, run, words
+from gitbench.gate.base import Base
+from gitbench.gate.outcome import BEYOND, FINE, REGRESSED, STALE, UNMEASURED, overall
+from gitbench.gate.setting import Subject
 from gitbench.run_key import NUMERICS_VERSION
 
 ROOT, CHILD = Path(__file__).parents[2], run._child
@@ -50,7 +53,7 @@ def test_what_was_recorded_is_fine_and_what_changes_is_red(gate: Gate, monkeypat
 
 
 def test_a_tier_that_fails_in_any_way_stops_no_other_and_is_never_fine(gate: Gate) -> None:
-    names = ("passes", "crashes", "refuses", "dies", "halves", "misspells", "idles")
+    names = ("passes", "crashes", "refuses", "dies", "halves", "misspells", "idles", "wavers")
     gate.record(*(name for name in names if name != "refuses"))
     check = gate.check(*names)
     assert statuses(check) == {"passes": FINE} | dict.fromkeys(names[1:], UNMEASURED)
@@ -60,6 +63,16 @@ def test_a_tier_that_fails_in_any_way_stops_no_other_and_is_never_fine(gate: Gat
     assert "killed by signal 9" in why(check, "dies")
     assert "damaged" in why(check, "halves") and "damaged" in why(check, "misspells")
     assert why(check, "idles") == "it compared nothing"
+    assert why(check, "wavers") == "one of two could not be told"
+
+
+def test_a_tier_that_finds_its_reference_to_be_of_something_else_is_stale(gate: Gate) -> None:
+    gate.record("outdates")
+    check = gate.check("outdates")
+    assert (
+        statuses(check) == {"outdates": STALE} and why(check, "outdates") == "it is of another study: record it again"
+    )
+    assert "it is of another study" in words.what(check.outcomes[0])
 
 
 def test_no_number_and_infinity_are_findings_and_no_crash(gate: Gate) -> None:
@@ -67,7 +80,7 @@ def test_no_number_and_infinity_are_findings_and_no_crash(gate: Gate) -> None:
     check = gate.check("explodes")
     assert overall(check.outcomes) == REGRESSED
     measured = check.outcomes[0].measured
-    assert measured.findings[0].excess > 1e99 and measured.details["curves"]["base"]["value"] == [1.0, None]
+    assert measured.findings[0].excess == BEYOND and measured.details["curves"]["base"]["value"] == [1.0, None]
 
 
 def test_a_tier_without_reference_is_stale_and_one_without_time_could_not_measure(quick: Gate, monkeypatch) -> None:
@@ -121,6 +134,11 @@ def test_packages_of_other_versions_are_stale_only_where_something_differs(quick
     monkeypatch.setenv("FAKE_VALUE", "2")
     check = quick.check("passes")
     assert statuses(check) == {"passes": STALE} and "the reference has 2.0" in why(check, "passes")
+    said = words.unsettled(check.outcomes[0])
+    assert "by the change or by other packages (torch" in said and "would change" not in said
+    values["origin"]["numerics"] = NUMERICS_VERSION + 1
+    file.write_text(json.dumps(values))
+    assert "would change 1 quantity" in words.unsettled(quick.check("passes").outcomes[0])
 
 
 def test_a_reference_in_the_place_of_another_is_refused(quick: Gate) -> None:
@@ -131,6 +149,36 @@ def test_a_reference_in_the_place_of_another_is_refused(quick: Gate) -> None:
     file.write_text('{"tier": "passes"')
     with refused("damaged"):
         quick.check("passes")
+
+
+def test_values_that_nobody_recorded_are_refused(quick: Gate) -> None:
+    (file,) = quick.record("passes")
+    values = json.loads(file.read_text())
+    values["values"]["value"] = 2.0
+    file.write_text(json.dumps(values))
+    with refused("passes.json were changed by something else than `gitbench gate record`"):
+        quick.check("passes")
+
+
+def test_a_package_that_a_reference_does_not_name_is_no_other_version() -> None:
+    then, today = (
+        reference.Origin(machine="cpu-x86_64", numerics=7, data="", packages=packages, code="")
+        for packages in ({"torch": "2.7"}, {"torch": "2.7", "pillow": "12.0"})
+    )
+    assert reference.packages_by(then, today) == ()
+    assert reference.packages_by(today, then) == ("pillow absent, the reference has 12.0",)
+
+
+def test_data_of_ones_own_that_changed_make_the_reference_stale(quick: Gate, tmp_path) -> None:
+    folder = tmp_path / "own"
+    for split in ("train", "val", "test"):
+        write_parquet(folder / f"{split}-0.parquet", [row(number) for number in range(3)])
+    quick.setting = dataclasses.replace(quick.setting, subject=Subject(data=str(folder)))
+    quick.record("passes")
+    assert statuses(quick.check("passes")) == {"passes": FINE}
+    write_parquet(folder / "test-0.parquet", [row(number, ["A dog", "Another cat"]) for number in range(3)])
+    check = quick.check("passes")
+    assert statuses(check) == {"passes": STALE} and f"data version {folder} " in why(check, "passes")
 
 
 # ---- stopped, and gone on with ------------------------------------------------------------------------------------
@@ -233,6 +281,9 @@ def test_what_was_done_is_of_the_same_code_references_and_question(quick: Gate, 
     quick.setting = dataclasses.replace(quick.setting, base="HEAD~1")
     assert not resumed()
     stopped(quick, monkeypatch, *names)
+    monkeypatch.setattr(run, "base_of", lambda root, asked: Base(revision="2" * 40, said=asked))
+    assert not resumed()
+    stopped(quick, monkeypatch, *names)
     (tmp_path / "new.py").write_text("VALUE = 1\n")
     monkeypatch.setattr(run, "plugin_files", lambda: [tmp_path / "new.py"])
     assert not resumed()
@@ -277,7 +328,10 @@ def test_a_reference_says_what_it_was_made_of_and_why(quick: Gate) -> None:
     machine = reference.machine_class("cpu")
     assert file == quick.references / machine / "git" / "passes.json"
     made = reference.read_reference(quick.references, machine, quick.setting.subject, "passes")
-    assert made.reason == "new pixels" and made.values == {"value": 1.0} and made.origin == reference.here("cpu")
+    assert made.reason == "new pixels" and made.values == {"value": 1.0}
+    assert made.origin == reference.here("cpu", quick.setting.subject)
+    constraints = (file.parent / "constraints.txt").read_text().split()
+    assert {f"torch=={made.origin.packages['torch'].partition('+')[0]}", f"numpy=={np.__version__}"} <= set(constraints)
     assert {"torch", "numpy"} <= set(made.origin.packages) and "gitbench" not in made.origin.packages
     assert not (quick.folder / run.MAKING).exists()
 
@@ -322,9 +376,8 @@ def test_what_a_stopped_record_has_made_is_of_the_same_code(quick: Gate, monkeyp
 def test_a_tier_of_the_cpu_sees_no_card(gate: Gate, monkeypatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     seen = []
-    monkeypatch.setattr(run.subprocess, "Popen", lambda *more, env, **other: seen.append(env) or os.abort)
-    with pytest.raises(AttributeError):
-        gate.check("refuses")
+    monkeypatch.setattr(run, "run_for", lambda command, environment, log, seconds: seen.append(environment) or -9)
+    assert "killed by signal 9" in why(gate.check("refuses"), "refuses")
     assert seen[0]["CUDA_VISIBLE_DEVICES"] == ""
 
 

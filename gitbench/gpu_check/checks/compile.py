@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from gitbench.gpu_check.results import Report, in_short
+from gitbench.errors import in_short
+from gitbench.gpu_check.results import Report
 from gitbench.gpu_check.sizes import Setting, config_of
 from gitbench.gpu_check.steps import measure_steps
 from gitbench.training.run import PlainRunner

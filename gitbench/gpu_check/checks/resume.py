@@ -22,6 +22,7 @@ from gitbench.gpu_check.watched import WATCHED
 from gitbench.launch.state import read_state
 from gitbench.launch.work import DONE
 from gitbench.machine import gpus
+from gitbench.processes import last_line
 from gitbench.run_folder import RunFolder
 from gitbench.study.memory import GIB, with_allowances
 
@@ -68,7 +69,7 @@ def tail(run: RunFolder, status: int) -> str:
     """Return the last line that a worker printed, where it did not end well."""
     if status == DONE or not run.log.is_file():
         return ""
-    return (run.log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or [""])[-1][:300]
+    return last_line(run.log)
 
 
 def kill_at(run: RunFolder, iteration: int) -> tuple[str, int]:
