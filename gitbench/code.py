@@ -24,7 +24,7 @@ MAKES_NUMBERS = (
     *(
         "axis.py",
         "compute.py",
-        "encoders",
+        "encoders/store.py",
         "launch/records.py",
         "registry.py",
         "seeding.py",

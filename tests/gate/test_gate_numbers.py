@@ -139,6 +139,12 @@ def test_nothing_is_kept_of_values_out_of_band_or_of_edited_code(
     assert kept() == {"d": {OTHER}}
 
 
+def test_a_cache_that_cannot_be_written_leaves_the_outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(makers, "found_path", lambda: tmp_path / "file" / "equal.json")
+    assert checked(tmp_path, measured(), monkeypatch).status == FINE and makers.read_found() == ()
+
+
 def test_a_subject_of_ones_own_vouches_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checked(tmp_path, measured(), monkeypatch, subject=Subject(task="vqa"))
     assert not makers.read_found()
