@@ -62,6 +62,8 @@ def what(outcome: Outcome) -> str:
         said = measured.did.rstrip(".")
         if str(measured.compared) not in said.split():
             said += f"; compared: {measured.compared}"
+        if outcome.status == UNMEASURED:
+            said += f"; {'; '.join(outcome.why)}"
     return f"{said} (of the check that was stopped)" if outcome.resumed else said
 
 

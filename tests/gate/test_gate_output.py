@@ -12,7 +12,7 @@ import pytest
 from helpers_gate import finding, fine, made_check, red, stale, unmeasured
 
 from gitbench.gate import output, words
-from gitbench.gate.outcome import EXITS, Measured, Outcome, overall
+from gitbench.gate.outcome import EXITS, UNMEASURED, Measured, Outcome, judged, overall
 from gitbench.gate.run import Check
 
 LOGITS = finding()
@@ -85,6 +85,14 @@ def test_notes_and_what_a_stopped_check_had_done(capsys) -> None:
 def test_how_much_was_compared_is_said_once() -> None:
     said = Outcome(tier="exact", status="fine", seconds=1.0, measured=Measured(compared=712, did="712 values compared"))
     assert words.what(said) == "712 values compared"
+
+
+def test_what_could_not_be_told_is_said(capsys) -> None:
+    measured = Measured(compared=7, did="8 quantities", untold=("captioning could not be told",))
+    outcome = judged("speed", 300.0, measured, (), ())
+    lines = shown(made_check(outcome), capsys)
+    assert any(line.endswith("8 quantities; compared: 7; captioning could not be told") for line in lines)
+    assert outcome.status == UNMEASURED and "; captioning could not be told |" in output.markdown(made_check(outcome))
 
 
 def test_a_check_without_tiers_could_not_measure(capsys) -> None:
