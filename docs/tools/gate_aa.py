@@ -3,8 +3,9 @@
     python docs/tools/gate_aa.py --tiers speed --checks 200 --busy 1 --csv aa.csv [--write docs/gate.md]
 
 Run it in a clone without changes: `speed` compares HEAD with itself, the others compare it with their references. A line of the
-CSV is a tier of a check; what is there already counts, so that a series may be stopped and goes on, and another machine or
-load is added to it. `--busy N`: so many endless loops compute beside the checks. `--checks 0` only makes the tables.
+CSV is a tier of a check, with the revision that was checked; what is there already counts, so that a series may be stopped and
+goes on, and another machine, load or revision is added to it. `--busy N`: so many endless loops compute beside the checks.
+`--checks 0` only makes the tables.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ from gitbench.gate.ratios import LEAST
 from gitbench.gate.reference import default_folder
 from gitbench.gate.run import run_check
 from gitbench.gate.setting import Setting
-from gitbench.machine import cpu_count, machine_label
+from gitbench.machine import cpu_count, cpu_name, machine_label
 
 BEGIN = "<!-- made by docs/tools/gate_aa.py -->"
-BY = ["machine", "busy", "tier"]
+BY, ALL = ["machine", "busy", "tier"], "all"
 
 
 def checks(count: int, tiers: Sequence[Tier], busy: int, minutes: float, csv: Path) -> None:
@@ -44,7 +45,8 @@ def checks(count: int, tiers: Sequence[Tier], busy: int, minutes: float, csv: Pa
             found = run_check(
                 Path(folder) / "gate", setting, tiers, default_folder(), 60 * minutes, say=lambda line: None
             )
-            rows = pd.DataFrame([{"machine": machine_label(), "busy": busy, **row_of(each)} for each in found.outcomes])
+            of = {"machine": f"{cpu_name()}, {machine_label()}", "busy": busy, "revision": (found.revision or "")[:10]}
+            rows = pd.DataFrame([of | row_of(each) for each in found.outcomes])
             rows.to_csv(csv, mode="a", header=not csv.is_file(), index=False)
             print(
                 f"{number} of {count}: " + ", ".join(f"{each.tier} {each.status}" for each in found.outcomes),
@@ -85,9 +87,10 @@ def row_of(outcome: Outcome) -> dict[str, object]:
 
 
 def alarms(found: pd.DataFrame) -> str:
-    """Return the table of false alarms: of each tier, machine and load, with the exact (Clopper-Pearson) 95 % interval."""
+    """Return the table of false alarms with exact (Clopper-Pearson) 95 % intervals: by tier, machine and load; by tier in all."""
     rows = []
-    for (machine, busy, tier), of_one in found.groupby(BY, sort=False):
+    whole = [((ALL, ALL, tier), of_one) for tier, of_one in found.groupby("tier", sort=False)]
+    for (machine, busy, tier), of_one in [*found.groupby(BY, sort=False), *whole]:
         count = of_one["status"].value_counts()
         red = int(count.get(REGRESSED, 0))
         ends = stats.binomtest(red, len(of_one)).proportion_ci(0.95, method="exact")
@@ -131,7 +134,8 @@ def widths(found: pd.DataFrame) -> str:
 def report(csv: Path) -> str:
     """Return the tables of a CSV."""
     found = pd.read_csv(csv)
-    return "\n\n".join([alarms(found), *([widths(found)] if (found["tier"] == "speed").any() else [])])
+    revisions = f"Revisions: {', '.join(found['revision'].unique())}."
+    return "\n\n".join([alarms(found), *([widths(found)] if (found["tier"] == "speed").any() else []), revisions])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

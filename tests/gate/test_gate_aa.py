@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -38,9 +40,12 @@ def test_false_alarms_are_counted_and_a_series_goes_on(tmp_path: Path, monkeypat
     assert "| captioning |" in said and "| 19 of 20 | 1.0 | 1.0 | +20.0 | +22.4 |" in said
 
 
-def test_busy_loops_end_with_the_block() -> None:
-    tool = load_tool("gate_aa")
+def test_busy_loops_compute_and_end_with_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    tool, started = load_tool("gate_aa"), []
+    start = subprocess.Popen
+    monkeypatch.setattr(tool.subprocess, "Popen", lambda command: started.append(start(command)) or started[-1])
     with tool.loops(2):
-        pass
+        assert len(started) == 2 and all(each.poll() is None for each in started)
     with pytest.raises(RuntimeError), tool.loops(1):
         raise RuntimeError
+    assert len(started) == 3 and all(each.poll() == -signal.SIGKILL for each in started)
