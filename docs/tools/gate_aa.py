@@ -133,7 +133,7 @@ def widths(found: pd.DataFrame) -> str:
 
 def report(csv: Path) -> str:
     """Return the tables of a CSV."""
-    found = pd.read_csv(csv)
+    found = pd.read_csv(csv, dtype={"revision": str}, keep_default_na=False)
     revisions = f"Revisions: {', '.join(found['revision'].unique())}."
     return "\n\n".join([alarms(found), *([widths(found)] if (found["tier"] == "speed").any() else []), revisions])
 
