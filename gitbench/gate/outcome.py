@@ -6,10 +6,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gitbench.errors import GitbenchError
+
 FINE, REGRESSED, UNMEASURED, STALE = "fine", "regressed", "could not measure", "reference stale"
 EXITS = {FINE: 0, REGRESSED: 1, UNMEASURED: 2, STALE: 3}
 WORST_FIRST = (REGRESSED, UNMEASURED, STALE, FINE)
 PARTS = ("data", "encoder", "decoder", "optimizer", "search", "metric")  # what is likely at fault
+BEYOND = 1e12  # an excess of what is no number, or of a band of no width
+
+
+class Stale(GitbenchError):
+    """The reference is of something else than what is measured here, so that nothing follows from it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +43,7 @@ class Measured:
     did: str
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
+    untold: tuple[str, ...] = ()  # what could not be told, in words: without a finding the tier could not measure
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -58,8 +66,8 @@ def judged(tier: str, seconds: float, measured: Measured, stale: Iterable[str], 
     versions, which are as likely a cause as the change where a quantity left its band, and none where all are within.
     """
     status, why = REGRESSED if measured.findings else FINE, list[str]()
-    if not measured.compared:
-        status, why = UNMEASURED, ["it compared nothing"]
+    if not measured.compared or measured.untold and not measured.findings:
+        status, why = UNMEASURED, list(measured.untold) or ["it compared nothing"]
     elif (others := list(stale)) or measured.findings and (others := list(newer)):
         status, why = STALE, others
     return Outcome(tier=tier, status=status, seconds=seconds, measured=measured, why=tuple(why))
