@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gitbench.errors import GitbenchError
-from gitbench.gate.base import base_of, python_for, unpack
+from gitbench.gate.base import base_of, has_code_of, python_for, unpack
 
 PROJECT = '[project]\nname = "x"\ndependencies = [{}]\n'
 
@@ -65,6 +65,14 @@ def test_the_base_of_a_branch_is_where_it_left(clone: Path) -> None:
 
 def test_a_base_that_is_named_is_taken(clone: Path) -> None:
     assert base_of(clone, "HEAD").revision == git(clone, "rev-parse", "HEAD")
+
+
+def test_a_base_has_the_code_of_this_tree_where_other_files_alone_differ(clone: Path) -> None:
+    parent, head = base_of(clone), base_of(clone, "HEAD")
+    (clone / "README.md").write_text("x\n")
+    assert has_code_of(clone, head) and not has_code_of(clone, parent)
+    (clone / "gitbench" / "new.py").write_text("")
+    assert not has_code_of(clone, head)
 
 
 def test_a_hook_of_another_repository_does_not_lead_astray(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
