@@ -95,8 +95,6 @@ def check(setting: Setting, values: Mapping[str, Any]) -> Measured:
     place = Path(tempfile.mkdtemp(prefix="sides-", dir=folder))
     try:
         before, notes = side_of(base, place / "base", folder)
-        if has_code_of(ROOT, base):
-            notes.append("the base has the very code of this tree: what differs is noise")
         after = Side(name="change", tree=ROOT, python=sys.executable, folder=make_dir(place / "change"), logs=folder)
         asked = asdict(setting.subject) | {"device": setting.device}
         comparison = Comparison(before, after, asked, began + GIVEN_UP * setting.seconds, setting.jobs)
@@ -108,12 +106,13 @@ def check(setting: Setting, values: Mapping[str, Any]) -> Measured:
 
 
 def side_of(base: Base, folder: Path, logs: Path) -> tuple[Side, list[str]]:
-    """Unpack the base revision into a folder; return it as a side, and what is to be said of its environment."""
+    """Unpack the base revision into a folder; return it as a side, and what is to be said of its code and environment."""
     unpack(ROOT, base, folder / "tree")
     compileall.compile_dir(folder / "tree" / "gitbench", quiet=2)  # as the change is: else its imports held more
     python, note = python_for(ROOT, folder / "tree", folder / "venv")
     side = Side(name="base", tree=folder / "tree", python=python, folder=folder, logs=logs)
-    return side, [note] if note else []
+    same = "the base has the very code of this tree: what differs is noise" if has_code_of(ROOT, base) else None
+    return side, [said for said in (same, note) if said]
 
 
 def in_time(comparison: Comparison, until: float) -> dict[str, Ratios]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gitbench.errors import GitbenchError
-from gitbench.gate import compared, speed, workload
+from gitbench.gate import speed, workload
 from gitbench.gate.compared import FIRST, Comparison, Ratios, ratios_in
 from gitbench.gate.outcome import FINE, PARTS, REGRESSED, UNMEASURED, Measured, Outcome, judged
 from gitbench.gate.ratios import ratio_of, ratio_of_memory
