@@ -170,6 +170,21 @@ def test_what_activities_leave_over_goes_to_those_that_are_not_told(monkeypatch:
     assert found == {"train": fast, "caption": slow, "start": wide, "listing": fast}
 
 
+def test_what_is_not_told_has_all_the_time_of_its_activity(
+    comparison: Callable[..., Comparison], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared, ends = comparison(), list[float]()
+
+    def turns(base: None, change: None, series: dict[str, list[float]], until: float) -> None:
+        ends.append(until)
+        series["time"] += [0.5, -0.5] * 8
+
+    monkeypatch.setattr(compared, "_workers", lambda *_: (None, None))
+    monkeypatch.setattr(compared, "_in_turns", turns)
+    compared.ratios("score", 20)
+    assert ends[1] - ends[0] == pytest.approx(8)
+
+
 def test_an_activity_that_goes_on_adds_to_what_was_measured(comparison: Callable[..., Comparison]) -> None:
     compared = comparison()
     before = compared.ratios("train", 20)
