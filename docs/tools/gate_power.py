@@ -4,7 +4,13 @@
 
 A study is the seeds of a reference and those of a change, drawn with the standard deviations of the recorded reference and
 its correlations between the metrics, and a true difference in units of the margin. `gitbench.gate.noninferiority` judges
-it look by look, as in a check. "Alone": one metric is worse; "all": every one of them is.
+it look by look, as in a check. "Alone": one metric is worse; "all": every one of them is. "Pairs": how a seed of the change
+correlates with the same seed of the reference, which shares its initial values and order of data.
+
+What was found: a change is red by chance, and the more often the worse it is, between no difference and a whole margin: at half
+a margin in 20 % of checks without pairs, in 7 % at a correlation of 0.5, never at 0.9. Either of the two tests alone is better
+where pairs are as it likes them (0.4 and 0.7 seeds); both together are nearly as good everywhere. Metrics whose seeds vary by
+0.7 margins would turn 1.5 % of harmless checks red, by 0.65 0.5 %: hence `LARGEST_SD`.
 """
 
 from __future__ import annotations
