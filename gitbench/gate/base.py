@@ -67,6 +67,12 @@ def base_of(root: Path, asked: str | None = None) -> Base:
     return Base(revision=parent, said="the parent of HEAD")
 
 
+def has_code_of(root: Path, base: Base) -> bool:
+    """Tell whether the code in a folder is that of a base revision, whatever other files are."""
+    new = _git(root, "ls-files", "--others", "--exclude-standard", "--", *CODE)
+    return new == "" and _git(root, "diff", "--quiet", base.revision, "--", *CODE) is not None
+
+
 def unpack(root: Path, base: Base, folder: Path) -> None:
     """Write the files of a revision into a folder. Errors: GitbenchError where git cannot tell them."""
     folder.mkdir(parents=True)

@@ -21,7 +21,7 @@ FIRST, MORE = LEAST + 1, 4  # pairs before the first look, and from one look to 
 ROUNDS = (
     0.6,
     1.0,
-)  # share of its time at which an activity's first processes end, and the second that confirm what is red
+)  # share of its time at which an activity's first processes end, and the second that confirm what is red, or tell it
 NEEDED = 5.0  # seconds below which an activity is not begun
 SEED = 0  # of the order within pairs
 
@@ -39,6 +39,7 @@ class Comparison:
         self.jobs, self.workload = jobs, workload
         self.notes: list[str] = []
         self.seconds: dict[str, float] = {}  # of a unit of an activity in the base
+        self.series: dict[str, dict[str, list[float]]] = {}  # activity -> what was measured of it so far
         self.order = random.Random(SEED)
 
     def prepare(self) -> None:
@@ -49,28 +50,29 @@ class Comparison:
         except Failed as error:
             raise GitbenchError(f"{error}; name another --base, or correct --variant, --task or --data") from None
 
-    def ratios(self, activity: str, seconds: float) -> Ratios:
-        """Measure an activity in about so many seconds; what the base cannot do is left out, with a note.
+    def ratios(self, activity: str, seconds: float) -> Ratios | None:
+        """Measure an activity in about so many seconds; return what follows from them and from all that were before.
 
-        Errors: GitbenchError where the change cannot do what the base does.
+        Nothing follows where there was too little time so far. None: the base cannot do it, which a note says. Errors:
+        GitbenchError where the change cannot do what the base does.
         """
+        began, series = time.monotonic(), self.series.setdefault(activity, defaultdict(list))
+        found = ratios_in(series)
         if seconds < NEEDED:
-            self.notes.append(f"{activity} was left out: no time was left, raise --minutes")
-            return {}
-        began, series, found = time.monotonic(), defaultdict[str, list[float]](list), Ratios()
+            return found
         try:
             for share in ROUNDS:
                 with ExitStack() as stack:
                     base, change = self._workers(activity, stack)
                     self._in_turns(base, change, series, began + share * seconds)
                 found = ratios_in(series)
-                if not any(ratio.red or ratio.of == "memory" and not ratio.told for ratio in found.values()):
+                if all(ratio.told and not ratio.red for ratio in found.values()):
                     break
         except Failed as error:
             if error.side == self.change.name:
                 raise GitbenchError(f"{error}; the base can") from None
             self.notes.append(f"{activity} was left out: {error}")
-            return {}
+            return None
         return found
 
     def _workers(self, activity: str, stack: ExitStack) -> list[Worker]:
@@ -133,7 +135,7 @@ def _compared(base: Mapping[str, float], change: Mapping[str, float]) -> dict[st
 def ratios_in(series: Mapping[str, list[float]]) -> Ratios:
     """Return what comes of series: where a busy machine lets the clock tell nothing, processor time stands in for it."""
     found = {name: ratio_of(values) for name, values in series.items() if name in CLOCKS}
-    if not found["time"].told and "processor" in series:
+    if found and not found["time"].told and "processor" in series:
         instead = ratio_of(series["processor"], "processor time")
         found["time"] = instead if instead.told else found["time"]
     return found | ({"memory": ratio_of_memory(series["memory"])} if "memory" in series else {})

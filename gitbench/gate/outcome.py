@@ -67,11 +67,10 @@ def judged(tier: str, seconds: float, measured: Measured, stale: Iterable[str], 
     `stale`: what makes its reference one of something else, so that nothing follows from it. `newer`: packages of other
     versions, which are as likely a cause as the change where a quantity left its band, and none where all are within.
     """
-    status, why, others, packages = REGRESSED if measured.findings else FINE, list[str](), list(stale), list(newer)
-    if not measured.compared:
-        status, why = UNMEASURED, ["it compared nothing", *measured.untold]
-    elif measured.untold and not measured.findings:
-        status, why = UNMEASURED, list(measured.untold)
+    others, packages = list(stale), list(newer)
+    status, why = REGRESSED if measured.findings else FINE, list[str]()
+    if not measured.compared or measured.untold and not measured.findings:
+        status, why = UNMEASURED, list(measured.untold) or ["it compared nothing"]
     elif others or measured.findings and packages:
         status, why = STALE, others or packages
     by_packages = status == STALE and not others

@@ -43,14 +43,26 @@ SIZE = dataclasses.replace(
 )
 
 
+LEAST_SEEDS = 20  # of a reference
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Design:
-    """How large the study is, and how it is decided."""
+    """How large the study is, and how it is decided. Errors: GitbenchError for a reference of too few seeds."""
 
     profile: Profile = SIZE
     rule: Rule = Rule()
     reference_seeds: int = 40  # the noise of their mean is in every check
     floor_seeds: int = 3
+
+    def __post_init__(self) -> None:
+        if self.reference_seeds < self.least:
+            raise GitbenchError(f"a reference of quality takes {self.least} seeds, not {self.reference_seeds}")
+
+    @property
+    def least(self) -> int:
+        """Seeds that a reference has at least: those that are compared with them, one by one, are no more."""
+        return max(LEAST_SEEDS, self.rule.most)
 
 
 DESIGN = Design()
@@ -128,7 +140,7 @@ def plan_of(subject: Subject, design: Design, device: str = "cpu") -> Plan:
         ablation,
         profile,
         subject.data or get_task(subject.task).data,
-        replicates=max(design.reference_seeds, design.rule.most),
+        replicates=design.reference_seeds,
         sequential=True,  # seeds are added, and those that are there stay
         task_name=subject.task,
         compute=compute_for(profile, device),

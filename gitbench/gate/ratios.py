@@ -75,7 +75,7 @@ def ratio_of(logs: Sequence[float], of: Literal["time", "processor time"] = "tim
 
 
 def ratio_of_memory(logs: Sequence[float]) -> Ratio:
-    """Return the ratio of memory of one or two pairs of processes: that nearest to 1 decides."""
+    """Return the ratio of memory of pairs of processes: that nearest to 1 decides."""
     low, high = math.exp(min(logs)), math.exp(max(logs))
     return Ratio(estimate=low, low=low, high=high, pairs=tuple(map(math.exp, logs)), of="memory")
 

@@ -4,7 +4,8 @@ Each activity of `workload.py` is done by two processes, one with the code of ei
 computes at a time: blocks of half a second, pair after pair (`compared.py`), until the interval of their ratio (`ratios.py`)
 is narrow and lies on one side of 10 %, or time is up. What looks red is measured again by fresh
 processes: one runs a few per cent faster or slower than the next of the same code. Times are those of a clock on the wall;
-on a machine that is too busy for it to tell, of processor time.
+on a machine that is too busy for it to tell, of processor time. A quantity that cannot be told with all the time there is
+leaves the tier without an answer, unless another is red.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from gitbench.files import ROOT, make_dir
-from gitbench.gate.base import Base, base_of, python_for, unpack
-from gitbench.gate.compared import Comparison, Ratios
+from gitbench.gate.base import Base, base_of, has_code_of, python_for, unpack
+from gitbench.gate.compared import NEEDED, Comparison, Ratios
 from gitbench.gate.outcome import Finding, Measured
 from gitbench.gate.ratios import ALLOWED, Ratio
 from gitbench.gate.setting import Setting
@@ -105,22 +106,36 @@ def check(setting: Setting, values: Mapping[str, Any]) -> Measured:
 
 
 def side_of(base: Base, folder: Path, logs: Path) -> tuple[Side, list[str]]:
-    """Unpack the base revision into a folder; return it as a side, and what is to be said of its environment."""
+    """Unpack the base revision into a folder; return it as a side, and what is to be said of its code and environment."""
     unpack(ROOT, base, folder / "tree")
     compileall.compile_dir(folder / "tree" / "gitbench", quiet=2)  # as the change is: else its imports held more
     python, note = python_for(ROOT, folder / "tree", folder / "venv")
     side = Side(name="base", tree=folder / "tree", python=python, folder=folder, logs=logs)
-    return side, [note] if note else []
+    same = "the base has the very code of this tree: what differs is noise" if has_code_of(ROOT, base) else None
+    return side, [said for said in (same, note) if said]
 
 
 def in_time(comparison: Comparison, until: float) -> dict[str, Ratios]:
-    """Measure all activities, each in its share of the time that is left: what one leaves over, the next ones have."""
-    found, shares = {}, dict(SHARES)
-    for activity, share in SHARES.items():
-        left = until - time.monotonic()
-        found[activity] = comparison.ratios(activity, left * share / sum(shares.values()))
-        del shares[activity]
+    """Measure all activities, each in its share of the time that is left: what one leaves over, the next ones have.
+
+    What all leave over those have again that have something to tell. An activity that the base cannot do is not returned.
+    """
+    found, asked = dict[str, Ratios](), list(SHARES)
+    while asked:
+        for place, activity in enumerate(asked):
+            share = SHARES[activity] / sum(SHARES[each] for each in asked[place:])
+            ratios = comparison.ratios(activity, (until - time.monotonic()) * share)
+            found.pop(activity, None)
+            if ratios is not None:
+                found[activity] = ratios
+        more = until - time.monotonic() >= NEEDED
+        asked = [activity for activity in asked if more and not _told(found.get(activity))]
     return found
+
+
+def _told(ratios: Ratios | None) -> bool:
+    """Tell whether an activity needs no more time: all of its quantities are told, or the base cannot do it (None)."""
+    return ratios is None or bool(ratios) and all(ratio.told for ratio in ratios.values())
 
 
 def measured(found: Mapping[str, Ratios], seconds: Mapping[str, float], base: str, notes: list[str]) -> Measured:
@@ -135,8 +150,10 @@ def measured(found: Mapping[str, Ratios], seconds: Mapping[str, float], base: st
         for name, each in ratios.items()
         if not each.told
     ]
+    timeless = [f"{activity} was left out: no time was left" for activity, each in found.items() if not each]
     busy = [
-        f"{name}: this machine is too busy for a clock to tell, so processor time is compared, which counts no waiting"
+        f"{name}: this machine is too busy for a clock to tell, so processor time is compared, in which sleeping and waiting "
+        "(for a disk, a lock, another process) are not seen"
         for name, each in ratios.items()
         if each.of == "processor time"
     ]
@@ -145,7 +162,8 @@ def measured(found: Mapping[str, Ratios], seconds: Mapping[str, float], base: st
         compared=len(ratios) - len(unclear),
         did=f"{len(ratios)} quantities beside those of {base}; {pairs} pairs of blocks in turns",
         findings=tuple(finding(name, ratios) for name, each in ratios.items() if each.red),
-        notes=(*notes, *busy, *unclear),
+        notes=(*notes, *busy),
+        untold=tuple(f"{each}: take a machine that does less, or raise --minutes" for each in (*unclear, *timeless)),
         details={"ratios": {name: _plain(name, ratio, seconds) for name, ratio in ratios.items()}},
     )
 

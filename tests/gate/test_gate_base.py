@@ -11,7 +11,7 @@ import pytest
 from helpers_gate import Gate
 
 from gitbench.errors import GitbenchError
-from gitbench.gate import run
+from gitbench.gate import run, speed
 from gitbench.gate.base import base_of, python_for, unpack
 
 PROJECT = '[project]\nname = "x"\ndependencies = [{}]\n'
@@ -67,6 +67,22 @@ def test_the_base_of_a_branch_is_where_it_left(clone: Path) -> None:
 
 def test_a_base_that_is_named_is_taken(clone: Path) -> None:
     assert base_of(clone, "HEAD").revision == git(clone, "rev-parse", "HEAD")
+
+
+def test_a_base_with_the_very_code_of_this_tree_is_said_to_be_so(
+    clone: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed, "ROOT", clone)
+    (clone / "README.md").write_text("x\n")
+
+    def notes(revision: str) -> list[str]:
+        place = tmp_path_factory.mktemp("side")
+        return speed.side_of(base_of(clone, revision), place / "base", place)[1]
+
+    assert notes("HEAD") == ["the base has the very code of this tree: what differs is noise"]
+    assert notes("HEAD^") == []
+    (clone / "gitbench" / "new.py").write_text("")
+    assert notes("HEAD") == []
 
 
 def test_a_hook_of_another_repository_does_not_lead_astray(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from helpers_study import tiny_profile
 from gitbench.errors import GitbenchError
 from gitbench.gate import quality
 from gitbench.gate.noninferiority import Rule
-from gitbench.gate.outcome import PARTS
+from gitbench.gate.outcome import BEYOND, PARTS, Stale
 from gitbench.gate.quality_study import BASE, BLIND, SIZE, Design, QualityStudy, Seeds
 from gitbench.gate.setting import Setting, Subject
 from gitbench.run_folder import RunFolder
@@ -23,10 +23,14 @@ METRICS = {"test_nll": (1.5, 2.0, 0.005), "CIDEr": (180.0, 30.0, 6.0), "SceneF1"
 
 
 class Made:
-    """Stands for the study: seeds are made up, `changed` moves the scores of the base, `digest` marks its predictions."""
+    """Stands for the study: seeds are made up, `changed` moves the scores of the base, `digest` marks its predictions.
+
+    `off`: by how much of themselves the likelihoods of the reference's very seeds differ.
+    """
 
     changed: dict[str, float] = {}
     digest = "same"
+    off = 0.0
     error: str | None = None
     asked: list[int] = []
 
@@ -39,25 +43,26 @@ class Made:
         if self.error:
             raise GitbenchError(self.error)
         self.asked.append(count)
-        noise = NOISE if self.digest == "same" else NOISE[::-1]
+        noise = NOISE if self.digest == "same" or self.off else NOISE[::-1]
         scores = {}
         for name, (sees, blind, sd) in METRICS.items():
             mean = blind if arm == BLIND else sees + self.changed.get(name, 0.0)
-            scores[name] = tuple(mean + sd * each for each in noise[:count])
+            off = self.off if name == "test_nll" else 0.0
+            scores[name] = tuple((mean + sd * each) * (1 + off) for each in noise[:count])
         return Seeds(digests=tuple(f"{self.digest}{seed}" for seed in range(count)), scores=scores)
 
 
 @pytest.fixture
 def made(monkeypatch):
     """Return a function that checks a change against the reference, and the class that makes it up."""
-    for name, value in {"changed": {}, "digest": "same", "error": None, "asked": []}.items():
+    for name, value in {"changed": {}, "digest": "same", "off": 0.0, "error": None, "asked": []}.items():
         monkeypatch.setattr(Made, name, value)
     monkeypatch.setattr(quality, "QualityStudy", Made)
     values = quality.measure(Setting(folder=""), DESIGN)
     Made.asked.clear()
 
-    def change(digest="other", **changed):
-        Made.digest, Made.changed = digest, changed
+    def change(digest="other", off=0.0, **changed):
+        Made.digest, Made.changed, Made.off = digest, changed, off
         return quality.check(Setting(folder=""), values, DESIGN)
 
     change.values = values
@@ -76,6 +81,14 @@ def test_equal_predictions_are_fine_after_two_seeds(made):
     found = made(digest="same")
     assert found.findings == () and found.compared == 6 and Made.asked == [2]
     assert found.details["seeds"]["CIDEr"]["bound"] == 0.0
+
+
+def test_the_same_scores_to_rounding_are_fine_after_two_seeds_and_others_take_more(made):
+    found = made(off=5e-7)
+    assert found.findings == () and Made.asked == [2] and found.details["seeds"]["test_nll"]["bound"] == 0.0
+    assert "0 of them with the reference's predictions, 2 with its scores" in found.did
+    Made.asked.clear()
+    assert made(off=5e-5).findings == () and Made.asked == [2, 4]  # pairs are alike
 
 
 def test_other_predictions_of_the_same_quality_are_fine_before_the_last_seed(made):
@@ -120,26 +133,38 @@ def test_equal_predictions_with_other_scores_are_the_metrics_fault_even_when_the
 def test_a_training_that_diverges_is_found_and_one_that_fails_otherwise_is_no_measurement(made):
     Made.error = "base seed 0 failed: the train loss is nan in iteration 12: lower the learning rates"
     (finding,) = made().findings
-    assert finding.part == "optimizer" and "nan" in finding.said
+    assert finding.part == "optimizer" and "nan" in finding.said and finding.excess == BEYOND
     Made.error = "base seed 0 failed: the disk is full"
     with pytest.raises(GitbenchError, match="disk"):
         made()
 
 
-@pytest.mark.parametrize(
-    ("part", "value", "said"),
-    [("study", "other", "another study"), ("digests", ("a",), "seeds"), ("metrics", {"CIDEr": 1}, "damaged")],
-)
-def test_a_reference_of_something_else_is_refused(made, part, value, said):
-    values = copy.deepcopy(made.values) | {part: value}
-    with pytest.raises(GitbenchError, match=said):
-        quality.check(Setting(folder=""), values, DESIGN)
+def test_a_reference_of_another_study_is_stale(made):
+    with pytest.raises(Stale, match="another study"):
+        quality.check(Setting(folder=""), made.values | {"study": "other"}, DESIGN)
 
 
-def test_a_folder_with_other_content_than_the_references_is_refused(made):
+def test_a_reference_of_a_folder_with_other_content_is_stale(made):
     setting = Setting(folder="", subject=Subject(data="my_photos"))
-    with pytest.raises(GitbenchError, match="other data than my_photos"):
+    with pytest.raises(Stale, match="other data than my_photos"):
         quality.check(setting, made.values | {"data": "another"}, DESIGN)
+
+
+def test_a_damaged_reference_and_one_of_too_few_seeds_are_errors_and_not_stale(made):
+    few = copy.deepcopy(made.values)
+    few["metrics"]["CIDEr"]["values"] = few["metrics"]["CIDEr"]["values"][:-1]
+    broken = {"digests": made.values["digests"][:-1]}, {"metrics": few["metrics"]}, {"metrics": {"CIDEr": 1}}
+    for part, said in zip(broken, ("has 19 seeds, 20 are", "has 19 seeds, 20 are", "damaged"), strict=True):
+        with pytest.raises(GitbenchError, match=said) as error:
+            quality.check(Setting(folder=""), made.values | part, DESIGN)
+        assert not isinstance(error.value, Stale)
+
+
+def test_no_reference_of_too_few_seeds_is_made():
+    with pytest.raises(GitbenchError, match="takes 20 seeds, not 19"):
+        Design(reference_seeds=19)
+    with pytest.raises(GitbenchError, match="takes 32 seeds, not 20"):
+        Design(reference_seeds=20, rule=Rule(looks=(32,), shares=(1.0,)))
 
 
 def test_metrics_whose_seeds_vary_too_much_are_left_out_and_a_model_that_learned_nothing_is_refused(made, monkeypatch):
@@ -155,7 +180,7 @@ def test_metrics_whose_seeds_vary_too_much_are_left_out_and_a_model_that_learned
 
 def test_the_study_trains_only_what_is_missing_and_gives_the_same_bytes_again(tmp_path):
     profile = dataclasses.replace(tiny_profile(iterations=2, warmup=1), name="gate")
-    design = Design(profile=profile, rule=Rule(looks=(2,), shares=(1.0,)), reference_seeds=2, floor_seeds=1)
+    design = Design(profile=profile, rule=Rule(looks=(2,), shares=(1.0,)), reference_seeds=20, floor_seeds=1)
     setting = Setting(folder=str(tmp_path), jobs=2)
     study = QualityStudy(setting, design)
     seeds = study.seeds(BASE, 2)
@@ -164,8 +189,8 @@ def test_the_study_trains_only_what_is_missing_and_gives_the_same_bytes_again(tm
         "study": study.plan.setting,
         "data": study.plan.data_fingerprint,
         "margin_reason": "",
-        "digests": seeds.digests,
-        "metrics": {name: {"values": each, "floor": 0.0, "margin": 1.0} for name, each in seeds.scores.items()},
+        "digests": seeds.digests * 10,
+        "metrics": {name: {"values": each * 10, "floor": 0.0, "margin": 1.0} for name, each in seeds.scores.items()},
         "left_out": {},
     }
     run = next(run for run in study.plan.runs if (run.arm, run.replicate) == (BASE, 1))

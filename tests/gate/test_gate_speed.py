@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from gitbench.errors import GitbenchError
-from gitbench.gate import compared, speed, workload
-from gitbench.gate.compared import Comparison, ratios_in
-from gitbench.gate.outcome import PARTS
+from gitbench.gate import speed, workload
+from gitbench.gate.compared import FIRST, Comparison, Ratios, ratios_in
+from gitbench.gate.outcome import FINE, PARTS, REGRESSED, UNMEASURED, Measured, Outcome, judged
 from gitbench.gate.ratios import ratio_of, ratio_of_memory
 from gitbench.gate.sides import Side
 
-# A side that takes and says what its own `gitbench` says: seconds, the share of them that waits, bytes; or an error.
+# A side that says what its own `gitbench` says: the seconds of a unit, the share of them that waits, bytes; or an error.
 FAKE = """
 import json, sys, time
 import gitbench as own
@@ -26,23 +26,28 @@ if getattr(own, "fails", None) == sys.argv[1]:
     print(json.dumps({"failed": own.fails})), sys.exit()
 print(json.dumps({"ready": True}), flush=True)
 while line := sys.stdin.readline():
-    began = time.perf_counter()
-    time.sleep(own.seconds * int(line))
-    took = time.perf_counter() - began
+    time.sleep(own.sleeps)
+    took = own.seconds * int(line)
     print(json.dumps({"seconds": took, "waited": own.waits * took, "memory": own.memory}), flush=True)
 """
 
+FAST, SLOW, WIDE = ratio_of([0.0] * 12), ratio_of([0.3] * 12), ratio_of([0.5, -0.5] * 8)
+
+
+def ended(measured: Measured) -> Outcome:
+    """Return how the tier ends."""
+    return judged("speed", 1.0, measured, (), ())
+
 
 @pytest.fixture
-def comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Comparison]:
+def comparison(tmp_path: Path) -> Callable[..., Comparison]:
     """Make a comparison of two sides that differ in what is told."""
-    monkeypatch.setattr(compared, "BLOCK", 0.01)
     (tmp_path / "fake.py").write_text(FAKE)
 
     def side(name: str, **values: object) -> Side:
         package = tmp_path / name / "tree" / "gitbench"
         package.mkdir(parents=True)
-        own = {"seconds": 0.01, "waits": 0.0, "memory": 100, **values}
+        own = {"seconds": 0.01, "waits": 0.0, "memory": 100, "sleeps": 0, **values}
         (package / "__init__.py").write_text("".join(f"{each} = {value!r}\n" for each, value in own.items()))
         return Side(name=name, tree=package.parent, python=sys.executable, folder=package.parent.parent, logs=tmp_path)
 
@@ -70,7 +75,7 @@ def test_a_planted_slowdown_is_found_twice_and_named(comparison: Callable[..., C
     (finding,) = told.findings
     assert (finding.quantity, finding.part) == ("captioning", "search") and finding.excess > 1
     assert finding.said.startswith("captioning takes") and finding.said.endswith("10 % are allowed")
-    assert told.details["ratios"]["captioning"]["base"] == pytest.approx(0.01, rel=0.2)
+    assert told.details["ratios"]["captioning"]["base"] == pytest.approx(0.01)
 
 
 def test_a_step_that_waits_is_the_datas_fault(comparison: Callable[..., Comparison]) -> None:
@@ -86,7 +91,8 @@ def test_a_step_that_waits_is_the_datas_fault(comparison: Callable[..., Comparis
 def test_processor_time_tells_where_a_clock_cannot(spent: float) -> None:
     found = ratios_in({"time": [math.log(3), -math.log(3)] * 10, "processor": [math.log(spent)] * 20})
     told = speed.measured({"score": found}, {"score": 0.1}, "abc", [])
-    assert told.compared == 1 and bool(told.findings) == (spent > 1) and "too busy" in told.notes[0]
+    assert told.compared == 1 and bool(told.findings) == (spent > 1)
+    assert "too busy" in told.notes[0] and "sleeping and waiting" in told.notes[0] and "not seen" in told.notes[0]
     still = ratios_in({"time": [0.0] * 20, "processor": [math.log(spent)] * 20})
     assert still["time"].of == "time" and not still["time"].red
 
@@ -101,9 +107,11 @@ def test_memory_is_compared(comparison: Callable[..., Comparison]) -> None:
 
 def test_what_the_base_cannot_do_is_left_out_and_said(comparison: Callable[..., Comparison]) -> None:
     compared = comparison(base={"fails": "score"})
-    assert compared.ratios("score", 20) == {}
+    assert compared.ratios("score", 20) is None
     assert compared.notes[0].startswith("score was left out: the base cannot do score (score), see ")
-    assert speed.measured({"score": {}}, compared.seconds, "abc", compared.notes).compared == 0
+    told = speed.measured({"train": compared.ratios("train", 20)}, compared.seconds, "abc", compared.notes)
+    assert ended(told).status == FINE and told.notes == tuple(compared.notes)
+    assert ended(speed.measured({}, compared.seconds, "abc", compared.notes)).why == ("it compared nothing",)
 
 
 def test_what_the_change_alone_cannot_do_is_an_error(comparison: Callable[..., Comparison]) -> None:
@@ -112,20 +120,77 @@ def test_what_the_change_alone_cannot_do_is_an_error(comparison: Callable[..., C
 
 
 def test_a_side_that_does_not_end_is_given_up(comparison: Callable[..., Comparison]) -> None:
-    compared = comparison(change={"seconds": 100}, seconds=1.0)
+    compared = comparison(change={"sleeps": 100}, seconds=1.0)
     with pytest.raises(GitbenchError, match="train of the change was not done in time"):
         compared.ratios("train", 20)
 
 
 def test_without_time_an_activity_is_left_out(comparison: Callable[..., Comparison]) -> None:
     compared = comparison()
-    assert compared.ratios("train", 1.0) == {} and "no time was left" in compared.notes[0]
+    assert compared.ratios("train", 1.0) == {}
+    told = speed.measured({"train": {}, "score": {"time": FAST}}, {"score": 0.1}, "abc", [])
+    assert ended(told).status == UNMEASURED and "train was left out: no time was left" in ended(told).why[0]
 
 
-def test_what_cannot_be_told_is_not_counted() -> None:
-    wide = ratio_of([0.5, -0.5] * 8)
-    told = speed.measured({"score": {"time": wide}}, {"score": 0.1}, "abc", [])
-    assert told.compared == 0 and not told.findings and "scoring could not be told" in told.notes[0]
+def test_one_quantity_that_cannot_be_told_leaves_the_tier_without_an_answer_unless_another_is_red() -> None:
+    seconds = {"score": 0.1, "listing": 1.0}
+    told = speed.measured({"score": {"time": WIDE}, "listing": {"time": FAST}}, seconds, "abc", [])
+    assert told.compared == 1 and ended(told).status == UNMEASURED
+    assert "scoring could not be told: 0.61 to 1.65 times the base after 16 pairs" in ended(told).why[0]
+    told = speed.measured({"score": {"time": WIDE}, "listing": {"time": SLOW}}, seconds, "abc", [])
+    assert ended(told).status == REGRESSED and len(told.untold) == 1
+
+
+class Scripted:
+    """Stands for a comparison: each call takes its time on a clock of its own, and finds what is next in a list."""
+
+    def __init__(self, finds: dict[str, list[Ratios | None]], takes: dict[str, float]) -> None:
+        self.now, self.finds, self.takes = 0.0, finds, takes
+        self.asked: list[tuple[str, int]] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def ratios(self, activity: str, seconds: float) -> Ratios | None:
+        self.asked.append((activity, round(seconds)))
+        self.now += min(seconds, self.takes.get(activity, seconds))
+        return self.finds.get(activity, [{"time": FAST}]).pop(0)
+
+
+def test_what_activities_leave_over_goes_to_those_that_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    wide, fast, slow = {"time": WIDE}, {"time": FAST}, {"time": SLOW}
+    script = Scripted(
+        {"train": [wide, fast], "caption": [slow], "score": [None], "start": [wide, wide, wide], "listing": [fast]},
+        {"train": 40, "caption": 10, "score": 1, "listing": 9},
+    )
+    monkeypatch.setattr(speed, "time", script)
+    found = speed.in_time(script, 160.0)
+    first = [("train", 40), ("caption", 40), ("score", 28), ("start", 73), ("listing", 36)]
+    assert script.asked == [*first, ("train", 14), ("start", 14)] and script.now == 160
+    assert found == {"train": fast, "caption": slow, "start": wide, "listing": fast}
+
+
+def test_what_is_not_told_has_all_the_time_of_its_activity(
+    comparison: Callable[..., Comparison], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared, ends = comparison(), list[float]()
+
+    def turns(base: None, change: None, series: dict[str, list[float]], until: float) -> None:
+        ends.append(until)
+        series["time"] += [0.5, -0.5] * 8
+
+    monkeypatch.setattr(compared, "_workers", lambda *_: (None, None))
+    monkeypatch.setattr(compared, "_in_turns", turns)
+    compared.ratios("score", 20)
+    assert ends[1] - ends[0] == pytest.approx(8)
+
+
+def test_an_activity_that_goes_on_adds_to_what_was_measured(comparison: Callable[..., Comparison]) -> None:
+    compared = comparison()
+    before = compared.ratios("train", 20)
+    after = compared.ratios("train", 20)
+    assert len(before["time"].pairs) == FIRST and len(after["time"].pairs) == 2 * FIRST
+    assert compared.ratios("train", 1.0) == after
 
 
 def test_every_quantity_has_its_activity_its_part_and_its_words() -> None:
