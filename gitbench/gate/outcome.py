@@ -6,10 +6,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gitbench.errors import GitbenchError
+
 FINE, REGRESSED, UNMEASURED, STALE = "fine", "regressed", "could not measure", "reference stale"
 EXITS = {FINE: 0, REGRESSED: 1, UNMEASURED: 2, STALE: 3}
 WORST_FIRST = (REGRESSED, UNMEASURED, STALE, FINE)
 PARTS = ("data", "encoder", "decoder", "optimizer", "search", "metric")  # what is likely at fault
+BEYOND = 1e12  # an excess of what is no number, or of a band of no width
+
+
+class Stale(GitbenchError):
+    """The reference is of something else than what is measured here, so that nothing follows from it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from typing import Any
 from gitbench.code import code_fingerprint, fingerprint_now
 from gitbench.data.scenes.world import SIGNS_VERSION, VERSION
 from gitbench.errors import GitbenchError
-from gitbench.files import resource, write_json
+from gitbench.files import resource, write_json_lines
 from gitbench.gate.setting import Subject
 from gitbench.machine import machine_class
 from gitbench.run_key import NUMERICS_VERSION, read_as
@@ -84,7 +84,7 @@ def read_reference(folder: Path, machine: str, subject: Subject, tier: str) -> R
 def write_reference(folder: Path, reference: Reference, subject: Subject) -> Path:
     """Write a reference to its place and return that."""
     path = path_of(folder, reference.origin.machine, subject, reference.tier)
-    write_json(path, asdict(reference))
+    write_json_lines(path, asdict(reference))
     return path
 
 
