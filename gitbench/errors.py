@@ -25,6 +25,10 @@ class GitbenchError(Exception):
         super().__init__(" ".join(line.strip() for line in text.splitlines()))
 
 
+class MachineError(GitbenchError):
+    """What the machine is at fault for and no code: it has no memory left, or a process was killed."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> GitbenchError:
     """Build the error for a name that is not registered, offering the nearest known one.
 

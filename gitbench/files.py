@@ -12,7 +12,7 @@ import json
 import os
 import secrets
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from gitbench.errors import GitbenchError
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_WORK_DIR = Path("work_dirs")
+LINE = 120  # characters of a line of JSON
 # kinds of file systems
 NETWORK = ("nfs", "lustre", "gpfs", "beegfs", "cifs", "smb3", "ceph", "afs", "panfs", "weka", "glusterfs", "fuse.")
 _guards: dict[Path, Callable[[], None]] = {}  # folder -> what is asked before a file below it is replaced
@@ -158,6 +159,25 @@ def write_text(path: str | Path, text: str, durable: bool = True) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Write JSON atomically, indented, keys in the given order; NaN and infinity are refused."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def write_json_lines(path: str | Path, value: Any) -> None:
+    """Write JSON as `write_json` does, but for people who compare two of them: a list is a line, however long.
+
+    An object is one where it fits, and else a line a member; of a list of objects each is a line.
+    """
+    write_text(path, _lines(value, "") + "\n")
+
+
+def _lines(value: Any, indent: str) -> str:
+    line, deeper = json.dumps(value, allow_nan=False), f"{indent}  "
+    if isinstance(value, Mapping) and len(line) + len(indent) > LINE:
+        rows = [f"{json.dumps(key)}: {_lines(each, deeper)}" for key, each in value.items()]
+        return "{\n" + ",\n".join(deeper + row for row in rows) + f"\n{indent}}}"
+    if isinstance(value, (list, tuple)) and any(isinstance(each, Mapping) for each in value):
+        rows = [json.dumps(each, allow_nan=False) for each in value]
+        return "[\n" + ",\n".join(deeper + row for row in rows) + f"\n{indent}]"
+    return line
 
 
 def load_json(path: str | Path) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gitbench import files
-from gitbench.files import local_cache_dir, on_network
+from gitbench.files import LINE, local_cache_dir, on_network, read_json, write_json_lines
 
 MOUNTS = """overlay / overlay rw 0 0
 fs:/home /home nfs4 rw 0 0
@@ -45,3 +45,16 @@ def test_large_arrays_stay_on_the_host_where_the_cache_is_shared(tmp_path, monke
     assert local_cache_dir() == tmp_path / "cache"
     monkeypatch.setenv("GITBENCH_LOCAL_CACHE", str(tmp_path / "mine"))
     assert local_cache_dir() == tmp_path / "mine"
+
+
+def test_a_list_of_json_is_a_line_and_so_is_an_object_that_fits(tmp_path):
+    value = {"short": {"a": 1}, "losses": [0.1] * 99, "long": {"one": "x" * LINE, "two": None}, "runs": [{"b": []}, {}]}
+    write_json_lines(tmp_path / "x.json", value)
+    assert read_json(tmp_path / "x.json") == value and [*read_json(tmp_path / "x.json")] == [*value]
+    lines = (tmp_path / "x.json").read_text().splitlines()
+    assert [line.strip()[:12] for line in lines] == [
+        *("{", '"short": {"a', '"losses": [0', '"long": {', '"one": "xxxx', '"two": null', "},"),
+        *('"runs": [', '{"b": []},', "{}", "]", "}"),
+    ]
+    with pytest.raises(ValueError, match="JSON"):
+        write_json_lines(tmp_path / "x.json", {"a": [float("nan")]})

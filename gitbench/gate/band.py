@@ -21,11 +21,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
-from gitbench.gate.outcome import Finding
+from gitbench.gate.outcome import BEYOND, Finding
+from gitbench.gate.trainings import Training
 
 FLOOR, WIDTH = 1e-5, 8.0
 EQUAL = 1e-6  # share by which rates, and scores of given captions, may deviate: they are computed in float64
@@ -205,33 +206,49 @@ def _memory(training: str, used: float, grown: float) -> Iterator[Ranked]:
         )
 
 
-def resumed(training: str, whole: Observed, again: Observed) -> Ranked | None:
+def resumed(training: Training, whole: Observed, again: Observed) -> Ranked | None:
     """Return where a training that was stopped goes another way than the undisturbed one, to the last bit; None: nowhere.
 
-    Of the steps it has those after the stop.
+    Of the steps it has exactly those after the stop.
     """
+    name = f"{training.name}, stopped and begun again"
     for quantity in QUANTITIES:
-        kind, name = "exact" if quantity.exact else "numbers", quantity.name
-        values = again[kind].get(name, [])
-        skipped = len(whole[kind].get(name, [])) - len(values)
-        should = whole[kind].get(name, [])[skipped:]
-        if values == should or name in ("input", "features"):  # of the first batch that a session sees
+        kind = "exact" if quantity.exact else "numbers"
+        undisturbed, values = (each[kind].get(quantity.name, []) for each in (whole, again))
+        skipped = _before_the_stop(training, quantity, whole) if undisturbed else 0
+        should = undisturbed[skipped:]
+        if len(values) != len(should):  # whatever it is of: the loop took other steps
+            return RESUMED, 0, replace(_other_count(name, quantity, should, values), part="optimizer")
+        if values == should or quantity.name in ("input", "features"):  # of the first batch that a session sees
             continue
         place = next(at for at, pair in enumerate(zip(should, values, strict=True)) if pair[0] != pair[1])
         where = f"{quantity.by} {skipped + place + 1}"
         finding = Finding(
-            quantity=f"{training}, stopped and begun again: {quantity.doc}, {where}",
+            quantity=f"{name}: {quantity.doc}, {where}",
             part="data" if quantity.part == "data" else "optimizer",
             value=_written(values[place]),
             reference=_written(should[place]),
             excess=2.0,
-            said=f"{training}, stopped and begun again, does not go on as it would have: {quantity.doc} differs first at {where}",
+            said=f"{name}, does not go on as it would have: {quantity.doc} differs first at {where}",
         )
         return RESUMED, 0, finding
     return None
 
 
+def _before_the_stop(training: Training, quantity: Quantity, whole: Observed) -> int:
+    """Return how many values of a quantity came before the stop, which a session that goes on from there does not see.
+
+    The first validation is one of them; but the curve, which `val_nll` is from, has all.
+    """
+    if quantity.by == "step":
+        return training.middle
+    if quantity.name == "val_batches":
+        return len(whole["exact"][quantity.name]) // len(whole["numbers"]["val_nll"])
+    return 0
+
+
 def _other_count(training: str, quantity: Quantity, before: Sequence[Any] | None, now: Sequence[Any] | None) -> Finding:
+    """Return the finding of a quantity that has more or fewer values than it should."""
     counts = [len(each or ()) for each in (now, before)]
     return Finding(
         quantity=f"{training}: {quantity.doc}, values",
@@ -239,15 +256,15 @@ def _other_count(training: str, quantity: Quantity, before: Sequence[Any] | None
         value=str(counts[0]),
         reference=str(counts[1]),
         excess=2.0,
-        said=f"{quantity.doc} of {training} has {counts[0]} values, the reference {counts[1]}",
+        said=f"{quantity.doc} of {training} has {counts[0]} values, not {counts[1]}",
     )
 
 
 def _excess(gap: float, limit: float) -> float:
     """Return a deviation in units of the largest that is allowed; what is no number is far outside."""
     if not math.isfinite(gap):
-        return 1e9
-    return gap / limit if limit else (1e9 if gap else 0.0)
+        return BEYOND
+    return min(BEYOND, gap / limit) if limit else (BEYOND if gap else 0.0)
 
 
 def _written(value: Any) -> str:

@@ -50,7 +50,7 @@ def write_runs(folder: Path, training: Training, asked: Asked) -> None:
         config.custom_hooks.append(dict(type="NudgeHook", seed=asked.disturbance.nudge))
     if training.resumed:
         write_text(RunFolder(folder / RESUMED).config, config_text(config))
-        config.custom_hooks.append(dict(type="ForkHook", at=training.steps // 2, folder=str(folder / RESUMED)))
+        config.custom_hooks.append(dict(type="ForkHook", at=training.middle, folder=str(folder / RESUMED)))
     write_text(RunFolder(folder / RUN).config, config_text(config))
 
 

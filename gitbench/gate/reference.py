@@ -17,7 +17,7 @@ from gitbench.code import code_fingerprint, fingerprint_now
 from gitbench.data.scenes.world import SIGNS_VERSION, VERSION
 from gitbench.data.tasks import study_fingerprint
 from gitbench.errors import GitbenchError
-from gitbench.files import resource, write_json, write_text
+from gitbench.files import resource, write_json_lines, write_text
 from gitbench.gate.setting import Subject
 from gitbench.machine import machine_class
 from gitbench.profiles import CPU, SMOKE
@@ -105,7 +105,7 @@ def read_reference(folder: Path, machine: str, subject: Subject, tier: str) -> R
 def write_reference(folder: Path, reference: Reference, subject: Subject) -> Path:
     """Write a reference to its place and return that."""
     path = path_of(folder, reference.origin.machine, subject, reference.tier)
-    write_json(path, asdict(reference))
+    write_json_lines(path, asdict(reference))
     return path
 
 

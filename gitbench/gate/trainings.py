@@ -39,6 +39,11 @@ class Training:
     steps: int = 48
     images: int = 144
 
+    @property
+    def middle(self) -> int:
+        """The step after which it is validated, and stopped where it is to be begun again."""
+        return self.steps // 2
+
 
 USUAL = (
     Training(name="base", resumed=True),
@@ -118,7 +123,7 @@ def profile_of(training: Training, pretraining: bool = True) -> Profile:
         iterations=training.steps,
         batch_images=min(8, training.images),
         warmup=training.steps // 8,
-        val_every=training.steps // 2,
+        val_every=training.middle,
         checkpoint_every=1e9,  # seconds: one is made when it is asked for
     )
     shorter = CPU.pretraining if pretraining else dataclasses.replace(CPU.pretraining, **PRETRAINING)  # type: ignore[arg-type]

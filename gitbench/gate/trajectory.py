@@ -20,8 +20,8 @@ from typing import Any
 from gitbench.errors import GitbenchError
 from gitbench.files import make_dir, read_json, write_json
 from gitbench.formats import plural
-from gitbench.gate.band import Ranked, compared, limits, ratios, resumed, spread_of, unsteady
-from gitbench.gate.outcome import Measured
+from gitbench.gate.band import QUANTITIES, Ranked, compared, limits, ratios, resumed, spread_of, unsteady
+from gitbench.gate.outcome import Measured, Stale
 from gitbench.gate.setting import Setting
 from gitbench.gate.trainings import NONE, Asked, Disturbance, Training, disturbances, trainings_of
 from gitbench.machine import gpus
@@ -55,14 +55,15 @@ def measure(setting: Setting) -> dict[str, Any]:
     }
     names = [disturbance.name for disturbance in disturbances(setting.device)]
     left_out = dict(zip(names, left_one_out(seen, repeats), strict=True))
-    return {"trainings": [asdict(each) for each in trainings], "left_out": left_out, "observed": observed}
+    return {**_asked(trainings), "left_out": left_out, "observed": observed}
 
 
 def check(setting: Setting, values: Mapping[str, Any]) -> Measured:
-    """Train, and compare with a reference's values. Errors: GitbenchError as `measure`; a reference of other trainings."""
+    """Train, and compare with a reference's values. Errors: GitbenchError as `measure`; Stale for one of other trainings."""
     began, trainings = time.monotonic(), trainings_of(setting.subject)
-    if [asdict(each) for each in trainings] != values["trainings"]:
-        raise GitbenchError("the reference is of other trainings than these: record it again, and say why")
+    for name, here in _asked(trainings).items():
+        if values.get(name) != here:
+            raise Stale(f"the reference is of other {name} than this tier's: record it again, and say why")
     before = values["observed"]
     now = train(setting, trainings, NONE, before)
     ranked = [each for name, seen in before.items() for each in compared(name, seen, now[name]["run"])]
@@ -77,6 +78,14 @@ def check(setting: Setting, values: Mapping[str, Any]) -> Measured:
         notes=(_bits(before, now), *([] if ranked else [_nearest(before, now)])),
         details={"curves": {name: _curve(seen, now[name]["run"]) for name, seen in before.items()}},
     )
+
+
+def _asked(trainings: Sequence[Training]) -> dict[str, Any]:
+    """Return what a reference has to be of: trainings, and the quantities that are compared of them."""
+    return {
+        "trainings": [asdict(each) for each in trainings],
+        "quantities": [each.name for each in QUANTITIES],
+    }
 
 
 def left_one_out(reference: Mapping[str, Any], repeats: Sequence[Mapping[str, Any]]) -> list[float]:
@@ -153,8 +162,8 @@ def _run(folder: Path, count: int, disturbance: Disturbance) -> None:
 
 def _broken(trainings: Sequence[Training], found: Mapping[str, Any]) -> list[Ranked]:
     """Return how trainings that were stopped go on otherwise than they would have."""
-    pairs = [(each.name, found[each.name]) for each in trainings if each.resumed]
-    return [one for name, seen in pairs if (one := resumed(name, seen["run"], seen["resumed"])) is not None]
+    pairs = [(each, found[each.name]) for each in trainings if each.resumed]
+    return [one for each, seen in pairs if (one := resumed(each, seen["run"], seen["resumed"])) is not None]
 
 
 def _bits(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

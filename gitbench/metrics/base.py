@@ -39,7 +39,8 @@ class Scores:
     `ids` and `references` have one entry an image (or question); `ceiling` says how the texts came about if they are
     not predictions but a ceiling. `columns` are those of `per_image`: one for each metric that is a mean over images
     (times 100), and the sufficient statistics of the corpus metrics (`bleu_*`, `meteor_stats`; see
-    `metrics.aggregate`). `absent` maps a metric that could not be computed to the reason and its fix.
+    `metrics.aggregate`). `absent` maps a metric that could not be computed to the reason and its fix, `errors` one that
+    failed to its error.
     """
 
     ids: list[str]
@@ -48,6 +49,7 @@ class Scores:
     values: dict[str, Score] = field(default_factory=dict)
     columns: dict[str, Any] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
+    errors: dict[str, Exception] = field(default_factory=dict)
 
     @property
     def per_image(self) -> pd.DataFrame:
@@ -97,7 +99,7 @@ class Scores:
         try:
             yield
         except (GitbenchError, OSError) as reason:
-            self.absent[metric] = str(reason)
+            self.absent[metric], self.errors[metric] = str(reason), reason
 
 
 def check_references(references: Mapping[str, Sequence[str]], noun: str) -> None:

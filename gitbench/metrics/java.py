@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from gitbench.errors import GitbenchError, installing
+from gitbench.errors import GitbenchError, MachineError, installing
 
 # Pinned so that no locale changes a score: METEOR reads numbers with the locale's decimal point (a German locale
 # breaks it), and before Java 18 text was decoded with the locale's encoding. The serial collector halves METEOR's
@@ -20,6 +20,14 @@ _FLAGS = (
     "-Dfile.encoding=UTF-8",
     "-Dstdout.encoding=UTF-8",
     "-XX:+UseSerialGC",
+    "-XX:+DisplayVMOutputToStderr",  # where Java cannot start: on stdout it would be taken for an answer
+)
+# What Java says where the system refuses it memory or a thread; of a full heap (-Xmx) it says something else.
+_REFUSED = (
+    b"Could not reserve enough space",
+    b"Could not allocate",
+    b"insufficient memory",
+    b"unable to create native thread",
 )
 
 
@@ -44,6 +52,12 @@ def java_version() -> str:
 def java_command(*arguments: str | Path) -> list[str]:
     """Return a command line that runs Java with the pinned flags and `arguments`."""
     return [str(java_home() / "bin" / "java"), *_FLAGS, *map(str, arguments)]
+
+
+def ended(text: str, status: int | None, said: bytes) -> GitbenchError:
+    """Return the error, of a text, of a program that ended: a MachineError if it was killed or refused memory."""
+    refused = (status or 0) < 0 or any(each in said for each in _REFUSED)
+    return MachineError(text) if refused else GitbenchError(text)
 
 
 def last_line(text: bytes) -> str:

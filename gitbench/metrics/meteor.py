@@ -26,7 +26,7 @@ import numpy as np
 
 from gitbench.errors import GitbenchError, installing
 from gitbench.metrics.base import SCALE, Scores
-from gitbench.metrics.java import java_command, last_line
+from gitbench.metrics.java import ended, java_command, last_line
 from gitbench.metrics.tokenize import library_folder
 
 STATISTICS = 23  # numbers an image: 4 lengths, 4 matches in each of 4 stages, chunks, 2 match counts
@@ -136,8 +136,9 @@ class Meteor:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(timeout=10)
             self._errors.seek(0)
-            said = f"exit status {self.process.returncode}, {last_line(self._errors.read())}"
-            raise GitbenchError(f"METEOR's process died ({said}): score again with more free memory")
+            status, said = self.process.returncode, self._errors.read()
+            how = f"exit status {status}, {last_line(said)}"
+            raise ended(f"METEOR's process died ({how}): score again with more free memory", status, said)
         return line.decode("utf-8", "replace").strip()
 
 

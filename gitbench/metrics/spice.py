@@ -15,13 +15,14 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from gitbench.errors import GitbenchError
-from gitbench.files import read_json, write_json
+from gitbench.files import load_json, write_json
 from gitbench.metrics.base import SCALE, Scores
-from gitbench.metrics.java import java_command, last_line
+from gitbench.metrics.java import ended, java_command, last_line
 from gitbench.metrics.tokenize import library_folder
 
 PARSER = "corenlp-3.6.0"
@@ -64,12 +65,18 @@ def add_spice(scores: Scores, predictions: Sequence[str], references: Sequence[S
                 f"SPICE did not finish within {timeout:g} s: free the machine or allow it more time"
             ) from None
         if done.returncode:
-            raise GitbenchError(f"SPICE failed ({last_line(done.stderr)}): it needs up to 8 GB of memory")
-        try:
-            found = {item["image_id"]: item["scores"]["All"]["f"] for item in read_json(made)}
-            values = np.array([found[place] for place in range(len(predictions))], dtype=float)
-        except (GitbenchError, KeyError, TypeError) as error:
-            raise GitbenchError(f"SPICE's answer is damaged ({error!r}): score again") from error
+            text = f"SPICE failed ({last_line(done.stderr)}): it needs up to 8 GB of memory"
+            raise ended(text, done.returncode, done.stderr)
+        add_answer(scores, load_json(made))
+
+
+def add_answer(scores: Scores, answer: Any) -> None:
+    """Add what `add_spice` does from the program's answer: a list of {"image_id": place, "scores": {"All": {"f": F}}}."""
+    try:
+        found = {item["image_id"]: item["scores"]["All"]["f"] for item in answer}
+        values = np.array([found[place] for place in range(len(scores.ids))], dtype=float)
+    except (KeyError, TypeError) as error:
+        raise GitbenchError(f"SPICE's answer is damaged ({error!r}): score again") from error
     scores.add_mean("SPICE", values, "SPICE-1.0", parser=PARSER)
     if not np.isnan(values).all():
         spider = (values + scores.columns["CIDEr"] / SCALE) / 2

@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gitbench.errors import GitbenchError, installing
-from gitbench.metrics.java import java_command, last_line
+from gitbench.metrics.java import ended, java_command, last_line
 
 TOKENIZER = "ptb-stanford-3.4.1"
 FILES = 64  # that one process reads: one a call, and one more, whose beginning ends the last answer
@@ -149,9 +149,9 @@ class Tokenizer:
         sender.start()  # a thread of its own: a pipe takes 64 KiB, and the deadline holds while it is full
         deadline = time.monotonic() + self.timeout
         while not (self._folder / str(number + 1)).exists():
-            if self.process.poll() is not None:
-                said = last_line((self._folder / "errors").read_bytes())
-                raise GitbenchError(f"the caption tokenizer failed ({said}): run `gitbench doctor`")
+            if (status := self.process.poll()) is not None:
+                said = (self._folder / "errors").read_bytes()
+                raise ended(f"the caption tokenizer failed ({last_line(said)}): run `gitbench doctor`", status, said)
             if time.monotonic() > deadline:
                 raise GitbenchError(
                     f"the caption tokenizer took longer than {self.timeout:g} s: free the machine or allow it more time"

@@ -2,8 +2,9 @@
 
 Every process that trains, captions or scores a run enters itself in the run's provenance as a `Maker`. Code of another
 fingerprint than today's may give other numbers. The gate can tell: where the exact tier found the values of both equal to
-the last bit, on this class of machine, at this numerics version and with these packages, runs of the one stand for the other.
-What it found is kept in the user's cache. Plugins are no part of what the gate compares: theirs have to be the same.
+the last bit, and the code that it does not run is the same, on this class of machine, at this numerics version and with these
+packages, runs of the one stand for the other. What it found is kept in the user's cache. Plugins are no part of what the
+gate compares: theirs have to be the same.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,14 +20,18 @@ from gitbench.data.cache import EncodedCaptions
 from gitbench.data.random_stream import Stream
 from gitbench.data.tasks import SceneTaskSource
 from gitbench.data.wordpiece import CaptionTokenizer
+from gitbench.errors import MachineError
+from gitbench.files import ROOT
+from gitbench.gate import exact
 from gitbench.gate.exact import costs, decoder, encoder, fresh_cache, order, pixels, scores, searches, steps, tokens
-from gitbench.gate.exact.compare import compared
+from gitbench.gate.exact.compare import compared, read
 from gitbench.gate.exact.constant import pictures
 from gitbench.gate.exact.subject import Place
 from gitbench.gate.exact.tiny import tiny
 from gitbench.gate.exact.values import Failure, Value, Values
-from gitbench.gate.setting import Setting
-from gitbench.metrics import bleu, cider
+from gitbench.gate.setting import Setting, Subject
+from gitbench.metrics import bleu, cider, meteor, spice
+from gitbench.metrics.meteor import Meteor
 from gitbench.models import git
 from gitbench.models.decoder import Decoder
 from gitbench.models.git import GIT
@@ -75,6 +81,8 @@ TAKES: dict[str, tuple[str, Callable[[Values, Place], None]]] = {
     "steps": ("optimizer", lambda values, place: steps.add_steps(values, place.small(), "caption")),
     "search": ("search", lambda values, place: searches.add_model(values, searches.searched("self", "cpu"), "self", "cpu")),
     "scores": ("metric", scores.add),
+    "spice": ("metric", scores.add_spice_answer),
+    "meteor": ("metric", scores.add_meteor),
     "costs": ("search", writing),
 }  # fmt: skip
 
@@ -176,6 +184,7 @@ BROKEN: list[tuple[str, str, str, tuple[Any, str, Any]]] = [
     ("penalty's sign", "search", "search", wrapped(Search, "_norm", lambda f, self, length: 1 / f(self, length))),
     ("beams mixed up", "search", "search", (Search, "_of_parent", staticmethod(first_beam))),
     ("cider", "scores", "metric", (cider, "SIGMA", 4.0)),
+    ("spider of spice", "spice", "metric", (spice, "SCALE", 1.0)),
     ("bleu", "scores", "metric", wrapped(bleu, "_closest", lambda f, comparison: f(comparison) + 1)),
     ("a wait a token", "costs", "search", wrapped(Search, "step", waiting_step)),
     ("the head twice", "costs", "search", wrapped(GIT, "head", lambda f, self, x: (f(self, x), f(self, x))[0])),
@@ -197,6 +206,52 @@ def test_the_first_finding_names_the_part(
     findings, _ = compared(take(kind, tmp_path), reference, "cpu")
     assert findings and findings[0].part == part, findings[:3]
     assert findings[0].excess > 1
+
+
+REFERENCE = ROOT / "gate" / "cpu-x86_64" / "git" / "exact.json"
+SUBMIT = Meteor.submit
+
+
+def test_meteor_that_scores_otherwise_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    known = read(json.loads(REFERENCE.read_text())["values"]["values"])
+    own = {name: each for name, each in known.items() if name.startswith("METEOR") and "its statistics" not in name}
+    monkeypatch.setattr(Meteor, "submit", lambda self, texts, refs: SUBMIT(self, texts, [each[:1] for each in refs]))
+    findings, count = compared(take("meteor", tmp_path), own, "cpu")
+    assert count == len(own) and findings[0].part == "metric" and findings[0].quantity == "METEOR"
+    assert "METEOR: signature" not in {each.quantity for each in findings}
+
+
+@pytest.mark.parametrize(("program", "machine"), [("import os; os.kill(os.getpid(), 9)", True), ("input('x')", False)])
+def test_meteor_that_is_killed_is_the_machines_fault(
+    program: str, machine: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(meteor, "java_command", lambda *_: [sys.executable, "-c", program])
+    if machine:
+        with pytest.raises(MachineError, match="METEOR's process died"):
+            take("meteor", tmp_path)
+    else:
+        (failure,) = take("meteor", tmp_path)
+        assert isinstance(failure, Failure) and "GitbenchError: METEOR" in failure.error
+
+
+def test_the_tier_has_meteor_begin_first_and_says_what_it_leaves_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    begun: list[bool] = []
+
+    def add(values: Values, place: Place) -> None:
+        begun.append(place.meteor.process is not None)
+        values.equal("x", 1)
+
+    monkeypatch.setattr(meteor, "java_command", lambda *_: [sys.executable, "-c", "input()"])
+    for name in ("TOPICS", "OWN"):
+        monkeypatch.setattr(exact, name, (("topic", "data", add),))
+    said = []
+    for subject in (Subject(), Subject(task="vqa")):
+        setting = Setting(folder=str(tmp_path), subject=subject)
+        said.append(exact.check(setting, exact.measure(setting)).notes[-1])
+    assert begun == [True, True, False, False]
+    assert said[0].startswith("SPICE itself is not run") and said[1].startswith("METEOR and SPICE are left out")
 
 
 def test_what_is_right_is_equal_to_the_last_bit(right: Callable[[str], dict[str, Value]], tmp_path: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +14,18 @@ import numpy as np
 import pytest
 import torch
 
-from gitbench.errors import GitbenchError
-from gitbench.files import ROOT
+from gitbench import code
+from gitbench.code import PACKAGE
+from gitbench.errors import GitbenchError, MachineError
+from gitbench.files import ROOT, explain_os_errors
 from gitbench.gate import exact
 from gitbench.gate.exact.compare import TOLERANCES, compared, read, stored
 from gitbench.gate.exact.constant import STEPS, constant, noise, pictures, texts
 from gitbench.gate.exact.costs import spent
+from gitbench.gate.exact.faults import of_machine
 from gitbench.gate.exact.tiny import tiny
 from gitbench.gate.exact.values import Failure, Value, Values, digest_of
-from gitbench.gate.outcome import PARTS
+from gitbench.gate.outcome import BEYOND, PARTS, Stale
 from gitbench.gate.setting import Setting
 from gitbench.models.flops import flops_by_part
 
@@ -86,17 +92,30 @@ def test_findings_come_in_the_order_in_which_values_are_taken() -> None:
     assert "image encoder: it fails with KeyError: 'x'" in findings[1].said
 
 
-def test_a_reference_with_other_values_is_no_agreement() -> None:
-    for found, known in ((values().found[:-1], reference()), (values().found, {})):
-        with pytest.raises(GitbenchError, match="record it again"):
-            compared(found, known, "cpu")
+def test_a_reference_of_another_version_of_the_tier_is_stale() -> None:
+    """Values that are new have no reference; such that are gone are the tier's change where its code is another."""
+    for found, known, same in ((values().found[:-1], reference(), False), (values().found, {}, True)):
+        with pytest.raises(Stale, match="record it again"):
+            compared(found, known, "cpu", same)
+    assert len(compared([*change("waits", 11)[:-1]], reference(), "cpu", same=False)[0]) == 1
     with pytest.raises(GitbenchError, match="damaged"):
         read({"data": {"x": "near nothing"}})
+
+
+def test_a_value_that_the_code_lost_is_a_finding_and_one_behind_a_failure_is_none() -> None:
+    lost = values().found[1:]
+    (finding,), count = compared(lost, reference(), "cpu")
+    assert (finding.quantity, finding.part, finding.excess, count) == ("ids", "data", BEYOND, 5)
+    failure = Failure(name="text and ids", part="data", error="KeyError: 'x'")
+    assert [each.quantity for each in compared([failure, *lost], reference(), "cpu")[0]] == ["text and ids"]
+    other = [Value(name="ids", part="data", kind="most", value=1), *lost]  # of another kind
+    assert [each.quantity for each in compared(other, reference(), "cpu")[0]] == ["ids"]
 
 
 def test_the_digest_tells_the_last_bit_and_leaves_costs_out() -> None:
     own = digest_of(values().found)  # type: ignore[arg-type]
     assert own == digest_of(list(reference().values()))
+    assert own == digest_of(values().found[::-1])  # type: ignore[arg-type]
     assert own == digest_of(change("waits", 3)) != digest_of(change("features", [1.0, np.nextafter(-2.5, 0), 1e-17]))
 
 
@@ -112,8 +131,57 @@ def test_a_topic_that_fails_keeps_what_it_found() -> None:
         Value(name="first", part="decoder", kind="equal", value=1),
         Failure(name="topic", part="decoder", error="KeyError: 'second'"),
     ]
-    with pytest.raises(OSError):  # the machine's fault is none of the code's
-        found.attempt("topic", "decoder", lambda: Path("/nowhere/x").read_bytes())  # type: ignore[arg-type, return-value]
+
+
+def _raises(error: Exception) -> Callable[[], None]:
+    def take() -> None:
+        raise error
+
+    return take
+
+
+def _wrapped(error: OSError) -> Callable[[], None]:
+    def take() -> None:
+        with explain_os_errors(Path("x")):
+            raise error
+
+    return take
+
+
+MACHINES: dict[str, Callable[[], Any]] = {
+    **{
+        errno.errorcode[number]: _raises(OSError(number, os.strerror(number)))
+        for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EMFILE, errno.ENOMEM)
+    },
+    "a full disk, in our words": _wrapped(OSError(errno.ENOSPC, "full")),
+    "a short write of torch": _raises(RuntimeError("PytorchStreamWriter failed writing file data/0")),
+    "numpy's memory": lambda: np.zeros(10**15),
+    "torch's memory": lambda: torch.empty(10**15),
+    "a card's memory": _raises(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")),
+    "a program that was killed": _raises(MachineError("the caption tokenizer failed")),
+}
+CODES: dict[str, Callable[[], Any]] = {
+    "a file that is not there": lambda: Path("/nowhere/x").read_bytes(),
+    "in our words": _wrapped(FileExistsError(errno.EEXIST, "in the way")),
+    "shapes": lambda: torch.ones(2, 3) @ torch.ones(2, 3),
+    "a program that failed": _raises(GitbenchError("the caption tokenizer failed")),
+    "anything": lambda: {}["x"],
+}
+
+
+@pytest.mark.parametrize("kind", MACHINES)
+def test_an_error_of_the_machine_is_none_of_the_code(kind: str) -> None:
+    found = Values()
+    with pytest.raises(Exception) as raised:
+        found.attempt("topic", "decoder", MACHINES[kind])
+    assert of_machine(raised.value) and not found.found
+
+
+@pytest.mark.parametrize("kind", CODES)
+def test_any_other_error_is_a_failure_of_the_code(kind: str) -> None:
+    found = Values()
+    found.attempt("topic", "decoder", CODES[kind])
+    assert [type(each) for each in found.found] == [Failure]
 
 
 def test_a_group_of_tensors_is_compared_on_the_scale_of_its_largest() -> None:
@@ -156,29 +224,47 @@ def test_the_committed_reference_is_whole() -> None:
     assert {each.part for each in known.values()} == set(PARTS)
     kinds = {each.precision for each in known.values() if each.kind == "near"}
     assert kinds == set(TOLERANCES["cpu"]) == set(TOLERANCES["cuda"])
+    assert "METEOR" in known and "SPICE of an answer" in known
     assert len(given["digest"]) == 64 and sum(each.kind == "near" for each in known.values()) > 400
 
 
 def test_topics_of_the_committed_reference_agree_with_this_code(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The first three topics alone, by `check` itself: what it finds, and that it misses the others."""
+    """The first topics alone, by `check` itself: what it finds, and that it misses the others."""
     given = json.loads(REFERENCE.read_text())["values"]
     monkeypatch.setattr(exact, "TOPICS", exact.TOPICS[:2])
-    with pytest.raises(GitbenchError, match="record it again"):
-        exact.check(Setting(folder=str(tmp_path)), given)
+    with pytest.raises(Stale, match="record it again"):
+        exact.check(Setting(folder=str(tmp_path)), {**given, "tier": "another"})
+    lost = exact.check(Setting(folder=str(tmp_path)), {**given, "tier": exact.own_code()})
+    assert len(lost.findings) == exact.MOST_FINDINGS and "it is gone" in lost.findings[0].said
     taken = [each for each in exact.taken(Setting(folder=str(tmp_path))) if isinstance(each, Value)]
     names = {each.name for each in taken}
     known = {part: {name: said for name, said in own.items() if name in names} for part, own in given["values"].items()}
     same = exact.check(Setting(folder=str(tmp_path)), {"digest": digest_of(taken), "values": known})
     assert same.findings == () and same.compared == len(names) > 20
-    assert same.details == {"digest": digest_of(taken), "bit_equal": True}
+    assert same.details == {"digest": exact.vouched(taken), "bit_equal": True}
     first = next(iter(known["data"]))
     other = exact.check(
         Setting(folder=str(tmp_path)),
         {"digest": "0", "values": {**known, "data": {**known["data"], first: "equal: x"}}},
     )
     assert [each.quantity for each in other.findings] == [first] and not other.details["bit_equal"]
+
+
+def test_code_that_is_not_run_is_in_the_digest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Values that are equal do not vouch for it: scores of another `spice.py` do not stand by them."""
+    own, known = exact.vouched(reference().values()), digest_of(reference().values())
+    assert "metrics/spice.py" in exact.NOT_RUN
+    for name in exact.NOT_RUN:
+        source = (PACKAGE / name).read_text()
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"# a comment\n{source}")
+    monkeypatch.setattr(exact, "PACKAGE", tmp_path)
+    monkeypatch.setattr(code, "PACKAGE", tmp_path)
+    assert exact.vouched(reference().values()) == own
+    (tmp_path / name).write_text(f"{source}\nONE = 1\n")
+    assert exact.vouched(reference().values()) != own and digest_of(reference().values()) == known
 
 
 def test_what_fails_is_not_recorded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

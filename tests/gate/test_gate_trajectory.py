@@ -18,7 +18,7 @@ from gitbench.data.dataset import CaptionDataset, permutation
 from gitbench.errors import GitbenchError
 from gitbench.gate import lane, trajectory
 from gitbench.gate.band import FLOOR, WIDTH, compared, limits, ratios, resumed, spread_of, unsteady
-from gitbench.gate.outcome import Finding
+from gitbench.gate.outcome import BEYOND, Finding, Stale
 from gitbench.gate.setting import Setting, Subject
 from gitbench.gate.trainings import PRETRAINING, USUAL, Asked, Disturbance, Training, planned, trainings_of
 from gitbench.metrics import CaptionScorer
@@ -62,7 +62,7 @@ def reference(whole: dict[str, Any]) -> dict[str, Any]:
 def findings(reference: dict[str, Any], now: dict[str, Any]) -> list[Finding]:
     """What the tier would say, likeliest cause first."""
     ranked = [*compared("tiny", reference, now["run"])]
-    if "resumed" in now and (broken := resumed("tiny", now["run"], now["resumed"])) is not None:
+    if "resumed" in now and (broken := resumed(STOPPED, now["run"], now["resumed"])) is not None:
         ranked.append(broken)
     return [each[2] for each in sorted(ranked, key=lambda each: each[:2])]
 
@@ -141,6 +141,10 @@ BROKEN: dict[
         *(CountedSampler, "__iter__", lambda self: iter(range(max(0, self.start - 1), 10**6))),
         *("data", "stopped and begun again: the choice of images, step 5"),
     ),
+    "all steps again after a stop": (
+        *("gitbench.training.run.latest_checkpoint", "", lambda folder: None),
+        *("optimizer", "stopped and begun again: the choice of images, values"),
+    ),
 }
 
 
@@ -183,11 +187,44 @@ def test_one_caption_may_fall_another_way_and_two_may_not(whole, reference):
 def test_what_is_no_number_and_what_is_missing_are_outside(whole, reference):
     run = whole["run"]
     lost = [each[2] for each in compared("tiny", reference, changed(run, "numbers", "loss", at_5=float("nan")))]
-    assert [each.quantity for each in lost] == ["tiny: the training loss, step 6"] and lost[0].excess > 1e6
+    assert [each.quantity for each in lost] == ["tiny: the training loss, step 6"] and lost[0].excess == BEYOND
     short = {**run, "numbers": {**run["numbers"], "loss": run["numbers"]["loss"][:-1]}}
-    assert "has 7 values, the reference 8" in next(compared("tiny", reference, short))[2].said
+    assert "has 7 values, not 8" in next(compared("tiny", reference, short))[2].said
     frozen = {**run, "numbers": {name: value for name, value in run["numbers"].items() if name != "lr_encoder"}}
     assert next(compared("tiny", reference, frozen))[2].part == "optimizer"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "change"),
+    [
+        ("numbers", "loss", lambda values: values[1:]),
+        ("exact", "val_batches", lambda values: [*values, *values]),
+        ("exact", "caption", lambda values: values[:-1]),
+        ("numbers", "val_nll", lambda values: values[1:]),
+        ("numbers", "test_nll", lambda values: []),
+        ("numbers", "lr_encoder", lambda values: None),
+    ],
+)
+def test_a_resumed_training_leaves_as_many_values_as_it_should(kind, name, change, whole):
+    run, again = whole["run"], whole["resumed"]
+    assert resumed(STOPPED, run, again) is None
+    values = {**again[kind], name: change(again[kind][name])}
+    other = {**again, kind: {key: each for key, each in values.items() if each is not None}}
+    found = resumed(STOPPED, run, other)
+    assert found is not None and found[2].part == "optimizer" and found[2].quantity.endswith(", values")
+    count = len(again[kind][name])
+    assert found[2].reference == str(count) and f"not {count}" in found[2].said
+
+
+def test_a_reference_of_other_quantities_is_stale(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(trajectory, "trainings_of", lambda _: (TINY,))
+    monkeypatch.setattr(trajectory, "disturbances", lambda _: ())
+    monkeypatch.setattr(trajectory, "train", lambda *_: {"tiny": whole})
+    values = json.loads(json.dumps(trajectory.measure(Setting(folder=str(tmp_path)))))
+    assert not trajectory.check(Setting(folder=str(tmp_path)), values).findings
+    monkeypatch.setattr(trajectory, "QUANTITIES", trajectory.QUANTITIES[1:])
+    with pytest.raises(Stale, match="of other quantities"):
+        trajectory.check(Setting(folder=str(tmp_path)), values)
 
 
 def numbers(**values: list[float]) -> dict[str, Any]:
@@ -312,7 +349,7 @@ def test_check_says_what_it_did_and_measure_makes_no_reference_of_a_broken_resum
     with pytest.raises(GitbenchError, match="no reference was made"):
         trajectory.measure(setting)
     monkeypatch.setattr(trajectory, "trainings_of", lambda _: (dataclasses.replace(STOPPED, steps=9),))
-    with pytest.raises(GitbenchError, match="other trainings"):
+    with pytest.raises(Stale, match="other trainings"):
         trajectory.check(setting, values)
 
 

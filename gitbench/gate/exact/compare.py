@@ -7,27 +7,29 @@ from typing import Any
 
 from gitbench.errors import GitbenchError
 from gitbench.gate.exact.values import Failure, Value
-from gitbench.gate.outcome import Finding
+from gitbench.gate.outcome import BEYOND, Finding, Stale
 
 # Shares of a quantity's scale that rounding may move it by, device -> precision -> share; see the package's docstring.
 TOLERANCES: Mapping[str, Mapping[str, float]] = {
     "cpu": {"float64": 1e-11, "float64, divided": 1e-9, "float32": 1e-5, "bfloat16": 2e-2},
     "cuda": {"float64": 1e-10, "float64, divided": 1e-8, "float32": 1e-5, "bfloat16": 2e-2},
 }
+USUAL = "float64"
 SHOWN = 60  # characters of a text in a finding
-FAR = 1e12  # excess of what is no number any more
 
 
 def stored(values: Sequence[Value]) -> dict[str, dict[str, Any]]:
     """Return values as a reference holds them, part -> name -> value, numbers as a line of text.
 
-    "near SCALE PRECISION: NUMBERS", "most ROOM: NUMBER", "equal: TEXT"; what else must be equal stands as it is.
+    "near SCALE PRECISION: NUMBERS" (no precision: float64), "most ROOM: NUMBER", "equal: TEXT"; what else must be equal
+    stands as it is.
     """
     found: dict[str, dict[str, Any]] = {}
     for value in values:
         own = value.value
         if value.kind == "near":
-            own = f"near {value.scale!r} {value.precision}: {' '.join(map(repr, own))}"
+            precision = "" if value.precision == USUAL else f" {value.precision}"
+            own = f"near {value.scale!r}{precision}: {' '.join(map(repr, own))}"
         elif value.kind == "most":
             own = f"most {value.room!r}: {own!r}"
         elif isinstance(own, str):
@@ -52,35 +54,40 @@ def _read(name: str, part: str, said: Any) -> Value:
     head, _, own = said.partition(": ")
     kind, *rest = head.split(maxsplit=2)
     if kind == "near":
-        scale, precision = rest
+        scale, *precision = rest
         numbers = list(map(float, own.split()))
-        return Value(name=name, part=part, kind="near", value=numbers, scale=float(scale), precision=precision)
+        told = precision[0] if precision else USUAL
+        return Value(name=name, part=part, kind="near", value=numbers, scale=float(scale), precision=told)
     if kind == "most":
         return Value(name=name, part=part, kind="most", value=int(own), room=float(*rest))
     return Value(name=name, part=part, kind="equal", value=own)
 
 
 def compared(
-    found: Sequence[Value | Failure], reference: Mapping[str, Value], device: str
+    found: Sequence[Value | Failure], reference: Mapping[str, Value], device: str, same: bool = True
 ) -> tuple[list[Finding], int]:
     """Return what left its band, in the order of `found`, and how many values were compared.
 
-    Errors: GitbenchError where nothing left its band and the reference holds other values than were taken.
+    A value of the reference that is gone left its band, unless a failure says why, or this tier has changed since (not
+    `same`). Errors: Stale where nothing left its band, and the reference holds other values than were taken.
     """
-    known: dict[str, Any] = dict(reference)
+    known = dict(reference)
     findings: list[Finding] = []
+    new: list[str] = []
     count = 0
     for value in found:
         if isinstance(value, Failure):
             findings.append(_failed(value))
-        elif (before := known.pop(value.name, None)) is not None and before.kind == value.kind:
+        elif (before := known.get(value.name)) is not None and before.kind == value.kind:
             count += 1
-            findings += _differences(value, before, TOLERANCES[device])
+            findings += _differences(value, known.pop(value.name), TOLERANCES[device])
         else:
-            known[value.name] = value
-    if known and not findings:
-        raise GitbenchError(
-            f"{len(known)} values are in the reference or are taken today, not both (the first: {next(iter(known))}): the "
+            new.append(value.name)
+    if same and not any(isinstance(value, Failure) for value in found):
+        findings += [_gone(value) for value in known.values()]
+    if (other := [*known, *new]) and not findings:
+        raise Stale(
+            f"{len(other)} values are in the reference or are taken today, not both (the first: {other[0]}): the "
             "reference is of another version of the gate: record it again"
         )
     return findings, count
@@ -92,8 +99,19 @@ def _failed(failure: Failure) -> Finding:
         part=failure.part,
         value=failure.error,
         reference="no error",
-        excess=FAR,
+        excess=BEYOND,
         said=f"{failure.name}: it fails with {failure.error}",
+    )
+
+
+def _gone(before: Value) -> Finding:
+    return Finding(
+        quantity=before.name,
+        part=before.part,
+        value="nothing",
+        reference="a value",
+        excess=BEYOND,
+        said=f"{before.name}: it is gone, the reference has it",
     )
 
 
@@ -144,13 +162,13 @@ def _far(value: Value, before: Value, tolerance: float) -> Iterator[Finding]:
             part=value.part,
             value=next(counts),
             reference=next(counts),
-            excess=FAR,
+            excess=BEYOND,
             said=f"{value.name}: {len(value.value)} numbers, in the reference {len(before.value)}",
         )
         return
     room = tolerance * before.scale
     gaps = [abs(a - b) for a, b in zip(value.value, before.value, strict=True)]
-    gaps = [gap if gap == gap and gap < FAR else FAR for gap in gaps]
+    gaps = [gap if gap == gap and gap < BEYOND else BEYOND for gap in gaps]
     worst = max(range(len(gaps)), key=gaps.__getitem__, default=None)
     if worst is None or gaps[worst] <= room:
         return
@@ -161,7 +179,7 @@ def _far(value: Value, before: Value, tolerance: float) -> Iterator[Finding]:
         part=value.part,
         value=ours,
         reference=theirs,
-        excess=min(FAR, gaps[worst] / room) if room else FAR,
+        excess=min(BEYOND, gaps[worst] / room) if room else BEYOND,
         said=f"{value.name}: {ours}, in the reference {theirs} ({beyond} of {len(gaps)} numbers moved by more than {room:.1g})",
     )
 

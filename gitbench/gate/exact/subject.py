@@ -15,6 +15,7 @@ from mmengine.registry import init_default_scope
 
 from gitbench.gate.exact.constant import fill
 from gitbench.gate.setting import Setting, Subject
+from gitbench.metrics.meteor import Meteor
 from gitbench.profiles import SMOKE
 from gitbench.registry import MODELS
 from gitbench.spec import Ablation, Arm, Compute, EvaluateSpec, TextSpec, TrainSpec
@@ -110,10 +111,11 @@ class Small:
 
 @dataclasses.dataclass(kw_only=True)
 class Place:
-    """Where the tier computes: its setting, its folder, and the small runs that were planned so far."""
+    """Where the tier computes: its setting, its folder, METEOR's process, and the small runs that were planned so far."""
 
     setting: Setting
     folder: Path
+    meteor: Meteor = dataclasses.field(default_factory=Meteor)
     planned: dict[str, Small] = dataclasses.field(default_factory=dict)
 
     @property

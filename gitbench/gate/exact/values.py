@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from gitbench.gate.exact.constant import noise
+from gitbench.gate.exact.faults import of_machine
+from gitbench.training.hooks import torch_write_errors
 
 FIRST = 1  # entries of a tensor that stand beside its sums
 LEAST_SHARE = 1e-3  # of the largest tensor of a group: the scale of one that is all but zero
@@ -96,13 +98,17 @@ class Values:
         self._add(Value(name=name, part=self.part, kind="most", value=number, room=room))
 
     def attempt(self, name: str, part: str, take: Callable[[], None]) -> None:
-        """Let `take` add its values; an error of the code is a failure of `name`, and what it added before stands."""
+        """Let `take` add its values; an error of the code is a failure of `name`, and what it added before stands.
+
+        Errors: those of the machine.
+        """
         with self.of(part):
             try:
-                take()
-            except OSError:
-                raise  # the machine's, not the code's
+                with torch_write_errors():
+                    take()
             except Exception as error:
+                if of_machine(error):
+                    raise
                 text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
                 self.found.append(Failure(name=name, part=self.part, error=text))
 
@@ -134,7 +140,7 @@ def summary(tensor: Tensor) -> list[float]:
     return [flat.sum().item(), flat.abs().sum().item(), (flat * weights).sum().item(), *flat[:FIRST].tolist()]
 
 
-def digest_of(values: Sequence[Value]) -> str:
-    """Return a hash of all values but costs, to the last bit of their floats: 64 hex digits."""
-    said = [[value.name, value.value] for value in values if value.kind != "most"]
+def digest_of(values: Iterable[Value]) -> str:
+    """Return a hash of all values but costs, to the last bit of their floats, in whatever order: 64 hex digits."""
+    said = {value.name: value.value for value in values if value.kind != "most"}
     return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
