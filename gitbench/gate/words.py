@@ -105,7 +105,10 @@ def made_of(reference: Reference) -> str:
 def notes(check: Check) -> list[str]:
     """Return what is to be known beside the numbers: of the check, then of each tier."""
     said = [
-        f"{each.tier}: {note}" for each in check.outcomes if each.measured is not None for note in each.measured.notes
+        f"{each.tier}: {note}"
+        for each in check.outcomes
+        if each.measured is not None
+        for note in (*(each.measured.untold if each.status != UNMEASURED else ()), *each.measured.notes)
     ]
     return [*check.notes, *said]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 from helpers_gate import finding, fine, made_check, red, stale, unmeasured
 
 from gitbench.gate import output, words
-from gitbench.gate.outcome import EXITS, UNMEASURED, Measured, Outcome, judged, overall
+from gitbench.gate.outcome import EXITS, REGRESSED, UNMEASURED, Measured, Outcome, judged, overall
 from gitbench.gate.run import Check
 
 LOGITS = finding()
@@ -92,6 +93,8 @@ def test_what_could_not_be_told_is_said(capsys) -> None:
     outcome = judged("speed", 300.0, measured, (), ())
     lines = shown(made_check(outcome), capsys)
     assert any(line.endswith("8 quantities; compared: 7; captioning could not be told") for line in lines)
+    red = judged("speed", 300.0, dataclasses.replace(measured, findings=(LOGITS,)), (), ())
+    assert "note: speed: captioning could not be told" in shown(made_check(red), capsys) and red.status == REGRESSED
     assert outcome.status == UNMEASURED and "; captioning could not be told |" in output.markdown(made_check(outcome))
 
 
