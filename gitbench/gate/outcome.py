@@ -36,8 +36,9 @@ class Measured:
     """What a tier measured. A tier that compared nothing could not measure, whatever it says.
 
     `did`: in words, what was done and how much of it. `findings`: the first is the likeliest cause, what lies upstream
-    comes first. `untold`: what could not be told, in words: without a finding the tier could not measure. `details`: plain values
-    for the page's pictures.
+    comes first. `untold`: what could not be told, in words: without a finding the tier could not measure. `finds`: the
+    smallest change that a check as this one finds with a power of 90 %, in words. `details`: plain values for the page's
+    pictures.
     """
 
     compared: int
@@ -45,6 +46,7 @@ class Measured:
     findings: tuple[Finding, ...] = ()
     untold: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    finds: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -6,7 +6,7 @@ gate.json, of schema 1:
     setting               what was asked: subject (variants, task, data), device, jobs, base
     revision, machine, began, seconds, notes
     outcomes              a list, by tier: tier, status, seconds, why, by_packages, resumed, and `measured` (null where nothing
-                          was): compared, did, untold, notes, details, findings (quantity, part, value, reference, excess,
+                          was): compared, did, untold, finds, notes, details, findings (quantity, part, value, reference, excess,
                           said), the first the likeliest
     references            tier -> made, reason, origin; their values are in their own files
 """
@@ -132,6 +132,13 @@ def _markdown_lines(check: Check) -> Iterator[str]:
     for outcome in check.outcomes:
         if outcome.measured is not None and outcome.measured.findings:
             yield from _markdown_findings(outcome.tier, outcome.measured.findings)
+    if found := words.finds(check):
+        yield "<details><summary>The smallest change that each tier finds, with a power of 90 %</summary>"
+        yield ""
+        yield from (f"* {_escaped(line)}" for line in found)
+        yield ""
+        yield "</details>"
+        yield ""
     stale = [said for each in check.outcomes if (said := words.unsettled(each)) is not None]
     for line in (*stale, *words.references(check), *(f"note: {note}" for note in words.notes(check))):
         yield f"* {_escaped(line)}"

@@ -20,7 +20,7 @@ import numpy as np
 from gitbench.data import data_names
 from gitbench.errors import GitbenchError
 from gitbench.formats import plural
-from gitbench.gate.noninferiority import Rule, lower_bounds
+from gitbench.gate.noninferiority import FOUND, Rule, lower_bounds
 from gitbench.gate.outcome import BEYOND, Finding, Measured, Stale
 from gitbench.gate.quality_study import BASE, BLIND, DESIGN, Design, QualityStudy, Seeds
 from gitbench.gate.setting import Setting
@@ -175,8 +175,13 @@ class _Look:
             did=did,
             findings=tuple(self._rescored() if self.identical else () if self.unchanged else self._findings()),
             notes=tuple(f"{display_name(name)} is left out: {why}" for name, why in left_out),
+            finds=f"{', '.join(self._found(name) for name in self.names)} (with up to {self.rule.most} seeds)",
             details={"seeds": {name: self._details(place) for place, name in enumerate(self.names)}},
         )
+
+    def _found(self, name: str) -> str:
+        """Say by how much a metric has to be worse to be red in 90 % of checks."""
+        return f"{display_name(name)} worse by {_said(FOUND * self.reference.metrics[name].margin)}"
 
     def _findings(self) -> list[Finding]:
         """Return the metrics that are worse or, where none is, those that are not shown to be as good."""

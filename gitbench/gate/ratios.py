@@ -54,6 +54,17 @@ class Ratio:
         return self.low <= ALLOWED if self.of == "memory" else len(self.pairs) >= LEAST and self.high < UNCLEAR
 
     @property
+    def found(self) -> float | None:
+        """The ratio that would be red in 90 % of checks as exact as this one; None of memory, and with too few pairs.
+
+        The lower end of its interval has to lie above what is allowed: the end lies half an interval below the estimate,
+        and that is 3.29 standard errors of a normal estimate, which falls short of the truth by 1.28 in one case of ten.
+        """
+        if self.of == "memory" or len(self.pairs) < LEAST:
+            return None
+        return ALLOWED * math.exp(math.log(self.high / self.low) / 2 * (1 + 1.28 / 3.29))
+
+    @property
     def settled(self) -> bool:
         """Whether more pairs would hardly say more."""
         decided = len(self.pairs) >= LEAST and not self.low <= ALLOWED <= self.high

@@ -164,6 +164,7 @@ def measured(found: Mapping[str, Ratios], seconds: Mapping[str, float], base: st
         findings=tuple(finding(name, ratios) for name, each in ratios.items() if each.red),
         notes=(*notes, *busy),
         untold=tuple(f"{each}: take a machine that does less, or raise --minutes" for each in (*unclear, *timeless)),
+        finds=", ".join(f"{name} +{100 * (each.found - 1):.0f} %" for name, each in ratios.items() if each.found),
         details={"ratios": {name: _plain(name, ratio, seconds) for name, ratio in ratios.items()}},
     )
 
@@ -190,5 +191,12 @@ def _plain(name: str, ratio: Ratio, seconds: Mapping[str, float]) -> dict[str, A
     """Return a ratio as plain values; `base`: what the quantity took there, where it is a time."""
     quantity = QUANTITIES[name]
     values = {"pairs": [round(each, 4) for each in ratio.pairs], "estimate": ratio.estimate}
-    found = {**values, "low": ratio.low, "high": ratio.high, "unit": quantity.unit, "of": ratio.of}
+    found = {
+        **values,
+        "low": ratio.low,
+        "high": ratio.high,
+        "unit": quantity.unit,
+        "of": ratio.of,
+        "found": ratio.found,
+    }
     return found | ({"base": seconds[quantity.activity]} if quantity.ratio == "time" else {})

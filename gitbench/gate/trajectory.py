@@ -20,7 +20,19 @@ from typing import Any
 from gitbench.errors import GitbenchError
 from gitbench.files import make_dir, read_json, write_json
 from gitbench.formats import plural
-from gitbench.gate.band import QUANTITIES, Ranked, compared, limits, ratios, resumed, spread_of, unsteady
+from gitbench.gate.band import (
+    FLOOR,
+    LEAK,
+    QUANTITIES,
+    WIDTH,
+    Ranked,
+    compared,
+    limits,
+    ratios,
+    resumed,
+    spread_of,
+    unsteady,
+)
 from gitbench.gate.outcome import Measured, Stale
 from gitbench.gate.setting import Setting
 from gitbench.gate.trainings import NONE, Asked, Disturbance, Training, disturbances, trainings_of
@@ -29,6 +41,10 @@ from gitbench.machine import gpus
 ASKED, OBSERVED, CACHE = "asked.json", "observed.json", "cache"
 WORDS = ("image_id", "caption", "closed")
 LANE = (sys.executable, "-m", "gitbench.gate.lane")
+FINDS = (
+    f"always: other images or texts, another rate; a loss, norm or likelihood that moved by {FLOOR:g} of itself and {WIDTH:g} "
+    f"times what rounding was seen to move it by; {LEAK / 1e6:g} MB that a step leaves behind"
+)
 ON_A_CARD = 4  # trainings at once
 
 
@@ -76,6 +92,7 @@ def check(setting: Setting, values: Mapping[str, Any]) -> Measured:
         did=f"{steps} steps of {plural(len(trainings), 'training')}, in {time.monotonic() - began:.0f} s",
         findings=tuple(finding for _, _, finding in ranked),
         notes=(_bits(before, now), *([] if ranked else [_nearest(before, now)])),
+        finds=FINDS,
         details={"curves": {name: _curve(seen, now[name]["run"]) for name, seen in before.items()}},
     )
 

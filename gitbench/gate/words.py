@@ -113,6 +113,11 @@ def notes(check: Check) -> list[str]:
     return [*check.notes, *said]
 
 
+def finds(check: Check) -> list[str]:
+    """Return the smallest change that each tier finds: "speed: training step +14 %"."""
+    return [f"{each.tier}: {each.measured.finds}" for each in check.outcomes if each.measured and each.measured.finds]
+
+
 def date(made: str) -> str:
     """Return the day of a time in UTC ("2025-01-31T12:00:00Z")."""
     return made[:10]

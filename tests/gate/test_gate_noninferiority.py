@@ -7,7 +7,7 @@ import pytest
 from helpers_tools import load_tool
 from scipy import stats
 
-from gitbench.gate.noninferiority import Rule, lower_bounds, paired, welch
+from gitbench.gate.noninferiority import FOUND, Rule, lower_bounds, paired, welch
 
 POWER = load_tool("gate_power")
 RULE = Rule()
@@ -46,6 +46,14 @@ def test_a_harmless_change_is_red_in_less_than_one_of_two_hundred_checks_and_tak
 def test_a_change_that_is_worse_by_two_margins_is_always_red_and_soon():
     red, seeds = ends(ALIKE, -2.0, where=[2])
     assert red == 1 and seeds < 12
+
+
+@pytest.mark.parametrize("paired", [0.0, 0.9])
+@pytest.mark.parametrize("metric", [0, 1, 2])
+def test_what_is_said_to_be_found_is_red_in_nine_checks_of_ten(metric, paired):
+    """Of metrics that vary as those of the reference that ships."""
+    kind = POWER.Kind(sds=np.array([0.37, 0.56, 0.41]), between=ALIKE.between, paired=paired)
+    assert ends(kind, -FOUND, where=[metric])[0] >= 0.9
 
 
 def test_a_broken_model_is_red_at_two_seeds():

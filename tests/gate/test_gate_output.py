@@ -125,6 +125,15 @@ def test_markdown_holds_tables_that_nothing_breaks() -> None:
     assert "`gitbench gate record` would change 1 quantity" in text
 
 
+def test_the_smallest_change_that_is_found_is_in_every_output(tmp_path) -> None:
+    check = made_check(fine("exact"), fine("speed", finds="training step +14 %"))
+    assert output.words.finds(check) == ["speed: training step +14 %"]
+    assert "* speed: training step +14 %" in output.markdown(check) and "power of 90 %" not in output.markdown(
+        made_check()
+    )
+    assert "<li>speed: training step +14 %</li>" in output.page(check) and "power" not in output.page(made_check())
+
+
 def test_many_findings_are_cut_and_counted() -> None:
     many = [finding(quantity=f"loss {n}") for n in range(output.ROWS + 7)]
     text = output.markdown(made_check(red("exact", *many)))

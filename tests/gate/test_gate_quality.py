@@ -97,6 +97,7 @@ def test_other_predictions_of_the_same_quality_are_fine_before_the_last_seed(mad
     details = found.details["seeds"]["CIDEr"]
     assert len(details["value"]) == details["look"] == Made.asked[-1] and len(details["reference"]) == 20
     assert 0 < details["bound"] < details["margin"]
+    assert f"CIDEr worse by {0.97 * details['margin']:.4g}" in found.finds
 
 
 def test_worse_texts_of_the_same_likelihood_are_the_searchs_fault(made):

@@ -82,3 +82,10 @@ def test_eleven_pairs_are_the_fewest_of_such_an_interval() -> None:
 def test_memory_is_red_where_it_was_twice(ratios: tuple[float, ...], red: bool, told: bool) -> None:
     found = ratio_of_memory([math.log(each) for each in ratios])
     assert (found.red, found.told) == (red, told)
+
+
+@pytest.mark.parametrize("pairs", [16, 40])
+def test_what_is_found_is_red_in_nine_checks_of_ten(pairs: int) -> None:
+    exact = float(np.median([ratio_of(series(1.0, pairs, seed=seed)).found for seed in range(200)]))
+    assert 0.85 <= np.mean([ratio_of(series(exact, pairs, seed=seed)).red for seed in range(1000, 1400)]) <= 0.96
+    assert ratio_of(series(1.0, LEAST - 1)).found is None and ratio_of_memory([0.1]).found is None

@@ -51,7 +51,7 @@ from gitbench.gate.exact import (
     tokens,
     weights,
 )
-from gitbench.gate.exact.compare import compared, read, stored
+from gitbench.gate.exact.compare import TOLERANCES, compared, read, stored
 from gitbench.gate.exact.subject import Place
 from gitbench.gate.exact.values import Failure, Value, Values, digest_of
 from gitbench.gate.outcome import Measured
@@ -127,8 +127,15 @@ def check(setting: Setting, values: Mapping[str, Any]) -> Measured:
         did=f"{count} values of data, models, optimizer, search and metrics compared",
         findings=tuple(findings[:MOST_FINDINGS]),
         notes=(*notes, scores.NOTE if setting.subject.usual else own.NOTE),
+        finds=finds(setting.device),
         details={"digest": vouched(whole), "bit_equal": equal},
     )
+
+
+def finds(device: str) -> str:
+    """Say which change this tier finds: always, since it computes the same each time."""
+    shares = ", ".join(f"{share:g} of it in {kind}" for kind, share in TOLERANCES[device].items())
+    return f"always: another text, id or count, a number that moved by more than rounding may move its scale ({shares})"
 
 
 def vouched(values: Iterable[Value]) -> str:
