@@ -14,12 +14,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gitbench.formats import plural
+from gitbench.gate.outcome import BEYOND
+from gitbench.gate.ratios import ALLOWED
 from gitbench.gate.run import Check
 from gitbench.metric_info import display_name, quality_sign, unit
 from gitbench.report.style import COLUMN, FAINT, INK, PAGE, PALETTE, RULE, embedded_svg, style
 
 Details = Mapping[str, Any]
-BEYOND = 1.10  # a ratio that is red where its whole interval lies above
 _BLUE, _RED = PALETTE[0], PALETTE[1]
 
 
@@ -66,7 +67,7 @@ def _draw_deviation(axes: Axes, steps: np.ndarray, *curve: np.ndarray) -> None:
     room = np.where(value >= reference, high - reference, reference - low)
     with np.errstate(divide="ignore", invalid="ignore"):
         off = np.where(value == reference, 0.0, (value - reference) / room)
-    off = np.clip(off, -1e12, 1e12)
+    off = np.clip(off, -BEYOND, BEYOND)
     axes.axhspan(-1, 1, color=RULE, lw=0)
     axes.axhline(0, color=FAINT, lw=0.8)
     axes.plot(steps, off, color=_BLUE, lw=0.9)
@@ -123,11 +124,11 @@ def ratios_figure(ratios: Mapping[str, Details], width: float) -> Figure:
         low, high = found.get("low"), found.get("high")
         if low is None or middle is None or high is None:
             continue
-        colour = _RED if low > BEYOND else _BLUE
+        colour = _RED if low > ALLOWED else _BLUE
         axes.plot([low, high], [place + 0.12] * 2, color=colour, lw=1.6)
         axes.plot([middle], [place + 0.12], "o", color=colour, ms=5)
     axes.axvline(1, color=INK, lw=0.8)
-    axes.axvline(BEYOND, color=_RED, lw=1.2, ls=(0, (4, 2)))
+    axes.axvline(ALLOWED, color=_RED, lw=1.2, ls=(0, (4, 2)))
     shown = [found[key] for found in ratios.values() for key in ("low", "high") if found.get(key) is not None]
     axes.set_xlim(min([0.85, *(0.95 * each for each in shown)]), max([1.25, *(1.05 * each for each in shown)]))
     axes.set_yticks(range(len(ratios)), list(ratios))
