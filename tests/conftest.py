@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 _CACHE = tempfile.TemporaryDirectory(prefix="gitbench-test-cache-")
 os.environ["GITBENCH_CACHE"] = _CACHE.name  # before gitbench is imported, and for every child process
@@ -22,17 +23,15 @@ from gitbench.study.store import Study
 
 # Files that take longest are begun first: else one worker is left with them when the others are done.
 LONGEST = (
-    *(
-        "test_truth",
-        "test_until_decided",
-        "test_study",
-        "test_ablations",
-        "test_plugins",
-        "test_bad_input",
-        "test_bundle",
-    ),
-    *("test_proof", "test_distributed", "test_tasks", "test_resume", "test_report_build", "test_startup"),
-)
+    "test_report_build", "test_truth", "test_report_board", "test_study", "test_tasks", "test_pretrain_command",
+    "test_plugins", "test_graph", "test_bundle", "test_judge_simulation", "test_tampering", "test_ablations",
+    "test_proof", "test_distributed", "test_gate_exact_own", "test_resume", "test_committed_evidence",
+    "test_pretrain", "test_judge_claims", "test_bad_input", "test_startup", "test_judge", "test_until_decided",
+    "test_rates", "test_encoder_training", "test_report_notes", "test_replicate", "test_tampered_scores",
+    "test_hosts", "test_interim", "test_manifest", "test_decoder_init", "test_likelihood", "test_bench_run",
+    "test_objectives", "test_gate_exact", "test_gate_trajectory", "test_generate", "test_gate_quality",
+    "test_effects", "test_work", "test_gate_speed",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -61,6 +60,19 @@ def as_before() -> Iterator[None]:
     torch.utils.deterministic.fill_uninitialized_memory = True
     torch.backends.cuda.enable_cudnn_sdp(True)
     torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32 = False, True
+
+
+@pytest.fixture(scope="module")
+def svg_alone() -> Iterator[None]:
+    """Draw the figures of this module's reports as SVG alone, in half the time; as PDF and PNG, too: tests/report."""
+    from gitbench.report import build
+
+    def save(figure: Any, folder: Path, name: str) -> None:
+        figure.savefig(folder / f"{name}.svg", format="svg")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "save", save)
+        yield
 
 
 @pytest.fixture

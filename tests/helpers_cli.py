@@ -36,7 +36,7 @@ def error_of(*arguments: str) -> str:
     return result.stderr
 
 
-def call_without_torch(*arguments: str) -> subprocess.CompletedProcess:
-    """Run a command of gitbench in a process of its own where torch cannot be imported."""
-    code = BLOCK + f"from gitbench.cli import main\nraise SystemExit(main({arguments!r}))"
+def call_without_torch(*arguments: str, first: str = "") -> subprocess.CompletedProcess:
+    """Run a command of gitbench in a process of its own where torch cannot be imported, some code `first`."""
+    code = BLOCK + first + f"\nfrom gitbench.cli import main\nraise SystemExit(main({arguments!r}))"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=180)

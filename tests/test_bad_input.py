@@ -5,8 +5,12 @@ Bad images, captions and folders are in test_data_*; missing Java in test_metric
 
 import dataclasses
 import errno
+import multiprocessing
+import resource
+import signal
 import subprocess
 import sys
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -14,19 +18,22 @@ from helpers_cli import error_of
 from helpers_data import photo, row, write_parquet
 from helpers_errors import failing_disk, refused
 from helpers_judge import claim_of
-from helpers_study import TINY, make_study
+from helpers_study import TINY, make_study, tiny_profile, write_configs
 
 from gitbench import files
 from gitbench.ablations import check_ablation
 from gitbench.commands.report import make_report
+from gitbench.errors import GitbenchError
 from gitbench.files import atomic_path, write_json
-from gitbench.launch.scheduling import launch
+from gitbench.launch.scheduling import launch, prepare_images
 from gitbench.spec import Ablation, Arm
 from gitbench.study.find import find_study
 from gitbench.study.planner import BLIND
 from gitbench.study.store import Study
+from gitbench.training.run import execute
 
 RUN = ("run", "decoder_size", "--profile", "smoke", "--work-dir", "{tmp}")
+pytestmark = pytest.mark.usefixtures("svg_alone")
 
 
 @pytest.mark.parametrize(
@@ -100,28 +107,27 @@ def test_an_interrupted_write_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def fill_and_execute(folder: Path, said: Connection) -> None:
+    """Execute a run where no file may hold more than 100 kB, and send what it says."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+    try:
+        execute(folder)
+    except GitbenchError as error:
+        said.send(str(error))
+
+
 def test_a_really_full_disk_fails_the_run_with_one_line_and_no_record(tmp_path):
     """A file-size limit makes the kernel refuse the checkpoint, as a full disk does."""
-    code = (
-        "import resource, signal, sys; sys.path.insert(0, 'tests')\n"
-        "from pathlib import Path\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "import dataclasses\n"
-        "from helpers_study import make_study, tiny_profile, write_configs\n"
-        "from gitbench.launch.scheduling import prepare_images\n"
-        "study = make_study(Path(sys.argv[1]), profile=dataclasses.replace(tiny_profile(), on_scenes={}))\n"
-        "prepare_images(study.plan)\n"
-        "run = write_configs(study)[0]\n"
-        "from gitbench.training.run import execute\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
-        "from gitbench.errors import GitbenchError\n"
-        "try: execute(run.folder)\n"
-        "except GitbenchError as error: print('LINE', error)\n"
-    )
-    command, root = [sys.executable, "-c", code, str(tmp_path)], Path(__file__).parents[1]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=root)
-    lines = [line for line in result.stdout.splitlines() if line.startswith("LINE")]
-    assert len(lines) == 1 and "disk is full" in lines[0], result.stdout[-500:] + result.stderr[-2000:]
+    study = make_study(tmp_path, profile=dataclasses.replace(tiny_profile(), on_scenes={}))
+    prepare_images(study.plan)
+    run, (said, end) = write_configs(study)[0], multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("fork").Process(target=fill_and_execute, args=(run.folder, end))
+    process.start()
+    process.join(120)
+    assert process.exitcode == 0 and said.poll()
+    line = said.recv()
+    assert "disk is full" in line and "\n" not in line
     assert not list(tmp_path.rglob("record.json")) and not list(tmp_path.rglob("*.pth"))
 
 

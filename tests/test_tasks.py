@@ -21,6 +21,7 @@ from gitbench.tasks import TASKS, for_task, task_spec
 CLAIM = claim_of("equivalent", treatment="small", reference="base", margin=0.05, margin_unit="learned")
 ASKED = dataclasses.replace(TINY, claims=(CLAIM, dataclasses.replace(CLAIM, name="in-points", margin_unit="metric")))
 SCORES = {"vqa": {"VQA", "EM"}, "read": {"accuracy", "accuracy-closed"}, "classify": {"accuracy", "accuracy-closed"}}
+pytestmark = pytest.mark.usefixtures("svg_alone")
 
 
 def run(task, work_dir, data=None, **options):

@@ -12,6 +12,8 @@ import pytest
 from helpers_cli import call
 from helpers_plugin import PLUGIN
 
+pytestmark = pytest.mark.usefixtures("svg_alone")
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:

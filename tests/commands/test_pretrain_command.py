@@ -32,6 +32,11 @@ def few(monkeypatch, tmp_path):
     monkeypatch.setattr("gitbench.files.results_folder", lambda: tmp_path / "results")
 
 
+@pytest.fixture
+def one_probe(monkeypatch) -> None:
+    monkeypatch.setattr(probes, "OBJECT_FACTS", ("colour",))
+
+
 def test_an_encoder_is_made_measured_shipped_and_then_found(tmp_path, capsys):
     order = ["pretrain", "--profile", "smoke", "--only", NAME, "--jobs", "1"]
     assert main([*order, "--ship"]) == 0
@@ -46,7 +51,7 @@ def test_an_encoder_is_made_measured_shipped_and_then_found(tmp_path, capsys):
     assert main(["encoders", "--check"]) == 0 and "bit for bit" in capsys.readouterr().out
 
 
-def test_an_encoder_that_a_run_made_is_made_again_with_its_quality(capsys):
+def test_an_encoder_that_a_run_made_is_made_again_with_its_quality(one_probe):
     order = ["pretrain", "--profile", "smoke", "--only", NAME, "--jobs", "1"]
     plain = pretrained_encoder(Pretraining(encoder=resolve("encoder", "vit_2x64_p8_64"), recipe=SMOKE.pretraining))
     assert not plain.notes["points"]
@@ -67,11 +72,6 @@ def stopped(monkeypatch, measured: bool) -> None:
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("gitbench.training.pretrain.CHECKPOINT_SECONDS", -1.0)
         pretrained_encoder(Pretraining(encoder=size, recipe=SMOKE.pretraining, progress=stop, measured=measured))
-
-
-@pytest.fixture
-def one_probe(monkeypatch) -> None:
-    monkeypatch.setattr(probes, "OBJECT_FACTS", ("colour",))
 
 
 def test_what_a_run_began_to_make_gets_the_floor_of_the_random_values(monkeypatch, one_probe):

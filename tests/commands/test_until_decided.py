@@ -146,11 +146,11 @@ def test_equal_arms_stay_open_until_the_seeds_are_used_up(tmp_path):
 
 def test_a_killed_run_goes_on_with_its_looks_and_its_batch(tmp_path, monkeypatch):
     monkeypatch.setattr(interim, "now", lambda: "2026-01-01T00:00:00Z")
-    whole, undisturbed = planned(tmp_path / "whole", CLAIM, most=9), Trainer(NEAR)
+    whole, undisturbed = planned(tmp_path / "whole", CLAIM, most=6), Trainer(NEAR)
     run(whole, undisturbed)
     written = whole.looks_path.read_bytes()
     for stop, count in ((2, 0), (10, 1), (14, 2)):
-        study = planned(tmp_path / str(stop), CLAIM, most=9)
+        study = planned(tmp_path / str(stop), CLAIM, most=6)
         with pytest.raises(KeyboardInterrupt):
             run(study, Trainer(NEAR, stop_after=stop))
         there = Study(study.work_dir, study.plan).looks

@@ -6,7 +6,6 @@ width the captions tell, in noise. Blurred by 16 pixels they are plain grey. The
 """
 
 import dataclasses
-import io
 import json
 from pathlib import Path
 
@@ -14,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers_data import write_parquet
 from helpers_model import pictures, tiny
 from helpers_study import make_study, run_of, tiny_profile
 from helpers_tools import load_tool
@@ -23,7 +21,7 @@ from PIL import Image
 from gitbench.ablations import load_ablation
 from gitbench.commands.report import make_report
 from gitbench.errors import GitbenchError
-from gitbench.files import resource
+from gitbench.files import resource, write_json
 from gitbench.launch.scheduling import launch
 from gitbench.models.git import blurred
 from gitbench.study.store import Study
@@ -34,26 +32,33 @@ TRUTH_FILE = resource("ablations") / "_truth.py"
 TRUTH = tool.truth_of(TRUTH_FILE)
 DIRECTIONS = {"lying": (0, 1), "upright": (1, 0), "rising": (1, 1), "falling": (1, -1)}
 WIDTHS = {"thin": 6, "broad": 14}  # pixels from stripe to stripe
+pytestmark = pytest.mark.usefixtures("svg_alone")
 
 
-def stripes(number: int) -> dict:
-    """Return a row: 64 pixels of stripes under noise, and three captions."""
+def stripes(number: int) -> tuple[Image.Image, list[str]]:
+    """Return 64 pixels of stripes under noise, and three captions."""
     rng = np.random.default_rng(number)
     direction, width = (str(rng.choice(list(each))) for each in (DIRECTIONS, WIDTHS))
     x, y = np.meshgrid(np.arange(64), np.arange(64))
     a, b = DIRECTIONS[direction]
     along = (a * x + b * y) / np.hypot(a, b)
     grey = 128 + 60 * np.sin(2 * np.pi * (along / WIDTHS[width] + rng.random())) + rng.normal(0, 50, (64, 64))
-    buffer = io.BytesIO()
-    Image.fromarray(np.repeat(grey.clip(0, 255).astype(np.uint8)[..., None], 3, 2)).save(buffer, "PNG")
-    captions = [f"a {what} of {width} {direction} stripes" for what in ("picture", "photo", "drawing")]
-    return {"image": {"bytes": buffer.getvalue(), "path": None}, "captions": captions, "image_id": str(number)}
+    image = Image.fromarray(np.repeat(grey.clip(0, 255).astype(np.uint8)[..., None], 3, 2))
+    return image, [f"a {what} of {width} {direction} stripes" for what in ("picture", "photo", "drawing")]
 
 
 def stripe_world(folder: Path, train: int = 400, test: int = 60) -> Path:
+    """Write COCO's layout, which every run reads without importing `datasets`."""
+    (folder / "images").mkdir(parents=True)
     ends = {"train": range(train), "val": range(train, train + 8), "test": range(train + 8, train + 8 + test)}
     for split, numbers in ends.items():
-        write_parquet(folder / f"{split}.parquet", [stripes(number) for number in numbers])
+        images, notes = [], []
+        for number in numbers:
+            image, captions = stripes(number)
+            image.save(folder / "images" / f"{number}.png")
+            images.append({"id": number, "file_name": f"{number}.png"})
+            notes += [{"image_id": number, "caption": caption} for caption in captions]
+        write_json(folder / f"{split}.json", {"images": images, "annotations": notes})
     return folder
 
 

@@ -22,6 +22,7 @@ from gitbench.launch.records import StudyScorer
 METRICS = {"BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "SceneF1", "test_nll"}
 METRICS |= {"train_nll", "val_nll"}
 RUN = ("run", "decoder_size", "--profile", "smoke", "--work-dir")
+pytestmark = pytest.mark.usefixtures("svg_alone")
 
 
 @pytest.fixture(scope="module")

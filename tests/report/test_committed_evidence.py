@@ -27,6 +27,7 @@ from gitbench.study.lock import claim_hash, seed_root
 from gitbench.study.makers import Maker
 
 NAME = "tiny/base-better"
+pytestmark = pytest.mark.usefixtures("svg_alone")
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,8 @@ from gitbench.report.board import board_figure, page, rows_of_results, rows_of_s
 from gitbench.report.results import load_result, load_results
 from gitbench.study.interim import judge
 
+pytestmark = pytest.mark.usefixtures("svg_alone")
+
 
 @pytest.fixture
 def rows(made):

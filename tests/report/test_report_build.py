@@ -101,7 +101,7 @@ def test_failure_leaves_the_old_report_and_no_litter(made, tmp_path, monkeypatch
     def fail(*_):
         raise RuntimeError("killed here")
 
-    monkeypatch.setattr(build, "page", fail)
+    monkeypatch.setattr(build, "_draw", fail)  # after the tables are written
     with pytest.raises(RuntimeError):
         write_report(made.study, judge(made.study), out)
     assert (out / "report.html").read_text() == "old" and [path.name for path in tmp_path.iterdir()] == ["out"]

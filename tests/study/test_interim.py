@@ -11,6 +11,8 @@ from gitbench.errors import GitbenchError
 from gitbench.study.interim import judge
 from gitbench.study.store import Study
 
+pytestmark = pytest.mark.usefixtures("svg_alone")
+
 
 def opened(work, seeds: int, design: str = "fixed") -> Study:
     """Open the study that would be there with this many seeds."""
