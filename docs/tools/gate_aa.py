@@ -1,6 +1,6 @@
 """False alarms of the gate: checks of code that did not change, one after another, on an idle or a busy machine.
 
-    python docs/tools/gate_aa.py --tiers speed --checks 200 --busy 1 --csv aa.csv [--write docs/gate.md]
+    python docs/tools/gate_aa.py --tiers speed --checks 200 --busy 1 --csv docs/gate_aa.csv [--write docs/gate_calibration.md]
 
 Run it in a clone without changes: `speed` compares HEAD with itself, the others compare it with their references. A line of the
 CSV is a tier of a check, with the revision that was checked; what is there already counts, so that a series may be stopped and
