@@ -1,4 +1,4 @@
-"""How often the gate's quality tier is wrong, how many seeds it takes, and what it finds. Prints the tables of `docs/gate_calibration.md`.
+"""How often the gate's quality tier is wrong, how many seeds it takes, and what it finds: tables of `docs/gate_calibration.md`.
 
     python docs/tools/gate_power.py [--studies 20000] [--reference gate/cpu-x86_64/git/quality.json]      (4 minutes)
 
