@@ -13,6 +13,7 @@ from filelock import FileLock
 from helpers_report import BETTER, grid_of, view_of
 from helpers_runs import CLAIM, NAME, make_work_dir
 
+from gitbench.report.results import Result, load_result
 from gitbench.report.view import View
 from gitbench.study.store import Study
 
@@ -56,6 +57,12 @@ def made(shared_folder) -> Made:
             command = [sys.executable, "-c", SCRIPT, work_dir, out, ROOT, ROOT / "tests"]
             subprocess.run(command, check=True, cwd=folder)
     return Made(Study.open(work_dir, NAME), out, folder / "results")
+
+
+@pytest.fixture(scope="session")
+def committed(made) -> Result:
+    """What is read of that report, its claims judged again. Nobody may change it."""
+    return load_result(made.out)
 
 
 @pytest.fixture(scope="session")

@@ -190,24 +190,22 @@ def told(out: Path, folder: Path, change: Callable[[dict], object]) -> Result:
     return load_result(folder)
 
 
-def test_a_word_by_likelihood_that_its_runs_do_not_give_is_told(made, tmp_path):
-    honest = load_result(made.out)
+def test_a_word_by_likelihood_that_its_runs_do_not_give_is_told(made, committed, tmp_path):
     found = told(made.out, tmp_path, lambda verdict: verdict["likelihood"].update(word="INCONCLUSIVE"))
-    assert found.verdicts == honest.verdicts and honest.verdicts[0].likelihood.word == "SUPPORTED"
-    (*_, note) = set(found.origin.notes) - set(honest.origin.notes)
+    assert found.verdicts == committed.verdicts and committed.verdicts[0].likelihood.word == "SUPPORTED"
+    (*_, note) = set(found.origin.notes) - set(committed.origin.notes)
     assert "by likelihood is INCONCLUSIVE" in note and "its runs give SUPPORTED" in note
 
 
-def test_a_report_from_before_claims_were_judged_by_likelihood_is_read(made, tmp_path):
+def test_a_report_from_before_claims_were_judged_by_likelihood_is_read(made, committed, tmp_path):
     """Its word is as it was; of the likelihood its evidence keeps nothing by image, so that nothing is said of it."""
-    honest = load_result(made.out)
     old = told(made.out, tmp_path, lambda verdict: verdict.pop("likelihood"))
-    assert old.origin == honest.origin
+    assert old.origin == committed.origin
 
     def forget(values: dict) -> None:
         values["images"] = {name: each for name, each in values["images"].items() if "test_nll" not in name}
 
-    for mine, theirs in zip(forged(made.out, tmp_path, forget).verdicts, honest.verdicts, strict=True):
+    for mine, theirs in zip(forged(made.out, tmp_path, forget).verdicts, committed.verdicts, strict=True):
         assert mine.word == theirs.word and mine.interval == theirs.interval
         assert mine.likelihood.word == NOT_TESTABLE and "keep no test_nll by image" in mine.likelihood.reason
 
@@ -215,10 +213,9 @@ def test_a_report_from_before_claims_were_judged_by_likelihood_is_read(made, tmp
 # ---- what the choice of images adds -----------------------------------------------------------------------------------
 
 
-def test_a_word_without_its_images_is_none(made, tmp_path):
+def test_a_word_without_its_images_is_none(made, committed, tmp_path):
     """As in the study itself: what is not known by image cannot be tested."""
-    verdicts = load_result(made.out).verdicts
-    assert NOT_TESTABLE not in {verdict.word for verdict in verdicts}
+    assert NOT_TESTABLE not in {verdict.word for verdict in committed.verdicts}
     for verdict in forged(made.out, tmp_path, lambda values: values.update(images={})).verdicts:
         assert verdict.word == NOT_TESTABLE and "runs keep no CIDEr by image" in verdict.reason
 

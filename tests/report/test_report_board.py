@@ -24,8 +24,9 @@ from gitbench.study.interim import judge
 pytestmark = pytest.mark.usefixtures("svg_alone")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def rows(made):
+    """The rows of that study on a board. Nobody may change them."""
     return rows_of_studies([(made.study, judge(made.study))])
 
 
@@ -99,7 +100,7 @@ def test_a_test_of_the_judge_is_no_claim_of_the_paper(made, tmp_path):
 # ---- committed reports ----------------------------------------------------------------------------------------------
 
 
-def test_an_edited_verdict_is_refused_even_with_new_hashes(made, tmp_path):
+def test_an_edited_verdict_is_refused_even_with_new_hashes(made, committed, tmp_path):
     folder = shutil.copytree(made.out, tmp_path / "copy")
     verdicts, manifest = folder / "verdicts.json", json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(manifest | {"runs": manifest["runs"][:3]}))
@@ -112,13 +113,13 @@ def test_an_edited_verdict_is_refused_even_with_new_hashes(made, tmp_path):
         load_result(folder)
     manifest["files"]["verdicts.json"] = hashlib.sha256(verdicts.read_bytes()).hexdigest()
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    (note,) = set(load_result(folder).origin.notes) - set(load_result(made.out).origin.notes)
+    (note,) = set(load_result(folder).origin.notes) - set(committed.origin.notes)
     assert (
         note.startswith("the report says that larger-no-better is SUPPORTED (") and "its runs give SUPPORTED (" in note
     )
 
 
-def test_an_edited_word_is_judged_again_and_told(made, tmp_path):
+def test_an_edited_word_is_judged_again_and_told(made, committed, tmp_path):
     """A word that was edited and rehashed is not the one on the board, and the board says so."""
     folder = shutil.copytree(made.out, tmp_path / "decoder_size" / "copy")
     verdicts, manifest = folder / "verdicts.json", json.loads((folder / "manifest.json").read_text())
@@ -129,8 +130,8 @@ def test_an_edited_word_is_judged_again_and_told(made, tmp_path):
     manifest["files"]["verdicts.json"] = hashlib.sha256(verdicts.read_bytes()).hexdigest()
     (folder / "manifest.json").write_text(json.dumps(manifest))
     found = load_result(folder)
-    assert found.verdicts == load_result(made.out).verdicts
-    (said,) = set(found.origin.notes) - set(load_result(made.out).origin.notes)
+    assert found.verdicts == committed.verdicts
+    (said,) = set(found.origin.notes) - set(committed.origin.notes)
     assert "larger-no-better is REFUTED (" in said and "its runs give SUPPORTED (" in said
     write_board(rows_of_results(tmp_path), tmp_path / "board")
     assert all(said in (tmp_path / "board" / name).read_text() for name in ("board.html", "board.md"))
