@@ -113,7 +113,7 @@ def gpu_check(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def gate(session: nox.Session) -> None:
-    """The regression gate, at most 10 minutes on 2 cores; arguments after -- go to `gitbench gate` (default: check)."""
+    """The regression gate, about 6 minutes on 2 cores; arguments after -- go to `gitbench gate` (default: check)."""
     program = str(shared_environment(session) / "gitbench")
     if status := subprocess.run([program, "gate", *(session.posargs or ["check"])]).returncode:
         sys.exit(status)  # nox itself would end with 1

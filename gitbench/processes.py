@@ -98,7 +98,9 @@ def why_failed(status: int, log: Path) -> str:
 
 
 def last_line(log: Path) -> str:
-    """Return the last line of a log, cut to 300 characters; "" of an empty one."""
+    """Return the last line of a log, cut to 300 characters; "" of one that is empty, or gone."""
+    if not log.is_file():
+        return ""
     return (log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or [""])[-1][:300]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,13 @@ def add(commands: Any) -> None:
         help="the revision whose speed is compared (default: HEAD, or its parent if nothing changed)",
     )
     check.add_argument("--fresh", action="store_true", help="begin anew although the last check was stopped")
-    check.add_argument("--minutes", type=float, default=15.0, metavar="M", help="for all tiers (default: 15)")
+    check.add_argument(
+        "--minutes",
+        type=float,
+        default=15.0,
+        metavar="M",
+        help="for all tiers, whose limits grow with it (default: 15)",
+    )
     check.set_defaults(run=_check)
     record = parts.add_parser("record", help="make references of this code, which is held to be right")
     record.add_argument("--reason", required=True, metavar="TEXT", help="why they change; the gate prints it")
@@ -53,8 +60,29 @@ def add(commands: Any) -> None:
 
 def _check(arguments: argparse.Namespace) -> int:
     """0 fine, 1 regressed, 2 could not measure, 3 reference stale; a fault of the gate itself is no regression: 2."""
+    return _guarded(lambda: _checked(arguments))
+
+
+def _record(arguments: argparse.Namespace) -> int:
+    """0, or 2 for what could not be measured or written."""
+    return _guarded(lambda: _recorded(arguments))
+
+
+def _guarded(work: Callable[[], int]) -> int:
+    """Return the status of some work; of a fault 2, with a traceback."""
+    try:
+        return work()
+    except GitbenchError as error:  # the option of other commands
+        raise GitbenchError(str(error).replace("--work-dir", "--out")) from None
+    except Exception:
+        traceback.print_exc()
+        return GitbenchError.exit_code
+
+
+def _checked(arguments: argparse.Namespace) -> int:
     from gitbench.files import DEFAULT_WORK_DIR
-    from gitbench.gate.outcome import EXITS, UNMEASURED, overall
+    from gitbench.gate import words
+    from gitbench.gate.outcome import EXITS, REGRESSED, overall
     from gitbench.gate.reference import default_folder
     from gitbench.gate.run import run_check
 
@@ -67,25 +95,23 @@ def _check(arguments: argparse.Namespace) -> int:
     folder = arguments.out or DEFAULT_WORK_DIR / "gate"
     tiers, notes = _tiers(arguments)
     setting, references = _setting(arguments, arguments.base), arguments.references or default_folder()
+    check = run_check(folder, setting, tiers, references, 60 * arguments.minutes, notes=notes, fresh=arguments.fresh)
+    status = overall(check.outcomes)
     try:
-        check = run_check(
-            folder, setting, tiers, references, 60 * arguments.minutes, notes=notes, fresh=arguments.fresh
-        )
         from gitbench.gate.output import show, write_outputs  # seconds of imports, which the tiers need not wait for
 
-        files = write_outputs(check, folder)
-    except GitbenchError as error:  # the option of other commands
-        raise GitbenchError(str(error).replace("--work-dir", "--out")) from None
+        print()
+        show(check)
+        print(f"page: {write_outputs(check, folder)[-1]}")
     except Exception:
-        traceback.print_exc()
-        return EXITS[UNMEASURED]
-    print()
-    show(check)
-    print(f"page: {files[-1]}")
-    return EXITS[overall(check.outcomes)]
+        if status != REGRESSED:
+            raise
+        traceback.print_exc()  # the change broke this, too
+        print(words.first_sentence(check) or words.headline(check))
+    return EXITS[status]
 
 
-def _record(arguments: argparse.Namespace) -> int:
+def _recorded(arguments: argparse.Namespace) -> int:
     from gitbench.files import DEFAULT_WORK_DIR
     from gitbench.gate.listing import chosen
     from gitbench.gate.reference import FOLDER

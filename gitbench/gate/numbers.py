@@ -12,7 +12,7 @@ import dataclasses
 
 from gitbench.code import code_fingerprint, fingerprint_now
 from gitbench.errors import GitbenchError
-from gitbench.gate.outcome import Measured
+from gitbench.gate.outcome import Measured, Outcome
 from gitbench.gate.reference import Origin, Reference
 from gitbench.gate.setting import Setting
 from gitbench.study.makers import Gave, context_of, keep_found
@@ -40,19 +40,22 @@ def needlessly_raised(tier: str, measured: Measured, then: Origin, today: Origin
     return (NOTHING_CHANGED,) if raised and measured.compared and not measured.findings else ()
 
 
-def keep_digest(setting: Setting, tier: str, measured: Measured, reference: Reference, today: Origin) -> None:
+def keep_digest(setting: Setting, outcome: Outcome, reference: Reference | None, today: Origin) -> None:
     """Keep the digests of the exact tier of today's code and the reference's, each with what it was made of.
 
     Not of a subject of somebody's own, which takes few of the values; nor where values left their bands, or code was edited
     while it was measured.
     """
-    own, theirs = measured.details.get("digest"), reference.values.get("digest")
-    if tier != TIER or not setting.subject.usual or not measured.compared or not isinstance(own, str):
+    measured = outcome.measured
+    if outcome.tier != TIER or not setting.subject.usual or measured is None or not measured.compared:
+        return
+    own, theirs = measured.details.get("digest"), reference.values.get("digest") if reference else None
+    if not isinstance(own, str):
         return
     gave = []
     if not measured.findings and fingerprint_now() == code_fingerprint() == today.code:
         gave.append(_gave(today, own))
-    if isinstance(theirs, str):
+    if reference is not None and isinstance(theirs, str):
         gave.append(_gave(reference.origin, theirs))
     with contextlib.suppress(
         GitbenchError, OSError

@@ -71,7 +71,7 @@ def judged(tier: str, seconds: float, measured: Measured, stale: Iterable[str], 
     """
     others, packages = list(stale), list(newer)
     status, why = REGRESSED if measured.findings else FINE, list[str]()
-    if not measured.compared or measured.untold and not measured.findings:
+    if not measured.findings and (measured.untold or not measured.compared):
         status, why = UNMEASURED, list(measured.untold) or ["it compared nothing"]
     elif others or measured.findings and packages:
         status, why = STALE, others or packages

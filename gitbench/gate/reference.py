@@ -6,6 +6,7 @@ why it was made; where numerics version, data or machine are others today, it is
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from gitbench.files import resource, write_json_lines, write_text
 from gitbench.gate.setting import Subject
 from gitbench.machine import machine_class
 from gitbench.profiles import CPU, SMOKE
-from gitbench.run_key import NUMERICS_VERSION, read_as
+from gitbench.run_key import NUMERICS_VERSION, from_json, read_as
 from gitbench.study.provenance import deciding_packages, now
 from gitbench.tasks import task_spec
 
@@ -48,8 +49,8 @@ class Reference:
     origin: Origin
     made: str  # UTC
     reason: str
-    digest: str  # of the values: they are made by `record`, not by hand or by a merge
     values: Mapping[str, Any]
+    digest: str = ""  # of all else: references are made by `record`, not by hand or by a merge
 
 
 def here(device: str, subject: Subject) -> Origin:
@@ -94,18 +95,27 @@ def read_reference(folder: Path, machine: str, subject: Subject, tier: str) -> R
         raise GitbenchError(
             f"{path} is the reference of {found.tier} of {found.subject} on {found.origin.machine}: move it to its place"
         )
-    if digest_of(found.values) != found.digest:
+    if signed(found).digest != found.digest:
         raise GitbenchError(
-            f"the values of {path} were changed by something else than `gitbench gate record`: take the file from version "
-            "control again, or record it again"
+            f"{path} was changed by something else than `gitbench gate record`: take it from version control again, or "
+            "record it again"
         )
     return found
+
+
+def values_of(text: str) -> Mapping[str, Any] | None:
+    """Return the values that the text of a reference's file holds if it is of today's numerics version; else None."""
+    try:
+        found = from_json(Reference, json.loads(text))
+    except (ValueError, TypeError):  # of an earlier gate
+        return None
+    return found.values if found.origin.numerics == NUMERICS_VERSION else None
 
 
 def write_reference(folder: Path, reference: Reference, subject: Subject) -> Path:
     """Write a reference to its place and return that."""
     path = path_of(folder, reference.origin.machine, subject, reference.tier)
-    write_json_lines(path, asdict(reference))
+    write_json_lines(path, asdict(signed(reference)))
     return path
 
 
@@ -128,14 +138,14 @@ def new_reference(tier: str, subject: Subject, device: str, reason: str, values:
         origin=here(device, subject),
         made=now(),
         reason=reason.strip(),
-        digest=digest_of(values),
         values=values,
     )
 
 
-def digest_of(values: Mapping[str, Any]) -> str:
-    """Return a short hash of values as JSON: 16 hex digits."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+def signed(reference: Reference) -> Reference:
+    """Return a reference with the digest of all that it says: 16 hex digits."""
+    said = json.dumps(asdict(dataclasses.replace(reference, digest="")), sort_keys=True)
+    return dataclasses.replace(reference, digest=hashlib.sha256(said.encode()).hexdigest()[:16])
 
 
 def stale_by(then: Origin, today: Origin) -> tuple[str, ...]:

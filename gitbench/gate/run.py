@@ -6,9 +6,7 @@ and whether it came to its end. One that ended is made anew. What a tier keeps i
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 import shutil
@@ -21,16 +19,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gitbench.claim import Claim
 from gitbench.code import PACKAGE
 from gitbench.errors import GitbenchError
 from gitbench.files import ROOT, explain_os_errors, load_json, make_dir, read_json, write_json
 from gitbench.gate.base import Base, base_of, text_of
 from gitbench.gate.child import STALE_BY
-from gitbench.gate.listing import Tier
+from gitbench.gate.listing import TIERS, Tier
 from gitbench.gate.numbers import keep_digest, needlessly_raised, with_advice
-from gitbench.gate.outcome import STALE, UNMEASURED, Measured, Outcome, judged
+from gitbench.gate.outcome import REGRESSED, STALE, UNMEASURED, Measured, Outcome, judged, overall
 from gitbench.gate.reference import (
+    Origin,
     Reference,
     here,
     machine_class,
@@ -39,17 +37,18 @@ from gitbench.gate.reference import (
     path_of,
     read_reference,
     stale_by,
+    values_of,
     write_constraints,
     write_reference,
 )
 from gitbench.gate.setting import Setting
-from gitbench.plugins import files as plugin_files
+from gitbench.gate.state import MAKING, alone, keep, key_of, made_of, resumed
 from gitbench.processes import run_for, why_failed
-from gitbench.run_key import from_json, read_as
+from gitbench.run_key import read_as
 from gitbench.study.provenance import environment, now
 
-STATE = "state.json"
-MAKING = "record"  # the folder, within that of checks, in which references are made
+USUAL = 900.0  # seconds of a whole check to which the limits of the tiers belong: with more of them, they have more
+EDITED = "gitbench's files or the data were changed while it was checked: check again"
 LEAST = 3.0  # seconds below which a tier is not begun
 
 
@@ -80,7 +79,7 @@ def run_check(
 
     Errors: GitbenchError for damaged references, for a folder of something else, or one in which another check is at work.
     """
-    with _alone(folder):
+    with alone(folder):
         began, started, machine = now(), time.monotonic(), machine_class(setting.device)
         found = {
             tier.name: reference
@@ -89,21 +88,30 @@ def run_check(
             and (reference := read_reference(references, machine, setting.subject, tier.name)) is not None
         }
         base = _base(setting)
-        key = _key(setting, found, base.revision if base else None)
-        done, outcomes = _resumed(folder, key, fresh), []
+        others = dict(_others(found, references, setting, base))
+        asked = (setting, found, base.revision if base else None)
+        key = key_of(*asked)
+        done, outcomes = resumed(folder, key, fresh), list[Outcome]()
         for tier in tiers:
-            left = min(tier.limit, seconds - (time.monotonic() - started))
+            limit = tier.limit * max(1.0, seconds / USUAL)
+            left = min(limit, seconds - (time.monotonic() - started))
             if tier.has_reference and tier.name not in found:
                 outcomes.append(_absent(tier, f"{setting.subject.name} on {machine} in {references}"))
             elif tier.name in done:
                 outcomes.append(done[tier.name])
             else:
                 say(f"{tier.name}: {tier.doc} (up to {max(0.0, left):.0f} s)")
-                outcomes.append(_checked(folder, setting, tier, found.get(tier.name), left))
-                if outcomes[-1].status != UNMEASURED:
-                    done[tier.name] = outcomes[-1]
-                    _keep(folder, key, done, finished=False)
-        _keep(folder, key, done, finished=True)
+                outcome = _checked(folder, setting, tier, found.get(tier.name), others.get(tier.name), left)
+                if key_of(*asked) != key:
+                    outcome = dataclasses.replace(outcome, status=UNMEASURED, why=(EDITED,))
+                outcomes.append(outcome)
+                if outcome.status != UNMEASURED:
+                    done[tier.name] = outcome
+                    keep(folder, key, done, finished=False)
+        keep(folder, key, done, finished=True)
+        if overall(outcomes) != REGRESSED:
+            for outcome in outcomes:
+                keep_digest(setting, outcome, found.get(outcome.tier), here(setting.device, setting.subject))
     return Check(
         setting=setting,
         outcomes=tuple(outcomes),
@@ -111,8 +119,13 @@ def run_check(
         began=began,
         seconds=time.monotonic() - started,
         revision=_revision(),
-        notes=(*notes, *_changed_references(found, references, setting, base)),
+        notes=(*notes, *(_own(tier, base) for tier in others if base)),
     )
+
+
+def _own(tier: str, base: Base) -> str:
+    """Say that a reference is the change's own, since the gate cannot tell whether it ought to be another."""
+    return f"{tier}: the reference is this change's own, that of {base.short} ({base.said}) is another"
 
 
 def _base(setting: Setting) -> Base | None:
@@ -123,16 +136,17 @@ def _base(setting: Setting) -> Base | None:
         return None
 
 
-def _changed_references(
+def _others(
     found: Mapping[str, Reference], folder: Path, setting: Setting, base: Base | None
-) -> Iterator[str]:
-    """Yield the references that this change brings itself, since the gate cannot tell whether they ought to be others."""
+) -> Iterator[tuple[str, Mapping[str, Any] | None]]:
+    """Yield the tiers whose reference this change brings itself, and what the base's holds if it is of this numerics version."""
     for tier, reference in found.items():
         path = path_of(folder, reference.origin.machine, setting.subject, tier).resolve()
         if base is None or not path.is_relative_to(ROOT):
             continue
-        if text_of(ROOT, base, path.relative_to(ROOT)) != path.read_text(encoding="utf-8"):
-            yield f"{tier}: the reference is this change's own, that of {base.short} ({base.said}) is another"
+        text = text_of(ROOT, base, path.relative_to(ROOT))
+        if text is not None and text != path.read_text(encoding="utf-8"):
+            yield tier, values_of(text)
 
 
 def _absent(tier: Tier, place: str) -> Outcome:
@@ -156,9 +170,11 @@ def record(
     """
     new_reference("", setting.subject, setting.device, reason, {})  # a reason is asked for before the work is done
     _writable(path_of(references, machine_class(setting.device), setting.subject, "").parent)
-    written, making = [], folder / MAKING
-    with _alone(folder):
-        _made_of(making, _key(setting, {}, None))
+    making, today = folder / MAKING, here(setting.device, setting.subject)
+    with alone(folder):
+        _same_packages(tiers, references, setting, today)
+        made_of(making, key_of(setting, {}, None))
+        found = []
         for tier in tiers:
             if not tier.has_reference:
                 continue
@@ -167,24 +183,23 @@ def record(
             result = own / "result.json"
             result.unlink(missing_ok=True)
             _child(own, dataclasses.replace(setting, folder=str(own.resolve())), tier, "-", result, None)
-            reference = new_reference(tier.name, setting.subject, setting.device, reason, read_json(result))
-            written.append(write_reference(references, reference, setting.subject))
-        write_constraints(references, here(setting.device, setting.subject), setting.subject)
+            found.append(new_reference(tier.name, setting.subject, setting.device, reason, read_json(result)))
+        written = [write_reference(references, reference, setting.subject) for reference in found]
+        write_constraints(references, today, setting.subject)
         shutil.rmtree(making, ignore_errors=True)
     return written
 
 
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold a claim on a folder while the block runs. Errors: GitbenchError where another gate is at work there."""
-    place = folder.resolve()
-    claim = Claim(place.with_name(f".{place.name}.gate"))
-    if not claim.take():
-        raise GitbenchError(f"another gate is at work in {folder}: wait for its end, or pass another --out")
-    try:
-        yield
-    finally:
-        claim.release()
+def _same_packages(tiers: Sequence[Tier], references: Path, setting: Setting, today: Origin) -> None:
+    """Refuse to make some references with other packages than those that stay: a check has one environment."""
+    for tier in TIERS:
+        if tier.has_reference and tier not in tiers:
+            there = read_reference(references, today.machine, setting.subject, tier.name)
+            if there is not None and (others := packages_by(there.origin, today)):
+                raise GitbenchError(
+                    f"the reference of {tier.name} stays, and was made with other packages ({'; '.join(others)}): record all "
+                    "tiers, or install its packages (constraints.txt beside it)"
+                )
 
 
 def _writable(place: Path) -> None:
@@ -197,20 +212,20 @@ def _writable(place: Path) -> None:
         raise GitbenchError(str(error).replace("--work-dir", "--references")) from None
 
 
-def _made_of(making: Path, key: str) -> None:
-    """Clear what was left of references that were being made of anything else."""
-    if (load_json(making / STATE) or {}).get("key") != key:
-        shutil.rmtree(making, ignore_errors=True)
-        write_json(make_dir(making) / STATE, {"key": key})
-
-
-def _checked(folder: Path, setting: Setting, tier: Tier, reference: Reference | None, seconds: float) -> Outcome:
-    """Check one tier in its process."""
+def _checked(
+    folder: Path,
+    setting: Setting,
+    tier: Tier,
+    reference: Reference | None,
+    before: Mapping[str, Any] | None,
+    seconds: float,
+) -> Outcome:
+    """Check one tier in its process; `before`: the values of the base's reference, where the change brings its own."""
     began = time.monotonic()
     own = make_dir(folder / tier.name)
     values, result = own / "reference.json", own / "result.json"
     result.unlink(missing_ok=True)
-    write_json(values, dict(reference.values) if reference else {})
+    write_json(values, {**(reference.values if reference else {}), **({"before": before} if before else {})})
     given = dataclasses.replace(setting, folder=str(own.resolve()), seconds=seconds)
     try:
         if seconds < LEAST:
@@ -226,7 +241,6 @@ def _checked(folder: Path, setting: Setting, tier: Tier, reference: Reference | 
         then, today = reference.origin, here(setting.device, setting.subject)
         stale = (*stale_by(then, today), *needlessly_raised(tier.name, measured, then, today))
         newer = packages_by(then, today)
-        keep_digest(setting, tier.name, measured, reference, today)
         measured = with_advice(tier.name, measured, then, today)
     return judged(tier.name, round(time.monotonic() - began, 1), measured, stale, newer)
 
@@ -251,39 +265,6 @@ def _child(own: Path, setting: Setting, tier: Tier, values: str, result: Path, s
         raise GitbenchError(f"not done after {seconds:.0f} s: give it more time (--minutes), or see {log}") from None
     if status or not result.is_file():
         raise GitbenchError(f"{tier.name} failed ({why_failed(status, log)}): see {log}")
-
-
-def _key(setting: Setting, references: Mapping[str, Reference], base: str | None) -> str:
-    """Return what tells one check from another: all code, packages, data, references, the base, and what was asked."""
-    code = hashlib.sha256(b"".join(file.read_bytes() for file in [*sorted(PACKAGE.rglob("*.py")), *plugin_files()]))
-    said = [
-        code.hexdigest(),
-        base,
-        asdict(here(setting.device, setting.subject)),
-        asdict(dataclasses.replace(setting, folder="", seconds=0.0)),
-    ]
-    said += [asdict(references[name]) for name in sorted(references)]
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _resumed(folder: Path, key: str, fresh: bool) -> dict[str, Outcome]:
-    """Return how tiers ended in an earlier launch of this very check that was stopped; else clear the folder."""
-    state: dict[str, Any] = load_json(folder / STATE) or {}
-    if state.get("key") == key and not state.get("finished") and not fresh:
-        return {
-            name: dataclasses.replace(from_json(Outcome, each), resumed=True)
-            for name, each in state["outcomes"].items()
-        }
-    if folder.is_dir() and {each.name for each in folder.iterdir()} - {MAKING} and not (folder / STATE).is_file():
-        raise GitbenchError(f"{folder} holds something else than a gate's check: pass another --out")
-    shutil.rmtree(folder, ignore_errors=True)
-    _keep(folder, key, {}, finished=False)
-    return {}
-
-
-def _keep(folder: Path, key: str, outcomes: Mapping[str, Outcome], finished: bool) -> None:
-    said = {name: asdict(outcome) for name, outcome in outcomes.items()}
-    write_json(make_dir(folder) / STATE, {"key": key, "finished": finished, "outcomes": said})
 
 
 def _revision() -> str | None:

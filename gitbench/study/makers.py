@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 UNKNOWN = "unknown"  # stands for the fingerprint of code that had none
 SHOWN = 8  # digits of a fingerprint that people are told
+COMPARED = (
+    "`gitbench gate check --tiers exact`, run with that code and with this, tells whether both give the same numbers"
+)
 ANEW = "`gitbench run ... --fresh` makes them again"
 
 
@@ -178,7 +181,7 @@ class Standing:
         if self.other:
             named = _differences([maker for makers in self.other.values() for maker in makers])
             code = any(maker.code != code_fingerprint() for makers in self.other.values() for maker in makers)
-            tells = "`gitbench gate check --tiers exact` tells whether it gives the same numbers, " * code
+            tells = f"{COMPARED}, " * code
             lines.append(f"{_of(len(self.other), self.runs)} made by other code ({named}): {tells}{ANEW}")
         if self.unknown:
             said = "made before code was fingerprinted: nothing tells whether today's gives the same numbers"

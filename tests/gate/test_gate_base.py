@@ -8,9 +8,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from helpers_gate import Gate
+from helpers_gate import Gate, here
 
 from gitbench.errors import GitbenchError
+from gitbench.files import read_json
 from gitbench.gate import run, speed
 from gitbench.gate.base import base_of, python_for, unpack
 
@@ -123,7 +124,10 @@ def test_a_change_of_a_reference_is_said(clone: Path, quick: Gate, monkeypatch: 
     (clone / "gitbench" / "__init__.py").write_text("says = 'third'\n")
     assert not quick.check("passes").notes
     quick.record("passes", reason="another one")
+    given = []
+    monkeypatch.setattr(run, "_child", lambda *more: given.append(read_json(Path(more[3]))) or here(*more))
     (note,) = quick.check("passes").notes
+    assert given == [{"value": 1.0, "before": {"value": 1.0}}]  # of the same numerics version: compared with both
     assert note.startswith("passes: the reference is this change's own") and base_of(clone).short in note
 
 

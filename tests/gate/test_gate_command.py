@@ -96,6 +96,22 @@ def test_a_fault_of_the_gate_itself_is_no_regression(quick: Gate, monkeypatch) -
     assert check.returncode == 2 and "KeyError: 'a fault'" in check.stderr
 
 
+def test_a_page_that_cannot_be_made_hides_no_regression(quick: Gate, monkeypatch, tmp_path) -> None:
+    monkeypatch.chdir(tmp_path)
+    check = arguments(quick, "gate", "check", "--tiers", "passes")
+    assert call(*arguments(quick, "gate", "record", "--tiers", "passes", "--reason", "the first")).returncode == 0
+    monkeypatch.setattr("gitbench.gate.output.write_outputs", lambda *_: [].pop())
+    assert call(*check).returncode == 2  # what is fine is not said to be
+    monkeypatch.setenv("FAKE_VALUE", "3")
+    changed = call(*check)
+    assert changed.returncode == 1 and "first: passes: the value is 3" in changed.stdout
+
+
+def test_a_fault_of_record_is_no_regression(quick: Gate, monkeypatch) -> None:
+    monkeypatch.setattr(run, "record", lambda *_, **__: [].pop())
+    assert call(*arguments(quick, "gate", "record", "--tiers", "passes", "--reason", "x")).returncode == 2
+
+
 @pytest.mark.parametrize(
     ("more", "there", "left_out"), [([], True, False), ([], False, True), (["--tiers", "exact,speed"], False, False)]
 )

@@ -9,19 +9,21 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from helpers_data import row, write_parquet
 from helpers_errors import refused
-from helpers_gate import FAKES, Gate
+from helpers_gate import FAKES, Gate, here
 from helpers_processes import is_gone
 
-from gitbench.gate import reference, run, words
+from gitbench.files import load_json, write_json
+from gitbench.gate import reference, run, state, words
 from gitbench.gate.base import Base
 from gitbench.gate.outcome import BEYOND, FINE, REGRESSED, STALE, UNMEASURED, overall
 from gitbench.gate.setting import Subject
-from gitbench.run_key import NUMERICS_VERSION
+from gitbench.run_key import NUMERICS_VERSION, from_json
 
 ROOT, CHILD = Path(__file__).parents[2], run._child
 
@@ -39,6 +41,13 @@ def statuses(check: run.Check) -> dict[str, str]:
 
 def why(check: run.Check, tier: str) -> str:
     return "; ".join(next(outcome for outcome in check.outcomes if outcome.tier == tier).why)
+
+
+def edit(file: Path, **origin: Any) -> None:
+    """Let a reference have been made of something else."""
+    made = from_json(reference.Reference, json.loads(file.read_text()))
+    other = dataclasses.replace(made, origin=dataclasses.replace(made.origin, **origin))
+    file.write_text(json.dumps(dataclasses.asdict(reference.signed(other))))
 
 
 def test_what_was_recorded_is_fine_and_what_changes_is_red(gate: Gate, monkeypatch) -> None:
@@ -103,6 +112,15 @@ def test_a_tier_that_hangs_is_ended_in_time(gate: Gate, monkeypatch, tmp_path) -
     assert statuses(check) == {"hangs": UNMEASURED} and "not done after 1 s" in why(check, "hangs")
 
 
+def test_more_minutes_give_each_tier_more(quick: Gate, monkeypatch) -> None:
+    quick.record("passes")
+    given = []
+    monkeypatch.setattr(run, "_child", lambda *more: given.append(more[-1]) or here(*more))
+    for seconds in (60.0, run.USUAL, 3 * run.USUAL):
+        quick.check("passes", seconds=seconds)
+    assert given == [20.0, 20.0, 60.0]  # the fake's limit is 20 s
+
+
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [("numerics", NUMERICS_VERSION + 1, "numerics version"), ("data", "scenes 0", "data version")],
@@ -115,9 +133,7 @@ def test_a_reference_of_something_else_is_stale_whether_values_differ_or_not(
     said,
 ) -> None:
     (file,) = quick.record("passes")
-    values = json.loads(file.read_text())
-    values["origin"][field] = value
-    file.write_text(json.dumps(values))
+    edit(file, **{field: value})
     for number, findings in (("1", 0), ("2", 1)):
         monkeypatch.setenv("FAKE_VALUE", number)
         check = quick.check("passes")
@@ -127,17 +143,14 @@ def test_a_reference_of_something_else_is_stale_whether_values_differ_or_not(
 
 def test_packages_of_other_versions_are_stale_only_where_something_differs(quick: Gate, monkeypatch) -> None:
     (file,) = quick.record("passes")
-    values = json.loads(file.read_text())
-    values["origin"]["packages"]["torch"] = "2.0"
-    file.write_text(json.dumps(values))
+    edit(file, packages={"torch": "2.0"})
     assert statuses(quick.check("passes")) == {"passes": FINE}
     monkeypatch.setenv("FAKE_VALUE", "2")
     check = quick.check("passes")
     assert statuses(check) == {"passes": STALE} and "the reference has 2.0" in why(check, "passes")
     said = words.unsettled(check.outcomes[0])
     assert "by the change or by other packages (torch" in said and "would change" not in said
-    values["origin"]["numerics"] = NUMERICS_VERSION + 1
-    file.write_text(json.dumps(values))
+    edit(file, numerics=NUMERICS_VERSION + 1)
     assert "would change 1 quantity" in words.unsettled(quick.check("passes").outcomes[0])
 
 
@@ -154,10 +167,10 @@ def test_a_reference_in_the_place_of_another_is_refused(quick: Gate) -> None:
 def test_values_that_nobody_recorded_are_refused(quick: Gate) -> None:
     (file,) = quick.record("passes")
     values = json.loads(file.read_text())
-    values["values"]["value"] = 2.0
-    file.write_text(json.dumps(values))
-    with refused("passes.json were changed by something else than `gitbench gate record`"):
-        quick.check("passes")
+    for place, name, value in (("values", "value", 2.0), ("origin", "numerics", 9), ("origin", "code", "0" * 16)):
+        file.write_text(json.dumps(values | {place: values[place] | {name: value}}))
+        with refused("passes.json was changed by something else than `gitbench gate record`"):
+            quick.check("passes")
 
 
 def test_a_package_that_a_reference_does_not_name_is_no_other_version() -> None:
@@ -285,11 +298,22 @@ def test_what_was_done_is_of_the_same_code_references_and_question(quick: Gate, 
     assert not resumed()
     stopped(quick, monkeypatch, *names)
     (tmp_path / "new.py").write_text("VALUE = 1\n")
-    monkeypatch.setattr(run, "plugin_files", lambda: [tmp_path / "new.py"])
+    monkeypatch.setattr(state.plugins, "files", lambda: [tmp_path / "new.py"])
     assert not resumed()
     stopped(quick, monkeypatch, *names)
     (tmp_path / "new.py").write_text("VALUE = 2\n")
     assert not resumed()
+
+
+def test_code_that_is_edited_meanwhile_is_not_judged(quick: Gate, monkeypatch, tmp_path) -> None:
+    quick.record("passes", "idles")
+    file = tmp_path / "mine.py"
+    file.write_text("VALUE = 1\n")
+    monkeypatch.setattr(state.plugins, "files", lambda: [file])
+    monkeypatch.setattr(run, "_child", lambda *more: file.write_text("VALUE = 2\n") and here(*more))
+    check = quick.check("passes")
+    assert statuses(check) == {"passes": UNMEASURED} and "were changed while it was checked" in why(check, "passes")
+    assert load_json(quick.folder / state.STATE)["outcomes"] == {}
 
 
 def test_what_a_tier_keeps_is_cleared_for_another_check(quick: Gate, monkeypatch) -> None:
@@ -311,9 +335,30 @@ def test_a_folder_of_something_else_is_left_as_it_is(quick: Gate) -> None:
     assert (quick.folder / "mine.txt").read_text() == "mine"
 
 
+def test_the_state_of_something_else_is_no_checks(quick: Gate) -> None:
+    quick.record("passes")
+    write_json(quick.folder / state.STATE, {"state": "done"})  # as a run folder's
+    (quick.folder / "model.pth").write_text("mine")
+    with refused("holds something else than a gate's check"):
+        quick.check("passes")
+    assert (quick.folder / "model.pth").read_text() == "mine"
+
+
+def test_a_kill_while_a_folder_is_cleared_leaves_one_that_can_be_used(quick: Gate, monkeypatch) -> None:
+    quick.record("passes")
+    quick.check("passes")
+    (quick.folder / state.MAKING / "quality").mkdir(parents=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(state.shutil, "rmtree", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            quick.check("passes")
+    assert statuses(quick.check("passes")) == {"passes": FINE}
+    assert (quick.folder / state.MAKING / "quality").is_dir()  # seeds of a record that was stopped
+
+
 def test_two_gates_do_not_work_in_one_folder(quick: Gate) -> None:
     quick.record("passes")
-    with run._alone(quick.folder):
+    with state.alone(quick.folder):
         for act in (quick.check, quick.record):
             with refused("another gate is at work"):
                 act("passes")
@@ -333,7 +378,7 @@ def test_a_reference_says_what_it_was_made_of_and_why(quick: Gate) -> None:
     constraints = (file.parent / "constraints.txt").read_text().split()
     assert {f"torch=={made.origin.packages['torch'].partition('+')[0]}", f"numpy=={np.__version__}"} <= set(constraints)
     assert {"torch", "numpy"} <= set(made.origin.packages) and "gitbench" not in made.origin.packages
-    assert not (quick.folder / run.MAKING).exists()
+    assert not (quick.folder / state.MAKING).exists()
 
 
 def test_a_reference_that_cannot_be_written_or_has_no_reason_is_refused_before_anything_is_measured(
@@ -357,13 +402,37 @@ def test_a_record_that_fails_leaves_the_old_reference(gate: Gate, monkeypatch) -
     assert file.read_bytes() == before
 
 
+def test_a_record_of_some_tiers_has_the_packages_of_those_that_stay(quick: Gate, monkeypatch) -> None:
+    monkeypatch.setattr(run, "TIERS", quick.tiers("passes", "idles"))
+    (stays,) = quick.record("passes")
+    edit(stays, packages={"torch": "2.0"})
+    with refused("the reference of passes stays, and was made with other packages .torch .*record all tiers"):
+        quick.record("idles")
+    assert not stays.with_name("idles.json").exists()
+    assert len(quick.record("passes", "idles")) == 2
+
+
+def test_a_record_replaces_all_references_or_none(quick: Gate) -> None:
+    (before,) = quick.record("passes")
+    text = before.read_text()
+    with pytest.raises(ValueError, match="no such"):
+        quick.record("passes", "crashes", reason="another", work=crashing)
+    assert before.read_text() == text
+
+
+def crashing(own: Path, setting: Any, tier: Any, *more: Any) -> None:
+    if tier.name == "crashes":
+        raise ValueError("no such")
+    here(own, setting, tier, *more)
+
+
 def test_what_a_stopped_record_has_made_is_of_the_same_code(quick: Gate, monkeypatch, tmp_path) -> None:
     def interrupted(*more) -> None:  # type: ignore[no-untyped-def]
         raise KeyboardInterrupt
 
-    work = quick.folder / run.MAKING / "passes" / "work.txt"
+    work = quick.folder / state.MAKING / "passes" / "work.txt"
     (tmp_path / "new.py").write_text("VALUE = 1\n")
-    monkeypatch.setattr(run, "plugin_files", lambda: [tmp_path / "new.py"])
+    monkeypatch.setattr(state.plugins, "files", lambda: [tmp_path / "new.py"])
     for text, lines in (("VALUE = 1\n", 1), ("VALUE = 1\n", 2), ("VALUE = 2\n", 1)):
         (tmp_path / "new.py").write_text(text)
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):

@@ -75,7 +75,8 @@ def test_one_line_tells_of_other_code_and_one_of_unknown(study: Study) -> None:
     (line,) = Standing.of_study(study).lines
     assert line == (
         f"3 of 12 runs were made by other code (fingerprint 00000000, today's {code.code_fingerprint()[:8]}): "
-        "`gitbench gate check --tiers exact` tells whether it gives the same numbers, `gitbench run ... --fresh` makes them "
+        "`gitbench gate check --tiers exact`, run with that code and with this, tells whether both give the same numbers, "
+        "`gitbench run ... --fresh` makes them "
         "again"
     )
     study = made_by(study, arm="blind")
