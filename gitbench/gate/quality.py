@@ -167,7 +167,7 @@ class _Look:
     def measured(self) -> Measured:
         """Return what was found."""
         pairs = (f"{display_name(name)} {self._pair(name)}" for name in self.names)
-        same = f"{self.equal} of them with the reference's predictions, {self.alike} with its scores"
+        same = f"{self.alike} of them with the reference's scores to rounding, {self.equal} with the bytes of its predictions"
         did = f"{plural(self.count, 'seed')}, {same}: {'; '.join(pairs)}"
         left_out = self.reference.left_out.items()
         return Measured(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from gitbench.launch.records import StudyScorer
 from gitbench.launch.scheduling import execute_runs, local_executor, prepare_images
 from gitbench.metrics import CaptionScorer
 from gitbench.plan import Plan
+from gitbench.processes import variables
 from gitbench.profiles import CPU
 from gitbench.spec import Ablation, Arm, Profile
 from gitbench.study.plan import make_plan
@@ -154,14 +154,5 @@ def own_cache(folder: Path) -> Iterator[None]:
     own = make_dir(folder / "cache")
     if not (own / "encoders").is_symlink():
         (own / "encoders").symlink_to(encoders.resolve(), target_is_directory=True)
-    names = ("GITBENCH_CACHE", "GITBENCH_LOCAL_CACHE")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, str(own.resolve())))
-    try:
+    with variables(dict.fromkeys(("GITBENCH_CACHE", "GITBENCH_LOCAL_CACHE"), str(own.resolve()))):
         yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

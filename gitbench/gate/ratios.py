@@ -66,9 +66,9 @@ class Ratio:
 
     @property
     def settled(self) -> bool:
-        """Whether more pairs would hardly say more."""
+        """Whether more pairs would hardly say more, of times."""
         decided = len(self.pairs) >= LEAST and not self.low <= ALLOWED <= self.high
-        return self.of == "memory" or decided and math.log(self.high / self.low) <= 2 * NARROW
+        return decided and math.log(self.high / self.low) <= 2 * NARROW
 
 
 def ratio_of(logs: Sequence[float], of: Literal["time", "processor time"] = "time") -> Ratio:

@@ -11,7 +11,7 @@ from helpers_study import tiny_profile
 
 from gitbench.errors import GitbenchError
 from gitbench.gate import quality
-from gitbench.gate.noninferiority import Rule
+from gitbench.gate.noninferiority import FOUND, Rule
 from gitbench.gate.outcome import BEYOND, PARTS, Stale
 from gitbench.gate.quality_study import BASE, BLIND, SIZE, Design, QualityStudy, Seeds
 from gitbench.gate.setting import Setting, Subject
@@ -86,9 +86,9 @@ def test_equal_predictions_are_fine_after_two_seeds(made):
 def test_the_same_scores_to_rounding_are_fine_after_two_seeds_and_others_take_more(made):
     found = made(off=5e-7)
     assert found.findings == () and Made.asked == [2] and found.details["seeds"]["test_nll"]["bound"] == 0.0
-    assert "0 of them with the reference's predictions, 2 with its scores" in found.did
+    assert "2 of them with the reference's scores to rounding, 0 with the bytes of its predictions" in found.did
     Made.asked.clear()
-    assert made(off=5e-5).findings == () and Made.asked == [2, 4]  # pairs are alike
+    assert made(off=5e-5).findings == () and Made.asked == [2, 4]
 
 
 def test_other_predictions_of_the_same_quality_are_fine_before_the_last_seed(made):
@@ -97,7 +97,7 @@ def test_other_predictions_of_the_same_quality_are_fine_before_the_last_seed(mad
     details = found.details["seeds"]["CIDEr"]
     assert len(details["value"]) == details["look"] == Made.asked[-1] and len(details["reference"]) == 20
     assert 0 < details["bound"] < details["margin"]
-    assert f"CIDEr worse by {0.97 * details['margin']:.4g}" in found.finds
+    assert f"CIDEr worse by {FOUND * details['margin']:.4g}" in found.finds
 
 
 def test_worse_texts_of_the_same_likelihood_are_the_searchs_fault(made):
@@ -201,7 +201,7 @@ def test_the_study_trains_only_what_is_missing_and_gives_the_same_bytes_again(tm
     }
     shutil.rmtree(folders / run.run_key)  # as if the check had been stopped
     found = quality.check(setting, values, design)
-    assert found.findings == () and "2 of them with the reference's predictions" in found.did
+    assert found.findings == () and "2 with the bytes of its predictions" in found.did
     assert RunFolder(folders / run.run_key).completed_record() is not None
     assert kept == {
         path.name: path.stat().st_mtime_ns for path in folders.glob("*/record.json") if path.parent.name != run.run_key
