@@ -130,6 +130,7 @@ def scored(source: TaskSource, scorer: CaptionScorer, words: dict[str, Any]) -> 
 def main(folder: Path) -> int:
     """Do what a folder's `asked.json` names, as far as no other process has begun it; returns the exit status."""
     end_with_parent(os.getppid())
+    name = "the trainings"
     try:
         plugins.load()
         asked = from_json(Asked, read_json(folder / ASKED))
@@ -140,11 +141,12 @@ def main(folder: Path) -> int:
                     own.mkdir()
                 except FileExistsError:
                     continue
+                name = training.name
                 observe(own, training, asked, scorer)
         return 0
     except Exception as error:
         traceback.print_exc()
-        print(in_short(error), file=sys.stderr)
+        print(f"{name}: {in_short(error)}", file=sys.stderr)
         return 1
 
 

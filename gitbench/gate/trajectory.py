@@ -33,6 +33,7 @@ from gitbench.gate.band import (
     spread_of,
     unsteady,
 )
+from gitbench.gate.diverged import diverged
 from gitbench.gate.outcome import Measured, Stale
 from gitbench.gate.saved import otherwise
 from gitbench.gate.setting import Setting
@@ -77,13 +78,21 @@ def measure(setting: Setting) -> dict[str, Any]:
 
 
 def check(setting: Setting, values: Mapping[str, Any]) -> Measured:
-    """Train, and compare with a reference's values. Errors: GitbenchError as `measure`; Stale for one of other trainings."""
+    """Train, and compare with a reference's values; a loss that is no number is a finding.
+
+    Errors: GitbenchError for a training that fails otherwise; Stale for a reference of other trainings.
+    """
     began, trainings = time.monotonic(), trainings_of(setting.subject)
     for name, here in _asked(trainings).items():
         if values.get(name) != here:
             raise Stale(f"the reference is of other {name} than this tier's: record it again, and say why")
     before = values["observed"]
-    now = train(setting, trainings, NONE, before)
+    try:
+        now = train(setting, trainings, NONE, before)
+    except GitbenchError as error:
+        if (found := diverged(error)) is None:
+            raise
+        return found
     ranked = [each for name, seen in before.items() for each in compared(name, seen, now[name]["run"])]
     ranked += _broken(trainings, now)
     ranked.sort(key=lambda each: each[:2])
@@ -108,7 +117,10 @@ def _asked(trainings: Sequence[Training]) -> dict[str, Any]:
 
 
 def left_one_out(reference: Mapping[str, Any], repeats: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Return of each repeat its largest deviation, in units of what the band of all the others allows."""
+    """Return of each repeat its largest deviation, in units of what the band of all the others allows.
+
+    No check reads it: it is the evidence, in the reference, that the band is wide enough on this machine class (`band.py`).
+    """
     found = []
     for own in repeats:
         others = [each for each in repeats if each is not own]

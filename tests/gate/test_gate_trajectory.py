@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import json
+import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -18,7 +21,8 @@ import torch
 from gitbench.data.dataset import CaptionDataset, permutation
 from gitbench.data.image_processor import ImageProcessor
 from gitbench.errors import GitbenchError
-from gitbench.gate import lane, trajectory
+from gitbench.files import write_json
+from gitbench.gate import lane, trajectory, watch
 from gitbench.gate.band import FLOOR, WIDTH, compared, limits, ratios, resumed, spread_of, unsteady
 from gitbench.gate.outcome import BEYOND, Finding, Stale
 from gitbench.gate.saved import otherwise
@@ -357,6 +361,34 @@ def test_a_training_that_fails_is_an_error_that_ends_the_others(do, said, lanes)
     with pytest.raises(GitbenchError, match=said):
         trajectory.train(setting, USUAL, trajectory.NONE)
     assert time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize("loss", ["nan", "inf"])
+def test_a_loss_that_is_no_number_is_a_finding_and_not_the_advice_to_lower_rates(loss, lanes, tmp_path, monkeypatch):
+    monkeypatch.setattr(GIT, "packed_loss", lambda self, *given: _loss(self, *given) * float(loss))
+    (tmp_path / "run").mkdir()
+    asked = Asked(trainings=(TINY,))
+    write_json(tmp_path / "run" / lane.ASKED, dataclasses.asdict(asked))
+    monkeypatch.setattr(lane, "end_with_parent", lambda parent: None)
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        assert lane.main(tmp_path / "run") == 1
+    last = said.getvalue().splitlines()[-1]
+    assert last.startswith(f"tiny: the train loss is {loss} in iteration 1: lower the learning rates")
+    monkeypatch.setattr(trajectory, "trainings_of", lambda _: (TINY,))
+    values = {**trajectory._asked((TINY,)), "observed": {}}
+    (finding,) = trajectory.check(lanes(f"sys.exit({last!r})"), values).findings
+    assert (finding.part, finding.value, finding.excess) == ("optimizer", f"loss {loss}", BEYOND)
+    assert finding.said == f"tiny: the train loss is {loss} in iteration 1"
+    with pytest.raises(GitbenchError, match="the val set is empty"):
+        trajectory.check(lanes("sys.exit('the val set is empty')"), values)
+
+
+def test_without_glibc_the_resident_memory_is_asked(monkeypatch, tmp_path):
+    monkeypatch.setattr(watch.ctypes, "CDLL", lambda _: SimpleNamespace())
+    assert watch.live_bytes() > 10**7
+    monkeypatch.setattr(watch, "STATM", tmp_path / "statm")  # no Linux
+    assert watch.live_bytes() == resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def test_check_says_what_it_did_and_measure_makes_no_reference_of_a_broken_resume(whole, tmp_path, monkeypatch):
