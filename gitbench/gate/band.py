@@ -74,7 +74,7 @@ QUANTITIES = (
         name="closed", doc="the choice from the vocabulary", part="search", by="test image", exact=True, may_differ=1
     ),
 )
-METRIC, MEMORY, RESUMED = range(len(QUANTITIES), len(QUANTITIES) + 3)  # what is compared after them
+METRIC, MEMORY, RESUMED, SAVED = range(len(QUANTITIES), len(QUANTITIES) + 4)  # what is compared after them
 Ranked = tuple[int, int, Finding]  # its place in that order, the place within its values, and the finding
 
 

@@ -21,8 +21,9 @@ import torch
 
 from gitbench import plugins
 from gitbench.data.tasks import TaskSource, open_task
-from gitbench.errors import GitbenchError
+from gitbench.errors import in_short
 from gitbench.files import read_json, write_json, write_text
+from gitbench.gate.saved import said_by_saved
 from gitbench.gate.trainings import Asked, Training, planned
 from gitbench.gate.watch import STEPS, digest
 from gitbench.machine import cpu_name
@@ -57,14 +58,17 @@ def write_runs(folder: Path, training: Training, asked: Asked) -> None:
 def observe(folder: Path, training: Training, asked: Asked, scorer: CaptionScorer) -> None:
     """Train in a folder, and write what was seen of it."""
     write_runs(folder, training, asked)
-    found = {}
+    found: dict[str, Any] = {}
     for name in (RUN, RESUMED) if training.resumed else (RUN,):
         execute(folder / name)
         found[name] = seen(RunFolder(folder / name), scorer, asked.said.get(training.name))
+    if asked.device == "cpu":
+        run = RunFolder(folder / RUN)
+        found["saved"] = said_by_saved(run, test_source(run))
     here = {"cpu": cpu_name(), "capability": torch.backends.cpu.get_cpu_capability(), "torch": torch.__version__}
     write_json(folder / OBSERVED, {**found, "computed": here})
-    for name in found:
-        shutil.rmtree(folder / name)
+    for name in (RUN, RESUMED):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def seen(run: RunFolder, scorer: CaptionScorer, said: dict[str, Any] | None) -> dict[str, Any]:
@@ -76,8 +80,6 @@ def seen(run: RunFolder, scorer: CaptionScorer, said: dict[str, Any] | None) -> 
     rows = [json.loads(line) for line in run.predictions.read_text(encoding="utf-8").splitlines()]
     weights = torch.load(run.weights, map_location="cpu", weights_only=True)["state_dict"]
     words = {name: [row[name] for row in rows if name in row] for name in ("image_id", "caption", "closed", "tokens")}
-    dataset = run.read_config().test_dataloader.dataset
-    source = open_task(dataset.data, "test", dataset.data_spec.test_images, TaskSpec(**dataset.task))
     return {
         "exact": {
             **steps["exact"],
@@ -94,9 +96,15 @@ def seen(run: RunFolder, scorer: CaptionScorer, said: dict[str, Any] | None) -> 
             "nll": [row["nll"] for row in rows],
         },
         "bytes_a_step": left_behind(steps["bytes"]),
-        "metrics": scored(source, scorer, words if said is None else said),
+        "metrics": scored(test_source(run), scorer, words if said is None else said),
         "weights": digest(*(part for name in sorted(weights) for part in (name, weights[name].numpy().tobytes()))),
     }
+
+
+def test_source(run: RunFolder) -> TaskSource:
+    """Return the test split of a run."""
+    dataset = run.read_config().test_dataloader.dataset
+    return open_task(dataset.data, "test", dataset.data_spec.test_images, TaskSpec(**dataset.task))
 
 
 def left_behind(alive: list[int]) -> float:
@@ -122,6 +130,7 @@ def scored(source: TaskSource, scorer: CaptionScorer, words: dict[str, Any]) -> 
 def main(folder: Path) -> int:
     """Do what a folder's `asked.json` names, as far as no other process has begun it; returns the exit status."""
     end_with_parent(os.getppid())
+    name = "the trainings"
     try:
         plugins.load()
         asked = from_json(Asked, read_json(folder / ASKED))
@@ -132,12 +141,12 @@ def main(folder: Path) -> int:
                     own.mkdir()
                 except FileExistsError:
                     continue
+                name = training.name
                 observe(own, training, asked, scorer)
         return 0
     except Exception as error:
         traceback.print_exc()
-        text = " ".join(str(error).split())
-        print(text if isinstance(error, GitbenchError) else f"{type(error).__name__}: {text}", file=sys.stderr)
+        print(f"{name}: {in_short(error)}", file=sys.stderr)
         return 1
 
 

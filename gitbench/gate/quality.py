@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,8 +19,9 @@ import numpy as np
 from gitbench.data import data_names
 from gitbench.errors import GitbenchError
 from gitbench.formats import plural
+from gitbench.gate.diverged import diverged
 from gitbench.gate.noninferiority import FOUND, Rule, lower_bounds
-from gitbench.gate.outcome import BEYOND, Finding, Measured, Stale
+from gitbench.gate.outcome import Finding, Measured, Stale
 from gitbench.gate.quality_study import BASE, BLIND, DESIGN, Design, QualityStudy, Seeds
 from gitbench.gate.setting import Setting
 from gitbench.metric_info import display_name, quality_sign
@@ -106,9 +106,9 @@ def check(setting: Setting, values: Mapping[str, Any], design: Design = DESIGN) 
         try:
             seeds = study.seeds(BASE, count)
         except GitbenchError as error:
-            if diverged := re.search(r"the \w+ loss is (\S+) in iteration", str(error)):
-                return _diverged(str(error), diverged.group(1))
-            raise
+            if (found := diverged(error)) is None:
+                raise
+            return found
         look = _Look(reference, seeds, design.rule)
         if look.decided:
             break
@@ -245,19 +245,6 @@ def _off(values: np.ndarray, known: Sequence[float]) -> np.ndarray:
     """Return the relative difference of each value from the same seed's of the reference."""
     beside = np.array(known[: len(values)])
     return np.asarray(np.abs(values - beside) / np.maximum(np.abs(beside), 1e-9))
-
-
-def _diverged(why: str, loss: str) -> Measured:
-    """Return what is found where a training does not get to its end."""
-    said = Finding(
-        quantity="training",
-        part="optimizer",
-        value=f"loss {loss}",
-        reference="a finite loss",
-        excess=BEYOND,
-        said=why,
-    )
-    return Measured(compared=1, did="a training diverged", findings=(said,))
 
 
 def _said(value: float) -> str:

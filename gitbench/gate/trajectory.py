@@ -2,7 +2,7 @@
 
 The trainings (`trainings.py`) run in processes of their own (`lane.py`), watched by hooks (`watch.py`); what they leave is
 compared in the order in which one thing depends on another (`band.py`). One training is also stopped in its middle and begun
-again: what it does then has to be the same to the last bit.
+again: what it does then has to be the same to the last bit. And a saved model has to say what its run did (`saved.py`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ from gitbench.gate.band import (
     spread_of,
     unsteady,
 )
+from gitbench.gate.diverged import diverged
 from gitbench.gate.outcome import Measured, Stale
+from gitbench.gate.saved import otherwise
 from gitbench.gate.setting import Setting
 from gitbench.gate.trainings import NONE, Asked, Disturbance, Training, disturbances, trainings_of
 from gitbench.machine import gpus
@@ -50,7 +52,8 @@ ON_A_CARD = 4  # trainings at once
 
 def measure(setting: Setting) -> dict[str, Any]:
     """Train undisturbed and disturbed; returns what a reference holds. Errors: GitbenchError for a training that fails."""
-    shutil.rmtree(setting.folder, ignore_errors=True)  # of an earlier record, maybe of other code
+    for disturbance in (NONE, *disturbances(setting.device)):  # of an earlier record, maybe of other code
+        shutil.rmtree(Path(setting.folder) / disturbance.name, ignore_errors=True)
     trainings = trainings_of(setting.subject)
     found = train(setting, trainings, NONE)
     if broken := _broken(trainings, found):
@@ -75,13 +78,21 @@ def measure(setting: Setting) -> dict[str, Any]:
 
 
 def check(setting: Setting, values: Mapping[str, Any]) -> Measured:
-    """Train, and compare with a reference's values. Errors: GitbenchError as `measure`; Stale for one of other trainings."""
+    """Train, and compare with a reference's values; a loss that is no number is a finding.
+
+    Errors: GitbenchError for a training that fails otherwise; Stale for a reference of other trainings.
+    """
     began, trainings = time.monotonic(), trainings_of(setting.subject)
     for name, here in _asked(trainings).items():
         if values.get(name) != here:
             raise Stale(f"the reference is of other {name} than this tier's: record it again, and say why")
     before = values["observed"]
-    now = train(setting, trainings, NONE, before)
+    try:
+        now = train(setting, trainings, NONE, before)
+    except GitbenchError as error:
+        if (found := diverged(error)) is None:
+            raise
+        return found
     ranked = [each for name, seen in before.items() for each in compared(name, seen, now[name]["run"])]
     ranked += _broken(trainings, now)
     ranked.sort(key=lambda each: each[:2])
@@ -106,7 +117,10 @@ def _asked(trainings: Sequence[Training]) -> dict[str, Any]:
 
 
 def left_one_out(reference: Mapping[str, Any], repeats: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Return of each repeat its largest deviation, in units of what the band of all the others allows."""
+    """Return of each repeat its largest deviation, in units of what the band of all the others allows.
+
+    No check reads it: it is the evidence, in the reference, that the band is wide enough on this machine class (`band.py`).
+    """
     found = []
     for own in repeats:
         others = [each for each in repeats if each is not own]
@@ -178,9 +192,15 @@ def _run(folder: Path, count: int, disturbance: Disturbance) -> None:
 
 
 def _broken(trainings: Sequence[Training], found: Mapping[str, Any]) -> list[Ranked]:
-    """Return how trainings that were stopped go on otherwise than they would have."""
-    pairs = [(each, found[each.name]) for each in trainings if each.resumed]
-    return [one for each, seen in pairs if (one := resumed(each, seen["run"], seen["resumed"])) is not None]
+    """Return how trainings that were stopped go on otherwise than they would have, and saved models say another thing."""
+    ranked: list[Ranked | None] = []
+    for each in trainings:
+        seen = found[each.name]
+        if each.resumed:
+            ranked.append(resumed(each, seen["run"], seen["resumed"]))
+        if "saved" in seen:
+            ranked.append(otherwise(each.name, seen["run"], seen["saved"]))
+    return [one for one in ranked if one is not None]
 
 
 def _bits(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

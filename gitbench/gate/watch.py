@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import resource
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from gitbench.training.distributed import captioner
 from gitbench.training.frozen import FrozenEncoder
 from gitbench.training.hooks import AtomicCheckpointHook
 
+STATM = Path("/proc/self/statm")  # of Linux
 STEPS = "steps.json"  # in the run's folder: quantity -> its value in every step
 
 
@@ -163,14 +165,16 @@ class _Mallinfo2(ctypes.Structure):
 def live_bytes() -> int:
     """Return how many bytes this process holds: of GPU memory if it computes there, else what malloc has given out.
 
-    glibc counts the latter to the byte, in all its arenas and mappings; without it, it is the resident memory.
+    glibc counts the latter to the byte, in all its arenas and mappings; without it, it is the resident memory, of which macOS
+    says the most so far.
     """
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         return torch.cuda.memory_allocated()
     asked = getattr(ctypes.CDLL(None), "mallinfo2", None)
     if asked is None:
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * 4096
+        if STATM.is_file():
+            return int(STATM.read_text().split()[1]) * resource.getpagesize()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     asked.restype = _Mallinfo2
     found = asked()
     return int(found.uordblks + found.hblkhd)

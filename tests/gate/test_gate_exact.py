@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,10 +24,22 @@ from gitbench.data.wordpiece import CaptionTokenizer
 from gitbench.errors import MachineError
 from gitbench.files import ROOT
 from gitbench.gate import exact
-from gitbench.gate.exact import costs, decoder, encoder, fresh_cache, order, pixels, scores, searches, steps, tokens
+from gitbench.gate.exact import (
+    costs,
+    decoder,
+    encoder,
+    fresh_cache,
+    order,
+    pixels,
+    scores,
+    searches,
+    steps,
+    tokens,
+    weights,
+)
 from gitbench.gate.exact.compare import compared, read
 from gitbench.gate.exact.constant import pictures
-from gitbench.gate.exact.subject import Place
+from gitbench.gate.exact.subject import Place, Small
 from gitbench.gate.exact.tiny import tiny
 from gitbench.gate.exact.values import Failure, Value, Values
 from gitbench.gate.setting import Setting, Subject
@@ -38,10 +51,11 @@ from gitbench.models.git import GIT
 from gitbench.models.search_state import Search
 from gitbench.seeding import derive_seed
 from gitbench.study import config
-from gitbench.training import caption_model, loop, optimizer
+from gitbench.training import caption_model, loop, optimizer, run
 from gitbench.training.caption_model import ImagePreprocessor
 from gitbench.training.data import CountedSampler
 from gitbench.training.frozen import FrozenEncoder
+from gitbench.training.hooks import DecoderInitHook
 from gitbench.training.optimizer import DeviceOptimWrapper
 
 TINY: dict[str, Any] = {}  # small runs, planned once
@@ -77,10 +91,12 @@ TAKES: dict[str, tuple[str, Callable[[Values, Place], None]]] = {
     "questions": ("decoder", questions),
     "encoder": ("encoder", encoder.add),
     "decoder": ("decoder", lambda values, place: decoder.add_model(values, tiny(), "self-attention", "cpu")),
+    "predictions": ("search", lambda values, place: searches.add_run(values, place.small(), "caption", place.folder / "p")),
     "groups": ("optimizer", lambda values, place: steps.add_groups(values, place.small(), "caption")),
     "steps": ("optimizer", lambda values, place: steps.add_steps(values, place.small(), "caption")),
     "search": ("search", lambda values, place: searches.add_model(values, searches.searched("self", "cpu"), "self", "cpu")),
     "scores": ("metric", scores.add),
+    "weights": ("decoder", weights.add),
     "spice": ("metric", scores.add_spice_answer),
     "meteor": ("metric", scores.add_meteor),
     "costs": ("search", writing),
@@ -151,6 +167,10 @@ def waiting_step(original: Any, self: Search) -> Any:
     return found
 
 
+def begun_otherwise(original: Any, self: DecoderInitHook, runner: Any) -> Any:
+    return original(self, SimpleNamespace(**{**vars(runner), "iter": not runner.iter}))
+
+
 def first_beam(x: torch.Tensor, parent: torch.Tensor) -> torch.Tensor:
     return x[:, :1].expand(-1, parent.shape[1], -1)
 
@@ -183,6 +203,7 @@ BROKEN: list[tuple[str, str, str, tuple[Any, str, Any]]] = [
     ("not zeroed", "steps", "optimizer", (DeviceOptimWrapper, "zero_grad", lambda self, **_: None)),
     ("penalty's sign", "search", "search", wrapped(Search, "_norm", lambda f, self, length: 1 / f(self, length))),
     ("beams mixed up", "search", "search", (Search, "_of_parent", staticmethod(first_beam))),
+    ("bert on resume", "weights", "decoder", wrapped(DecoderInitHook, "before_train", begun_otherwise)),
     ("cider", "scores", "metric", (cider, "SIGMA", 4.0)),
     ("spider of spice", "spice", "metric", (spice, "SCALE", 1.0)),
     ("bleu", "scores", "metric", wrapped(bleu, "_closest", lambda f, comparison: f(comparison) + 1)),
@@ -252,6 +273,28 @@ def test_the_tier_has_meteor_begin_first_and_says_what_it_leaves_out(
         said.append(exact.check(setting, exact.measure(setting)).notes[-1])
     assert begun == [True, True, False, False]
     assert said[0].startswith("SPICE itself is not run") and said[1].startswith("METEOR and SPICE are left out")
+
+
+def test_a_key_more_in_a_batch_or_a_prediction_changes_nothing(
+    right: Callable[[str], dict[str, Value]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    kinds = ("film", "groups", "predictions")
+    known = {kind: right(kind) for kind in kinds}
+    collated, prediction, schedule = Small.batches, run._prediction, config.make_config
+
+    def configured(*given: Any) -> Any:
+        made = schedule(*given)
+        made.param_scheduler[0]["verbose"] = made.optim_wrapper.clip_grad["norm_type"] = 2
+        return made
+
+    monkeypatch.setattr(
+        Small, "batches", lambda self, *given: [{**each, "widths": [1]} for each in collated(self, *given)]
+    )
+    monkeypatch.setattr(run, "_prediction", lambda *given: {**prediction(*given), "device": "cpu"})
+    monkeypatch.setattr("gitbench.gate.exact.subject.make_config", configured)
+    for kind in kinds:
+        monkeypatch.setattr(sys.modules[__name__], "TINY", {})
+        assert compared(take(kind, tmp_path), known[kind], "cpu") == ([], len(known[kind]))
 
 
 def test_what_is_right_is_equal_to_the_last_bit(right: Callable[[str], dict[str, Value]], tmp_path: Path) -> None:

@@ -54,6 +54,14 @@ def test_a_plugins_variant_on_another_task(tmp_path: Path) -> None:
     assert changed[1][0][0] == "decoder" and changed[1][0][1].startswith("subject: loss of batch 0") and not changed[2]
 
 
+def test_a_frozen_encoder(tmp_path: Path) -> None:
+    """Its tensors have no group and no state: those of the decoder are taken."""
+    subject = Subject(variants={"encoder_training": "frozen"})
+    values = exact.measure(Setting(folder=str(tmp_path), subject=subject))["values"]
+    counted = [name for name in values["optimizer"] if name.startswith("subject: steps counted for")]
+    assert counted == ["subject: steps counted for decoder.layers.0.up.weight"]
+
+
 def test_data_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Captions of a folder that change are data's part; so is a folder that cannot be read."""
     data = make_dir(tmp_path / "photographs")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers_tools import load_tool
 
 from gitbench import code
 from gitbench.code import PACKAGE
@@ -26,7 +27,7 @@ from gitbench.gate.exact.faults import of_machine
 from gitbench.gate.exact.tiny import tiny
 from gitbench.gate.exact.values import Failure, Value, Values, digest_of
 from gitbench.gate.outcome import BEYOND, PARTS, Stale
-from gitbench.gate.setting import Setting
+from gitbench.gate.setting import Setting, Subject
 from gitbench.models.flops import flops_by_part
 
 REFERENCE = ROOT / "gate" / "cpu-x86_64" / "git" / "exact.json"
@@ -95,7 +96,12 @@ def test_findings_come_in_the_order_in_which_values_are_taken() -> None:
 def test_a_reference_of_another_version_of_the_tier_is_stale() -> None:
     """Values that are new have no reference; such that are gone are the tier's change where its code is another."""
     for found, known, same in ((values().found[:-1], reference(), False), (values().found, {}, True)):
-        with pytest.raises(Stale, match="record it again"):
+        said = (
+            f"gives {len(found) - len(known)} values that the reference does not have, and lacks 0"
+            if not known
+            else "lacks 1"
+        )
+        with pytest.raises(Stale, match=f"{said} .*record it again if that is meant"):
             compared(found, known, "cpu", same)
     assert len(compared([*change("waits", 11)[:-1]], reference(), "cpu", same=False)[0]) == 1
     with pytest.raises(GitbenchError, match="damaged"):
@@ -256,15 +262,58 @@ def test_code_that_is_not_run_is_in_the_digest(monkeypatch: pytest.MonkeyPatch, 
     """Values that are equal do not vouch for it: scores of another `spice.py` do not stand by them."""
     own, known = exact.vouched(reference().values()), digest_of(reference().values())
     assert "metrics/spice.py" in exact.NOT_RUN
-    for name in exact.NOT_RUN:
-        source = (PACKAGE / name).read_text()
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(f"# a comment\n{source}")
+    for file in exact.not_run():
+        source, copy = file.read_text(), tmp_path / file.relative_to(PACKAGE)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(f"# a comment\n{source}")
     monkeypatch.setattr(exact, "PACKAGE", tmp_path)
     monkeypatch.setattr(code, "PACKAGE", tmp_path)
     assert exact.vouched(reference().values()) == own
-    (tmp_path / name).write_text(f"{source}\nONE = 1\n")
+    copy.write_text(f"{source}\nONE = 1\n")
     assert exact.vouched(reference().values()) != own and digest_of(reference().values()) == known
+
+
+def test_code_in_which_this_tier_misses_a_mistake_is_in_the_digest() -> None:
+    """That of every planted mistake that another tier is expected to find."""
+    planted = load_tool("planted")
+    plants = [each for each in planted.read_plants() if each.tier and each.tier not in ("exact", planted.ALONE)]
+    assert len(plants) > 10
+    makes = [PACKAGE / name for name in code.MAKES_NUMBERS]
+    for plant in plants:
+        lines = [line for line in plant.patch.splitlines() if line.startswith("--- a/")]
+        files = [ROOT / line.removeprefix("--- a/").strip() for line in lines]
+        missing = {file for file in files if any(file.is_relative_to(place) for place in makes)} - {*exact.not_run()}
+        assert files and not missing, plant.name
+
+
+def of_one(value: float, cost: int = 5, more: tuple[str, ...] = ()) -> Callable[[Values, Any], None]:
+    def add(values: Values, place: Any) -> None:
+        values.near("loss", value, 1.0)
+        values.most("waits", cost)
+        for name in more:
+            values.equal(name, 1)
+
+    return add
+
+
+def test_numbers_that_are_not_those_of_the_base_are_red_whatever_reference_the_change_brings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    setting = Setting(folder=str(tmp_path), subject=Subject(task="vqa"))
+
+    def of(add: Callable[[Values, Any], None]) -> dict[str, Any]:
+        monkeypatch.setattr(exact, "OWN", (("model", "decoder", add),))
+        made: dict[str, Any] = json.loads(json.dumps(exact.measure(setting)))
+        return made
+
+    base, other = of(of_one(1.0, more=("gone",))), of(of_one(2.0, more=("new",)))
+    assert not exact.check(setting, other).findings
+    (finding,) = (found := exact.check(setting, {**other, "before": base})).findings
+    assert finding.quantity == "beside the base's reference: loss" and finding.said.startswith(finding.quantity)
+    assert finding.part == "decoder" and exact.RAISE in found.notes
+    dearer = of(of_one(1.0, cost=9, more=("new",)))  # a cost is no number
+    found = exact.check(setting, {**dearer, "before": base})
+    assert not found.findings and exact.RAISE not in found.notes
 
 
 def test_what_fails_is_not_recorded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import json
+import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -11,22 +14,29 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from gitbench.data.dataset import CaptionDataset, permutation
+from gitbench.data.image_processor import ImageProcessor
 from gitbench.errors import GitbenchError
-from gitbench.gate import lane, trajectory
+from gitbench.files import write_json
+from gitbench.gate import lane, trajectory, watch
 from gitbench.gate.band import FLOOR, WIDTH, compared, limits, ratios, resumed, spread_of, unsteady
 from gitbench.gate.outcome import BEYOND, Finding, Stale
+from gitbench.gate.saved import otherwise
 from gitbench.gate.setting import Setting, Subject
 from gitbench.gate.trainings import PRETRAINING, USUAL, Asked, Disturbance, Training, planned, trainings_of
 from gitbench.metrics import CaptionScorer
 from gitbench.models.encoder import ImageEncoder
 from gitbench.models.git import GIT
+from gitbench.models.init import initialise
+from gitbench.training.caption import Captioner
 from gitbench.training.caption_model import CaptionModel, ImagePreprocessor
 from gitbench.training.data import CountedSampler
 from gitbench.training.optimizer import DeviceOptimWrapper, warmup_cosine
+from gitbench.training.run import load_run
 from gitbench.variants import AXES
 
 SMALL = {"encoder": "vit_1x64_p8_64", "decoder": "self_1x64", "encoder_init": "random"}
@@ -64,6 +74,8 @@ def findings(reference: dict[str, Any], now: dict[str, Any]) -> list[Finding]:
     ranked = [*compared("tiny", reference, now["run"])]
     if "resumed" in now and (broken := resumed(STOPPED, now["run"], now["resumed"])) is not None:
         ranked.append(broken)
+    if "saved" in now and (other := otherwise("tiny", now["run"], now["saved"])) is not None:
+        ranked.append(other)
     return [each[2] for each in sorted(ranked, key=lambda each: each[:2])]
 
 
@@ -94,7 +106,14 @@ def _kept(self: Any, data: Any, optim_wrapper: Any) -> Any:
 
 
 _train_step, _forward, _loss, _write = CaptionModel.train_step, ImageEncoder.forward, GIT.packed_loss, GIT.write
-_normalised = ImagePreprocessor.normalised
+_normalised, _caption = ImagePreprocessor.normalised, Captioner.caption
+
+
+def _initial(loaded: Any) -> Any:
+    initialise(loaded[0].git, 0)
+    return loaded
+
+
 WARMUP = "gitbench.training.optimizer.warmup_cosine"
 BROKEN: dict[
     str, tuple[Any, str, Any, str, str]
@@ -144,6 +163,22 @@ BROKEN: dict[
     "all steps again after a stop": (
         *("gitbench.training.run.latest_checkpoint", "", lambda folder: None),
         *("optimizer", "stopped and begun again: the choice of images, values"),
+    ),
+    "initial values in a saved model": (
+        *("gitbench.training.caption.load_run", "", lambda file: _initial(load_run(file))),
+        *("search", "its saved model: the score of scenes-test-0"),
+    ),
+    "pixels of a saved model": (
+        *(ImageProcessor, "pixels", lambda self, image: self.resized(image).transpose(2, 0, 1) / np.float32(255)),
+        *("search", "its saved model: the score of scenes-test-0"),
+    ),
+    "texts of a saved model": (
+        *(Captioner, "caption", lambda self, *given: _caption(self, *given)[1:]),
+        *("search", "its saved model: the caption of scenes-test-0"),
+    ),
+    "a saved model that cannot be loaded": (
+        *("gitbench.training.caption.load_run", "", lambda file: {}["x"]),
+        *("search", "its saved model: the caption of the first images"),
     ),
 }
 
@@ -328,6 +363,34 @@ def test_a_training_that_fails_is_an_error_that_ends_the_others(do, said, lanes)
     assert time.monotonic() - began < 30
 
 
+@pytest.mark.parametrize("loss", ["nan", "inf"])
+def test_a_loss_that_is_no_number_is_a_finding_and_not_the_advice_to_lower_rates(loss, lanes, tmp_path, monkeypatch):
+    monkeypatch.setattr(GIT, "packed_loss", lambda self, *given: _loss(self, *given) * float(loss))
+    (tmp_path / "run").mkdir()
+    asked = Asked(trainings=(TINY,))
+    write_json(tmp_path / "run" / lane.ASKED, dataclasses.asdict(asked))
+    monkeypatch.setattr(lane, "end_with_parent", lambda parent: None)
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        assert lane.main(tmp_path / "run") == 1
+    last = said.getvalue().splitlines()[-1]
+    assert last.startswith(f"tiny: the train loss is {loss} in iteration 1: lower the learning rates")
+    monkeypatch.setattr(trajectory, "trainings_of", lambda _: (TINY,))
+    values = {**trajectory._asked((TINY,)), "observed": {}}
+    (finding,) = trajectory.check(lanes(f"sys.exit({last!r})"), values).findings
+    assert (finding.part, finding.value, finding.excess) == ("optimizer", f"loss {loss}", BEYOND)
+    assert finding.said == f"tiny: the train loss is {loss} in iteration 1"
+    with pytest.raises(GitbenchError, match="the val set is empty"):
+        trajectory.check(lanes("sys.exit('the val set is empty')"), values)
+
+
+def test_without_glibc_the_resident_memory_is_asked(monkeypatch, tmp_path):
+    monkeypatch.setattr(watch.ctypes, "CDLL", lambda _: SimpleNamespace())
+    assert watch.live_bytes() > 10**7
+    monkeypatch.setattr(watch, "STATM", tmp_path / "statm")  # no Linux
+    assert watch.live_bytes() == resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 def test_check_says_what_it_did_and_measure_makes_no_reference_of_a_broken_resume(whole, tmp_path, monkeypatch):
     monkeypatch.setattr(trajectory, "trainings_of", lambda _: (STOPPED,))
     monkeypatch.setattr(trajectory, "disturbances", lambda _: (Disturbance(name="nudge", nudge=1),))
@@ -342,6 +405,17 @@ def test_check_says_what_it_did_and_measure_makes_no_reference_of_a_broken_resum
     assert curve["steps"] == list(range(1, 9))
     assert all(
         low < value < high for low, value, high in zip(*(curve[name] for name in ("low", "value", "high")), strict=True)
+    )
+    kept = tmp_path / "log.txt"  # which its process holds open
+    kept.write_text("it trains")
+    begun = tmp_path / "nudge" / "tiny"
+    begun.mkdir(parents=True)
+    trajectory.measure(setting)
+    assert kept.exists() and not begun.exists()
+    silent = {**whole, "saved": {**whole["saved"], "scenes-test-1": {"caption": "", "score": 0.0}}}
+    monkeypatch.setattr(trajectory, "train", lambda *_: {"tiny": silent})
+    assert (
+        "the saved model of tiny gives scenes-test-1 the score 0" in trajectory.check(setting, values).findings[0].said
     )
     other = {**whole, "resumed": changed(whole["resumed"], "exact", "images", at_0="others")}
     monkeypatch.setattr(trajectory, "train", lambda *_: {"tiny": other})

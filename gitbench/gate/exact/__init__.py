@@ -19,7 +19,7 @@ references were made with AVX-512 and one thread.
 | bfloat16: losses under autocast; a product alone rounds to 4e-3 | 4.5e-4 | 2e-2 |
 
 Where all values are equal to the last bit, runs of the one code stand for those of the other (`gitbench.study.makers`). So the
-digest of the values is also of the code that this tier does not run (`NOT_RUN`): SPICE, pre-training, several GPUs, CUDA graphs.
+digest of the values is also of the code in which this tier misses mistakes (`NOT_RUN`): all that trains, and some that it reads.
 
 GPUs have references of their own. There float64 is allowed ten times as much, since matrix products may be split in more ways;
 no GPU has run this.
@@ -28,10 +28,10 @@ no GPU has run this.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
-import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +54,11 @@ from gitbench.gate.exact import (
 from gitbench.gate.exact.compare import TOLERANCES, compared, read, stored
 from gitbench.gate.exact.subject import Place
 from gitbench.gate.exact.values import Failure, Value, Values, digest_of
-from gitbench.gate.outcome import Measured
+from gitbench.gate.outcome import Finding, Measured
 from gitbench.gate.setting import Setting
 from gitbench.metrics.java import java_home
 from gitbench.metrics.meteor import Meteor
+from gitbench.processes import variables
 from gitbench.spec import Compute
 from gitbench.training.device import settle
 
@@ -91,13 +92,15 @@ OWN: tuple[tuple[str, str, Topic], ...] = (
     ("costs", "search", own.add_costs),
 )
 MOST_FINDINGS = 40
-# Modules that make numbers and of which nothing is run here, or next to nothing: values that are equal do not vouch for them.
+# Modules and packages that make numbers and in which a mistake may leave every value here as it is: of them nothing is run, or
+# not at the length, the size or the moment at which it would show. Values that are equal do not vouch for them.
 NOT_RUN = (
-    "metrics/spice.py",
+    "training",
+    *("data/cache.py", "data/dataset.py", "metrics/spice.py", "study/config.py"),
     *(f"models/{name}.py" for name in ("fact_classifier", "masked_autoencoder", "pair_encoder")),
-    *(f"training/{name}.py" for name in ("distributed", "encoder_init", "graph", "objectives", "pretrain", "probes")),
-    *(f"training/{name}.py" for name in ("resident", "run")),
 )
+BASE = "beside the base's reference: "
+RAISE = "numbers are not those of the base, and NUMERICS_VERSION is: raise it if that is meant"
 
 
 def measure(setting: Setting) -> dict[str, Any]:
@@ -114,12 +117,19 @@ def measure(setting: Setting) -> dict[str, Any]:
 
 
 def check(setting: Setting, values: Mapping[str, Any]) -> Measured:
-    """Set today's values beside a reference's. Errors: Stale for a reference of another version of this tier."""
+    """Set today's values beside a reference's.
+
+    `before` in `values`: the values of the base's reference, where a change brings its own for the same NUMERICS_VERSION.
+    Errors: Stale where nothing left its band, and the code gives other values than the reference has.
+    """
     found, before = taken(setting), read(values["values"])
     whole = [each for each in found if isinstance(each, Value)]
     findings, count = compared(found, before, setting.device, same=values.get("tier") == own_code())
+    beside = beside_base(whole, values["before"]["values"], setting.device) if "before" in values else []
     equal = digest_of(whole) == digest_of(before.values())
     notes = ["equal to the last bit"] if equal else []
+    if beside:
+        findings, notes = [*findings, *beside], [*notes, RAISE]
     if len(findings) > MOST_FINDINGS:
         notes.append(f"{len(findings)} values left their bands, of which the first {MOST_FINDINGS} are named")
     return Measured(
@@ -132,6 +142,18 @@ def check(setting: Setting, values: Mapping[str, Any]) -> Measured:
     )
 
 
+def beside_base(found: Sequence[Value], values: Mapping[str, Mapping[str, Any]], device: str) -> list[Finding]:
+    """Return the numbers and texts that are not those of a base's reference, as far as both have them; costs may differ."""
+    before = read(values)
+    kinds = {name: each.kind for name, each in before.items()}
+    both = [each for each in found if each.kind == kinds.get(each.name) and each.kind != "most"]
+    known = {each.name: before[each.name] for each in both}
+    return [
+        dataclasses.replace(each, quantity=BASE + each.quantity, said=BASE + each.said)
+        for each in compared(both, known, device)[0]
+    ]
+
+
 def finds(device: str) -> str:
     """Say which change this tier finds: always, since it computes the same each time."""
     shares = ", ".join(f"{share:g} of it in {kind}" for kind, share in TOLERANCES[device].items())
@@ -140,8 +162,14 @@ def finds(device: str) -> str:
 
 def vouched(values: Iterable[Value]) -> str:
     """Return the digest of values and of the code in `NOT_RUN`: code that gives the same one gives the same numbers."""
-    said = f"{digest_of(values)} {fingerprint_of(PACKAGE / name for name in NOT_RUN)}"
+    said = f"{digest_of(values)} {fingerprint_of(not_run())}"
     return hashlib.sha256(said.encode()).hexdigest()
+
+
+def not_run() -> list[Path]:
+    """Return the files of `NOT_RUN`."""
+    places = [PACKAGE / name for name in NOT_RUN]
+    return [file for place in places for file in ([place] if place.is_file() else sorted(place.rglob("*.py")))]
 
 
 def own_code() -> str:
@@ -169,12 +197,8 @@ def taken(setting: Setting) -> list[Value | Failure]:
 def fresh_cache(folder: Path) -> Iterator[None]:
     """Keep caches in an empty folder while the block runs: what other code left in the usual ones would hide a change."""
     shutil.rmtree(folder, ignore_errors=True)
-    names = ("GITBENCH_CACHE", "GITBENCH_LOCAL_CACHE")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, str(folder)))
     try:
-        yield
+        with variables(dict.fromkeys(("GITBENCH_CACHE", "GITBENCH_LOCAL_CACHE"), str(folder))):
+            yield
     finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
         shutil.rmtree(folder, ignore_errors=True)

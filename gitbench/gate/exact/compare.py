@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gitbench.errors import GitbenchError
+from gitbench.formats import plural
 from gitbench.gate.exact.values import Failure, Value
 from gitbench.gate.outcome import BEYOND, Finding, Stale
 
@@ -87,8 +88,8 @@ def compared(
         findings += [_gone(value) for value in known.values()]
     if (other := [*known, *new]) and not findings:
         raise Stale(
-            f"{len(other)} values are in the reference or are taken today, not both (the first: {other[0]}): the "
-            "reference is of another version of the gate: record it again"
+            f"the code gives {plural(len(new), 'value')} that the reference does not have, and lacks {len(known)} "
+            f"(the first: {other[0]}): record it again if that is meant"
         )
     return findings, count
 

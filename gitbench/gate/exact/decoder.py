@@ -21,6 +21,7 @@ from gitbench.models.packed import pack
 from gitbench.training.device import autocast
 
 PARTS = ("encoder", "projection", "embedding", "decoder", "head_bias", "temporal")
+COUNTED = ("total", "encoder", "decoder", "embedding", "projection", "head", "temporal")
 SHOWN = 6  # logits that stand in a reference as they are
 
 
@@ -39,7 +40,8 @@ def add(values: Values, place: Place) -> None:
 def add_model(values: Values, model: GIT, name: str, device: str) -> None:
     """Add what a tiny model makes of two images with two texts each."""
     images, tokens, predicted = batch(device)
-    values.equal(f"{name}: parameters", parameter_counts(model))
+    counts = parameter_counts(model)
+    values.equal(f"{name}: parameters", {part: counts[part] for part in COUNTED})
     for layer, (keys, seen) in enumerate(model.image_memory(images)):
         values.tensor(f"{name}: keys of the image in layer {layer}", keys)
         values.tensor(f"{name}: values of the image in layer {layer}", seen)

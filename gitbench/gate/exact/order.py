@@ -24,6 +24,15 @@ from gitbench.training.evaluation import BatchesInOrder
 from gitbench.training.loop import CountedTrainLoop
 
 SEEDED = ("model.init_seed", "train_dataloader.dataset.seed", "train_cfg.dropout_seed", "randomness.seed")
+TAKEN = (
+    "prefix_lengths",
+    "image_ids",
+    "indices",
+    "request_ids",
+    "request_prefixes",
+    "image_set",
+)  # of a batch, as they are
+PACKED = ("tokens", "positions", "visible", "places", "targets", "owners")
 
 
 def add(values: Values, place: Place) -> None:
@@ -152,8 +161,7 @@ def add_batches(values: Values, small: Small, name: str, count: int = 1) -> None
 
 def add_batch(values: Values, batch: dict[str, Any], name: str) -> None:
     """Add a batch: images by their sums, a text's ids in a line; and its packed texts, which are the decoder's, by hashes."""
-    said = {key: value for key, value in batch.items() if key not in ("images", "texts", "need_predict", "tokens")}
-    said = {key: _line(value) for key, value in said.items()}
+    said: dict[str, Any] = {key: _line(batch[key]) for key in TAKEN}
     pairs = zip(batch["tokens"].flatten(0, -2).tolist(), batch["need_predict"].flatten(0, -2).tolist(), strict=True)
     said["tokens, those predicted marked"] = [
         " ".join(f"{token}{'*' * marked}" for token, marked in zip(*each, strict=True)) for each in pairs
@@ -162,7 +170,7 @@ def add_batch(values: Values, batch: dict[str, Any], name: str) -> None:
         said["images"] = told(batch["images"].movedim(-3, -1).numpy())
     values.equal(name, said)
     with values.of("decoder"):
-        packed = batch["texts"]._asdict()
+        packed = {key: getattr(batch["texts"], key) for key in PACKED}
         values.equal(f"{name}, packed", {key: None if each is None else _hash(each) for key, each in packed.items()})
 
 

@@ -31,6 +31,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "1 beam": {"beam_size": 1},
     "3 beams, cut": {"beam_size": 3, "max_length": 5},
 }
+TEXTS = ("image_id", "caption", "tokens", "references", "image", "prefix", "closed")  # of a row of predictions
+NUMBERS = ("score", "nll", "closed_score")
 SHOWN = 5  # predictions of a run that stand in a reference with their texts
 PREFIXES = [[BOS, 7, 9, 11], [BOS, 5, 0, 0], [BOS, 30, 31, 0], [BOS, 0, 0, 0], [BOS, 12, 0, 0]]
 ENTRIES = [[5, 6], [36, 4], [36, 4, 7], [8, 5], [24, 9, 12, 13], [9, 9]]
@@ -109,11 +111,9 @@ def add_run(values: Values, small: Small, name: str, folder: Path) -> None:
     file = RunFolder(make_dir(folder))
     _write_predictions(SimpleNamespace(test_dataloader=loader, test_evaluator=evaluator), file)  # type: ignore[arg-type]
     rows = [json.loads(line) for line in file.predictions.read_text(encoding="utf-8").splitlines()]
-    numbers = ("score", "nll", "closed_score")
-    said = [{key: value for key, value in row.items() if key not in numbers} for row in rows]
-    said = [{**row, "references": row["references"][:1]} for row in said]
-    values.equal(f"{name}: predictions", [" / ".join(map(str, row.values())) for row in said[:SHOWN]])
-    values.near(f"{name}: scores and likelihoods", [[row.get(key, 0.0) for key in numbers] for row in rows])
+    said = [{**row, "references": row["references"][:1]} for row in rows[:SHOWN]]
+    values.equal(f"{name}: predictions", [" / ".join(str(row[key]) for key in TEXTS if key in row) for row in said])
+    values.near(f"{name}: scores and likelihoods", [[row.get(key, 0.0) for key in NUMBERS] for row in rows])
 
 
 def add_runs(values: Values, place: Place) -> None:

@@ -15,6 +15,13 @@ from gitbench.training.caption_model import CaptionModel
 # AdamW divides a gradient by its size: one that is zero but for rounding moves its tensor, too.
 DIVIDED = "float64, divided"
 MOMENTS = ("exp_avg", "exp_avg_sq")
+DECAYED = ("encoder", "decoder")  # groups
+# What is taken of the optimizer's groups, as far as this torch has it, and of the schedule.
+GROUP = (
+    *("lr", "weight_decay", "name", "betas", "eps", "amsgrad", "maximize"),
+    *("foreach", "capturable", "differentiable", "fused", "decoupled_weight_decay"),
+)
+SCHEDULE = ("type", "warmup", "total", "by_epoch")
 
 
 def add(values: Values, place: Place) -> None:
@@ -37,14 +44,16 @@ def add_groups(values: Values, small: Small, name: str) -> None:
     for group in wrapper.param_groups:
         tensors = " ".join(names.get(id(each), "of no parameter") for each in group["params"])
         values.equal(f"{name}: group {group.get('name')}", {**_plain(group), "tensors": tensors})
-    values.equal(f"{name}: gradients are clipped at", dict(small.config.optim_wrapper.clip_grad))
+    values.equal(f"{name}: gradients are clipped at", {"max_norm": small.config.optim_wrapper.clip_grad["max_norm"]})
     values.equal(f"{name}: steps that share a gradient", wrapper._accumulative_counts)
-    values.equal(f"{name}: schedule", dict(small.config.param_scheduler[0]))
+    schedule = small.config.param_scheduler[0]
+    values.equal(f"{name}: schedule", {key: schedule[key] for key in SCHEDULE})
     values.near(f"{name}: rates of the schedule, step by step", _rates(small))
 
 
 def _plain(group: dict[str, Any]) -> dict[str, Any]:
-    return {name: list(each) if isinstance(each, tuple) else each for name, each in group.items() if name != "params"}
+    taken = {name: group[name] for name in GROUP if name in group}
+    return {name: list(each) if isinstance(each, tuple) else each for name, each in taken.items()}
 
 
 def _rates(small: Small) -> list[list[float]]:
@@ -85,9 +94,15 @@ def add_steps(values: Values, small: Small, name: str, parameters: bool = False)
 
 
 def _moments(values: Values, model: CaptionModel, wrapper: Any, name: str) -> None:
-    """Add the optimizer's state of the largest decayed tensors of both sides."""
-    for key in ("encoder.blocks.0.mlp.fc1.weight", "decoder.layers.0.up.weight"):
-        state = wrapper.optimizer.state[dict(model.git.named_parameters())[key]]
+    """Add the optimizer's state of the largest decayed tensor of each side that is trained: of such, the first."""
+    names = {id(each): key for key, each in model.git.named_parameters()}
+    for group in wrapper.param_groups:
+        if group.get("name") not in DECAYED:
+            continue
+        largest = max(group["params"], key=lambda each: each.numel())
+        key, state = names[id(largest)], wrapper.optimizer.state[largest]
+        if not state:  # it had no gradient
+            continue
         values.equal(f"{name}: steps counted for {key}", float(state["step"]))
         for moment in MOMENTS:
             values.tensor(f"{name}: {moment} of {key}", state[moment])

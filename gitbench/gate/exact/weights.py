@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from gitbench.data.bert_folder import fingerprint, read_config
+from gitbench.data.tokenizer import from_bert, subset_for
 from gitbench.files import make_dir, write_json
 from gitbench.gate.exact.constant import filled, pictures
 from gitbench.gate.exact.subject import Place
@@ -18,6 +22,7 @@ from gitbench.models.encoder import ImageEncoder
 from gitbench.models.git import GIT
 from gitbench.models.weights import from_huggingface, from_official, to_huggingface, to_official
 from gitbench.training.encoder_init import encoder_weights
+from gitbench.training.hooks import DecoderInitHook
 
 LAYOUTS: dict[str, Any] = {
     "official": (to_official, from_official, "textual.output.weight", "textual.embedding.words.weight"),
@@ -33,6 +38,9 @@ BERT: dict[str, Any] = {
     "intermediate_size": 40,
     "max_position_embeddings": 36,
 }
+VOCABULARY = """[PAD] [UNK] [CLS] [SEP] [MASK] a b c d e f g h i k l m n o p r s t u w x y the dog red blue ##s ##ing ##n sit
+run on is ball field"""
+CAPTION = "the dogs sit on a red ball"
 # OpenAI's names of what is in an image encoder, without those of the blocks.
 CLIP = {
     "cls_token": "class_embedding",
@@ -78,7 +86,7 @@ def add(values: Values, place: Place) -> None:
 
 
 def _bert(values: Values, place: Place, images: Tensor, tokens: Tensor) -> None:
-    """Add a decoder that starts from a BERT, all rows of it and a few."""
+    """Add a decoder that starts from a BERT, all rows of it and a few, and as a run has it start."""
     folder = make_dir(place.folder / "bert")
     write_json(folder / "config.json", BERT)
     save_file({name: each.float() for name, each in filled(_bert_shapes()).items()}, str(folder / "model.safetensors"))
@@ -90,6 +98,16 @@ def _bert(values: Values, place: Place, images: Tensor, tokens: Tensor) -> None:
         if rows is None:
             values.equal("BERT's weights: tensors taken", sorted(taken))
         values.tensor(f"BERT's weights, {name} rows: logits", model.logits(images, ids))
+    (folder / "vocab.txt").write_text("\n".join(VOCABULARY.split()) + "\n", encoding="utf-8")
+    words = subset_for(from_bert(str(folder)), [CAPTION])
+    spec = dataclasses.replace(read_config(folder), path=str(folder), content=fingerprint(folder))
+    for iteration, start in ((0, "of a run that begins"), (3, "of one that is resumed")):
+        model = tiny(vocab_size=words.vocab_size)
+        data = SimpleNamespace(dataset=SimpleNamespace(tokenizer=words))
+        own = SimpleNamespace(git=model, variants={"decoder_init": spec})
+        DecoderInitHook().before_train(SimpleNamespace(model=own, iter=iteration, train_dataloader=data))
+        ids = torch.tensor([words.encode(CAPTION)] * len(tokens), device=tokens.device)
+        values.tensor(f"BERT's weights, as the hook gives them, {start}: logits", model.logits(images, ids))
 
 
 def _bert_shapes() -> dict[str, Tensor]:
