@@ -37,24 +37,34 @@ class Comparison:
     ) -> None:
         self.base, self.change, self.asked, self.limit = base, change, asked, limit
         self.jobs, self.workload = jobs, workload
-        self.notes: list[str] = []
+        self.failed: dict[str, Failed] = {}  # activities that a side cannot do
         self.seconds: dict[str, float] = {}  # of a unit of an activity in the base
         self.series: dict[str, dict[str, list[float]]] = {}  # activity -> what was measured of it so far
         self.order = random.Random(SEED)
 
-    def prepare(self) -> None:
-        """Let both sides plan the run that is measured. Errors: GitbenchError where one cannot."""
+    def prepare(self) -> bool:
+        """Let both sides plan the run that is measured; return whether they did, or the change alone cannot (`failed`).
+
+        Errors: GitbenchError where the base cannot, or the machine is at fault.
+        """
         try:
             with ExitStack() as stack:
                 self._workers("plan", stack)
         except Failed as error:
-            raise GitbenchError(f"{error}; name another --base, or correct --variant, --task or --data") from None
+            found = self._again("plan", error)
+            if not found.of_code:
+                raise GitbenchError(str(found)) from None
+            if found.side == self.base.name:
+                raise GitbenchError(
+                    f"{found}: name another --base, correct --variant, --task or --data, or leave speed out (--tiers)"
+                ) from None
+            self.failed["plan"] = found
+        return not self.failed
 
     def ratios(self, activity: str, seconds: float) -> Ratios | None:
         """Measure an activity in about so many seconds; return what follows from them and from all that were before.
 
-        Nothing follows where there was too little time so far. None: the base cannot do it, which a note says. Errors:
-        GitbenchError where the change cannot do what the base does.
+        Nothing follows where there was too little time so far. None: a side cannot do it (`failed`).
         """
         began, series = time.monotonic(), self.series.setdefault(activity, defaultdict(list))
         found = ratios_in(series)
@@ -69,11 +79,23 @@ class Comparison:
                 if all(ratio.told and not ratio.red for ratio in found.values()):
                     break
         except Failed as error:
-            if error.side == self.change.name:
-                raise GitbenchError(f"{error}; the base can") from None
-            self.notes.append(f"{activity} was left out: {error}")
+            self.failed[activity] = self._again(activity, error)
             return None
         return found
+
+    def _again(self, activity: str, error: Failed) -> Failed:
+        """Return how an activity fails: the change's code is to blame where it fails again, after the base did the same."""
+        if error.side == self.base.name or not error.of_code:
+            return error
+        try:
+            with ExitStack() as stack:
+                base, change = self._workers(activity, stack)
+                units = self._units(base, change)
+                for worker in (base, change):
+                    worker.ask(units, self.limit)
+        except Failed as found:
+            return found
+        return Failed(self.change, activity, "once, and another time it could", of_code=False)
 
     def _workers(self, activity: str, stack: ExitStack) -> list[Worker]:
         """Start an activity's processes and wait until they are ready, side by side where two may compute at once."""

@@ -41,11 +41,11 @@ class Side:
 
 
 class Failed(Exception):
-    """A side, `side` by name, cannot do an activity."""
+    """A side, `side` by name, cannot do an activity. `of_code`: its code is at fault, as far as one can tell."""
 
-    def __init__(self, side: Side, activity: str, why: str) -> None:
+    def __init__(self, side: Side, activity: str, why: str, of_code: bool) -> None:
         super().__init__(f"the {side.name} cannot do {activity} ({why[:300]}), see {side.log(activity)}")
-        self.side = side.name
+        self.side, self.of_code = side.name, of_code
 
 
 class Worker:
@@ -88,7 +88,7 @@ class Worker:
             self.process.stdin.write(b"%d\n" % units)
             self.process.stdin.flush()
         except BrokenPipeError:
-            raise self._failed("its process has ended") from None
+            raise self._ended() from None
         return self._hear(until)
 
     def _hear(self, until: float) -> dict[str, float]:
@@ -101,13 +101,15 @@ class Worker:
                     f"{self.side.log(self.activity)}"
                 )
             if not (new := os.read(pipe, 65536)):
-                raise self._failed(f"its process ended with status {self.process.wait()}")
+                raise self._ended()
             self.heard += new
         line, _, self.heard = self.heard.partition(b"\n")
         said = json.loads(line)
         if "failed" in said:
-            raise self._failed(said["failed"])
+            raise Failed(self.side, self.activity, said["failed"], of_code=not said.get("of_machine"))
         return said
 
-    def _failed(self, why: str) -> Failed:
-        return Failed(self.side, self.activity, why)
+    def _ended(self) -> Failed:
+        """Return what is to be said of a process that ended without a word; one that a signal ended was ended by others."""
+        status = self.process.wait()
+        return Failed(self.side, self.activity, f"its process ended with status {status}", of_code=status >= 0)

@@ -4,8 +4,9 @@ Each activity of `workload.py` is done by two processes, one with the code of ei
 computes at a time: blocks of half a second, pair after pair (`compared.py`), until the interval of their ratio (`ratios.py`)
 is narrow and lies on one side of 10 %, or time is up. What looks red is measured again by fresh
 processes: one runs a few per cent faster or slower than the next of the same code. Times are those of a clock on the wall;
-on a machine that is too busy for it to tell, of processor time. A quantity that cannot be told with all the time there is
-leaves the tier without an answer, unless another is red.
+on a machine that is too busy for it to tell, of processor time. What the base can do and the change cannot, twice, is red. A
+quantity that cannot be told with all the time there is, or since the base cannot do it, leaves the tier without an answer,
+unless another is red.
 """
 
 from __future__ import annotations
@@ -23,13 +24,15 @@ from typing import Any
 from gitbench.files import ROOT, make_dir
 from gitbench.gate.base import Base, base_of, has_code_of, python_for, unpack
 from gitbench.gate.compared import NEEDED, Comparison, Ratios
-from gitbench.gate.outcome import Finding, Measured
+from gitbench.gate.outcome import BEYOND, Finding, Measured
 from gitbench.gate.ratios import ALLOWED, Ratio
 from gitbench.gate.setting import Setting
-from gitbench.gate.sides import Side
+from gitbench.gate.sides import Failed, Side
 
 ENDS, GIVEN_UP = 0.87, 0.93  # shares of the time limit: measuring ends; processes that do not answer are given up
 SHARES = {"train": 4, "caption": 4, "score": 2, "start": 4, "listing": 2}  # activity -> its share of the time
+AT_CODE = "name another --base, or let gitbench/gate/workload.py do it with the code of both"
+AT_MACHINE = "take a machine that does less, or has more memory and disk"
 OF_STEP = 0.5  # share of a step's increase from which on waiting for data is to blame for it
 
 
@@ -86,7 +89,7 @@ QUANTITIES = {  # what lies upstream first
 def check(setting: Setting, values: Mapping[str, Any]) -> Measured:
     """Compare this code with its base revision; there are no values of a reference.
 
-    Errors: GitbenchError where there is no base, or where this code cannot do what the base does.
+    Errors: GitbenchError where there is no base, or one that cannot plan the run that is measured.
     """
     began, folder = time.monotonic(), make_dir(Path(setting.folder)).resolve()
     base = base_of(ROOT, setting.base)
@@ -98,11 +101,10 @@ def check(setting: Setting, values: Mapping[str, Any]) -> Measured:
         after = Side(name="change", tree=ROOT, python=sys.executable, folder=make_dir(place / "change"), logs=folder)
         asked = asdict(setting.subject) | {"device": setting.device}
         comparison = Comparison(before, after, asked, began + GIVEN_UP * setting.seconds, setting.jobs)
-        comparison.prepare()
-        found = in_time(comparison, began + ENDS * setting.seconds)
+        found = in_time(comparison, began + ENDS * setting.seconds) if comparison.prepare() else {}
     finally:
         shutil.rmtree(place, ignore_errors=True)
-    return measured(found, comparison.seconds, f"{base.short}, {base.said}", [*notes, *comparison.notes])
+    return measured(found, comparison.failed, comparison.seconds, f"{base.short}, {base.said}", notes)
 
 
 def side_of(base: Base, folder: Path, logs: Path) -> tuple[Side, list[str]]:
@@ -118,7 +120,7 @@ def side_of(base: Base, folder: Path, logs: Path) -> tuple[Side, list[str]]:
 def in_time(comparison: Comparison, until: float) -> dict[str, Ratios]:
     """Measure all activities, each in its share of the time that is left: what one leaves over, the next ones have.
 
-    What all leave over those have again that have something to tell. An activity that the base cannot do is not returned.
+    What all leave over those have again that have something to tell. An activity that a side cannot do is not returned.
     """
     found, asked = dict[str, Ratios](), list(SHARES)
     while asked:
@@ -134,12 +136,17 @@ def in_time(comparison: Comparison, until: float) -> dict[str, Ratios]:
 
 
 def _told(ratios: Ratios | None) -> bool:
-    """Tell whether an activity needs no more time: all of its quantities are told, or the base cannot do it (None)."""
+    """Tell whether an activity needs no more time: all of its quantities are told, or a side cannot do it (None)."""
     return ratios is None or bool(ratios) and all(ratio.told for ratio in ratios.values())
 
 
-def measured(found: Mapping[str, Ratios], seconds: Mapping[str, float], base: str, notes: list[str]) -> Measured:
-    """Return what was found of ratios; `seconds`: of a unit of each activity in the base, which is told in words."""
+def measured(
+    found: Mapping[str, Ratios], failed: Mapping[str, Failed], seconds: Mapping[str, float], base: str, notes: list[str]
+) -> Measured:
+    """Return what was found of ratios, and of activities that a side cannot do.
+
+    `seconds`: of a unit of each activity in the base, which is told in words.
+    """
     ratios = {
         name: found[quantity.activity][quantity.ratio]
         for name, quantity in QUANTITIES.items()
@@ -151,6 +158,7 @@ def measured(found: Mapping[str, Ratios], seconds: Mapping[str, float], base: st
         if not each.told
     ]
     timeless = [f"{activity} was left out: no time was left" for activity, each in found.items() if not each]
+    broken, left_out = failures(failed)
     busy = [
         f"{name}: this machine is too busy for a clock to tell, so processor time is compared, in which sleeping and waiting "
         "(for a disk, a lock, another process) are not seen"
@@ -159,14 +167,39 @@ def measured(found: Mapping[str, Ratios], seconds: Mapping[str, float], base: st
     ]
     pairs = sum(len(each["time"].pairs) for each in found.values() if each)
     return Measured(
-        compared=len(ratios) - len(unclear),
+        compared=len(ratios) - len(unclear) + len(broken),
         did=f"{len(ratios)} quantities beside those of {base}; {pairs} pairs of blocks in turns",
-        findings=tuple(finding(name, ratios) for name, each in ratios.items() if each.red),
+        findings=(*broken, *(finding(name, ratios) for name, each in ratios.items() if each.red)),
         notes=(*notes, *busy),
-        untold=tuple(f"{each}: take a machine that does less, or raise --minutes" for each in (*unclear, *timeless)),
+        untold=(
+            *left_out,
+            *(f"{each}: take a machine that does less, or raise --minutes" for each in (*unclear, *timeless)),
+        ),
         finds=", ".join(f"{name} +{100 * (each.found - 1):.0f} %" for name, each in ratios.items() if each.found),
         details={"ratios": {name: _plain(name, ratio, seconds) for name, ratio in ratios.items()}},
     )
+
+
+def failures(failed: Mapping[str, Failed]) -> tuple[list[Finding], list[str]]:
+    """Return what is said of activities that a side cannot do: findings where the change's code cannot, else what is left out."""
+    findings, left_out = list[Finding](), list[str]()
+    timed = {each.activity: (name, each.part) for name, each in QUANTITIES.items() if each.ratio == "time"}
+    for activity, error in failed.items():
+        if error.side == "base" or not error.of_code:
+            left_out.append(f"{activity} was left out: {error}: {AT_CODE if error.of_code else AT_MACHINE}")
+            continue
+        name, part = timed.get(activity, ("plan of a run", "data"))
+        findings.append(
+            Finding(
+                quantity=name,
+                part=part,
+                value="it fails",
+                reference="the base can do it",
+                excess=BEYOND,
+                said=f"{error}; the base can",
+            )
+        )
+    return findings, left_out
 
 
 def finding(name: str, ratios: Mapping[str, Ratio]) -> Finding:

@@ -17,6 +17,7 @@ import resource
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -171,7 +172,8 @@ def caption(asked: dict[str, Any], turns: Turns) -> None:
     model = runner.model.eval()
     images = model.data_preprocessor(next(iter(runner.test_dataloader)))["images"][:CAPTIONED]
     model.git.head_bias.data[model.git.eos_id] = NEVER
-    turns.serve(lambda: model.git.generate(images, beam_size=BEAMS, max_length=TOKENS + 1))
+    length = min(TOKENS + 1, model.git.decoder.spec.max_positions)
+    turns.serve(lambda: model.git.generate(images, beam_size=BEAMS, max_length=length))
 
 
 def score(asked: dict[str, Any], turns: Turns) -> None:
@@ -199,8 +201,8 @@ def start(asked: dict[str, Any], turns: Turns) -> None:
 
     def first_step() -> None:
         if child := os.fork():
-            if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
-                raise RuntimeError("a run did not come to its first step")
+            if status := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+                raise subprocess.CalledProcessError(status, "a run up to its first step")
             return
         try:
             from mmengine.hooks import Hook
@@ -217,6 +219,8 @@ def start(asked: dict[str, Any], turns: Turns) -> None:
             runner = make_runner(asked, turns)
             runner.register_hook(Leave())
             runner.train()
+        except BaseException as error:
+            give_up(error, turns)
         finally:
             os._exit(1)
 
@@ -227,6 +231,17 @@ def listing(asked: dict[str, Any], turns: Turns) -> None:
     """The command that tells what there is, in a process each time."""
     command = [sys.executable, "-P", "-m", "gitbench", "list"]
     turns.serve(lambda: subprocess.run(command, stdout=subprocess.DEVNULL, check=True))
+
+
+def give_up(error: BaseException, turns: Turns) -> None:
+    """Say why an activity cannot be done, and whether that is the machine's fault, which an older gitbench cannot tell."""
+    traceback.print_exception(error)
+    machine = getattr(error, "returncode", 0) < 0 or "killed by signal" in str(error)  # a process of this one was ended
+    with contextlib.suppress(ImportError):
+        from gitbench.gate.exact.faults import of_machine
+
+        machine = machine or of_machine(error)
+    turns.tell(failed=f"{type(error).__name__}: {' '.join(str(error).split())}", of_machine=machine)
 
 
 def preload() -> None:
@@ -261,10 +276,7 @@ def main(activity: str, said: str) -> None:
             raise ImportError(f"gitbench is {found and found.origin}, and not that of {asked['tree']}")
         ACTIVITIES[activity](asked, turns)
     except BaseException as error:
-        import traceback
-
-        traceback.print_exc()
-        turns.tell(failed=f"{type(error).__name__}: {' '.join(str(error).split())}")
+        give_up(error, turns)
         os._exit(1)
 
 

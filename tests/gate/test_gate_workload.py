@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -11,6 +13,8 @@ import pytest
 
 from gitbench.gate import workload
 from gitbench.gate.sides import Failed, Side, Worker
+from gitbench.variants import AXES
+from gitbench.variants.decoder import decoder
 
 
 class Done(BaseException):
@@ -62,10 +66,44 @@ def test_an_activity_does_what_it_is_asked_for(activity: str, asked: dict[str, A
             assert 0 < each["waited"] < each["seconds"]
 
 
-def test_a_run_that_comes_to_no_step_is_an_error(asked: dict[str, Any]) -> None:
+def test_a_run_that_comes_to_no_step_is_an_error(asked: dict[str, Any], capfd: pytest.CaptureFixture[str]) -> None:
     (Path(asked["folder"]) / "config.py").write_text("broken")
-    with pytest.raises(RuntimeError, match="did not come to its first step"):
-        workload.start(asked, Script())
+    turns = Script()
+    with pytest.raises(subprocess.CalledProcessError, match="a run up to its first step' returned non-zero"):
+        workload.start(asked, turns)
+    assert "name 'broken' is not defined" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "machine"),
+    [
+        (AttributeError("'Batches' object has no attribute 'waited'"), False),
+        (subprocess.CalledProcessError(1, "gitbench list"), False),
+        (subprocess.CalledProcessError(-9, "gitbench list"), True),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), True),
+        (MemoryError(), True),
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+    ],
+)
+def test_it_says_why_it_gives_up_and_whether_that_is_the_machines_fault(error: Exception, machine: bool) -> None:
+    turns = Script()
+    workload.give_up(error, turns)
+    (told,) = turns.heard
+    assert told["failed"].startswith(type(error).__name__) and str(error) in told["failed"]
+    assert told["of_machine"] == machine
+
+
+def test_a_decoder_of_few_positions_captions_as_long_as_it_can(
+    asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(AXES["decoder"].variants, "short", decoder("self", 1, 32, max_positions=20))
+    monkeypatch.setattr(workload, "TOKENS", 40)
+    with pytest.raises(Done):
+        workload.plan(asked | {"variants": {"decoder": "short"}}, Script())
+    turns = Script()
+    with pytest.raises(Done):
+        workload.caption(asked, turns)
+    assert len(turns.heard) == 3
 
 
 def test_a_side_that_imports_another_gitbench_fails(tmp_path: Path) -> None:
