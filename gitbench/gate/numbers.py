@@ -28,10 +28,9 @@ NOTHING_CHANGED = (
 
 def with_advice(tier: str, measured: Measured, then: Origin, today: Origin) -> Measured:
     """Add what to do where numbers of the exact tier left their bands and NUMERICS_VERSION is the reference's."""
-    only_costs = measured.details.get("bit_equal", False)
-    if tier != TIER or not measured.findings or only_costs or then.numerics != today.numerics:
-        return measured
-    return dataclasses.replace(measured, notes=(MEANT, *measured.notes))
+    if tier == TIER and measured.details.get("moved") and then.numerics == today.numerics:
+        return dataclasses.replace(measured, notes=(MEANT, *measured.notes))
+    return measured
 
 
 def needlessly_raised(tier: str, measured: Measured, then: Origin, today: Origin) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ found = [exact.check(setting, values)]
 AXES["smoothing"].variants["none"] = type(AXES["smoothing"].variants["none"])(value=0.2)
 found.append(exact.check(setting, values))
 parts = {part: list(group) for part, group in values["values"].items()}
-said = [[each.compared, [[one.part, one.said] for one in each.findings], each.details["bit_equal"]] for each in found]
+said = [[each.compared, [[one.part, one.said] for one in each.findings], "equal to the last bit" in each.notes] for each in found]
 print(json.dumps([parts, said]))
 """
 

@@ -249,13 +249,17 @@ def test_topics_of_the_committed_reference_agree_with_this_code(
     known = {part: {name: said for name, said in own.items() if name in names} for part, own in given["values"].items()}
     same = exact.check(Setting(folder=str(tmp_path)), {"digest": digest_of(taken), "values": known})
     assert same.findings == () and same.compared == len(names) > 20
-    assert same.details == {"digest": exact.vouched(taken), "bit_equal": True}
+    assert same.details == {"digest": exact.vouched(taken), "moved": False} and "equal to the last bit" in same.notes
     first = next(iter(known["data"]))
     other = exact.check(
         Setting(folder=str(tmp_path)),
         {"digest": "0", "values": {**known, "data": {**known["data"], first: "equal: x"}}},
     )
-    assert [each.quantity for each in other.findings] == [first] and not other.details["bit_equal"]
+    assert (
+        [each.quantity for each in other.findings] == [first]
+        and other.details["moved"]
+        and "equal to the last bit" not in other.notes
+    )
 
 
 def test_code_that_is_not_run_is_in_the_digest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

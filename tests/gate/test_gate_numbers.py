@@ -34,8 +34,8 @@ def no_findings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(makers, "found_path", lambda: tmp_path / "found" / "equal.json")
 
 
-def measured(digest: str = "d", bit_equal: bool = True, findings: tuple[Finding, ...] = ()) -> Measured:
-    return Measured(compared=9, did="-", findings=findings, details={"digest": digest, "bit_equal": bit_equal})
+def measured(digest: str = "d", moved: bool = False, findings: tuple[Finding, ...] = ()) -> Measured:
+    return Measured(compared=9, did="-", findings=findings, details={"digest": digest, "moved": moved})
 
 
 def checked(
@@ -79,7 +79,7 @@ def kept() -> dict[str, set[str]]:
 
 
 def test_numbers_that_changed_at_the_same_version_are_red(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    outcome = checked(tmp_path, measured("e", False, (MOVED,)), monkeypatch)
+    outcome = checked(tmp_path, measured("e", True, (MOVED,)), monkeypatch)
     assert outcome.status == REGRESSED and outcome.measured is not None and outcome.measured.notes == (MEANT,)
 
 
@@ -90,14 +90,14 @@ def test_where_only_costs_rose_no_version_is_spoken_of(tmp_path: Path, monkeypat
 
 def test_a_raised_version_makes_the_reference_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     raised = f"numerics version {NUMERICS_VERSION}, the reference has {NUMERICS_VERSION - 1}"
-    outcome = checked(tmp_path, measured("e", False, (MOVED,)), monkeypatch, numerics=NUMERICS_VERSION - 1)
+    outcome = checked(tmp_path, measured("e", True, (MOVED,)), monkeypatch, numerics=NUMERICS_VERSION - 1)
     assert (outcome.status, outcome.why) == (STALE, (raised,)) and outcome.measured.notes == ()  # type: ignore[union-attr]
     outcome = checked(tmp_path, measured(), monkeypatch, numerics=NUMERICS_VERSION - 1)
     assert (outcome.status, outcome.why) == (STALE, (raised, NOTHING_CHANGED))
 
 
 def test_other_tiers_speak_of_no_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    outcome = checked(tmp_path, measured("e", False, (MOVED,)), monkeypatch, tier="trajectory")
+    outcome = checked(tmp_path, measured("e", True, (MOVED,)), monkeypatch, tier="trajectory")
     assert outcome.status == REGRESSED and outcome.measured is not None and outcome.measured.notes == ()
     outcome = checked(tmp_path, measured(), monkeypatch, tier="trajectory", numerics=NUMERICS_VERSION - 1)
     assert outcome.status == STALE and len(outcome.why) == 1 and not makers.read_found()

@@ -128,6 +128,8 @@ def check(setting: Setting, values: Mapping[str, Any]) -> Measured:
     beside = beside_base(whole, values["before"]["values"], setting.device) if "before" in values else []
     equal = digest_of(whole) == digest_of(before.values())
     notes = ["equal to the last bit"] if equal else []
+    numbers = {each.name for each in whole if each.kind != "most"}
+    moved = any(each.quantity in numbers for each in findings)
     if beside:
         findings, notes = [*findings, *beside], [*notes, RAISE]
     if len(findings) > MOST_FINDINGS:
@@ -138,7 +140,7 @@ def check(setting: Setting, values: Mapping[str, Any]) -> Measured:
         findings=tuple(findings[:MOST_FINDINGS]),
         notes=(*notes, scores.NOTE if setting.subject.usual else own.NOTE),
         finds=finds(setting.device),
-        details={"digest": vouched(whole), "bit_equal": equal},
+        details={"digest": vouched(whole), "moved": moved},
     )
 
 
