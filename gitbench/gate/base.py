@@ -12,10 +12,13 @@ import subprocess
 import sys
 import tarfile
 import tomllib
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from gitbench.errors import GitbenchError
 from gitbench.study.provenance import installed_version
@@ -100,13 +103,14 @@ def text_of(root: Path, base: Base, path: Path) -> str | None:
 def python_for(change: Path, base: Path, place: Path) -> tuple[str, str | None]:
     """Return the Python of the base, whose code lies in a folder, and what to say of it: this one, if it satisfies the base.
 
-    Else one in `place`, which sees this environment's packages and has others where these do not satisfy the base.
+    Else one in `place`, which sees this environment's packages and has others where these do not satisfy the base. Where both
+    sides use this one though the change asks for other packages, what these change by themselves is not seen, and a note says so.
     Errors: GitbenchError where they cannot be installed.
     """
     here, there = dependencies(change), dependencies(base)
     lacking = [each for each in there if each not in here and not _satisfied(each)]
     if not lacking:
-        return sys.executable, None
+        return sys.executable, _moved(here, there)
     python = place / "bin" / "python"
     seen = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
     try:
@@ -121,6 +125,31 @@ def python_for(change: Path, base: Path, place: Path) -> tuple[str, str | None]:
             "name another --base"
         ) from None
     return str(python), f"the base has an environment of its own, since it needs {', '.join(lacking)}"
+
+
+def _moved(here: Sequence[str], there: Sequence[str]) -> str | None:
+    """Say which packages the change asks otherwise for, though both sides use those of here; None where there are none."""
+    after, before = _by_name(here), _by_name(there)
+    used = {name: version for name in sorted({*after, *before}) if (version := installed_version(name))}
+    moved = [name for name in used if after.get(name) != before.get(name)]
+    if not moved:
+        return None
+    changes = [
+        f"{before[name]} became {after[name]}"
+        if name in before and name in after
+        else f"{after.get(name) or before.get(name)} is {'new' if name in after else 'gone'}"
+        for name in moved
+    ]
+    both = ", ".join(f"{name} {used[name]}" for name in moved)
+    return f"{', '.join(changes)}: both sides run with {both}, so what a package itself changes is not seen"
+
+
+def _by_name(requirements: Sequence[str]) -> dict[str, str]:
+    """Return package -> what is asked of it, written in one way."""
+    found = defaultdict[str, list[str]](list)
+    for each in map(Requirement, requirements):
+        found[canonicalize_name(each.name)].append(str(each))
+    return {name: " and ".join(sorted(each)) for name, each in found.items()}
 
 
 def _satisfied(requirement: str) -> bool:

@@ -234,10 +234,10 @@ def listing(asked: dict[str, Any], turns: Turns) -> None:
 
 
 def give_up(error: BaseException, turns: Turns) -> None:
-    """Say why an activity cannot be done, and whether that is the machine's fault, which an older gitbench cannot tell."""
+    """Say why an activity cannot be done, and whether that is the machine's fault, as far as this gitbench can tell."""
     traceback.print_exception(error)
     machine = getattr(error, "returncode", 0) < 0 or "killed by signal" in str(error)  # a process of this one was ended
-    with contextlib.suppress(ImportError):
+    with contextlib.suppress(Exception):  # an older one, or one that cannot be imported
         from gitbench.gate.exact.faults import of_machine
 
         machine = machine or of_machine(error)

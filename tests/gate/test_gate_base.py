@@ -7,7 +7,9 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy
 import pytest
+import scipy
 from helpers_gate import Gate, here
 
 from gitbench.errors import GitbenchError
@@ -141,11 +143,25 @@ def test_a_revision_without_gitbench_is_refused(clone: Path, tmp_path_factory: p
         unpack(clone, base_of(clone, other), tmp_path_factory.mktemp("base") / "tree")
 
 
-@pytest.mark.parametrize("base", ['"numpy"', '"numpy>=1", "nowhere; python_version < \'3\'"'])
-def test_dependencies_that_are_satisfied_here_need_no_environment(clone: Path, tmp_path: Path, base: str) -> None:
+@pytest.mark.parametrize(
+    ("base", "change", "said"),
+    [
+        ('"numpy"', '"numpy"', None),
+        ('"numpy<9,>=1", "scipy"', '"scipy", "numpy >= 1, < 9"', None),
+        ("\"nowhere; python_version < '3'\"", "", None),
+        ('"numpy>=1"', '"numpy>=2"', f"numpy>=1 became numpy>=2: both sides run with numpy {numpy.__version__}, so "),
+        ('"numpy"', '"numpy", "scipy>=1"', f"scipy>=1 is new: both sides run with scipy {scipy.__version__}, so "),
+        ('"numpy", "scipy"', '"numpy"', f"scipy is gone: both sides run with scipy {scipy.__version__}, so "),
+    ],
+)
+def test_dependencies_that_are_satisfied_here_need_no_environment_and_where_they_differ_it_is_said(
+    clone: Path, tmp_path: Path, base: str, change: str, said: str | None
+) -> None:
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "pyproject.toml").write_text(PROJECT.format(base))
-    assert python_for(clone, tmp_path / "base", tmp_path / "venv") == (sys.executable, None)
+    (clone / "pyproject.toml").write_text(PROJECT.format(change))
+    python, note = python_for(clone, tmp_path / "base", tmp_path / "venv")
+    assert python == sys.executable and (note is None if said is None else str(note).startswith(said))
 
 
 @pytest.mark.slow

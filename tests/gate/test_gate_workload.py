@@ -93,6 +93,17 @@ def test_it_says_why_it_gives_up_and_whether_that_is_the_machines_fault(error: E
     assert told["of_machine"] == machine
 
 
+def test_it_gives_up_with_a_reason_where_its_gitbench_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def __getattr__(self, name: str) -> None:
+            raise SyntaxError("invalid syntax")
+
+    monkeypatch.setitem(sys.modules, "gitbench.gate.exact.faults", Broken())
+    turns = Script()
+    workload.give_up(SyntaxError("invalid syntax"), turns)
+    assert turns.heard == [{"failed": "SyntaxError: invalid syntax", "of_machine": False}]
+
+
 def test_a_decoder_of_few_positions_captions_as_long_as_it_can(
     asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
