@@ -68,6 +68,11 @@ def local_cache_dir() -> Path:
     return cache_dir()
 
 
+def cache_variables(folder: Path) -> dict[str, str]:
+    """Return the environment of a process that keeps both caches in a folder."""
+    return dict.fromkeys(("GITBENCH_CACHE", "GITBENCH_LOCAL_CACHE"), str(folder.resolve()))
+
+
 def on_network(path: Path, mounts: Path = Path("/proc/self/mounts")) -> bool:
     """Tell whether a path lies on a file system that other hosts share; False where the system does not say."""
     try:

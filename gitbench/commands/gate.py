@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -58,28 +59,25 @@ def add(commands: Any) -> None:
         part.add_argument("--plugin", action="append", metavar="MODULE|FILE", default=argparse.SUPPRESS, help=plugin)
 
 
+def _no_regression(work: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """Let a fault of the gate itself, which is no regression, end with 2 and a traceback."""
+
+    @functools.wraps(work)
+    def guarded(arguments: argparse.Namespace) -> int:
+        try:
+            return work(arguments)
+        except GitbenchError as error:  # the option of other commands
+            raise GitbenchError(str(error).replace("--work-dir", "--out")) from None
+        except Exception:
+            traceback.print_exc()
+            return GitbenchError.exit_code
+
+    return guarded
+
+
+@_no_regression
 def _check(arguments: argparse.Namespace) -> int:
-    """0 fine, 1 regressed, 2 could not measure, 3 reference stale; a fault of the gate itself is no regression: 2."""
-    return _guarded(lambda: _checked(arguments))
-
-
-def _record(arguments: argparse.Namespace) -> int:
-    """0, or 2 for what could not be measured or written."""
-    return _guarded(lambda: _recorded(arguments))
-
-
-def _guarded(work: Callable[[], int]) -> int:
-    """Return the status of some work; of a fault 2, with a traceback."""
-    try:
-        return work()
-    except GitbenchError as error:  # the option of other commands
-        raise GitbenchError(str(error).replace("--work-dir", "--out")) from None
-    except Exception:
-        traceback.print_exc()
-        return GitbenchError.exit_code
-
-
-def _checked(arguments: argparse.Namespace) -> int:
+    """0 fine, 1 regressed, 2 could not measure, 3 reference stale."""
     from gitbench.files import DEFAULT_WORK_DIR
     from gitbench.gate import words
     from gitbench.gate.outcome import EXITS, REGRESSED, overall
@@ -111,7 +109,8 @@ def _checked(arguments: argparse.Namespace) -> int:
     return EXITS[status]
 
 
-def _recorded(arguments: argparse.Namespace) -> int:
+@_no_regression
+def _record(arguments: argparse.Namespace) -> int:
     from gitbench.files import DEFAULT_WORK_DIR
     from gitbench.gate.listing import chosen
     from gitbench.gate.reference import FOLDER

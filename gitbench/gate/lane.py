@@ -24,7 +24,7 @@ from gitbench.data.tasks import TaskSource, open_task
 from gitbench.errors import in_short
 from gitbench.files import read_json, write_json, write_text
 from gitbench.gate.saved import said_by_saved
-from gitbench.gate.trainings import Asked, Training, planned
+from gitbench.gate.trainings import ASKED, OBSERVED, Asked, Training, planned
 from gitbench.gate.watch import STEPS, digest
 from gitbench.machine import cpu_name
 from gitbench.metrics import CaptionScorer
@@ -38,7 +38,6 @@ from gitbench.training.hooks import read_curve
 from gitbench.training.run import execute
 
 ONCE = 3  # steps of a training in which it may come to hold something for good
-ASKED, OBSERVED = "asked.json", "observed.json"
 RUN, RESUMED = "run", "resumed"  # folders of a training
 
 

@@ -56,9 +56,8 @@ def keep_digest(setting: Setting, outcome: Outcome, reference: Reference | None,
         gave.append(_gave(today, own))
     if reference is not None and isinstance(theirs, str):
         gave.append(_gave(reference.origin, theirs))
-    with contextlib.suppress(
-        GitbenchError, OSError
-    ):  # a cache that cannot be written: runs of other code do not stand by it
+    # where the cache cannot be written, runs of other code do not stand by it
+    with contextlib.suppress(GitbenchError, OSError):
         keep_found(gave)
 
 

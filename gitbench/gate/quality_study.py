@@ -15,7 +15,7 @@ from pathlib import Path
 
 from gitbench.compute import compute_for
 from gitbench.errors import GitbenchError
-from gitbench.files import cache_dir, make_dir
+from gitbench.files import cache_dir, cache_variables, make_dir
 from gitbench.gate.noninferiority import Rule
 from gitbench.gate.setting import Setting, Subject
 from gitbench.launch.records import StudyScorer
@@ -154,5 +154,5 @@ def own_cache(folder: Path) -> Iterator[None]:
     own = make_dir(folder / "cache")
     if not (own / "encoders").is_symlink():
         (own / "encoders").symlink_to(encoders.resolve(), target_is_directory=True)
-    with variables(dict.fromkeys(("GITBENCH_CACHE", "GITBENCH_LOCAL_CACHE"), str(own.resolve()))):
+    with variables(cache_variables(own)):
         yield

@@ -87,7 +87,7 @@ def run_check(
             if tier.has_reference
             and (reference := read_reference(references, machine, setting.subject, tier.name)) is not None
         }
-        base = _base(setting)
+        today, base = here(setting.device, setting.subject), _base(setting)
         others = dict(_others(found, references, setting, base))
         asked = (setting, found, base.revision if base else None)
         key = key_of(*asked)
@@ -101,7 +101,7 @@ def run_check(
                 outcomes.append(done[tier.name])
             else:
                 say(f"{tier.name}: {tier.doc} (up to {max(0.0, left):.0f} s)")
-                outcome = _checked(folder, setting, tier, found.get(tier.name), others.get(tier.name), left)
+                outcome = _checked(folder, setting, tier, found.get(tier.name), others.get(tier.name), today, left)
                 if key_of(*asked) != key:
                     outcome = dataclasses.replace(outcome, status=UNMEASURED, why=(EDITED,))
                 outcomes.append(outcome)
@@ -111,7 +111,7 @@ def run_check(
         keep(folder, key, done, finished=True)
         if overall(outcomes) != REGRESSED:
             for outcome in outcomes:
-                keep_digest(setting, outcome, found.get(outcome.tier), here(setting.device, setting.subject))
+                keep_digest(setting, outcome, found.get(outcome.tier), today)
     return Check(
         setting=setting,
         outcomes=tuple(outcomes),
@@ -218,6 +218,7 @@ def _checked(
     tier: Tier,
     reference: Reference | None,
     before: Mapping[str, Any] | None,
+    today: Origin,
     seconds: float,
 ) -> Outcome:
     """Check one tier in its process; `before`: the values of the base's reference, where the change brings its own."""
@@ -238,7 +239,7 @@ def _checked(
         return _ended(tier, UNMEASURED, began, str(error))
     stale, newer = tuple[str, ...](), tuple[str, ...]()
     if reference is not None:
-        then, today = reference.origin, here(setting.device, setting.subject)
+        then = reference.origin
         stale = (*stale_by(then, today), *needlessly_raised(tier.name, measured, then, today))
         newer = packages_by(then, today)
         measured = with_advice(tier.name, measured, then, today)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gitbench.errors import GitbenchError
+from gitbench.files import cache_variables
 
 WORKLOAD = Path(__file__).with_name("workload.py")
 
@@ -34,9 +35,8 @@ class Side:
     def environment(self) -> dict[str, str]:
         """Return the environment of its processes: its gitbench first, a cache and temporary files of its own, one thread."""
         others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-        cache = str(self.folder / "cache")
         own = {"PYTHONPATH": os.pathsep.join([str(self.tree), *others]), "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"}
-        own |= {"GITBENCH_CACHE": cache, "GITBENCH_LOCAL_CACHE": cache, "TMPDIR": str(self.folder)}
+        own |= {**cache_variables(self.folder / "cache"), "TMPDIR": str(self.folder)}
         return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"} | own
 
 

@@ -20,6 +20,7 @@ from gitbench.spec import Ablation, Arm, Profile
 from gitbench.study.plan import make_plan
 from gitbench.tasks import TASKS
 
+ASKED, OBSERVED = "asked.json", "observed.json"  # what processes of trainings are asked, and what they saw of one
 DROPOUT = {"model.decoder.dropout": 0.1}  # the small decoders have none
 # Of an encoder that does not ship: enough of a pre-training to go through its code.
 PRETRAINING = {"images": 64, "iterations": 4, "batch_images": 8, "warmup": 1}

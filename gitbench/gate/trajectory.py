@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gitbench.errors import GitbenchError
-from gitbench.files import make_dir, read_json, write_json
+from gitbench.files import cache_variables, make_dir, read_json, write_json
 from gitbench.formats import plural
 from gitbench.gate.band import (
     FLOOR,
@@ -37,10 +37,11 @@ from gitbench.gate.diverged import diverged
 from gitbench.gate.outcome import Measured, Stale
 from gitbench.gate.saved import otherwise
 from gitbench.gate.setting import Setting
-from gitbench.gate.trainings import NONE, Asked, Disturbance, Training, disturbances, trainings_of
+from gitbench.gate.trainings import ASKED, NONE, OBSERVED, Asked, Disturbance, Training, disturbances, trainings_of
 from gitbench.machine import gpus
+from gitbench.processes import why_failed
 
-ASKED, OBSERVED, CACHE = "asked.json", "observed.json", "cache"
+CACHE = "cache"
 WORDS = ("image_id", "caption", "closed")
 LANE = (sys.executable, "-m", "gitbench.gate.lane")
 FINDS = (
@@ -160,8 +161,7 @@ def _places(setting: Setting) -> int:
 
 def _run(folder: Path, count: int, disturbance: Disturbance) -> None:
     """Run processes to their end, in a cache that holds nothing of other code. Errors: GitbenchError with what one said last."""
-    cache = str((folder / CACHE).resolve())
-    own = {"GITBENCH_CACHE": cache, "GITBENCH_LOCAL_CACHE": cache, "OMP_NUM_THREADS": "1"}
+    own = {**cache_variables(folder / CACHE), "OMP_NUM_THREADS": "1"}
     command = [*LANE, str(folder)]
     logs = [folder / f"log-{number}.txt" for number in range(count)]
     started: list[subprocess.Popen] = []
@@ -180,14 +180,9 @@ def _run(folder: Path, count: int, disturbance: Disturbance) -> None:
         for each in started:
             each.kill()
             each.wait()
-    lines = failed[0].read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    how = (
-        f"a training was killed by signal {-status}"
-        if status < 0
-        else lines[-1][:300]
-        if lines
-        else "a training failed"
-    )
+    how = why_failed(status, failed[0])
+    if status < 0 or not how:
+        how = f"a training was {how}" if how else "a training failed"
     raise GitbenchError(f"{how} (see {failed[0]})")
 
 

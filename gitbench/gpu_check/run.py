@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import gitbench
 from gitbench.errors import GitbenchError
-from gitbench.files import ROOT, explain_os_errors, load_json, make_dir
+from gitbench.files import ROOT, cache_variables, explain_os_errors, load_json, make_dir
 from gitbench.gpu_check.listing import BUDGET, CHECKS, Check, deadlines
 from gitbench.gpu_check.page import PAGE, RESULTS, WHOLE, write_page
 from gitbench.gpu_check.results import FAILED, NO_CARD, NOT_RUN, TIMED_OUT, Result, append, is_proof, read
@@ -135,6 +135,5 @@ def child_environment(folder: Path, device: str) -> dict[str, str]:
     """Return the environment of a check: nothing is fetched, and nothing is written outside of the folder."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     own = {"PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    cache = str((folder / "cache").resolve())
-    own |= {"GITBENCH_CACHE": cache, "GITBENCH_LOCAL_CACHE": cache}
+    own |= cache_variables(folder / "cache")
     return {**os.environ, **own, **({"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {})}

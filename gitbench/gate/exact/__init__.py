@@ -37,6 +37,7 @@ from typing import Any
 
 from gitbench.code import PACKAGE, fingerprint_of
 from gitbench.errors import GitbenchError
+from gitbench.files import cache_variables
 from gitbench.gate.exact import (
     costs,
     decoder,
@@ -200,7 +201,7 @@ def fresh_cache(folder: Path) -> Iterator[None]:
     """Keep caches in an empty folder while the block runs: what other code left in the usual ones would hide a change."""
     shutil.rmtree(folder, ignore_errors=True)
     try:
-        with variables(dict.fromkeys(("GITBENCH_CACHE", "GITBENCH_LOCAL_CACHE"), str(folder))):
+        with variables(cache_variables(folder)):
             yield
     finally:
         shutil.rmtree(folder, ignore_errors=True)
