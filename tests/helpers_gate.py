@@ -114,3 +114,20 @@ def stale(tier: str, *findings: Finding) -> Outcome:
 def unmeasured(tier: str) -> Outcome:
     """A tier that could not measure."""
     return Outcome(tier=tier, status=UNMEASURED, seconds=400.0, why=("not done after 400 s",))
+
+
+def statuses(check: Check) -> dict[str, str]:
+    """Return tier -> how it ended."""
+    return {outcome.tier: outcome.status for outcome in check.outcomes}
+
+
+def why(check: Check, tier: str) -> str:
+    """Return why a tier ended so."""
+    return "; ".join(next(outcome for outcome in check.outcomes if outcome.tier == tier).why)
+
+
+@pytest.fixture
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the tiers' processes say what they did."""
+    monkeypatch.setenv("FAKE_LOG", str(tmp_path / "log.txt"))
+    return tmp_path / "log.txt"

@@ -1,5 +1,5 @@
 """The gate of fake tiers."""
 
-from helpers_gate import gate, quick
+from helpers_gate import gate, log, quick
 
-__all__ = ["gate", "quick"]
+__all__ = ["gate", "log", "quick"]
