@@ -18,7 +18,10 @@ from gitbench.gate.outcome import FINE, REGRESSED, STALE, UNMEASURED, Finding, M
 from gitbench.gate.reference import Reference, new_reference
 from gitbench.gate.run import Check
 from gitbench.gate.setting import Setting
+from gitbench.gate.trainings import Training
 
+SMALL = {"encoder": "vit_1x64_p8_64", "decoder": "self_1x64", "encoder_init": "random"}
+TINY = Training(name="tiny", variants=SMALL, steps=8, images=18)
 FAKES = Path(__file__).with_name("helpers_fake_tiers.py")
 
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
 import json
 import resource
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,17 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers_gate import TINY
 
 from gitbench.data.dataset import CaptionDataset, permutation
 from gitbench.data.image_processor import ImageProcessor
 from gitbench.errors import GitbenchError
-from gitbench.files import write_json
 from gitbench.gate import lane, trajectory, watch
 from gitbench.gate.band import FLOOR, WIDTH, compared, limits, ratios, resumed, spread_of, unsteady
 from gitbench.gate.outcome import BEYOND, Finding, Stale
 from gitbench.gate.saved import otherwise
-from gitbench.gate.setting import Setting, Subject
-from gitbench.gate.trainings import PRETRAINING, USUAL, Asked, Disturbance, Training, planned, trainings_of
+from gitbench.gate.setting import Setting
+from gitbench.gate.trainings import Asked, Disturbance, Training
 from gitbench.metrics import CaptionScorer
 from gitbench.models.encoder import ImageEncoder
 from gitbench.models.git import GIT
@@ -37,10 +33,7 @@ from gitbench.training.caption_model import CaptionModel, ImagePreprocessor
 from gitbench.training.data import CountedSampler
 from gitbench.training.optimizer import DeviceOptimWrapper, warmup_cosine
 from gitbench.training.run import load_run
-from gitbench.variants import AXES
 
-SMALL = {"encoder": "vit_1x64_p8_64", "decoder": "self_1x64", "encoder_init": "random"}
-TINY = Training(name="tiny", variants=SMALL, steps=8, images=18)
 STOPPED = dataclasses.replace(TINY, resumed=True)
 
 
@@ -289,101 +282,6 @@ def test_what_is_made_once_is_no_leak_and_what_stays_after_each_step_is():
     assert lane.left_behind([7]) == 0
 
 
-# ---- what is trained ----------------------------------------------------------------------------------------------------
-
-
-def test_the_usual_subject_is_several_trainings_and_any_other_is_one():
-    assert trainings_of(Subject()) == USUAL and any(each.resumed for each in USUAL)
-    (own,) = trainings_of(Subject(variants={"decoder": "cross_2x96"}, task="vqa", data="here"))
-    assert (own.variants, own.task, own.data, own.resumed) == ({"decoder": "cross_2x96"}, "vqa", "here", True)
-
-
-def test_a_variant_of_ones_own_is_planned_and_a_missing_encoder_made_by_a_short_recipe(monkeypatch):
-    decoder = dataclasses.replace(AXES["decoder"].resolve("self_1x64"), heads=4)
-    monkeypatch.setitem(AXES["decoder"].variants, "mine", decoder)
-    variants = {"decoder": "mine", "encoder": "vit_1x64_p8_64"}
-    spec = planned(Training(name="mine", variants=variants, task="vqa", images=18), "cpu")[1].resolved
-    assert spec.variants["decoder"] == decoder and spec.variant_names["encoder"] == "vit_1x64_p8_64"
-    assert spec.task.name == "vqa" and spec.variants["encoder_init"].recipe.iterations == PRETRAINING["iterations"]
-    usual = planned(Training(name="base", images=18), "cpu")[1].resolved
-    assert usual.variants["encoder_init"].content is not None  # it ships
-
-
-# ---- processes ----------------------------------------------------------------------------------------------------------
-
-LANE = """
-import json, os, signal, sys
-from pathlib import Path
-folder = Path(sys.argv[1])
-for training in json.loads((folder / "asked.json").read_text())["trainings"]:
-    own = folder / training["name"]
-    try:
-        own.mkdir()
-    except FileExistsError:
-        continue
-    DO
-    (own / "observed.json").write_text(json.dumps({"by": os.getpid(), "cache": os.environ["GITBENCH_CACHE"]}))
-"""
-
-
-@pytest.fixture
-def lanes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Replace what trains by a program that does what it is told."""
-
-    def told(do: str) -> Setting:
-        program = tmp_path / "lane.py"
-        program.write_text(LANE.replace("DO", do))
-        monkeypatch.setattr(trajectory, "LANE", (sys.executable, str(program)))
-        return Setting(folder=str(tmp_path / "tier"), jobs=2)
-
-    return told
-
-
-def test_trainings_that_are_done_are_not_redone_and_what_was_begun_is(lanes, tmp_path):
-    setting = lanes("pass")
-    first = trajectory.train(setting, USUAL, trajectory.NONE)
-    assert first.keys() == {each.name for each in USUAL} and "tier" in first["base"]["cache"]
-    folder = tmp_path / "tier" / trajectory.NONE.name / "vqa"
-    (folder / "observed.json").unlink()
-    again = trajectory.train(setting, USUAL, trajectory.NONE)
-    assert [name for name in first if again[name] != first[name]] == ["vqa"]
-
-
-@pytest.mark.parametrize(
-    ("do", "said"),
-    [
-        ("sys.exit('it cannot be done') if own.name == 'cross' else None", "it cannot be done"),
-        ("os.kill(os.getpid(), signal.SIGTERM)", "killed by signal 15"),
-    ],
-)
-def test_a_training_that_fails_is_an_error_that_ends_the_others(do, said, lanes):
-    setting, began = lanes(f"{do}; __import__('time').sleep(0 if own.name != 'vqa' else 60)"), time.monotonic()
-    with pytest.raises(GitbenchError, match=said):
-        trajectory.train(setting, USUAL, trajectory.NONE)
-    assert time.monotonic() - began < 30
-
-
-@pytest.mark.parametrize("loss", ["nan", "inf"])
-def test_a_loss_that_is_no_number_is_a_finding_and_not_the_advice_to_lower_rates(loss, lanes, tmp_path, monkeypatch):
-    monkeypatch.setattr(GIT, "packed_loss", lambda self, *given: _loss(self, *given) * float(loss))
-    (tmp_path / "run").mkdir()
-    asked = Asked(trainings=(TINY,))
-    write_json(tmp_path / "run" / lane.ASKED, dataclasses.asdict(asked))
-    monkeypatch.setattr(lane, "end_with_parent", lambda parent: None)
-    said = io.StringIO()
-    with contextlib.redirect_stderr(said):
-        assert lane.main(tmp_path / "run") == 1
-    last = said.getvalue().splitlines()[-1]
-    assert last.startswith(f"tiny: the train loss is {loss} in iteration 1: lower the learning rates")
-    monkeypatch.setattr(trajectory, "trainings_of", lambda _: (TINY,))
-    values = {**trajectory._asked((TINY,)), "observed": {}}
-    (finding,) = trajectory.check(lanes(f"sys.exit({last!r})"), values).findings
-    assert (finding.part, finding.value, finding.excess) == ("optimizer", f"loss {loss}", BEYOND)
-    assert finding.said == f"tiny: the train loss is {loss} in iteration 1"
-    with pytest.raises(GitbenchError, match="the val set is empty"):
-        trajectory.check(lanes("sys.exit('the val set is empty')"), values)
-
-
 def test_without_glibc_the_resident_memory_is_asked(monkeypatch, tmp_path):
     monkeypatch.setattr(watch.ctypes, "CDLL", lambda _: SimpleNamespace())
     assert watch.live_bytes() > 10**7
@@ -425,10 +323,3 @@ def test_check_says_what_it_did_and_measure_makes_no_reference_of_a_broken_resum
     monkeypatch.setattr(trajectory, "trainings_of", lambda _: (dataclasses.replace(STOPPED, steps=9),))
     with pytest.raises(Stale, match="other trainings"):
         trajectory.check(setting, values)
-
-
-def test_a_card_has_a_few_trainings_at_once_and_an_exclusive_one_a_single(monkeypatch):
-    setting = Setting(folder="", device="cuda", jobs=32)
-    for exclusive, count in ((False, trajectory.ON_A_CARD), (True, 1)):
-        monkeypatch.setattr(trajectory, "gpus", lambda exclusive=exclusive: (SimpleNamespace(exclusive=exclusive),))
-        assert trajectory._places(setting) == count
