@@ -1,22 +1,23 @@
 """Data: the embedded world `scenes`, data sets that a plugin registers, and folders of photographs with texts.
 
-A data set is named by one string: a registered name or a folder's path. A name is registered with `register`; a layout
-of folders is a file in `readers/`. Importing this package imports no torch (`dataset` does).
+A data set is named by one string: a registered name or a folder's path, with options (see `address`). A name is
+registered with `register`; a layout of folders is a file in `readers/`. Importing this package imports no torch
+(`dataset` does).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 
+from gitbench.data.address import parse, resolved
 from gitbench.data.base import PRETRAIN, SPLITS, Example, Source, content_hash
 from gitbench.errors import GitbenchError, unknown_name
 from gitbench.spec import DataSpec, TaskSpec
 
 __all__ = [
     "CAPTIONS", "SPLITS", "Example", "Source", "content_hash", "data_label", "data_names", "limit_of", "on_scenes", "open_source",
-    "pretrain_data", "register",
+    "pretrain_data", "register", "resolved",
 ]  # fmt: skip
 
 OpenSplit = Callable[[str, str, int | None], Source]
@@ -59,21 +60,27 @@ def open_source(data: str, split: str, limit: int | None = None, task: str = "ca
         raise GitbenchError(f"{data} ({split}): a limit of {limit} images leaves nothing: use at least 1")
     if data in _REGISTERED:
         return _REGISTERED[data](data, split, limit)
-    path = Path(data).expanduser()
-    if path.exists():
+    address = parse(data)
+    if address.name in _REGISTERED:
+        raise GitbenchError(f"{data}: {address.name} takes no options: leave out what follows the question mark")
+    if address.path.exists():
+        from gitbench.data.items import Place
+        from gitbench.data.photos import PhotoSource
         from gitbench.data.readers import open_folder
 
-        return open_folder(path, split, limit, task)
-    if "/" in data or "\\" in data:
-        raise GitbenchError(f"data folder {data} does not exist: check the path, or use {', '.join(data_names())}")
-    raise GitbenchError(f"{unknown_name('data set', data, data_names())}; or pass the path of a folder")
+        return PhotoSource(open_folder(Place(folder=address.path, task=task, address=address)), split, limit)
+    if "/" in address.name or "\\" in address.name:
+        raise GitbenchError(
+            f"data folder {address.name} does not exist: check the path, or use {', '.join(data_names())}"
+        )
+    raise GitbenchError(f"{unknown_name('data set', address.name, data_names())}; or pass the path of a folder")
 
 
 def data_label(data: str) -> str:
     """Return a short name fit for file names: the registered name, or the folder's."""
     if data in _REGISTERED:
         return data
-    name = Path(data).expanduser().resolve().name
+    name = parse(data).path.resolve().name
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "data"
 
 

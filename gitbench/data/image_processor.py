@@ -9,6 +9,9 @@
   Known gap: the official crop is drawn from the whole photograph, and is the centre square where none of that area fits
   (at 4:3, from 75 % of the area up). Here it is always drawn from the centre square, so images are kept as squares.
 
+* Photographs are turned upright by their EXIF orientation, as `datasets` and transformers do; the official code does not
+  look at it, and so neither does what captions with an official checkpoint.
+
 Pillow resizes throughout, as the official code does; Hugging Face's torchvision backend differs from it by up to 0.015
 after normalisation, its Pillow backend by nothing. H x W pixels.
 """
@@ -46,6 +49,7 @@ class ImageProcessor:
     resample: int = BICUBIC  # Pillow's number
     mean: tuple[float, ...] = CLIP_MEAN
     std: tuple[float, ...] = CLIP_STD
+    upright: bool = True  # turned as the EXIF orientation says, before all else
 
     def pixels(self, image: np.ndarray) -> np.ndarray:
         """Resize, crop and normalise: uint8 (H, W, 3) -> float32 (3, H', W')."""
@@ -107,8 +111,8 @@ def official_processor(parameters: Mapping[str, Any], size: int) -> ImageProcess
     """What an official parameter.yaml says; `size` where it names none."""
     size = parameters.get("test_crop_size", size)
     if "test_respect_ratio_max" in parameters:
-        return ImageProcessor(size=size, longest=parameters["test_respect_ratio_max"])
-    return square_processor(size)
+        return ImageProcessor(size=size, longest=parameters["test_respect_ratio_max"], upright=False)
+    return ImageProcessor(size=size, crop=(size, size), upright=False)
 
 
 def huggingface_processor(folder: Path, size: int) -> ImageProcessor:

@@ -1,169 +1,236 @@
-"""What the readers of folders share: photographs with texts by people, the split of one file, and what can be wrong.
+"""Photographs with texts by people: one split of a folder, whatever reader reads it.
 
 Opening a folder only looks at file names; texts are read on first use, images when they are asked for.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import os
-from abc import ABC, abstractmethod
+import dataclasses
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from gitbench.data.base import SPLITS, Example, clean_caption, content_hash
 from gitbench.data.cache import cached
+from gitbench.data.items import Item, Loaded, Part, Place, listing
+from gitbench.data.pictures import Missing, decode_image
+from gitbench.data.splits import Division, Take, divided, division
 from gitbench.errors import GitbenchError
-from gitbench.files import cache_dir, load_json, read_json, write_json
+from gitbench.files import cache_dir, read_json, write_json
 
-FINGERPRINT_VERSION = 1
-SPLIT_WORDS = {"train": ("train", "training"), "val": ("val", "validation", "valid", "dev"), "test": ("test",)}
-SPLIT_OF = {word: split for split, words in SPLIT_WORDS.items() for word in words}
+FINGERPRINT_VERSION = 2  # raise when the same files would give other texts or pixels
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """An image's id and its texts (captions, a label, questions) as they stand in the file."""
+class Collection:
+    """A folder seen through a reader: its parts, and how they become train, val and test."""
 
-    image_id: str
-    texts: tuple[Any, ...]
-    where: str  # for error messages: file and row
-    file: str = ""  # name of the image file, where images are files
-    subfolder: str = ""  # where the data say that it lies
-
-
-class PhotoSource(ABC):
-    """One split of a folder of photographs with captions, or with other texts where a subclass says so."""
-
-    holds = "captions"  # or what else the texts are, for messages
-
-    def __init__(self, folder: Path, split: str, limit: int | None):
-        self.folder, self.split, self.limit = folder, split, limit
-        self.name, self.where = folder.resolve().name, f"{folder} ({split})"
-
-    @abstractmethod
-    def load_rows(self) -> list[Row]:
-        """Read all rows of the split; called once."""
-
-    @abstractmethod
-    def raw_image(self, index: int) -> bytes:
-        """Return the bytes of an image file; a missing one raises GitbenchError."""
-
-    @abstractmethod
-    def files(self) -> Iterable[Path]:
-        """Return every file the split may depend on: while their sizes and times stay, so does the fingerprint."""
+    def __init__(self, place: Place, parts: Sequence[Part], takes_for: str):
+        self.place, self.parts, self.takes_for = place, parts, takes_for
+        self.where = str(place.folder)
 
     @cached_property
-    def rows(self) -> list[Row]:
-        rows = self.load_rows()
+    def _loaded(self) -> dict[int, Loaded]:
+        return {}
+
+    def load(self, number: int) -> Loaded:
+        """Read a part, once."""
+        if number not in self._loaded:
+            self._loaded[number] = self.parts[number].load()
+        return self._loaded[number]
+
+    @cached_property
+    def by_file(self) -> bool:
+        """Tell whether the names of files state the splits; else their items do, or nothing does."""
+        named = [part for part in self.parts if part.split]
+        if named and len(named) < len(self.parts):
+            other = next(part for part in self.parts if not part.split)
+            raise GitbenchError(
+                f"{self.where}: {named[0].files[0].name} is named after a split and {other.files[0].name} is not: leave "
+                "files of one kind"
+            )
+        return bool(named)
+
+    @cached_property
+    def division(self) -> Division:
+        """How train, val and test are made."""
+        stated: dict[str, bool] = {}
+        if self.by_file:
+            for part in self.parts:
+                stated[part.split] = stated.get(part.split, False) or part.has_texts
+        else:
+            for number in range(len(self.parts)):
+                for item in self.load(number).items:
+                    stated[item.split] = stated.get(item.split, False) or item.has_texts
+        return division(stated, self.place.address.split, self.where) if stated else Division(takes={})
+
+    def take(self, split: str) -> Take:
+        """Return what becomes a split. Errors: GitbenchError where there is nothing for it."""
+        if split not in self.division.takes:
+            stated = sorted({part.split for part in self.parts} - {""})
+            found = f"files of {', '.join(stated)}" if stated else listing(self.place.folder)
+            raise GitbenchError(
+                f"{self.where} has no {split} split: add one, or say with --split which is; found: {found}"
+            )
+        return self.division.takes[split]
+
+    def numbers(self, split: str) -> list[int]:
+        """Return which parts a split is made of."""
+        if not self.by_file:
+            return list(range(len(self.parts)))
+        stated = self.take(split).stated
+        return [number for number, part in enumerate(self.parts) if part.split in stated]
+
+    def items(self, split: str) -> list[Item]:
+        """Return the items of a split, in the order of the data."""
+        numbers = self.numbers(split)
+        found = [
+            dataclasses.replace(item, split=self.parts[number].split or item.split)
+            for number in numbers
+            for item in self.load(number).items
+        ]
+        if not found:
+            return []
+        take = self.take(split)
+        found = [item for item in found if item.split in take.stated]
+        if take.shares is None:
+            return found
+        keys = [item.picture.read(item.where) if item.key is None else item.key for item in found]
+        splits = divided(keys, self.where, take.shares)
+        return [item for item, key in zip(found, keys, strict=True) if splits[key] == take.own]
+
+    def notes(self, split: str) -> tuple[str, ...]:
+        """Return what was done to a split's data that the user should know."""
+        notes = [note for number in self.numbers(split) for note in self.load(number).notes]
+        return tuple(dict.fromkeys([*filter(None, [self.division.note]), *notes]))
+
+    def files(self, split: str) -> list[Path]:
+        """Return every file that a split may depend on."""
+        parts = [self.parts[number] for number in self.numbers(split)]
+        images = self.place.images.paths if any(part.images for part in parts) else []
+        return [*(file for part in parts for file in part.files), *images]
+
+
+class PhotoSource:
+    """One split of a folder of photographs with captions, or with what the task has for texts."""
+
+    def __init__(self, collection: Collection, split: str, limit: int | None):
+        self.collection, self.split, self.limit = collection, split, limit
+        self.folder = collection.place.folder
+        self.name, self.where = self.folder.resolve().name, f"{self.folder} ({split})"
+        self.task = collection.place.task
+
+    @cached_property
+    def rows(self) -> list[Item]:
+        rows = self.collection.items(self.split)
         if not rows:
-            raise GitbenchError(f"{self.where} holds no images with {self.holds}: fill the split or pass other data")
-        return rows[: self.limit]
+            holds = "questions" if self.task == "vqa" else "captions" if self.task == "caption" else "labels"
+            raise GitbenchError(f"{self.where} holds no images with {holds}: fill the split or pass other data")
+        names = (item.image_id or f"{self.split}-{number}" for number, item in enumerate(rows))
+        return [dataclasses.replace(item, image_id=name) for item, name in zip(rows, names, strict=True)][: self.limit]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was done to the data that the user should know: how splits were made, what was left out."""
+        return self.collection.notes(self.split)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def image_id(self, index: int) -> str:
-        return self.rows[index].image_id
+        return str(self.rows[index].image_id)
 
     def example(self, index: int) -> Example:
-        """Return the cleaned captions of an item. Errors: an image without one, an empty one."""
+        """Return the cleaned texts of an item. Errors: an image without one, an empty one."""
         row = self.rows[index]
-        if not row.texts:
+        if not row.has_texts:
             raise GitbenchError(f"{row.where}: the image has no caption: add one or remove the row")
-        return Example(image_id=row.image_id, captions=tuple(clean_caption(text, row.where) for text in row.texts))
-
-    def texts_to_hash(self, index: int) -> Iterable[str]:
-        """Return the texts of an item that enter the fingerprint."""
-        return self.example(index).captions
+        what = "caption" if self.task in ("caption", "vqa") else "text" if self.task == "read" else "label"
+        captions = tuple(clean_caption(text, row.where, what) for text in row.captions)
+        return Example(image_id=self.image_id(index), captions=captions, questions=row.questions)
 
     def image(self, index: int) -> np.ndarray:
-        """Decode an image: uint8 (H, W, 3), RGB."""
+        """Decode an image, turned upright: uint8 (H, W, 3), RGB."""
         return decode_image(self.raw_image(index), self.rows[index].where)
 
+    def raw_image(self, index: int) -> bytes:
+        """Return the bytes of an image file. Errors: a missing one."""
+        return self.rows[index].picture.read(self.rows[index].where)
+
+    def labels(self) -> set[str]:
+        """Return the labels of the split, for the tasks "read" and "classify": all names of classes, else those that occur."""
+        names = [self.collection.load(number).class_names for number in self.collection.numbers(self.split)]
+        told = {clean_caption(name, self.where, "class name") for each in names for name in each or ()}
+        return told or {self.example(index).captions[0] for index in range(len(self))}
+
     def check(self) -> None:
-        """Read every text and id; images are checked when they are decoded."""
+        """Read every text and id, and see that every image file is there; what is in it is checked when it is decoded."""
         for index in range(len(self)):
             self.example(index)
-        ids = ((row.image_id, row.where) for row in self.rows)
+        absent: list[Missing] = []
+        for row in self.rows:
+            try:
+                row.picture.check(row.where)
+            except Missing as error:
+                absent.append(error)
+        if len(absent) > 1:
+            raise Missing(f"{absent[0]} ({len(absent):,} of {len(self):,} images are missing)")
+        if absent:
+            raise absent[0]
+        ids = ((self.image_id(index), row.where) for index, row in enumerate(self.rows))
         refuse_repeats(ids, "image id", "put all captions of an image into one row")
+        asked = ((question.question_id, row.where) for row in self.rows for question in row.questions)
+        refuse_repeats(asked, "question id", "give every question its own")
+
+    # ---- fingerprint ---------------------------------------------------------------------------------------------
 
     def fingerprint(self) -> str:
         """Hash ids, cleaned texts and image bytes of all rows in use; cached by the files' paths, sizes and times."""
-        return self._fingerprint
+        return self._hashes[0]
+
+    def image_hashes(self) -> Counter[str]:
+        """Return how often each image occurs, by a hash of its bytes."""
+        return Counter(self._hashes[1])
 
     @cached_property
-    def _fingerprint(self) -> str:
-        parts = [str(FINGERPRINT_VERSION), self.split, str(self.limit), str(self.folder.resolve())]
-        parts += [] if self.holds == "captions" else [self.holds]  # one file can hold captions and labels
-        for file in sorted(self.files()):
+    def _hashes(self) -> tuple[str, list[str]]:
+        address = dataclasses.replace(self.collection.place.address, name=str(self.folder.resolve()))
+        parts = [str(FINGERPRINT_VERSION), self.task, self.split, str(self.limit), str(address)]
+        parts.append(self.collection.takes_for)
+        for file in sorted(self.collection.files(self.split)):
             status = file.stat()
             parts += [str(file.resolve()), str(status.st_size), str(status.st_mtime_ns)]
         path = cache_dir() / "fingerprints" / f"{content_hash(parts)}.json"
+        images: list[str] = []
 
         def content() -> Iterable[str | bytes]:
             yield str(FINGERPRINT_VERSION)
             for index in range(len(self)):
                 yield self.image_id(index)
-                yield from self.texts_to_hash(index)
-                yield self.raw_image(index)
+                yield from _texts(self.example(index))
+                data = self.raw_image(index)
+                images.append(content_hash([data])[:16])
+                yield data
 
         def save(temporary: Path) -> None:
-            write_json(temporary, {"fingerprint": content_hash(content())})
+            images.clear()
+            write_json(temporary, {"fingerprint": content_hash(content()), "images": images})
 
-        return cached(path, save, lambda path: read_json(path)["fingerprint"])
+        def load(path: Path) -> tuple[str, list[str]]:
+            found = read_json(path)
+            return found["fingerprint"], found["images"]
+
+        return cached(path, save, load)
 
 
-class PhotoFileSource(PhotoSource):
-    """A split whose texts stand in a JSON file and whose photographs are files, in `images/` or the folder itself.
-
-    A folder without a file for the split (None) raises GitbenchError.
-    """
-
-    ending = ".json"  # of the file's name after the split's, for the message
-
-    def __init__(self, folder: Path, split: str, limit: int | None, text_file: Path | None):
-        super().__init__(folder, split, limit)
-        if text_file is None:
-            raise no_split(folder, split, f"{split}{self.ending}")
-        self.text_file = text_file
-
-    def files(self) -> Iterable[Path]:
-        images = self.folder / "images"
-        tree = os.walk(images if images.is_dir() else self.folder, followlinks=True)
-        return [self.text_file, *(Path(base) / name for base, _, names in tree for name in names)]
-
-    @cached_property
-    def image_folders(self) -> list[Path]:
-        """Where images are looked for: `images/`, its subfolders by name, and the folder itself."""
-        images = self.folder / "images"
-        below = sorted(path for path in images.iterdir() if path.is_dir()) if images.is_dir() else []
-        return [images, *below, self.folder]
-
-    def image_path(self, index: int) -> Path:
-        """Return where an image lies; in `images/` if it lies nowhere."""
-        row, images = self.rows[index], self.folder / "images"
-        places = [images, images / row.subfolder, self.folder / row.subfolder, *self.image_folders]
-        return next((place / row.file for place in places if (place / row.file).is_file()), images / row.file)
-
-    def raw_image(self, index: int) -> bytes:
-        return read_image_file(self.image_path(index), self.rows[index].where)
-
-    def check(self) -> None:
-        """Check texts and ids, and that every image file is there."""
-        super().check()
-        for index, row in enumerate(self.rows):
-            path = self.image_path(index)
-            if not path.is_file():
-                raise _missing(path, row.where)
+def _texts(example: Example) -> Iterable[str]:
+    yield from example.captions
+    for question in example.questions:
+        yield from (question.question_id, question.text, question.answer, *question.answers)
 
 
 def refuse_repeats(ids: Iterable[tuple[str, str]], what: str, fix: str) -> None:
@@ -175,85 +242,21 @@ def refuse_repeats(ids: Iterable[tuple[str, str]], what: str, fix: str) -> None:
         seen[name] = where
 
 
-def decode_image(data: bytes, where: str) -> np.ndarray:
-    """Decode an image file to uint8 (H, W, 3), RGB; what cannot be decoded is an error that names its place."""
-    try:
-        with Image.open(io.BytesIO(data)) as opened:
-            pixels = np.asarray(opened.convert("RGB"))
-        reason = "" if pixels.size else "without pixels"
-    except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error and more on damaged files
-        too_large = isinstance(error, Image.DecompressionBombError)
-        reason = "too large" if too_large else "cut short" if "truncated" in str(error) else "unreadable"
-    if reason:
-        raise GitbenchError(f"{where}: the image is {reason if data else 'empty (0 bytes)'}: replace or remove it")
-    return pixels
+def shared_images(sources: Sequence[Any]) -> list[str]:
+    """Return what is to be said about images that two splits share; byte for byte. Errors: a test that is all in train.
 
-
-def read_image_file(path: Path, where: str) -> bytes:
-    """Return the bytes of an image file; a missing one is an error that names the row that wants it."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise _missing(path, where) from None
-    except OSError as error:
-        raise GitbenchError(f"{where}: image {path} cannot be read ({error.strerror}): check the file") from None
-
-
-def _missing(path: Path, where: str) -> GitbenchError:
-    return GitbenchError(f"{where}: image {path} is missing: add it or remove its row")
-
-
-# ---- files of texts and their splits ----------------------------------------------------------------------------
-
-
-def split_file(folder: Path, split: str, patterns: tuple[str, ...]) -> Path | None:
-    """Return the file of one split, in the folder or its `annotations/`: `{}` in a pattern stands for the split's name."""
-    for place in (folder, folder / "annotations"):
-        for word in SPLIT_WORDS[split]:
-            for pattern in patterns:
-                if found := sorted(place.glob(pattern.format(word))):
-                    return found[-1]  # the newest year
-    return None
-
-
-def shared_file(folder: Path, patterns: tuple[str, ...]) -> Path | None:
-    """Return the file that holds all splits, in the folder or its `annotations/`."""
-    found = (sorted(place.glob(one)) for place in (folder, folder / "annotations") for one in patterns)
-    return next((files[0] for files in found if files), None)
-
-
-def read_texts_file(path: Path) -> Any:
-    content = load_json(path)
-    if content is None:
-        raise GitbenchError(f"{path} is missing or not whole JSON: write it again")
-    return content
-
-
-def no_split(folder: Path, split: str, wanted: str) -> GitbenchError:
-    """Build the error for a folder that lacks a split: `wanted` names the file to add."""
-    return GitbenchError(f"{folder} has no {split} split: add {wanted}; found: {listing(folder)}")
-
-
-def listing(folder: Path, most: int = 8) -> str:
-    """Name what lies in a folder, for error messages."""
-    names = sorted(path.name + ("/" if path.is_dir() else "") for path in folder.iterdir())
-    shown = ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-    return shown or "nothing"
-
-
-def divided(keys: Iterable[bytes], where: str) -> dict[bytes, str]:
-    """Divide images by a hash of their names or bytes: about 80 % train, 10 % val, 10 % test; adding moves none.
-
-    Where a split is empty the largest one gives it an image.
+    Sources that are no photographs have nothing to say.
     """
-    shares = {key: hashlib.sha256(key).digest() for key in keys}
-    ordered = sorted(shares, key=shares.__getitem__)
-    if len(ordered) < len(SPLITS):
-        raise GitbenchError(f"{where}: {len(ordered)} images cannot be divided into train, val and test: add images")
-    limits = {"train": 0.8, "val": 0.9, "test": 1}
-    splits = {key: next(name for name in SPLITS if shares[key][0] / 256 < limits[name]) for key in ordered}
-    for split in SPLITS:
-        if split not in splits.values():
-            largest = Counter(splits.values()).most_common(1)[0][0]
-            splits[[key for key in ordered if splits[key] == largest][-1]] = split
-    return splits
+    found = {source.split: source.image_hashes() for source in sources if hasattr(source, "image_hashes")}
+    said = []
+    for one, other in combinations([split for split in SPLITS if split in found], 2):
+        count = sum((found[other] & Counter(dict.fromkeys(found[one], len(found[other])))).values())
+        whole = sum(found[other].values())
+        if not count:
+            continue
+        if (one, other) == ("train", "test") and count == whole:
+            raise GitbenchError(
+                f"all {whole} images of test are in train too: nothing is held out; give test its own images"
+            )
+        said.append(f"{count} of the {whole} images of {other} are in {one} too")
+    return said

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gitbench.compute import compute_for, compute_mark
-from gitbench.data import SPLITS, content_hash, data_label, data_names, limit_of, on_scenes
+from gitbench.data import SPLITS, content_hash, data_label, data_names, limit_of, on_scenes, resolved
 from gitbench.data.base import texts_of
 from gitbench.data.bert_folder import described
 from gitbench.data.tasks import check_labels, open_task, study_fingerprint
@@ -57,7 +57,7 @@ class Planner:
         self.splits, self.given = splits, profile
         self.compute = compute_for(profile) if compute is None else compute
         self.ablation, self.options, self.seed_root = ablation, options, seed_root
-        self.data = str(Path(data).resolve()) if data not in data_names() and Path(data).exists() else data
+        self.data = data if data in data_names() else resolved(data)
         self.task = task_spec(task_name, profile)
         self.arms = (*ablation.arms[profile.name], BLIND)
         self.base = next(arm for arm in self.arms if arm.name == ablation.base)  # whose floor is BLIND

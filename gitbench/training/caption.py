@@ -27,7 +27,7 @@ from gitbench.data.image_processor import (
     official_processor,
     square_processor,
 )
-from gitbench.data.photos import decode_image, read_image_file
+from gitbench.data.pictures import decode_image, read_image_file
 from gitbench.data.tokenizer import CaptionTokenizer, from_bert
 from gitbench.errors import GitbenchError
 from gitbench.models.checkpoint import (
@@ -75,7 +75,7 @@ class Captioner:
 
     def pixels(self, path: Path) -> Tensor:
         """Read and prepare an image file: (3, H, W)."""
-        photograph = decode_image(read_image_file(path, str(path)), str(path))
+        photograph = decode_image(read_image_file(path, str(path)), str(path), self.rule.upright)
         return torch.from_numpy(self.rule.pixels(photograph).copy())
 
 

@@ -1,9 +1,9 @@
 """Folders of data, one reader a layout: a module in this package, found by its file name. A reader has three names.
 
 * `NEEDS`: for each task that it reads ("caption", "vqa", "read", "classify"), the files that a folder needs, in words;
-* `fits(folder, task) -> bool`: whether a folder has this layout, judged by file names alone;
-* `open_split(folder, split, limit, task) -> Source`: one split of it, or a GitbenchError. `photos.PhotoSource` has
-  most of what a source needs.
+* `fits(place) -> bool`: whether a folder has this layout, judged by file names alone (see `items.Place`);
+* `parts(place) -> list[Part]`: what there is to read, by files. Splits, ids, checks and fingerprints are the same for
+  all readers (see `photos`).
 
 One of your own is handed to `register`.
 """
@@ -13,11 +13,10 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
-from gitbench.data.base import Source
-from gitbench.data.photos import listing
+from gitbench.data.items import Place, listing
+from gitbench.data.photos import Collection
 from gitbench.errors import GitbenchError
 
 
@@ -33,21 +32,19 @@ def register(name: str, reader: Any) -> None:
         raise GitbenchError(f"there are two readers of folders called {name}: give one of them another name")
 
 
-def open_folder(folder: Path, split: str, limit: int | None = None, task: str = "caption") -> Source:
-    """Open a split of a folder for a task.
-
-    Errors: a folder whose layout no reader of the task knows, or more than one; a split that is not there.
-    """
+def open_folder(place: Place) -> Collection:
+    """Open a folder for a task. Errors: a folder whose layout no reader of the task knows, or more than one."""
+    folder, task = place.folder, place.task
     if not folder.is_dir():
         raise GitbenchError(f"{folder} is not a folder: pass the folder with the Parquet shards or COCO files")
     able = {name: reader for name, reader in readers().items() if task in reader.NEEDS}
-    fitting = [name for name, reader in able.items() if reader.fits(folder, task)]
+    fitting = [name for name, reader in able.items() if reader.fits(place)]
     if len(fitting) > 1:
         text = f"{folder} can be read in several ways ({', '.join(fitting)}): leave the files of one of these layouts"
         raise GitbenchError(f"{text}; found: {listing(folder)}")
     if fitting:
-        return able[fitting[0]].open_split(folder, split, limit, task)
+        return Collection(place, able[fitting[0]].parts(place), fitting[0])
     needs = ", or ".join(reader.NEEDS[task] for reader in able.values())
-    others = {other for reader in readers().values() for other in reader.NEEDS if reader.fits(folder, other)}
+    others = {other for reader in readers().values() for other in reader.NEEDS if reader.fits(place)} - {task}
     hint = f" (what is there may suit --task {' or '.join(sorted(others))})" if others else ""
     raise GitbenchError(f"{folder} holds nothing for --task {task}{hint}: add {needs}; found: {listing(folder)}")

@@ -1,84 +1,95 @@
-"""COCO layout: a folder `images/` and caption JSON, in one of three forms.
+"""COCO layout: caption JSON, and image files anywhere below the folder.
 
 1. One file per split: `train.json`, `captions_train2017.json`, ... (also in `annotations/`), as COCO publishes them.
-2. One file whose images carry `split`, as Karpathy's `dataset_coco.json` (restval counts as train) or COCO's form
-   with that field, when train, val and test are all there.
-3. One file without usable splits: divided by the images' file names (see `photos.divided`).
+2. One file for all (`captions.json`, `annotations.json`, `dataset.json`), whose images may carry `split`.
+3. Karpathy's `dataset_coco.json`, `dataset_flickr30k.json`, ...: images with `sentences`, `split` and `filepath`.
 
-Images are looked for in `images/`, in `images/<split folder>/`, and in the folder itself.
+Captions that VizWiz marks `is_rejected` or `is_precanned` are left out, as its own evaluation does.
 """
 
 from __future__ import annotations
 
+import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gitbench.data.base import SPLITS
-from gitbench.data.photos import (
-    SPLIT_OF,
-    PhotoFileSource,
-    Row,
-    divided,
-    read_texts_file,
-    shared_file,
-    split_file,
-)
+from gitbench.data.items import Item, Loaded, Part, Place, is_hidden, read_texts_file, split_files
+from gitbench.data.splits import split_of, word_in
 from gitbench.errors import GitbenchError
 
-NEEDS = {"caption": "images/ with captions.json"}
-_PER_SPLIT = ("{}.json", "captions_{}.json", "captions_{}[0-9_-]*.json")
-_SHARED = ("captions.json", "annotations.json", "dataset.json", "dataset_coco.json", "dataset_flickr*.json")
-_SPLIT_OF = SPLIT_OF | {"restval": "train"}  # Karpathy's word for training images that were COCO's validation
+NEEDS = {"caption": "image files with captions.json"}
+_SHARED = ("captions.json", "annotations.json", "dataset.json")
+_OF_SPLIT = re.compile(r"((captions|image_info)_)?[A-Za-z]+(-dev)?[_-]?\d*")  # image_info: of COCO's test images
 
 
-def fits(folder: Path, task: str) -> bool:
-    return any(_caption_file(folder, split) for split in SPLITS)
+def fits(place: Place) -> bool:
+    return bool(_files(place.folder))
 
 
-def open_split(folder: Path, split: str, limit: int | None, task: str) -> CocoSource:
-    return CocoSource(folder, split, limit, _caption_file(folder, split))
+def parts(place: Place) -> list[Part]:
+    found = []
+    for split, paths in _files(place.folder).items():
+        if len(paths) > 1:
+            names = " and ".join(path.name for path in paths)
+            raise GitbenchError(f"{place.folder}: {names} hold captions of the same images: leave one")
+        hidden = split_of(split) == "test" and is_hidden(paths[0])
+        load = partial(_load, place, paths[0], split)
+        found.append(Part(files=(paths[0],), load=load, split=split, has_texts=not hidden, images=True))
+    return found
 
 
-def _caption_file(folder: Path, split: str) -> Path | None:
-    """Return the caption file of a split: its own, or where no split has one, that of all splits."""
-    if any(split_file(folder, name, _PER_SPLIT) for name in SPLITS):
-        return split_file(folder, split, _PER_SPLIT)
-    return shared_file(folder, _SHARED)
+def _files(folder: Path) -> dict[str, list[Path]]:
+    """Return split word -> caption files; "" for a file of all splits."""
+    return split_files(folder, _split_of_file)
 
 
-class CocoSource(PhotoFileSource):
-    """One split of a COCO folder."""
-
-    def load_rows(self) -> list[Row]:
-        path = self.text_file
-        content = read_texts_file(path)
-        try:
-            images = content["images"]
-            by_image: dict[Any, list[object]] = {}
-            for note in content.get("annotations", ()):
-                by_image.setdefault(note["image_id"], []).append(note["caption"])
-            rows = [_row(image, by_image, path) for image in images]
-        except (KeyError, TypeError, AttributeError) as error:
-            fix = "it needs 'images' and 'annotations', or Karpathy's 'sentences'"
-            raise GitbenchError(f"{path} is not a COCO caption file ({type(error).__name__}: {error}): {fix}") from None
-        if path != shared_file(self.folder, _SHARED):
-            return rows
-        told = [_SPLIT_OF.get(str(image.get("split"))) for image in images]
-        if not set(SPLITS) <= set(told):
-            keys = [Path(row.file).name.encode() for row in rows]
-            told = list(map(divided(keys, str(path)).get, keys))
-        return [row for row, split in zip(rows, told, strict=True) if split == self.split]
+def _split_of_file(path: Path) -> str | None:
+    if path.name in _SHARED or re.fullmatch(r"dataset_(coco|flickr)[a-z0-9]*\.json", path.name):
+        return ""
+    return word_in(path.stem) if path.suffix == ".json" and _OF_SPLIT.fullmatch(path.stem) else None
 
 
-def _row(image: dict[str, Any], by_image: dict[Any, list[object]], path: Path) -> Row:
+def _load(place: Place, path: Path, split: str) -> Loaded:
+    content = read_texts_file(path)
+    try:
+        images, notes = content["images"], content.get("annotations", ())
+        used = [note for note in notes if not (note.get("is_rejected") or note.get("is_precanned"))]
+        by_image: dict[str, list[object]] = {}
+        for note in used:
+            by_image.setdefault(str(note["image_id"]), []).append(note["caption"])
+        items = [_item(place, image, by_image, path, split) for image in images]
+        known = {str(image["id"]) for image in images if "id" in image}
+    except (KeyError, TypeError, AttributeError) as error:
+        fix = "it needs 'images' and 'annotations', or Karpathy's 'sentences'"
+        raise GitbenchError(f"{path} is not a COCO caption file ({type(error).__name__}: {error}): {fix}") from None
+    said = []
+    if strangers := sum(len(texts) for image, texts in by_image.items() if image not in known):
+        if strangers == len(used):
+            first = next(iter(by_image))
+            raise GitbenchError(
+                f"{path}: no caption belongs to an image (first image_id: {first}): match them with the ids"
+            )
+        said.append(f"{path.name}: {strangers} captions of images that it does not list are left out")
+    if left_out := len(notes) - len(used):
+        empty = [item for item in items if not item.has_texts]
+        items = [item for item in items if item.has_texts]
+        without = f", and {len(empty)} images that have no other" if empty else ""
+        said.append(f"{path.name}: {left_out} captions marked as rejected or precanned are left out{without}")
+    return Loaded(items=items, notes=tuple(said))
+
+
+def _item(place: Place, image: dict[str, Any], by_image: dict[str, list[object]], path: Path, split: str) -> Item:
     name = str(image["file_name"] if "file_name" in image else image["filename"])
     own = image.get("cocoid", image.get("id", image.get("imgid", name)))
     karpathy = "sentences" in image
-    said = [sentence["raw"] for sentence in image["sentences"]] if karpathy else by_image.get(image["id"], [])
-    return Row(
+    said = [sentence["raw"] for sentence in image["sentences"]] if karpathy else by_image.get(str(image["id"]), [])
+    stated = split or str(image.get("split") or "")
+    return Item(
         image_id=str(own),
-        texts=tuple(said),
+        captions=tuple(said),
         where=f"{path}, image {name}",
-        file=name,
-        subfolder=str(image.get("filepath", "")),
+        picture=place.picture(name, stated, str(image.get("filepath") or "")),
+        key=Path(name).name.encode(),
+        split=stated,
     )

@@ -1,0 +1,92 @@
+"""How a data set is named on one line: `NAME`, `PATH`, `hub:OWNER/NAME`, each with options after a question mark.
+
+    photos?columns=image=jpg,captions=txt&split=80/10/10
+
+* `columns`: role=column pairs, where the names of columns leave a choice (roles: see `columns`);
+* `split`: how train, val and test are made of what the data state, see `splits`;
+* `images`: a further folder in which image files are looked for;
+* `config`: which of the configurations of a data set on the hub.
+
+One line, because it travels through plans, run folders and worker processes as one word.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gitbench.errors import GitbenchError, unknown_name
+
+OPTIONS = ("columns", "split", "images", "config")
+HUB = "hub:"
+_TAIL = re.compile(r"^(?P<name>.+?)\?(?P<options>(?:[a-z]+=[^&]*)(?:&[a-z]+=[^&]*)*)$")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Address:
+    """The parts of a data set's name."""
+
+    name: str  # registered name, path, or hub:OWNER/NAME
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # role -> columns
+    split: str = ""
+    images: str = ""
+    config: str = ""
+
+    @property
+    def on_hub(self) -> bool:
+        return self.name.startswith(HUB)
+
+    @property
+    def path(self) -> Path:
+        return Path(self.name).expanduser()
+
+    def __str__(self) -> str:
+        columns = ",".join(f"{role}={'+'.join(names)}" for role, names in self.columns.items())
+        options = {"columns": columns, "split": self.split, "images": self.images, "config": self.config}
+        tail = "&".join(f"{name}={value}" for name, value in options.items() if value)
+        return f"{self.name}?{tail}" if tail else self.name
+
+
+def parse(text: str) -> Address:
+    """Take a data set's name apart. Errors: an option that is unknown, or given twice.
+
+    A path that exists as it stands is that path, with a question mark in it or not.
+    """
+    found = _TAIL.match(text)
+    if found is None or Path(text).expanduser().exists():
+        return Address(name=text)
+    given: dict[str, str] = {}
+    for pair in found["options"].split("&"):
+        option, _, value = pair.partition("=")
+        if option not in OPTIONS:
+            raise unknown_name(f"option of the data set {found['name']}", option, OPTIONS)
+        if option in given:
+            raise GitbenchError(f"{text}: the option {option} is given twice: give it once")
+        given[option] = value
+    columns = parse_columns(given.pop("columns", ""))
+    return Address(name=found["name"], columns=columns, **given)
+
+
+def parse_columns(text: str) -> dict[str, tuple[str, ...]]:
+    """Read `role=column,role=column+column`: role -> columns. Errors: what is not of that form, a role given twice."""
+    found: dict[str, tuple[str, ...]] = {}
+    for pair in filter(None, text.split(",")):
+        role, equals, names = pair.partition("=")
+        if not equals or not role or not names:
+            raise GitbenchError(f"columns '{text}': write role=column,role=column, such as image=jpg,captions=txt")
+        if role in found:
+            raise GitbenchError(f"columns '{text}': {role} is given twice: join its columns with '+'")
+        found[role] = tuple(names.split("+"))
+    return found
+
+
+def resolved(text: str) -> str:
+    """Return a data set's name with absolute paths, so that another process finds it."""
+    address = parse(text)
+    if address.on_hub or not address.path.exists():
+        return text
+    images = str(Path(address.images).expanduser().resolve()) if address.images else ""
+    options = {"columns": address.columns, "split": address.split, "config": address.config}
+    return str(Address(name=str(address.path.resolve()), images=images, **options))  # type: ignore[arg-type]

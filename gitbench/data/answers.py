@@ -1,0 +1,25 @@
+"""The answers to a question, as data sets write them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from gitbench.data.base import clean_caption
+from gitbench.errors import GitbenchError
+
+
+def references(given: Any, where: str, set_valued: bool = False) -> tuple[tuple[str, ...], str]:
+    """Return all references of a question and the answer that is learned. Errors: none, an empty one, no text."""
+    if isinstance(given, str):
+        given = [given]
+    if not isinstance(given, Sequence) or not given:
+        raise GitbenchError(f"{where}: there are no answers: add them or remove the question")
+    if isinstance(given[0], dict):
+        given = [item.get("answer") if isinstance(item, dict) else None for item in given]
+    texts = tuple(clean_caption(text, where, "answer") for text in given)
+    if set_valued:
+        joined = clean_caption(", ".join(texts).replace("_", " "), where, "answer")
+        return (joined,), joined
+    return texts, Counter(texts).most_common(1)[0][0]

@@ -1,0 +1,167 @@
+"""Image files below a folder, found by what data sets call them: a path, a name, a stem, a number.
+
+Where several files fit a name, those in the split's own folder (`train/`, `images/val2014/`) are meant; files that still
+differ in a byte are an error, never a guess.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from gitbench.data.pictures import SUFFIXES, Missing, read_image_file
+from gitbench.data.splits import split_in
+from gitbench.errors import GitbenchError
+
+
+class ImageFiles:
+    """The image files below some folders, which are searched once."""
+
+    def __init__(self, folders: Sequence[Path]):
+        self.folders = folders
+
+    @cached_property
+    def paths(self) -> list[Path]:
+        """All image files, sorted; folders that are links are followed, each once."""
+        found: dict[Path, None] = {}
+        seen: set[str] = set()
+        for folder in self.folders:
+            for base, below, names in os.walk(folder, followlinks=True):
+                real = os.path.realpath(base)
+                if real in seen:
+                    below.clear()
+                    continue
+                seen.add(real)
+                found.update((Path(base, name), None) for name in names if Path(name).suffix.lower() in SUFFIXES)
+        return sorted(found)
+
+    def find(self, name: str | int, split: str | None, where: str, subfolder: str = "") -> Path:
+        """Return the file of an image.
+
+        name: a path or a name, with or without its ending, or the number at the end of its stem (COCO, VQAv2). split:
+        train, val or test where the data say it, for names that several folders have. subfolder: where the data say that
+        the file lies. Errors: GitbenchError for a missing file, and for several that differ.
+        """
+        found = self._candidates(name, subfolder)
+        if split:
+            found = self._of_split(found, split)
+        if not found:
+            if not self.paths:
+                raise GitbenchError(
+                    f"{where}: there is no image file below {self.folders[0]}: put the images there, or name their folder "
+                    "with --images"
+                )
+            path = self.folders[0] / subfolder / str(name)
+            raise Missing(f"{where}: image {path} is missing: add it or remove its row")
+        for other in found[1:]:
+            if not filecmp.cmp(found[0], other, shallow=False):
+                raise GitbenchError(
+                    f"{where}: {found[0]} and {other} are two images called {name}: write the image's folder into the "
+                    "data, or leave one"
+                )
+        return found[0]
+
+    def _of_split(self, found: list[Path], split: str) -> list[Path]:
+        """Return the files in the split's own folders, else those in no split's, else, if names are unique, the others."""
+        own = [path for path in found if self.split_of(path) == split]
+        shared = [path for path in found if self.split_of(path) is None]
+        # names that are used again in another split's folder mean another image there
+        return own or shared or ([] if self._repeats else found)
+
+    def _candidates(self, name: str | int, subfolder: str) -> list[Path]:
+        """Return the files that a name can mean, those in its subfolder first of all."""
+        if isinstance(name, int):
+            return self._by_number.get(name, [])
+        if Path(name).is_absolute() and Path(name).is_file():
+            return [Path(name)]
+        parts = PurePosixPath(plain(name)).parts
+        places = [folder / "images" for folder in self.folders] + list(self.folders)
+        literal = [place / name for place in places if (place / name).is_file()]  # also of an unusual ending
+        found = [*literal, *self._named(parts[-1] if parts else "")]
+        found = list({os.path.realpath(path): path for path in reversed(found)}.values())[::-1]
+        for end in ((*PurePosixPath(plain(subfolder)).parts, *parts), parts):
+            if ending := [path for path in found if ends_with(path, end)]:
+                return ending
+        if not found and (number := re.fullmatch(r"\d+", name)):
+            return self._by_number.get(int(number[0]), [])
+        return found
+
+    def _named(self, name: str) -> Iterable[Path]:
+        return self._by_name.get(name, ()) or self._by_stem.get(name, ())
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[Path]]:
+        return _grouped((plain(path.name), path) for path in self.paths)
+
+    @cached_property
+    def _by_stem(self) -> dict[str, list[Path]]:
+        return _grouped((plain(path.stem), path) for path in self.paths)
+
+    @cached_property
+    def _by_number(self) -> dict[int, list[Path]]:
+        """The files by the number at the end of their stems."""
+        found = ((re.search(r"[0-9]+$", path.stem), path) for path in self.paths)
+        return _grouped((int(number[0]), path) for number, path in found if number)
+
+    @cached_property
+    def _repeats(self) -> bool:
+        """Tell whether a name occurs in the folders of two splits."""
+        of_name: dict[str, set[str]] = defaultdict(set)
+        for path in self.paths:
+            if split := self.split_of(path):
+                of_name[path.name].add(split)
+        return any(len(splits) > 1 for splits in of_name.values())
+
+    def split_of(self, path: Path) -> str | None:
+        """Return the split whose folder a file lies in: the nearest folder below ours whose name says one."""
+        for folder in self.folders:
+            if path.is_relative_to(folder):
+                words = (split_in(part) for part in reversed(path.relative_to(folder).parts[:-1]))
+                return next(filter(None, words), None)
+        return None
+
+
+@dataclass(frozen=True)
+class NamedPicture:
+    """An image file that is searched by name when it is needed; see `ImageFiles.find`."""
+
+    files: ImageFiles
+    name: str | int
+    split: str | None  # train, val, test
+    subfolder: str = ""
+
+    def read(self, where: str) -> bytes:
+        return read_image_file(self.path(where), where)
+
+    def check(self, where: str) -> None:
+        self.path(where)
+
+    def path(self, where: str) -> Path:
+        """Return where the file lies."""
+        return self.files.find(self.name, self.split, where, self.subfolder)
+
+
+def plain(name: str) -> str:
+    """Return a path with forward slashes and composed letters, however the system that wrote it has them."""
+    return unicodedata.normalize("NFC", name.replace("\\", "/"))
+
+
+def ends_with(path: Path, parts: tuple[str, ...]) -> bool:
+    """Tell whether a path ends with some folders and a name; the name may lack its ending."""
+    parts = tuple(part for part in parts if part != ".")
+    own = tuple(plain(part) for part in path.parts[-len(parts) :]) if parts else ()
+    return own[:-1] == parts[:-1] and bool(own) and parts[-1] in (own[-1], PurePosixPath(own[-1]).stem)
+
+
+def _grouped(pairs: Iterable[tuple[str, Path]] | Iterable[tuple[int, Path]]) -> dict:  # type: ignore[type-arg]
+    found: dict[str | int, list[Path]] = defaultdict(list)
+    for key, path in pairs:
+        found[key].append(path)
+    return dict(found)

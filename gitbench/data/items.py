@@ -1,0 +1,116 @@
+"""What a reader makes of a folder: parts, each a file or a stated split of it, whose items are images with their texts."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+from gitbench.data.address import Address
+from gitbench.data.base import Question
+from gitbench.data.image_files import ImageFiles, NamedPicture
+from gitbench.data.pictures import Picture
+from gitbench.data.splits import split_of
+from gitbench.errors import GitbenchError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """An image and its texts as they stand in the data."""
+
+    image_id: str | None  # None: named after its split and place
+    picture: Picture
+    where: str  # for error messages: file and row
+    key: bytes | None = None  # by what splits are divided; None: the image's bytes
+    captions: tuple[object, ...] = ()  # or one label, for the tasks "read" and "classify"
+    questions: tuple[Question, ...] = ()
+    split: str = ""  # as stated, in the data's own word
+
+    @property
+    def has_texts(self) -> bool:
+        return bool(self.captions or self.questions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """The items of a part, what was done to them that the user should know, and the names of classes, if it has them."""
+
+    items: Sequence[Item]
+    notes: tuple[str, ...] = ()
+    class_names: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Some items of a folder that are read together: `load` is called once, when they are needed.
+
+    split: the split that the name of its files states, in the data's own word; "" where the items state it, or nothing.
+    """
+
+    files: tuple[Path, ...]  # while their sizes and times stay, so does what `load` returns
+    load: Callable[[], Loaded]
+    split: str = ""
+    has_texts: bool = True  # False: files that hold no answers or captions, as of hidden test sets
+    images: bool = False  # whether its images are files that lie about in the folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A folder as it was asked for: for which task, with which options."""
+
+    folder: Path
+    task: str
+    address: Address = field(default_factory=lambda: Address(name=""))
+
+    @cached_property
+    def images(self) -> ImageFiles:
+        """The image files in the folder, and in the further one that was named."""
+        more = Path(self.address.images).expanduser() if self.address.images else None
+        if more is not None and not more.is_dir():
+            raise GitbenchError(f"the folder of images {more} does not exist: check the path")
+        return ImageFiles([self.folder, *([more] if more else [])])
+
+    def picture(self, name: str | int, split: str, subfolder: str = "") -> NamedPicture:
+        """Return an image that is a file, to be found when it is needed; `split` in the data's own word."""
+        return NamedPicture(self.images, name, split_of(split), subfolder)
+
+
+def read_texts_file(path: Path) -> Any:
+    """Return the content of a JSON file, with or without a byte order mark. Errors: GitbenchError."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError):
+        raise GitbenchError(f"{path} is missing or not whole JSON: write it again") from None
+
+
+def is_hidden(path: Path) -> bool:
+    """Tell whether a JSON file has neither captions nor answers in it, as those of hidden test sets."""
+    status = path.stat()
+    return _is_hidden(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _is_hidden(path: Path, size: int, changed: int) -> bool:
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    return not re.search(r'"(caption|captions|caption_str|raw|answer|answers)"\s*:', text)
+
+
+def listing(folder: Path, most: int = 8) -> str:
+    """Name what lies in a folder, for error messages."""
+    names = sorted(path.name + ("/" if path.is_dir() else "") for path in folder.iterdir())
+    shown = ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return shown or "nothing"
+
+
+def split_files(folder: Path, fits: Callable[[Path], str | None]) -> dict[str, list[Path]]:
+    """Return split word -> files of a folder, its `annotations/` and its `data/`, sorted; `fits` gives a file's word."""
+    found: dict[str, list[Path]] = {}
+    for place in (folder, folder / "annotations", folder / "data"):
+        for path in sorted(place.iterdir()) if place.is_dir() else ():
+            if path.is_file() and (word := fits(path)) is not None:
+                found.setdefault(word, []).append(path)
+    return found
