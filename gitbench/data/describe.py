@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gitbench.data import SPLITS, data_names, open_source
 from gitbench.data.photos import PhotoSource, shared_images
 from gitbench.data.sheet import draw_sheet
@@ -58,6 +60,12 @@ def described(data: str, task: str) -> str:
     if missing:
         lines.append(f"  no {' and no '.join(missing)}")
     notes = [note for source in splits.values() for note in source.notes]
+    rows = [question for source in splits.values() for row in source.rows for question in row.questions]
+    if several := sum(1 < len(set(row.answers)) == len(row.answers) for row in rows):
+        notes.append(
+            f"{several:,} questions have several different answers: any of them counts as right; where they are parts of "
+            "one answer, mark the questions `set_valued: true`"
+        )
     lines += [f"  mind: {note}" for note in dict.fromkeys([*notes, *shared_images(list(splits.values()))])]
     return "\n".join(lines)
 
@@ -89,12 +97,15 @@ def _span(numbers: Sequence[int]) -> str:
 def draw_samples(data: str, task: str, out: Path) -> None:
     """Draw sixteen images of a data set, spread over its splits, with their texts."""
     splits = splits_of(data, task)
-    share = -(-SAMPLES // len(splits))
-    shown = []
+    counts = dict.fromkeys(splits, 0)
+    while sum(counts.values()) < min(SAMPLES, sum(map(len, splits.values()))):
+        fewest = min((split for split in splits if counts[split] < len(splits[split])), key=counts.__getitem__)
+        counts[fewest] += 1
+    shown: list[tuple[np.ndarray, Sequence[str]]] = []
     for split, source in splits.items():
-        for index in range(0, len(source), max(1, len(source) // share)):
-            if len(shown) < SAMPLES and len(shown) < share * (1 + list(splits).index(split)):
-                example = source.example(index)
-                questions = [f"{question.text} {question.answer}" for question in example.questions]
-                shown.append((source.image(index), [f"{split}: {text}" for text in questions or example.captions]))
+        for place in range(counts[split]):
+            index = place * len(source) // counts[split]
+            example = source.example(index)
+            texts = [f"{question.text} {question.answer}" for question in example.questions] or example.captions
+            shown.append((source.image(index), [f"{split}: {text}" for text in texts]))
     draw_sheet(shown, out)
