@@ -13,6 +13,7 @@ from gitbench.data import SPLITS, data_names, open_source
 from gitbench.data.photos import PhotoSource, shared_images
 from gitbench.data.sheet import draw_sheet
 from gitbench.errors import GitbenchError
+from gitbench.formats import plural
 from gitbench.tasks import TASKS
 
 SAMPLES = 16
@@ -75,12 +76,12 @@ def _counts(source: PhotoSource) -> str:
     examples = [source.example(index) for index in range(len(source))]
     asked = [question for example in examples for question in example.questions]
     texts = [question.answer for question in asked] or [text for example in examples for text in example.captions]
-    said = f"{len(examples):,} images"
+    said = plural(len(examples), "image")
     if source.task == "vqa":
         answers = [len(question.answers) for question in asked]
-        said += f", {len(asked):,} questions with {_span(answers)} answers"
+        said += f", {plural(len(asked), 'question')} with {_span(answers)} answers"
     elif source.task == "caption":
-        said += f", {len(texts):,} captions ({_span([len(example.captions) for example in examples])} an image)"
+        said += f", {plural(len(texts), 'caption')} ({_span([len(example.captions) for example in examples])} an image)"
     else:
         said += f", {len(set(texts)):,} different labels"
     seen = [source.image(index).shape for index in range(0, len(source), max(1, len(source) // SEEN))]
