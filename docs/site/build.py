@@ -1,6 +1,6 @@
 """Make the documentation a site: the pages of docs/, the command line, the API, and what pages link to elsewhere.
 
-    python docs/site/build.py [--out DIR]        (nox -s docs; a new or emptied folder, default work_dirs/docs)
+    python docs/site/build.py [--out DIR]        (nox -s docs; default: work_dirs/docs)
 
 MkDocs and its theme make the pages, mkdocstrings what stands in docstrings. A broken link, a reference to nothing, or a
 page that the navigation lacks fails the build.
@@ -31,6 +31,9 @@ def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--out", type=Path, default=ROOT / "work_dirs" / "docs", metavar="DIR")
     out = options.parse_args().out.resolve()
+    if out.is_dir() and any(out.iterdir()) and not (out / "objects.inv").is_file():  # MkDocs would empty it
+        raise SystemExit(f"{out} is not empty, and holds no such site: pass a new folder")
+    os.environ["NO_MKDOCS_2_WARNING"] = "1"  # of the theme, about its successor: see mkdocs.yml
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     with tempfile.TemporaryDirectory(prefix="gitbench-docs-") as folder:
         lay_out(Path(folder))
@@ -80,7 +83,12 @@ def _commands(of: argparse.ArgumentParser) -> Iterator[str]:
             command = part.choices[listed.dest]
             said = listed.help or ""
             yield from (f"## {command.prog}", "", f"{said[:1].upper()}{said[1:]}.", "")
-            yield from ("| option | what it says |", "|---|---|", *(_row(each) for each in command._actions if _own(each)), "")
+            yield from (
+                "| option | what it says |",
+                "|---|---|",
+                *(_row(each) for each in command._actions if _own(each)),
+                "",
+            )
             yield from _commands(command)
 
 
@@ -93,7 +101,9 @@ def _row(action: argparse.Action) -> str:
     value = action.metavar or ("|".join(action.choices) if action.choices else action.dest.upper())
     value = " ".join(value) if isinstance(value, tuple) else value
     written = ", ".join(action.option_strings) + ("" if action.nargs == 0 else f" {value}")
-    said = (action.help or "") % vars(action) + (" (must be given)" if action.required and action.option_strings else "")
+    said = (action.help or "") % vars(action) + (
+        " (must be given)" if action.required and action.option_strings else ""
+    )
     more = " ..." if action.nargs in ("+", "*") else ""
     return f"| `{written.strip()}{more}` | {said.replace('|', chr(92) + '|').replace('<', '&lt;')} |"
 
