@@ -1,4 +1,4 @@
-"""How a data set is named on one line: `NAME`, `PATH`, `hub:OWNER/NAME`, each with options after a question mark.
+"""How a data set is named on one line: `NAME`, `PATH`, `hub:OWNER/NAME[@REVISION]`, each with options after a question mark.
 
     photos?columns=image=jpg,captions=txt&split=80/10/10
 
@@ -12,6 +12,7 @@ One line, because it travels through plans, run folders and worker processes as 
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -85,8 +86,8 @@ def parse_columns(text: str) -> dict[str, tuple[str, ...]]:
 def resolved(text: str) -> str:
     """Return a data set's name with absolute paths, so that another process finds it."""
     address = parse(text)
-    if address.on_hub or not address.path.exists():
+    if not address.on_hub and not address.path.exists():
         return text
+    name = address.name if address.on_hub else str(address.path.resolve())
     images = str(Path(address.images).expanduser().resolve()) if address.images else ""
-    options = {"columns": address.columns, "split": address.split, "config": address.config}
-    return str(Address(name=str(address.path.resolve()), images=images, **options))  # type: ignore[arg-type]
+    return str(dataclasses.replace(address, name=name, images=images))
