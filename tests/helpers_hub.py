@@ -19,6 +19,7 @@ class Hub:
 
     repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
     gated: set[str] = field(default_factory=set)
+    lost: set[str] = field(default_factory=set)  # paths that are listed and not there
     url: str = ""
     asked: list[str] = field(default_factory=list)  # method and path of every request
     sent: dict[str, int] = field(default_factory=dict)  # path in a repository -> bytes sent
@@ -103,7 +104,7 @@ class _Handler(BaseHTTPRequestHandler):
         refusal = self._refusal(name, revision)
         if refusal is None and name in self.hub.gated:
             refusal = 401, {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access is restricted"}
-        if refusal is None and path not in self.hub.repositories[name]:
+        if refusal is None and (path in self.hub.lost or path not in self.hub.repositories[name]):
             refusal = 404, {"X-Error-Code": "EntryNotFound", "X-Error-Message": "no such file"}
         if refusal:
             return self._send(refusal[0], headers=refusal[1])

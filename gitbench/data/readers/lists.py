@@ -64,6 +64,8 @@ def _tables(place: Place) -> dict[Path, str]:
     able = {path: [task for task in NEEDED if _suits(place, _names(path), task)] for path in tables}
     named = [path for path in tables if not able[path] and (path.stem == "captions" or split_of(path.stem))]
     suited = [path for path in tables if place.task in able[path]]
+    if suited:  # the others are faulty, or a test set without texts
+        named = [path for path in named if files[path]]
     return {path: files[path] for path in suited + named} if suited or not any(able.values()) else {}
 
 
@@ -104,5 +106,5 @@ def _load(place: Place, path: Path, split: str) -> Loaded:
         return place.picture(image_name(row.get(chosen.image), places[number]), stated, subfolder)
 
     loaded = of_rows(place, rows, chosen, str(path), split, picture, places=places)
-    note = f"{path.name}: {len(mended)} lines (first: {mended[:1]}) lack the bar before their last column: put in"
+    note = f"{path.name}: the last bar is missing in {len(mended)} of its lines (first: {mended[:1]}) and was put in"
     return dataclasses.replace(loaded, notes=(*loaded.notes, note)) if mended else loaded
