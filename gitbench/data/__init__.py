@@ -1,6 +1,6 @@
 """Data: the embedded world `scenes`, data sets that a plugin registers, and folders of photographs with texts.
 
-A data set is named by one string: a registered name or a folder's path, with options (see `address`). A name is
+A data set is named by one string: a registered name, a folder's path or `hub:OWNER/NAME`, with options (see `address`). A name is
 registered with `register`; a layout of folders is a file in `readers/`. Importing this package imports no torch
 (`dataset` does).
 """
@@ -49,7 +49,7 @@ def data_names() -> tuple[str, ...]:
 
 
 def open_source(data: str, split: str, limit: int | None = None, task: str = "caption") -> Source:
-    """Open a split ("train", "val", "test") of a data set: a registered name, or the path of a folder.
+    """Open a split ("train", "val", "test") of a data set: a registered name, a folder's path, or one on the hub.
 
     A limit takes the first items; it is an upper bound for folders and the size itself for computed data. The task's
     name says which files of a folder are meant; `tasks.open_task` also turns what they hold into the task's texts.
@@ -63,6 +63,11 @@ def open_source(data: str, split: str, limit: int | None = None, task: str = "ca
     address = parse(data)
     if address.name in _REGISTERED:
         raise GitbenchError(f"{data}: {address.name} takes no options: leave out what follows the question mark")
+    if address.on_hub:
+        from gitbench.data.hub import HubCollection
+        from gitbench.data.photos import PhotoSource
+
+        return PhotoSource(HubCollection(address, task, limit), split, limit)
     if address.path.exists():
         from gitbench.data.items import Place
         from gitbench.data.photos import PhotoSource
@@ -73,7 +78,9 @@ def open_source(data: str, split: str, limit: int | None = None, task: str = "ca
         raise GitbenchError(
             f"data folder {address.name} does not exist: check the path, or use {', '.join(data_names())}"
         )
-    raise GitbenchError(f"{unknown_name('data set', address.name, data_names())}; or pass the path of a folder")
+    raise GitbenchError(
+        f"{unknown_name('data set', address.name, data_names())}; or pass the path of a folder, or hub:OWNER/NAME"
+    )
 
 
 def data_label(data: str) -> str:

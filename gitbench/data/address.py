@@ -1,4 +1,4 @@
-"""How a data set is named on one line: `NAME`, `PATH`, `hub:OWNER/NAME`, each with options after a question mark.
+"""How a data set is named on one line: `NAME`, `PATH`, `hub:OWNER/NAME[@REVISION]`, each with options after a question mark.
 
     photos?columns=image=jpg,captions=txt&split=80/10/10
 
@@ -105,7 +105,8 @@ def resolved(text: str) -> str:
     from gitbench.data import data_names
 
     address = parse(text)
-    if text in data_names() or address.on_hub or not address.path.exists():
+    if text in data_names() or (not address.on_hub and not address.path.exists()):
         return text
+    name = address.name if address.on_hub else str(address.path.resolve())
     images = str(Path(address.images).expanduser().resolve()) if address.images else ""
-    return str(dataclasses.replace(address, name=str(address.path.resolve()), images=images))
+    return str(dataclasses.replace(address, name=name, images=images))

@@ -66,6 +66,16 @@ class Place:
     task: str
     address: Address = field(default_factory=lambda: Address(name=""))
 
+    @property
+    def where(self) -> str:
+        """What the place is called in messages: the folder, or the data set on the hub of which it holds a copy."""
+        return self.address.name if self.address.on_hub else str(self.folder)
+
+    @property
+    def name(self) -> str:
+        """A short name: the last part of the folder's, or of the data set's on the hub."""
+        return self.address.name.rpartition("/")[2] if self.address.on_hub else self.folder.resolve().name
+
     @cached_property
     def images(self) -> ImageFiles:
         """The image files in the folder, and in the further one that was named."""

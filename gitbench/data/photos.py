@@ -35,7 +35,7 @@ class Collection:
 
     def __init__(self, place: Place, parts: Sequence[Part], takes_for: str):
         self.place, self.parts, self.takes_for = place, parts, takes_for
-        self.where = str(place.folder)
+        self.where = place.where
 
     @cached_property
     def _loaded(self) -> dict[int, Loaded]:
@@ -95,6 +95,10 @@ class Collection:
         stated = self.take(split).stated
         return [number for number, part in enumerate(self.parts) if part.split in stated]
 
+    def class_names(self, number: int) -> tuple[str, ...] | None:
+        """Return the names of the classes that a part tells; None where its texts are all there is."""
+        return self.load(number).class_names
+
     def items(self, split: str) -> list[Item]:
         """Return the items of a split, in the order of the data."""
         numbers = self.numbers(split)
@@ -131,7 +135,7 @@ class PhotoSource:
     def __init__(self, collection: Collection, split: str, limit: int | None):
         self.collection, self.split, self.limit = collection, split, limit
         self.folder = collection.place.folder
-        self.name, self.where = self.folder.resolve().name, f"{self.folder} ({split})"
+        self.name, self.where = collection.place.name, f"{collection.where} ({split})"
         self.task = collection.place.task
 
     @cached_property
@@ -173,7 +177,7 @@ class PhotoSource:
 
     def labels(self) -> set[str]:
         """Return the labels of the split, for the tasks "read" and "classify": all names of classes, else those that occur."""
-        names = [self.collection.load(number).class_names for number in self.collection.numbers(self.split)]
+        names = [self.collection.class_names(number) for number in self.collection.numbers(self.split)]
         told = {clean_caption(name, self.where, "class name") for each in names for name in each or ()}
         return told or {self.example(index).captions[0] for index in range(len(self))}
 

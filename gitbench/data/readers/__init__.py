@@ -1,7 +1,8 @@
 """Folders of data, one reader a layout: a module in this package, found by its file name. A reader has three names.
 
 * `NEEDS`: for each task that it reads ("caption", "vqa", "read", "classify"), the files that a folder needs, in words;
-* `fits(place) -> bool`: whether a folder has this layout, judged by file names alone (see `items.Place`);
+* `fits(place) -> bool`: whether a folder has this layout for the task, judged by file names, and where those cannot tell by
+  the first lines of a small file (see `items.Place`);
 * `parts(place) -> list[Part]`: what there is to read, by files. Splits, ids, checks and fingerprints are the same for
   all readers (see `photos`).
 
@@ -10,6 +11,7 @@ One of your own is handed to `register`.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import pkgutil
 from functools import lru_cache
@@ -45,6 +47,11 @@ def open_folder(place: Place) -> Collection:
     if fitting:
         return Collection(place, able[fitting[0]].parts(place), fitting[0])
     needs = ", or ".join(reader.NEEDS[task] for reader in able.values())
-    others = {other for reader in readers().values() for other in reader.NEEDS if reader.fits(place)} - {task}
+    others = {
+        other
+        for reader in readers().values()
+        for other in set(reader.NEEDS) - {task}
+        if reader.fits(dataclasses.replace(place, task=other))
+    }
     hint = f" (what is there may suit --task {' or '.join(sorted(others))})" if others else ""
     raise GitbenchError(f"{folder} holds nothing for --task {task}{hint}: add {needs}; found: {listing(folder)}")
