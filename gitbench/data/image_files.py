@@ -49,9 +49,9 @@ class ImageFiles:
         train, val or test where the data say it, for names that several folders have. subfolder: where the data say that
         the file lies. Errors: GitbenchError for a missing file, and for several that differ.
         """
-        found = self._candidates(name, subfolder)
+        found, in_folder = self._candidates(name, subfolder)
         if split:
-            found = self._of_split(found, split)
+            found = self._of_split(found, split, in_folder)
         if not found:
             if not self.paths:
                 raise GitbenchError(
@@ -68,19 +68,22 @@ class ImageFiles:
                 )
         return found[0]
 
-    def _of_split(self, found: list[Path], split: str) -> list[Path]:
-        """Return the files in the split's own folders, else those in no split's, else, if names are unique, the others."""
+    def _of_split(self, found: list[Path], split: str, in_folder: bool) -> list[Path]:
+        """Return the files in the split's own folders, else those in no split's, else the others.
+
+        The others only if the data say their folder (Karpathy's val2014 holds images of all splits), or if names are unique.
+        """
         own = [path for path in found if self.split_of(path) == split]
         shared = [path for path in found if self.split_of(path) is None]
         # names that are used again in another split's folder mean another image there
-        return own or shared or ([] if self._repeats else found)
+        return own or shared or (found if in_folder or not self._repeats else [])
 
-    def _candidates(self, name: str | int, subfolder: str) -> list[Path]:
-        """Return the files that a name can mean, those in its subfolder first of all."""
+    def _candidates(self, name: str | int, subfolder: str) -> tuple[list[Path], bool]:
+        """Return the files that a name can mean, those in its subfolder first of all; and whether they are in a said folder."""
         if isinstance(name, int):
-            return self._by_number.get(name, [])
+            return self._by_number.get(name, []), False
         if Path(name).is_absolute() and Path(name).is_file():
-            return [Path(name)]
+            return [Path(name)], True
         parts = PurePosixPath(plain(name)).parts
         places = [folder / "images" for folder in self.folders] + list(self.folders)
         literal = [place / name for place in places if (place / name).is_file()]  # also of an unusual ending
@@ -88,10 +91,10 @@ class ImageFiles:
         found = list({os.path.realpath(path): path for path in reversed(found)}.values())[::-1]
         for end in ((*PurePosixPath(plain(subfolder)).parts, *parts), parts):
             if ending := [path for path in found if ends_with(path, end)]:
-                return ending
+                return ending, len(end) > 1
         if not found and (number := re.fullmatch(r"\d+", name)):
-            return self._by_number.get(int(number[0]), [])
-        return found
+            return self._by_number.get(int(number[0]), []), False
+        return found, False
 
     def _named(self, name: str) -> Iterable[Path]:
         return self._by_name.get(name, ()) or self._by_stem.get(name, ())

@@ -29,6 +29,7 @@ class Item:
     captions: tuple[object, ...] = ()  # or one label, for the tasks "read" and "classify"
     questions: tuple[Question, ...] = ()
     split: str = ""  # as stated, in the data's own word
+    domain: str = ""  # a part of the split that the data name: nocaps' in-domain, near-domain, out-domain
 
     @property
     def has_texts(self) -> bool:

@@ -3,6 +3,7 @@
 1. One file per split: `train.json`, `captions_train2017.json`, ... (also in `annotations/`), as COCO publishes them.
 2. One file for all (`captions.json`, `annotations.json`, `dataset.json`), whose images may carry `split`.
 3. Karpathy's `dataset_coco.json`, `dataset_flickr30k.json`, ...: images with `sentences`, `split` and `filepath`.
+4. nocaps: `nocaps_val_4500_captions.json`, and `nocaps_test_image_info.json`, whose captions are hidden.
 
 Captions that VizWiz marks `is_rejected` or `is_precanned` are left out, as its own evaluation does.
 """
@@ -20,7 +21,8 @@ from gitbench.errors import GitbenchError
 
 NEEDS = {"caption": "image files with captions.json"}
 _SHARED = ("captions.json", "annotations.json", "dataset.json")
-_OF_SPLIT = re.compile(r"((captions|image_info)_)?[A-Za-z]+(-dev)?[_-]?\d*")  # image_info: of COCO's test images
+# image_info: of test images, whose captions are hidden
+_OF_SPLIT = re.compile(r"((captions|image_info)_)?[A-Za-z]+(-dev)?[_-]?\d*|nocaps_(val|test)_(\d+_captions|image_info)")
 
 
 def fits(place: Place) -> bool:
@@ -30,6 +32,8 @@ def fits(place: Place) -> bool:
 def parts(place: Place) -> list[Part]:
     found = []
     for split, paths in _files(place.folder).items():
+        if len(paths) > 1:  # nocaps has infos of the images that have captions too
+            paths = [path for path in paths if "image_info" not in path.name] or paths
         if len(paths) > 1:
             names = " and ".join(path.name for path in paths)
             raise GitbenchError(f"{place.folder}: {names} hold captions of the same images: leave one")
@@ -92,4 +96,5 @@ def _item(place: Place, image: dict[str, Any], by_image: dict[str, list[object]]
         picture=place.picture(name, stated, str(image.get("filepath") or "")),
         key=Path(name).name.encode(),
         split=stated,
+        domain=str(image.get("domain") or ""),
     )
