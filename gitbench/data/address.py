@@ -12,6 +12,7 @@ One line, because it travels through plans, run folders and worker processes as 
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -69,6 +70,15 @@ def parse(text: str) -> Address:
     return Address(name=found["name"], columns=columns, **given)
 
 
+def with_options(text: str, given: Mapping[str, str]) -> str:
+    """Return a data set's name with options added: option -> value. Errors: one that it has already, a malformed one."""
+    address = parse(text)
+    columns, rest = given.get("columns", ""), {name: value for name, value in given.items() if name != "columns"}
+    if twice := [name for name in given if getattr(address, name)]:
+        raise GitbenchError(f"--{twice[0]}: {text} says it already: give it once")
+    return str(dataclasses.replace(address, columns=parse_columns(columns) or address.columns, **rest))
+
+
 def parse_columns(text: str) -> dict[str, tuple[str, ...]]:
     """Read `role=column,role=column+column`: role -> columns. Errors: what is not of that form, a role given twice."""
     found: dict[str, tuple[str, ...]] = {}
@@ -82,11 +92,20 @@ def parse_columns(text: str) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def resolved(text: str) -> str:
-    """Return a data set's name with absolute paths, so that another process finds it."""
+def by_name(text: str) -> str:
+    """Return a data set's name with folders by their names alone, for commands that others are to run."""
     address = parse(text)
-    if address.on_hub or not address.path.exists():
+    if address.on_hub or not address.path.is_dir():
+        return text
+    return str(dataclasses.replace(address, name=address.path.name, images=Path(address.images).name))
+
+
+def resolved(text: str) -> str:
+    """Return a data set's name with absolute paths, so that another process finds it; registered names stay."""
+    from gitbench.data import data_names
+
+    address = parse(text)
+    if text in data_names() or address.on_hub or not address.path.exists():
         return text
     images = str(Path(address.images).expanduser().resolve()) if address.images else ""
-    options = {"columns": address.columns, "split": address.split, "config": address.config}
-    return str(Address(name=str(address.path.resolve()), images=images, **options))  # type: ignore[arg-type]
+    return str(dataclasses.replace(address, name=str(address.path.resolve()), images=images))

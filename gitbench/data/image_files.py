@@ -58,7 +58,8 @@ class ImageFiles:
                     f"{where}: there is no image file below {self.folders[0]}: put the images there, or name their folder "
                     "with --images"
                 )
-            path = self.folders[0] / subfolder / str(name)
+            images = self.folders[0] / "images"
+            path = (images if images.is_dir() else self.folders[0]) / subfolder / str(name)
             raise Missing(f"{where}: image {path} is missing: add it or remove its row")
         for other in found[1:]:
             if not filecmp.cmp(found[0], other, shallow=False):

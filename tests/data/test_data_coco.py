@@ -57,16 +57,16 @@ def test_coco_split_field_and_karpathy(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (None, "image b.png: image .*b.png is missing: add it or remove its row"),
-        ('{"images": [', "train.json .*not whole JSON"),
-        ("[]", "train.json is not a COCO caption file"),
+        ('{"images": [', "val.json .*not whole JSON"),
+        ("[]", "val.json is not a COCO caption file"),
         ('{"images": [], "annotations": []}', "holds no images with captions"),
         ('{"images": [{"id": 1, "file_name": "a.png"}]}', "image a.png: the image has no caption"),
     ],
 )
 def test_coco_faults(tmp_path: Path, content: str | None, message: str) -> None:
-    folder = coco(tmp_path, ["a.png", "b.png"], "train.json")
+    folder = coco(tmp_path, ["a.png", "b.png"], "val.json")
     (folder / "images" / "b.png").unlink()
     if content is not None:
-        (folder / "train.json").write_text(content)
+        (folder / "val.json").write_text(content)
     with refused(message):
-        opened(folder)
+        opened(folder, "val")

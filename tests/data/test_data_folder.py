@@ -13,7 +13,7 @@ from helpers_errors import refused
 
 from gitbench.data import data_label, open_source
 from gitbench.data.base import clean_caption
-from gitbench.data.readers.parquet import ParquetSource
+from gitbench.data.readers import parquet as parquet_reader
 from gitbench.data.tasks import study_fingerprint
 from gitbench.spec import DataSpec
 
@@ -50,16 +50,20 @@ def test_parquet_as_the_datasets_library_writes_it(tmp_path: Path) -> None:
     import datasets
 
     features = datasets.Features({"image": datasets.Image(), "caption": datasets.Value("string")})
-    rows = {"image": [{"bytes": photo(k), "path": None} for k in range(3)], "caption": ["one", "two", "three"]}
-    table = datasets.Dataset.from_dict(rows, features=features)
     (tmp_path / "data").mkdir()
     (tmp_path / "dataset_infos.json").write_text("{}")  # lies in such folders and is no caption file
     for name in ("train-00000-of-00002", "train-00001-of-00002", "validation-00000-of-00001", "test"):
+        shift = 3 if "00001-of-00002" in name else 0
+        own = {
+            "image": [{"bytes": photo(k + shift), "path": None} for k in range(3)],
+            "caption": ["one", "two", "three"],
+        }
+        table = datasets.Dataset.from_dict(own, features=features)
         table.to_parquet(str(tmp_path / "data" / f"{name}.parquet"))
     train, val = opened(tmp_path), opened(tmp_path, "val")
     assert (len(train), len(val)) == (6, 3)
     assert (train.example(4).captions, train.image_id(4)) == (("two",), "train-4")
-    assert np.array_equal(train.image(5), val.image(2))
+    assert np.array_equal(train.image(2), val.image(2)) and np.array_equal(train.image(5), picture(5))
 
 
 def test_parquet_with_image_paths(parquet: Callable[..., Path]) -> None:
@@ -86,7 +90,10 @@ def test_grey_palette_and_alpha_images_become_rgb(parquet: Callable[..., Path]) 
         ([row(0), row(1, captions=[])], r"row 1: the image has no caption: add one or remove the row"),
         ([row(0), row(0)], r"row 1: image id 'id0' already used at .*row 0"),
         ([row(0, captions=["x", None])], r"row 0: caption must be text, not NoneType"),
-        ([{"image": photo(0), "text": "x"}], r"'image' and 'captions' are needed, found: image, text.*--task read"),
+        (
+            [{"image": photo(0), "label": "x"}],
+            r"--task caption needs a column for the captions, found: image, label: .*captions=NAME .or --task classify.",
+        ),
     ],
 )
 def test_bad_captions(parquet: Callable[..., Path], content: list[dict[str, Any]], message: str) -> None:
@@ -132,14 +139,13 @@ def test_line_separators_are_folded(mark: str) -> None:
 
 
 def test_which_reader_opens_a_folder(parquet: Callable[..., Path], tmp_path: Path) -> None:
-    folder = parquet(val=None)
-    with refused("no val split: add val.parquet; found: test.parquet, train.parquet"):
-        open_source(str(folder), "val")
+    folder = parquet(train=None)
+    (folder / "train.parquet").unlink(missing_ok=True)
+    with refused("has no train split: add one, or say with --split which is; found: files of test, val"):
+        opened(folder)
     (tmp_path / "empty").mkdir()
     with refused("empty holds nothing for --task caption: add .*captions.json.*train.parquet.*found: nothing"):
         open_source(str(tmp_path / "empty"), "train")
-    with refused("no test split: add test.json; found: images/, train.json"):
-        open_source(str(coco(tmp_path / "c", ["a.png"], "train.json")), "test")
     with refused("several ways .coco, parquet."):
         open_source(str(coco(folder, ["a.png"])), "train")
 
@@ -148,15 +154,19 @@ def test_a_reader_is_one_file_found_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "readers").mkdir()
     (tmp_path / "readers" / "lines.py").write_text(
         "NEEDS = {'caption': 'lines.txt'}\n"
-        "def fits(folder, task): return (folder / 'lines.txt').is_file()\n"
-        "def open_split(folder, split, limit, task): return (folder / 'lines.txt').read_text(), split, limit, task\n"
+        "from gitbench.data.items import Item, Loaded, Part\n"
+        "def fits(place): return (place.folder / 'lines.txt').is_file()\n"
+        "def parts(place):\n"
+        "    said = (place.folder / 'lines.txt').read_text()\n"
+        "    item = Item(image_id='a', captions=(said,), where='line 1', picture=place.picture('a', ''))\n"
+        "    return [Part(files=(place.folder / 'lines.txt',), load=lambda: Loaded(items=[item]), split='val')]\n"
     )
     (tmp_path / "lines.txt").write_text("a dog")
     code = (
         "import sys, gitbench.data.readers as r; r.__path__.append(sys.argv[1] + '/readers')\n"
-        "from gitbench.data import open_source; print(open_source(sys.argv[1], 'val', 3))"
+        "from gitbench.data import open_source; print(open_source(sys.argv[1], 'val', 3).example(0).captions)"
     )
-    assert printed_by(code, str(tmp_path)) == "('a dog', 'val', 3, 'caption')"
+    assert printed_by(code, str(tmp_path)) == "('a dog',)"
 
 
 def test_fingerprint_follows_content_and_not_names_or_times(
@@ -179,5 +189,5 @@ def test_fingerprint_follows_content_and_not_names_or_times(
 def test_a_known_fingerprint_reads_no_data(parquet: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     folder = parquet()
     first = study_fingerprint(str(folder), SPEC, CAPTION)
-    monkeypatch.setattr(ParquetSource, "load_rows", lambda self: pytest.fail("read again"))
+    monkeypatch.setattr(parquet_reader, "of_dataset", lambda *_: pytest.fail("read again"))
     assert study_fingerprint(str(folder), SPEC, CAPTION) == first

@@ -13,6 +13,7 @@ import gitbench.data as data
 from gitbench.data import readers
 from gitbench.data.dataset import CaptionDataset
 from gitbench.data.image_processor import square_processor
+from gitbench.data.items import Item, Loaded, Part, Place
 from gitbench.data.tasks import open_task
 from gitbench.data.tokenizer import tokenizer_for
 from gitbench.spec import DataSpec
@@ -58,16 +59,17 @@ def test_a_plugin_registers_a_layout(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     class Lists:
         NEEDS = {"caption": "a captions.lst"}
 
-        def fits(self, folder: Path, task: str) -> bool:
-            return (folder / "captions.lst").is_file()
+        def fits(self, place: Place) -> bool:
+            return (place.folder / "captions.lst").is_file()
 
-        def open_split(self, folder: Path, split: str, limit: int | None, task: str) -> TinySource:
-            return TinySource()
+        def parts(self, place: Place) -> list[Part]:
+            item = Item(image_id="a", captions=("a dog",), where="line 1", picture=place.picture("a", ""))
+            return [Part(files=(), load=lambda: Loaded(items=[item]), split="dev")]
 
-    with refused("add images/ with captions.json"):
+    with refused("add image files with captions.json"):
         data.open_source(str(tmp_path), "train")
     readers.register("lists", Lists())
     (tmp_path / "captions.lst").touch()
-    assert isinstance(data.open_source(str(tmp_path), "train"), TinySource)
+    assert data.open_source(str(tmp_path), "val").example(0).captions == ("a dog",)
     with refused("two readers of folders called coco"):
         readers.register("coco", Lists())

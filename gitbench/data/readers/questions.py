@@ -105,6 +105,8 @@ def _read(path: Path) -> list[tuple[str | int, str, Question]]:
         answers = {str(note["question_id"]): note["answers"] for note in noted if "question_id" in note}
         questions = []
         for number, item in enumerate(items):
+            if not isinstance(item, dict):
+                raise TypeError(f"{type(item).__name__} instead of an object")
             own = str(item.get("question_id", number))
             image = next((item[key] for key in _IMAGE_KEYS if key in item), None)
             if image is None:
