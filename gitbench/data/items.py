@@ -110,8 +110,11 @@ def listing(folder: Path, most: int = 8) -> str:
 def split_files(folder: Path, fits: Callable[[Path], str | None]) -> dict[str, list[Path]]:
     """Return split word -> files of a folder, its `annotations/` and its `data/`, sorted; `fits` gives a file's word."""
     found: dict[str, list[Path]] = {}
-    for place in (folder, folder / "annotations", folder / "data"):
-        for path in sorted(place.iterdir()) if place.is_dir() else ():
+    below = (
+        path for path in sorted(folder.iterdir()) if path.name.lower() in ("annotations", "data")
+    )  # Annotations: VizWiz
+    for place in (folder, *(path for path in below if path.is_dir())):
+        for path in sorted(place.iterdir()):
             if path.is_file() and (word := fits(path)) is not None:
                 found.setdefault(word, []).append(path)
     return found

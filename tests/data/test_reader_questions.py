@@ -134,8 +134,8 @@ def test_st_vqa_in_its_own_files(tmp_path: Path) -> None:
 def test_the_third_task_of_st_vqa_is_the_one_of_free_answers(tmp_path: Path) -> None:
     source = opened(st_vqa(tmp_path, (1, 2, 3)), task=VQA)
     assert sum(len(source.requests(index)) for index in range(len(source))) == len(source)
-    assert source.source.collection.parts[0].files[0].name == "train_task_3.json"
+    assert {part.files[0].name for part in source.source.collection.parts} == {"train_task_3.json", "test_task_3.json"}
     (tmp_path / "train_task_3.json").unlink()
     (tmp_path / "test_task_3.json").unlink()
-    with refused("train_task_1.json and train_task_2.json are of two tasks of ST-VQA: leave one"):
+    with refused("test_task_1.json and test_task_2.json are of two tasks of ST-VQA: leave one"):
         opened(tmp_path, task=VQA)
