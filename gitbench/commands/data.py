@@ -19,8 +19,9 @@ def add(commands: Any) -> None:
     data.add_argument(
         "--out", type=Path, default=Path("data.png"), metavar="FILE", help="the picture (default: data.png)"
     )
-    data.add_argument("--to", choices=("parquet",), help="also write it in gitbench's own layout")
-    data.add_argument("folder", nargs="?", type=Path, metavar="OUT", help="of --to: the folder, which must not exist")
+    data.add_argument(
+        "--to", nargs=2, metavar=("parquet", "DIR"), help="also write it in gitbench's own layout, into a new folder"
+    )
     data.set_defaults(run=_data)
 
 
@@ -28,13 +29,13 @@ def _data(arguments: argparse.Namespace) -> int:
     from gitbench.data.describe import described, draw_samples, tasks_of
     from gitbench.data.export import write_parquet
 
-    if (arguments.to is None) != (arguments.folder is None):
-        raise GitbenchError("--to parquet needs the folder to write: gitbench data DATA --to parquet OUT")
+    if arguments.to and arguments.to[0] != "parquet":
+        raise GitbenchError(f"--to {arguments.to[0]}: a data set is written as parquet alone: --to parquet DIR")
     tasks = [arguments.task] if arguments.task else tasks_of(arguments.data)
     for task in tasks:
         print(described(arguments.data, task))
     draw_samples(arguments.data, tasks[0], arguments.out)
     print(f"samples: {arguments.out}")
-    if arguments.folder is not None:
-        print(f"written: {write_parquet(arguments.data, tasks[0], arguments.folder)}")
+    if arguments.to:
+        print(f"written: {write_parquet(arguments.data, tasks[0], Path(arguments.to[1]))}")
     return 0

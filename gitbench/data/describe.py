@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gitbench.data import SPLITS, data_names, open_source
 from gitbench.data.photos import PhotoSource, shared_images
 from gitbench.data.sheet import draw_sheet
 from gitbench.errors import GitbenchError
+from gitbench.formats import plural
 from gitbench.tasks import TASKS
 
 SAMPLES = 16
@@ -58,6 +61,12 @@ def described(data: str, task: str) -> str:
     if missing:
         lines.append(f"  no {' and no '.join(missing)}")
     notes = [note for source in splits.values() for note in source.notes]
+    rows = [question for source in splits.values() for row in source.rows for question in row.questions]
+    if several := sum(1 < len(set(row.answers)) == len(row.answers) for row in rows):
+        notes.append(
+            f"{several:,} questions have several different answers: any of them counts as right; where they are parts of "
+            "one answer, mark the questions `set_valued: true`"
+        )
     lines += [f"  mind: {note}" for note in dict.fromkeys([*notes, *shared_images(list(splits.values()))])]
     return "\n".join(lines)
 
@@ -67,12 +76,12 @@ def _counts(source: PhotoSource) -> str:
     examples = [source.example(index) for index in range(len(source))]
     asked = [question for example in examples for question in example.questions]
     texts = [question.answer for question in asked] or [text for example in examples for text in example.captions]
-    said = f"{len(examples):,} images"
+    said = plural(len(examples), "image")
     if source.task == "vqa":
         answers = [len(question.answers) for question in asked]
-        said += f", {len(asked):,} questions with {_span(answers)} answers"
+        said += f", {plural(len(asked), 'question')} with {_span(answers)} answers"
     elif source.task == "caption":
-        said += f", {len(texts):,} captions ({_span([len(example.captions) for example in examples])} an image)"
+        said += f", {plural(len(texts), 'caption')} ({_span([len(example.captions) for example in examples])} an image)"
     else:
         said += f", {len(set(texts)):,} different labels"
     seen = [source.image(index).shape for index in range(0, len(source), max(1, len(source) // SEEN))]
@@ -89,12 +98,15 @@ def _span(numbers: Sequence[int]) -> str:
 def draw_samples(data: str, task: str, out: Path) -> None:
     """Draw sixteen images of a data set, spread over its splits, with their texts."""
     splits = splits_of(data, task)
-    share = -(-SAMPLES // len(splits))
-    shown = []
+    counts = dict.fromkeys(splits, 0)
+    while sum(counts.values()) < min(SAMPLES, sum(map(len, splits.values()))):
+        fewest = min((split for split in splits if counts[split] < len(splits[split])), key=counts.__getitem__)
+        counts[fewest] += 1
+    shown: list[tuple[np.ndarray, Sequence[str]]] = []
     for split, source in splits.items():
-        for index in range(0, len(source), max(1, len(source) // share)):
-            if len(shown) < SAMPLES and len(shown) < share * (1 + list(splits).index(split)):
-                example = source.example(index)
-                questions = [f"{question.text} {question.answer}" for question in example.questions]
-                shown.append((source.image(index), [f"{split}: {text}" for text in questions or example.captions]))
+        for place in range(counts[split]):
+            index = place * len(source) // counts[split]
+            example = source.example(index)
+            texts = [f"{question.text} {question.answer}" for question in example.questions] or example.captions
+            shown.append((source.image(index), [f"{split}: {text}" for text in texts]))
     draw_sheet(shown, out)

@@ -46,6 +46,11 @@ def draw_sheet(shown: Sequence[tuple[np.ndarray, Sequence[str]]], out: Path) -> 
                 continue
             image, texts = shown[place]
             axes.imshow(image, interpolation="nearest")
+            height, width = image.shape[:2]
+            side = max(
+                height, width
+            )  # of the square at whose lower left the image stands, so that texts are in columns
+            axes.set(xlim=(-0.5, side - 0.5), ylim=(height - 0.5, height - 0.5 - side))
             # a text in data must not be taken for a formula
             lines = [textwrap.fill(f"\u2022 {said}", 46, subsequent_indent="   ") for said in texts[:SHOWN]]
             said = "\n".join(lines)

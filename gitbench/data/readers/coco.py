@@ -35,7 +35,7 @@ def parts(place: Place) -> list[Part]:
         if len(paths) > 1:  # nocaps has infos of the images that have captions too
             paths = [path for path in paths if "image_info" not in path.name] or paths
         if len(paths) > 1:
-            names = " and ".join(path.name for path in paths)
+            names = " and ".join(str(path.relative_to(place.folder)) for path in paths)
             raise GitbenchError(f"{place.folder}: {names} hold captions of the same images: leave one")
         hidden = split_of(split) == "test" and is_hidden(paths[0])
         load = partial(_load, place, paths[0], split)
