@@ -16,16 +16,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from gitbench.data.films import FILM_SUFFIXES
 from gitbench.data.pictures import SUFFIXES, Missing, read_image_file
 from gitbench.data.splits import split_in
 from gitbench.errors import GitbenchError
 
 
 class ImageFiles:
-    """The image files below some folders, which are searched once."""
+    """The image files below some folders, which are searched once; or the films, for the task "video"."""
 
-    def __init__(self, folders: Sequence[Path]):
+    def __init__(self, folders: Sequence[Path], films: bool = False):
         self.folders = folders
+        self.films, self.kind = films, "film" if films else "image"
 
     @cached_property
     def paths(self) -> list[Path]:
@@ -39,7 +41,8 @@ class ImageFiles:
                     below.clear()
                     continue
                 seen.add(real)
-                found.update((Path(base, name), None) for name in names if Path(name).suffix.lower() in SUFFIXES)
+                suffixes = FILM_SUFFIXES if self.films else SUFFIXES
+                found.update((Path(base, name), None) for name in names if Path(name).suffix.lower() in suffixes)
         return sorted(found)
 
     def find(self, name: str | int, split: str | None, where: str, subfolder: str = "") -> Path:
@@ -55,17 +58,17 @@ class ImageFiles:
         if not found:
             if not self.paths:
                 raise GitbenchError(
-                    f"{where}: there is no image file below {self.folders[0]}: put the images there, or name their folder "
-                    "with --images"
+                    f"{where}: there is no {self.kind} file below {self.folders[0]}: put the {self.kind}s there, or name "
+                    "their folder with --images"
                 )
             images = self.folders[0] / "images"
             path = (images if images.is_dir() else self.folders[0]) / subfolder / str(name)
-            raise Missing(f"{where}: image {path} is missing: add it or remove its row")
+            raise Missing(f"{where}: {self.kind} {path} is missing: add it or remove its row")
         for other in found[1:]:
             if not filecmp.cmp(found[0], other, shallow=False):
                 raise GitbenchError(
-                    f"{where}: {found[0]} and {other} are two images called {name}: write the image's folder into the "
-                    "data, or leave one"
+                    f"{where}: {found[0]} and {other} are two {self.kind}s called {name}: write the {self.kind}'s "
+                    "folder into the data, or leave one"
                 )
         return found[0]
 
@@ -87,7 +90,8 @@ class ImageFiles:
             return [Path(name)], True
         parts = PurePosixPath(plain(name)).parts
         places = [folder / "images" for folder in self.folders] + list(self.folders)
-        literal = [place / name for place in places if (place / name).is_file()]  # also of an unusual ending
+        literal = [place / name for place in places if (place / name).is_file()]  # also images of an unusual ending
+        literal = [path for path in literal if not self.films or path.suffix.lower() in FILM_SUFFIXES]
         found = [*literal, *self._named(parts[-1] if parts else "")]
         found = list({os.path.realpath(path): path for path in reversed(found)}.values())[::-1]
         for end in ((*PurePosixPath(plain(subfolder)).parts, *parts), parts):

@@ -61,19 +61,24 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """A folder as it was asked for: for which task, with which options."""
+    """A folder as it was asked for: for which task, with which options.
+
+    films: whether captions are of films (the task "video"); only: of a published set, what its data files' names match.
+    """
 
     folder: Path
     task: str
     address: Address = field(default_factory=lambda: Address(name=""))
+    films: bool = False
+    only: str = ""
 
     @cached_property
     def images(self) -> ImageFiles:
-        """The image files in the folder, and in the further one that was named."""
+        """The image files, or films, in the folder and in the further one that was named."""
         more = Path(self.address.images).expanduser() if self.address.images else None
         if more is not None and not more.is_dir():
             raise GitbenchError(f"the folder of images {more} does not exist: check the path")
-        return ImageFiles([self.folder, *([more] if more else [])])
+        return ImageFiles([self.folder, *([more] if more else [])], self.films)
 
     def picture(self, name: str | int, split: str, subfolder: str = "") -> NamedPicture:
         """Return an image that is a file, to be found when it is needed; `split` in the data's own word."""
@@ -107,14 +112,16 @@ def listing(folder: Path, most: int = 8) -> str:
     return shown or "nothing"
 
 
-def split_files(folder: Path, fits: Callable[[Path], str | None]) -> dict[str, list[Path]]:
+def split_files(place: Place, fits: Callable[[Path], str | None]) -> dict[str, list[Path]]:
     """Return split word -> files of a folder, its `annotations/` and its `data/`, sorted; `fits` gives a file's word."""
+    folder = place.folder
     found: dict[str, list[Path]] = {}
     below = (
         path for path in sorted(folder.iterdir()) if path.name.lower() in ("annotations", "data")
     )  # Annotations: VizWiz
-    for place in (folder, *(path for path in below if path.is_dir())):
-        for path in sorted(place.iterdir()):
-            if path.is_file() and (word := fits(path)) is not None:
+    for home in (folder, *(path for path in below if path.is_dir())):
+        for path in sorted(home.iterdir()):
+            named = not place.only or re.fullmatch(place.only, path.name)
+            if named and path.is_file() and (word := fits(path)) is not None:
                 found.setdefault(word, []).append(path)
     return found

@@ -17,6 +17,8 @@ import numpy as np
 
 from gitbench.data.base import SPLITS, Example, clean_caption, content_hash
 from gitbench.data.cache import cached
+from gitbench.data.films import film_frames
+from gitbench.data.image_files import NamedPicture
 from gitbench.data.items import Item, Loaded, Part, Place, listing
 from gitbench.data.pictures import Missing, decode_image
 from gitbench.data.splits import Division, Take, divided, division
@@ -153,9 +155,23 @@ class PhotoSource:
         captions = tuple(clean_caption(text, row.where, what) for text in row.captions)
         return Example(image_id=self.image_id(index), captions=captions, questions=row.questions)
 
+    @property
+    def moving(self) -> bool:
+        """Tell whether it is a split of films."""
+        return self.collection.place.films and bool(self.collection.place.images.paths)
+
     def image(self, index: int) -> np.ndarray:
-        """Decode an image, turned upright: uint8 (H, W, 3), RGB."""
+        """Decode an image, turned upright, or the middle frame of a film: uint8 (H, W, 3), RGB."""
+        if self.collection.place.films:
+            return self.frames(index, 1)[0]
         return decode_image(self.raw_image(index), self.rows[index].where)
+
+    def frames(self, index: int, count: int) -> np.ndarray:
+        """Decode equally spaced frames of a film: uint8 (count, H, W, 3), RGB. Errors: an item that is no film."""
+        row = self.rows[index]
+        if not isinstance(row.picture, NamedPicture):
+            raise GitbenchError(f"{row.where} is no film in a file of its own: --task video needs films")
+        return film_frames(row.picture.path(row.where), count, row.where)
 
     def raw_image(self, index: int) -> bytes:
         """Return the bytes of an image file. Errors: a missing one."""

@@ -26,12 +26,12 @@ _OF_SPLIT = re.compile(r"((captions|image_info)_)?[A-Za-z]+(-dev)?[_-]?\d*|nocap
 
 
 def fits(place: Place) -> bool:
-    return bool(_files(place.folder))
+    return bool(_files(place))
 
 
 def parts(place: Place) -> list[Part]:
     found = []
-    for split, paths in _files(place.folder).items():
+    for split, paths in _files(place).items():
         if len(paths) > 1:  # nocaps has infos of the images that have captions too
             paths = [path for path in paths if "image_info" not in path.name] or paths
         if len(paths) > 1:
@@ -43,9 +43,9 @@ def parts(place: Place) -> list[Part]:
     return found
 
 
-def _files(folder: Path) -> dict[str, list[Path]]:
+def _files(place: Place) -> dict[str, list[Path]]:
     """Return split word -> caption files; "" for a file of all splits."""
-    return split_files(folder, _split_of_file)
+    return split_files(place, _split_of_file)
 
 
 def _split_of_file(path: Path) -> str | None:

@@ -22,12 +22,12 @@ _IMAGE = re.compile(r"\s*(?:\b(?:in|on|of|from)\s+)?(?:\b(?:the|this)\s+)?\b(ima
 
 
 def fits(place: Place) -> bool:
-    return bool(_files(place.folder))
+    return bool(_files(place))
 
 
 def parts(place: Place) -> list[Part]:
     found = []
-    for split, paths in _files(place.folder).items():
+    for split, paths in _files(place).items():
         if len(paths) > 1:
             names = " and ".join(path.name for path in paths)
             raise GitbenchError(f"{place.folder}: {names} ask about the same images: leave one")
@@ -36,8 +36,8 @@ def parts(place: Place) -> list[Part]:
     return found
 
 
-def _files(folder: Path) -> dict[str, list[Path]]:
-    return split_files(folder, lambda path: named[1] if (named := _NAME.fullmatch(path.name)) else None)
+def _files(place: Place) -> dict[str, list[Path]]:
+    return split_files(place, lambda path: named[1] if (named := _NAME.fullmatch(path.name)) else None)
 
 
 def _load(place: Place, path: Path, split: str) -> Loaded:

@@ -20,19 +20,19 @@ _NAME = re.compile(r"(train|test)(data|(?:data)?CharBound)\.mat")
 
 
 def fits(place: Place) -> bool:
-    return bool(_files(place.folder))
+    return bool(_files(place))
 
 
 def parts(place: Place) -> list[Part]:
     found = []
-    for split, paths in _files(place.folder).items():
+    for split, paths in _files(place).items():
         path = min(paths, key=lambda path: "CharBound" in path.name)
         found.append(Part(files=(path,), load=partial(_load, place, path, split), split=split, images=True))
     return found
 
 
-def _files(folder: Path) -> dict[str, list[Path]]:
-    return split_files(folder, lambda path: named[1] if (named := _NAME.fullmatch(path.name)) else None)
+def _files(place: Place) -> dict[str, list[Path]]:
+    return split_files(place, lambda path: named[1] if (named := _NAME.fullmatch(path.name)) else None)
 
 
 def _load(place: Place, path: Path, split: str) -> Loaded:

@@ -20,16 +20,16 @@ _PEEK = 4096  # characters; the file is large
 
 
 def fits(place: Place) -> bool:
-    return bool(_files(place.folder))
+    return bool(_files(place))
 
 
 def parts(place: Place) -> list[Part]:
-    paths = _files(place.folder)
+    paths = _files(place)
     return [Part(files=(path,), load=partial(_load, place, path), images=True) for path in paths]
 
 
-def _files(folder: Path) -> list[Path]:
-    return split_files(folder, lambda path: "" if path.name == "dataset.json" and _is_ours(path) else None).get("", [])
+def _files(place: Place) -> list[Path]:
+    return split_files(place, lambda path: "" if path.name == "dataset.json" and _is_ours(path) else None).get("", [])
 
 
 def _is_ours(path: Path) -> bool:

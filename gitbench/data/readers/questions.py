@@ -33,12 +33,12 @@ _IMAGE_KEYS = ("image", "file_path", "image_id")  # the first that is there
 
 
 def fits(place: Place) -> bool:
-    return bool(_files(place.folder))
+    return bool(_files(place))
 
 
 def parts(place: Place) -> list[Part]:
     found = []
-    for split, paths in _files(place.folder).items():
+    for split, paths in _files(place).items():
         for path in paths:
             answers = _answer_file(path)
             files = (path, answers) if answers is not None and answers.is_file() else (path,)
@@ -48,10 +48,10 @@ def parts(place: Place) -> list[Part]:
     return found
 
 
-def _files(folder: Path) -> dict[str, list[Path]]:
+def _files(place: Place) -> dict[str, list[Path]]:
     """Return split word -> files of questions, those named after questions first; "" for a file of all splits."""
     for pattern in (r"(?:(.+)_)?questions", r"TextVQA_(?:[0-9.]+_)?([a-z]+)|(train|val|test)_task_[123]|([A-Za-z]+)"):
-        found = split_files(folder, lambda path, pattern=pattern: _split_of_file(path, pattern))  # type: ignore[misc]
+        found = split_files(place, lambda path, pattern=pattern: _split_of_file(path, pattern))  # type: ignore[misc]
         if found:
             return {word: _of_one_task(paths) for word, paths in found.items()}
     return {}

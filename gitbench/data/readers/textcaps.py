@@ -20,12 +20,12 @@ _NAME = re.compile(r"TextCaps_(?:[0-9.]+_)?(train|val|test)\.json")
 
 
 def fits(place: Place) -> bool:
-    return bool(_files(place.folder))
+    return bool(_files(place))
 
 
 def parts(place: Place) -> list[Part]:
     found = []
-    for split, paths in _files(place.folder).items():
+    for split, paths in _files(place).items():
         if len(paths) > 1:
             names = " and ".join(path.name for path in paths)
             raise GitbenchError(f"{place.folder}: {names} hold captions of the same images: leave one")
@@ -35,8 +35,8 @@ def parts(place: Place) -> list[Part]:
     return found
 
 
-def _files(folder: Path) -> dict[str, list[Path]]:
-    return split_files(folder, lambda path: named[1] if (named := _NAME.fullmatch(path.name)) else None)
+def _files(place: Place) -> dict[str, list[Path]]:
+    return split_files(place, lambda path: named[1] if (named := _NAME.fullmatch(path.name)) else None)
 
 
 def _load(place: Place, path: Path, split: str) -> Loaded:

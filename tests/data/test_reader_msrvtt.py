@@ -1,0 +1,56 @@
+"""MSR-VTT in the layouts in which it is published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers_data import CAPTION, VIDEO, opened
+from helpers_errors import refused
+from helpers_sets import film, ids, shown, write
+
+SPLITS = ("train",) * 6 + ("validate",) * 2 + ("test",) * 2
+
+
+def msrvtt(folder: Path, joined: bool = False) -> Path:
+    """Write ten films, three captions each: of train and validate in one file and of test in another, or all in one."""
+    films = [{"category": 9, "url": "https://x", "video_id": f"video{k}", "start time": 1.0, "end time": 9.0,
+              "split": split, "id": k} for k, split in enumerate(SPLITS)]  # fmt: skip
+    sentences = [{"caption": f"caption {j} of {k}", "video_id": f"video{k}", "sen_id": 3 * k + j}
+                 for j in range(3) for k in range(10)]  # fmt: skip
+    for k, split in enumerate(SPLITS):
+        film(folder / ("TestVideo" if split == "test" else "TrainValVideo") / f"video{k}.avi", 1 + k)
+
+    def content(names: set[str]) -> dict[str, Any]:
+        chosen = [each for each in films if each["split"] in names]
+        known = {each["video_id"] for each in chosen}
+        return {"info": {}, "videos": chosen, "sentences": [each for each in sentences if each["video_id"] in known]}
+
+    if joined:
+        write(folder, "MSRVTT_data.json", content(set(SPLITS)))
+    else:
+        write(folder, "annotations/train_val_videodatainfo.json", content({"train", "validate"}))
+        write(folder, "annotations/test_videodatainfo.json", content({"test"}))
+    return folder
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_msr_vtt_in_its_own_files(tmp_path: Path, joined: bool) -> None:
+    expected = {"train": range(6), "val": (6, 7), "test": (8, 9)}
+    assert ids(msrvtt(tmp_path, joined), VIDEO) == {split: [f"video{k}" for k in ks] for split, ks in expected.items()}
+    source = opened(tmp_path, "test", task=VIDEO)
+    assert source.requests(0)[0].references == tuple(f"caption {j} of 8" for j in range(3))
+    assert [shown(frame) for frame in source.image(0)] == [1, 4, 7] and not source.source.notes
+
+
+def test_faults_of_msr_vtt(tmp_path: Path) -> None:
+    msrvtt(tmp_path)
+    with refused("holds nothing for --task caption .what is there may suit --task video"):
+        opened(tmp_path, task=CAPTION)
+    (tmp_path / "TrainValVideo" / "video6.avi").unlink()
+    with refused("film video6: film .*video6 is missing"):
+        opened(tmp_path, "val", task=VIDEO)
+    write(tmp_path, "annotations/test_videodatainfo.json", {"videos": [{"video_id": "video8"}], "sentences": []})
+    with refused("test_videodatainfo.json is not a file of MSR-VTT .KeyError: 'split'"):
+        opened(tmp_path, "test", task=VIDEO)
