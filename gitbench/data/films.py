@@ -2,7 +2,8 @@
 
 A film is cut into F parts of equal length and the middle frame of each is taken, in training and in evaluation: of n frames,
 number floor((i + 1/2) n / F). The official code has no sampling of its own (it gets frames); the paper samples 6 frames of
-equal distance. A film of fewer frames than F repeats some. Frames are counted by decoding: what a film's head says is often wrong.
+equal distance. A film of fewer frames than F repeats some. Frames are counted by decoding: what a film's head says is not
+always true.
 """
 
 from __future__ import annotations

@@ -202,7 +202,9 @@ def open_published(place: Place) -> Collection:
     known = published_set(name)
     task = "video" if place.films else place.task
     if task != known.task:
-        raise GitbenchError(f"{name} is for --task {known.task}, not {task}: pass that, or the folder without '{name}:'")
+        raise GitbenchError(
+            f"{name} is for --task {known.task}, not {task}: pass that, or the folder without '{name}:'"
+        )
     if place.address.split or place.address.columns:
         fix = "pass the folder without it to choose otherwise"
         raise GitbenchError(f"{name} has splits and texts of its own, so --split and --columns mean nothing: {fix}")

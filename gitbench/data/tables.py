@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from gitbench.data.answers import references
@@ -30,7 +31,7 @@ def of_dataset(place: Place, table: Any, where: str, split: str = "") -> Loaded:
 
     def picture(number: int, row: dict[str, Any], stated: str) -> Picture:
         if chosen.image in pixels:
-            return TablePicture(table, number, chosen.image, place.folder)
+            return TablePicture(table, number, chosen.image, partial(place.picture, split=stated))
         return place.picture(_name(row[chosen.image], where, number), stated)
 
     names = getattr(table.features[chosen.label], "names", None) if chosen.label else None

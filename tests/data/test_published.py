@@ -84,7 +84,9 @@ def test_a_set_of_the_published_size_has_nothing_to_say(
     source.check()
     told = " ".join(source.source.notes)  # type: ignore[attr-defined]
     stated = "test" if "test" in counts else "val" if "val" in counts else "train"
-    assert f"{counts[stated]} of the {published[stated]:,} {SETS[name].counted} of {name}'s {stated}: a part of it" in told
+    assert (
+        f"{counts[stated]} of the {published[stated]:,} {SETS[name].counted} of {name}'s {stated}: a part of it" in told
+    )
     monkeypatch.setitem(SETS, name, dataclasses.replace(SETS[name], counts=counts))
     assert " of it" not in " ".join(open_task(data, "test", None, task).source.notes)  # type: ignore[attr-defined]
     fewer = {split: count - 1 for split, count in counts.items()}
@@ -107,7 +109,12 @@ def test_the_domains_of_nocaps(tmp_path: Path) -> None:
     nocaps(tmp_path)
     found = {name: opened(f"{name}:{tmp_path}", "test") for name in SETS if name.startswith("nocaps")}  # type: ignore[arg-type]
     ids_of = {name: [source.image_id(k) for k in range(len(source))] for name, source in found.items()}
-    assert ids_of == {"nocaps": list("012345"), "nocaps_in": ["0", "3"], "nocaps_near": ["1", "4"], "nocaps_out": ["2", "5"]}
+    assert ids_of == {
+        "nocaps": list("012345"),
+        "nocaps_in": ["0", "3"],
+        "nocaps_near": ["1", "4"],
+        "nocaps_out": ["2", "5"],
+    }
     images = {k: f"{k:016x}.jpg" for k in range(6)}
     write(tmp_path, "nocaps_val_4500_captions.json", said(images))
     with refused("has no in-domain images"):
@@ -120,7 +127,11 @@ def test_the_domains_of_nocaps(tmp_path: Path) -> None:
         ("coco_karpaty:{}", CAPTION, "unknown published data set 'coco_karpaty'.*coco_karpathy"),
         ("flickr30k:{}", CAPTION, "is not flickr30k: it needs dataset_flickr30k.json .*; found: dataset_coco.json"),
         ("coco_karpathy:{}/nowhere", CAPTION, "data folder .*nowhere does not exist"),
-        ("coco_karpathy:{}/dataset_coco.json", CAPTION, "dataset_coco.json is not coco_karpathy: it needs .*: no folder"),
+        (
+            "coco_karpathy:{}/dataset_coco.json",
+            CAPTION,
+            "dataset_coco.json is not coco_karpathy: it needs .*: no folder",
+        ),
         ("coco_karpathy:{}", VQA, "coco_karpathy is for --task caption, not vqa"),
         ("coco_karpathy:{}", READ, "coco_karpathy is for --task caption, not read"),
         ("coco_karpathy:{}", VIDEO, "coco_karpathy is for --task caption, not video"),

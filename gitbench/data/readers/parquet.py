@@ -36,7 +36,7 @@ def parts(place: Place) -> list[Part]:
     found = []
     for split in dict.fromkeys(words.values()):
         files = tuple(path for path in shards if words[path] == split)
-        found.append(Part(files=files, load=partial(_load, place, files, split), split=split))
+        found.append(Part(files=files, load=partial(_load, place, files, split), split=split, images=True))
     return found
 
 

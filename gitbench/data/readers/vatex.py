@@ -15,7 +15,9 @@ from gitbench.data.items import Item, Loaded, Part, Place, read_texts_file, spli
 from gitbench.data.splits import word_in
 from gitbench.errors import GitbenchError
 
-NEEDS = {"video": "films with VATEX's vatex_training_v1.0.json, vatex_validation_v1.0.json and vatex_public_test_english_v1.1.json"}
+NEEDS = {
+    "video": "films with VATEX's vatex_training_v1.0.json, vatex_validation_v1.0.json and vatex_public_test_english_v1.1.json"
+}
 _NAME = re.compile(r"vatex_(training|validation|public_test)\w*(\.\d+)*\.json", re.IGNORECASE)
 
 
