@@ -70,7 +70,7 @@ def open_source(data: str, split: str, limit: int | None = None, task: str = "ca
     if address.path.exists():
         from gitbench.data.items import Place
         from gitbench.data.photos import PhotoSource
-        from gitbench.data.published import open_published
+        from gitbench.data.published_folder import open_published
         from gitbench.data.readers import open_folder
 
         films = task == "video"  # whose texts are captions

@@ -179,9 +179,7 @@ class PhotoSource:
     def frames(self, index: int, count: int) -> np.ndarray:
         """Decode equally spaced frames of a film: uint8 (count, H, W, 3), RGB. Errors: an item that is no film."""
         row = self.rows[index]
-        if not isinstance(row.picture, NamedPicture):
-            raise GitbenchError(f"{row.where} is no film in a file of its own: --task video needs films")
-        return film_frames(row.picture.path(row.where), count, row.where)
+        return film_frames(_film(row).path(row.where), count, row.where)
 
     def raw_image(self, index: int) -> bytes:
         """Return the bytes of an image file. Errors: a missing one."""
@@ -200,7 +198,7 @@ class PhotoSource:
         absent: list[Missing] = []
         for row in self.rows:
             try:
-                row.picture.check(row.where)
+                (_film(row) if self.collection.place.films else row.picture).check(row.where)
             except Missing as error:
                 absent.append(error)
         if len(absent) > 1:
@@ -251,6 +249,13 @@ class PhotoSource:
             return found["fingerprint"], found["images"]
 
         return cached(path, save, load)
+
+
+def _film(row: Item) -> NamedPicture:
+    """Return an item's film. Errors: an image in a table or an archive."""
+    if not isinstance(row.picture, NamedPicture):
+        raise GitbenchError(f"{row.where} is no film in a file of its own, which --task video needs: pass other data")
+    return row.picture
 
 
 def _texts(example: Example) -> Iterable[str]:

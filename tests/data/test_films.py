@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers_data import CAPTION, VIDEO, opened
+from helpers_data import CAPTION, VIDEO, opened, row, write_parquet
 from helpers_errors import refused
 from helpers_sets import film, ids, put, said, shown, write
 
@@ -105,8 +104,8 @@ def test_a_film_is_no_image_and_an_image_no_film(tmp_path: Path) -> None:
         opened(folder, task=TaskSpec(name="caption", frames=3))
 
 
-def test_films_are_in_no_parquet(tmp_path: Path) -> None:
-    folder = films_folder(tmp_path)
-    (folder / "captions_val.json").write_text(json.dumps([]))
-    with refused("captions_val.json is not a COCO caption file"):
-        opened(folder, "val", task=VIDEO)
+def test_images_in_tables_are_no_films(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "train.parquet", [row(k) for k in range(12)])
+    film(tmp_path / "other.avi")
+    with refused("row 0 is no film in a file of its own, which --task video needs"):
+        opened(tmp_path, task=VIDEO)

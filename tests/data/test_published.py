@@ -8,14 +8,8 @@ from pathlib import Path
 import pytest
 from helpers_data import CAPTION, READ, VIDEO, VQA, opened, picture
 from helpers_errors import refused
+from helpers_published import books, coco, karpathy, lists, msrvtt, msvd, nocaps, st_vqa, textcaps, vatex, vqa_v2
 from helpers_sets import ids, put, said, write
-from test_reader_coco import coco, karpathy, nocaps
-from test_reader_msrvtt import msrvtt
-from test_reader_msvd import lists, msvd
-from test_reader_ocrvqa import books
-from test_reader_questions import st_vqa, vqa_v2
-from test_reader_textcaps import textcaps
-from test_reader_vatex import vatex
 
 from gitbench.data import data_label, resolved
 from gitbench.data.address import parse
@@ -47,7 +41,7 @@ def textvqa(folder: Path) -> Path:
 # set -> how a test writes it, and what is counted of each of its stated splits
 MAKERS = {
     "coco_karpathy": (karpathy, {"train": 8, "val": 2, "test": 2}),
-    "flickr30k": (lambda folder: karpathy(folder, "dataset_flickr30k.json", "flickr30k-images"), {"train": 8, "val": 2, "test": 2}),
+    "flickr30k": (lambda folder: karpathy(folder, "dataset_flickr30k.json", "f"), {"train": 8, "val": 2, "test": 2}),
     "nocaps": (nocaps, {"val": 6}),
     "nocaps_in": (nocaps, {"val": 2}),
     "nocaps_near": (nocaps, {"val": 2}),

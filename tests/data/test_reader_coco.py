@@ -3,28 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from helpers_data import opened, picture
 from helpers_errors import refused
+from helpers_published import coco, karpathy, nocaps
 from helpers_sets import ids, put, said, write
-
-
-def coco(folder: Path, year: int, counts: tuple[int, int] = (20, 3)) -> Path:
-    """Write COCO as it is downloaded: images of train and val are numbered from 1 on."""
-    start = 1
-    for split, count in zip(("train", "val"), counts, strict=True):
-        stem = f"COCO_{split}{year}_" if year == 2014 else ""
-        images = {number: f"{stem}{number:012d}.jpg" for number in range(start, start + count)}
-        put(folder, {f"{split}{year}/{name}": number for number, name in images.items()})
-        write(folder, f"annotations/captions_{split}{year}.json", said(images, captions=5))
-        boxes = {"images": said(images)["images"], "annotations": [{"id": 1, "image_id": start, "bbox": [1, 2, 3, 4]}]}
-        for kind in ("instances", "person_keypoints"):
-            write(folder, f"annotations/{kind}_{split}{year}.json", boxes)
-        start += count
-    return folder
 
 
 @pytest.mark.parametrize("year", [2014, 2017])
@@ -56,22 +41,6 @@ def test_coco_of_two_years_asks_which(tmp_path: Path) -> None:
     chosen = f"{tmp_path}?split=train=train2014,val=val2014,test=val2017"
     assert [len(opened(chosen, split)) for split in ("train", "val", "test")] == [20, 3, 3]  # type: ignore[arg-type]
     assert np.array_equal(opened(chosen, "test").image(0), picture(21))  # type: ignore[arg-type]
-
-
-def karpathy(folder: Path, name: str = "dataset_coco.json", images: str = "") -> Path:
-    """Write Karpathy's file: of COCO with `filepath`, of the Flickr sets with bare names; 6 train, 2 restval, 2 val, 2 test."""
-    listed = []
-    for number, split in enumerate(("train",) * 6 + ("restval",) * 2 + ("val",) * 2 + ("test",) * 2):
-        place = "train2014" if split == "train" else "val2014"
-        file = f"{number % 7}.jpg" if not images else f"{number}.jpg"  # of COCO some names are in both folders
-        raw = [{"tokens": ["a"], "raw": f"Caption {k} of {number}.", "imgid": number, "sentid": k} for k in range(5)]
-        entry: dict[str, Any] = {"filename": file, "imgid": number, "split": split, "sentences": raw, "sentids": [0]}
-        if not images:
-            entry |= {"filepath": place, "cocoid": 500 + number}
-        listed.append(entry)
-        put(folder, {f"{images or place}/{file}": number})
-    write(folder, name, {"images": listed, "dataset": "x"})
-    return folder
 
 
 def test_karpathys_coco_beside_its_folders(tmp_path: Path) -> None:
@@ -116,20 +85,6 @@ def test_vizwiz_captions(tmp_path: Path) -> None:
     assert opened(tmp_path, "test").example(0).captions == ("caption 1 of 20",)
     notes = " ".join(opened(tmp_path, "test").notes)
     assert "2 captions marked as rejected or precanned" in notes and "test has no answers" in notes
-
-
-def nocaps(folder: Path) -> Path:
-    """Write nocaps: six images of val with captions and a domain each, and the image infos of both splits."""
-    images = [{"id": k, "file_name": f"{k:016x}.jpg", "open_images_id": f"{k:016x}", "coco_url": "https://x",
-               "domain": ("in-domain", "near-domain", "out-domain")[k % 3]} for k in range(6)]  # fmt: skip
-    notes = [{"id": 10 * k + j, "image_id": k, "caption": f"caption {j} of {k}"} for k in range(6) for j in range(10)]
-    put(folder, {f"images/{image['file_name']}": number for number, image in enumerate(images)})
-    write(folder, "nocaps_val_4500_captions.json", {"images": images, "annotations": notes})
-    bare = [{name: value for name, value in image.items() if name != "domain"} for image in images]
-    write(folder, "nocaps_val_image_info.json", {"images": bare})
-    hidden = [{"id": 7, "file_name": "7.jpg", "open_images_id": "7"}]
-    write(folder, "nocaps_test_image_info.json", {"images": hidden})
-    return folder
 
 
 def test_nocaps_is_for_evaluation_alone(tmp_path: Path) -> None:

@@ -3,36 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from helpers_data import CAPTION, VIDEO, opened
 from helpers_errors import refused
-from helpers_sets import film, ids, shown, write
-
-SPLITS = ("train",) * 6 + ("validate",) * 2 + ("test",) * 2
-
-
-def msrvtt(folder: Path, joined: bool = False) -> Path:
-    """Write ten films, three captions each: of train and validate in one file and of test in another, or all in one."""
-    films = [{"category": 9, "url": "https://x", "video_id": f"video{k}", "start time": 1.0, "end time": 9.0,
-              "split": split, "id": k} for k, split in enumerate(SPLITS)]  # fmt: skip
-    sentences = [{"caption": f"caption {j} of {k}", "video_id": f"video{k}", "sen_id": 3 * k + j}
-                 for j in range(3) for k in range(10)]  # fmt: skip
-    for k, split in enumerate(SPLITS):
-        film(folder / ("TestVideo" if split == "test" else "TrainValVideo") / f"video{k}.avi", 1 + k)
-
-    def content(names: set[str]) -> dict[str, Any]:
-        chosen = [each for each in films if each["split"] in names]
-        known = {each["video_id"] for each in chosen}
-        return {"info": {}, "videos": chosen, "sentences": [each for each in sentences if each["video_id"] in known]}
-
-    if joined:
-        write(folder, "MSRVTT_data.json", content(set(SPLITS)))
-    else:
-        write(folder, "annotations/train_val_videodatainfo.json", content({"train", "validate"}))
-        write(folder, "annotations/test_videodatainfo.json", content({"test"}))
-    return folder
+from helpers_published import msrvtt
+from helpers_sets import ids, shown, write
 
 
 @pytest.mark.parametrize("joined", [False, True])

@@ -7,25 +7,8 @@ from pathlib import Path
 import pytest
 from helpers_data import VIDEO, opened
 from helpers_errors import refused
-from helpers_sets import film, ids, shown
-
-CLIPS = [f"a-B_{k}xYz_{k}_{k + 9}" for k in range(14)]  # names as of YouTube, with the seconds of the clip
-
-
-def msvd(folder: Path, numbered: bool = False) -> Path:
-    """Write 14 clips, two captions each; films are named after clips, or numbered."""
-    lines = [f"{clip} A man is {verb}." for verb in ("slicing bread", "cooking") for clip in CLIPS]
-    folder.mkdir(exist_ok=True)
-    (folder / "AllVideoDescriptions.txt").write_text("\n".join(["# Descriptions of clips", "#", "", *lines]) + "\n")
-    for number, clip in enumerate(CLIPS):
-        film(folder / "YouTubeClips" / f"{f'vid{number + 1}' if numbered else clip}.avi", 1 + number % 12)
-    return folder
-
-
-def lists(folder: Path, test: tuple[int, int] = (12, 14)) -> Path:
-    for name, (start, end) in {"train": (0, 10), "val": (10, 12), "test": test}.items():
-        (folder / f"{name}_list.txt").write_text("\n".join(CLIPS[start:end]) + "\n")
-    return folder
+from helpers_published import CLIPS, lists, msvd
+from helpers_sets import ids, shown
 
 
 def test_msvd_with_lists(tmp_path: Path) -> None:

@@ -9,29 +9,10 @@ import numpy as np
 import pytest
 from helpers_data import CAPTION, VQA, opened, picture, texts
 from helpers_errors import refused
-from helpers_sets import ids, put, write
+from helpers_published import books
+from helpers_sets import ids
 
 from gitbench.data.tasks import Request
-
-
-def books(folder: Path, **more: Any) -> Path:
-    """Write ten books, two questions each; six of train, two of val, two of test."""
-    content = {
-        f"{number:010d}": {
-            "imageURL": f"http://images.example/{number}.jpg",
-            "questions": [f"Who wrote book {number}?", "What is the title?"],
-            "answers": ["A. Nonymous", f"Book {number}"],
-            "title": f"Book {number}",
-            "authorName": "A. Nonymous",
-            "genre": "Travel",
-            "split": 1 if number < 6 else 2 if number < 8 else 3,
-        }
-        | (more if number == 9 else {})
-        for number in range(10)
-    }
-    put(folder, {f"images/{name}.jpg": number for number, name in enumerate(content)})
-    write(folder, "dataset.json", content)
-    return folder
 
 
 def test_ocr_vqa_in_its_own_file(tmp_path: Path) -> None:

@@ -3,42 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from helpers_data import VQA, opened, picture, texts
 from helpers_errors import refused
+from helpers_published import st_vqa, ten, vqa_v2
 from helpers_sets import ids, put, write
 
 from gitbench.data.tasks import Request
-
-
-def ten(*words: str) -> list[dict[str, Any]]:
-    """Return the answers of ten annotators."""
-    return [{"answer": words[k % len(words)], "answer_confidence": "yes", "answer_id": k + 1} for k in range(10)]
-
-
-def vqa_v2(folder: Path, place: str) -> Path:
-    """Write VQAv2 as it is downloaded: 12 images of train, 3 of val, 2 of test, two questions each."""
-    start = 1
-    for split, count in (("train2014", 12), ("val2014", 3), ("test2015", 2)):
-        numbers = range(start, start + count)
-        put(folder, {f"{split}/COCO_{split}_{number:012d}.jpg": number for number in numbers})
-        asked = [{"image_id": number, "question": f"What {k} of {number}?", "question_id": 1000 * number + k}
-                 for number in numbers for k in (0, 1)]  # fmt: skip
-        notes = [{"question_id": item["question_id"], "image_id": item["image_id"], "question_type": "what",
-                  "answer_type": "other", "multiple_choice_answer": "no", "answers": ten("yes", "no", "yes")}
-                 for item in reversed(asked)]  # fmt: skip
-        head = {"info": {}, "license": {}, "data_subtype": split, "data_type": "mscoco"}
-        write(folder, f"{place}v2_OpenEnded_mscoco_{split}_questions.json", {**head, "questions": asked})
-        if split != "test2015":
-            write(folder, f"{place}v2_mscoco_{split}_annotations.json", {**head, "annotations": notes})
-            write(folder, f"{place}v2_mscoco_{split}_complementary_pairs.json", [[1000, 1001]])
-        else:
-            write(folder, f"{place}v2_OpenEnded_mscoco_test-dev2015_questions.json", {**head, "questions": asked[:2]})
-        start += count
-    return folder
 
 
 @pytest.mark.parametrize("place", ["", "annotations/", "Annotations/", "v2 of 2017/"])
@@ -103,21 +76,6 @@ def test_vizwiz_vqa_in_its_own_files(tmp_path: Path) -> None:
     (request,) = source.requests(3)
     assert request.prefix == "What is 23?" and request.references == ("unanswerable", "cup") * 5
     assert texts(source)[3] == ("What is 23?", "unanswerable") and np.array_equal(source.image(3), picture(23))
-
-
-def st_vqa(folder: Path, tasks: tuple[int, ...] = (3,)) -> Path:
-    """Write ST-VQA: 12 images of train with answers, 2 of test without; for each of some tasks."""
-    for task in tasks:
-        for split, numbers in (("train", range(12)), ("test", range(20, 22))):
-            rows = []
-            for number in numbers:
-                file, images = f"imageNet/n0{number}.jpg", "train_images" if split == "train" else "test_task3_images"
-                put(folder, {f"{images}/{file}": number})
-                row = {"question": f"Which text {number}?", "set_name": split, "image_classes": [], "dataset": "imageNet",
-                       "file_path": file, "file_name": f"n0{number}.jpg", "question_id": 70000 + number}  # fmt: skip
-                rows.append(row if split == "test" else {**row, "answers": ["Café 7", "cafe"]})
-            write(folder, f"{split}_task_{task}.json", {"task_name": f"task {task}", "data": rows})
-    return folder
 
 
 def test_st_vqa_in_its_own_files(tmp_path: Path) -> None:

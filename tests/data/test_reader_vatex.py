@@ -7,25 +7,8 @@ from pathlib import Path
 import pytest
 from helpers_data import VIDEO, opened
 from helpers_errors import refused
-from helpers_sets import film, ids, shown, write
-
-NAMES = {"train": "training_v1.0", "val": "validation_v1.0", "test": "public_test_english_v1.1"}
-
-
-def vatex(folder: Path) -> Path:
-    """Write six films of train, two of val and two of the public test; those of the private one have no captions."""
-    start = 0
-    for split, count in (("train", 6), ("val", 2), ("test", 2)):
-        rows = []
-        for k in range(start, start + count):
-            film(folder / "videos" / f"-x_Y{k}_000010_000020.avi", 1 + k)
-            said = [f"Caption {j} of {k}." for j in range(10)]
-            row = {"videoID": f"-x_Y{k}_000010_000020", "enCap": said}
-            rows.append(row if split == "test" else {**row, "chCap": ["一个人"] * 10})
-        write(folder, f"vatex_{NAMES[split]}.json", rows)
-        start += count
-    write(folder, "vatex_private_test_without_annotations.json", [{"videoID": "z_000001_000011"}])
-    return folder
+from helpers_published import vatex
+from helpers_sets import ids, shown, write
 
 
 def test_vatex_in_its_own_files(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def open_folder(place: Place) -> Collection:
         raise GitbenchError(f"{text}; found: {listing(folder)}")
     if fitting:
         return Collection(place, able[fitting[0]].parts(place), fitting[0])
-    needs = ", or ".join(reader.NEEDS.get(task, reader.NEEDS[place.task]) for reader in able.values())
+    needs = ", or ".join(reader.NEEDS.get(task) or reader.NEEDS[place.task] for reader in able.values())
     others = {other for reader in readers().values() for other in reader.NEEDS if reader.fits(place)} - {task}
     hint = f" (what is there may suit --task {' or '.join(sorted(others))})" if others else ""
     raise GitbenchError(f"{folder} holds nothing for --task {task}{hint}: add {needs}; found: {listing(folder)}")

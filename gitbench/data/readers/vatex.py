@@ -1,8 +1,8 @@
 """VATEX in its own files (Wang et al. 2019): films of ten seconds with ten English captions each.
 
-`vatex_training_v1.0.json`, `vatex_validation_v1.0.json` and `vatex_public_test_english_v1.1.json`: lists of {videoID, enCap}, whose
-Chinese captions (`chCap`) are not read. A film is `VIDEOID.mp4`. The captions of the private test set are hidden, so it is not
-looked at.
+`vatex_training_v1.0.json`, `vatex_validation_v1.0.json` and `vatex_public_test_english_v1.1.json`: lists of {videoID, enCap};
+their Chinese captions (`chCap`) are not read. A film is `VIDEOID.mp4`. The captions of the private test set are hidden: it
+is not looked at.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ from gitbench.data.items import Item, Loaded, Part, Place, read_texts_file, spli
 from gitbench.data.splits import word_in
 from gitbench.errors import GitbenchError
 
-NEEDS = {
-    "video": "films with VATEX's vatex_training_v1.0.json, vatex_validation_v1.0.json and vatex_public_test_english_v1.1.json"
-}
+NEEDS = {"video": "films with VATEX's vatex_training_v1.0.json and its files of validation and of the public test"}
 _NAME = re.compile(r"vatex_(training|validation|public_test)\w*(\.\d+)*\.json", re.IGNORECASE)
 
 
