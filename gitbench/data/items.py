@@ -38,9 +38,13 @@ class Item:
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """The items of a part, what was done to them that the user should know, and the names of classes, if it has them."""
+    """The items of a part, what was done to them that the user should know, and the names of classes, if it has them.
+
+    left_out: how many more items are in the data.
+    """
 
     items: Sequence[Item]
+    left_out: int = 0
     notes: tuple[str, ...] = ()
     class_names: tuple[str, ...] | None = None
 

@@ -202,7 +202,9 @@ class PhotoSource:
             except Missing as error:
                 absent.append(error)
         if len(absent) > 1:
-            raise Missing(f"{absent[0]} ({len(absent):,} of {len(self):,} images are missing)")
+            raise Missing(
+                f"{absent[0]} ({len(absent):,} of {len(self):,} {self.collection.place.images.kind}s are missing)"
+            )
         if absent:
             raise absent[0]
         ids = ((self.image_id(index), row.where) for index, row in enumerate(self.rows))

@@ -27,7 +27,7 @@ class PublishedSet:
     files: str  # what the names of its files match
     needs: str  # the files in words
     rule: str  # of its splits, in words; kept by its files and by `splits`
-    counts: Mapping[str, int]  # of the splits whose texts are public
+    counts: Mapping[str, int]  # of the splits whose texts are public, as far as a source could be read
     counted: str = "images"  # or questions, films
     source: str  # of the counts
     paper: str = "Table 1"
@@ -54,7 +54,7 @@ SETS = {
         needs="dataset_coco.json beside train2014/ and val2014/",
         rule="restval is train",
         counts={"train": 113_287, "val": 5000, "test": 5000},
-        source="Karpathy and Fei-Fei 2015, dataset_coco.json",
+        source="TensorFlow Datasets, coco_captions (train with restval)",
         paper="Table 1 has COCO's public server; Karpathy's test is in the README of the released models",
     ),
     "flickr30k": PublishedSet(
@@ -65,7 +65,7 @@ SETS = {
         needs="dataset_flickr30k.json beside flickr30k-images/",
         rule="as stated",
         counts={"train": 29_000, "val": 1014, "test": 1000},
-        source="Karpathy and Fei-Fei 2015, dataset_flickr30k.json",
+        source="AnyModal/flickr30k on the hub",
         paper="second-hand: CogVLM, Table 1",
     ),
     "nocaps": _NOCAPS,
@@ -83,7 +83,7 @@ SETS = {
         needs="TextCaps_0.1_train.json and TextCaps_0.1_val.json",
         rule="the captions of test are hidden: val is evaluated",
         counts={"train": 21_953, "val": 3166},
-        source="Sidorov et al. 2020",
+        source="AKCIT/textcaps on the hub",
     ),
     "vizwiz_captions": PublishedSet(
         doc="VizWiz-Captions: photographs by people who are blind, 5 captions each",
@@ -115,7 +115,7 @@ SETS = {
         rule="the answers of test are hidden: val is evaluated",
         counts={"train": 34_602, "val": 5000},
         counted="questions",
-        source="textvqa.org, dataset",
+        source="xinke-wang/Awesome-Text-VQA (both together: 39,602)",
         paper="the README of the released models (val)",
     ),
     "vizwiz_vqa": PublishedSet(
@@ -123,9 +123,9 @@ SETS = {
         task="vqa",
         reader="questions",
         rule="the answers of test are hidden: val is evaluated",
-        counts={"train": 20_523, "val": 4319},
+        counts={"val": 4319},
         counted="questions",
-        source="vizwiz.org, visual question answering",
+        source="lmms-lab/VizWiz-VQA on the hub",
         **_VIZWIZ,
     ),
     "stvqa": PublishedSet(
@@ -137,7 +137,7 @@ SETS = {
         rule="task 3, of free answers; no val is stated and the answers of test are hidden: train is divided",
         counts={"train": 26_074},
         counted="questions",
-        source="rrc.cvc.uab.es, challenge 11, task 3",
+        source="google-research/big_vision, datasets/stvqa",
     ),
     "ocrvqa": PublishedSet(
         doc="OCR-VQA: questions about covers of books",
@@ -146,8 +146,8 @@ SETS = {
         files=r"dataset\.json",
         needs="dataset.json beside images/",
         rule="as stated: 1 is train, 2 val, 3 test",
-        counts={"train": 166_022, "val": 20_731, "test": 20_796},
-        source="howard-hou/OCR-VQA on the hub; 207,572 images in Mishra et al. 2019",
+        counts={"test": 20_797},
+        source="xinke-wang/Awesome-Text-VQA (train and val together: 186,775)",
     ),
     "msrvtt": PublishedSet(
         doc="MSR-VTT: films of 10 to 30 seconds, 20 captions each",
@@ -158,7 +158,7 @@ SETS = {
         rule="as stated; validate is val",
         counts={"train": 6513, "val": 497, "test": 2990},
         counted="films",
-        source="Xu et al. 2016",
+        source="danieljf24/hybrid_space, dataset",
     ),
     "msvd": PublishedSet(
         doc="MSVD: films of about 10 seconds, about 40 captions each",
@@ -169,7 +169,7 @@ SETS = {
         rule="by the lists, else by the clips' numbers",
         counts={"train": 1200, "val": 100, "test": 670},
         counted="films",
-        source="Venugopalan et al. 2015",
+        source="second-hand: a note on friedrichor/MSVD on the hub",
     ),
     "vatex": PublishedSet(
         doc="VATEX: films of 10 seconds, 10 English captions each",
@@ -178,9 +178,9 @@ SETS = {
         files=r"vatex_.*\.json",
         needs="vatex_training_v1.0.json, vatex_validation_v1.0.json and vatex_public_test_english_v1.1.json",
         rule="test is the public test; the captions of the private one are hidden",
-        counts={"train": 25_991, "val": 3000, "test": 6000},
+        counts={"train": 25_991},
         counted="films",
-        source="eric-xw.github.io/vatex-website, download",
+        source="danieljf24/hybrid_space, dataset",
     ),
 }
 

@@ -41,9 +41,11 @@ class PublishedCollection(Collection):
     def notes(self, split: str) -> tuple[str, ...]:
         known, found = published_set(self.takes_for), Counter[str]()
         for number in self.numbers(split):
-            for item in self.load(number).items:
-                stated = split_of(self.parts[number].split or item.split) or ""
+            part, loaded = self.parts[number], self.load(number)
+            for item in loaded.items:
+                stated = split_of(part.split or item.split) or ""
                 found[stated] += len(item.questions) if known.counted == "questions" else 1
+            found[split_of(part.split) or ""] += loaded.left_out
         used = {split_of(word) for word in self.take(split).stated}
         said = [_difference(self.takes_for, each, found[each]) for each in known.counts if each in used]
         return (*super().notes(split), *filter(None, said))

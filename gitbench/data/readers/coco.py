@@ -67,7 +67,8 @@ def _load(place: Place, path: Path, split: str) -> Loaded:
     except (KeyError, TypeError, AttributeError) as error:
         fix = "it needs 'images' and 'annotations', or Karpathy's 'sentences'"
         raise GitbenchError(f"{path} is not a COCO caption file ({type(error).__name__}: {error}): {fix}") from None
-    said = []
+    said: list[str] = []
+    empty: list[Item] = []
     if strangers := sum(len(texts) for image, texts in by_image.items() if image not in known):
         if strangers == len(used):
             first = next(iter(by_image))
@@ -80,7 +81,7 @@ def _load(place: Place, path: Path, split: str) -> Loaded:
         items = [item for item in items if item.has_texts]
         without = f", and {len(empty)} images that have no other" if empty else ""
         said.append(f"{path.name}: {left_out} captions marked as rejected or precanned are left out{without}")
-    return Loaded(items=items, notes=tuple(said))
+    return Loaded(items=items, left_out=len(empty), notes=tuple(said))
 
 
 def _item(place: Place, image: dict[str, Any], by_image: dict[str, list[object]], path: Path, split: str) -> Item:
