@@ -64,7 +64,7 @@ def parse(text: str) -> Address:
         return Address(name=text)
     found = _TAIL.match(text)
     if found is None:
-        return Address(**_named(text))
+        return _named(text)
     given: dict[str, str] = {}
     for pair in found["options"].split("&"):
         option, _, value = pair.partition("=")
@@ -74,13 +74,13 @@ def parse(text: str) -> Address:
             raise GitbenchError(f"{text}: the option {option} is given twice: give it once")
         given[option] = value
     columns = parse_columns(given.pop("columns", ""))
-    return Address(columns=columns, **_named(found["name"]), **given)
+    return dataclasses.replace(_named(found["name"]), columns=columns, **given)
 
 
-def _named(text: str) -> dict[str, str]:
-    """Return the name, and before it that of a published set, as `Address` takes them."""
+def _named(text: str) -> Address:
+    """Read a name without options, and before it that of a published set."""
     found = None if text.startswith(HUB) else _SET.fullmatch(text)
-    return {"name": found["path"], "published": found["set"]} if found else {"name": text}
+    return Address(name=found["path"], published=found["set"]) if found else Address(name=text)
 
 
 def with_options(text: str, given: Mapping[str, str]) -> str:

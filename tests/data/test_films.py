@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers_data import CAPTION, VIDEO, opened, row, write_parquet
+from helpers_data import CAPTION, VIDEO, opened, picture, row, write_parquet
 from helpers_errors import refused
 from helpers_sets import film, ids, put, said, shown, write
 
@@ -109,3 +109,15 @@ def test_images_in_tables_are_no_films(tmp_path: Path) -> None:
     film(tmp_path / "other.avi")
     with refused("row 0 is no film in a file of its own, which --task video needs"):
         opened(tmp_path, task=VIDEO)
+
+
+def test_stills_and_films_of_one_name_stand_beside_each_other(tmp_path: Path) -> None:
+    put(tmp_path, {f"stills/{k}.jpg": k for k in range(12)})
+    for k in range(12):
+        film(tmp_path / "films" / f"{k}.avi", 1 + k)
+    write(tmp_path, "captions.json", said({k: str(k) for k in range(12)}))
+    stills = opened(tmp_path, "val")
+    films = opened(tmp_path, "val", task=VIDEO)  # while what was read for the stills is still in use
+    number = int(stills.image_id(0))
+    assert np.array_equal(stills.image(0), picture(number))
+    assert films.image_id(0) == str(number) and shown(films.source.image(0)) == (1 + number) // 2
