@@ -18,6 +18,8 @@ import numpy as np
 
 from gitbench.data.base import SPLITS, Example, clean_caption, content_hash
 from gitbench.data.cache import cached
+from gitbench.data.films import film_frames
+from gitbench.data.image_files import NamedPicture
 from gitbench.data.items import Item, Loaded, Part, Place, listing
 from gitbench.data.pictures import Missing, decode_image
 from gitbench.data.splits import Division, Take, divided, division
@@ -46,8 +48,8 @@ class Collection:
         if number not in self._loaded:
             part = self.parts[number]
             status = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in part.files]
-            key = (self.takes_for, self.place.task, str(self.place.address), part.split, *status)
-            found = _SHARED.get(key)
+            key = (self.takes_for, self.place.task, self.place.films, str(self.place.address), part.split, *status)
+            found = _SHARED.get(key) if status else None  # what is made of no file's content may have changed
             if found is None:
                 found = _SHARED[key] = part.load()
             self._loaded[number] = found
@@ -167,9 +169,21 @@ class PhotoSource:
         captions = tuple(clean_caption(text, row.where, what) for text in row.captions)
         return Example(image_id=self.image_id(index), captions=captions, questions=row.questions)
 
+    @property
+    def moving(self) -> bool:
+        """Tell whether it is a split of films."""
+        return self.collection.place.films and bool(self.collection.place.images.paths)
+
     def image(self, index: int) -> np.ndarray:
-        """Decode an image, turned upright: uint8 (H, W, 3), RGB."""
+        """Decode an image, turned upright, or the middle frame of a film: uint8 (H, W, 3), RGB."""
+        if self.collection.place.films:
+            return self.frames(index, 1)[0]
         return decode_image(self.raw_image(index), self.rows[index].where)
+
+    def frames(self, index: int, count: int) -> np.ndarray:
+        """Decode equally spaced frames of a film: uint8 (count, H, W, 3), RGB. Errors: an item that is no film."""
+        row = self.rows[index]
+        return film_frames(_film(row).path(row.where), count, row.where)
 
     def raw_image(self, index: int) -> bytes:
         """Return the bytes of an image file. Errors: a missing one."""
@@ -188,11 +202,13 @@ class PhotoSource:
         absent: list[Missing] = []
         for row in self.rows:
             try:
-                row.picture.check(row.where)
+                (_film(row) if self.collection.place.films else row.picture).check(row.where)
             except Missing as error:
                 absent.append(error)
         if len(absent) > 1:
-            raise Missing(f"{absent[0]} ({len(absent):,} of {len(self):,} images are missing)")
+            raise Missing(
+                f"{absent[0]} ({len(absent):,} of {len(self):,} {self.collection.place.images.kind}s are missing)"
+            )
         if absent:
             raise absent[0]
         ids = ((self.image_id(index), row.where) for index, row in enumerate(self.rows))
@@ -239,6 +255,13 @@ class PhotoSource:
             return found["fingerprint"], found["images"]
 
         return cached(path, save, load)
+
+
+def _film(row: Item) -> NamedPicture:
+    """Return an item's film. Errors: an image in a table or an archive."""
+    if not isinstance(row.picture, NamedPicture):
+        raise GitbenchError(f"{row.where} is no film in a file of its own, which --task video needs: pass other data")
+    return row.picture
 
 
 def _texts(example: Example) -> Iterable[str]:
