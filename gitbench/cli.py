@@ -17,6 +17,7 @@ from gitbench.commands import (
     bench,
     bundle,
     caption,
+    data,
     doctor,
     encoders,
     explain,
@@ -35,11 +36,12 @@ from gitbench.commands import (
     tune,
     verify,
 )
+from gitbench.commands.options import join_data
 from gitbench.errors import GitbenchError
 
 COMMANDS = (
     listing, run, merge, report, explain, bundle, replicate, judge, verify, noise_floor, tune, pretrain, encoders, bench,
-    gpu_check, gate, lock, scenes, caption, doctor,
+    gpu_check, gate, lock, data, scenes, caption, doctor,
 )  # fmt: skip
 
 
@@ -58,6 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         plugins.load(arguments.plugin or ())
+        join_data(arguments)
         return arguments.run(arguments)
     except GitbenchError as error:
         print(f"gitbench: {error}", file=sys.stderr)

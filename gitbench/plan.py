@@ -133,6 +133,7 @@ class Plan:
     mark: str = ""  # what the study's name says of design, seeds, rates, compute; "": fixed, tuned, the rest as usual
     rates: Rates | None = None  # None: the profile has no grid of rates
     run_seconds: float = 0.0  # one run, as the profile guesses
+    data_notes: tuple[str, ...] = ()  # how splits were made, what was left out, images that two splits share
     text_tokens: int = 0  # of all texts of an image, the most in a sample; 0: planned by an earlier version
 
     @property

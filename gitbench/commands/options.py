@@ -32,10 +32,43 @@ def study_options(parser: argparse.ArgumentParser, work_dir: bool = True) -> Non
     parser.add_argument(
         "--data",
         metavar="NAME|PATH",
-        help="scenes (default; scenes-motion for video), or a folder: Parquet shards, COCO layout, questions",
+        help="scenes (default; scenes-motion for video), or a folder: its layout is found (see `gitbench data PATH`)",
     )
+    data_options(parser)
     if work_dir:
         parser.add_argument("--work-dir", type=Path, metavar="DIR", help="where runs are kept (default: work_dirs)")
+
+
+def data_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how the data set `arguments.data` is read; `join_data` puts them into its name."""
+    parser.add_argument(
+        "--columns",
+        dest="data_columns",
+        metavar="ROLE=COLUMN,...",
+        help="which columns of a table hold image, captions, ..., where their names leave a choice: image=jpg,captions=txt",
+    )
+    parser.add_argument(
+        "--split",
+        dest="data_split",
+        metavar="SPLITS",
+        help="80/10/10 divides all images anew; train=train+restval,val=dev,test=test takes stated splits by name",
+    )
+    parser.add_argument(
+        "--images", dest="data_images", metavar="DIR", help="a further folder in which image files are looked for"
+    )
+
+
+def join_data(arguments: argparse.Namespace) -> None:
+    """Put --columns, --split and --images into the name of the data set (see `data.address`)."""
+    options = ("columns", "split", "images")
+    given = {name: value for name in options if (value := getattr(arguments, f"data_{name}", None))}
+    if not given:
+        return
+    from gitbench.data.address import with_options
+
+    if arguments.data is None:
+        raise GitbenchError(f"--{next(iter(given))} says how to read other data: pass --data, too")
+    arguments.data = with_options(str(arguments.data), given)
 
 
 def training_options(parser: argparse.ArgumentParser, seeds: str) -> None:
@@ -270,11 +303,13 @@ def check_encoder(arms: Mapping[str, RunSpec]) -> None:
 
 def study_words(arguments: argparse.Namespace) -> list[str]:
     """Return the options that name this study again: defaults of this machine written out, folders by name alone."""
+    from gitbench.data.address import by_name
+
     words = ["--profile", profile_of(arguments)]
     if arguments.task is not None:
         words += ["--task", arguments.task]
     if arguments.data is not None:
-        words += ["--data", Path(arguments.data).name if Path(arguments.data).is_dir() else arguments.data]
+        words += ["--data", by_name(arguments.data)]
     if arguments.seeds is not None:
         words += ["--seeds", str(arguments.seeds)]
     words += _compute_words(arguments)

@@ -27,6 +27,12 @@ def print_outcome(study: Study, outcome: Outcome) -> None:
         print(f"gitbench: {arm} seed {replicate} failed twice: {reason}", file=sys.stderr)
 
 
+def print_data_notes(study: Study) -> None:
+    """Say on stderr how a study's splits were made and what else was done to its data; nothing where it is as stated."""
+    for note in study.plan.data_notes:
+        print(f"gitbench: data: {note}", file=sys.stderr)
+
+
 def print_makers(study: Study, runs: Iterable[PlannedRun] | None = None) -> None:
     """Say on stderr which finished runs of a study, or of `runs`, other code made; nothing where there are none."""
     from gitbench.study.makers import Standing

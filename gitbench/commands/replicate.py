@@ -149,7 +149,7 @@ def _repeatable(study: Study) -> dict[PlannedRun, RunSpec]:
 def _found_here(study: Study, spec: RunSpec, data: str | None) -> RunSpec:
     """Return a spec with its data, tokenizer and BERT as they are found here, weights of an encoder too."""
     from gitbench.axis import with_variant
-    from gitbench.data import data_names
+    from gitbench.data import data_names, resolved
     from gitbench.data.bert_folder import described
 
     if data is None and spec.data_name not in data_names():
@@ -163,7 +163,7 @@ def _found_here(study: Study, spec: RunSpec, data: str | None) -> RunSpec:
     if encoder is not None and encoder.source == "file":
         spec = with_variant(spec, "encoder_init", dataclasses.replace(encoder, path=_place(encoder.path, ())))
     text = dataclasses.replace(spec.text, tokenizer=_place(spec.text.tokenizer, ("wordpiece",)))
-    return dataclasses.replace(spec, data_name=_place(data or spec.data_name, data_names()), text=text)
+    return dataclasses.replace(spec, data_name=resolved(data or spec.data_name), text=text)
 
 
 def _place(name: str, known: Sequence[str]) -> str:

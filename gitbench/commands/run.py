@@ -21,7 +21,7 @@ from gitbench.commands.options import (
     training_options,
     work_dir_of,
 )
-from gitbench.commands.printing import print_makers, print_outcome, print_plan
+from gitbench.commands.printing import print_data_notes, print_makers, print_outcome, print_plan
 from gitbench.errors import GitbenchError
 from gitbench.formats import plural
 from gitbench.profiles import check_publishable
@@ -225,7 +225,10 @@ def _planned(
     if arguments.rates == "tuned":
         tuning = tuning_of(load_ablation(arguments.ablation), profile, data_of(arguments), **_options(arguments))
     plan = functools.partial(_plan, arguments, profile, replicates, part)
-    return planned_at_rates(tuning, plan, arguments, executor)
+    study = planned_at_rates(tuning, plan, arguments, executor)
+    if study is not None:
+        print_data_notes(study)
+    return study
 
 
 def _plan(

@@ -70,6 +70,15 @@ def parse(text: str) -> Address:
     return Address(name=found["name"], columns=columns, **given)
 
 
+def with_options(text: str, given: Mapping[str, str]) -> str:
+    """Return a data set's name with options added: option -> value. Errors: one that it has already, a malformed one."""
+    address = parse(text)
+    columns, rest = given.get("columns", ""), {name: value for name, value in given.items() if name != "columns"}
+    if twice := [name for name in given if getattr(address, name)]:
+        raise GitbenchError(f"--{twice[0]}: {text} says it already: give it once")
+    return str(dataclasses.replace(address, columns=parse_columns(columns) or address.columns, **rest))
+
+
 def parse_columns(text: str) -> dict[str, tuple[str, ...]]:
     """Read `role=column,role=column+column`: role -> columns. Errors: what is not of that form, a role given twice."""
     found: dict[str, tuple[str, ...]] = {}
@@ -83,10 +92,20 @@ def parse_columns(text: str) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def resolved(text: str) -> str:
-    """Return a data set's name with absolute paths, so that another process finds it."""
+def by_name(text: str) -> str:
+    """Return a data set's name with folders by their names alone, for commands that others are to run."""
     address = parse(text)
-    if not address.on_hub and not address.path.exists():
+    if address.on_hub or not address.path.is_dir():
+        return text
+    return str(dataclasses.replace(address, name=address.path.name, images=Path(address.images).name))
+
+
+def resolved(text: str) -> str:
+    """Return a data set's name with absolute paths, so that another process finds it; registered names stay."""
+    from gitbench.data import data_names
+
+    address = parse(text)
+    if text in data_names() or (not address.on_hub and not address.path.exists()):
         return text
     name = address.name if address.on_hub else str(address.path.resolve())
     images = str(Path(address.images).expanduser().resolve()) if address.images else ""

@@ -26,11 +26,12 @@ class ImageFiles:
 
     def __init__(self, folders: Sequence[Path]):
         self.folders = folders
+        self._splits: dict[Path, str | None] = {}  # folder -> its split
 
     @cached_property
     def paths(self) -> list[Path]:
         """All image files, sorted; folders that are links are followed, each once."""
-        found: dict[Path, None] = {}
+        found: set[str] = set()  # texts, which sort ten times as fast as paths
         seen: set[str] = set()
         for folder in self.folders:
             for base, below, names in os.walk(folder, followlinks=True):
@@ -39,8 +40,9 @@ class ImageFiles:
                     below.clear()
                     continue
                 seen.add(real)
-                found.update((Path(base, name), None) for name in names if Path(name).suffix.lower() in SUFFIXES)
-        return sorted(found)
+                endings = ((name, os.path.splitext(name)[1].lower()) for name in names)
+                found.update(os.path.join(base, name) for name, ending in endings if ending in SUFFIXES)
+        return [Path(path) for path in sorted(found)]
 
     def find(self, name: str | int, split: str | None, where: str, subfolder: str = "") -> Path:
         """Return the file of an image.
@@ -80,13 +82,10 @@ class ImageFiles:
         """Return the files that a name can mean, those in its subfolder first of all."""
         if isinstance(name, int):
             return self._by_number.get(name, [])
-        if Path(name).is_absolute() and Path(name).is_file():
-            return [Path(name)]
         parts = PurePosixPath(plain(name)).parts
-        places = [folder / "images" for folder in self.folders] + list(self.folders)
-        literal = [place / name for place in places if (place / name).is_file()]  # also of an unusual ending
-        found = [*literal, *self._named(parts[-1] if parts else "")]
-        found = list({os.path.realpath(path): path for path in reversed(found)}.values())[::-1]
+        found = self._by_name.get(parts[-1], []) if parts else []
+        if not found and parts:
+            found = self._written_out(name) or self._by_stem.get(parts[-1], [])
         for end in ((*PurePosixPath(plain(subfolder)).parts, *parts), parts):
             if ending := [path for path in found if ends_with(path, end)]:
                 return ending
@@ -94,8 +93,10 @@ class ImageFiles:
             return self._by_number.get(int(number[0]), [])
         return found
 
-    def _named(self, name: str) -> Iterable[Path]:
-        return self._by_name.get(name, ()) or self._by_stem.get(name, ())
+    def _written_out(self, name: str) -> list[Path]:
+        """Return the file at a path that leads out of the folders, or whose ending is none of an image."""
+        places = [place for folder in self.folders for place in (folder / "images", folder)]
+        return [place / name for place in places if (place / name).is_file()][:1]
 
     @cached_property
     def _by_name(self) -> dict[str, list[Path]]:
@@ -122,9 +123,14 @@ class ImageFiles:
 
     def split_of(self, path: Path) -> str | None:
         """Return the split whose folder a file lies in: the nearest folder below ours whose name says one."""
+        if path.parent not in self._splits:
+            self._splits[path.parent] = self._split_of_folder(path.parent)
+        return self._splits[path.parent]
+
+    def _split_of_folder(self, place: Path) -> str | None:
         for folder in self.folders:
-            if path.is_relative_to(folder):
-                words = (split_in(part) for part in reversed(path.relative_to(folder).parts[:-1]))
+            if place.is_relative_to(folder):
+                words = (split_in(part) for part in reversed(place.relative_to(folder).parts))
                 return next(filter(None, words), None)
         return None
 

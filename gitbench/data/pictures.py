@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -76,7 +77,7 @@ class TablePicture:
     table: Any
     row: int
     column: str
-    folder: Path
+    named: Callable[[str], Picture]  # finds an image file
 
     def read(self, where: str) -> bytes:
         value = self.table[self.row][self.column]
@@ -86,7 +87,7 @@ class TablePicture:
             return value
         if not isinstance(value, str) or not value:
             raise GitbenchError(f"{where}: there is no image: add it or remove the row")
-        return read_image_file(self.folder / value, where)
+        return self.named(value).read(where)
 
     def check(self, where: str) -> None:
         """The table has been read, and is not read a second time for this."""

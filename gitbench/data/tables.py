@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def of_dataset(place: Place, table: Any, where: str, split: str = "") -> Loaded:
 
     def picture(number: int, row: dict[str, Any], stated: str) -> Picture:
         if chosen.image in pixels:
-            return TablePicture(table, number, chosen.image, place.folder)
+            return TablePicture(table, number, chosen.image, partial(place.picture, split=stated))
         return place.picture(image_name(row[chosen.image], f"{where}, row {number}"), stated)
 
     names = getattr(table.features[chosen.label], "names", None) if chosen.label else None

@@ -191,6 +191,20 @@ def study_fingerprint(data: str, spec: DataSpec, task: TaskSpec = CAPTIONS, spli
     return content_hash([open_task(data, split, limit_of(spec, split), task).fingerprint() for split in splits])
 
 
+def data_notes(sources: Sequence[TaskSource]) -> tuple[str, ...]:
+    """Return what was done to a study's data that its reader should know, and which images its splits share.
+
+    Errors: as `photos.shared_images`.
+    """
+    photographs: list[Any] = [each.source for each in sources if hasattr(each.source, "notes")]
+    if not photographs:
+        return ()
+    from gitbench.data.photos import shared_images
+
+    notes = [note for source in photographs for note in source.notes]
+    return tuple(dict.fromkeys([*notes, *shared_images(photographs)]))
+
+
 def check_labels(source: TaskSource, tokenizer: CaptionTokenizer, max_tokens: int, room: int, option: str) -> None:
     """Refuse labels longer than a text of `room` ids, [CLS] and [SEP] included; `option` is what makes room for them."""
     if not source.closed:

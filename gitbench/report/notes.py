@@ -26,7 +26,14 @@ def study_notes(study: Study, verdicts: Sequence[Verdict]) -> tuple[str, ...]:
         if each.likelihood is not None and each.agreement == CONTRADICT
     )
     margins = (line for verdict in verdicts for line in _margin_notes(verdict))
-    of_runs = (*_part_notes(study), *Standing.of_study(study).lines, *_start_notes(study), *_machine_notes(study))
+    of_data = [f"Data: {note}." for note in study.plan.data_notes]
+    of_runs = (
+        *of_data,
+        *_part_notes(study),
+        *Standing.of_study(study).lines,
+        *_start_notes(study),
+        *_machine_notes(study),
+    )
     of_captions = (*_encoder_notes(study, verdicts), *_caption_notes(study))
     return (*of_runs, *of_captions, *margins, *contradictions)
 

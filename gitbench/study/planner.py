@@ -18,7 +18,7 @@ from gitbench.compute import compute_for, compute_mark
 from gitbench.data import SPLITS, content_hash, data_label, data_names, limit_of, on_scenes, resolved
 from gitbench.data.base import texts_of
 from gitbench.data.bert_folder import described
-from gitbench.data.tasks import check_labels, open_task, study_fingerprint
+from gitbench.data.tasks import check_labels, data_notes, open_task, study_fingerprint
 from gitbench.data.tokenizer import from_bert, rows_of, tokenizer_for
 from gitbench.errors import GitbenchError, unknown_name
 from gitbench.plan import Plan, PlannedArm, PlannedRun, Vocabulary
@@ -57,15 +57,17 @@ class Planner:
         self.splits, self.given = splits, profile
         self.compute = compute_for(profile) if compute is None else compute
         self.ablation, self.options, self.seed_root = ablation, options, seed_root
-        self.data = data if data in data_names() else resolved(data)
+        self.data = resolved(data)
         self.task = task_spec(task_name, profile)
         self.arms = (*ablation.arms[profile.name], BLIND)
         self.base = next(arm for arm in self.arms if arm.name == ablation.base)  # whose floor is BLIND
         self.starts = self._starts(profile)
         self.common = {axis: self.starts[axis] for axis in ablation.common_variants(profile.name)}
         sizes = for_task(profile, self.task)
-        for split in splits:
-            open_task(self.data, split, limit_of(sizes.data, split), self.task).check()
+        opened = [open_task(self.data, split, limit_of(sizes.data, split), self.task) for split in splits]
+        for source in opened:
+            source.check()
+        self.notes = data_notes(opened)
         self.profile = self._for_study(self._with_options(sizes), tokenizer_path)
         self.source = open_task(self.data, "train", self.profile.data.train_images, self.task)
         self.tokenizer = tokenizer_for(self.profile.text, self.source)
@@ -271,6 +273,7 @@ class Planner:
             task=self.task.name,
             vocabulary=self.vocabulary,
             run_seconds=profile.run_seconds,
+            data_notes=self.notes,
             text_tokens=self._text_tokens(),
             mark=mark + compute_mark(self.given, self.compute),
             **own,

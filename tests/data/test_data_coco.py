@@ -70,3 +70,57 @@ def test_coco_faults(tmp_path: Path, content: str | None, message: str) -> None:
         (folder / "val.json").write_text(content)
     with refused(message):
         opened(folder, "val")
+
+
+def noted(
+    folder: Path, images: list[dict[str, object]], notes: list[dict[str, object]], encoding: str = "utf-8"
+) -> None:
+    (folder / "val.json").write_text(json.dumps({"images": images, "annotations": notes}), encoding=encoding)
+
+
+def test_captions_that_vizwiz_rejects_or_has_ready_are_left_out(tmp_path: Path) -> None:
+    images = [{"id": k, "file_name": f"{k}.png"} for k in (1, 2)]
+    for k in (1, 2):
+        (tmp_path / f"{k}.png").write_bytes(photo(k))
+    kept = {"is_rejected": False, "is_precanned": False}
+    notes = [
+        {"image_id": 1, "caption": "a can of beans", **kept},
+        {
+            "image_id": 1,
+            "caption": "Quality issues are too severe to recognize visual content.",
+            **kept,
+            "is_precanned": True,
+        },
+        {"image_id": 1, "caption": "asdf", **kept, "is_rejected": True},
+        {"image_id": 2, "caption": "spam", **kept, "is_rejected": True},
+    ]
+    noted(tmp_path, images, notes)
+    source = opened(tmp_path, "val")
+    assert [source.example(k).captions for k in range(len(source))] == [("a can of beans",)]
+    said = "val.json: 3 captions marked as rejected or precanned are left out, and 1 images that have no other"
+    assert said in source.notes
+
+
+def test_files_of_other_programs(tmp_path: Path) -> None:
+    (tmp_path / "0.png").write_bytes(photo(0))
+    image = {"id": 7, "file_name": "0.png"}
+    noted(tmp_path, [image], [{"image_id": "7", "caption": "a dog"}], "utf-8-sig")  # Windows; an id as text
+    assert opened(tmp_path, "val").example(0).captions == ("a dog",)
+    noted(tmp_path, [image], [{"image_id": 7, "caption": "a dog"}, {"image_id": 8, "caption": "a cat"}])
+    source = opened(tmp_path, "val")
+    assert "val.json: 1 captions of images that it does not list are left out" in source.notes
+    noted(tmp_path, [image], [{"image_id": 8, "caption": "a cat"}])
+    with refused(r"val.json: no caption belongs to an image \(first image_id: 8\): match them with the ids"):
+        opened(tmp_path, "val")
+
+
+def test_eight_images_are_divided(tmp_path: Path) -> None:
+    folder = coco(tmp_path, [f"{k}.png" for k in range(8)])
+    assert sorted(len(ids(folder, split)) for split in SPLITS) == [1, 1, 6]
+
+
+def test_two_files_of_a_split_are_refused(tmp_path: Path) -> None:
+    coco(tmp_path, ["a.png"], "val.json")
+    coco(tmp_path, ["a.png"], "annotations/val.json")
+    with refused("val.json and annotations/val.json hold captions of the same images: leave one"):
+        opened(tmp_path, "val")

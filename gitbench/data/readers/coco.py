@@ -31,7 +31,7 @@ def parts(place: Place) -> list[Part]:
     found = []
     for split, paths in _files(place.folder).items():
         if len(paths) > 1:
-            names = " and ".join(path.name for path in paths)
+            names = " and ".join(str(path.relative_to(place.folder)) for path in paths)
             raise GitbenchError(f"{place.folder}: {names} hold captions of the same images: leave one")
         hidden = split_of(split) == "test" and is_hidden(paths[0])
         load = partial(_load, place, paths[0], split)

@@ -1,0 +1,112 @@
+"""What a data set is taken for, and what is in it: for `gitbench data`, before anything is trained on it."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gitbench.data import SPLITS, data_names, open_source
+from gitbench.data.photos import PhotoSource, shared_images
+from gitbench.data.sheet import draw_sheet
+from gitbench.errors import GitbenchError
+from gitbench.formats import plural
+from gitbench.tasks import TASKS
+
+SAMPLES = 16
+SEEN = 200  # images of a split that are decoded for their sizes
+
+
+def tasks_of(data: str) -> list[str]:
+    """Return the tasks that a data set suits. Errors: what is wrong with it for the first task, where it suits none."""
+    if data in data_names():
+        raise GitbenchError(f"{data} is computed, not read: `gitbench scenes` draws some, or pass a folder")
+    found, errors = [], []
+    for task in TASKS:
+        try:
+            splits_of(data, task)
+            found.append(task)
+        except GitbenchError as error:
+            errors.append(error)
+    if not found:
+        raise errors[0]
+    return found
+
+
+def splits_of(data: str, task: str) -> dict[str, PhotoSource]:
+    """Return the splits that a data set has for a task, checked. Errors: a set that suits another task, or has none."""
+    found: dict[str, PhotoSource] = {}
+    for split in SPLITS:
+        source: Any = open_source(data, split, task=task)
+        if not isinstance(source, PhotoSource):
+            raise GitbenchError(f"{data} is read by a plugin, which alone knows what is in it: pass a folder")
+        if split in source.collection.division.takes:
+            source.check()
+            found[split] = source
+    if not found:
+        raise GitbenchError(f"{data} holds nothing for --task {task}")
+    return found
+
+
+def described(data: str, task: str) -> str:
+    """Return lines that say what a data set is taken for, with counts, lengths, sizes, and what is shared by splits."""
+    splits = splits_of(data, task)
+    first = next(iter(splits.values()))
+    lines = [f"{data}: taken for {first.collection.takes_for}, task {task}"]
+    lines += [f"  {split:<5} {_counts(source)}" for split, source in splits.items()]
+    missing = [split for split in SPLITS if split not in splits]
+    if missing:
+        lines.append(f"  no {' and no '.join(missing)}")
+    notes = [note for source in splits.values() for note in source.notes]
+    rows = [question for source in splits.values() for row in source.rows for question in row.questions]
+    if several := sum(1 < len(set(row.answers)) == len(row.answers) for row in rows):
+        notes.append(
+            f"{several:,} questions have several different answers: any of them counts as right; where they are parts of "
+            "one answer, mark the questions `set_valued: true`"
+        )
+    lines += [f"  mind: {note}" for note in dict.fromkeys([*notes, *shared_images(list(splits.values()))])]
+    return "\n".join(lines)
+
+
+def _counts(source: PhotoSource) -> str:
+    """Return how many images and texts a split has, how long these are, and how large the images."""
+    examples = [source.example(index) for index in range(len(source))]
+    asked = [question for example in examples for question in example.questions]
+    texts = [question.answer for question in asked] or [text for example in examples for text in example.captions]
+    said = plural(len(examples), "image")
+    if source.task == "vqa":
+        answers = [len(question.answers) for question in asked]
+        said += f", {plural(len(asked), 'question')} with {_span(answers)} answers"
+    elif source.task == "caption":
+        said += f", {plural(len(texts), 'caption')} ({_span([len(example.captions) for example in examples])} an image)"
+    else:
+        said += f", {len(set(texts)):,} different labels"
+    seen = [source.image(index).shape for index in range(0, len(source), max(1, len(source) // SEEN))]
+    widths, heights = [shape[1] for shape in seen], [shape[0] for shape in seen]
+    return f"{said}; {_span([len(text.split()) for text in texts])} words a text; {_span(widths)} x {_span(heights)} pixels"
+
+
+def _span(numbers: Sequence[int]) -> str:
+    """Return "1 to 9 (median 4)", or the one number that all are."""
+    low, high = min(numbers), max(numbers)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,} (median {statistics.median(numbers):g})"
+
+
+def draw_samples(data: str, task: str, out: Path) -> None:
+    """Draw sixteen images of a data set, spread over its splits, with their texts."""
+    splits = splits_of(data, task)
+    counts = dict.fromkeys(splits, 0)
+    while sum(counts.values()) < min(SAMPLES, sum(map(len, splits.values()))):
+        fewest = min((split for split in splits if counts[split] < len(splits[split])), key=counts.__getitem__)
+        counts[fewest] += 1
+    shown: list[tuple[np.ndarray, Sequence[str]]] = []
+    for split, source in splits.items():
+        for place in range(counts[split]):
+            index = place * len(source) // counts[split]
+            example = source.example(index)
+            texts = [f"{question.text} {question.answer}" for question in example.questions] or example.captions
+            shown.append((source.image(index), [f"{split}: {text}" for text in texts]))
+    draw_sheet(shown, out)

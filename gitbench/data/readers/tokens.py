@@ -1,0 +1,79 @@
+"""Flickr8k and Flickr30k as their authors publish them: a line a caption, `NAME.jpg#2<tab>A girl in a pink dress .`
+
+Files: `Flickr8k.token.txt` or `results_20130124.token`, in the folder or one below, and images anywhere below. Lists
+of names beside it (`Flickr_8k.trainImages.txt`, `...devImages.txt`, `...testImages.txt`) say the splits; images in none are
+left out.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+
+from gitbench.data.items import Item, Loaded, Part, Place
+from gitbench.data.splits import word_in
+from gitbench.errors import GitbenchError
+from gitbench.formats import plural
+
+NEEDS = {"caption": "Flickr8k.token.txt with image files"}
+_LINE = re.compile(r"(?P<name>.+)#\d+\t(?P<caption>.*)")
+_FILES = re.compile(r"(Flickr8k\.token\.txt|results_\d+\.token)", re.IGNORECASE)
+
+
+def fits(place: Place) -> bool:
+    return bool(_token_files(place.folder))
+
+
+def parts(place: Place) -> list[Part]:
+    files = _token_files(place.folder)
+    if len(files) > 1:
+        names = " and ".join(str(path.relative_to(place.folder)) for path in files)
+        raise GitbenchError(f"{place.folder}: {names} hold captions of the same images: leave one")
+    lists = {path: word for path in sorted(files[0].parent.glob("*Images.txt")) if (word := word_in(path.stem))}
+    load = partial(_load, place, files[0], lists)
+    return [Part(files=(files[0], *lists), load=load, images=True)]
+
+
+def _token_files(folder: Path) -> list[Path]:
+    """Return the files of captions in a folder and in those below it."""
+    places = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
+    return [path for place in places for path in sorted(place.glob("*.token*")) if _FILES.fullmatch(path.name)]
+
+
+def _load(place: Place, path: Path, lists: dict[Path, str]) -> Loaded:
+    split_of_name: dict[str, str] = {}
+    for file, word in lists.items():
+        for name in filter(None, map(str.strip, _lines(file))):
+            if split_of_name.setdefault(name, word) != word:
+                raise GitbenchError(f"{file}: {name} is in the list of {split_of_name[name]} too: leave it in one")
+    captions: dict[str, list[str]] = {}
+    for number, line in enumerate(_lines(path), 1):
+        found = _LINE.fullmatch(line)
+        if found is None and line.strip():
+            raise GitbenchError(f"{path}, line {number}: write a caption as NAME#NUMBER, a tab and the text")
+        if found:
+            captions.setdefault(found["name"], []).append(found["caption"])
+    listed = [name for name in captions if not lists or name in split_of_name]
+    left_out = len(captions) - len(listed)
+    notes = (f"{path.name}: {plural(left_out, 'image')} in no list of a split left out",) if left_out else ()
+    items = [
+        Item(
+            image_id=name,
+            captions=tuple(captions[name]),
+            where=f"{path}, image {name}",
+            picture=place.picture(name, split_of_name.get(name, "")),
+            key=name.encode(),
+            split=split_of_name.get(name, ""),
+        )
+        for name in listed
+    ]
+    return Loaded(items=items, notes=notes)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise GitbenchError(f"{path} cannot be read ({reason}): check the file") from None
