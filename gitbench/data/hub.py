@@ -18,7 +18,8 @@ from typing import Any
 
 from gitbench.data.address import HUB, Address
 from gitbench.data.cache import cached
-from gitbench.data.items import Item, Place
+from gitbench.data.columns import columns_of
+from gitbench.data.items import Item, Loaded, Place
 from gitbench.data.photos import Collection
 from gitbench.data.readers.parquet import read_shards
 from gitbench.data.tables import of_dataset, pixel_columns, table_part
@@ -157,6 +158,10 @@ class HubCollection(Collection):
         self.count = None if limit is None else max(limit + 1, _BATCH)  # the last image may go on in rows beyond
         self.complete: dict[str, bool] = {}  # split -> whether these are all of its rows
         place = Place(folder=make_dir(self.copy.folder), task=task, address=address)
+        schema = self.copy.schema
+        columns_of(
+            schema.names, task, address.columns, place.where, pixel_columns(schema)
+        )  # before anything is fetched
         splits = self.copy.told["splits"]
         parts = [
             table_part(place, [self.copy.about], split, partial(self._rows, split), partial(self._beside_images, split))
@@ -183,6 +188,12 @@ class HubCollection(Collection):
         """Return the names of the classes, without the rows beyond the first."""
         split = self.parts[number].split
         return of_dataset(self.place, self.copy.rows(split, _BATCH), self.where, split).class_names
+
+    def load(self, number: int) -> Loaded:
+        """Read a part, once; it is not shared, because other limits read other rows of the same files."""
+        if number not in self._loaded:
+            self._loaded[number] = self.parts[number].load()
+        return self._loaded[number]
 
     def items(self, split: str) -> list[Item]:
         """Return the items of a split, of one with a limit enough of them."""
