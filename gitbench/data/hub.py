@@ -18,7 +18,8 @@ from typing import Any
 
 from gitbench.data.address import HUB, Address
 from gitbench.data.cache import cached
-from gitbench.data.items import Item, Place
+from gitbench.data.columns import columns_of
+from gitbench.data.items import Item, Loaded, Place
 from gitbench.data.photos import Collection
 from gitbench.data.readers.parquet import read_shards
 from gitbench.data.tables import of_dataset, pixel_columns, table_part
@@ -75,14 +76,14 @@ class Copy:
         """Write the first rows of a split, or without a count those of one of its files."""
         import datasets
         import pyarrow.parquet as pq
-        from datasets.table import embed_table_storage
+        from datasets.table import embed_table_storage, table_cast
 
         with _explained(self.name), pq.ParquetWriter(to, self.schema) as writer:
             options = {"revision": self.told["revision"], "streaming": True}
             rows: Any = datasets.load_dataset(self.name, self.told["config"], split=split, **options)
             rows = rows.shard(self.told["splits"][split], shard) if count is None else rows.take(count)
             for table in rows.with_format("arrow").iter(_BATCH):
-                writer.write_table(embed_table_storage(table.cast(self.schema)))
+                writer.write_table(embed_table_storage(table_cast(table.select(self.schema.names), self.schema)))
 
 
 def copy_of(address: Address) -> Copy:
@@ -102,7 +103,11 @@ def _ask(name: str, revision: str, config: str) -> dict[str, Any]:
 
     datasets.disable_progress_bars()
     with _explained(name):
-        commit = str(HfApi().dataset_info(name, revision=revision or None).sha)
+        info = HfApi().dataset_info(name, revision=revision or None)
+        commit = str(info.sha)
+        if f"{name.partition('/')[2]}.py" in {file.rfilename for file in info.siblings or ()}:
+            fix = f"try its copy in Parquet, {HUB}{name}@refs/convert/parquet"
+            raise GitbenchError(f"{HUB}{name} needs a script, which is not run: {fix}")
         known = datasets.get_dataset_config_names(name, revision=commit)
         config = config or datasets.get_dataset_default_config_name(name, revision=commit) or ""
         if config not in known:
@@ -140,8 +145,6 @@ def _reason(error: Exception, name: str) -> str:
         return "has no such revision: check what follows the @"
     if kinds & {"RepositoryNotFoundError", "DatasetNotFoundError"}:
         return "is not on the hub, or private: check the name, or log in with `hf auth login`"
-    if "script" in text or "trust_remote_code" in text:
-        return f"needs a script, which is not run: try its copy in Parquet, {HUB}{name}@refs/convert/parquet"
     if kinds & {"OfflineModeIsEnabled", "ConnectionError", "TransportError", "TimeoutError"}:
         return "cannot be reached, and is not kept here: connect to the hub (HF_HUB_OFFLINE unset), then run this again"
     return f"cannot be read ({type(error).__name__}: {text[:200]}): check it on the hub, or run this again"
@@ -155,6 +158,10 @@ class HubCollection(Collection):
         self.count = None if limit is None else max(limit + 1, _BATCH)  # the last image may go on in rows beyond
         self.complete: dict[str, bool] = {}  # split -> whether these are all of its rows
         place = Place(folder=make_dir(self.copy.folder), task=task, address=address)
+        schema = self.copy.schema
+        columns_of(
+            schema.names, task, address.columns, place.where, pixel_columns(schema)
+        )  # before anything is fetched
         splits = self.copy.told["splits"]
         parts = [
             table_part(place, [self.copy.about], split, partial(self._rows, split), partial(self._beside_images, split))
@@ -181,6 +188,12 @@ class HubCollection(Collection):
         """Return the names of the classes, without the rows beyond the first."""
         split = self.parts[number].split
         return of_dataset(self.place, self.copy.rows(split, _BATCH), self.where, split).class_names
+
+    def load(self, number: int) -> Loaded:
+        """Read a part, once; it is not shared, because other limits read other rows of the same files."""
+        if number not in self._loaded:
+            self._loaded[number] = self.parts[number].load()
+        return self._loaded[number]
 
     def items(self, split: str) -> list[Item]:
         """Return the items of a split, of one with a limit enough of them."""

@@ -24,9 +24,11 @@ OPEN = """
 import json, sys
 from gitbench.data import open_source
 from gitbench.errors import GitbenchError
+sources = []  # which stay open together
 for name, split, limit, task in json.loads(sys.argv[1]):
     try:
         source = open_source(name, split, limit, task)
+        sources.append(source)
         source.check()
         count = len(source)
         examples = [source.example(index) for index in range(count)]
@@ -87,6 +89,7 @@ def repositories() -> dict[str, dict[str, bytes]]:
             "data/test-0.parquet": parquet([1, 2], "label", PETS, [-1, -1]),
         },
         "owner/folder": {"train/metadata.jsonl": lines.encode(), **{f"train/{k}.png": photo(k) for k in range(12)}},
+        "owner/unasked": {"data/train-0.parquet": captioned(range(300, 310))},
         "owner/script": {"script.py": b"raise SystemExit('it was run')"},
         "owner/gated": with_readme(train=range(3)),
         "owner/empty": {"README.md": b"nothing"},
@@ -95,6 +98,7 @@ def repositories() -> dict[str, dict[str, bytes]]:
 
 ASKED: dict[str, tuple[str, str, int | None, str]] = {
     "first": ("hub:owner/large", "train", 20, "caption"),
+    "more": ("hub:owner/large", "train", 150, "caption"),
     "few": ("hub:owner/large", "val", 3, "caption"),
     **{f"whole {split}": ("hub:owner/whole", split, None, "caption") for split in ("train", "val", "test")},
     "four of the whole": ("hub:owner/whole", "val", 4, "caption"),
@@ -113,6 +117,7 @@ WRONG = {
     "hub:owner/gated": "is gated: accept its terms at https://huggingface.co/datasets/owner/gated and log in",
     "hub:owner/nothing": "is not on the hub, or private: check the name",
     "hub:owner/empty": "cannot be read (EmptyDatasetError",
+    "hub:owner/unasked?columns=captions=x": "there is no column 'x' for captions: found: image, caption",
     "hub:owner": "name a data set on the hub as hub:OWNER/NAME",
 }
 
@@ -164,12 +169,15 @@ def test_a_limit_fetches_the_first_rows_alone(opened: Opened) -> None:
     first, few = opened.found["first"], opened.found["few"]
     assert (first["size"], first["name"], first["pixels"]) == (20, "large", [18, 24, 3])
     assert first["captions"] == [[f"number {number}"] for number in range(20)]
+    assert opened.found["more"]["captions"] == [[f"number {number}"] for number in range(150)]
     assert few["captions"] == [["number 2000"], ["number 2001"], ["number 2002"]]
     revision, said = first["notes"]
     assert revision.startswith("hub:owner/large is at revision ")
     assert said == "of its rows the first 100 were read, for 20 images of train"
     kept = sorted(path.name for path in (opened.cache / "hub" / "owner--large").rglob("*.parquet"))
-    assert kept == ["test-first-100.parquet", "train-first-100.parquet", "val-first-100.parquet"]
+    assert kept == [
+        f"{name}.parquet" for name in ("test-first-100", "train-first-100", "train-first-151", "val-first-100")
+    ]
     assert "data/train-00001-of-00002.parquet" not in opened.sent
 
 
@@ -229,6 +237,7 @@ def test_images_that_are_files_of_the_repository(opened: Opened) -> None:
 @pytest.mark.parametrize("name", WRONG)
 def test_what_cannot_be_read_says_so_in_one_line(opened: Opened, name: str) -> None:
     assert WRONG[name] in opened.errors[name] and "\n" not in opened.errors[name]
+    assert not list((opened.cache / "hub" / "owner--unasked").rglob("*.parquet"))
     assert opened.errors[name].startswith(name.partition("?")[0].partition("@")[0])
 
 
