@@ -15,7 +15,9 @@ def add(commands: Any) -> None:
     data = commands.add_parser("data", help="say what a data set is taken for and what is in it, and draw 16 samples")
     data.add_argument("data", metavar="DATA", help="a folder, or a name as --data takes it")
     data_options(data)
-    data.add_argument("--task", metavar="NAME", help="caption, vqa, classify or read (default: all that it suits)")
+    data.add_argument(
+        "--task", metavar="NAME", help="caption, vqa, video, classify or read (default: all that it suits)"
+    )
     data.add_argument(
         "--out", type=Path, default=Path("data.png"), metavar="FILE", help="the picture (default: data.png)"
     )

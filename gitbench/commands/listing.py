@@ -19,6 +19,7 @@ def add(commands: Any) -> None:
 def _list(arguments: argparse.Namespace) -> int:
     from gitbench.ablations import ablation_names, load_ablation, summary
     from gitbench.data import data_names
+    from gitbench.data.published import SETS
     from gitbench.profiles import PROFILES
     from gitbench.tasks import TASKS
     from gitbench.variants import AXES
@@ -40,6 +41,9 @@ def _list(arguments: argparse.Namespace) -> int:
     print("data sets")
     for name in data_names():
         print(f"  {name:<20} registered: needs no folder")
+    print("  SET:FOLDER           a folder that holds a published set, read by its rules:")
+    for name, known in SETS.items():
+        print(f"    {name:<18} {known.doc} (--task {known.task})")
     print(
         "  FOLDER               Parquet shards ({train,val,test}*.parquet with image, captions), or COCO layout (images/ +\n"
         "                       JSON); vqa: images/ + questions.json; read: Parquet with text; classify: with label"

@@ -1,6 +1,6 @@
 """Data: the embedded world `scenes`, data sets that a plugin registers, and folders of photographs with texts.
 
-A data set is named by one string: a registered name or a folder's path, with options (see `address`). A name is
+A data set is named by one string: a registered name, a folder's path or `hub:OWNER/NAME`, with options (see `address`). A name is
 registered with `register`; a layout of folders is a file in `readers/`. Importing this package imports no torch
 (`dataset` does).
 """
@@ -49,7 +49,7 @@ def data_names() -> tuple[str, ...]:
 
 
 def open_source(data: str, split: str, limit: int | None = None, task: str = "caption") -> Source:
-    """Open a split ("train", "val", "test") of a data set: a registered name, or the path of a folder.
+    """Open a split ("train", "val", "test") of a data set: a registered name, a folder's path, or one on the hub.
 
     A limit takes the first items; it is an upper bound for folders and the size itself for computed data. The task's
     name says which files of a folder are meant; `tasks.open_task` also turns what they hold into the task's texts.
@@ -61,26 +61,41 @@ def open_source(data: str, split: str, limit: int | None = None, task: str = "ca
     if data in _REGISTERED:
         return _REGISTERED[data](data, split, limit)
     address = parse(data)
-    if address.name in _REGISTERED:
+    if address.name in _REGISTERED and not address.published:
         raise GitbenchError(f"{data}: {address.name} takes no options: leave out what follows the question mark")
+    if address.on_hub:
+        from gitbench.data.hub import HubCollection
+        from gitbench.data.photos import PhotoSource
+
+        return PhotoSource(HubCollection(address, task, limit), split, limit)
+    if address.published:
+        from gitbench.data.published import published_set
+
+        published_set(address.published)
     if address.path.exists():
         from gitbench.data.items import Place
         from gitbench.data.photos import PhotoSource
+        from gitbench.data.published_folder import open_published
         from gitbench.data.readers import open_folder
 
-        return PhotoSource(open_folder(Place(folder=address.path, task=task, address=address)), split, limit)
-    if "/" in address.name or "\\" in address.name:
+        films = task == "video"  # whose texts are captions
+        place = Place(folder=address.path, task="caption" if films else task, address=address, films=films)
+        return PhotoSource((open_published if address.published else open_folder)(place), split, limit)
+    if address.published or "/" in address.name or "\\" in address.name:
         raise GitbenchError(
             f"data folder {address.name} does not exist: check the path, or use {', '.join(data_names())}"
         )
-    raise GitbenchError(f"{unknown_name('data set', address.name, data_names())}; or pass the path of a folder")
+    raise GitbenchError(
+        f"{unknown_name('data set', address.name, data_names())}; or pass the path of a folder, or hub:OWNER/NAME"
+    )
 
 
 def data_label(data: str) -> str:
     """Return a short name fit for file names: the registered name, or the folder's."""
     if data in _REGISTERED:
         return data
-    name = parse(data).path.resolve().name
+    address = parse(data)
+    name = address.published or address.path.resolve().name
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "data"
 
 

@@ -1,4 +1,4 @@
-"""How a data set is named on one line: `NAME`, `PATH`, `hub:OWNER/NAME`, each with options after a question mark.
+"""How a data set is named on one line: `NAME`, `PATH`, `SET:PATH` or `hub:OWNER/NAME[@REVISION]`, with options after a `?`.
 
     photos?columns=image=jpg,captions=txt&split=80/10/10
 
@@ -6,6 +6,8 @@
 * `split`: how train, val and test are made of what the data state, see `splits`;
 * `images`: a further folder in which image files are looked for;
 * `config`: which of the configurations of a data set on the hub.
+
+`SET:PATH` is a folder that holds a published set (`coco_karpathy:data/coco`), see `published`.
 
 One line, because it travels through plans, run folders and worker processes as one word.
 """
@@ -22,6 +24,7 @@ from gitbench.errors import GitbenchError, unknown_name
 
 OPTIONS = ("columns", "split", "images", "config")
 HUB = "hub:"
+_SET = re.compile(r"(?P<set>[a-z][a-z0-9_]+):(?P<path>.+)", re.DOTALL)
 _TAIL = re.compile(r"^(?P<name>.+?)\?(?P<options>(?:[a-z]+=[^&]*)(?:&[a-z]+=[^&]*)*)$")
 
 
@@ -34,6 +37,7 @@ class Address:
     split: str = ""
     images: str = ""
     config: str = ""
+    published: str = ""  # the name of the published set that the folder holds
 
     @property
     def on_hub(self) -> bool:
@@ -47,7 +51,8 @@ class Address:
         columns = ",".join(f"{role}={'+'.join(names)}" for role, names in self.columns.items())
         options = {"columns": columns, "split": self.split, "images": self.images, "config": self.config}
         tail = "&".join(f"{name}={value}" for name, value in options.items() if value)
-        return f"{self.name}?{tail}" if tail else self.name
+        name = f"{self.published}:{self.name}" if self.published else self.name
+        return f"{name}?{tail}" if tail else name
 
 
 def parse(text: str) -> Address:
@@ -55,9 +60,11 @@ def parse(text: str) -> Address:
 
     A path that exists as it stands is that path, with a question mark in it or not.
     """
-    found = _TAIL.match(text)
-    if found is None or Path(text).expanduser().exists():
+    if Path(text).expanduser().exists():
         return Address(name=text)
+    found = _TAIL.match(text)
+    if found is None:
+        return _named(text)
     given: dict[str, str] = {}
     for pair in found["options"].split("&"):
         option, _, value = pair.partition("=")
@@ -67,7 +74,13 @@ def parse(text: str) -> Address:
             raise GitbenchError(f"{text}: the option {option} is given twice: give it once")
         given[option] = value
     columns = parse_columns(given.pop("columns", ""))
-    return Address(name=found["name"], columns=columns, **given)
+    return dataclasses.replace(_named(found["name"]), columns=columns, **given)
+
+
+def _named(text: str) -> Address:
+    """Read a name without options, and before it that of a published set."""
+    found = None if text.startswith(HUB) else _SET.fullmatch(text)
+    return Address(name=found["path"], published=found["set"]) if found else Address(name=text)
 
 
 def with_options(text: str, given: Mapping[str, str]) -> str:
@@ -105,7 +118,8 @@ def resolved(text: str) -> str:
     from gitbench.data import data_names
 
     address = parse(text)
-    if text in data_names() or address.on_hub or not address.path.exists():
+    if text in data_names() or (not address.on_hub and not address.path.exists()):
         return text
+    name = address.name if address.on_hub else str(address.path.resolve())
     images = str(Path(address.images).expanduser().resolve()) if address.images else ""
-    return str(dataclasses.replace(address, name=str(address.path.resolve()), images=images))
+    return str(dataclasses.replace(address, name=name, images=images))

@@ -12,6 +12,8 @@ from gitbench.errors import GitbenchError
 
 def references(given: Any, where: str, set_valued: bool = False) -> tuple[tuple[str, ...], str]:
     """Return all references of a question and the answer that is learned. Errors: none, an empty one, no text."""
+    if isinstance(given, dict):  # as `datasets` once stored lists of objects
+        given = given.get("answer")
     if isinstance(given, str):
         given = [given]
     if not isinstance(given, Sequence) or not given:

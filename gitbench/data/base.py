@@ -58,7 +58,7 @@ class Source(Protocol):
     """One split of one data set.
 
     A source may also have `labels() -> set[str]`, for the tasks "read" and "classify": an item's label is its first
-    caption.
+    caption; and, for "video", `moving = True` and `frames(index, count)`, equally spaced: uint8 (count, H, W, 3), RGB.
     """
 
     name: str

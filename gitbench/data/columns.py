@@ -29,8 +29,8 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     ),
     "image_id": ("image_id", "imgid", "img_id", "cocoid", "image_open_images_id"),
     "captions": (
-        *("captions", "caption", "sentences", "sentence", "caption_str", "reference_strs", "annotations_captions"),
-        *("raw", "comment", "description", "txt", "text", "texts"),
+        *("captions", "caption", "sentences", "sentence", "caption_str", "annotations_captions"),
+        *("raw", "comment", "description", "reference_strs", "txt", "text", "texts"),
     ),
     "question": ("question", "questions"),
     "question_id": ("question_id", "qid", "questionId"),
@@ -45,8 +45,21 @@ NEEDED = {
     "classify": "label",
     "read": "text",
 }  # task -> role beside the image
-# Where several names of a role are there, those of the first group that has any: names for it before names that may be for it.
-_RANKS = {"captions": (NAMES["captions"][:-3], NAMES["captions"][-3:])}
+# Where several names of a role are there, those of the first group that has any.
+_RANKS = {
+    # TextCaps repeats its captions as references; a text may be anything
+    "captions": (NAMES["captions"][:-4], ("reference_strs",), ("txt", "text", "texts")),
+    # Karpathy counts COCO's images anew; nocaps keeps the ids of Open Images
+    "image_id": (("image_id",), ("cocoid",), ("imgid", "img_id"), ("image_open_images_id",)),
+}
+# Layouts whose names mislead: the columns by which one is known, and task -> role -> columns.
+_KNOWN: tuple[tuple[frozenset[str], Mapping[str, Mapping[str, tuple[str, ...]]]], ...] = (
+    # lmms-lab/COCO-Caption: `question` is one prompt for all images, `answer` its captions
+    (
+        frozenset(("question_id", "image", "question", "answer", "id", "file_name", "height", "width")),
+        {"caption": {"captions": ("answer",), "image_id": ("id",)}},
+    ),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +102,8 @@ def columns_of(
             raise GitbenchError(f"{where}: {role} takes one column, not {', '.join(wanted)}: name one")
     need = NEEDED[task]
     found: dict[str, tuple[str, ...]] = {role: tuple(asked[role]) for role in asked}
+    if need not in asked:
+        found = {**_known(names, task, where), **found}
     for role in ("image", "image_id", "split", need, *(("question_id", "answers") if task == "vqa" else ())):
         if role not in found:
             found[role] = _fitting(role, names, pixels)
@@ -106,6 +121,16 @@ def columns_of(
         )
     single = {role: value[0] for role, value in found.items() if value and role != "captions"}
     return Columns(captions=found.get("captions", ()), **single)
+
+
+def _known(names: Sequence[str], task: str, where: str) -> Mapping[str, tuple[str, ...]]:
+    """Return the columns of a layout whose names mislead, by role; none for others. Errors: a task that it is not for."""
+    for known, of_task in _KNOWN:
+        if known <= set(names):
+            if task not in of_task:
+                raise GitbenchError(f"{where} is for --task {' or '.join(of_task)}, not {task}: pass that")
+            return of_task[task]
+    return {}
 
 
 def _fitting(role: str, names: Sequence[str], pixels: Sequence[str]) -> tuple[str, ...]:

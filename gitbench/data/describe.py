@@ -76,12 +76,13 @@ def _counts(source: PhotoSource) -> str:
     examples = [source.example(index) for index in range(len(source))]
     asked = [question for example in examples for question in example.questions]
     texts = [question.answer for question in asked] or [text for example in examples for text in example.captions]
-    said = plural(len(examples), "image")
+    kind = "a film" if source.moving else "an image"
+    said = plural(len(examples), kind.split()[1])
     if source.task == "vqa":
         answers = [len(question.answers) for question in asked]
         said += f", {plural(len(asked), 'question')} with {_span(answers)} answers"
     elif source.task == "caption":
-        said += f", {plural(len(texts), 'caption')} ({_span([len(example.captions) for example in examples])} an image)"
+        said += f", {plural(len(texts), 'caption')} ({_span([len(example.captions) for example in examples])} {kind})"
     else:
         said += f", {len(set(texts)):,} different labels"
     seen = [source.image(index).shape for index in range(0, len(source), max(1, len(source) // SEEN))]

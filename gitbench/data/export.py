@@ -23,6 +23,8 @@ def write_parquet(data: str, task: str, folder: Path) -> Path:
     if folder.exists():
         raise GitbenchError(f"{folder} exists: pass a folder that does not")
     splits = splits_of(data, task)
+    if any(source.moving for source in splits.values()):
+        raise GitbenchError(f"{data} holds films, for which this layout has no room: keep them as files")
     temporary = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
     try:

@@ -16,16 +16,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from gitbench.data.films import FILM_SUFFIXES
 from gitbench.data.pictures import SUFFIXES, Missing, read_image_file
 from gitbench.data.splits import split_in
 from gitbench.errors import GitbenchError
 
 
 class ImageFiles:
-    """The image files below some folders, which are searched once."""
+    """The image files below some folders, which are searched once; or the films, for the task "video"."""
 
-    def __init__(self, folders: Sequence[Path]):
+    def __init__(self, folders: Sequence[Path], films: bool = False):
         self.folders = folders
+        self.suffixes, self.kind = (FILM_SUFFIXES, "film") if films else (SUFFIXES, "image")
         self._splits: dict[Path, str | None] = {}  # folder -> its split
 
     @cached_property
@@ -41,7 +43,7 @@ class ImageFiles:
                     continue
                 seen.add(real)
                 endings = ((name, os.path.splitext(name)[1].lower()) for name in names)
-                found.update(os.path.join(base, name) for name, ending in endings if ending in SUFFIXES)
+                found.update(os.path.join(base, name) for name, ending in endings if ending in self.suffixes)
         return [Path(path) for path in sorted(found)]
 
     def find(self, name: str | int, split: str | None, where: str, subfolder: str = "") -> Path:
@@ -51,52 +53,58 @@ class ImageFiles:
         train, val or test where the data say it, for names that several folders have. subfolder: where the data say that
         the file lies. Errors: GitbenchError for a missing file, and for several that differ.
         """
-        found = self._candidates(name, subfolder)
+        found, in_folder = self._candidates(name, subfolder)
         if split:
-            found = self._of_split(found, split)
+            found = self._of_split(found, split, in_folder)
         if not found:
             if not self.paths:
                 raise GitbenchError(
-                    f"{where}: there is no image file below {self.folders[0]}: put the images there, or name their folder "
-                    "with --images"
+                    f"{where}: there is no {self.kind} file below {self.folders[0]}: put the {self.kind}s there, or name "
+                    "their folder with --images"
                 )
             images = self.folders[0] / "images"
             path = (images if images.is_dir() else self.folders[0]) / subfolder / str(name)
-            raise Missing(f"{where}: image {path} is missing: add it or remove its row")
+            raise Missing(f"{where}: {self.kind} {path} is missing: add it or remove its row")
         for other in found[1:]:
             if not filecmp.cmp(found[0], other, shallow=False):
                 raise GitbenchError(
-                    f"{where}: {found[0]} and {other} are two images called {name}: write the image's folder into the "
-                    "data, or leave one"
+                    f"{where}: {found[0]} and {other} are two {self.kind}s called {name}: write the {self.kind}'s "
+                    "folder into the data, or leave one"
                 )
         return found[0]
 
-    def _of_split(self, found: list[Path], split: str) -> list[Path]:
-        """Return the files in the split's own folders, else those in no split's, else, if names are unique, the others."""
+    def _of_split(self, found: list[Path], split: str, in_folder: bool) -> list[Path]:
+        """Return the files in the split's own folders, else those in no split's, else the others.
+
+        The others only if the data say their folder (Karpathy's val2014 holds images of all splits), or if names are unique.
+        """
         own = [path for path in found if self.split_of(path) == split]
         shared = [path for path in found if self.split_of(path) is None]
         # names that are used again in another split's folder mean another image there
-        return own or shared or ([] if self._repeats else found)
+        return own or shared or (found if in_folder or not self._repeats else [])
 
-    def _candidates(self, name: str | int, subfolder: str) -> list[Path]:
-        """Return the files that a name can mean, those in its subfolder first of all."""
+    def _candidates(self, name: str | int, subfolder: str) -> tuple[list[Path], bool]:
+        """Return the files that a name can mean, those in its subfolder first of all; and whether they are in a said folder."""
         if isinstance(name, int):
-            return self._by_number.get(name, [])
+            return self._by_number.get(name, []), False
+        if Path(name).is_absolute() and Path(name).is_file():
+            return [Path(name)], True
         parts = PurePosixPath(plain(name)).parts
         found = self._by_name.get(parts[-1], []) if parts else []
         if not found and parts:
             found = self._written_out(name) or self._by_stem.get(parts[-1], [])
         for end in ((*PurePosixPath(plain(subfolder)).parts, *parts), parts):
             if ending := [path for path in found if ends_with(path, end)]:
-                return ending
+                return ending, len(end) > 1
         if not found and (number := re.fullmatch(r"\d+", name)):
-            return self._by_number.get(int(number[0]), [])
-        return found
+            return self._by_number.get(int(number[0]), []), False
+        return found, False
 
     def _written_out(self, name: str) -> list[Path]:
         """Return the file at a path that leads out of the folders, or whose ending is none of an image."""
         places = [place for folder in self.folders for place in (folder / "images", folder)]
-        return [place / name for place in places if (place / name).is_file()][:1]
+        found = [place / name for place in places if (place / name).is_file()][:1]
+        return [path for path in found if self.kind == "image" or path.suffix.lower() in self.suffixes]
 
     @cached_property
     def _by_name(self) -> dict[str, list[Path]]:

@@ -29,6 +29,7 @@ class Item:
     captions: tuple[object, ...] = ()  # or one label, for the tasks "read" and "classify"
     questions: tuple[Question, ...] = ()
     split: str = ""  # as stated, in the data's own word
+    domain: str = ""  # a part of the split that the data name: nocaps' in-domain, near-domain, out-domain
 
     @property
     def has_texts(self) -> bool:
@@ -37,9 +38,13 @@ class Item:
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """The items of a part, what was done to them that the user should know, and the names of classes, if it has them."""
+    """The items of a part, what was done to them that the user should know, and the names of classes, if it has them.
+
+    left_out: how many more items are in the data.
+    """
 
     items: Sequence[Item]
+    left_out: int = 0
     notes: tuple[str, ...] = ()
     class_names: tuple[str, ...] | None = None
 
@@ -60,19 +65,34 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """A folder as it was asked for: for which task, with which options."""
+    """A folder as it was asked for: for which task, with which options.
+
+    films: whether captions are of films (the task "video"); only: of a published set, what its data files' names match.
+    """
 
     folder: Path
     task: str
     address: Address = field(default_factory=lambda: Address(name=""))
+    films: bool = False
+    only: str = ""
+
+    @property
+    def where(self) -> str:
+        """What the place is called in messages: the folder, or the data set on the hub of which it holds a copy."""
+        return self.address.name if self.address.on_hub else str(self.folder)
+
+    @property
+    def name(self) -> str:
+        """A short name: the last part of the folder's, or of the data set's on the hub."""
+        return self.address.name.rpartition("/")[2] if self.address.on_hub else self.folder.resolve().name
 
     @cached_property
     def images(self) -> ImageFiles:
-        """The image files in the folder, and in the further one that was named."""
+        """The image files, or films, in the folder and in the further one that was named."""
         more = Path(self.address.images).expanduser() if self.address.images else None
         if more is not None and not more.is_dir():
             raise GitbenchError(f"the folder of images {more} does not exist: check the path")
-        return ImageFiles([self.folder, *([more] if more else [])])
+        return ImageFiles([self.folder, *([more] if more else [])], self.films)
 
     def picture(self, name: str | int, split: str, subfolder: str = "") -> NamedPicture:
         """Return an image that is a file, to be found when it is needed; `split` in the data's own word."""
@@ -106,11 +126,16 @@ def listing(folder: Path, most: int = 8) -> str:
     return shown or "nothing"
 
 
-def split_files(folder: Path, fits: Callable[[Path], str | None]) -> dict[str, list[Path]]:
+def split_files(place: Place, fits: Callable[[Path], str | None]) -> dict[str, list[Path]]:
     """Return split word -> files of a folder, its `annotations/` and its `data/`, sorted; `fits` gives a file's word."""
+    folder = place.folder
     found: dict[str, list[Path]] = {}
-    for place in (folder, folder / "annotations", folder / "data"):
-        for path in sorted(place.iterdir()) if place.is_dir() else ():
-            if path.is_file() and (word := fits(path)) is not None:
+    below = (
+        path for path in sorted(folder.iterdir()) if path.name.lower() in ("annotations", "data")
+    )  # Annotations: VizWiz
+    for home in (folder, *(path for path in below if path.is_dir())):
+        for path in sorted(home.iterdir()):
+            named = not place.only or re.fullmatch(place.only, path.name)
+            if named and path.is_file() and (word := fits(path)) is not None:
                 found.setdefault(word, []).append(path)
     return found

@@ -18,6 +18,8 @@ import numpy as np
 
 from gitbench.data.base import SPLITS, Example, clean_caption, content_hash
 from gitbench.data.cache import cached
+from gitbench.data.films import film_frames
+from gitbench.data.image_files import NamedPicture
 from gitbench.data.items import Item, Loaded, Part, Place, listing
 from gitbench.data.pictures import Missing, decode_image
 from gitbench.data.splits import Division, Take, divided, division
@@ -35,7 +37,7 @@ class Collection:
 
     def __init__(self, place: Place, parts: Sequence[Part], takes_for: str):
         self.place, self.parts, self.takes_for = place, parts, takes_for
-        self.where = str(place.folder)
+        self.where = place.where
 
     @cached_property
     def _loaded(self) -> dict[int, Loaded]:
@@ -46,8 +48,8 @@ class Collection:
         if number not in self._loaded:
             part = self.parts[number]
             status = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in part.files]
-            key = (self.takes_for, self.place.task, str(self.place.address), part.split, *status)
-            found = _SHARED.get(key)
+            key = (self.takes_for, self.place.task, self.place.films, str(self.place.address), part.split, *status)
+            found = _SHARED.get(key) if status else None  # what is made of no file's content may have changed
             if found is None:
                 found = _SHARED[key] = part.load()
             self._loaded[number] = found
@@ -95,6 +97,10 @@ class Collection:
         stated = self.take(split).stated
         return [number for number, part in enumerate(self.parts) if part.split in stated]
 
+    def class_names(self, number: int) -> tuple[str, ...] | None:
+        """Return the names of the classes that a part tells; None where its texts are all there is."""
+        return self.load(number).class_names
+
     def items(self, split: str) -> list[Item]:
         """Return the items of a split, in the order of the data."""
         numbers = self.numbers(split)
@@ -131,7 +137,7 @@ class PhotoSource:
     def __init__(self, collection: Collection, split: str, limit: int | None):
         self.collection, self.split, self.limit = collection, split, limit
         self.folder = collection.place.folder
-        self.name, self.where = self.folder.resolve().name, f"{self.folder} ({split})"
+        self.name, self.where = collection.place.name, f"{collection.where} ({split})"
         self.task = collection.place.task
 
     @cached_property
@@ -163,9 +169,21 @@ class PhotoSource:
         captions = tuple(clean_caption(text, row.where, what) for text in row.captions)
         return Example(image_id=self.image_id(index), captions=captions, questions=row.questions)
 
+    @property
+    def moving(self) -> bool:
+        """Tell whether it is a split of films."""
+        return self.collection.place.films and bool(self.collection.place.images.paths)
+
     def image(self, index: int) -> np.ndarray:
-        """Decode an image, turned upright: uint8 (H, W, 3), RGB."""
+        """Decode an image, turned upright, or the middle frame of a film: uint8 (H, W, 3), RGB."""
+        if self.collection.place.films:
+            return self.frames(index, 1)[0]
         return decode_image(self.raw_image(index), self.rows[index].where)
+
+    def frames(self, index: int, count: int) -> np.ndarray:
+        """Decode equally spaced frames of a film: uint8 (count, H, W, 3), RGB. Errors: an item that is no film."""
+        row = self.rows[index]
+        return film_frames(_film(row).path(row.where), count, row.where)
 
     def raw_image(self, index: int) -> bytes:
         """Return the bytes of an image file. Errors: a missing one."""
@@ -173,7 +191,7 @@ class PhotoSource:
 
     def labels(self) -> set[str]:
         """Return the labels of the split, for the tasks "read" and "classify": all names of classes, else those that occur."""
-        names = [self.collection.load(number).class_names for number in self.collection.numbers(self.split)]
+        names = [self.collection.class_names(number) for number in self.collection.numbers(self.split)]
         told = {clean_caption(name, self.where, "class name") for each in names for name in each or ()}
         return told or {self.example(index).captions[0] for index in range(len(self))}
 
@@ -184,11 +202,13 @@ class PhotoSource:
         absent: list[Missing] = []
         for row in self.rows:
             try:
-                row.picture.check(row.where)
+                (_film(row) if self.collection.place.films else row.picture).check(row.where)
             except Missing as error:
                 absent.append(error)
         if len(absent) > 1:
-            raise Missing(f"{absent[0]} ({len(absent):,} of {len(self):,} images are missing)")
+            raise Missing(
+                f"{absent[0]} ({len(absent):,} of {len(self):,} {self.collection.place.images.kind}s are missing)"
+            )
         if absent:
             raise absent[0]
         ids = ((self.image_id(index), row.where) for index, row in enumerate(self.rows))
@@ -235,6 +255,13 @@ class PhotoSource:
             return found["fingerprint"], found["images"]
 
         return cached(path, save, load)
+
+
+def _film(row: Item) -> NamedPicture:
+    """Return an item's film. Errors: an image in a table or an archive."""
+    if not isinstance(row.picture, NamedPicture):
+        raise GitbenchError(f"{row.where} is no film in a file of its own, which --task video needs: pass other data")
+    return row.picture
 
 
 def _texts(example: Example) -> Iterable[str]:

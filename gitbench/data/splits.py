@@ -27,7 +27,7 @@ from gitbench.errors import GitbenchError
 # restval is Karpathy's word for training images that were COCO's validation
 SPLIT_WORDS = {
     "train": ("train", "training", "restval"),
-    "val": ("val", "validation", "valid", "dev", "minival"),
+    "val": ("val", "validation", "validate", "valid", "dev", "minival"),
     "test": ("test", "testing", "testdev", "teststd"),
 }
 SPLIT_OF = {word: split for split, words in SPLIT_WORDS.items() for word in words}

@@ -6,13 +6,16 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from gitbench.data.answers import references
 from gitbench.data.base import Question, clean_caption
 from gitbench.data.columns import NEEDED, Columns, columns_of
-from gitbench.data.items import Item, Loaded, Place
+from gitbench.data.image_files import plain
+from gitbench.data.items import Item, Loaded, Part, Place
 from gitbench.data.pictures import Picture, TablePicture
+from gitbench.data.splits import split_of, word_in
 from gitbench.errors import GitbenchError
 
 
@@ -20,7 +23,7 @@ def of_dataset(place: Place, table: Any, where: str, split: str = "") -> Loaded:
     """Return the items of a `datasets.Dataset`; its images stay undecoded, or are files that are searched by name."""
     import datasets
 
-    pixels = [name for name, kind in table.features.items() if _holds_pixels(kind)]
+    pixels = pixel_columns(table.features.arrow_schema)
     chosen = columns_of(table.column_names, place.task, place.address.columns, where, pixels)
     kind = table.features[chosen.image]
     if isinstance(kind, datasets.Image):
@@ -32,7 +35,7 @@ def of_dataset(place: Place, table: Any, where: str, split: str = "") -> Loaded:
     def picture(number: int, row: dict[str, Any], stated: str) -> Picture:
         if chosen.image in pixels:
             return TablePicture(table, number, chosen.image, partial(place.picture, split=stated))
-        return place.picture(_name(row[chosen.image], where, number), stated)
+        return place.picture(image_name(row[chosen.image], f"{where}, row {number}"), stated)
 
     names = getattr(table.features[chosen.label], "names", None) if chosen.label else None
     return of_rows(place, rows, chosen, where, split, picture, names)
@@ -46,14 +49,18 @@ def of_rows(
     split: str,
     picture: Callable[[int, dict[str, Any], str], Picture],
     class_names: Sequence[str] | None = None,
+    places: Sequence[str] | None = None,
 ) -> Loaded:
-    """Return the items of rows: column -> value. `picture` gives a row's image from its number, itself and its split."""
+    """Return the items of rows: column -> value. `picture` gives a row's image from its number, itself and its split.
+
+    places: what names each row in error messages, where its number is not what people count by.
+    """
     items = []
     for number, row in enumerate(rows):
-        place_of = f"{where}, row {number}"
-        stated = split or (str(row.get(chosen.split) or "") if chosen.split else "")
+        place_of = places[number] if places else f"{where}, row {number}"
         own = row.get(chosen.image_id) if chosen.image_id else None
         image = row.get(chosen.image)
+        stated = split or (str(row.get(chosen.split) or "") if chosen.split else _split_in_path(image))
         items.append(
             Item(
                 image_id=None if own is None else str(own),
@@ -83,7 +90,9 @@ def _texts(
         asked = Question(question_id=str(number if own is None else own), text=text, answers=said, answer=answer)
         return {"questions": (asked,)}
     if task == "caption":
-        return {"captions": tuple(text for name in chosen.captions for text in _captions(row.get(name)))}
+        captions = [text for name in chosen.captions for text in captions_in(row.get(name))]
+        several = len(chosen.captions) > 1  # of which some may be left empty
+        return {"captions": tuple(text for text in captions if not several or text)}
     value, role = row.get(getattr(chosen, NEEDED[task])), NEEDED[task]
     if names is not None:
         if value is None or not 0 <= value < len(names):
@@ -95,7 +104,7 @@ def _texts(
     return {"captions": (clean_caption(value, where, role),)}
 
 
-def _captions(value: Any) -> Iterable[object]:
+def captions_in(value: Any) -> Iterable[object]:
     """Return the captions in a cell: a text, a list of texts, or Karpathy's sentences with `raw`, one or a list."""
     if value is None:
         return ()
@@ -144,16 +153,77 @@ def identity(item: Item) -> object:
     return named if named is not None else hashlib.sha256(item.picture.read(item.where)).digest()
 
 
-def _holds_pixels(kind: Any) -> bool:
-    """Tell whether a column holds images: `datasets.Image`, a struct with bytes, or bytes."""
-    if type(kind).__name__ == "Image":
+def pixel_columns(schema: Any) -> list[str]:
+    """Return which columns of an Arrow schema hold images: bytes, or a struct with bytes, as `datasets.Image` stores them."""
+    from pyarrow import types
+
+    def holds_bytes(kind: Any) -> bool:
+        return types.is_binary(kind) or types.is_large_binary(kind)
+
+    def holds_pixels(kind: Any) -> bool:
+        return holds_bytes(kind) or (types.is_struct(kind) and kind.get_field_index("bytes") >= 0)
+
+    return [field.name for field in schema if holds_pixels(field.type)]
+
+
+def table_part(
+    place: Place,
+    files: Sequence[Path],
+    split: str,
+    load: Callable[[], Any],
+    rows: Callable[[], tuple[Any, Iterable[Any]]],
+) -> Part:
+    """Return the part that is a table, a `datasets.Dataset` that `load` returns.
+
+    rows: gives its Arrow schema, and what it holds beside images, in batches. They are read as far as it takes to tell
+    whether the texts of a test set are withheld. Where the files are damaged, loading the part says so.
+    """
+    import pyarrow as pa
+
+    where = f"{place.where} ({split})" if split else place.where
+    images = hidden = False
+    try:
+        schema, batches = rows()
+        images = not pixel_columns(schema)
+        hidden = split_of(split) == "test" and not _has_texts(place, schema, batches, where)
+    except (OSError, KeyError, pa.ArrowException):
+        pass
+
+    def loaded() -> Loaded:
+        return of_dataset(place, load(), where, split)
+
+    return Part(files=tuple(files), load=loaded, split=split, has_texts=not hidden, images=images)
+
+
+def _has_texts(place: Place, schema: Any, batches: Iterable[Any], where: str) -> bool:
+    """Tell whether any row has a text for the task: those of hidden test sets are null, empty, or of class -1."""
+    try:
+        chosen = columns_of(schema.names, place.task, place.address.columns, where, pixel_columns(schema))
+    except GitbenchError:  # which loading the part raises again
         return True
-    if isinstance(kind, dict):
-        return "bytes" in kind
-    return getattr(kind, "dtype", None) in ("binary", "large_binary")
+    names = chosen.captions or (chosen.answers if place.task == "vqa" else getattr(chosen, NEEDED[place.task]),)
+    return any(_says(value) for batch in batches for name in names for value in batch.column(name).to_pylist())
 
 
-def _name(value: Any, where: str, number: int) -> str:
-    if not isinstance(value, str) or not value:
-        raise GitbenchError(f"{where}, row {number}: there is no image: add it or remove the row")
+def _says(value: Any) -> bool:
+    """Tell whether a cell holds a text: itself, in a list, in an annotator's `answer` or a sentence's `raw`."""
+    if isinstance(value, dict):
+        value = value.get("answer", value.get("raw"))
+    return any(map(_says, value)) if isinstance(value, (list, tuple)) else value not in (None, "", -1)
+
+
+def _split_in_path(image: object) -> str:
+    """Return the word of the nearest folder in an image's path that says a split; "" without.
+
+    The folders above a data set mean nothing: of an absolute path none is looked at.
+    """
+    if not isinstance(image, str) or Path(image).is_absolute():
+        return ""
+    return next(filter(None, map(word_in, plain(image).split("/")[-2::-1])), "")
+
+
+def image_name(value: Any, where: str) -> str | int:
+    """Return the name or number of an image file in a cell. Errors: an empty cell."""
+    if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
+        raise GitbenchError(f"{where}: there is no image: add it or remove the row")
     return value

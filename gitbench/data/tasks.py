@@ -5,7 +5,7 @@ Everything is text generation (GIT, p. 4 and 6): an item becomes `Text`s to lear
 | task | data | a text of an item | a request of an item |
 |---|---|---|---|
 | caption | all | each caption | one: all captions are references |
-| video | scenes-motion | as caption, the image is a film | as caption |
+| video | scenes-motion, folders of films with captions | as caption, the image is a film | as caption |
 | vqa | scenes, folders with questions | each question (prefix) with its answer | each question |
 | read | scenes with one sign, Parquet with `text` | the word | one |
 | classify | the same scenes (24 classes), Parquet with `label` | the class | one |
@@ -74,12 +74,18 @@ class TaskSource:
         return self.source.example(self.number(index))
 
     def image(self, index: int) -> np.ndarray:
-        """Return an image at its original size: uint8 (H, W, 3)."""
-        return self.source.image(self.number(index))
+        """Return an image at its original size: uint8 (H, W, 3), a film as equally spaced frames (F, H, W, 3)."""
+        source: Any = self.source
+        number, count = self.number(index), self.task.frames
+        return source.frames(number, count) if count else source.image(number)
 
     def pixels(self, index: int, size: int) -> np.ndarray:
-        """Return an image as a square: uint8 (size, size, 3), resized (short side, bicubic) and centre-cropped."""
-        return square_processor(size).resized(self.image(index))
+        """Return an image as a square: uint8 (size, size, 3), resized (short side, bicubic) and centre-cropped.
+
+        Of a film every frame: (F, size, size, 3).
+        """
+        image, resized = self.image(index), square_processor(size).resized
+        return np.stack([resized(frame) for frame in image]) if image.ndim == 4 else resized(image)
 
     def texts(self, index: int) -> tuple[Text, ...]:
         """Return what is learned of an item: at least one text."""
@@ -173,9 +179,10 @@ def open_task(data: str, split: str, limit: int | None, task: TaskSpec) -> TaskS
         raise GitbenchError(f"a film of {task.frames} frames shows nothing: give --task video at least 1 frame")
     if task.frames and not films:
         raise GitbenchError(f"--task {task.name} has still images and takes no frames: leave them out or use video")
-    source: Any = open_source(data, split, limit, "caption" if films else task.name)
-    if films and not (isinstance(source, Scenes) and source.moving):
-        raise GitbenchError(f"--task video needs films and {data} holds still images: pass --data scenes-motion")
+    source: Any = open_source(data, split, limit, task.name)
+    if films and not getattr(source, "moving", False):
+        fix = "pass --data scenes-motion, or a folder of films (mp4, avi, ...) with captions"
+        raise GitbenchError(f"--task video needs films and {data} holds still images: {fix}")
     if not isinstance(source, Scenes):
         if closed and not hasattr(source, "labels"):
             raise GitbenchError(f"{data} has no labels, which --task {task.name} needs: give its source `labels()`")

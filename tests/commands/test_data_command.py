@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from helpers_data import CAPTION, CLASSIFY, VQA, coco, photo, row, with_images, write_parquet
+from helpers_published import msrvtt
 
 from gitbench.cli import main
 from gitbench.data.tasks import study_fingerprint
@@ -77,3 +78,16 @@ def test_a_data_set_that_cannot_be_written_leaves_nothing(tmp_path: Path, capsys
     ):
         assert main(["data", *wrong]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_films_are_described_and_stay_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = msrvtt(tmp_path / "films")
+    command = ["data", f"msrvtt:{folder}", "--out", str(tmp_path / "x.png")]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert f"msrvtt:{folder}: taken for msrvtt, task video" in said
+    assert "train 6 films, 18 captions (3 a film)" in said and "64 x 48 pixels" in said
+    assert "mind: 2 of the 2,990 films of msrvtt's test: a part of it" in said
+    assert main([*command, "--to", "parquet", str(tmp_path / "out")]) == 2
+    assert "holds films, for which this layout has no room" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

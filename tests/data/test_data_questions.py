@@ -234,8 +234,8 @@ def test_what_a_folder_lacks_is_named(tmp_path: Path) -> None:
     asked = asked_folder(tmp_path / "q", [question(k, f"{k}.png") for k in range(12)])
     for folder, task, message in (
         (captions, VQA, "c holds nothing for --task vqa .*--task caption.*: add .*questions.json"),
-        (captions, READ, "c holds nothing for --task read .*: add train.parquet, .* 'image' and 'text'"),
-        (captions, CLASSIFY, "c holds nothing for --task classify .*: add train.parquet, .* 'image' and 'label'"),
+        (captions, READ, "c holds nothing for --task read .*: add .*train.parquet, .* 'image' and 'text'"),
+        (captions, CLASSIFY, "c holds nothing for --task classify .*: add .*train.parquet, .* 'image' and 'label'"),
         (captions, VIDEO, "--task video needs films and .*c holds still images: pass --data scenes-motion"),
         (asked, CAPTION, "q holds nothing for --task caption .*--task vqa.*: add .*captions.json"),
     ):

@@ -1,7 +1,9 @@
 """Folders of data, one reader a layout: a module in this package, found by its file name. A reader has three names.
 
-* `NEEDS`: for each task that it reads ("caption", "vqa", "read", "classify"), the files that a folder needs, in words;
-* `fits(place) -> bool`: whether a folder has this layout, judged by file names alone (see `items.Place`);
+* `NEEDS`: for each task that it reads ("caption", "vqa", "read", "classify"), the files that a folder needs, in words; films
+  with captions are read by whatever reads captions, and by what reads "video" alone;
+* `fits(place) -> bool`: whether a folder has this layout for the task, judged by file names, and where those cannot tell by
+  the first lines of a small file (see `items.Place`);
 * `parts(place) -> list[Part]`: what there is to read, by files. Splits, ids, checks and fingerprints are the same for
   all readers (see `photos`).
 
@@ -10,6 +12,7 @@ One of your own is handed to `register`.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import pkgutil
 from functools import lru_cache
@@ -34,17 +37,22 @@ def register(name: str, reader: Any) -> None:
 
 def open_folder(place: Place) -> Collection:
     """Open a folder for a task. Errors: a folder whose layout no reader of the task knows, or more than one."""
-    folder, task = place.folder, place.task
+    folder, task = place.folder, "video" if place.films else place.task
     if not folder.is_dir():
         raise GitbenchError(f"{folder} is not a folder: pass the folder with the Parquet shards or COCO files")
-    able = {name: reader for name, reader in readers().items() if task in reader.NEEDS}
+    able = {name: reader for name, reader in readers().items() if {task, place.task} & set(reader.NEEDS)}
     fitting = [name for name, reader in able.items() if reader.fits(place)]
     if len(fitting) > 1:
         text = f"{folder} can be read in several ways ({', '.join(fitting)}): leave the files of one of these layouts"
         raise GitbenchError(f"{text}; found: {listing(folder)}")
     if fitting:
         return Collection(place, able[fitting[0]].parts(place), fitting[0])
-    needs = ", or ".join(reader.NEEDS[task] for reader in able.values())
-    others = {other for reader in readers().values() for other in reader.NEEDS if reader.fits(place)} - {task}
+    needs = ", or ".join(reader.NEEDS.get(task) or reader.NEEDS[place.task] for reader in able.values())
+    others = {
+        other
+        for reader in readers().values()
+        for other in set(reader.NEEDS) - {task, place.task}
+        if reader.fits(dataclasses.replace(place, task=other))
+    }
     hint = f" (what is there may suit --task {' or '.join(sorted(others))})" if others else ""
     raise GitbenchError(f"{folder} holds nothing for --task {task}{hint}: add {needs}; found: {listing(folder)}")

@@ -3,6 +3,7 @@
 1. One file per split: `train.json`, `captions_train2017.json`, ... (also in `annotations/`), as COCO publishes them.
 2. One file for all (`captions.json`, `annotations.json`, `dataset.json`), whose images may carry `split`.
 3. Karpathy's `dataset_coco.json`, `dataset_flickr30k.json`, ...: images with `sentences`, `split` and `filepath`.
+4. nocaps: `nocaps_val_4500_captions.json`, and `nocaps_test_image_info.json`, whose captions are hidden.
 
 Captions that VizWiz marks `is_rejected` or `is_precanned` are left out, as its own evaluation does.
 """
@@ -20,16 +21,19 @@ from gitbench.errors import GitbenchError
 
 NEEDS = {"caption": "image files with captions.json"}
 _SHARED = ("captions.json", "annotations.json", "dataset.json")
-_OF_SPLIT = re.compile(r"((captions|image_info)_)?[A-Za-z]+(-dev)?[_-]?\d*")  # image_info: of COCO's test images
+# image_info: of test images, whose captions are hidden
+_OF_SPLIT = re.compile(r"((captions|image_info)_)?[A-Za-z]+(-dev)?[_-]?\d*|nocaps_(val|test)_(\d+_captions|image_info)")
 
 
 def fits(place: Place) -> bool:
-    return bool(_files(place.folder))
+    return bool(_files(place))
 
 
 def parts(place: Place) -> list[Part]:
     found = []
-    for split, paths in _files(place.folder).items():
+    for split, paths in _files(place).items():
+        if len(paths) > 1:  # nocaps has infos of the images that have captions too
+            paths = [path for path in paths if "image_info" not in path.name] or paths
         if len(paths) > 1:
             names = " and ".join(str(path.relative_to(place.folder)) for path in paths)
             raise GitbenchError(f"{place.folder}: {names} hold captions of the same images: leave one")
@@ -39,9 +43,9 @@ def parts(place: Place) -> list[Part]:
     return found
 
 
-def _files(folder: Path) -> dict[str, list[Path]]:
+def _files(place: Place) -> dict[str, list[Path]]:
     """Return split word -> caption files; "" for a file of all splits."""
-    return split_files(folder, _split_of_file)
+    return split_files(place, _split_of_file)
 
 
 def _split_of_file(path: Path) -> str | None:
@@ -63,7 +67,8 @@ def _load(place: Place, path: Path, split: str) -> Loaded:
     except (KeyError, TypeError, AttributeError) as error:
         fix = "it needs 'images' and 'annotations', or Karpathy's 'sentences'"
         raise GitbenchError(f"{path} is not a COCO caption file ({type(error).__name__}: {error}): {fix}") from None
-    said = []
+    said: list[str] = []
+    empty: list[Item] = []
     if strangers := sum(len(texts) for image, texts in by_image.items() if image not in known):
         if strangers == len(used):
             first = next(iter(by_image))
@@ -76,7 +81,7 @@ def _load(place: Place, path: Path, split: str) -> Loaded:
         items = [item for item in items if item.has_texts]
         without = f", and {len(empty)} images that have no other" if empty else ""
         said.append(f"{path.name}: {left_out} captions marked as rejected or precanned are left out{without}")
-    return Loaded(items=items, notes=tuple(said))
+    return Loaded(items=items, left_out=len(empty), notes=tuple(said))
 
 
 def _item(place: Place, image: dict[str, Any], by_image: dict[str, list[object]], path: Path, split: str) -> Item:
@@ -92,4 +97,5 @@ def _item(place: Place, image: dict[str, Any], by_image: dict[str, list[object]]
         picture=place.picture(name, stated, str(image.get("filepath") or "")),
         key=Path(name).name.encode(),
         split=stated,
+        domain=str(image.get("domain") or ""),
     )

@@ -8,15 +8,15 @@ together: a column `split` says where a row belongs, else the images are divided
 from __future__ import annotations
 
 import glob
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gitbench.data.columns import NEEDED
-from gitbench.data.items import Loaded, Part, Place
+from gitbench.data.items import Part, Place
 from gitbench.data.splits import word_in
-from gitbench.data.tables import of_dataset
+from gitbench.data.tables import pixel_columns, table_part
 from gitbench.errors import GitbenchError
 from gitbench.files import cache_dir, make_dir
 
@@ -35,8 +35,9 @@ def parts(place: Place) -> list[Part]:
     words = {path: word_in(path.stem.split("-of-")[0]) or "" for path in shards}
     found = []
     for split in dict.fromkeys(words.values()):
-        files = tuple(path for path in shards if words[path] == split)
-        found.append(Part(files=files, load=partial(_load, place, files, split), split=split, images=True))
+        files = [path for path in shards if words[path] == split]
+        where = f"{place.where} ({split})" if split else place.where
+        found.append(table_part(place, files, split, partial(read_shards, files, where), partial(_rows, files)))
     return found
 
 
@@ -46,9 +47,14 @@ def _shards(folder: Path) -> list[Path]:
     return next(filter(None, places), [])
 
 
-def _load(place: Place, files: Sequence[Path], split: str) -> Loaded:
-    where = f"{place.folder} ({split})" if split else str(place.folder)
-    return of_dataset(place, read_shards(files, where), where, split)
+def _rows(files: Sequence[Path]) -> tuple[Any, Iterator[Any]]:
+    """Return the schema of some files, and what they hold beside images."""
+    import pyarrow.parquet as pq
+
+    tables = [pq.ParquetFile(file) for file in files]
+    schema = tables[0].schema_arrow
+    columns = [name for name in schema.names if name not in pixel_columns(schema)]
+    return schema, (batch for table in tables for batch in table.iter_batches(columns=columns))
 
 
 def read_shards(files: Sequence[Path], where: str) -> Any:

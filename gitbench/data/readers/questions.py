@@ -4,7 +4,8 @@ Files: `questions.json` for all splits, or one file a split: `train_questions.js
 or VQAv2's own names (`v2_..._train2014_questions.json`), also in `annotations/`. In three forms:
 
 1. A list of {question_id, image, question, answers}; `image` is a file name (VizWiz: without question_id).
-2. {"data": [...]} of such objects, with `image_id` for the stem of a file's name (TextVQA) or `file_path` (ST-VQA).
+2. {"data": [...]} of such objects, with `image_id` for the stem of a file's name (TextVQA) or `file_path` (ST-VQA, of
+   whose three tasks the third is read where it is there, the one of free answers).
 3. VQAv2's pair: {"questions": [{question_id, image_id, question}]}, and beside it, with `annotations` for `questions`
    in its name, {"annotations": [{question_id, answers: [{answer}]}]}. An image is found by the number at the end of
    its file's name (`COCO_train2014_000000000042.jpg` is image 42).
@@ -32,12 +33,12 @@ _IMAGE_KEYS = ("image", "file_path", "image_id")  # the first that is there
 
 
 def fits(place: Place) -> bool:
-    return bool(_files(place.folder))
+    return bool(_files(place))
 
 
 def parts(place: Place) -> list[Part]:
     found = []
-    for split, paths in _files(place.folder).items():
+    for split, paths in _files(place).items():
         for path in paths:
             answers = _answer_file(path)
             files = (path, answers) if answers is not None and answers.is_file() else (path,)
@@ -47,13 +48,23 @@ def parts(place: Place) -> list[Part]:
     return found
 
 
-def _files(folder: Path) -> dict[str, list[Path]]:
+def _files(place: Place) -> dict[str, list[Path]]:
     """Return split word -> files of questions, those named after questions first; "" for a file of all splits."""
-    for pattern in (r"(?:(.+)_)?questions", r"TextVQA_(?:[0-9.]+_)?(.+)|(train|val|test)_task_[123]|([A-Za-z]+)"):
-        found = split_files(folder, lambda path, pattern=pattern: _split_of_file(path, pattern))  # type: ignore[misc]
+    for pattern in (r"(?:(.+)_)?questions", r"TextVQA_(?:[0-9.]+_)?([a-z]+)|(train|val|test)_task_[123]|([A-Za-z]+)"):
+        found = split_files(place, lambda path, pattern=pattern: _split_of_file(path, pattern))  # type: ignore[misc]
         if found:
-            return found
+            return {word: _of_one_task(paths) for word, paths in found.items()}
     return {}
+
+
+def _of_one_task(paths: list[Path]) -> list[Path]:
+    """Return the files of one of ST-VQA's tasks, which ask about the same images; other files as they are."""
+    tasks = [path for path in paths if "_task_" in path.name]
+    third = [path for path in tasks if path.stem.endswith("_3")]
+    if len(tasks) > 1 and not third:
+        names = " and ".join(path.name for path in tasks)
+        raise GitbenchError(f"{names} are of two tasks of ST-VQA: leave one, or add {paths[0].stem[:-1]}3.json")
+    return third or paths
 
 
 def _split_of_file(path: Path, pattern: str) -> str | None:
@@ -88,7 +99,7 @@ def _answer_file(path: Path) -> Path | None:
         return None
     name = path.name.replace("questions", "annotations")
     plain = name.replace("OpenEnded_", "")  # v2_OpenEnded_mscoco_x_questions, v2_mscoco_x_annotations
-    return path.with_name(plain if path.with_name(plain).is_file() else name)
+    return path.with_name(name if path.with_name(name).is_file() else plain)
 
 
 def _read(path: Path) -> list[tuple[str | int, str, Question]]:

@@ -1,0 +1,68 @@
+"""DAQUAR in its own files (Malinowski and Fritz 2014): `qa.894.raw.train.txt` and `qa.894.raw.test.txt`, or `qa.37. ...`.
+
+A question and its answer stand on a line each; the question ends in its image (`... in the image3 ?`), which lies in
+`nyu_depth_images/image3.png`. What names the image is taken out of the question. An answer of several parts (`lamp, table`) is
+ONE answer; see `answers`. The set states train and test.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+
+from gitbench.data.answers import references
+from gitbench.data.base import Question, clean_caption
+from gitbench.data.items import Item, Loaded, Part, Place, split_files
+from gitbench.errors import GitbenchError
+
+NEEDS = {"vqa": "DAQUAR's qa.894.raw.train.txt and qa.894.raw.test.txt with image files"}
+_NAME = re.compile(r"qa\.\d+\.raw\.(train|test)\.txt")
+_IMAGE = re.compile(r"\s*(?:\b(?:in|on|of|from)\s+)?(?:\b(?:the|this)\s+)?\b(image\d+)\s*\?\s*$", re.IGNORECASE)
+
+
+def fits(place: Place) -> bool:
+    return bool(_files(place))
+
+
+def parts(place: Place) -> list[Part]:
+    found = []
+    for split, paths in _files(place).items():
+        if len(paths) > 1:
+            names = " and ".join(path.name for path in paths)
+            raise GitbenchError(f"{place.folder}: {names} ask about the same images: leave one")
+        load = partial(_load, place, paths[0], split)
+        found.append(Part(files=(paths[0],), load=load, split=split, images=True))
+    return found
+
+
+def _files(place: Place) -> dict[str, list[Path]]:
+    return split_files(place, lambda path: named[1] if (named := _NAME.fullmatch(path.name)) else None)
+
+
+def _load(place: Place, path: Path, split: str) -> Loaded:
+    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    numbered = [(number, line) for number, line in enumerate(lines, 1) if line]
+    groups: dict[str, list[Question]] = {}
+    for (number, asked), (_, answer) in zip(numbered[::2], [*numbered[1::2], (0, "")], strict=False):
+        where = f"{path}, line {number}"
+        named = _IMAGE.search(asked)
+        if named is None or not answer:
+            fix = "a question that ends in 'in the imageN ?', and its answer on the next line"
+            raise GitbenchError(f"{where}: '{asked}' is not a question of DAQUAR with an answer: it needs {fix}")
+        said, learned = references([part.strip() for part in answer.split(",")], where, set_valued=True)
+        text = clean_caption(f"{asked[: named.start()]} ?", where, "question")
+        question = Question(question_id=f"{split}-{number}", text=text, answers=said, answer=learned)
+        groups.setdefault(named[1].lower(), []).append(question)
+    return Loaded(
+        items=[
+            Item(
+                image_id=image,
+                questions=tuple(questions),
+                where=f"{path}, {image}",
+                picture=place.picture(image, split),
+                key=image.encode(),
+            )
+            for image, questions in groups.items()
+        ]
+    )

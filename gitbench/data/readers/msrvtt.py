@@ -1,0 +1,52 @@
+"""MSR-VTT in its own files (Xu et al. 2016): films with twenty captions each.
+
+`train_val_videodatainfo.json` and `test_videodatainfo.json`, or one file of both (`videodatainfo_2017.json`, `MSRVTT_data.json`):
+{"videos": [{video_id, split, ...}], "sentences": [{video_id, caption}]}. A film is `VIDEO_ID.mp4`, anywhere below the folder.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+
+from gitbench.data.items import Item, Loaded, Part, Place, read_texts_file, split_files
+from gitbench.errors import GitbenchError
+
+NEEDS = {"video": "films with MSR-VTT's train_val_videodatainfo.json and test_videodatainfo.json"}
+_NAME = re.compile(r"\w*videodatainfo\w*\.json|MSR-?VTT_data\.json", re.IGNORECASE)
+
+
+def fits(place: Place) -> bool:
+    return bool(_files(place))
+
+
+def parts(place: Place) -> list[Part]:
+    return [Part(files=(path,), load=partial(_load, place, path), images=True) for path in _files(place)]
+
+
+def _files(place: Place) -> list[Path]:
+    return split_files(place, lambda path: "" if _NAME.fullmatch(path.name) else None).get("", [])
+
+
+def _load(place: Place, path: Path) -> Loaded:
+    content = read_texts_file(path)
+    try:
+        captions: dict[str, list[object]] = {}
+        for sentence in content["sentences"]:
+            captions.setdefault(sentence["video_id"], []).append(sentence["caption"])
+        items = [
+            Item(
+                image_id=film["video_id"],
+                captions=tuple(captions.get(film["video_id"], ())),
+                where=f"{path}, film {film['video_id']}",
+                picture=place.picture(film["video_id"], film["split"]),
+                key=film["video_id"].encode(),
+                split=film["split"],
+            )
+            for film in content["videos"]
+        ]
+    except (KeyError, TypeError, AttributeError) as error:
+        fix = "it needs 'videos' of {video_id, split} and 'sentences' of {video_id, caption}"
+        raise GitbenchError(f"{path} is not a file of MSR-VTT ({type(error).__name__}: {error}): {fix}") from None
+    return Loaded(items=items)

@@ -1,0 +1,64 @@
+"""TextCaps in its own files (textvqa.org/textcaps): `TextCaps_0.1_train.json`, `..._val.json` and `..._test.json`.
+
+{"data": [{image_id, caption_str, reference_strs, ...}]}, one row a caption; an image is the file whose stem is `image_id`, in
+`train_images/` (of val too) or `test_images/`. `reference_strs` repeats all captions of the image in each of its rows, so it is
+read once; without it the captions are those of the image's rows. The captions of test are hidden.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from gitbench.data.items import Item, Loaded, Part, Place, is_hidden, read_texts_file, split_files
+from gitbench.errors import GitbenchError
+
+NEEDS = {"caption": "TextCaps_0.1_train.json, TextCaps_0.1_val.json and TextCaps_0.1_test.json with image files"}
+_NAME = re.compile(r"TextCaps_(?:[0-9.]+_)?(train|val|test)\.json")
+
+
+def fits(place: Place) -> bool:
+    return bool(_files(place))
+
+
+def parts(place: Place) -> list[Part]:
+    found = []
+    for split, paths in _files(place).items():
+        if len(paths) > 1:
+            names = " and ".join(path.name for path in paths)
+            raise GitbenchError(f"{place.folder}: {names} hold captions of the same images: leave one")
+        hidden = split == "test" and is_hidden(paths[0])
+        load = partial(_load, place, paths[0], split)
+        found.append(Part(files=(paths[0],), load=load, split=split, has_texts=not hidden, images=True))
+    return found
+
+
+def _files(place: Place) -> dict[str, list[Path]]:
+    return split_files(place, lambda path: named[1] if (named := _NAME.fullmatch(path.name)) else None)
+
+
+def _load(place: Place, path: Path, split: str) -> Loaded:
+    rows: dict[str, list[dict[str, Any]]] = {}
+    try:
+        for row in read_texts_file(path)["data"]:
+            rows.setdefault(str(row["image_id"]), []).append(row)
+        items = [
+            Item(
+                image_id=image,
+                captions=_captions(group),
+                where=f"{path}, image {image}",
+                picture=place.picture(image, split),
+                key=image.encode(),
+            )
+            for image, group in rows.items()
+        ]
+    except (KeyError, TypeError, AttributeError) as error:
+        fix = "it needs 'data', a list of {image_id, caption_str}"
+        raise GitbenchError(f"{path} is not a file of TextCaps ({type(error).__name__}: {error}): {fix}") from None
+    return Loaded(items=items)
+
+
+def _captions(rows: list[dict[str, Any]]) -> tuple[object, ...]:
+    return tuple(rows[0].get("reference_strs") or [row["caption_str"] for row in rows if "caption_str" in row])
