@@ -35,6 +35,8 @@ _SHARED: WeakValueDictionary[tuple[Any, ...], Loaded] = WeakValueDictionary()  #
 class Collection:
     """A folder seen through a reader: its parts, and how they become train, val and test."""
 
+    by_content = True  # whether what a part loads follows from its files alone, so that it can be shared
+
     def __init__(self, place: Place, parts: Sequence[Part], takes_for: str):
         self.place, self.parts, self.takes_for = place, parts, takes_for
         self.where = place.where
@@ -49,7 +51,7 @@ class Collection:
             part = self.parts[number]
             status = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in part.files]
             key = (self.takes_for, self.place.task, self.place.films, str(self.place.address), part.split, *status)
-            found = _SHARED.get(key) if status else None  # what is made of no file's content may have changed
+            found = _SHARED.get(key) if status and self.by_content else None
             if found is None:
                 found = _SHARED[key] = part.load()
             self._loaded[number] = found
