@@ -7,8 +7,8 @@ A vocabulary that is trained on a study's own texts gives them back as they are,
 control characters. Words end at white space, and punctuation inside of them is spelled like letters: "it", "##'", "##s".
 Only the marks of `CLOSING` at a word's end are words of their own, as in BERT, and are written without a space before.
 Where a text has one, or a word begins with such a mark, or with "##", `GAP` stands for it: "the end ." is "the", "end",
-"GAP.". A character that is not in the vocabulary is a word by itself, so that only it is unknown. All this stands in
-`tokenizer.json`.
+"GAP.". A character that is not in the vocabulary is a word by itself, so that only it is unknown; of a letter that is
+upper or lower case, or a digit, the whole word is, as in BERT. All this stands in `tokenizer.json`.
 
 The data set adds [CLS] and [SEP]. Training is deterministic: the trainer of `tokenizers` numbers the pieces "##x" in the
 order of a hash map, which differs between processes and then decides ties; so the whole alphabet is handed to it
@@ -152,7 +152,7 @@ def reversible(vocabulary: dict[str, int], letters: Collection[str] | None) -> T
 
     marks = f"[{CLOSING}]"
     gaps = [normalizers.Replace("##", f"#{GAP}#"), normalizers.Replace(Regex(rf"\s(?={marks})"), f" {GAP}")]
-    others = [] if letters is None else [Regex(f"[^{re.escape(''.join(sorted(letters)))}]")]
+    others = [] if letters is None else [Regex(rf"[^{re.escape(''.join(sorted(letters)))}\p{{Ll}}\p{{N}}]")]
     at_the_end = Regex(f"{GAP}?{marks}(?={marks}*$)")
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=UNKNOWN, max_input_chars_per_word=LONGEST_WORD))
     tokenizer.normalizer = normalizers.Sequence(
@@ -196,11 +196,10 @@ def train_wordpiece(captions: Iterable[str], vocab_size: int) -> CaptionTokenize
     letters = sorted(sorted(letter_counts, key=lambda letter: (-letter_counts[letter], letter))[:MOST_CHARACTERS])
     # both forms of every letter, so that no word in known letters is unknown
     alphabet = letters + ["##" + letter for letter in letters]
-    rare = str.maketrans(dict.fromkeys(letter_counts.keys() - set(letters), " "))
-    known: Counter[str] = Counter()
+    splitting, known = reversible({}, letters).pre_tokenizer, set(letters)
+    kept: Counter[str] = Counter()
     for word, count in sorted(counts.items()):
-        for part in word.translate(rare).split():
-            known[part] += count
+        kept.update({part: count for part, _ in splitting.pre_tokenize_str(word) if known.issuperset(part)})
     trainer = trainers.WordPieceTrainer(
         vocab_size=max(vocab_size, len(specials) + len(alphabet)),
         special_tokens=specials + alphabet,
@@ -209,5 +208,5 @@ def train_wordpiece(captions: Iterable[str], vocab_size: int) -> CaptionTokenize
     )
     blank = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
     blank.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    blank.train_from_iterator((" ".join([word] * count) for word, count in known.items()), trainer, length=len(known))
+    blank.train_from_iterator((" ".join([word] * count) for word, count in kept.items()), trainer, length=len(kept))
     return CaptionTokenizer(reversible(blank.get_vocab(), letters))
