@@ -199,7 +199,9 @@ def train_wordpiece(captions: Iterable[str], vocab_size: int) -> CaptionTokenize
     splitting, known = reversible({}, letters).pre_tokenizer, set(letters)
     kept: Counter[str] = Counter()
     for word, count in sorted(counts.items()):
-        kept.update({part: count for part, _ in splitting.pre_tokenize_str(word) if known.issuperset(part)})
+        for part, _ in splitting.pre_tokenize_str(word):
+            if known.issuperset(part):
+                kept[part] += count
     trainer = trainers.WordPieceTrainer(
         vocab_size=max(vocab_size, len(specials) + len(alphabet)),
         special_tokens=specials + alphabet,
