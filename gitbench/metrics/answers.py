@@ -99,7 +99,8 @@ def answer_ceiling(task: str, references: Mapping[str, Sequence[str]]) -> dict[s
 
 
 def _parts(answer: str) -> frozenset[str]:
-    return frozenset(folded(answer).split(","))
+    whole = folded(answer)
+    return frozenset(whole.split(",") if whole.strip(",") else [whole])  # "," is no empty answer
 
 
 def _annotator_match(references: Sequence[str]) -> float:

@@ -14,8 +14,9 @@ out, min(matches among the other nine / 3, 1); then the mean of the ten. The nor
 * "none" is the number 0, as "zero" is. An answer that is nothing but an article becomes empty.
 
 A question with one reference counts as ten annotators who agree, and is normalised all the same: one answer says nothing
-about agreement. So its accuracy is 0 or 1. Other numbers of references keep the formula; with two or three of them,
-which cannot make three matches without one, it stays below 1.
+about agreement. So its accuracy is 0 or 1. Where nothing is left of that reference ("A", to "which letter?"), the two are
+compared as they are but for case: saying nothing is no answer. Other numbers of references keep the formula; with two or
+three of them, which cannot make three matches without one, it stays below 1.
 """
 
 from __future__ import annotations
@@ -84,8 +85,10 @@ def annotator_accuracy(references: Sequence[str]) -> float:
 
 
 def _preparation(references: Sequence[str]) -> Callable[[str], str]:
-    """Return what prepares both sides: `normalise`, or, where several annotators write the same, only stripping."""
-    return _stripped if len(references) > 1 and len(set(map(_stripped, references))) == 1 else normalise
+    """Return what prepares both sides: `normalise`; only stripping where several write the same, or of one nothing is left."""
+    if len(references) == 1:
+        return normalise if normalise(references[0]) else lambda text: _stripped(text).lower()
+    return _stripped if len(set(map(_stripped, references))) == 1 else normalise
 
 
 def _stripped(text: str) -> str:
