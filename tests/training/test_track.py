@@ -78,6 +78,7 @@ def in_mlflow(place: Path, experiment: str) -> list[Any]:
     return runs
 
 
+@pytest.mark.timeout(600)
 def test_a_launch_reports_curve_scores_and_parameters_and_gives_the_same_results_without(tmp_path, monkeypatch):
     """To stores on this disk, and to W&B offline. Runs that were finished without are reported later, once."""
     monkeypatch.setenv("WANDB_MODE", "offline")
