@@ -42,10 +42,10 @@ if TYPE_CHECKING:
 
 Row = tuple[int, str, float, float]  # of a curve: iteration, split, loss, learning rate
 OWN_IDS = {"wandb": 16, "swanlab": 21}  # trackers whose runs are named by us: hexadecimal digits
-# MLflow would otherwise try for minutes to reach a server that is not there, while the training waits
 SERVER = "MLFLOW_TRACKING_URI"  # variable: where the user's MLflow is
 MOST = 1000  # metrics that MLflow takes at once
 EVERY = 10.0  # seconds of training between two reports
+# MLflow would otherwise try for minutes to reach a server that is not there, while the training waits
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 
 
@@ -85,6 +85,7 @@ class MlflowBackend(mmengine_backends.MLflowVisBackend):
         if mlflow.get_experiment_by_name(self._exp_name) is None:
             mlflow.create_experiment(self._exp_name, artifact_location=self._artifact_location)
         mlflow.set_experiment(self._exp_name)
+        mlflow.end_run()  # one that could not be ended before
         run = mlflow.start_run(run_id=self.run_id, run_name=self._run_name, tags=self._tags)
         self.run_id = run.info.run_id
         self._mlflow = mlflow
@@ -129,7 +130,9 @@ def backend_config(name: str, asked: Tracking, run: str | None) -> dict[str, Any
             define_metric_cfg=[dict(name="*", step_metric="iteration")],
         )
     if name == "aim":
-        init = dict(repo=place, experiment=study, run_hash=run, capture_terminal_logs=False)
+        init = dict(
+            repo=place, experiment=study, run_hash=run, force_resume=run is not None, capture_terminal_logs=False
+        )
         return dict(type="AimVisBackend", save_dir=place, init_kwargs=init)
     if name == "clearml":
         init = dict(project_name=study, task_name=title, tags=[*tags.values()], reuse_last_task_id=False)
@@ -137,8 +140,7 @@ def backend_config(name: str, asked: Tracking, run: str | None) -> dict[str, Any
         return dict(type="ClearMLVisBackend", init_kwargs=init)
     import swanlab.integration.mmengine  # noqa: F401 - registers the backend
 
-    init = dict(project=_plain(study), group=asked.arm, experiment_name=title, tags=[*tags.values()], id=run)
-    init |= dict(resume="allow", logdir=place)
+    init = dict(project=_plain(study), group=asked.arm, name=title, tags=[*tags.values()], id=run, resume="allow")
     return dict(type="SwanlabVisBackend", save_dir=place, init_kwargs=init)
 
 
@@ -173,6 +175,8 @@ class Sender:
         for name, backend in self.backends.items():
             try:
                 backend.close()
+                if name == "swanlab":  # whose backend leaves its run open: the next one would go on in it
+                    backend.experiment.finish()
             except Exception as error:
                 self._give_up(name, error)
         self.backends.clear()

@@ -49,7 +49,9 @@ def test_a_meteor_that_does_not_start_fails_with_what_it_said(monkeypatch):
 
 def test_a_spice_that_is_there_is_started(monkeypatch):
     monkeypatch.setattr("gitbench.metrics.spice.missing_files", lambda: None)
-    monkeypatch.setattr("gitbench.metrics.spice.java_command", lambda *_: [sys.executable, "-c", "raise SystemExit('x')"])
+    monkeypatch.setattr(
+        "gitbench.metrics.spice.java_command", lambda *_: [sys.executable, "-c", "raise SystemExit('x')"]
+    )
     (failure,) = diagnose([_spice])
     assert failure.status == "FAIL" and failure.found.startswith("SPICE, which takes up to 8 GB of memory, failed (x)")
 

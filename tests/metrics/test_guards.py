@@ -42,7 +42,9 @@ def test_other_scores_that_mean_nothing_name_their_cause():
         alike = scorer.score({"a": "a red dog runs", "b": "no"}, {"a": ["a red dog runs"], "b": ["a red dog runs"]})
         short = scorer.score({"a": "red dog", "b": "a cat sat"}, {"a": ["red dog"], "b": ["cat"]})
         usual = scorer.score({"a": "a red dog runs", "b": "no"}, {"a": ["a red dog runs"], "b": ["a cat sits down"]})
-    assert alike.values["CIDEr"].value == 0.0 and alike.warnings[-1].startswith("CIDEr is 0.0 whatever the captions say")
+    assert alike.values["CIDEr"].value == 0.0 and alike.warnings[-1].startswith(
+        "CIDEr is 0.0 whatever the captions say"
+    )
     assert short.warnings[-1].startswith("BLEU-3 and BLEU-4 mean nothing here: the longest reference has 2 words")
     assert [line.split()[0] for line in usual.warnings] == ["CIDEr"]  # that two images are few
 

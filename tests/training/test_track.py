@@ -85,7 +85,11 @@ def test_a_launch_reports_curve_scores_and_parameters_and_gives_the_same_results
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     without, study = make_study(tmp_path / "without"), make_study(tmp_path / "a b%20 ü")
     named = trackers(study.work_dir, "tensorboard", "mlflow", "wandb")
-    assert launch(without, plain=True, part=BASE).failed == () == launch(study, plain=True, part=BASE, trackers=named).failed
+    assert (
+        launch(without, plain=True, part=BASE).failed
+        == ()
+        == launch(study, plain=True, part=BASE, trackers=named).failed
+    )
     run, other = run_of(study, "base"), run_of(without, "base")
     assert run.key == other.key and (run.folder / "config.py").read_bytes() == (other.folder / "config.py").read_bytes()
     assert_same_results(run.folder, other.folder)
@@ -102,9 +106,12 @@ def test_a_launch_reports_curve_scores_and_parameters_and_gives_the_same_results
     assert found.curves == wanted and found.info.status == "FINISHED" and found.info.run_name == "base seed 0"
     assert found.data.tags.items() >= {"study": study.name, "arm": "base", "seed": "0"}.items()
     assert found.data.params["run_key"] == run.key and found.data.params["spec.train.iterations"] == "6"
+    assert len([*(study.work_dir / "trackers" / "mlflow" / "artifacts").rglob("config.py")]) == 1
     offline = list((study.work_dir / "trackers" / "wandb" / "wandb").glob("offline-run-*"))
     sent = json.loads((run.folder / "tracked.json").read_text())
-    assert {name: (each["rows"], each["scored"]) for name, each in sent.items()} == dict.fromkeys(named.names, (7, True))
+    assert {name: (each["rows"], each["scored"]) for name, each in sent.items()} == dict.fromkeys(
+        named.names, (7, True)
+    )
     assert {each.name.rsplit("-", 1)[1] for each in offline} == {sent["wandb"]["run"]}  # two sessions of one run
 
     later = trackers(without.work_dir, "tensorboard")
@@ -209,7 +216,7 @@ class StandIn:
 @pytest.mark.parametrize(
     ("name", "first", "again"),
     [
-        ("aim", {"experiment": "tiny.smoke.scenes", "run_hash": None}, {"run_hash": "given"}),
+        ("aim", {"experiment": "tiny.smoke.scenes", "run_hash": None}, {"run_hash": "given", "force_resume": True}),
         (
             "clearml",
             {"project_name": "tiny.smoke.scenes", "task_name": "base seed 0", "continue_last_task": False},
@@ -233,7 +240,9 @@ def test_trackers_that_were_not_run_are_called_as_mmengine_calls_them(name, firs
         assert StandIn.made[-1].options.items() >= options.items()
     one, two = StandIn.made
     assert one.heard == [("train/loss", 3.0, 1), ("train/lr", 0.1, 1)] and one.values["arm"] == "base"
-    assert two.heard == [("train/loss", 2.0, 2), ("train/lr", 0.2, 2), ("val/nll", 2.5, 2)] and not hasattr(two, "values")
+    assert two.heard == [("train/loss", 2.0, 2), ("train/lr", 0.2, 2), ("val/nll", 2.5, 2)] and not hasattr(
+        two, "values"
+    )
 
 
 def test_the_configs_name_backends_that_mmengine_knows(tmp_path, monkeypatch):
@@ -247,3 +256,12 @@ def test_the_configs_name_backends_that_mmengine_knows(tmp_path, monkeypatch):
     assert swanlab["type"] == "SwanlabVisBackend"
     assert swanlab["init_kwargs"].items() >= {"project": "tiny.smoke.scenes", "id": "run", "resume": "allow"}.items()
     assert os.path.isabs(swanlab["save_dir"])
+
+
+def test_a_run_of_swanlab_is_ended_whose_backend_leaves_it_open(tmp_path):
+    ended: list[str] = []
+    experiment = SimpleNamespace(finish=lambda: ended.append("run"))
+    sender = track.Sender(RunFolder(tmp_path), tracking(make_study(tmp_path)))
+    sender.backends["swanlab"] = SimpleNamespace(close=lambda: ended.append("backend"), experiment=experiment)
+    sender.close()
+    assert ended == ["backend", "run"] and sender.failed == {}
