@@ -39,8 +39,8 @@ def add_bleu(scores: Scores, comparison: Comparison) -> None:
     if 0 < (words := min(longest, of_references)) < ORDERS:
         what, names = "caption" if longest == words else "reference", BLEUS[words:]
         scores.warnings.append(
-            f"{' and '.join(names)} mean nothing here: the longest {what} has {plural(int(words), 'word')}, so that no "
-            "longer n-gram can be found"
+            f"{' and '.join(names)}: next to 0 whatever the words are, since the longest {what} has "
+            f"{plural(int(words), 'word')}"
         )
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from gitbench.cli import _parser
+from gitbench.cli import _parser, main
 from gitbench.commands.run import _cfg_options
 from gitbench.commands.tracking import trackers_of
 from gitbench.errors import GitbenchError
+from gitbench.launch.session import Outcome
 
 
 def test_what_is_given_again_adds_to_what_was_given():
@@ -35,3 +37,17 @@ def test_trackers_are_named_at_once_or_in_pieces_and_refused_where_they_are_not_
     monkeypatch.setattr("importlib.util.find_spec", lambda module: None if module == "alembic" else object())
     with pytest.raises(GitbenchError, match="--track mlflow: the package is not installed: run `.*pip install mlflow"):
         trackers_of(_parser().parse_args(["run", "x", "--track", "mlflow"]))
+
+
+def test_run_hands_its_trackers_on(monkeypatch, tmp_path):
+    heard = {}
+
+    def launch(study: Any, jobs: Any, plain: Any, **options: Any) -> Outcome:
+        heard.update(options)
+        return Outcome(completed=0, found=0, failed=())
+
+    monkeypatch.setattr("gitbench.launch.scheduling.launch", launch)
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(__spec__=object()))
+    options = ["--profile", "smoke", "--rates", "shared", "--work-dir", str(tmp_path), "--track", "wandb"]
+    assert main(["run", "decoder_size", *options, "--no-report"]) == 0
+    assert heard["trackers"].names == ("wandb",) and heard["trackers"].place == str(tmp_path / "trackers")
