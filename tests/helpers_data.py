@@ -112,7 +112,9 @@ def printed_by(code: str, *arguments: str, **environment: str) -> str:
     """Run code in a process of its own and return what it prints."""
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **environment}
     command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=120).stdout.strip()
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout.strip()
 
 
 def is_true(said: SceneGraph, scene: SceneGraph) -> bool:

@@ -15,6 +15,7 @@ from helpers_docs import DOCS, PAGES, SHELL, Block, blocks, check, unknown_in
 
 from gitbench.data.address import OPTIONS
 from gitbench.data.columns import ROLES
+from gitbench.data.published import SETS
 from gitbench.data.readers import readers
 from gitbench.study.store import Study
 
@@ -22,7 +23,7 @@ RUN = {page: [block for block in blocks(page) if block.ours and not block.mark] 
 SLOW = [page for page in PAGES if any(block.mark == "slow" for block in blocks(page))]
 # How many blocks of a page are not run, or run by `nox -s slow` alone; a new one is to be seen here.
 NOT_RUN = {"README.md": 4, "checkpoints.md": 2, "first_study.md": 2, "gate.md": 4, "gate_calibration.md": 3}
-NOT_RUN |= {"gpu_check.md": 2, "gpus.md": 1, "machines.md": 2, "slurm.md": 1}
+NOT_RUN |= {"gpu_check.md": 2, "gpus.md": 1, "machines.md": 2, "own_data.md": 2, "slurm.md": 1, "tracking.md": 1}
 RUN_SLOWLY = {"README.md": 1, "first_study.md": 2, "machines.md": 1, "own_data.md": 1}
 
 
@@ -77,12 +78,11 @@ def run(block: Block) -> str:
 @pytest.mark.parametrize("page", [page for page in PAGES if RUN[page]], ids=lambda page: page.name)
 def test_the_commands_of_a_page_are_run_and_print_what_it_says(page: Path, place: Path, trained: Study) -> None:
     shutil.copytree(trained.work_dir, place / "work_dirs")
-    printed = ""
+    printed = None
     for block in blocks(page):
-        if block.is_output:
+        if block.is_output and printed is not None:
             assert printed == block.text
-        elif block in RUN[page]:
-            printed = run(block)
+        printed = run(block) if block in RUN[page] else None
 
 
 @pytest.mark.slow
@@ -114,7 +114,7 @@ def test_what_is_not_run_is_counted() -> None:
 
 def test_a_comment_that_marks_a_block_stands_right_before_it() -> None:
     for page in PAGES:
-        written = re.findall(r"<!-- (?:not run|slow): ", page.read_text(encoding="utf-8"))
+        written = re.findall(r"^<!-- (?:not run|slow): ", page.read_text(encoding="utf-8"), re.M)
         assert len(written) == sum(bool(block.mark) for block in blocks(page)), page
 
 
@@ -148,8 +148,12 @@ def test_what_is_not_there_is_found() -> None:
     ]
 
 
-def test_the_page_on_data_has_every_reader_role_and_option() -> None:
+def test_the_page_on_data_has_every_reader_set_role_and_option() -> None:
     page = (DOCS / "own_data.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"^\| `([a-z_]+)` \|", page, re.M)) == set(readers())
+    rows = re.findall(r"^\| `([a-z0-9_]+)` \|.*\| ([a-z, ]+) \|$", page, re.M)
+    assert {name: set(tasks.split(", ")) for name, tasks in rows} == {
+        name: set(r.NEEDS) for name, r in readers().items()
+    }
+    assert [name for name in SETS if f"`{name}`" not in page] == []
     assert [role for role in ROLES if f"`{role}`" not in page] == []
-    assert [option for option in OPTIONS if option != "config" and f"`--{option}`" not in page] == []
+    assert [option for option in OPTIONS if f"`--{option}`" not in page and f"?{option}=" not in page] == []

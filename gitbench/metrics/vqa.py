@@ -14,8 +14,12 @@ out, min(matches among the other nine / 3, 1); then the mean of the ten. The nor
 * "none" is the number 0, as "zero" is. An answer that is nothing but an article becomes empty.
 
 A question with one reference counts as ten annotators who agree, and is normalised all the same: one answer says nothing
-about agreement. So its accuracy is 0 or 1. Other numbers of references keep the formula; with two or three of them,
-which cannot make three matches without one, it stays below 1.
+about agreement. So its accuracy is 0 or 1. Where nothing is left of that reference ("A", to "which letter?"), the two are
+compared as they are but for case: saying nothing is no answer.
+
+Fewer than ten references of which no two are alike are no votes but alternatives ("1/8/93", "January 8, 1993"): an answer
+that equals one of them, as a single reference, is right. Other numbers of references keep the formula; with two or three
+of them, which cannot make three matches without one, it stays below 1.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 ENOUGH = 3  # matching annotators that make an answer fully right
+ANNOTATORS = 10  # of a question in VQAv2, VizWiz, TextVQA
 
 PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'  # not the apostrophe, not the colon
 ARTICLES = frozenset(("a", "an", "the"))
@@ -66,6 +71,8 @@ def normalise(answer: str) -> str:
 
 def vqa_accuracy(answer: str, references: Sequence[str]) -> float:
     """Return the accuracy of one answer, a fraction; `references` holds one answer an annotator (see the module)."""
+    if are_alternatives(references):
+        return max(vqa_accuracy(answer, [reference]) for reference in references)
     prepare = _preparation(references)
     matches, count = list(map(prepare, references)).count(prepare(answer)), len(references)
     if count == 1:
@@ -74,9 +81,17 @@ def vqa_accuracy(answer: str, references: Sequence[str]) -> float:
     return (matches * with_match_left_out + (count - matches) * without) / count
 
 
+def are_alternatives(references: Sequence[str]) -> bool:
+    """Tell whether several references are alternatives, any of which is right, and no votes of annotators."""
+    return 1 < len(references) == len(set(map(_stripped, references))) < ANNOTATORS
+
+
 def annotator_accuracy(references: Sequence[str]) -> float:
-    """Return what an annotator reaches, a fraction: each answer against the others, then the mean. 1 where there is one."""
-    if len(references) == 1:
+    """Return what an annotator reaches, a fraction: each answer against the others, then the mean.
+
+    1 where there is one answer, and for alternatives, each of which is right.
+    """
+    if len(references) == 1 or are_alternatives(references):
         return 1.0
     answers = list(map(_preparation(references), references))
     counts = Counter(answers)
@@ -84,8 +99,10 @@ def annotator_accuracy(references: Sequence[str]) -> float:
 
 
 def _preparation(references: Sequence[str]) -> Callable[[str], str]:
-    """Return what prepares both sides: `normalise`, or, where several annotators write the same, only stripping."""
-    return _stripped if len(references) > 1 and len(set(map(_stripped, references))) == 1 else normalise
+    """Return what prepares both sides: `normalise`; only stripping where several write the same, or of one nothing is left."""
+    if len(references) == 1:
+        return normalise if normalise(references[0]) else lambda text: _stripped(text).lower()
+    return _stripped if len(set(map(_stripped, references))) == 1 else normalise
 
 
 def _stripped(text: str) -> str:

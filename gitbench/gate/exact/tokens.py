@@ -46,6 +46,7 @@ def add(values: Values, place: Place) -> None:
     bert = from_bert(str(file))
     few = subset_for(bert, CORPUS[4:6])
     values.equal("ids of texts by BERT's vocabulary", [_line(bert.encode(text)) for text in every])
+    values.equal("texts of ids by BERT's vocabulary", [bert.decode(bert.encode(text)) for text in every])
     values.equal("BERT's pieces that captions use", " ".join(few.tokens()))
     values.equal("their rows in BERT's vocabulary", rows_of(few, bert))
     values.equal("ids of texts by these pieces", [_line(few.encode(text)) for text in CORPUS[4:6]])
