@@ -76,7 +76,7 @@ def shared_environment(session: nox.Session) -> Path:
 @nox.session
 def tests(session: nox.Session) -> None:
     """The test suite, one worker a core; arguments after -- go to pytest."""
-    install(session, "test")
+    install(session, "test,track")
     session.run("pytest", "-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder", *session.posargs)
 
 

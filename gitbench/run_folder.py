@@ -28,6 +28,8 @@ class RunFolder:
         self.provenance = path / "provenance.json"  # revision, packages, machine, command
         self.claim = path / "claim"  # held by the process that works on the run (`gitbench.claim`)
         self.origin = path / "origin.json"  # what provenance knows of the study and not of the machine
+        self.track = path / "track.json"  # trackers that the run is to be reported to (`gitbench.trackers`)
+        self.tracked = path / "tracked.json"  # what was sent to them
         self.state = path / "state.json"  # how far it is, while it is executed
         self.log = path / "log.txt"  # what that process prints
         self.curve = path / "curve.csv"  # losses by iteration

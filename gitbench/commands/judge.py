@@ -23,7 +23,7 @@ def add(commands: Any) -> None:
     against = (
         "captions of system B; then all files before it are A's, one a seed, and as many follow here, in the same order"
     )
-    judge.add_argument("--against", nargs="+", type=Path, metavar="FILE", help=against)
+    judge.add_argument("--against", nargs="+", action="extend", type=Path, metavar="FILE", help=against)
     references = "COCO's annotations or JSON lines (default: those in the files of captions)"
     judge.add_argument("--references", type=Path, metavar="FILE", help=references)
     judge.add_argument("--out", type=Path, metavar="DIR", help="write a figure, a LaTeX table, CSV and JSON there")
@@ -91,7 +91,7 @@ def _systems(files: Sequence[Predictions], scores: Sequence[Scores], each_side: 
             metric: (_mean(scores[:each_side], metric), _mean(scores[each_side:], metric)) for metric in DESCRIPTIVE
         },
         absent={metric: why for each in scores for metric, why in each.absent.items()},
-        warnings=tuple(_warnings({name: file.captions for name, file in zip(names, files, strict=True)})),
+        warnings=tuple(_warnings(dict(zip(names, files, strict=True)), dict(zip(names, scores, strict=True)))),
     )
 
 
@@ -99,15 +99,15 @@ def _mean(scores: Sequence[Scores], metric: str) -> float:
     return sum(each.values[metric].value for each in scores) / len(scores)
 
 
-def _warnings(captions: Mapping[str, Mapping[str, str]]) -> list[str]:
+def _warnings(files: Mapping[str, Predictions], scores: Mapping[str, Scores]) -> list[str]:
     """Return what to know before believing the scores, and which files say the same."""
     from gitbench.metrics.guards import warnings_of_all
 
-    names = list(captions)
+    names = list(files)
     alike = [
         f"{other} and {name} say the same of every image, as if one were a copy of the other"
         for place, name in enumerate(names)
         for other in names[:place]
-        if captions[other] == captions[name]
+        if files[other].captions == files[name].captions
     ]
-    return [*alike, *warnings_of_all(captions, "all files")]
+    return [*alike, *warnings_of_all({name: each.warnings for name, each in scores.items()}, "all files")]

@@ -28,6 +28,7 @@ from gitbench.commands.options import (
     work_dir_of,
 )
 from gitbench.commands.printing import print_outcome, print_plan
+from gitbench.commands.tracking import trackers_of
 from gitbench.errors import GitbenchError
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def _noise_floor(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         print_plan(study, at_once(study, arguments))
         return 0
-    outcome = launch(study, arguments.jobs, arguments.plain, executor=executor())
+    outcome = launch(study, arguments.jobs, arguments.plain, executor=executor(), trackers=trackers_of(arguments))
     print_outcome(study, outcome)
     if outcome.failed:
         return 1

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gitbench.commands.tracking import track_option, trackers_of
 from gitbench.errors import GitbenchError
+from gitbench.files import DEFAULT_WORK_DIR
 
 if TYPE_CHECKING:
     from gitbench.launch.executor import Executor
@@ -127,6 +129,7 @@ def run_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of commands that train runs."""
     parser.add_argument("--jobs", type=int, metavar="N", help="runs at a time (default: one per CPU core or GPU share)")
     parser.add_argument("--plain", action="store_true", help="plain progress lines, no bar")
+    track_option(parser)
 
 
 def executor_options(parser: argparse.ArgumentParser) -> None:
@@ -217,8 +220,6 @@ def profile_for(arguments: argparse.Namespace) -> Profile:
 
 def work_dir_of(arguments: argparse.Namespace) -> Path:
     """Return the work directory asked for, or the default one."""
-    from gitbench.files import DEFAULT_WORK_DIR
-
     return arguments.work_dir or DEFAULT_WORK_DIR
 
 
@@ -237,7 +238,8 @@ def study_of(arguments: argparse.Namespace, ablation: str | None = None) -> Stud
 
 
 def check_executor(arguments: argparse.Namespace) -> None:
-    """Refuse options of another executor, and those that contradict each other."""
+    """Refuse options of another executor, those that contradict each other, and trackers that are not there."""
+    trackers_of(arguments)
     kind, share = arguments.executor, arguments.runs_per_gpu
     if arguments.slurm is not None and kind != "slurm":
         raise GitbenchError(f"--slurm {arguments.slurm} belongs to --executor slurm: add that, or leave --slurm out")

@@ -24,7 +24,7 @@ def add(commands: Any) -> None:
         "--profile", metavar="NAME", help="smoke, cpu, small-gpu, gpu or paper (default: as of `run`)"
     )
     pretrain.add_argument(
-        "--only", nargs="+", metavar="NAME", help="these encoders alone (names of `gitbench encoders`)"
+        "--only", nargs="+", action="extend", metavar="NAME", help="these encoders alone (names of `gitbench encoders`)"
     )
     pretrain.add_argument("--jobs", type=int, metavar="N", help="encoders at a time (default: one per CPU core)")
     device_option(pretrain)

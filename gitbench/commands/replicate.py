@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gitbench.commands.options import run_options, work_dir_of
+from gitbench.commands.tracking import trackers_of
 from gitbench.errors import GitbenchError
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def _replicate(arguments: argparse.Namespace) -> int:
     if arguments.out is not None and arguments.out.is_file():
         raise GitbenchError(f"--out {arguments.out} is a file: pass a folder")
     check_jobs(arguments.jobs)
+    trackers_of(arguments)  # refuses one that is not there
     if arguments.sample < 1:
         raise GitbenchError(f"--sample {arguments.sample}: at least 1 run must be made again")
     bundle = open_bundle(arguments.bundle)
@@ -100,7 +102,7 @@ def _executed(study: Study, arguments: argparse.Namespace) -> list[tuple[str, in
     from gitbench.launch.scheduling import execute_runs, local_executor
 
     with local_executor(study, arguments.jobs) as executor:
-        return [*execute_runs(study, executor, arguments.plain).failed]
+        return [*execute_runs(study, executor, arguments.plain, trackers=trackers_of(arguments)).failed]
 
 
 def choose(study: Study, sample: int, digest: str) -> tuple[PlannedRun, ...]:

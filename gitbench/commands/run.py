@@ -22,6 +22,7 @@ from gitbench.commands.options import (
     work_dir_of,
 )
 from gitbench.commands.printing import print_data_notes, print_makers, print_outcome, print_plan
+from gitbench.commands.tracking import trackers_of
 from gitbench.errors import GitbenchError
 from gitbench.formats import plural
 from gitbench.profiles import check_publishable
@@ -65,7 +66,9 @@ def add(commands: Any) -> None:
         help="add seeds where they help most until every claim is decided, with a test that is valid under looking",
     )
     part = run.add_argument_group("a part of the study, whose plan, seeds and keys stay those of the whole")
-    part.add_argument("--arms", nargs="+", metavar="NAME", help="these arms alone (`blind`: the floor)")
+    part.add_argument(
+        "--arms", nargs="+", action="extend", metavar="NAME", help="these arms alone (`blind`: the floor)"
+    )
     part.add_argument("--replicates", metavar="N-M,...", help="these replicates alone, from 0: for example 5-9")
     part.add_argument(
         "--shard",
@@ -107,8 +110,8 @@ def _run(arguments: argparse.Namespace) -> int:
         return 0
     from gitbench.launch.scheduling import launch
 
-    wait = not arguments.no_wait
-    outcome = launch(study, arguments.jobs, arguments.plain, executor=executor(), part=part, wait=wait)
+    launching = functools.partial(launch, executor=executor(), trackers=trackers_of(arguments))
+    outcome = launching(study, arguments.jobs, arguments.plain, part=part, wait=not arguments.no_wait)
     if arguments.shard is not None or outcome.under_way:
         print_outcome(study, outcome)
         print("no report: " + (MERGE if arguments.shard is not None else UNDER_WAY))
@@ -170,7 +173,7 @@ def _run_until_decided(arguments: argparse.Namespace) -> int:
         return 0
     from gitbench.launch.scheduling import launch
 
-    launching = functools.partial(launch, executor=executor())
+    launching = functools.partial(launch, executor=executor(), trackers=trackers_of(arguments))
     room = at_once(full, arguments)
     options: dict[str, Any] = {"launch": launching, "at_once": room}
     with alone(full):
@@ -271,17 +274,19 @@ def _cfg_options(items: list[str]) -> dict[str, Any]:
     """Parse KEY=VALUE the way mmengine does: numbers, booleans, None, lists as [a,b] or a,b, else text."""
     from mmengine.config import DictAction
 
-    options = {}
+    options: dict[str, Any] = {}
     for item in items:
         key, equals, value = item.partition("=")
         if not equals or not key:
             raise GitbenchError(f"--cfg-options {item}: write KEY=VALUE, for example train_cfg.max_iters=100")
-        if key in options:
-            raise GitbenchError(f"--cfg-options {key} is given twice: leave one of them out")
         try:
-            options[key] = DictAction._parse_iterable(value)
+            parsed = DictAction._parse_iterable(value)
         except AssertionError:
             raise GitbenchError(f"--cfg-options {item}: the brackets of the value do not match: close them") from None
+        if options.setdefault(key, parsed) != parsed:
+            raise GitbenchError(
+                f"--cfg-options {key} is given twice, with {options[key]!r} and {parsed!r}: leave one out"
+            )
     return options
 
 

@@ -28,6 +28,7 @@ from gitbench.commands.options import (
     study_options,
     task_of,
 )
+from gitbench.commands.tracking import trackers_of
 from gitbench.errors import GitbenchError
 from gitbench.files import cache_dir
 
@@ -123,7 +124,7 @@ def train(tuning: Tuning, arguments: argparse.Namespace, executor: Callable[[], 
         return True
     from gitbench.launch.tuning import tune
 
-    outcome = tune(tuning, arguments.jobs, arguments.plain, executor())
+    outcome = tune(tuning, arguments.jobs, arguments.plain, executor(), trackers_of(arguments))
     for arm, seed, reason in outcome.failed:
         print(f"gitbench: {arm} seed {seed} failed twice: {reason}", file=sys.stderr)
     return not outcome.failed

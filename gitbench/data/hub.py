@@ -153,8 +153,6 @@ def _reason(error: Exception, name: str) -> str:
 class HubCollection(Collection):
     """A data set on the hub; with a limit, as many of a split's first rows as it takes for that many images."""
 
-    by_content = False  # what is loaded goes by the limit, too
-
     def __init__(self, address: Address, task: str, limit: int | None):
         self.copy, self.limit = copy_of(address), limit
         self.count = None if limit is None else max(limit + 1, _BATCH)  # the last image may go on in rows beyond

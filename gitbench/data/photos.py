@@ -12,7 +12,6 @@ from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from typing import Any
-from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -29,13 +28,8 @@ from gitbench.files import cache_dir, read_json, write_json
 FINGERPRINT_VERSION = 2  # raise when the same files would give other texts or pixels
 
 
-_SHARED: WeakValueDictionary[tuple[Any, ...], Loaded] = WeakValueDictionary()  # parts that are in use
-
-
 class Collection:
     """A folder seen through a reader: its parts, and how they become train, val and test."""
-
-    by_content = True  # whether what a part loads follows from its files alone, so that it can be shared
 
     def __init__(self, place: Place, parts: Sequence[Part], takes_for: str):
         self.place, self.parts, self.takes_for = place, parts, takes_for
@@ -46,15 +40,9 @@ class Collection:
         return {}
 
     def load(self, number: int) -> Loaded:
-        """Read a part, once; what another collection of this process has read of the same files is shared."""
+        """Read a part, once."""
         if number not in self._loaded:
-            part = self.parts[number]
-            status = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in part.files]
-            key = (self.takes_for, self.place.task, self.place.films, str(self.place.address), part.split, *status)
-            found = _SHARED.get(key) if status and self.by_content else None
-            if found is None:
-                found = _SHARED[key] = part.load()
-            self._loaded[number] = found
+            self._loaded[number] = self.parts[number].load()
         return self._loaded[number]
 
     @cached_property

@@ -47,7 +47,7 @@ def _is_of_others(folder: RunFolder, found: Sequence[Gave]) -> bool:
 
 def _made(folder: RunFolder) -> list[Path]:
     """Return what working on a run has left in its folder, but for who did, in the order in which it is to go."""
-    planned = {folder.config.name, folder.origin.name, folder.provenance.name}
+    planned = {folder.config.name, folder.origin.name, folder.track.name, folder.provenance.name}
     try:
         there = sorted(path for path in folder.path.iterdir() if path.name not in planned and not _is_claim(path.name))
     except FileNotFoundError:

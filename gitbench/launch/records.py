@@ -16,7 +16,7 @@ from gitbench.errors import GitbenchError
 from gitbench.files import atomic_path, explain_os_errors, load_json, write_json
 from gitbench.machine import machine_of
 from gitbench.metrics import CaptionScorer
-from gitbench.metrics.guards import caption_warnings
+from gitbench.metrics.base import Scores
 from gitbench.plan import PlannedRun
 from gitbench.run_folder import RECORD_SCHEMA
 from gitbench.run_key import NUMERICS_VERSION
@@ -85,7 +85,7 @@ class StudyScorer:
                 **self._likelihoods(trained, len(rows)),
             },
             "absent": dict(scores.absent),
-            "warnings": self._warnings(run, rows),
+            "warnings": self._warnings(run, scores),
             "cost": {**trained["cost"], "device": device["name"], "machine": provenance["machine"]},
             "train": trained["train"],
             "encoder_content": trained.get("encoder_content"),
@@ -100,12 +100,10 @@ class StudyScorer:
         counts = {"test_nll": tested, **(trained.get("fit_images") or {})}
         return {name: {"value": trained[name], "signature": f"{made}{count}"} for name, count in counts.items()}
 
-    def _warnings(self, run: PlannedRun, rows: list[dict[str, Any]]) -> list[str]:
+    def _warnings(self, run: PlannedRun, scores: Scores) -> list[str]:
         """Return what to know before believing the scores; nothing of a blind arm, which writes one caption by design."""
         blind = {arm.name for arm in self.study.plan.arms if arm.role == "floor"}
-        if not self.task.captions or run.arm in blind:
-            return []
-        return caption_warnings({row["image_id"]: row["caption"] for row in rows})
+        return [] if run.arm in blind else list(scores.warnings)
 
     def score_ceiling(self) -> None:
         """Write the ceiling of the study's data, unless it is there; another launch may be at it."""

@@ -7,10 +7,12 @@ stopped.
 from __future__ import annotations
 
 import functools
+import json
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from typing import Any
 
 from gitbench.claim import Claim, claimed
@@ -25,6 +27,7 @@ from gitbench.launch.progress import Display
 from gitbench.launch.prove import is_proven, prove
 from gitbench.launch.records import StudyScorer
 from gitbench.launch.session import Outcome, Scorer, Session
+from gitbench.launch.tracking import TrackedScorer, report_rest, tracking_of
 from gitbench.metrics import CaptionScorer
 from gitbench.plan import Plan
 from gitbench.processes import start_context
@@ -35,6 +38,7 @@ from gitbench.study.part import Part
 from gitbench.study.provenance import origin
 from gitbench.study.rates import SPLITS as TUNED_ON
 from gitbench.study.store import Study, write_if_changed
+from gitbench.trackers import Trackers, Tracking
 
 
 def launch(
@@ -45,6 +49,7 @@ def launch(
     executor: Executor | None = None,
     part: Part | None = None,
     wait: bool = True,
+    trackers: Trackers | None = None,
 ) -> Outcome:
     """Train, caption and score every run of a study that is not done; none is begun after `until` (`time.monotonic`).
 
@@ -52,8 +57,8 @@ def launch(
     other launches work on runs of the study, this one does the others and then waits for those, unless not to `wait`.
 
     The plan must be one that was just made. SIGINT or SIGTERM stops the runs and raises KeyboardInterrupt; nothing is
-    lost. Failed runs are in the outcome. Errors: GitbenchError where an arm differs from the base in more than its
-    axis: nothing is written, nothing trained.
+    lost. `trackers` hear of the runs. Failed runs are in the outcome. Errors: GitbenchError where an arm differs from the
+    base in more than its axis: nothing is written, nothing trained.
     """
     check_version(study.work_dir)
     check_jobs(jobs)
@@ -71,7 +76,7 @@ def launch(
                     prove(study, context)
         study.write_plan()
     with nullcontext(executor) if executor else local_executor(part.within(study) if part else study, jobs) as chosen:
-        return execute_runs(study, chosen, plain, until, part=part, wait=wait)
+        return execute_runs(study, chosen, plain, until, part=part, wait=wait, trackers=trackers)
 
 
 @contextmanager
@@ -89,6 +94,7 @@ def execute_runs(
     scorer: Scorer | None = None,
     part: Part | None = None,
     wait: bool = True,
+    trackers: Trackers | None = None,
 ) -> Outcome:
     """Write the configs of the runs that are not done, and train, caption and score them; see `launch`.
 
@@ -99,21 +105,29 @@ def execute_runs(
     said = origin(study)
     for run in todo:
         config = make_config(run.resolved, study.plan.vocabulary, run.run_key)
-        _plan_folder(study.folder(run.run_key), config_text(config), said)
+        asked = tracking_of(study, run, trackers) if trackers else None
+        _plan_folder(study.folder(run.run_key), config_text(config), said, asked)
     study.adopt()
     found = len(runs) - len(todo)
-    if not todo and study.yardstick.kind is not None:
-        return Outcome(completed=0, found=found, failed=())
-    with Display(study.name, found, len(runs), plain) as display:
-        session = Session(study, executor, scorer or StudyScorer(study, _scorer()), display, wait)
-        with _handled(signal.SIGTERM, signal.default_int_handler):  # as Ctrl-C
-            session.run(todo, until)
-    return session.outcome(found)
+    outcome = Outcome(completed=0, found=found, failed=())
+    if todo or study.yardstick.kind is None:
+        scorer = scorer or StudyScorer(study, _scorer())
+        scorer = TrackedScorer(scorer, study, trackers) if trackers else scorer
+        with Display(study.name, found, len(runs), plain) as display:
+            session = Session(study, executor, scorer, display, wait)
+            with _handled(signal.SIGTERM, signal.default_int_handler):  # as Ctrl-C
+                session.run(todo, until)
+        outcome = session.outcome(found)
+    if trackers:
+        report_rest(study, runs, trackers)
+    return outcome
 
 
-def _plan_folder(folder: RunFolder, config: str, said: dict[str, Any]) -> None:
+def _plan_folder(folder: RunFolder, config: str, said: dict[str, Any], asked: Tracking | None) -> None:
     """Write what a run is executed from, unless its folder says the same already, or somebody executes it."""
-    if folder.config.is_file() and folder.config.read_bytes() == config.encode() and load_json(folder.origin) == said:
+    track = asdict(asked) if asked else None
+    planned = (load_json(folder.origin), load_json(folder.track)) == (said, json.loads(json.dumps(track)))
+    if planned and folder.config.is_file() and folder.config.read_bytes() == config.encode():
         return
     claim = Claim(folder.claim)
     while not claim.take():
@@ -124,6 +138,10 @@ def _plan_folder(folder: RunFolder, config: str, said: dict[str, Any]) -> None:
         if folder.completed_record() is None:  # another launch may have finished it meanwhile
             write_if_changed(folder.config, config)
             write_json(folder.origin, said)
+            if track:
+                write_json(folder.track, track)
+            else:
+                folder.track.unlink(missing_ok=True)
     finally:
         claim.release()
 

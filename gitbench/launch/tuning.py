@@ -14,6 +14,7 @@ from gitbench.launch.scheduling import execute_runs, local_executor, prepare_ima
 from gitbench.launch.session import Outcome
 from gitbench.plan import PlannedRun
 from gitbench.study.rates import Tuning
+from gitbench.trackers import Trackers
 
 
 class _Results:
@@ -32,7 +33,13 @@ class _Results:
         """There is none."""
 
 
-def tune(tuning: Tuning, jobs: int | None = None, plain: bool = False, executor: Executor | None = None) -> Outcome:
+def tune(
+    tuning: Tuning,
+    jobs: int | None = None,
+    plain: bool = False,
+    executor: Executor | None = None,
+    trackers: Trackers | None = None,
+) -> Outcome:
     """Train every tuning run whose result is not known. Arguments, signals and outcome are those of `launch`."""
     check_jobs(jobs)
     if executor is None:
@@ -41,4 +48,4 @@ def tune(tuning: Tuning, jobs: int | None = None, plain: bool = False, executor:
         return Outcome(completed=0, found=len(tuning.unique_runs), failed=())
     prepare_images(tuning.plan)
     with nullcontext(executor) if executor else local_executor(tuning, jobs) as chosen:
-        return execute_runs(tuning, chosen, plain, scorer=_Results(tuning))
+        return execute_runs(tuning, chosen, plain, scorer=_Results(tuning), trackers=trackers)

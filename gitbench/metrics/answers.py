@@ -19,7 +19,7 @@ import numpy as np
 
 from gitbench.errors import GitbenchError, unknown_name
 from gitbench.metrics.base import Score, Scores, check_ids, check_references
-from gitbench.metrics.vqa import annotator_accuracy, vqa_accuracy
+from gitbench.metrics.vqa import annotator_accuracy, are_alternatives, vqa_accuracy
 
 TASKS = ("vqa", "classify", "read")  # the tasks whose output is an answer; captions have `CaptionScorer`
 
@@ -104,8 +104,8 @@ def _parts(answer: str) -> frozenset[str]:
 
 
 def _annotator_match(references: Sequence[str]) -> float:
-    """Return the share of annotators whose answer another one gave too; 1 where there is one."""
-    if len(references) == 1:
+    """Return the share of annotators whose answer another one gave too; 1 where there is one, and for alternatives."""
+    if len(references) == 1 or are_alternatives(references):
         return 1.0
     counts = Counter(map(_parts, references))
     return sum(counts[_parts(answer)] > 1 for answer in references) / len(references)
@@ -120,4 +120,6 @@ def _empty_scores(task: str, references: Mapping[str, Sequence[str]], ceiling: s
 
 def _add(scores: Scores, name: str, fractions: Sequence[float]) -> None:
     head, said = _SIGNATURES[name]
+    if name == "VQA" and any(map(are_alternatives, scores.references)):
+        said = said | {"alternatives": "any"}
     scores.add_mean(name, np.array(fractions, dtype=float), head, ptb=False, **said)

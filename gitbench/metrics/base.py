@@ -40,7 +40,7 @@ class Scores:
     not predictions but a ceiling. `columns` are those of `per_image`: one for each metric that is a mean over images
     (times 100), and the sufficient statistics of the corpus metrics (`bleu_*`, `meteor_stats`; see
     `metrics.aggregate`). `absent` maps a metric that could not be computed to the reason and its fix, `errors` one that
-    failed to its error.
+    failed to its error. `warnings`: what to know before believing the scores.
     """
 
     ids: list[str]
@@ -50,6 +50,7 @@ class Scores:
     columns: dict[str, Any] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
     errors: dict[str, Exception] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def per_image(self) -> pd.DataFrame:

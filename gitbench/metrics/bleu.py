@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gitbench.formats import plural
 from gitbench.metrics.base import Scores
 from gitbench.metrics.compare import Comparison
 from gitbench.metrics.ngrams import ORDERS, changes
@@ -34,6 +35,13 @@ def add_bleu(scores: Scores, comparison: Comparison) -> None:
     for name, value in zip(BLEUS, corpus, strict=True):
         scores.add(name, value, name, eff="closest")
     scores.columns.update({name: table[:, place] for place, name in enumerate(BLEU_COLUMNS)})
+    longest, of_references = comparison.words.lengths.max(), comparison.references.words.lengths.max()
+    if 0 < (words := min(longest, of_references)) < ORDERS:
+        what, names = "caption" if longest == words else "reference", BLEUS[words:]
+        scores.warnings.append(
+            f"{' and '.join(names)}: next to 0 whatever the words are, since the longest {what} has "
+            f"{plural(int(words), 'word')}"
+        )
 
 
 def bleu(comparison: Comparison) -> tuple[list[float], np.ndarray]:

@@ -13,6 +13,7 @@ from gitbench.metrics.bleu import add_bleu
 from gitbench.metrics.cider import CiderD, add_cider
 from gitbench.metrics.compare import Comparison
 from gitbench.metrics.diversity import add_diversity
+from gitbench.metrics.guards import caption_warnings
 from gitbench.metrics.hallucination import add_hallucination
 from gitbench.metrics.java import java_home
 from gitbench.metrics.meteor import Meteor
@@ -95,6 +96,7 @@ class CaptionScorer(contextlib.AbstractContextManager["CaptionScorer"]):
         else:
             scores.absent["SPICE"] = "switched off"
         add_registered(scores, predictions, references)
+        scores.warnings[:0] = caption_warnings(predictions)
         return scores
 
     def ceiling(

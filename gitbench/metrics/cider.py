@@ -36,6 +36,11 @@ class _Known:
 def add_cider(scores: Scores, comparison: Comparison, known: CiderD) -> None:
     """Add CIDEr, with the document frequencies of `known`, whose references the comparison is with."""
     scores.add_mean("CIDEr", known.score(comparison), "CIDEr-D")
+    if known.weightless and len(scores.ids) > 1:  # of one image `guards` says so
+        scores.warnings.append(
+            "CIDEr is 0.0 whatever the captions say: every n-gram of the references is in those of all images, and weighs "
+            "log(images / images whose references hold it), which is log(1) = 0"
+        )
 
 
 class CiderD:
@@ -48,6 +53,11 @@ class CiderD:
         self.references = References(references)
         self._highest = np.log(float(len(references)))  # rarity of what no image holds, or a single one
         self._known = [self._weigh(order) for order in islice(count(self.references.words), ORDERS)]
+
+    @property
+    def weightless(self) -> bool:
+        """Whether no n-gram of the references is rarer than any other: all captions score 0."""
+        return not any(known.rarity.any() for known in self._known)
 
     def score(self, comparison: Comparison) -> np.ndarray:
         """Return CIDEr-D of each caption of a comparison with these references, (captions,), in 0..10 (10 is perfect)."""

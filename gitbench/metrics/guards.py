@@ -6,7 +6,7 @@ Each function returns plain lines, none where nothing is wrong. No line changes 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from scipy import stats
 
@@ -39,15 +39,13 @@ def caption_warnings(predictions: Mapping[str, str]) -> list[str]:
     return found + cider_warnings(count)
 
 
-def warnings_of_all(predictions: Mapping[str, Mapping[str, str]], everyone: str) -> list[str]:
+def warnings_of_all(warnings: Mapping[str, Iterable[str]], everyone: str) -> list[str]:
     """Return the warnings of several sets of captions by name, each line once, with whom it is about."""
     found: dict[str, list[str]] = {}
-    for name, captions in predictions.items():
-        for line in caption_warnings(captions):
+    for name, lines in warnings.items():
+        for line in dict.fromkeys(lines):
             found.setdefault(line, []).append(name)
-    return [
-        f"{everyone if len(names) == len(predictions) else ', '.join(names)}: {line}" for line, names in found.items()
-    ]
+    return [f"{everyone if len(names) == len(warnings) else ', '.join(names)}: {line}" for line, names in found.items()]
 
 
 def cider_warnings(images: int) -> list[str]:

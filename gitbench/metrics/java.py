@@ -7,6 +7,7 @@ system package is needed, and Java is the same on every machine.
 from __future__ import annotations
 
 import functools
+import os
 from pathlib import Path
 
 from gitbench.errors import GitbenchError, MachineError, installing
@@ -54,10 +55,16 @@ def java_command(*arguments: str | Path) -> list[str]:
     return [str(java_home() / "bin" / "java"), *_FLAGS, *map(str, arguments)]
 
 
+def java_environment() -> dict[str, str]:
+    """Return the environment to run Java in: by the locale it decodes paths, and "C" knows none with an umlaut."""
+    return {**os.environ, "LC_ALL": "C.UTF-8"}
+
+
 def ended(text: str, status: int | None, said: bytes) -> GitbenchError:
-    """Return the error, of a text, of a program that ended: a MachineError if it was killed or refused memory."""
-    refused = (status or 0) < 0 or any(each in said for each in _REFUSED)
-    return MachineError(text) if refused else GitbenchError(text)
+    """Return the error of a program that ended, with its fix: a MachineError if it was killed or refused memory."""
+    if (status or 0) < 0 or any(each in said for each in _REFUSED):
+        return MachineError(f"{text}: score again with more free memory")
+    return GitbenchError(f"{text}: run `gitbench doctor`")
 
 
 def last_line(text: bytes) -> str:

@@ -26,7 +26,7 @@ import numpy as np
 
 from gitbench.errors import GitbenchError, installing
 from gitbench.metrics.base import SCALE, Scores
-from gitbench.metrics.java import ended, java_command, last_line
+from gitbench.metrics.java import ended, java_command, java_environment, last_line
 from gitbench.metrics.tokenize import library_folder
 
 STATISTICS = 23  # numbers an image: 4 lengths, 4 matches in each of 4 stages, chunks, 2 match counts
@@ -62,11 +62,14 @@ class Meteor:
         jar = library_folder() / "meteor" / "meteor-1.5.jar"
         if not jar.is_file():
             raise GitbenchError(f"{jar} is missing: run `{installing('--force-reinstall', 'pycocoevalcap')}`")
-        command = java_command("-Xmx2G", "-jar", jar, "-", "-", "-stdio", "-l", "en", "-norm")
+        # by itself the jar looks for the table at its own URL, in which a space is %20
+        table = ("-a", jar.parent / "data" / "paraphrase-en.gz")
+        command = java_command("-Xmx2G", "-jar", jar, "-", "-", "-stdio", "-l", "en", "-norm", *table)
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self.process = subprocess.Popen(
             command,
             cwd=jar.parent,
+            env=java_environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -138,7 +141,7 @@ class Meteor:
             self._errors.seek(0)
             status, said = self.process.returncode, self._errors.read()
             how = f"exit status {status}, {last_line(said)}"
-            raise ended(f"METEOR's process died ({how}): score again with more free memory", status, said)
+            raise ended(f"METEOR's process died ({how})", status, said)
         return line.decode("utf-8", "replace").strip()
 
 

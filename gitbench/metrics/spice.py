@@ -22,7 +22,7 @@ import numpy as np
 from gitbench.errors import GitbenchError
 from gitbench.files import load_json, write_json
 from gitbench.metrics.base import SCALE, Scores
-from gitbench.metrics.java import ended, java_command, last_line
+from gitbench.metrics.java import ended, java_command, java_environment, last_line
 from gitbench.metrics.tokenize import library_folder
 
 PARSER = "corenlp-3.6.0"
@@ -56,16 +56,23 @@ def add_spice(scores: Scores, predictions: Sequence[str], references: Sequence[S
         given, made = Path(name) / "captions.json", Path(name) / "scores.json"
         rows = zip(predictions, references, strict=True)
         write_json(given, [{"image_id": i, "test": text, "refs": list(refs)} for i, (text, refs) in enumerate(rows)])
-        command = java_command(*opened, "-Xmx8G", "-jar", jar, given, "-out", made, "-subset", "-silent")
+        command = java_command(*opened, "-Xmx8G", "-jar", jar, given.name, "-out", made.name, "-subset", "-silent")
         try:
             # in a session of its own: Ctrl-C is for us, and must not turn into an absent score
-            done = subprocess.run(command, cwd=name, capture_output=True, timeout=timeout, start_new_session=True)
+            done = subprocess.run(
+                command,
+                cwd=name,
+                env=java_environment(),
+                capture_output=True,
+                timeout=timeout,
+                start_new_session=True,
+            )
         except subprocess.TimeoutExpired:
             raise GitbenchError(
                 f"SPICE did not finish within {timeout:g} s: free the machine or allow it more time"
             ) from None
         if done.returncode:
-            text = f"SPICE failed ({last_line(done.stderr)}): it needs up to 8 GB of memory"
+            text = f"SPICE, which takes up to 8 GB of memory, failed ({last_line(done.stderr)})"
             raise ended(text, done.returncode, done.stderr)
         add_answer(scores, load_json(made))
 

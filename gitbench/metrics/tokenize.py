@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gitbench.errors import GitbenchError, installing
-from gitbench.metrics.java import ended, java_command, last_line
+from gitbench.metrics.java import ended, java_command, java_environment, last_line
 
 TOKENIZER = "ptb-stanford-3.4.1"
 FILES = 64  # that one process reads: one a call, and one more, whose beginning ends the last answer
@@ -130,6 +130,7 @@ class Tokenizer:
                 self.process = subprocess.Popen(
                     [*command, "-ioFileList", "files"],
                     cwd=self._folder,
+                    env=java_environment(),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=errors,
@@ -151,7 +152,7 @@ class Tokenizer:
         while not (self._folder / str(number + 1)).exists():
             if (status := self.process.poll()) is not None:
                 said = (self._folder / "errors").read_bytes()
-                raise ended(f"the caption tokenizer failed ({last_line(said)}): run `gitbench doctor`", status, said)
+                raise ended(f"the caption tokenizer failed ({last_line(said)})", status, said)
             if time.monotonic() > deadline:
                 raise GitbenchError(
                     f"the caption tokenizer took longer than {self.timeout:g} s: free the machine or allow it more time"

@@ -15,8 +15,11 @@ out, min(matches among the other nine / 3, 1); then the mean of the ten. The nor
 
 A question with one reference counts as ten annotators who agree, and is normalised all the same: one answer says nothing
 about agreement. So its accuracy is 0 or 1. Where nothing is left of that reference ("A", to "which letter?"), the two are
-compared as they are but for case: saying nothing is no answer. Other numbers of references keep the formula; with two or
-three of them, which cannot make three matches without one, it stays below 1.
+compared as they are but for case: saying nothing is no answer.
+
+Fewer than ten references of which no two are alike are no votes but alternatives ("1/8/93", "January 8, 1993"): an answer
+that equals one of them, as a single reference, is right. Other numbers of references keep the formula; with two or three
+of them, which cannot make three matches without one, it stays below 1.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 ENOUGH = 3  # matching annotators that make an answer fully right
+ANNOTATORS = 10  # of a question in VQAv2, VizWiz, TextVQA
 
 PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'  # not the apostrophe, not the colon
 ARTICLES = frozenset(("a", "an", "the"))
@@ -67,6 +71,8 @@ def normalise(answer: str) -> str:
 
 def vqa_accuracy(answer: str, references: Sequence[str]) -> float:
     """Return the accuracy of one answer, a fraction; `references` holds one answer an annotator (see the module)."""
+    if are_alternatives(references):
+        return max(vqa_accuracy(answer, [reference]) for reference in references)
     prepare = _preparation(references)
     matches, count = list(map(prepare, references)).count(prepare(answer)), len(references)
     if count == 1:
@@ -75,9 +81,17 @@ def vqa_accuracy(answer: str, references: Sequence[str]) -> float:
     return (matches * with_match_left_out + (count - matches) * without) / count
 
 
+def are_alternatives(references: Sequence[str]) -> bool:
+    """Tell whether several references are alternatives, any of which is right, and no votes of annotators."""
+    return 1 < len(references) == len(set(map(_stripped, references))) < ANNOTATORS
+
+
 def annotator_accuracy(references: Sequence[str]) -> float:
-    """Return what an annotator reaches, a fraction: each answer against the others, then the mean. 1 where there is one."""
-    if len(references) == 1:
+    """Return what an annotator reaches, a fraction: each answer against the others, then the mean.
+
+    1 where there is one answer, and for alternatives, each of which is right.
+    """
+    if len(references) == 1 or are_alternatives(references):
         return 1.0
     answers = list(map(_preparation(references), references))
     counts = Counter(answers)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from gitbench.formats import plural
 from gitbench.judge.verdict import CONTRADICT, Verdict
 from gitbench.metric_info import display_name
-from gitbench.metrics.guards import margin_warnings, warnings_of_all
+from gitbench.metrics.guards import caption_warnings, margin_warnings, warnings_of_all
 from gitbench.spec import Claim
 from gitbench.study.makers import Standing
 from gitbench.study.store import Study
@@ -101,9 +101,10 @@ def _caption_notes(study: Study) -> list[str]:
         return []
     blind = {arm.name for arm in study.plan.arms if arm.role == "floor"}  # one caption for all images, by design
     said = {
-        f"{run.arm} seed {run.replicate}": {
-            str(row["image_id"]): row["caption"] for row in study.predictions(run.run_key)
-        }
+        f"{run.arm} seed {run.replicate}": [
+            *caption_warnings({str(row["image_id"]): row["caption"] for row in study.predictions(run.run_key)}),
+            *((study.record(run.run_key) or {}).get("warnings") or ()),  # what only its scorer knew
+        ]
         for run in study.finished
         if run.arm not in blind
     }

@@ -14,4 +14,5 @@ from gitbench.training import (  # noqa: F401 - imported for what they register
     loop,
     optimizer,
     resident,
+    track,
 )

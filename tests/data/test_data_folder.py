@@ -11,9 +11,8 @@ import pytest
 from helpers_data import CAPTION, coco, opened, photo, picture, printed_by, row, write_parquet
 from helpers_errors import refused
 
-from gitbench.data import data_label, open_source
+from gitbench.data import data_label, open_source, tables
 from gitbench.data.base import clean_caption
-from gitbench.data.readers import parquet as parquet_reader
 from gitbench.data.tasks import study_fingerprint
 from gitbench.spec import DataSpec
 
@@ -191,5 +190,5 @@ def test_fingerprint_follows_content_and_not_names_or_times(
 def test_a_known_fingerprint_reads_no_data(parquet: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     folder = parquet()
     first = study_fingerprint(str(folder), SPEC, CAPTION)
-    monkeypatch.setattr(parquet_reader, "of_dataset", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(tables, "of_dataset", lambda *_: pytest.fail("read again"))
     assert study_fingerprint(str(folder), SPEC, CAPTION) == first

@@ -68,7 +68,7 @@ def test_a_plugin_registers_a_layout(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
     with refused("add image files with captions.json"):
         data.open_source(str(tmp_path), "train")
-    readers.register("lists", Lists())
+    readers.register("word_lists", Lists())
     (tmp_path / "captions.lst").touch()
     assert data.open_source(str(tmp_path), "val").example(0).captions == ("a dog",)
     with refused("two readers of folders called coco"):

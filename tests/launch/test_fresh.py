@@ -43,10 +43,12 @@ def test_what_was_begun_by_other_code_is_cleared_too(study: Study) -> None:
     for name in ("record", "trained", "predictions", "per_image"):
         getattr(training, name).unlink()
     (training.path / "iter_20.pth").write_text("")
+    training.tracked.write_text("{}")
     for path in bare.path.iterdir():
         path.unlink()
+    bare.track.write_text("{}")  # it was only planned, to be reported to a tracker
     assert fresh.clear(study) == (2, 0)
-    assert not training.checkpoints and not captioned.captioned
+    assert not training.checkpoints and not captioned.captioned and not training.tracked.exists()
 
 
 def test_a_run_that_somebody_works_on_is_left(study: Study) -> None:

