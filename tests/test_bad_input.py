@@ -176,11 +176,17 @@ def test_a_broken_ablation_file_is_named_with_its_line(tmp_path):
 
 
 def splits(folder: Path, rows: list[dict]) -> Path:
-    """Write the same rows as training, validation and test data."""
+    """Write the same rows as training, validation and test data, with images of other bytes in each."""
     for split in ("train", "val", "test"):
-        write_parquet(
-            folder / f"{split}.parquet", [{**each, "image_id": f"{split}{each['image_id']}"} for each in rows]
-        )
+        own = [
+            {
+                **each,
+                "image_id": f"{split}{each['image_id']}",
+                "image": {**each["image"], "bytes": each["image"]["bytes"] + split.encode()},
+            }
+            for each in rows
+        ]
+        write_parquet(folder / f"{split}.parquet", own)
     return folder
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from gitbench.data.address import HUB, Address
 from gitbench.data.cache import cached
 from gitbench.data.columns import columns_of
-from gitbench.data.items import Item, Loaded, Place
+from gitbench.data.items import Item, Place
 from gitbench.data.photos import Collection
 from gitbench.data.readers.parquet import read_shards
 from gitbench.data.tables import of_dataset, pixel_columns, table_part
@@ -188,12 +188,6 @@ class HubCollection(Collection):
         """Return the names of the classes, without the rows beyond the first."""
         split = self.parts[number].split
         return of_dataset(self.place, self.copy.rows(split, _BATCH), self.where, split).class_names
-
-    def load(self, number: int) -> Loaded:
-        """Read a part, once; it is not shared, because other limits read other rows of the same files."""
-        if number not in self._loaded:
-            self._loaded[number] = self.parts[number].load()
-        return self._loaded[number]
 
     def items(self, split: str) -> list[Item]:
         """Return the items of a split, of one with a limit enough of them."""

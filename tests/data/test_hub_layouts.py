@@ -122,6 +122,7 @@ def test_coco_karpathy_names_files_of_images(tmp_path: Path) -> None:
     before = found["val"].fingerprint()
     (tmp_path / "coco" / "val2014" / name).write_bytes(photo(77))  # its content is part of the fingerprint
     assert opened(tmp_path, "val").fingerprint() != before
+    del found, source  # open data do not look for their files a second time
     (tmp_path / "coco").rename(tmp_path.parent / f"{tmp_path.name}-coco")
     with refused("there is no image file below .*put the images there, or name their folder with --images"):
         opened(tmp_path, "val")

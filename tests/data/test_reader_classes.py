@@ -65,7 +65,11 @@ def test_other_folders_are_none_of_classes(tmp_path: Path) -> None:
     for folder in (one, splits, coco(tmp_path / "coco", ["a.png"])):
         with refused("holds nothing for --task classify.*a folder of images for every class"):
             opened(folder, task=CLASSIFY)
-    tables = put(tmp_path / "tables", {"train/cat/1.jpg": 1, "train/dog/1.jpg": 2})
-    (tables / "train" / "metadata.csv").write_text("file_name,label\ncat/1.jpg,emu\n")
-    with refused("1 images cannot be divided"):  # of the table, which lists one
-        opened(tables, task=CLASSIFY)
+
+
+def test_a_table_of_labels_counts_where_there_is_one(tmp_path: Path) -> None:
+    put(tmp_path, {f"train/{label}/{k}.jpg": k for k in range(12) for label in ("cat", "dog")})
+    rows = [f"{label}/{k}.jpg,emu {k}" for k in range(12) for label in ("cat", "dog")]
+    (tmp_path / "train" / "metadata.csv").write_text("\n".join(["file_name,label", *rows]))
+    source = opened(tmp_path, task=CLASSIFY)
+    assert all(source.texts(index)[0].target.startswith("emu ") for index in range(len(source)))

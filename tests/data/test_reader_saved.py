@@ -79,6 +79,12 @@ def test_a_test_set_whose_answers_are_withheld(tmp_path: Path) -> None:
     assert "its test has no answers, tested on all of val" in " ".join(test.source.notes)
 
 
+def test_answers_as_datasets_once_stored_lists_of_objects(tmp_path: Path) -> None:
+    answers = [{"answer": ["me", "you", "you"], "answer_id": [1, 2, 3]}] * 20
+    table(range(20), question=["Who?"] * 20, answers=answers).save_to_disk(tmp_path)
+    assert set(texts(opened(tmp_path, task=VQA))) == {("Who?", "you")}
+
+
 def test_faults(tmp_path: Path) -> None:
     folder = tmp_path / "saved"
     datasets.DatasetDict({split: table(range(3), captions=["x"] * 3) for split in SPLITS}).save_to_disk(folder)

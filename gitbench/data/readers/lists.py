@@ -18,7 +18,7 @@ from typing import Any
 
 from gitbench.data.columns import NEEDED, columns_of
 from gitbench.data.items import Loaded, Part, Place
-from gitbench.data.pictures import Picture
+from gitbench.data.pictures import SUFFIXES, Picture
 from gitbench.data.rows import rows_of, texts_in
 from gitbench.data.splits import split_of, word_in
 from gitbench.data.tables import image_name, of_rows
@@ -57,7 +57,8 @@ def parts(place: Place) -> list[Part]:
 def _tables(place: Place) -> dict[Path, str]:
     """Return the tables for the task, each with the word of its split, "" where its name says none."""
     roots = [root for root in (place.folder, place.folder / "annotations", place.folder / "data") if root.is_dir()]
-    files = {path: word_in(path.stem) or "" for root in roots for path in sorted(root.iterdir())}
+    others = [path for root in roots for path in sorted(root.iterdir()) if path.suffix.lower() not in SUFFIXES]
+    files = {path: word_in(path.stem) or "" for path in others}  # without what may be a hundred thousand images
     for folder in [path for path in files if path.is_dir() and files[path]]:
         files.update({path: files[folder] for path in sorted(folder.glob("metadata.*"))})
     tables = [path for path in files if path.suffix in _SUFFIXES or path.name == "captions.txt"]
