@@ -20,6 +20,7 @@ from gitbench.commands import (
     doctor,
     encoders,
     explain,
+    export,
     gate,
     gpu_check,
     judge,
@@ -39,7 +40,7 @@ from gitbench.errors import GitbenchError
 
 COMMANDS = (
     listing, run, merge, report, explain, bundle, replicate, judge, verify, noise_floor, tune, pretrain, encoders, bench,
-    gpu_check, gate, lock, scenes, caption, doctor,
+    gpu_check, gate, lock, scenes, caption, export, doctor,
 )  # fmt: skip
 
 
