@@ -5,9 +5,9 @@ the architecture fits; missing and unexpected names and other shapes are errors.
 
 * official: a `module.` prefix on some checkpoints; CLIP's `image_encoder.proj`, which the model never uses; the tied
   head twice.
-* Hugging Face 5.x: separate q, k, v in the image encoder; the temporal embedding spelled `img_temporal_embedding`, in
-  files of 4.x `img_temperal_embedding`; buffers `position_ids` in old files, dropped. Its text-embedding LayerNorm has
-  eps 1e-12, the official one 1e-8: logits differ by 2e-6.
+* Hugging Face: separate q, k, v in the image encoder; the temporal embedding spelled `img_temporal_embedding`, in files
+  of transformers before 4.57 `img_temperal_embedding`; buffers `position_ids` in old files, dropped. Its text-embedding
+  LayerNorm has eps 1e-12, the official one 1e-8: logits differ by 2e-6.
 * A head that differs from the word embedding stays a weight of its own, here and when it is written again. By the
   defaults of Hugging Face's class training leaves such a head; the official program always ties it.
 """
@@ -167,7 +167,7 @@ def to_official(model: GIT) -> dict[str, Tensor]:
 
 
 def to_huggingface(model: GIT) -> dict[str, Tensor]:
-    """Return the `GitForCausalLM` state dict (transformers 5.x spelling); a tied head is a copy of the words."""
+    """Return the `GitForCausalLM` state dict (spelled as since transformers 4.57); a tied head is a copy of the words."""
     return _export(model, "huggingface")
 
 

@@ -30,7 +30,12 @@ def write_huggingface(captioner: Captioner, folder: Path) -> None:
 
     git, search = captioner.git, _search(captioner)
     write_json(folder / "preprocessor_config.json", _clip_processor(captioner.rule))
-    save_file(to_huggingface(git), folder / "model.safetensors", metadata={"format": "pt"})
+    state = to_huggingface(git)
+    if git.head_weight is None:
+        del state[
+            "output.weight"
+        ]  # beside the word embedding transformers 5 would take it for another weight and tie neither
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     write_json(folder / "config.json", {**config_of(git), OWN: search})
     ids = {f"{name}_token_id": getattr(git, f"{name}_id") for name in ("pad", "bos", "eos")}
     # ours counts the token after the last one that a text may hold, too
