@@ -19,7 +19,7 @@ from gitbench.files import load_json
 from gitbench.formats import digits
 from gitbench.judge.crossed import image_statistics, image_values
 from gitbench.judge.statistics import t_interval
-from gitbench.metric_info import FIT, display_name, ordered, unit
+from gitbench.metric_info import display_name, ordered, unit
 from gitbench.report.templates import render
 from gitbench.run_folder import RunFolder
 from gitbench.study.store import Study, open_studies
@@ -126,7 +126,7 @@ class Trained:
             iterations=record["train"]["iterations"],
             overridden=tuple(record.get("overridden") or ()),
             scores=tuple(
-                _scored(name, record["metrics"][name], table) for name in ordered(record["metrics"]) if name not in FIT
+                _scored(name, record["metrics"][name], table) for name in ordered(record["metrics"]) if name in SCORES
             ),
             absent=record.get("absent") or {},
             warnings=tuple(record.get("warnings") or ()),
@@ -160,7 +160,7 @@ def _scored(metric: str, entry: Mapping[str, Any], table: pd.DataFrame) -> Score
     if parts is not None and len(parts) > 1:
         found = t_interval(image_values(parts.to_numpy()[None], metric)[0])
         if found.ends is not None and np.isfinite(found.ends).all():
-            interval = " to ".join(f"{end:.{places}f}" for end in found.ends)
+            interval = " to ".join(f"{round(end, places) + 0.0:.{places}f}" for end in found.ends)  # no "-0.0"
     what = display_name(metric) + ("" if unit(metric) == "points" else f" ({unit(metric)})")
     return Scored(
         name=what, value=f"{entry['value']:.{places}f}", interval=interval, signature=entry.get("signature") or ""

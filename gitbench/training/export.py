@@ -7,6 +7,7 @@ model that sees no plain images, photographs prepared as their programs do not.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ def write_huggingface(captioner: Captioner, folder: Path) -> None:
         ]  # beside the word embedding transformers 5 would take it for another weight and tie neither
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     write_json(folder / "config.json", {**config_of(git), OWN: search})
+    shutil.copymode(folder / "config.json", folder / "model.safetensors")  # which safetensors lets its owner alone read
     ids = {f"{name}_token_id": getattr(git, f"{name}_id") for name in ("pad", "bos", "eos")}
     # ours counts the token after the last one that a text may hold, too
     generation = {"max_length": search["max_length"] - 1, "num_beams": 1, "do_sample": False}
@@ -46,7 +48,8 @@ def write_huggingface(captioner: Captioner, folder: Path) -> None:
         folder / "tokenizer_config.json",
         {
             "tokenizer_class": "PreTrainedTokenizerFast",  # takes tokenizer.json as it is; BertTokenizer makes its own
-            "clean_up_tokenization_spaces": False,
+            # BERT's own vocabulary: the spaces that it puts around marks go, as in the official code
+            "clean_up_tokenization_spaces": captioner.tokenizer.definition()["decoder"]["type"] == "WordPiece",
             "model_input_names": ["input_ids", "attention_mask"],
             "model_max_length": git.decoder.spec.max_positions,
             **{"pad_token": PAD, "unk_token": UNKNOWN, "cls_token": BEGIN, "sep_token": END},

@@ -14,9 +14,10 @@ from helpers_captioner import IDS, WORDS, huggingface, official, pictures_in, ru
 from helpers_cli import error_of
 from helpers_model import pictures
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from gitbench.cli import main
+from gitbench.data.tokenizer import from_bert
 from gitbench.models.huggingface_config import config_of
 from gitbench.models.weights import from_official, to_huggingface
 from gitbench.study.interim import judge
@@ -115,6 +116,22 @@ def test_the_official_layout_captions_the_same(tmp_path, photographs, untied):
     assert "gitbench.decoder_heads is 'four'" in error_of("caption", str(photographs[0]), "--weights", str(folder))
 
 
+def test_a_bert_tokenizer_writes_in_transformers_as_the_official_code(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    marks = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "'", ",", ".", "?", "-"]
+    words = [*marks, "it", "s", "a", "man", "don", "t", "know", "well", "dressed"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n")
+    source, tokenizer = huggingface(tmp_path / "source"), from_bert(str(tmp_path / "vocab.txt"))
+    state = load_file(source / "model.safetensors")
+    rows = {name: value[: len(words)].clone() for name, value in state.items() if len(value) == WORDS.vocab_size}
+    save_file(state | rows, source / "model.safetensors")
+    tokenizer.save(source / "tokenizer.json")
+    theirs = transformers.GitProcessor.from_pretrained(exported(source, "huggingface", tmp_path / "hf"))
+    ids = tokenizer.encode("It's a man, don't know. Well-dressed?")
+    assert tokenizer.unk_id not in ids and theirs(text="it's", add_special_tokens=False).input_ids == ids[:3]
+    assert theirs.decode([2, *ids, 3, 0], skip_special_tokens=True) == "it's a man, don't know. well - dressed?"
+
+
 def test_the_rule_for_photographs_travels_or_is_refused(tmp_path, photographs):
     wide = official(tmp_path / "wide", parameters="test_crop_size: 32\ntest_respect_ratio_max: 48\n")
     words = ["--tokenizer", str(wide / "words.json")]
@@ -185,7 +202,7 @@ def test_the_card_says_what_is_known_of_a_run(trained, tmp_path, capsys):
     run = next(run for run in study.plan.runs if (run.arm, run.replicate) == ("base", 1))
     record = study.record(run.run_key)
     card = (tmp_path / "a" / "README.md").read_text()
-    for said in (run.run_key, study.plan.data_fingerprint, study.plan.command, f"{study.name}: base", "seed 1"):
+    for said in (run.run_key, study.plan.data_fingerprint, study.plan.command, f"{study.name}: base", "replicate 1"):
         assert said in card, said
     assert str(tmp_path) not in card
     cider = next(line for line in card.splitlines() if line.startswith("| CIDEr |"))
