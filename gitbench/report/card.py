@@ -19,7 +19,7 @@ from gitbench.files import load_json
 from gitbench.formats import digits
 from gitbench.judge.crossed import image_statistics, image_values
 from gitbench.judge.statistics import t_interval
-from gitbench.metric_info import display_name, ordered, unit
+from gitbench.metric_info import SCORES, display_name, ordered, unit
 from gitbench.report.templates import render
 from gitbench.run_folder import RunFolder
 from gitbench.study.store import Study, open_studies
