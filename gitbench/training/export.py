@@ -32,10 +32,8 @@ def write_huggingface(captioner: Captioner, folder: Path) -> None:
     git, search = captioner.git, _search(captioner)
     write_json(folder / "preprocessor_config.json", _clip_processor(captioner.rule))
     state = to_huggingface(git)
-    if git.head_weight is None:
-        del state[
-            "output.weight"
-        ]  # beside the word embedding transformers 5 would take it for another weight and tie neither
+    if git.head_weight is None:  # beside the word embedding, transformers 5.0 would take a copy for a weight of its own
+        del state["output.weight"]
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     write_json(folder / "config.json", {**config_of(git), OWN: search})
     shutil.copymode(folder / "config.json", folder / "model.safetensors")  # which safetensors lets its owner alone read

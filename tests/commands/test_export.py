@@ -72,6 +72,7 @@ def test_transformers_captions_as_gitbench(tmp_path, photographs, untied, dtype,
     assert captions(photographs, folder, greedy=True) == captions(photographs, source, greedy=True)
     assert captions(photographs, folder) == captions(photographs, source)
 
+    assert ("output.weight" in load_file(folder / "model.safetensors")) is untied
     captioner = load_captioner(source)
     processor = transformers.GitProcessor.from_pretrained(
         folder, **({"backend": "pil"} if transformers.__version__ >= "5.1" else {"use_fast": False})
