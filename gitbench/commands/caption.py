@@ -47,10 +47,10 @@ def add(commands: Any) -> None:
 
 
 def _caption(arguments: argparse.Namespace) -> int:
-    from gitbench.data.image_files import image_files
+    from gitbench.data.image_paths import image_paths
 
     _check(arguments)
-    files = image_files(arguments.images)
+    files = image_paths(arguments.images)
     options = {
         "beam_size": arguments.beam,
         **{name: getattr(arguments, name) for name in ("tokenizer", "question", "greedy")},

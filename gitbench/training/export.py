@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from gitbench.data.image_processor import ImageProcessor, square_processor
+from gitbench.data.image_processor import ImageProcessor, official_processor
 from gitbench.data.wordpiece import BEGIN, END, PAD, UNKNOWN, CaptionTokenizer
 from gitbench.errors import GitbenchError
 from gitbench.files import write_json, write_text
@@ -118,10 +118,11 @@ def _sides(size: tuple[int, int]) -> dict[str, int]:
 def _official_parameters(rule: ImageProcessor) -> dict[str, Any]:
     """Return how photographs are prepared, as a parameter.yaml says it. Errors: GitbenchError for what it cannot say."""
     if isinstance(rule.size, int):
-        if rule == square_processor(rule.size):
-            return {"test_crop_size": rule.size}
-        if rule.longest and rule == ImageProcessor(size=rule.size, longest=rule.longest):
-            return {"test_crop_size": rule.size, "test_respect_ratio_max": rule.longest}
+        parameters = {"test_crop_size": rule.size}
+        parameters |= {} if rule.longest is None else {"test_respect_ratio_max": rule.longest}
+        theirs = official_processor(parameters, rule.size)
+        if all(getattr(rule, name) == getattr(theirs, name) for name in ("crop", "resample", "mean", "std")):
+            return parameters
     raise GitbenchError(
         "this model's photographs are not prepared as the official program does it (short side, centre square, CLIP's mean "
         "and standard deviation): use --to huggingface"

@@ -12,7 +12,7 @@ from helpers_captioner import CONFIG, WORDS, huggingface, model, official, pictu
 from helpers_cli import error_of
 
 from gitbench.cli import main
-from gitbench.data.image_files import image_files
+from gitbench.data.image_paths import image_paths
 from gitbench.data.predictions import read_predictions_file
 from gitbench.data.tokenizer import from_bert, train_wordpiece
 from gitbench.errors import GitbenchError
@@ -206,10 +206,10 @@ def test_folders_and_patterns_are_captioned_in_batches(tmp_path, photographs, mo
     for name, number in places.items():
         shutil.copy(photographs[number], folder / name)
     (folder / "notes.txt").write_text("no picture")
-    assert image_files([str(folder)]) == [folder / name for name in ("2.png", "10.png", "[ab].png", "deep/0.PNG")]
-    assert image_files([str(folder / "[ab].png")]) == [folder / "[ab].png"]  # what exists is no pattern
+    assert image_paths([str(folder)]) == [folder / name for name in ("2.png", "10.png", "[ab].png", "deep/0.PNG")]
+    assert image_paths([str(folder / "[ab].png")]) == [folder / "[ab].png"]  # what exists is no pattern
     pattern = str(tmp_path / "*" / "1*.png")
-    assert image_files([pattern, str(folder / "2.png")]) == [folder / "10.png", folder / "2.png"]
+    assert image_paths([pattern, str(folder / "2.png")]) == [folder / "10.png", folder / "2.png"]
 
     sizes = []
     generate = GIT.generate

@@ -12,7 +12,7 @@ from gitbench.errors import GitbenchError
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
-def image_files(given: Iterable[str]) -> list[Path]:
+def image_paths(given: Iterable[str]) -> list[Path]:
     """Return the files that are named, in the order given: of a folder all images in it and below, of a pattern its matches.
 
     What exists under the very name is that, and no pattern. Files of folders are those with `ENDINGS`, not hidden, sorted
