@@ -126,7 +126,7 @@ def _record(arguments: argparse.Namespace) -> int:
 
 
 def _tiers(arguments: argparse.Namespace) -> tuple[tuple[Tier, ...], tuple[str, ...]]:
-    """Return the tiers of a check, and a note where speed is left out, which has no base and which nobody asked for.
+    """Return the tiers of a check, and a note where speed is left out, since there is no base and nobody asked for it.
 
     Errors: GitbenchError for a base that is named and not there.
     """
@@ -135,8 +135,6 @@ def _tiers(arguments: argparse.Namespace) -> tuple[tuple[Tier, ...], tuple[str, 
     from gitbench.gate.listing import chosen
 
     tiers = chosen(arguments.tiers)
-    if all(tier.has_reference for tier in tiers):
-        return tiers, ()
     try:
         base_of(ROOT, arguments.base)
     except GitbenchError as error:

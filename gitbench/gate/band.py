@@ -243,7 +243,7 @@ def _before_the_stop(training: Training, quantity: Quantity, whole: Observed) ->
     if quantity.by == "step":
         return training.middle
     if quantity.name == "val_batches":
-        return len(whole["exact"][quantity.name]) // len(whole["numbers"]["val_nll"])
+        return len(whole["exact"][quantity.name]) // max(1, len(whole["numbers"]["val_nll"]))
     return 0
 
 

@@ -45,7 +45,7 @@ def base_of(root: Path, asked: str | None = None) -> Base:
     if _git(root, "ls-files", "--error-unmatch", "gitbench/__init__.py") is None:
         raise GitbenchError(
             "speed is compared with an earlier revision, and this gitbench is no git checkout: run the gate in a clone, or "
-            "leave speed out (--tiers exact,trajectory,quality)"
+            "leave out --base and speed (--tiers exact,trajectory,quality)"
         )
     if asked is not None:
         found = _commit(root, asked)

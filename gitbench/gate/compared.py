@@ -18,10 +18,8 @@ from gitbench.gate.sides import WORKLOAD, Failed, Side, Worker
 
 BLOCK = 0.4  # seconds that a block takes in the base, about
 FIRST, MORE = LEAST + 1, 4  # pairs before the first look, and from one look to the next
-ROUNDS = (
-    0.6,
-    1.0,
-)  # share of its time at which an activity's first processes end, and the second that confirm what is red, or tell it
+# Shares of an activity's time at which its first processes end, and its second ones, which measure what is red or not told yet.
+ROUNDS = (0.6, 1.0)
 NEEDED = 5.0  # seconds below which an activity is not begun
 SEED = 0  # of the order within pairs
 

@@ -88,8 +88,8 @@ def overall(outcomes: Iterable[Outcome]) -> str:
 
 
 def first_failure(outcomes: Iterable[Outcome]) -> tuple[Outcome, Finding] | None:
-    """Return the first finding of the cheapest tier that is red or stale; None where every quantity is in its band."""
+    """Return the first finding of the cheapest tier that is red or stale; None where there is none."""
     for outcome in outcomes:
-        if outcome.status != FINE and outcome.measured is not None and outcome.measured.findings:
+        if outcome.status in (REGRESSED, STALE) and outcome.measured is not None and outcome.measured.findings:
             return outcome, outcome.measured.findings[0]
     return None

@@ -88,9 +88,9 @@ def _draw_deviation(axes: Axes, steps: np.ndarray, *curve: np.ndarray) -> None:
 
 
 def seeds_figure(seeds: Mapping[str, Details], width: float) -> Figure:
-    """Draw each metric: differences from the reference, seed by seed, their mean, the margin; right is better.
+    """Draw each metric: differences from the reference, seed by seed, that of the means, the margin; right is better.
 
-    `bound`: so much worse it is at most, as `margin` in the metric's own unit.
+    `bound`: so much worse it is at most, as `difference` and `margin` in the metric's own unit.
     """
     figure = Figure(figsize=(width, 1.05 * len(seeds) + 0.35), layout="constrained")
     for axes, (metric, found) in zip(figure.subplots(len(seeds), squeeze=False).ravel(), seeds.items(), strict=True):
@@ -98,8 +98,7 @@ def seeds_figure(seeds: Mapping[str, Details], width: float) -> Figure:
         count = min(len(value), len(reference))
         differences = quality_sign(metric) * (value[:count] - reference[:count])
         axes.plot(differences, np.full(count, 1.0), "o", color=_BLUE, ms=4.5, mfc="none")
-        margin, bound = found.get("margin"), found.get("bound")
-        mean = float(np.mean(differences)) if count else math.nan
+        margin, bound, mean = found.get("margin"), found.get("bound"), found.get("difference", math.nan)
         axes.axvline(0, color=INK, lw=0.8)
         if margin is not None:
             axes.axvline(-abs(margin), color=_RED, lw=1.2, ls=(0, (4, 2)))

@@ -228,7 +228,11 @@ class _Look:
         return f"{_said(self.values[name].mean())} against {_said(self.known[name].mean())}"
 
     def _details(self, place: int) -> dict[str, Any]:
-        """Return what a picture of a metric shows; `bound`: so much worse at most, in its unit, None: nothing is known."""
+        """Return what a picture of a metric shows.
+
+        `difference`: from the mean beside which the seeds are set, more is better; `bound`: so much worse at most, None: nothing
+        is known; both in the metric's unit.
+        """
         name, bound = self.names[place], 0.0 if self.unchanged else self.bounds[place]
         known = self.reference.metrics[name]
         return {
@@ -236,6 +240,7 @@ class _Look:
             "value": self.values[name].tolist(),
             "floor": known.floor,
             "margin": known.margin,
+            "difference": quality_sign(name) * float(self.values[name].mean() - self.known[name].mean()),
             "bound": None if bound is None else bound * known.margin,
             "look": self.count,
         }

@@ -27,7 +27,7 @@ from gitbench.profiles import CPU
 from gitbench.spec import Ablation, Arm, Profile
 from gitbench.study.plan import make_plan
 from gitbench.study.store import Study
-from gitbench.tasks import TASKS, get_task
+from gitbench.tasks import get_task
 
 BASE, BLIND = "base", "blind"  # the arms of the plan: the subject, and the same that never sees an image
 
@@ -81,8 +81,7 @@ class QualityStudy:
 
     def __init__(self, setting: Setting, design: Design) -> None:
         self.folder, self.jobs, self.design = Path(setting.folder), setting.jobs, design
-        get_task(setting.subject.task)
-        self.metrics = tuple(dict.fromkeys(("test_nll", TASKS[setting.subject.task].metric, "SceneF1")))
+        self.metrics = tuple(dict.fromkeys(("test_nll", get_task(setting.subject.task).metric, "SceneF1")))
         with own_cache(self.folder):
             self.plan = plan_of(setting.subject, design, setting.device)
 

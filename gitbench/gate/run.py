@@ -1,7 +1,6 @@
 """A check, or the making of references: tier after tier, each in a process of its own with a time limit. No torch.
 
-A check that was stopped goes on where it stopped: `state.json` in its folder says of what (code, packages, references, base),
-and whether it came to its end. One that ended is made anew. What a tier keeps in its folder is of the same check, always.
+A check that was stopped goes on where it stopped (`state.py`); one that came to its end is made anew.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from gitbench.files import ROOT, explain_os_errors, load_json, make_dir, read_js
 from gitbench.gate.base import Base, base_of, text_of
 from gitbench.gate.child import STALE_BY
 from gitbench.gate.listing import TIERS, Tier
-from gitbench.gate.numbers import keep_digest, needlessly_raised, with_advice
+from gitbench.gate.numbers import TIER, keep_digest, needlessly_raised, with_advice
 from gitbench.gate.outcome import REGRESSED, STALE, UNMEASURED, Measured, Outcome, judged, overall
 from gitbench.gate.reference import (
     Origin,
@@ -139,14 +138,17 @@ def _base(setting: Setting) -> Base | None:
 def _others(
     found: Mapping[str, Reference], folder: Path, setting: Setting, base: Base | None
 ) -> Iterator[tuple[str, Mapping[str, Any] | None]]:
-    """Yield the tiers whose reference this change brings itself, and what the base's holds if it is of this numerics version."""
+    """Yield the tiers whose reference this change brings itself; of `exact` also what the base's holds.
+
+    None where that is of another numerics version, and of the other tiers, which are not compared with it.
+    """
     for tier, reference in found.items():
         path = path_of(folder, reference.origin.machine, setting.subject, tier).resolve()
         if base is None or not path.is_relative_to(ROOT):
             continue
         text = text_of(ROOT, base, path.relative_to(ROOT))
         if text is not None and text != path.read_text(encoding="utf-8"):
-            yield tier, values_of(text)
+            yield tier, values_of(text) if tier == TIER else None
 
 
 def _absent(tier: Tier, place: str) -> Outcome:

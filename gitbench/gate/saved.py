@@ -72,8 +72,10 @@ def otherwise(training: str, run: Observed, said: Said) -> Ranked | None:
     exact = run["exact"]
     scores = dict(zip(exact["image_id"], run["numbers"]["score"], strict=True))
     texts = dict(zip(exact["image_id"], exact["caption"], strict=True))
-    room = FLOOR * max(map(abs, scores.values()))
+    room = FLOOR * max(map(abs, scores.values()), default=0.0)
     for place, (name, own) in enumerate(said.items()):
+        if name not in scores:
+            return _finding(training, place, name, "caption", own["caption"], "no prediction")
         if not abs(own["score"] - scores[name]) <= room:
             return _finding(training, place, name, "score", f"{own['score']:.9g}", f"{scores[name]:.9g} +- {room:.2g}")
     wrong = [(place, name) for place, (name, own) in enumerate(said.items()) if own["caption"] != texts[name]]

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gitbench.errors import GitbenchError
 from gitbench.files import cache_variables
 
 WORKLOAD = Path(__file__).with_name("workload.py")
@@ -81,7 +80,7 @@ class Worker:
     def ask(self, units: int, until: float) -> dict[str, float]:
         """Let it do some units and return what they took.
 
-        Errors: Failed where it cannot; GitbenchError where it is not done at `until`, a time of the monotonic clock.
+        Errors: Failed where it cannot, or is not done at `until`, a time of the monotonic clock.
         """
         assert self.process.stdin is not None
         try:
@@ -96,10 +95,7 @@ class Worker:
         pipe = self.process.stdout.fileno()
         while b"\n" not in self.heard:
             if not select.select([pipe], [], [], max(0.0, until - time.monotonic()))[0]:
-                raise GitbenchError(
-                    f"{self.activity} of the {self.side.name} was not done in time: give it more (--minutes), or see "
-                    f"{self.side.log(self.activity)}"
-                )
+                raise Failed(self.side, self.activity, "it was not done in time, raise --minutes", of_code=False)
             if not (new := os.read(pipe, 65536)):
                 raise self._ended()
             self.heard += new

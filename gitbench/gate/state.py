@@ -20,7 +20,7 @@ from gitbench import plugins
 from gitbench.claim import Claim
 from gitbench.code import PACKAGE
 from gitbench.errors import GitbenchError
-from gitbench.files import load_json, make_dir, write_json
+from gitbench.files import explain_os_errors, load_json, make_dir, write_json
 from gitbench.gate.outcome import Outcome
 from gitbench.gate.reference import Reference, here
 from gitbench.gate.setting import Setting
@@ -75,10 +75,11 @@ def resumed(folder: Path, key: str, fresh: bool) -> dict[str, Outcome]:
         raise GitbenchError(f"{folder} holds something else than a gate's check: pass another --out")
     keep(folder, "", {}, finished=True)  # a kill within what follows leaves a check of nothing
     for each in folder.iterdir():
-        if each.is_dir() and each.name != MAKING:
-            shutil.rmtree(each, ignore_errors=True)
-        elif each.is_file() and each.name != STATE:
-            each.unlink()
+        with explain_os_errors(each):  # what could not be removed would be taken for this check's
+            if each.is_dir() and each.name != MAKING:
+                shutil.rmtree(each)
+            elif each.is_file() and each.name != STATE:
+                each.unlink()
     keep(folder, key, {}, finished=False)
     return {}
 
@@ -92,5 +93,7 @@ def keep(folder: Path, key: str, outcomes: Mapping[str, Outcome], finished: bool
 def made_of(making: Path, key: str) -> None:
     """Clear what was left of references that were being made of anything else."""
     if (load_json(making / STATE) or {}).get("key") != key:
-        shutil.rmtree(making, ignore_errors=True)
+        if making.is_dir():
+            with explain_os_errors(making):
+                shutil.rmtree(making)
         write_json(make_dir(making) / STATE, {"key": key})

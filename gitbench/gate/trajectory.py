@@ -53,8 +53,6 @@ ON_A_CARD = 4  # trainings at once
 
 def measure(setting: Setting) -> dict[str, Any]:
     """Train undisturbed and disturbed; returns what a reference holds. Errors: GitbenchError for a training that fails."""
-    for disturbance in (NONE, *disturbances(setting.device)):  # of an earlier record, maybe of other code
-        shutil.rmtree(Path(setting.folder) / disturbance.name, ignore_errors=True)
     trainings = trainings_of(setting.subject)
     found = train(setting, trainings, NONE)
     if broken := _broken(trainings, found):

@@ -118,8 +118,13 @@ def test_a_revision_is_unpacked_without_a_trace_in_the_repository(
     assert git(clone, "worktree", "list").count("\n") == 0 and git(clone, "status", "--porcelain") == before
 
 
-def test_a_change_of_a_reference_is_said(clone: Path, quick: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_change_of_a_reference_is_said_and_of_exact_also_what_the_bases_holds(
+    beside: bool, clone: Path, quick: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(run, "ROOT", clone)
+    assert run.TIER == "exact"
+    monkeypatch.setattr(run, "TIER", "passes" if beside else "exact")
     quick.references = clone / "gate"
     quick.record("passes")
     commit(clone, "with a reference")
@@ -129,7 +134,8 @@ def test_a_change_of_a_reference_is_said(clone: Path, quick: Gate, monkeypatch: 
     given = []
     monkeypatch.setattr(run, "_child", lambda *more: given.append(read_json(Path(more[3]))) or here(*more))
     (note,) = quick.check("passes").notes
-    assert given == [{"value": 1.0, "before": {"value": 1.0}}]  # of the same numerics version: compared with both
+    both = {"before": {"value": 1.0}}  # of the same numerics version: exact is compared with both
+    assert given == [{"value": 1.0} | (both if beside else {})]
     assert note.startswith("passes: the reference is this change's own") and base_of(clone).short in note
 
 

@@ -132,13 +132,14 @@ def test_speed_is_left_out_where_there_is_no_base_and_nobody_asked(
     assert notes == ("speed is left out: this gitbench is no git checkout",) * left_out
 
 
-def test_a_base_that_is_named_and_not_there_is_refused(monkeypatch, tmp_path) -> None:
+@pytest.mark.parametrize("more", [[], ["--tiers", "exact"]])
+def test_a_base_that_is_named_and_not_there_is_refused(more, monkeypatch, tmp_path) -> None:
     def base(root, asked) -> None:  # type: ignore[no-untyped-def]
         raise GitbenchError(f"--base {asked}: there is no such revision here")
 
     monkeypatch.setattr("gitbench.gate.base.base_of", base)
     monkeypatch.chdir(tmp_path)
-    assert "--base v9: there is no such revision" in error_of("gate", "check", "--base", "v9")
+    assert "--base v9: there is no such revision" in error_of("gate", "check", "--base", "v9", *more)
     assert not list(tmp_path.iterdir())
 
 

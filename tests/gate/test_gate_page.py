@@ -23,8 +23,22 @@ CURVE = {
     "high": [3.1] * 8,
 }
 SEEDS = {
-    "test_nll": {"reference": [1.0, 1.2], "value": [1.1, 1.3], "margin": 0.3, "bound": 0.2, "look": 1},
-    "CIDEr": {"reference": [200.0, 220.0, 210.0], "value": [210.0, 230.0], "margin": 20.0, "bound": -3.0, "look": 1},
+    "test_nll": {
+        "reference": [1.0, 1.2],
+        "value": [1.1, 1.3],
+        "margin": 0.3,
+        "difference": -0.1,
+        "bound": 0.2,
+        "look": 1,
+    },
+    "CIDEr": {
+        "reference": [200.0, 220.0, 210.0],
+        "value": [210.0, 230.0],
+        "margin": 20.0,
+        "difference": 9.0,
+        "bound": -3.0,
+        "look": 1,
+    },
 }
 RATIOS = {
     "training step": {"pairs": [1.0, 1.01], "estimate": 1.0, "low": 0.98, "high": 1.02, "unit": "s"},
@@ -127,7 +141,8 @@ def test_differences_are_drawn_so_that_right_is_better() -> None:
     likelihood, cider = seeds_figure(SEEDS, PAGE).axes
     points = [next(line for line in axes.lines if line.get_marker() == "o") for axes in (likelihood, cider)]
     assert np.allclose(points[0].get_xdata(), -0.1) and np.allclose(points[1].get_xdata(), 10)
-    for axes, margin, bound in ((likelihood, -0.3, -0.2), (cider, -20, 3)):
+    for axes, margin, bound, mean in ((likelihood, -0.3, -0.2, -0.1), (cider, -20, 3, 9)):
+        assert any(line.get_marker() == "o" and list(line.get_xdata()) == [mean] for line in axes.lines)
         assert any(list(line.get_xdata()) == [margin] * 2 for line in axes.lines)
         assert any(line.get_marker() == "|" and list(line.get_xdata()) == [bound] for line in axes.lines)
 

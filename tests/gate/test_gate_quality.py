@@ -97,6 +97,9 @@ def test_other_predictions_of_the_same_quality_are_fine_before_the_last_seed(mad
     details = found.details["seeds"]["CIDEr"]
     assert len(details["value"]) == details["look"] == Made.asked[-1] and len(details["reference"]) == 20
     assert 0 < details["bound"] < details["margin"]
+    sets = (details["value"], details["reference"])  # of as many seeds as there are
+    assert details["difference"] == pytest.approx(sum(sets[0]) / len(sets[0]) - sum(sets[1]) / len(sets[1]))
+    assert -details["bound"] < details["difference"]
     assert f"CIDEr worse by {FOUND * details['margin']:.4g}" in found.finds
 
 

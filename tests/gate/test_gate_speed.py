@@ -192,8 +192,11 @@ def test_a_machine_that_cannot_plan_a_run_is_an_error(comparison: Callable[..., 
 
 def test_a_side_that_does_not_end_is_given_up(comparison: Callable[..., Comparison]) -> None:
     compared = comparison(change={"sleeps": 100}, seconds=1.0)
-    with pytest.raises(GitbenchError, match="train of the change was not done in time"):
-        compared.ratios("train", 20)
+    assert compared.ratios("train", 20) is None
+    (said,) = speed.measured({}, compared.failed, compared.seconds, "abc", []).untold
+    assert said.startswith("train was left out: the change cannot do train (it was not done in time, raise --minutes)")
+    told = speed.measured({"score": {"time": SLOW}}, compared.failed, {"score": 0.1}, "abc", [])
+    assert ended(told).status == REGRESSED  # what was found before stays found
 
 
 def test_without_time_an_activity_is_left_out(comparison: Callable[..., Comparison]) -> None:

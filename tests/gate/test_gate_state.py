@@ -15,7 +15,7 @@ from helpers_gate import FAKES, Gate, here, statuses, why
 from helpers_processes import is_gone
 
 from gitbench.files import load_json, write_json
-from gitbench.gate import run, state
+from gitbench.gate import run, state, words
 from gitbench.gate.base import Base
 from gitbench.gate.outcome import FINE, UNMEASURED
 
@@ -136,8 +136,10 @@ def test_code_that_is_edited_meanwhile_is_not_judged(quick: Gate, monkeypatch, t
     file.write_text("VALUE = 1\n")
     monkeypatch.setattr(state.plugins, "files", lambda: [file])
     monkeypatch.setattr(run, "_child", lambda *more: file.write_text("VALUE = 2\n") and here(*more))
+    monkeypatch.setenv("FAKE_VALUE", "3")
     check = quick.check("passes")
     assert statuses(check) == {"passes": UNMEASURED} and "were changed while it was checked" in why(check, "passes")
+    assert check.outcomes[0].measured.findings and words.first_sentence(check) is None
     assert load_json(quick.folder / state.STATE)["outcomes"] == {}
 
 
@@ -149,6 +151,20 @@ def test_what_a_tier_keeps_is_cleared_for_another_check(quick: Gate, monkeypatch
     quick.setting = dataclasses.replace(quick.setting, jobs=2)
     quick.check("passes")
     assert len(work.read_text().splitlines()) == 2
+
+
+def test_what_cannot_be_cleared_is_refused_and_not_taken_over(quick: Gate, tmp_path) -> None:
+    quick.record("passes")
+    quick.check("passes")
+    kept = quick.folder / "passes"
+    kept.rename(tmp_path / "elsewhere")
+    kept.symlink_to(tmp_path / "elsewhere")
+    with refused("passes cannot be written"):
+        quick.check("passes")
+    making = quick.folder / state.MAKING
+    making.symlink_to(tmp_path / "elsewhere")
+    with refused("record cannot be written"):
+        quick.record("passes")
 
 
 def test_a_folder_of_something_else_is_left_as_it_is(quick: Gate) -> None:

@@ -244,6 +244,17 @@ def test_a_resumed_training_leaves_as_many_values_as_it_should(kind, name, chang
     assert found[2].reference == str(count) and f"not {count}" in found[2].said
 
 
+def test_what_a_broken_run_lacks_is_no_crash(whole):
+    run = whole["run"]
+    silent = {**run, "numbers": {**run["numbers"], "val_nll": []}}
+    assert resumed(STOPPED, silent, whole["resumed"]) is not None
+    for rows in (0, 1):
+        exact = {name: values[:rows] for name, values in run["exact"].items()}
+        cut = {**run, "exact": exact, "numbers": {**run["numbers"], "score": run["numbers"]["score"][:rows]}}
+        _, place, finding = otherwise("tiny", cut, whole["saved"])
+        assert (place, finding.reference) == (rows, "no prediction")
+
+
 def test_a_reference_of_other_quantities_is_stale(whole, tmp_path, monkeypatch):
     monkeypatch.setattr(trajectory, "trainings_of", lambda _: (TINY,))
     monkeypatch.setattr(trajectory, "disturbances", lambda _: ())
@@ -306,10 +317,11 @@ def test_check_says_what_it_did_and_measure_makes_no_reference_of_a_broken_resum
     )
     kept = tmp_path / "log.txt"  # which its process holds open
     kept.write_text("it trains")
-    begun = tmp_path / "nudge" / "tiny"
-    begun.mkdir(parents=True)
+    done = tmp_path / "nudge" / "tiny" / lane.OBSERVED  # of a record of this code that was stopped
+    done.parent.mkdir(parents=True)
+    done.touch()
     trajectory.measure(setting)
-    assert kept.exists() and not begun.exists()
+    assert kept.exists() and done.exists()
     silent = {**whole, "saved": {**whole["saved"], "scenes-test-1": {"caption": "", "score": 0.0}}}
     monkeypatch.setattr(trajectory, "train", lambda *_: {"tiny": silent})
     assert (
