@@ -178,7 +178,9 @@ def test_what_cannot_be_exported_leaves_nothing(tmp_path, monkeypatch):
     torch.save({**held, "model": json.dumps(config)}, blind / "model.pth")
     WORDS.save(blind / "tokenizer.json")
     assert "sees no plain images" in error_of("export", str(blind), "--to", "huggingface", str(made[1]))
-    assert "does not exist" in error_of("export", str(tmp_path / "none"), "--to", "official", str(made[0]))
+    assert "or --arm if it is an ablation" in error_of(
+        "export", str(tmp_path / "none"), "--to", "official", str(made[0])
+    )
     assert "--arm" in error_of("export", str(source), "--to", "official", str(made[0]), "--replicate", "1")
 
     made[0].mkdir()
