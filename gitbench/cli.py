@@ -21,6 +21,7 @@ from gitbench.commands import (
     doctor,
     encoders,
     explain,
+    export,
     gate,
     gpu_check,
     judge,
@@ -41,7 +42,7 @@ from gitbench.errors import GitbenchError
 
 COMMANDS = (
     listing, run, merge, report, explain, bundle, replicate, judge, verify, noise_floor, tune, pretrain, encoders, bench,
-    gpu_check, gate, lock, data, scenes, caption, doctor,
+    gpu_check, gate, lock, data, scenes, caption, export, doctor,
 )  # fmt: skip
 
 
