@@ -14,8 +14,8 @@ from gitbench.errors import GitbenchError
 def image_paths(given: Iterable[str]) -> list[Path]:
     """Return the files that are named, in the order given: of a folder all images in it and below, of a pattern its matches.
 
-    What exists under the very name is that, and no pattern. Files of folders are those with `pictures.SUFFIXES`, not hidden, sorted
-    with numbers by value (frame 2 before frame 10). Errors: a name that stands for nothing, a folder without images.
+    What exists under the very name is that, and no pattern. Files of folders are those with an image's ending, not hidden,
+    sorted with numbers by value (frame 2 before frame 10). Errors: a name that stands for nothing, a folder without images.
     """
     found: list[Path] = []
     for name in given:
