@@ -75,7 +75,8 @@ pytestmark = pytest.mark.usefixtures("svg_alone")
         (["report", "{tmp}/none.tar.xz"], "does not exist"),
         (["replicate", "{tmp}"], "is a folder"),
         (["bundle", "tiny", "--work-dir", "{tmp}"], "no study tiny"),
-        (["caption", "{tmp}/a.png", "--weights", "{tmp}"], "finished run"),
+        (["caption", "{tmp}/a.png", "--weights", "{tmp}"], "a.png does not exist: pass image files"),
+        (["caption", __file__, "--weights", "{tmp}"], "finished run"),
     ],
 )
 def test_one_line_that_names_the_fix(arguments, expected, tmp_path, monkeypatch):

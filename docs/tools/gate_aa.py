@@ -4,7 +4,8 @@
 
 Run it in a clone without changes: `speed` compares HEAD with itself, the others compare it with their references. A line of the
 CSV is a tier of a check, with the revision that was checked; what is there already counts, so that a series may be stopped and
-goes on, and another machine, load or revision is added to it. `--busy N`: so many endless loops compute beside the checks; `--beside WORDS` names what else does.
+goes on, and another machine, load or revision is added to it. `--busy N`: so many endless loops compute beside the checks;
+`--beside WORDS` names what else does.
 `--checks 0` only makes the tables.
 """
 
@@ -48,7 +49,11 @@ def checks(count: int, tiers: Sequence[Tier], busy: int, beside: str | None, min
             found = run_check(
                 Path(folder) / "gate", setting, tiers, default_folder(), 60 * minutes, say=lambda line: None
             )
-            of = {"machine": f"{cpu_name()}, {machine_label()}", "busy": beside or busy, "revision": (found.revision or "")[:10]}
+            of = {
+                "machine": f"{cpu_name()}, {machine_label()}",
+                "busy": beside or busy,
+                "revision": (found.revision or "")[:10],
+            }
             rows = pd.DataFrame([of | row_of(each) for each in found.outcomes])
             rows.to_csv(csv, mode="a", header=not csv.is_file(), index=False)
             print(

@@ -30,7 +30,7 @@ def launches(monkeypatch) -> list:
     """A profile with a grid; what was tuned (names) and launched (plans) instead of being trained, in order."""
     found: list = []
 
-    def tune(tuning, jobs, plain, executor=None) -> Outcome:
+    def tune(tuning, jobs, plain, executor=None, trackers=None) -> Outcome:
         found.append(tuning.name)
         plant(tuning, liked)
         return Outcome(completed=len(tuning.unique_runs), found=0, failed=())

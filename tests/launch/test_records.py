@@ -27,7 +27,7 @@ def test_the_device_of_a_record_is_the_runs_own(tmp_path, device, machine):
     found = {"test_nll": 1.0, "cost": {"seconds": 1.0}, "train": {"iterations": 6}}
     write_json(folder.trained, found | ({"device": device} if device else {}))
     write_json(folder.provenance, {"gpus": ["NVIDIA A100"], "machine": "a100", "cpu_count": 6, "packages": {}})
-    scores = SimpleNamespace(per_image=pd.DataFrame({"image_id": ["i"]}), values={}, absent={})
+    scores = SimpleNamespace(per_image=pd.DataFrame({"image_id": ["i"]}), values={}, absent={}, warnings=[])
     scorer = StudyScorer.__new__(StudyScorer)
     scorer.study, scorer.maker = study, Maker.here("cpu")
     scorer.task = SimpleNamespace(references={"i": ["a dog"]}, scores=lambda rows: scores, captions=False)

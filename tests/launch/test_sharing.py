@@ -225,10 +225,10 @@ def test_a_run_that_another_launch_completed_meanwhile_keeps_what_it_was_planned
     before = [path.read_bytes() for path in (folder.config, folder.origin)]
     said = {"command": "gitbench run tiny --jobs 2"}
     MadeUpScores(study, tmp_path / "other.log").score_run(plan.runs[0])
-    scheduling._plan_folder(folder, "", said)
+    scheduling._plan_folder(folder, "", said, None)
     assert before == [path.read_bytes() for path in (folder.config, folder.origin)]
     folder.record.unlink()
-    scheduling._plan_folder(folder, "", said)
+    scheduling._plan_folder(folder, "", said, None)
     assert folder.config.read_bytes() == b"" and json.loads(folder.origin.read_text()) == said
 
 

@@ -67,7 +67,7 @@ def test_run_folders_hold_what_outsiders_rely_on(work):
         if record["spec"]["variants"]["vision"]["blind"]:  # says the same of every image
             assert len({row["caption"] for row in rows}) == 1 and record["warnings"] == []
         else:
-            assert record["warnings"][-1].startswith("CIDEr of 32 images is not comparable")
+            assert any(said.startswith("CIDEr of 32 images is not comparable") for said in record["warnings"])
 
 
 def test_the_frame_has_every_run_and_replicates_differ(work):
