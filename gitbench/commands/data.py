@@ -28,16 +28,17 @@ def add(commands: Any) -> None:
 
 
 def _data(arguments: argparse.Namespace) -> int:
-    from gitbench.data.describe import described, draw_samples, tasks_of
+    from gitbench.data.describe import described, draw_samples, splits_by_task
     from gitbench.data.export import write_parquet
 
     if arguments.to and arguments.to[0] != "parquet":
         raise GitbenchError(f"--to {arguments.to[0]}: a data set is written as parquet alone: --to parquet DIR")
-    tasks = [arguments.task] if arguments.task else tasks_of(arguments.data)
-    for task in tasks:
-        print(described(arguments.data, task))
-    draw_samples(arguments.data, tasks[0], arguments.out)
+    tasks = splits_by_task(arguments.data, arguments.task)
+    for splits in tasks.values():
+        print(described(arguments.data, splits))
+    first = next(iter(tasks))
+    draw_samples(tasks[first], arguments.out)
     print(f"samples: {arguments.out}")
     if arguments.to:
-        print(f"written: {write_parquet(arguments.data, tasks[0], Path(arguments.to[1]))}")
+        print(f"written: {write_parquet(arguments.data, first, Path(arguments.to[1]))}")
     return 0
