@@ -6,6 +6,7 @@ Opening a folder only looks at file names; texts are read on first use, images w
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -105,9 +106,9 @@ class Collection:
         found = [item for item in found if item.split in take.stated]
         if take.shares is None:
             return found
-        keys = [item.picture.read(item.where) if item.key is None else item.key for item in found]
-        splits = divided(keys, self.where, take.shares)
-        return [item for item, key in zip(found, keys, strict=True) if splits[key] == take.own]
+        digests = [hashlib.sha256(item.key or item.picture.read(item.where)).digest() for item in found]
+        splits = divided(digests, self.where, take.shares)
+        return [item for item, digest in zip(found, digests, strict=True) if splits[digest] == take.own]
 
     def notes(self, split: str) -> tuple[str, ...]:
         """Return what was done to a split's data that the user should know."""
