@@ -6,14 +6,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from gitbench.commands.options import data_options
+from gitbench.commands.data_options import data_options
 from gitbench.errors import GitbenchError
 
 
 def add(commands: Any) -> None:
     """Add the parser of the command."""
     data = commands.add_parser("data", help="say what a data set is taken for and what is in it, and draw 16 samples")
-    data.add_argument("data", metavar="DATA", help="a folder, or a name as --data takes it")
+    data.add_argument("data", metavar="DATA", help="a folder, SET:FOLDER for a published set, or hub:OWNER/NAME")
     data_options(data)
     data.add_argument(
         "--task", metavar="NAME", help="caption, vqa, video, classify or read (default: all that it suits)"
