@@ -63,14 +63,15 @@ def of_rows(
         place_of = places[number] if places else f"{where}, row {number}"
         own = row.get(chosen.image_id) if chosen.image_id else None
         image = row.get(chosen.image)
-        stated = split or (str(row.get(chosen.split) or "") if chosen.split else _split_in_path(image))
+        said = str(row.get(chosen.split) or "") if chosen.split else ""
+        stated = split or said or ("" if chosen.split else _split_in_path(image))
         items.append(
             Item(
                 image_id=None if own is None else str(own),
                 picture=picture(number, row, stated),
                 where=place_of,
                 key=image.replace("\\", "/").rsplit("/", 1)[-1].encode() if isinstance(image, str) else None,
-                split=stated,
+                split=said or stated,
                 **_texts(place.task, row, chosen, place_of, number, class_names),
             )
         )

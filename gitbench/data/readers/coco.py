@@ -87,13 +87,13 @@ def _item(place: Place, image: dict[str, Any], by_image: dict[str, list[object]]
     own = image.get("cocoid", image.get("id", image.get("imgid", name)))
     karpathy = "sentences" in image
     said = [sentence["raw"] for sentence in image["sentences"]] if karpathy else by_image.get(str(image["id"]), [])
-    stated = split or str(image.get("split") or "")
+    stated = str(image.get("split") or "")
     return Item(
         image_id=str(own),
         captions=tuple(said),
         where=f"{path}, image {name}",
-        picture=place.picture(name, stated, str(image.get("filepath") or "")),
+        picture=place.picture(name, split or stated, str(image.get("filepath") or "")),
         key=Path(name).name.encode(),
-        split=stated,
+        split=stated or split,
         domain=str(image.get("domain") or ""),
     )

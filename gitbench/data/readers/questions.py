@@ -78,13 +78,13 @@ def _split_of_file(path: Path, pattern: str) -> str | None:
 def _load(place: Place, path: Path, split: str) -> Loaded:
     groups: dict[tuple[str | int, str], list[Question]] = {}
     for image, stated, question in _read(path):
-        groups.setdefault((image, split or stated), []).append(question)
+        groups.setdefault((image, stated or split), []).append(question)
     items = [
         Item(
             image_id=str(image),
             questions=tuple(group),
             where=f"{path}, image {image}",
-            picture=place.picture(image, stated),
+            picture=place.picture(image, split or stated),
             key=Path(str(image)).name.encode(),
             split=stated,
         )
