@@ -46,7 +46,7 @@ class Collection:
         """Read a part, once. Errors: images that state another split than the name of their file."""
         if number not in self._loaded:
             part = self.parts[number]
-            loaded = self._loaded[number] = part.load()
+            loaded = part.load()
             named, stated = split_of(part.split), {item.split for item in loaded.items}
             others = {word for word in stated if split_of(word) not in (None, named)}
             if named and others and not self.place.address.split:
@@ -54,6 +54,7 @@ class Collection:
                 text = f"{item.where} states the split {item.split}, and its file is named after {part.split}"
                 fix = f"pass --split {named}={part.split},... to go by files, or --columns split=NAME"
                 raise GitbenchError(f"{text}: {fix}")
+            self._loaded[number] = loaded
         return self._loaded[number]
 
     @cached_property
