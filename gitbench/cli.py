@@ -37,7 +37,7 @@ from gitbench.commands import (
     tune,
     verify,
 )
-from gitbench.commands.options import join_data
+from gitbench.commands.data_options import join_data
 from gitbench.errors import GitbenchError
 
 COMMANDS = (

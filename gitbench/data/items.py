@@ -107,6 +107,18 @@ def read_texts_file(path: Path) -> Any:
         raise GitbenchError(f"{path} is missing or not whole JSON: write it again") from None
 
 
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a text file, stripped, with or without a byte order mark. Errors: GitbenchError.
+
+    Lines end in a line feed: captions may hold other characters that Python takes for an end.
+    """
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8-sig").rstrip().split("\n")]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise GitbenchError(f"{path} cannot be read ({reason}): check the file") from None
+
+
 def is_hidden(path: Path) -> bool:
     """Tell whether a JSON file has neither captions nor answers in it, as those of hidden test sets."""
     status = path.stat()
@@ -117,6 +129,14 @@ def is_hidden(path: Path) -> bool:
 def _is_hidden(path: Path, size: int, changed: int) -> bool:
     text = path.read_text(encoding="utf-8-sig", errors="replace")
     return not re.search(r'"(caption|captions|caption_str|raw|answer|answers)"\s*:', text)
+
+
+def sole(place: Place, paths: Sequence[Path], hold: str = "hold captions of the same images") -> Path:
+    """Return the one file of a split. Errors: several, which `hold` the same."""
+    if len(paths) > 1:
+        names = " and ".join(str(path.relative_to(place.folder)) for path in paths)
+        raise GitbenchError(f"{place.folder}: {names} {hold}: leave one")
+    return paths[0]
 
 
 def listing(folder: Path, most: int = 8) -> str:
