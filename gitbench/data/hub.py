@@ -18,9 +18,9 @@ from typing import Any
 
 from gitbench.data.address import HUB, Address
 from gitbench.data.cache import cached
+from gitbench.data.collection import Collection
 from gitbench.data.columns import columns_of
 from gitbench.data.items import Item, Place
-from gitbench.data.photos import Collection
 from gitbench.data.readers.parquet import read_shards
 from gitbench.data.tables import of_dataset, pixel_columns, table_part
 from gitbench.errors import GitbenchError

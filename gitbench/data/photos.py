@@ -6,7 +6,6 @@ Opening a folder only looks at file names; texts are read on first use, images w
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -18,119 +17,15 @@ import numpy as np
 
 from gitbench.data.base import SPLITS, Example, clean_caption, content_hash
 from gitbench.data.cache import cached
+from gitbench.data.collection import Collection
 from gitbench.data.films import film_frames
 from gitbench.data.image_files import NamedPicture
-from gitbench.data.items import Item, Loaded, Part, Place, listing
+from gitbench.data.items import Item
 from gitbench.data.pictures import Missing, decode_image
-from gitbench.data.splits import Division, Take, divided, division, split_of
 from gitbench.errors import GitbenchError
 from gitbench.files import cache_dir, read_json, write_json
 
 FINGERPRINT_VERSION = 2  # raise when the same files would give other texts or pixels
-
-
-class Collection:
-    """A folder seen through a reader: its parts, and how they become train, val and test."""
-
-    def __init__(self, place: Place, parts: Sequence[Part], takes_for: str):
-        by_column = "split" in place.address.columns  # and not by the names of files
-        self.parts = [dataclasses.replace(part, split="") for part in parts] if by_column else parts
-        self.place, self.takes_for = place, takes_for
-        self.where = place.where
-
-    @cached_property
-    def _loaded(self) -> dict[int, Loaded]:
-        return {}
-
-    def load(self, number: int) -> Loaded:
-        """Read a part, once. Errors: images that state another split than the name of their file."""
-        if number not in self._loaded:
-            part = self.parts[number]
-            loaded = part.load()
-            named, stated = split_of(part.split), {item.split for item in loaded.items}
-            others = {word for word in stated if split_of(word) not in (None, named)}
-            if named and others and not self.place.address.split:
-                item = next(item for item in loaded.items if item.split in others)
-                text = f"{item.where} states the split {item.split}, and its file is named after {part.split}"
-                fix = f"pass --split {named}={part.split},... to go by files, or --columns split=NAME"
-                raise GitbenchError(f"{text}: {fix}")
-            self._loaded[number] = loaded
-        return self._loaded[number]
-
-    @cached_property
-    def by_file(self) -> bool:
-        """Tell whether the names of files state the splits; else their items do, or nothing does."""
-        named = [part for part in self.parts if part.split]
-        if named and len(named) < len(self.parts):
-            other = next(part for part in self.parts if not part.split)
-            raise GitbenchError(
-                f"{self.where}: {named[0].files[0].name} is named after a split and {other.files[0].name} is not: leave "
-                "files of one kind"
-            )
-        return bool(named)
-
-    @cached_property
-    def division(self) -> Division:
-        """How train, val and test are made."""
-        stated: dict[str, bool] = {}
-        if self.by_file:
-            for part in self.parts:
-                stated[part.split] = stated.get(part.split, False) or part.has_texts
-        else:
-            for number in range(len(self.parts)):
-                for item in self.load(number).items:
-                    stated[item.split] = stated.get(item.split, False) or item.has_texts
-        return division(stated, self.place.address.split, self.where) if stated else Division(takes={})
-
-    def take(self, split: str) -> Take:
-        """Return what becomes a split. Errors: GitbenchError where there is nothing for it."""
-        if split not in self.division.takes:
-            stated = sorted({part.split for part in self.parts} - {""})
-            found = f"files of {', '.join(stated)}" if stated else listing(self.place.folder)
-            raise GitbenchError(
-                f"{self.where} has no {split} split: add one, or say with --split which is; found: {found}"
-            )
-        return self.division.takes[split]
-
-    def numbers(self, split: str) -> list[int]:
-        """Return which parts a split is made of."""
-        if not self.by_file:
-            return list(range(len(self.parts)))
-        stated = self.take(split).stated
-        return [number for number, part in enumerate(self.parts) if part.split in stated]
-
-    def class_names(self, number: int) -> tuple[str, ...] | None:
-        """Return the names of the classes that a part tells; None where its texts are all there is."""
-        return self.load(number).class_names
-
-    def items(self, split: str) -> list[Item]:
-        """Return the items of a split, in the order of the data."""
-        numbers = self.numbers(split)
-        found = [
-            dataclasses.replace(item, split=self.parts[number].split or item.split)
-            for number in numbers
-            for item in self.load(number).items
-        ]
-        if not found:
-            return []
-        take = self.take(split)
-        found = [item for item in found if item.split in take.stated]
-        if take.shares is None:
-            return found
-        digests = [hashlib.sha256(item.key or item.picture.read(item.where)).digest() for item in found]
-        splits = divided(digests, self.where, take.shares)
-        return [item for item, digest in zip(found, digests, strict=True) if splits[digest] == take.own]
-
-    def notes(self, split: str) -> tuple[str, ...]:
-        """Return what was done to a split's data that the user should know."""
-        notes = [note for number in self.numbers(split) for note in self.load(number).notes]
-        return tuple(dict.fromkeys([*filter(None, [self.division.note]), *notes]))
-
-    def files(self, split: str) -> list[Path]:
-        """Return every file that a split may depend on."""
-        parts = [self.parts[number] for number in self.numbers(split)]
-        images = self.place.images.paths if any(part.images for part in parts) else []
-        return [*(file for part in parts for file in part.files), *images]
 
 
 class PhotoSource:
@@ -149,7 +44,12 @@ class PhotoSource:
             holds = "questions" if self.task == "vqa" else "captions" if self.task == "caption" else "labels"
             raise GitbenchError(f"{self.where} holds no images with {holds}: fill the split or pass other data")
         names = (item.image_id or f"{self.split}-{number}" for number, item in enumerate(rows))
-        return [dataclasses.replace(item, image_id=name) for item, name in zip(rows, names, strict=True)][: self.limit]
+        rows = [dataclasses.replace(item, image_id=name) for item, name in zip(rows, names, strict=True)]
+        if (
+            self.limit is not None and self.task == "classify"
+        ):  # data are often sorted by class: the first may be of one
+            rows.sort(key=lambda row: content_hash([str(row.image_id)]))
+        return rows[: self.limit]
 
     @property
     def notes(self) -> tuple[str, ...]:

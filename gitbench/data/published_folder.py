@@ -6,8 +6,8 @@ import dataclasses
 from collections import Counter
 from functools import partial
 
+from gitbench.data.collection import Collection
 from gitbench.data.items import Loaded, Part, Place, listing
-from gitbench.data.photos import Collection
 from gitbench.data.published import published_set
 from gitbench.data.readers import readers
 from gitbench.data.splits import split_of

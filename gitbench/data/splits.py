@@ -5,7 +5,7 @@
 | all three | as stated | as stated | as stated |
 | nothing, or train alone | 80 % | 10 % | 10 % |
 | train and test | 90 % of train | 10 % of train | as stated |
-| train and val (or a test without answers) | 90 % of train | 10 % of train | all of val |
+| train and val (or a test without texts) | 90 % of train | 10 % of train | all of val |
 | val and test, or one of them | none: nothing can be trained | val | test, else val |
 
 A division goes by a hash of the images' names or bytes, so that adding images moves none. `split` in a data set's name
@@ -112,7 +112,7 @@ def division(stated: Mapping[str, bool], asked: str, where: str) -> Division:
 def _of_groups(groups: Mapping[str, frozenset[str]], unanswered: set[str], where: str) -> Division:
     """Plan splits from those that are stated and have texts."""
     found, train = set(groups), groups.get("train", frozenset())
-    without = f"its {', '.join(sorted(unanswered))} has no answers, " if unanswered else ""
+    without = f"its {', '.join(sorted(unanswered))} has no texts, " if unanswered else ""
     stated = {split: Take(stated=names) for split, names in groups.items()}
     held = {split: Take(stated=train, shares=HELD_OUT, own=split) for split in HELD_OUT}
     if found == set(SPLITS):

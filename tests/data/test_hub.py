@@ -241,7 +241,7 @@ def test_splits_and_configurations_by_the_hubs_names(opened: Opened) -> None:
 def test_classes_are_told_by_the_first_rows(opened: Opened) -> None:
     pets = opened.found["pets"]
     assert (pets["size"], pets["labels"]) == (10, ["cat", "cow", "dog"])
-    assert "its test has no answers, states train alone: divided 80/10/10 by image" in " ".join(pets["notes"])
+    assert "its test has no texts, states train alone: divided 80/10/10 by image" in " ".join(pets["notes"])
     kept = (opened.cache / "hub" / "owner--pets").rglob("train-*.parquet")
     assert [pq.read_metadata(path).num_rows for path in kept] == [100]
 

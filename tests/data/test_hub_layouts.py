@@ -186,7 +186,7 @@ def test_textcaps_repeats_its_captions_as_references(tmp_path: Path) -> None:
         said = [None if split == "test" else [f"STOP {k}", "b"] for k in (2 * at, 2 * at + 1)]
         write(tmp_path, split, features, [row(2 * at + k, split, said[k]) for k in range(2)])
     source = opened(tmp_path, "test")
-    assert "its test has no answers, tested on all of val; a tenth of train is held out" in " ".join(source.notes)
+    assert "its test has no texts, tested on all of val; a tenth of train is held out" in " ".join(source.notes)
     assert (source.image_id(1), source.example(1).captions) == ("i3", ("STOP 3", "b"))
     with refused("--task vqa needs a column for the answers"):
         opened(tmp_path, "test", task=VQA)

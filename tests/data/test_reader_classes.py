@@ -40,6 +40,15 @@ def test_classes_alone_are_divided(tmp_path: Path, labels: tuple[str, ...]) -> N
         assert np.array_equal(source.image(index), picture(int(name.split(".")[0])))
 
 
+def test_a_limit_takes_images_of_all_classes_and_a_larger_one_more(tmp_path: Path) -> None:
+    put(tmp_path, {f"train/{label}/{k}.jpg": k for k in range(40) for label in ("cat", "dog", "emu")})
+    put(tmp_path, {f"test/{label}/{k}.jpg": k + 50 for k in range(2) for label in ("cat", "dog", "emu")})
+    few, more, again = (opened(tmp_path, limit=limit, task=CLASSIFY) for limit in (12, 24, 12))
+    names = [[source.image_id(index) for index in range(len(source))] for source in (few, more, again)]
+    assert {name.split("/")[0] for name in names[0]} == {"cat", "dog", "emu"}
+    assert names[0] == names[2] == names[1][:12] and len(names[1]) == 24
+
+
 @pytest.mark.parametrize(
     ("stray", "message"),
     [

@@ -31,7 +31,7 @@ def test_coco_with_its_hidden_test(tmp_path: Path) -> None:
     for name in ("test2017", "test-dev2017"):
         write(folder, f"annotations/image_info_{name}.json", listed)
     assert ids(folder)["test"] == ["21", "22", "23"]
-    assert "its test2017, testdev2017 has no answers, tested on all of val" in opened(folder).notes[0]
+    assert "its test2017, testdev2017 has no texts, tested on all of val" in opened(folder).notes[0]
 
 
 def test_coco_of_two_years_asks_which(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_vizwiz_captions(tmp_path: Path) -> None:
     assert len(found["train"]) + len(found["val"]) == 12
     assert opened(tmp_path, "test").example(0).captions == ("caption 1 of 20",)
     notes = " ".join(opened(tmp_path, "test").notes)
-    assert "2 captions marked as rejected or precanned" in notes and "test has no answers" in notes
+    assert "2 captions marked as rejected or precanned" in notes and "test has no texts" in notes
 
 
 def test_nocaps_is_for_evaluation_alone(tmp_path: Path) -> None:

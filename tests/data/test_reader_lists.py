@@ -143,7 +143,7 @@ def test_questions_labels_and_words(tmp_path: Path) -> None:
     (tmp_path / "test.csv").write_text("image,question\nc.png,Who?\n")  # whose answers are withheld
     found = [pair for split in SPLITS for pair in texts(opened(tmp_path, split, task=VQA))]
     assert sorted(found) == [("What, then?", "a dog"), ("Who?", "me"), ("Who?", "x"), ("Who?", "y")]
-    assert "its test has no answers" in " ".join(opened(tmp_path, task=VQA).source.notes)
+    assert "its test has no texts" in " ".join(opened(tmp_path, task=VQA).source.notes)
     with refused(r"holds nothing for --task caption \(what is there may suit --task vqa\)"):
         opened(tmp_path)
     (tmp_path / "test.csv").unlink()

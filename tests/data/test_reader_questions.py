@@ -28,7 +28,7 @@ def test_vqa_v2_as_downloaded(tmp_path: Path, place: str) -> None:
     said = tuple(item["answer"] for item in ten("yes", "no", "yes"))
     assert source.requests(1)[1] == Request(request_id="14001", prefix="What 1 of 14?", references=said)
     assert texts(source)[0] == ("What 0 of 13?", "yes") and np.array_equal(source.image(1), picture(14))
-    assert "test2015, testdev2015 has no answers" in source.source.notes[0]
+    assert "test2015, testdev2015 has no texts" in source.source.notes[0]
 
 
 def test_the_answers_of_vqa_v2_are_missed(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_st_vqa_in_its_own_files(tmp_path: Path) -> None:
     references = ("Café 7", "cafe")
     expected = Request(request_id=str(70000 + number), prefix=f"Which text {number}?", references=references)
     assert source.requests(0) == (expected,) and np.array_equal(source.image(0), picture(number))
-    assert "its test has no answers, states train alone" in source.source.notes[0]
+    assert "its test has no texts, states train alone" in source.source.notes[0]
 
 
 def test_the_third_task_of_st_vqa_is_the_one_of_free_answers(tmp_path: Path) -> None:

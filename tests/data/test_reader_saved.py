@@ -76,7 +76,7 @@ def test_a_test_set_whose_answers_are_withheld(tmp_path: Path) -> None:
     splits.save_to_disk(tmp_path)
     test = opened(tmp_path, "test", task=VQA)
     assert len(test) == 4 and texts(test) == [("Who?", "me")] * 4
-    assert "its test has no answers, tested on all of val" in " ".join(test.source.notes)
+    assert "its test has no texts, tested on all of val" in " ".join(test.source.notes)
 
 
 def test_answers_as_datasets_once_stored_lists_of_objects(tmp_path: Path) -> None:

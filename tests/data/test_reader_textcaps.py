@@ -21,7 +21,7 @@ def test_textcaps_in_its_own_files(tmp_path: Path, repeated: bool) -> None:
     index = found["test"].index(f"{21:016x}")
     assert sorted(source.example(index).captions) == [f"Sign {k} of 21." for k in range(5)]
     assert np.array_equal(source.image(index), picture(21))
-    assert "its test has no answers, tested on all of val" in source.notes[0]
+    assert "its test has no texts, tested on all of val" in source.notes[0]
 
 
 def test_faults_of_textcaps(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_a_test_set_without_answers_leaves_val_for_the_test(tmp_path: Path) -> N
         said = [{"image_id": k, "caption": "a dog"} for k in numbers] if split != "test" else []
         (tmp_path / f"{split}.json").write_text(json.dumps({"images": images, "annotations": said}))
     assert used(tmp_path)["test"] == VAL and not used(tmp_path)["train"] & VAL
-    assert notes(tmp_path)[0].startswith("its test has no answers, tested on all of val; a tenth of train")
+    assert notes(tmp_path)[0].startswith("its test has no texts, tested on all of val; a tenth of train")
 
 
 @pytest.mark.parametrize(

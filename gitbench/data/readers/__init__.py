@@ -19,8 +19,8 @@ import pkgutil
 from functools import lru_cache
 from typing import Any
 
+from gitbench.data.collection import Collection
 from gitbench.data.items import Place, listing
-from gitbench.data.photos import Collection
 from gitbench.errors import GitbenchError
 
 
