@@ -11,6 +11,7 @@ import numpy as np
 
 from gitbench.data import SPLITS, data_names, open_source
 from gitbench.data.photos import PhotoSource, shared_images
+from gitbench.data.readers import Nothing
 from gitbench.data.sheet import draw_sheet
 from gitbench.errors import GitbenchError
 from gitbench.formats import plural
@@ -21,7 +22,10 @@ SEEN = 200  # images of a split that are decoded for their sizes
 
 
 def tasks_of(data: str) -> list[str]:
-    """Return the tasks that a data set suits. Errors: what is wrong with it for the first task, where it suits none."""
+    """Return the tasks that a data set suits.
+
+    Errors: where it suits none, what is wrong with it for the first task for which there is anything in it.
+    """
     if data in data_names():
         raise GitbenchError(f"{data} is computed, not read: `gitbench scenes` draws some, or pass a folder")
     found, errors = [], []
@@ -32,7 +36,8 @@ def tasks_of(data: str) -> list[str]:
         except GitbenchError as error:
             errors.append(error)
     if not found:
-        raise errors[0]
+        told = [error for error in errors if not isinstance(error, Nothing)]
+        raise told[0] if told else errors[0]
     return found
 
 

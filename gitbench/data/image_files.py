@@ -42,7 +42,8 @@ class ImageFiles:
                     below.clear()
                     continue
                 seen.add(real)
-                endings = ((name, os.path.splitext(name)[1].lower()) for name in names)
+                below[:] = [name for name in below if not _is_litter(name)]
+                endings = ((name, os.path.splitext(name)[1].lower()) for name in names if not name.startswith("._"))
                 found.update(os.path.join(base, name) for name, ending in endings if ending in self.suffixes)
         return [Path(path) for path in sorted(found)]
 
@@ -58,9 +59,12 @@ class ImageFiles:
             found = self._of_split(found, split, in_folder)
         if not found:
             if not self.paths:
+                packed = next(
+                    (path.name for kind in ("zip", "tar*", "tgz") for path in self.folders[0].glob(f"*.{kind}")), ""
+                )
+                fix = f"unpack {packed}" if packed else f"put the {self.kind}s there"
                 raise GitbenchError(
-                    f"{where}: there is no {self.kind} file below {self.folders[0]}: put the {self.kind}s there, or name "
-                    "their folder with --images"
+                    f"{where}: there is no {self.kind} file below {self.folders[0]}: {fix}, or name their folder with --images"
                 )
             images = self.folders[0] / "images"
             path = (images if images.is_dir() else self.folders[0]) / subfolder / str(name)
@@ -161,6 +165,11 @@ class NamedPicture:
     def path(self, where: str) -> Path:
         """Return where the file lies."""
         return self.files.find(self.name, self.split, where, self.subfolder)
+
+
+def _is_litter(folder: str) -> bool:
+    """Tell whether a folder is none of the data: `.ipynb_checkpoints`, `.cache`, or what a Mac adds to archives."""
+    return folder.startswith(".") or folder == "__MACOSX"
 
 
 def plain(name: str) -> str:

@@ -32,6 +32,8 @@ class Collection:
     """A folder seen through a reader: its parts, and how they become train, val and test."""
 
     def __init__(self, place: Place, parts: Sequence[Part], takes_for: str):
+        if "split" in place.address.columns:  # and not the names of files
+            parts = [dataclasses.replace(part, split="") for part in parts]
         self.place, self.parts, self.takes_for = place, parts, takes_for
         self.where = place.where
 

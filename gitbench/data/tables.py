@@ -55,6 +55,8 @@ def of_rows(
 
     places: what names each row in error messages, where its number is not what people count by.
     """
+    if split and chosen.split:
+        split = _stated_once(rows, chosen.split, split, "split" in place.address.columns, where)
     items = []
     for number, row in enumerate(rows):
         place_of = places[number] if places else f"{where}, row {number}"
@@ -77,6 +79,19 @@ def of_rows(
     grouped = grouped_by_image(items, chosen.image_id)
     note = f"{where}: {len(items)} rows are {len(grouped)} images: rows of one image are put together"
     return Loaded(items=grouped, notes=(note,) if len(grouped) < len(items) else (), class_names=labels)
+
+
+def _stated_once(rows: Sequence[dict[str, Any]], column: str, split: str, asked: bool, where: str) -> str:
+    """Return the split that files are named after, "" where their column was asked to say it. Errors: they disagree."""
+    said = sorted({str(row.get(column) or "") for row in rows})
+    if asked:
+        return ""
+    if others := [word for word in said if split_of(word) not in (None, split_of(split))]:
+        raise GitbenchError(
+            f"{where}: named after {split}, but its column {column} says {', '.join(others)} too: go by the column with "
+            f"--columns split={column}, or remove it"
+        )
+    return split
 
 
 def _texts(
@@ -224,6 +239,10 @@ def _split_in_path(image: object) -> str:
 
 def image_name(value: Any, where: str) -> str | int:
     """Return the name or number of an image file in a cell. Errors: an empty cell."""
+    if isinstance(value, (list, dict)):
+        raise GitbenchError(
+            f"{where}: the image is a {type(value).__name__}, not one image or a file's name: store one a row"
+        )
     if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
         raise GitbenchError(f"{where}: there is no image: add it or remove the row")
     return value

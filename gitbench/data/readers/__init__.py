@@ -23,6 +23,10 @@ from gitbench.data.photos import Collection
 from gitbench.errors import GitbenchError
 
 
+class Nothing(GitbenchError):
+    """A folder in which no reader finds anything for a task."""
+
+
 @lru_cache(maxsize=1)
 def readers() -> dict[str, Any]:
     """Return all readers by name: the modules of this package, and what is registered."""
@@ -55,4 +59,4 @@ def open_folder(place: Place) -> Collection:
         if reader.fits(dataclasses.replace(place, task=other))
     }
     hint = f" (what is there may suit --task {' or '.join(sorted(others))})" if others else ""
-    raise GitbenchError(f"{folder} holds nothing for --task {task}{hint}: add {needs}; found: {listing(folder)}")
+    raise Nothing(f"{folder} holds nothing for --task {task}{hint}: add {needs}; found: {listing(folder)}")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gitbench.data.answers import references
 from gitbench.data.base import Question, clean_caption
-from gitbench.data.items import Item, Loaded, Part, Place, split_files
+from gitbench.data.items import Item, Loaded, Part, Place, read_lines, split_files
 from gitbench.errors import GitbenchError
 
 NEEDS = {"vqa": "DAQUAR's qa.894.raw.train.txt and qa.894.raw.test.txt with image files"}
@@ -41,7 +41,7 @@ def _files(place: Place) -> dict[str, list[Path]]:
 
 
 def _load(place: Place, path: Path, split: str) -> Loaded:
-    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    lines = [line.strip() for line in read_lines(path)]
     numbered = [(number, line) for number, line in enumerate(lines, 1) if line]
     groups: dict[str, list[Question]] = {}
     for (number, asked), (_, answer) in zip(numbered[::2], [*numbered[1::2], (0, "")], strict=False):

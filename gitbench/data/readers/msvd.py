@@ -12,7 +12,7 @@ import re
 from functools import partial
 from pathlib import Path
 
-from gitbench.data.items import Item, Loaded, Part, Place, split_files
+from gitbench.data.items import Item, Loaded, Part, Place, read_lines, split_files
 from gitbench.errors import GitbenchError
 
 NEEDS = {"video": "films with MSVD's AllVideoDescriptions.txt, and train_list.txt, val_list.txt and test_list.txt"}
@@ -65,7 +65,7 @@ def _lines(path: Path, name: str = "") -> list[str]:
     path = path.with_name(name) if name else path
     if not path.is_file():
         return []
-    lines = (line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines())
+    lines = (line.strip() for line in read_lines(path))
     return [line for line in lines if line and not line.startswith("#")]
 
 

@@ -11,7 +11,7 @@ import re
 from functools import partial
 from pathlib import Path
 
-from gitbench.data.items import Item, Loaded, Part, Place
+from gitbench.data.items import Item, Loaded, Part, Place, beside_images, read_lines
 from gitbench.data.splits import word_in
 from gitbench.errors import GitbenchError
 from gitbench.formats import plural
@@ -37,18 +37,18 @@ def parts(place: Place) -> list[Part]:
 
 def _token_files(folder: Path) -> list[Path]:
     """Return the files of captions in a folder and in those below it."""
-    places = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
+    places = [folder, *(path for path in beside_images(folder) if path.is_dir())]
     return [path for place in places for path in sorted(place.glob("*.token*")) if _FILES.fullmatch(path.name)]
 
 
 def _load(place: Place, path: Path, lists: dict[Path, str]) -> Loaded:
     split_of_name: dict[str, str] = {}
     for file, word in lists.items():
-        for name in filter(None, map(str.strip, _lines(file))):
+        for name in filter(None, map(str.strip, read_lines(file))):
             if split_of_name.setdefault(name, word) != word:
                 raise GitbenchError(f"{file}: {name} is in the list of {split_of_name[name]} too: leave it in one")
     captions: dict[str, list[str]] = {}
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(read_lines(path), 1):
         found = _LINE.fullmatch(line)
         if found is None and line.strip():
             raise GitbenchError(f"{path}, line {number}: write a caption as NAME#NUMBER, a tab and the text")
@@ -69,11 +69,3 @@ def _load(place: Place, path: Path, lists: dict[Path, str]) -> Loaded:
         for name in listed
     ]
     return Loaded(items=items, notes=notes)
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8"
-        raise GitbenchError(f"{path} cannot be read ({reason}): check the file") from None
