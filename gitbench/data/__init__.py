@@ -68,6 +68,8 @@ def open_source(data: str, split: str, limit: int | None = None, task: str = "ca
         from gitbench.data.photos import PhotoSource
 
         return PhotoSource(HubCollection(address, task, limit), split, limit)
+    if address.config:
+        raise GitbenchError(f"{data}: a data set on the hub alone has configurations: leave config out")
     if address.published:
         from gitbench.data.published import published_set
 

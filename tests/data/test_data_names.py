@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers_data import CAPTION, READ, TEXT, TinySource
+from helpers_data import CAPTION, READ, TEXT, TinySource, coco
 from helpers_errors import refused
 
 import gitbench.data as data
@@ -26,7 +26,7 @@ def test_unknown_names_and_paths(tmp_path: Path) -> None:
         ("scene", "train", "unknown data set 'scene': did you mean 'scenes'.*path of a folder"),
         (str(tmp_path / "nowhere"), "train", "does not exist: check the path, or use .*scenes"),
         ("scenes", "dev", "unknown split 'dev'"),
-        (str(tmp_path / "file"), "train", "is not a folder"),
+        (str(tmp_path / "file"), "train", "is not a folder: pass the folder in which it lies"),
     ):
         with refused(message):
             data.open_source(name, split)
@@ -73,3 +73,11 @@ def test_a_plugin_registers_a_layout(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert data.open_source(str(tmp_path), "val").example(0).captions == ("a dog",)
     with refused("two readers of folders called coco"):
         readers.register("coco", Lists())
+
+
+def test_options_that_would_change_nothing_are_refused(tmp_path: Path) -> None:
+    folder = coco(tmp_path / "dogs", [f"{number}.png" for number in range(12)])
+    with refused("is taken for coco, a layout without columns to choose: leave --columns out"):
+        data.open_source(f"{folder}?columns=captions=caption", "train")
+    with refused("a data set on the hub alone has configurations: leave config out"):
+        data.open_source(f"{folder}?config=en", "train")

@@ -1,11 +1,12 @@
-"""Folders of data, one reader a layout: a module in this package, found by its file name. A reader has three names.
+"""Folders of data, one reader a layout: a module in this package, found by its file name. A reader has these names.
 
 * `NEEDS`: for each task that it reads ("caption", "vqa", "read", "classify"), the files that a folder needs, in words; films
   with captions are read by whatever reads captions, and by what reads "video" alone;
 * `fits(place) -> bool`: whether a folder has this layout for the task, judged by file names, and where those cannot tell by
   the first lines of a small file (see `items.Place`);
 * `parts(place) -> list[Part]`: what there is to read, by files. Splits, ids, checks and fingerprints are the same for
-  all readers (see `photos`).
+  all readers (see `photos`);
+* `COLUMNS = True`: only where it chooses columns, so that `--columns` means something.
 
 One of your own is handed to `register`.
 """
@@ -43,13 +44,16 @@ def open_folder(place: Place) -> Collection:
     """Open a folder for a task. Errors: a folder whose layout no reader of the task knows, or more than one."""
     folder, task = place.folder, "video" if place.films else place.task
     if not folder.is_dir():
-        raise GitbenchError(f"{folder} is not a folder: pass the folder with the Parquet shards or COCO files")
+        raise GitbenchError(f"{folder} is not a folder: pass the folder in which it lies")
     able = {name: reader for name, reader in readers().items() if {task, place.task} & set(reader.NEEDS)}
     fitting = [name for name, reader in able.items() if reader.fits(place)]
     if len(fitting) > 1:
         text = f"{folder} can be read in several ways ({', '.join(fitting)}): leave the files of one of these layouts"
         raise GitbenchError(f"{text}; found: {listing(folder)}")
     if fitting:
+        if place.address.columns and not getattr(able[fitting[0]], "COLUMNS", False):
+            text = f"{folder} is taken for {fitting[0]}, a layout without columns to choose"
+            raise GitbenchError(f"{text}: leave --columns out, or leave the files of another layout")
         return Collection(place, able[fitting[0]].parts(place), fitting[0])
     needs = ", or ".join(reader.NEEDS.get(task) or reader.NEEDS[place.task] for reader in able.values())
     others = {

@@ -29,6 +29,7 @@ NEEDS = {
     task: f"a table, such as captions.csv, train.tsv or metadata.jsonl, with the columns 'file_name' and '{column}'"
     for task, column in NEEDED.items()
 }
+COLUMNS = True
 _SUFFIXES = (".csv", ".tsv", ".jsonl")
 
 

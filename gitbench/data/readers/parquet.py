@@ -24,6 +24,7 @@ NEEDS = {
     task: f"train.parquet, val.parquet and test.parquet with the columns 'image' and '{column}'"
     for task, column in NEEDED.items()
 }
+COLUMNS = True
 
 
 def fits(place: Place) -> bool:

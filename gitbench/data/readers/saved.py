@@ -19,6 +19,7 @@ NEEDS = {
     task: f"a folder of datasets.save_to_disk with the columns 'image' and '{column}'"
     for task, column in NEEDED.items()
 }
+COLUMNS = True
 
 
 def fits(place: Place) -> bool:

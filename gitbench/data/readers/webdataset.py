@@ -21,6 +21,7 @@ from gitbench.data.tables import captions_in, of_rows
 from gitbench.errors import GitbenchError
 
 NEEDS = {task: "tar shards of WebDataset, whose samples are an image and a txt, json or cls" for task in NEEDED}
+COLUMNS = True
 
 
 def fits(place: Place) -> bool:
