@@ -64,9 +64,7 @@ def read_shards(files: Sequence[Path], where: str) -> Any:
     import pyarrow.parquet as pq
 
     datasets.disable_progress_bars()
-    datasets.utils.logging.set_verbosity(
-        datasets.utils.logging.CRITICAL
-    )  # what it says of damaged files is ours to say
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what it says of damaged files is ours to say
     cache = make_dir(cache_dir() / "datasets")
     paths = [glob.escape(str(path)) for path in files]  # the library takes paths for patterns
     try:
