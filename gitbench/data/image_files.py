@@ -20,6 +20,7 @@ from gitbench.data.films import FILM_SUFFIXES
 from gitbench.data.pictures import SUFFIXES, Missing, read_image_file
 from gitbench.data.splits import split_in
 from gitbench.errors import GitbenchError
+from gitbench.files import explain_unreadable
 
 
 class ImageFiles:
@@ -36,7 +37,7 @@ class ImageFiles:
         found: set[str] = set()  # texts, which sort ten times as fast as paths
         seen: set[str] = set()
         for folder in self.folders:
-            for base, below, names in os.walk(folder, followlinks=True):
+            for base, below, names in os.walk(folder, followlinks=True, onerror=_refuse):
                 real = os.path.realpath(base)
                 if real in seen:
                     below.clear()
@@ -54,7 +55,8 @@ class ImageFiles:
         train, val or test where the data say it, for names that several folders have. subfolder: where the data say that
         the file lies. Errors: GitbenchError for a missing file, and for several that differ.
         """
-        found, in_folder = self._candidates(name, subfolder)
+        with explain_unreadable():
+            found, in_folder = self._candidates(name, subfolder)
         if split:
             found = self._of_split(found, split, in_folder)
         if not found:
@@ -168,8 +170,12 @@ class NamedPicture:
 
 
 def _is_litter(folder: str) -> bool:
-    """Tell whether a folder is none of the data: `.ipynb_checkpoints`, `.cache`, or what a Mac adds to archives."""
-    return folder.startswith(".") or folder == "__MACOSX"
+    """Tell whether a folder is none of the data: `.ipynb_checkpoints`, `.cache`, a disk's own, or what a Mac adds to archives."""
+    return folder.startswith(".") or folder in ("__MACOSX", "lost+found")
+
+
+def _refuse(error: OSError) -> None:
+    raise error
 
 
 def plain(name: str) -> str:

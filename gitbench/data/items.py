@@ -111,8 +111,10 @@ def read_texts_file(path: Path) -> Any:
             fix = "an object a line: call it .jsonl, or write a list of these"
             raise GitbenchError(f"{path} is no JSON but {fix}") from None
         raise GitbenchError(f"{path} is not whole JSON ({error}): write it again") from None
-    except (OSError, ValueError, RecursionError):
-        raise GitbenchError(f"{path} is missing or not whole JSON: write it again") from None
+    except FileNotFoundError:
+        raise GitbenchError(f"{path} is missing: add it") from None
+    except (ValueError, RecursionError):
+        raise GitbenchError(f"{path} is not whole JSON: write it again") from None
 
 
 def read_lines(path: Path) -> list[str]:

@@ -6,6 +6,7 @@ Opening a folder only looks at file names; texts are read on first use, images w
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -23,7 +24,7 @@ from gitbench.data.items import Item, Loaded, Part, Place, listing
 from gitbench.data.pictures import Missing, decode_image
 from gitbench.data.splits import Division, Take, divided, division
 from gitbench.errors import GitbenchError
-from gitbench.files import cache_dir, read_json, write_json
+from gitbench.files import cache_dir, explain_unreadable, read_json, write_json
 
 FINGERPRINT_VERSION = 2  # raise when the same files would give other texts or pixels
 
@@ -44,7 +45,8 @@ class Collection:
     def load(self, number: int) -> Loaded:
         """Read a part, once."""
         if number not in self._loaded:
-            self._loaded[number] = self.parts[number].load()
+            with explain_unreadable():
+                self._loaded[number] = self.parts[number].load()
         return self._loaded[number]
 
     @cached_property
@@ -224,8 +226,8 @@ class PhotoSource:
         parts = [str(FINGERPRINT_VERSION), self.task, self.split, str(self.limit), str(address)]
         parts.append(self.collection.takes_for)
         for file in sorted(self.collection.files(self.split)):
-            status = file.stat()
-            parts += [str(file.resolve()), str(status.st_size), str(status.st_mtime_ns)]
+            status = file.stat() if file.exists() else file.lstat()  # of a link to nothing
+            parts += [os.path.realpath(file), str(status.st_size), str(status.st_mtime_ns)]
         path = cache_dir() / "fingerprints" / f"{content_hash(parts)}.json"
         images: list[str] = []
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +71,7 @@ def test_keys_of_questions_are_named_with_columns(tmp_path: Path) -> None:
     [
         ([["what is it?", "dog", 0]], r"questions.json is not a file of questions \(TypeError: list instead of an object\)"),
         ('{"a": 1}\n{"a": 2}\n', r"questions.json is no JSON but an object a line: call it .jsonl"),
-        ("[" * 100_000, "questions.json is missing or not whole JSON"),
+        ("[" * 100_000, "questions.json is not whole JSON: write"),
     ],
 )  # fmt: skip
 def test_what_is_said_is_of_the_task_for_which_there_is_something(tmp_path: Path, content: Any, message: str) -> None:
@@ -188,3 +191,31 @@ def test_images_are_not_among_the_files_that_readers_look_at(tmp_path: Path) -> 
     put(tmp_path, {"b.JPG": 0, "a.png": 1})
     (tmp_path / "c.csv").write_text("")
     assert beside_images(tmp_path) == [tmp_path / "c.csv"]
+
+
+def test_links_to_nothing(tmp_path: Path) -> None:
+    put(tmp_path, TEN)
+    (tmp_path / "captions.csv").write_text(TABLE)
+    (tmp_path / "10.png").symlink_to(tmp_path / "gone.png")
+    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
+    assert opened(tmp_path).fingerprint()
+    (tmp_path / "captions.csv").unlink()
+    (tmp_path / "train.parquet").symlink_to(tmp_path / "gone.parquet")
+    with refused("train.parquet cannot be read: check its permissions, or where it links to"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["", "annotations", "images"])
+def test_folders_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    folder = tmp_path / place
+
+    def closed(listed: Any, path: Any) -> Any:
+        if Path(path) == folder:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return listed(path)
+
+    coco(tmp_path, list(TEN), "annotations/captions_train.json")
+    for name in ("listdir", "scandir"):  # which root may read
+        monkeypatch.setattr(os, name, partial(closed, getattr(os, name)))
+    with refused(rf"{folder} cannot be read \(Permission denied\): change its permissions"):
+        opened(tmp_path)

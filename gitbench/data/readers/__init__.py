@@ -22,6 +22,7 @@ from typing import Any
 from gitbench.data.items import Place, listing
 from gitbench.data.photos import Collection
 from gitbench.errors import GitbenchError
+from gitbench.files import explain_unreadable
 
 
 class Nothing(GitbenchError):
@@ -42,6 +43,11 @@ def register(name: str, reader: Any) -> None:
 
 def open_folder(place: Place) -> Collection:
     """Open a folder for a task. Errors: a folder whose layout no reader of the task knows, or more than one."""
+    with explain_unreadable():
+        return _opened(place)
+
+
+def _opened(place: Place) -> Collection:
     folder, task = place.folder, "video" if place.films else place.task
     if not folder.is_dir():
         raise GitbenchError(f"{folder} is not a folder: pass the folder in which it lies")

@@ -8,6 +8,7 @@ together: a column `split` says where a row belongs, else the images are divided
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -67,6 +68,8 @@ def read_shards(files: Sequence[Path], where: str) -> Any:
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what it says of damaged files is ours to say
     cache = make_dir(cache_dir() / "datasets")
     paths = [glob.escape(str(path)) for path in files]  # the library takes paths for patterns
+    if lost := [file for file in files if not os.access(file, os.R_OK)]:
+        raise GitbenchError(f"{lost[0]} cannot be read: check its permissions, or where it links to")
     try:
         if not any(pq.read_metadata(file).num_rows for file in files):
             raise GitbenchError(f"{where} has no rows: fill or remove its Parquet files")
