@@ -20,6 +20,7 @@ from helpers_data import CLASSIFY, READ, VQA, coco, opened, photo, texts
 from helpers_errors import refused
 from helpers_sets import ids, put, write
 
+from gitbench.data import open_source
 from gitbench.data.describe import tasks_of
 from gitbench.data.items import beside_images
 
@@ -219,3 +220,17 @@ def test_folders_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.Monkey
         monkeypatch.setattr(os, name, partial(closed, getattr(os, name)))
     with refused(rf"{folder} cannot be read \(Permission denied\): change its permissions"):
         opened(tmp_path)
+
+
+def test_names_that_are_no_paths(tmp_path: Path) -> None:
+    put(tmp_path, TEN)
+    (tmp_path / "captions.csv").write_text(TABLE)
+    long = "x" * 300
+    with refused("unknown data set 'xxx"):
+        open_source(long, "train")
+    with refused("there is no column 'xxx"):
+        open_source(f"{tmp_path}?columns=captions={long}", "train").check()
+    with refused("data folder https://a.b/c does not exist"):
+        open_source("https://a.b/c", "train")
+    with refused("captions names a column twice: caption, caption: name it once"):
+        open_source(f"{tmp_path}?columns=captions=caption+caption", "train").check()
