@@ -98,6 +98,13 @@ def lint(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation as a site, work_dirs/docs (-- --out DIR), to be read without a network; a broken link fails."""
+    install(session, "docs")
+    session.run("python", "docs/site/build.py", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Speed against Hugging Face and others, about 15 minutes on 2 cores; arguments after -- go to `gitbench bench`."""
     install(session, "bench")

@@ -21,6 +21,7 @@ from gitbench.commands import (
     doctor,
     encoders,
     explain,
+    export,
     gate,
     gpu_check,
     judge,
@@ -36,12 +37,12 @@ from gitbench.commands import (
     tune,
     verify,
 )
-from gitbench.commands.options import join_data
+from gitbench.commands.data_options import join_data
 from gitbench.errors import GitbenchError
 
 COMMANDS = (
     listing, run, merge, report, explain, bundle, replicate, judge, verify, noise_floor, tune, pretrain, encoders, bench,
-    gpu_check, gate, lock, data, scenes, caption, doctor,
+    gpu_check, gate, lock, data, scenes, caption, export, doctor,
 )  # fmt: skip
 
 
@@ -57,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that knows ASCII alone gets "?" for "×", not a traceback
             stream.reconfigure(errors="replace")
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     try:
         plugins.load(arguments.plugin or ())
         join_data(arguments)
@@ -73,12 +74,13 @@ def main(argv: list[str] | None = None) -> int:
         return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    whole = _Parser(
         prog="gitbench",
         description="Reproducible benchmarks and ablations of GIT, the Generative Image-to-text Transformer.",
     )
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = whole.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.add(commands)
     for each in commands.choices.values():
@@ -88,4 +90,4 @@ def _parser() -> argparse.ArgumentParser:
             metavar="MODULE|FILE",
             help="import this first: it may register what is its own",
         )
-    return parser
+    return whole

@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -161,6 +162,26 @@ def atomic_path(path: str | Path, durable: bool = True) -> Iterator[Path]:
             os.replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder beside `path`; when the block ends well it becomes `path` in one step.
+
+    Errors: something is there already, unless it is an empty folder.
+    """
+    path = Path(os.path.abspath(path))
+    if path.is_symlink() or path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise GitbenchError(f"{path} is there already: pass a folder that is not, or an empty one")
+    with explain_os_errors(path):
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=make_dir(path.parent)))
+        try:
+            yield temporary
+            temporary.chmod(0o755)
+            os.replace(temporary, path)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
             raise
 
 

@@ -4,7 +4,7 @@
 
 Run it in a clone without changes: `speed` compares HEAD with itself, the others compare it with their references. A line of the
 CSV is a tier of a check, with the revision that was checked; what is there already counts, so that a series may be stopped and
-goes on, and another machine, load or revision is added to it. `--busy N`: so many endless loops compute beside the checks.
+goes on, and another machine, load or revision is added to it. `--busy N`: so many endless loops compute beside the checks; `--beside WORDS` names what else does.
 `--checks 0` only makes the tables.
 """
 
@@ -37,15 +37,18 @@ BEGIN = "<!-- made by docs/tools/gate_aa.py -->"
 BY, ALL = ["machine", "busy", "tier"], "all"
 
 
-def checks(count: int, tiers: Sequence[Tier], busy: int, minutes: float, csv: Path) -> None:
-    """Check tiers so many times beside so many busy loops; each outcome is a line that is added to the CSV."""
+def checks(count: int, tiers: Sequence[Tier], busy: int, beside: str | None, minutes: float, csv: Path) -> None:
+    """Check tiers so many times beside so many busy loops; each outcome is a line that is added to the CSV.
+
+    beside: what else computes meanwhile, in words, which the CSV has in place of the number of loops.
+    """
     with tempfile.TemporaryDirectory(prefix="gitbench-") as folder, loops(busy):
         for number in range(1, count + 1):
             setting = Setting(folder="", jobs=cpu_count(), base="HEAD")
             found = run_check(
                 Path(folder) / "gate", setting, tiers, default_folder(), 60 * minutes, say=lambda line: None
             )
-            of = {"machine": f"{cpu_name()}, {machine_label()}", "busy": busy, "revision": (found.revision or "")[:10]}
+            of = {"machine": f"{cpu_name()}, {machine_label()}", "busy": beside or busy, "revision": (found.revision or "")[:10]}
             rows = pd.DataFrame([of | row_of(each) for each in found.outcomes])
             rows.to_csv(csv, mode="a", header=not csv.is_file(), index=False)
             print(
@@ -98,7 +101,7 @@ def alarms(found: pd.DataFrame) -> str:
         rate = f"{100 * red / len(of_one):.1f} ({100 * ends.low:.1f} to {100 * ends.high:.1f})"
         seconds = f"{of_one['seconds'].median():.0f} ({of_one['seconds'].max():.0f})"
         rows.append([tier, machine, str(busy), str(len(of_one)), str(red), rate, *others, seconds])
-    head = ["tier", "machine", "busy loops", "checks", "red", "false alarms, % (95 %)", FINE, UNMEASURED, STALE]
+    head = ["tier", "machine", "busy loops beside", "checks", "red", "false alarms, % (95 %)", FINE, UNMEASURED, STALE]
     return table([*head, "seconds, median (most)"], rows)
 
 
@@ -122,7 +125,7 @@ def widths(found: pd.DataFrame) -> str:
     head = [
         "quantity",
         "machine",
-        "busy loops",
+        "busy loops beside",
         "with an interval",
         "half width, %: median",
         "most",
@@ -144,11 +147,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--tiers", metavar="NAME,...", help="(default: all)")
     parser.add_argument("--checks", type=int, default=20, metavar="N")
     parser.add_argument("--busy", type=int, default=0, metavar="N", help="endless loops beside the checks")
+    parser.add_argument("--beside", metavar="WORDS", help="what else computes meanwhile, for the table")
     parser.add_argument("--minutes", type=float, default=15.0, metavar="M", help="of a check at most")
     parser.add_argument("--csv", type=Path, required=True, metavar="FILE")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the tables into this Markdown file")
     given = parser.parse_args(arguments)
-    checks(given.checks, chosen(given.tiers), given.busy, given.minutes, given.csv)
+    checks(given.checks, chosen(given.tiers), given.busy, given.beside, given.minutes, given.csv)
     if given.write is None:
         print(report(given.csv))
     else:

@@ -2,8 +2,9 @@
 
 Training: the logits at every text position, the loss, and the gradient of the first trained parameter, to which all
 others contribute. Hugging Face smooths no labels, so the losses are compared with our smoothing set to the peer's; it is
-timed as gitbench trains. Generation: the ids. Two sequences may differ where rounding decides between two texts that
-are worth the same: then both are weighed by our model and must be. A failed check is an error and no time is written.
+timed as gitbench trains. Versions of it that shift labels twice are compared with one shift (`gitbench.bench.peers`).
+Generation: the ids. Two sequences may differ where rounding decides between two texts that are
+worth the same: then both are weighed by our model and must be. A failed check is an error and no time is written.
 """
 
 from __future__ import annotations

@@ -2,7 +2,9 @@
 
 Each is run as its users run it. Hugging Face: `model(pixel_values, input_ids, attention_mask, labels)` in training mode,
 the image repeated for each of its captions, `torch.optim.AdamW` with its defaults, `model.generate` with its cache; the
-library's own choice of attention. Its head is not tied (its config's default), so it has more parameters to update.
+library's own choice of attention. Its head is not tied (its config's default), so it has more parameters to update. Its
+loss shifts labels twice in transformers 4.49 to 5.14 (issue 47394): a token predicts the one after the next, and the last
+of a text one of the next text. There its users train on another loss; here it is made from its logits with one shift.
 `hf-fused` is the same with the fused AdamW, which its `Trainer` takes since torch 2.8. The official code
 (microsoft/GenerativeImage2Text, a checkout that the user names) has no optimizer: it gets `torch.optim.AdamW`; its
 search runs without a cache, as its own model builder leaves it. Dropout is 0 in all, nothing else is changed.
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gitbench.bench.program import BOS, EOS, PAD, Batch, Program
@@ -75,6 +78,7 @@ class HuggingFace(Program):
         hf.load_state_dict(to_huggingface(model))
         self.hf = self.model = hf.to(model.head_bias.device).eval()
         self.encoder = hf.git.image_encoder
+        self.shifts_twice = shifts_twice(hf)
 
     def inputs(self, batch: Batch) -> dict[str, Any]:
         return {
@@ -85,7 +89,12 @@ class HuggingFace(Program):
         }
 
     def loss(self, inputs: dict[str, Any]) -> Tensor:
-        return self.hf(**inputs).loss
+        if not self.shifts_twice:
+            return self.hf(**inputs).loss
+        shown = {name: value for name, value in inputs.items() if name != "labels"}
+        labels = inputs["labels"]
+        logits = self.hf(**shown).logits[:, -labels.shape[1] : -1]
+        return F.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten())
 
     def logits(self, batch: Batch) -> Tensor:
         inputs = self.inputs(batch)
@@ -112,6 +121,18 @@ class HuggingFace(Program):
             **options,
         )
         return found[:, 1:]
+
+
+def shifts_twice(hf: nn.Module) -> bool:
+    """Tell whether a `GitForCausalLM` shifts its labels twice: then the second token of a lone text is no target."""
+    git: Any = hf
+    vision = git.config.vision_config
+    device = next(git.parameters()).device
+    images = torch.zeros(1, 3, vision.image_size, vision.image_size, device=device)
+    tokens = torch.full((1, 2), git.config.bos_token_id, device=device)
+    labels = torch.tensor([[-100, int(git.config.eos_token_id)]], device=device)
+    with torch.no_grad():
+        return bool(git(pixel_values=images, input_ids=tokens, labels=labels).loss.isnan())
 
 
 class Official(Program):

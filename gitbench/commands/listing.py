@@ -45,8 +45,9 @@ def _list(arguments: argparse.Namespace) -> int:
     for name, known in SETS.items():
         print(f"    {name:<18} {known.doc} (--task {known.task})")
     print(
-        "  FOLDER               Parquet shards ({train,val,test}*.parquet with image, captions), or COCO layout (images/ +\n"
-        "                       JSON); vqa: images/ + questions.json; read: Parquet with text; classify: with label"
+        "  FOLDER               any folder whose layout is known: COCO, Parquet, CSV, JSONL, WebDataset, classes, ...\n"
+        "                       (`gitbench data FOLDER` says what it is taken for)\n"
+        "  hub:OWNER/NAME       a data set of Hugging Face's hub"
     )
     print("axes and their variants")
     for axis in AXES.values():

@@ -5,17 +5,17 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gitbench.commands.data_options import data_options
 from gitbench.commands.tracking import track_option, trackers_of
 from gitbench.errors import GitbenchError
 from gitbench.files import DEFAULT_WORK_DIR
 
 if TYPE_CHECKING:
     from gitbench.launch.executor import Executor
-    from gitbench.spec import Compute, Profile, RunSpec
+    from gitbench.spec import Compute, Profile
     from gitbench.study.store import Study
 
 
@@ -34,43 +34,12 @@ def study_options(parser: argparse.ArgumentParser, work_dir: bool = True) -> Non
     parser.add_argument(
         "--data",
         metavar="NAME|PATH",
-        help="scenes (default; scenes-motion for video), or a folder: its layout is found (see `gitbench data PATH`)",
+        help="scenes (default; scenes-motion for video), a folder, whose layout is found, SET:FOLDER for a published set, "
+        "or hub:OWNER/NAME (`gitbench data` says what it is taken for)",
     )
     data_options(parser)
     if work_dir:
         parser.add_argument("--work-dir", type=Path, metavar="DIR", help="where runs are kept (default: work_dirs)")
-
-
-def data_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say how the data set `arguments.data` is read; `join_data` puts them into its name."""
-    parser.add_argument(
-        "--columns",
-        dest="data_columns",
-        metavar="ROLE=COLUMN,...",
-        help="which columns of a table hold image, captions, ..., where their names leave a choice: image=jpg,captions=txt",
-    )
-    parser.add_argument(
-        "--split",
-        dest="data_split",
-        metavar="SPLITS",
-        help="80/10/10 divides all images anew; train=train+restval,val=dev,test=test takes stated splits by name",
-    )
-    parser.add_argument(
-        "--images", dest="data_images", metavar="DIR", help="a further folder in which image files are looked for"
-    )
-
-
-def join_data(arguments: argparse.Namespace) -> None:
-    """Put --columns, --split and --images into the name of the data set (see `data.address`)."""
-    options = ("columns", "split", "images")
-    given = {name: value for name in options if (value := getattr(arguments, f"data_{name}", None))}
-    if not given:
-        return
-    from gitbench.data.address import with_options
-
-    if arguments.data is None:
-        raise GitbenchError(f"--{next(iter(given))} says how to read other data: pass --data, too")
-    arguments.data = with_options(str(arguments.data), given)
 
 
 def training_options(parser: argparse.ArgumentParser, seeds: str) -> None:
@@ -289,18 +258,6 @@ def at_once(study: Study, arguments: argparse.Namespace) -> int:
     from gitbench.launch.places import at_once
 
     return at_once(study, arguments.jobs)
-
-
-def check_encoder(arms: Mapping[str, RunSpec]) -> None:
-    """Refuse weights of `--encoder` that do not fit every arm (name -> one of its runs) that takes them; nothing is fetched."""
-    from gitbench.variants.encoder_init import GIVEN
-
-    taking = {arm: spec.variants for arm, spec in arms.items() if spec.variant_names.get("encoder_init") == GIVEN}
-    if taking:
-        from gitbench.training.encoder_init import check_weights
-
-        (source,) = {variants["encoder_init"].path for variants in taking.values()}
-        check_weights(source, {arm: variants["encoder"] for arm, variants in taking.items()})
 
 
 def study_words(arguments: argparse.Namespace) -> list[str]:

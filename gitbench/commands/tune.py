@@ -9,12 +9,11 @@ from __future__ import annotations
 import argparse
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gitbench.commands.options import (
     at_once,
-    check_encoder,
     check_executor,
     compute_of,
     compute_options,
@@ -35,7 +34,7 @@ from gitbench.files import cache_dir
 if TYPE_CHECKING:
     from gitbench.launch.executor import Executor
     from gitbench.plan import ArmRate
-    from gitbench.spec import Profile
+    from gitbench.spec import Profile, RunSpec
     from gitbench.study.rates import Tuning
     from gitbench.study.store import Study
 
@@ -103,7 +102,7 @@ def planned_at_rates(
     """
     before = tuning.rates() if tuning else ()
     study = plan(before)  # refuses what cannot be, before anything is trained
-    check_encoder({run.arm: run.resolved for run in study.plan.runs})
+    _check_encoder({run.arm: run.resolved for run in study.plan.runs})
     if tuning is None:
         return study
     tuning.learn(study.plan_path)
@@ -160,7 +159,7 @@ def _tuning(name: str, profile: Profile, arguments: argparse.Namespace) -> Tunin
         command="gitbench tune",
     )
     if tuning is not None:
-        check_encoder({each.arm: each.run.resolved for each in tuning.runs})
+        _check_encoder({each.arm: each.run.resolved for each in tuning.runs})
     return tuning
 
 
@@ -181,3 +180,15 @@ def _check_ship(arguments: argparse.Namespace) -> None:
         raise GitbenchError(
             "--ship is for what ablations have by themselves: leave --data, --task, --tokenizer and --encoder out"
         )
+
+
+def _check_encoder(arms: Mapping[str, RunSpec]) -> None:
+    """Refuse weights of `--encoder` that do not fit every arm (name -> one of its runs) that takes them; nothing is fetched."""
+    from gitbench.variants.encoder_init import GIVEN
+
+    taking = {arm: spec.variants for arm, spec in arms.items() if spec.variant_names.get("encoder_init") == GIVEN}
+    if taking:
+        from gitbench.training.encoder_init import check_weights
+
+        (source,) = {variants["encoder_init"].path for variants in taking.values()}
+        check_weights(source, {arm: variants["encoder"] for arm, variants in taking.items()})

@@ -65,6 +65,8 @@ def open_source(data: str, split: str, limit: int | None = None, task: str = "ca
     if address.name in _REGISTERED and not address.published:
         raise GitbenchError(f"{data}: {address.name} takes no options: leave out what follows the question mark")
     if address.on_hub:
+        if task == "video":
+            raise GitbenchError(f"{data}: films are read from a folder alone: download them, and pass that")
         from gitbench.data.hub import HubCollection
         from gitbench.data.photos import PhotoSource
 

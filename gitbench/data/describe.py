@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gitbench.data import SPLITS, data_names, open_source
+from gitbench.data import SPLITS, open_source
+from gitbench.data.address import parse
 from gitbench.data.photos import PhotoSource, shared_images
 from gitbench.data.readers import Nothing
 from gitbench.data.sheet import draw_sheet
@@ -18,21 +19,21 @@ from gitbench.formats import plural
 from gitbench.tasks import TASKS
 
 SAMPLES = 16
-SEEN = 200  # images of a split that are decoded for their sizes
+SEEN = 200  # images of a split that are decoded for their sizes, and that are fetched from the hub
 
 
-def tasks_of(data: str) -> list[str]:
-    """Return the tasks that a data set suits.
+def splits_by_task(data: str, task: str | None = None) -> dict[str, dict[str, PhotoSource]]:
+    """Return the splits of a data set for the tasks that it suits, or for the one that is asked for.
 
-    Errors: where it suits none, what is wrong with it for the first task for which there is anything in it.
+    Errors: what is wrong with it for that task; where it suits none, for the first one for which there is anything in it.
     """
-    if data in data_names():
-        raise GitbenchError(f"{data} is computed, not read: `gitbench scenes` draws some, or pass a folder")
-    found, errors = [], []
-    for task in TASKS:
+    limit = SEEN if parse(data).on_hub else None  # all of it may be hundreds of gigabytes
+    if task is not None:
+        return {task: splits_of(data, task, limit)}
+    found, errors = {}, []
+    for each in TASKS:
         try:
-            splits_of(data, task)
-            found.append(task)
+            found[each] = splits_of(data, each, limit)
         except GitbenchError as error:
             errors.append(error)
     if not found:
@@ -41,25 +42,28 @@ def tasks_of(data: str) -> list[str]:
     return found
 
 
-def splits_of(data: str, task: str) -> dict[str, PhotoSource]:
-    """Return the splits that a data set has for a task, checked. Errors: a set that suits another task, or has none."""
-    found: dict[str, PhotoSource] = {}
-    for split in SPLITS:
-        source: Any = open_source(data, split, task=task)
-        if not isinstance(source, PhotoSource):
-            raise GitbenchError(f"{data} is read by a plugin, which alone knows what is in it: pass a folder")
-        if split in source.collection.division.takes:
-            source.check()
-            found[split] = source
+def splits_of(data: str, task: str, limit: int | None = None) -> dict[str, PhotoSource]:
+    """Return the splits that a data set has for a task, checked. Errors: a set that suits another task, or has none.
+
+    limit: as many images of each split at most.
+    """
+    source: Any = open_source(data, SPLITS[0], limit, task)
+    if not isinstance(source, PhotoSource):
+        fix = "pass a folder, or draw scenes with `gitbench scenes`"
+        raise GitbenchError(f"{data} is computed, or read by a plugin that alone knows what is in it: {fix}")
+    collection = source.collection  # of all splits: nothing is read twice
+    found = {split: PhotoSource(collection, split, limit) for split in SPLITS if split in collection.division.takes}
+    for source in found.values():
+        source.check()
     if not found:
         raise GitbenchError(f"{data} holds nothing for --task {task}")
     return found
 
 
-def described(data: str, task: str) -> str:
+def described(data: str, splits: Mapping[str, PhotoSource]) -> str:
     """Return lines that say what a data set is taken for, with counts, lengths, sizes, and what is shared by splits."""
-    splits = splits_of(data, task)
     first = next(iter(splits.values()))
+    task = "video" if first.moving else first.task
     lines = [f"{data}: taken for {first.collection.takes_for}, task {task}"]
     lines += [f"  {split:<5} {_counts(source)}" for split, source in splits.items()]
     missing = [split for split in SPLITS if split not in splits]
@@ -101,9 +105,8 @@ def _span(numbers: Sequence[int]) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,} (median {statistics.median(numbers):g})"
 
 
-def draw_samples(data: str, task: str, out: Path) -> None:
+def draw_samples(splits: Mapping[str, PhotoSource], out: Path) -> None:
     """Draw sixteen images of a data set, spread over its splits, with their texts."""
-    splits = splits_of(data, task)
     counts = dict.fromkeys(splits, 0)
     while sum(counts.values()) < min(SAMPLES, sum(map(len, splits.values()))):
         fewest = min((split for split in splits if counts[split] < len(splits[split])), key=counts.__getitem__)

@@ -162,10 +162,10 @@ class HubCollection(Collection):
         columns_of(
             schema.names, task, address.columns, place.where, pixel_columns(schema)
         )  # before anything is fetched
-        self.words = list(self.copy.told["splits"])  # of the parts
+        self.splits = splits = list(self.copy.told["splits"])
         parts = [
             table_part(place, [self.copy.about], split, partial(self._rows, split), partial(self._beside_images, split))
-            for split in self.words
+            for split in splits
         ]
         super().__init__(place, parts, "hub")
 
@@ -186,14 +186,14 @@ class HubCollection(Collection):
 
     def class_names(self, number: int) -> tuple[str, ...] | None:
         """Return the names of the classes, without the rows beyond the first."""
-        split = self.words[number]
+        split = self.splits[number]
         return of_dataset(self.place, self.copy.rows(split, _BATCH), self.where, split).class_names
 
     def items(self, split: str) -> list[Item]:
         """Return the items of a split, of one with a limit enough of them."""
         while True:
             found = super().items(split)
-            read = [self.words[number] for number in self.numbers(split)]
+            read = [self.splits[number] for number in self.numbers(split)]
             if self.limit is None or self.count is None or len(found) > self.limit or all(map(self.complete.get, read)):
                 return found
             self.count *= 2
@@ -202,6 +202,6 @@ class HubCollection(Collection):
     def notes(self, split: str) -> tuple[str, ...]:
         """Return what the user should know: also the revision, and how much of it was read."""
         said = [f"{self.where} is at revision {self.copy.told['revision'][:12]}"]
-        if not all(map(self.complete.get, [self.words[number] for number in self.numbers(split)])):
+        if not all(map(self.complete.get, [self.splits[number] for number in self.numbers(split)])):
             said.append(f"of its rows the first {self.count:,} were read, for {self.limit:,} images of {split}")
         return (*said, *super().notes(split))

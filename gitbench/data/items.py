@@ -118,9 +118,12 @@ def read_texts_file(path: Path) -> Any:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Return the lines of a text file, with or without a byte order mark. Errors: GitbenchError."""
+    """Return the lines of a text file, stripped, with or without a byte order mark. Errors: GitbenchError.
+
+    Lines end in a line feed: captions may hold other characters that Python takes for an end.
+    """
     try:
-        return path.read_text(encoding="utf-8-sig").split("\n")
+        return [line.strip() for line in path.read_text(encoding="utf-8-sig").rstrip().split("\n")]
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8"
         raise GitbenchError(f"{path} cannot be read ({reason}): check the file") from None
@@ -137,6 +140,14 @@ def _is_hidden(path: Path, size: int, changed: int, more: tuple[str, ...]) -> bo
     text = path.read_text(encoding="utf-8-sig", errors="replace")
     known = ("caption", "captions", "caption_str", "raw", "answer", "answers", *map(re.escape, more))
     return not re.search(rf'"({"|".join(known)})"\s*:', text)
+
+
+def sole(place: Place, paths: Sequence[Path], hold: str = "hold captions of the same images") -> Path:
+    """Return the one file of a split. Errors: several, which `hold` the same."""
+    if len(paths) > 1:
+        names = " and ".join(str(path.relative_to(place.folder)) for path in paths)
+        raise GitbenchError(f"{place.folder}: {names} {hold}: leave one")
+    return paths[0]
 
 
 def listing(folder: Path, most: int = 8) -> str:

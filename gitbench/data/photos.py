@@ -6,6 +6,7 @@ Opening a folder only looks at file names; texts are read on first use, images w
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -22,7 +23,7 @@ from gitbench.data.films import film_frames
 from gitbench.data.image_files import NamedPicture
 from gitbench.data.items import Item, Loaded, Part, Place, listing
 from gitbench.data.pictures import Missing, decode_image
-from gitbench.data.splits import Division, Take, divided, division
+from gitbench.data.splits import Division, Take, divided, division, split_of
 from gitbench.errors import GitbenchError
 from gitbench.files import cache_dir, explain_unreadable, read_json, write_json
 
@@ -33,9 +34,9 @@ class Collection:
     """A folder seen through a reader: its parts, and how they become train, val and test."""
 
     def __init__(self, place: Place, parts: Sequence[Part], takes_for: str):
-        if "split" in place.address.columns:  # and not the names of files
-            parts = [dataclasses.replace(part, split="") for part in parts]
-        self.place, self.parts, self.takes_for = place, parts, takes_for
+        by_column = "split" in place.address.columns  # and not by the names of files
+        self.parts = [dataclasses.replace(part, split="") for part in parts] if by_column else parts
+        self.place, self.takes_for = place, takes_for
         self.where = place.where
 
     @cached_property
@@ -43,10 +44,19 @@ class Collection:
         return {}
 
     def load(self, number: int) -> Loaded:
-        """Read a part, once."""
+        """Read a part, once. Errors: images that state another split than the name of their file."""
         if number not in self._loaded:
+            part = self.parts[number]
             with explain_unreadable():
-                self._loaded[number] = self.parts[number].load()
+                loaded = part.load()
+            named, stated = split_of(part.split), {item.split for item in loaded.items}
+            others = {word for word in stated if split_of(word) not in (None, named)}
+            if named and others and not self.place.address.split:
+                item = next(item for item in loaded.items if item.split in others)
+                text = f"{item.where} states the split {item.split}, and its file is named after {part.split}"
+                fix = f"pass --split {named}={part.split},... to go by files, or --columns split=NAME"
+                raise GitbenchError(f"{text}: {fix}")
+            self._loaded[number] = loaded
         return self._loaded[number]
 
     @cached_property
@@ -109,9 +119,9 @@ class Collection:
         found = [item for item in found if item.split in take.stated]
         if take.shares is None:
             return found
-        keys = [item.picture.read(item.where) if item.key is None else item.key for item in found]
-        splits = divided(keys, self.where, take.shares)
-        return [item for item, key in zip(found, keys, strict=True) if splits[key] == take.own]
+        digests = [hashlib.sha256(item.key or item.picture.read(item.where)).digest() for item in found]
+        splits = divided(digests, self.where, take.shares)
+        return [item for item, digest in zip(found, digests, strict=True) if splits[digest] == take.own]
 
     def notes(self, split: str) -> tuple[str, ...]:
         """Return what was done to a split's data that the user should know."""

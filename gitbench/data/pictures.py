@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,6 +35,7 @@ SUFFIXES = frozenset(
     )
 )
 _MOST_16 = 65535
+_END = 64  # bytes
 
 
 class Missing(GitbenchError):
@@ -47,6 +50,9 @@ class Picture(Protocol):
 
     def check(self, where: str) -> None:
         """Raise if the image is not there, as far as that shows without reading it."""
+
+    def mark(self, where: str) -> object:
+        """Return what tells the image from most others, without reading it whole where that can be avoided."""
 
 
 @dataclass(frozen=True)
@@ -69,18 +75,50 @@ class MemberPicture:
     def check(self, where: str) -> None:
         """The archive has been read."""
 
+    def mark(self, where: str) -> object:
+        return hashlib.sha256(self.read(where)).digest()
+
+
+@dataclass(frozen=True)
+class ImageColumn:
+    """A column of a `datasets.Dataset` whose images are not decoded: bytes, or paths of files."""
+
+    table: Any
+    name: str
+
+    @cached_property
+    def marks(self) -> list[int]:
+        """A hash of each image's length with its first and last bytes, or of its path.
+
+        Where pixels differ, so do the ends of a JPEG or PNG (its checksum). What lies between is not read.
+        """
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        values = self.table.select_columns([self.name]).with_format("arrow")[:][self.name]
+        paths: list[Any] = [None] * len(values)
+        if pa.types.is_struct(values.type):
+            if values.type.get_field_index("path") >= 0:
+                paths = pc.struct_field(values, "path").to_pylist()
+            values = pc.struct_field(values, "bytes")
+        ends = (pc.binary_slice(values, 0, _END), pc.binary_slice(values, -_END, None))
+        columns = (pc.binary_length(values).to_pylist(), *(end.to_pylist() for end in ends))
+        return [
+            hash(path if mark[0] is None else mark)
+            for path, mark in zip(paths, zip(*columns, strict=True), strict=True)
+        ]
+
 
 @dataclass(frozen=True)
 class TablePicture:
-    """An image in a `datasets.Dataset` whose images are not decoded: bytes, or the path of a file."""
+    """An image in a column of images."""
 
-    table: Any
+    column: ImageColumn
     row: int
-    column: str
     named: Callable[[str], Picture]  # finds an image file
 
     def read(self, where: str) -> bytes:
-        value = self.table[self.row][self.column]
+        value = self.column.table[self.row][self.column.name]
         if isinstance(value, dict):
             value = value.get("path") if value.get("bytes") is None else value["bytes"]
         if isinstance(value, bytes):
@@ -91,6 +129,9 @@ class TablePicture:
 
     def check(self, where: str) -> None:
         """The table has been read, and is not read a second time for this."""
+
+    def mark(self, where: str) -> object:
+        return self.column.marks[self.row]
 
 
 def read_image_file(path: Path, where: str) -> bytes:

@@ -14,7 +14,6 @@ chooses otherwise: `80/10/10` divides everything anew, `train=train+restval,val=
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -164,20 +163,19 @@ def _chosen(stated: Mapping[str, bool], asked: str, where: str) -> Division:
     return Division(takes=takes, note=f"splits as asked: {asked}")
 
 
-def divided(keys: Iterable[bytes], where: str, shares: Mapping[str, float] = WHOLE) -> dict[bytes, str]:
-    """Divide images by a hash of their names or bytes into shares that sum to 1; adding images moves none.
+def divided(digests: Iterable[bytes], where: str, shares: Mapping[str, float] = WHOLE) -> dict[bytes, str]:
+    """Divide images, each given by the SHA-256 of its name or bytes, into shares that sum to 1; adding images moves none.
 
     Where a share is empty the largest one gives it an image. Errors: fewer images than shares.
     """
-    hashes = {key: hashlib.sha256(key).digest() for key in keys}
-    ordered = sorted(hashes, key=hashes.__getitem__)
+    ordered = sorted(set(digests))
     if len(ordered) < len(shares):
         names = ", ".join(shares)
         raise GitbenchError(f"{where}: {len(ordered)} images cannot be divided into {names}: add images")
     limits = dict(zip(shares, (round(limit, 9) for limit in accumulate(shares.values())), strict=True))
-    splits = {key: next(name for name in shares if hashes[key][0] / 256 < limits[name]) for key in ordered}
+    splits = {digest: next(name for name in shares if digest[0] / 256 < limits[name]) for digest in ordered}
     for name in shares:
         if name not in splits.values():
             largest = Counter(splits.values()).most_common(1)[0][0]
-            splits[[key for key in ordered if splits[key] == largest][-1]] = name
+            splits[[digest for digest in ordered if splits[digest] == largest][-1]] = name
     return splits

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from gitbench.data.base import Question, clean_caption
 from gitbench.data.columns import NEEDED, Columns, columns_of
 from gitbench.data.image_files import plain
 from gitbench.data.items import Item, Loaded, Part, Place
-from gitbench.data.pictures import Picture, TablePicture
+from gitbench.data.pictures import ImageColumn, Picture, TablePicture
 from gitbench.data.splits import split_of, word_in
 from gitbench.errors import GitbenchError
 
@@ -32,9 +33,11 @@ def of_dataset(place: Place, table: Any, where: str, split: str = "") -> Loaded:
     rows = [dict(zip(others.column_names, values, strict=True)) for values in zip(*others[:].values(), strict=True)]
     rows = rows or [{} for _ in range(len(table))]
 
+    column = ImageColumn(table, chosen.image)
+
     def picture(number: int, row: dict[str, Any], stated: str) -> Picture:
         if chosen.image in pixels:
-            return TablePicture(table, number, chosen.image, partial(place.picture, split=stated))
+            return TablePicture(column, number, partial(place.picture, split=stated))
         return place.picture(image_name(row[chosen.image], f"{where}, row {number}"), stated)
 
     names = getattr(table.features[chosen.label], "names", None) if chosen.label else None
@@ -55,21 +58,20 @@ def of_rows(
 
     places: what names each row in error messages, where its number is not what people count by.
     """
-    if split and chosen.split:
-        split = _stated_once(rows, chosen.split, split, "split" in place.address.columns, where)
     items = []
     for number, row in enumerate(rows):
         place_of = places[number] if places else f"{where}, row {number}"
         own = row.get(chosen.image_id) if chosen.image_id else None
         image = row.get(chosen.image)
-        stated = split or (str(row.get(chosen.split) or "") if chosen.split else _split_in_path(image))
+        said = str(row.get(chosen.split) or "") if chosen.split else ""
+        stated = split or said or ("" if chosen.split else _split_in_path(image))
         items.append(
             Item(
                 image_id=None if own is None else str(own),
                 picture=picture(number, row, stated),
                 where=place_of,
                 key=image.replace("\\", "/").rsplit("/", 1)[-1].encode() if isinstance(image, str) else None,
-                split=stated,
+                split=said or stated,
                 **_texts(place.task, row, chosen, place_of, number, class_names),
             )
         )
@@ -79,19 +81,6 @@ def of_rows(
     grouped = grouped_by_image(items, chosen.image_id)
     note = f"{where}: {len(items)} rows are {len(grouped)} images: rows of one image are put together"
     return Loaded(items=grouped, notes=(note,) if len(grouped) < len(items) else (), class_names=labels)
-
-
-def _stated_once(rows: Sequence[dict[str, Any]], column: str, split: str, asked: bool, where: str) -> str:
-    """Return the split that files are named after, "" where their column was asked to say it. Errors: they disagree."""
-    said = sorted({str(row.get(column) or "") for row in rows})
-    if asked:
-        return ""
-    if others := [word for word in said if split_of(word) not in (None, split_of(split))]:
-        raise GitbenchError(
-            f"{where}: named after {split}, but its column {column} says {', '.join(others)} too: go by the column with "
-            f"--columns split={column}, or remove it"
-        )
-    return split
 
 
 def _texts(
@@ -143,16 +132,20 @@ def _one_text_a_row(task: str, rows: Sequence[dict[str, Any]], chosen: Columns) 
 def grouped_by_image(items: Sequence[Item], id_column: str | None) -> list[Item]:
     """Put the texts of one image's items together, in the place of the first: by id, else by file name or bytes.
 
+    Images of an id are compared by their marks alone, and read whole only where without an id several share a mark.
     Errors: GitbenchError for an id of two pictures.
     """
+    by_id = [id_column is not None and item.image_id is not None for item in items]
+    marks = [None if known else item.picture.mark(item.where) for item, known in zip(items, by_id, strict=True)]
+    count = Counter(marks)
     groups: dict[object, list[Item]] = {}
-    for item in items:
-        key = (item.split, item.image_id) if id_column and item.image_id is not None else (item.split, identity(item))
-        groups.setdefault(key, []).append(item)
+    for item, known, mark in zip(items, by_id, marks, strict=True):
+        key = item.image_id if known else (mark, identity(item) if count[mark] > 1 else None)
+        groups.setdefault((item.split, key), []).append(item)
     found = []
     for group in groups.values():
         first = group[0]
-        if first.image_id is not None and len(group) > 1 and len({identity(item) for item in group}) > 1:
+        if first.image_id is not None and len(group) > 1 and len({item.picture.mark(item.where) for item in group}) > 1:
             raise GitbenchError(
                 f"{first.where}: {id_column} '{first.image_id}' has several pictures: give each its own id"
             )
@@ -204,10 +197,12 @@ def table_part(
     except (OSError, KeyError, pa.ArrowException):
         pass
 
-    def loaded() -> Loaded:
-        return of_dataset(place, load(), where, split)
-
+    loaded = partial(_load, place, load, where, split)
     return Part(files=tuple(files), load=loaded, split=split, has_texts=not hidden, images=images)
+
+
+def _load(place: Place, load: Callable[[], Any], where: str, split: str) -> Loaded:
+    return of_dataset(place, load(), where, split)
 
 
 def _has_texts(place: Place, schema: Any, batches: Iterable[Any], where: str) -> bool:

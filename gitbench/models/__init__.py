@@ -17,7 +17,7 @@ _MODELS = {
     "git_base": (EncoderSpec(width=768, layers=12, heads=12, patch=16, image_size=224), _DECODER),
     "git_large": (EncoderSpec(width=1024, layers=24, heads=16, patch=14, image_size=224), _DECODER),
 }
-_OPTIONS = ("vocab_size", "vision", "num_frames", "pad_id", "bos_id", "eos_id", "label_smoothing")
+_OPTIONS = ("vocab_size", "vision", "num_frames", "pad_id", "bos_id", "eos_id", "label_smoothing", "tied")
 
 
 def build_model(name: str, **overrides: Any) -> GIT:
@@ -43,9 +43,9 @@ def build_model(name: str, **overrides: Any) -> GIT:
 def parameter_counts(model: GIT) -> dict[str, int]:
     """Count a model's parameters: total, encoder, decoder (layers), embedding, projection, head, temporal.
 
-    The head's weight is the word embedding and counts there.
+    A tied head's weight is the word embedding and counts there.
     """
     parts = dict.fromkeys(("encoder", "decoder", "embedding", "projection", "head", "temporal"), 0)
     for name, parameter in model.named_parameters():
-        parts[name.partition(".")[0].removesuffix("_bias")] += parameter.numel()
+        parts[name.partition(".")[0].removesuffix("_bias").removesuffix("_weight")] += parameter.numel()
     return {"total": sum(parts.values()), **parts}

@@ -14,13 +14,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from gitbench.errors import GitbenchError
-from gitbench.files import read_json
 
 GITBENCH, OFFICIAL, HUGGINGFACE = "gitbench", "official", "huggingface"
 # Any one of these names tells the format; what else is missing is then named by the conversion.
@@ -36,13 +34,15 @@ _MARKS = {
 _PLACES = ("model.pth", "model*.safetensors", "pytorch_model*.bin", "snapshot/model.pt", "model.pt", "*.pt", "*.pth")
 _MANY = frozenset({"model*.safetensors", "pytorch_model*.bin"})  # shards of one model
 _SHOWN = 3  # names in an error
-# What makes a model of Hugging Face's class a GIT; a field that is missing has this value there.
-_FIXED = {"model_type": "git", "hidden_act": "gelu", "vision_config.hidden_act": "quick_gelu"}
 
 
 def plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Take `module.` (a wrapper's trace) off the front of every name."""
-    return {re.sub(r"^(module\.)+", "", name): value for name, value in state.items()}
+    """Take `module.` (a wrapper's trace) off the front of every name. Errors: a tensor that is there with and without it."""
+    plain = {name: re.sub(r"^(module\.)+", "", name) for name in state}
+    if len(set(plain.values())) < len(plain):
+        twice = next(name for name in plain if name != plain[name] and plain[name] in plain)
+        raise GitbenchError(f"these weights hold {plain[twice]} and {twice}: delete one of them")
+    return {plain[name]: value for name, value in state.items()}
 
 
 def format_of(state: Mapping[str, Tensor]) -> str:
@@ -92,11 +92,16 @@ def checkpoint_files(path: Path) -> list[Path]:
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], Path]:
-    """Read all tensors of a folder or file, and say which (first) file they are from."""
+    """Read all tensors of a folder or file, and say which (first) file they are from. Errors: a tensor in two files."""
     files = checkpoint_files(path)
     state: dict[str, Tensor] = {}
     for file in files:
-        state.update(read_tensors(file))
+        found = read_tensors(file)
+        if both := sorted(state.keys() & found.keys()):
+            raise GitbenchError(
+                f"{path} holds {both[0]} in {file.name} and in another file of weights: delete what is left of an earlier save"
+            )
+        state |= found
     return state, files[0]
 
 
@@ -123,25 +128,13 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         fix = "save its tensors alone, as a dict" if code else "download it again or pass another file"
         raise GitbenchError(f"{file} cannot be read as weights ({why}): {fix}") from error
     outer = payload if isinstance(payload, Mapping) else {}
-    for state in (outer, outer.get("model"), outer.get("state_dict")):
+    for state in (
+        outer.get("model"),
+        outer.get("state_dict"),
+        outer,
+    ):  # beside either may stand tensors, of a step or a scale
         if isinstance(state, Mapping):
             tensors = {str(name): tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
             if tensors:
                 return tensors
     raise GitbenchError(f"{file} holds no tensors under their names: pass a checkpoint with a state dict")
-
-
-def huggingface_config(folder: Path) -> dict[str, Any]:
-    """Read the config.json of a GIT of Hugging Face, {} where there is none; what GIT computes otherwise is an error."""
-    path = folder / "config.json"
-    if not path.is_file():
-        return {}
-    config = read_json(path)
-    if not isinstance(config, dict) or not isinstance(config.get("vision_config", {}), dict):
-        raise GitbenchError(f"{path} is not the config of a GIT: pass the whole folder of a checkpoint")
-    vision = {f"vision_config.{name}": value for name, value in config.get("vision_config", {}).items()}
-    for name, wanted in _FIXED.items():
-        found = {**config, **vision}.get(name, wanted)
-        if found != wanted:
-            raise GitbenchError(f"{path} has {name} {found!r} and GIT has {wanted!r}: choose another checkpoint")
-    return config

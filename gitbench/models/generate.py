@@ -37,6 +37,8 @@ from gitbench.models.cache import Memory
 from gitbench.models.search_state import Prefix, Search, TextModel
 from gitbench.models.trie import Trie
 
+LENGTH_PENALTY = 0.6  # the official value
+
 
 def search(
     model: TextModel,
@@ -44,7 +46,7 @@ def search(
     prefix: Tensor,
     *,
     beam_size: int = 4,
-    length_penalty: float = 0.6,
+    length_penalty: float = LENGTH_PENALTY,
     max_length: int = 20,
     greedy: bool = False,
     vocabulary: Trie | None = None,

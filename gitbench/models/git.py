@@ -61,7 +61,7 @@ class GIT(nn.Module):
 
     `num_frames` > 0 adds a temporal embedding (zero at the start) to all tokens of each frame of a video, after the
     encoder's final norm. Ids default to BERT's. With `vision.blind` the pixels are replaced by zeros (the mean pixel),
-    with `vision.blur` each image by its `blurred`.
+    with `vision.blur` each image by its `blurred`. The head's weight is the word embedding, unless the model is not `tied`.
     """
 
     def __init__(
@@ -76,6 +76,7 @@ class GIT(nn.Module):
         bos_id: int = 101,
         eos_id: int = 102,
         label_smoothing: float = 0.1,
+        tied: bool = True,
     ) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:
@@ -94,7 +95,8 @@ class GIT(nn.Module):
         self.projection = nn.Sequential(nn.Linear(encoder.width, decoder.width), nn.LayerNorm(decoder.width, eps=1e-5))
         self.embedding = TextEmbedding(decoder, vocab_size)
         self.decoder = build_decoder(decoder)
-        self.head_bias = nn.Parameter(torch.zeros(vocab_size))  # the head's weight is the word embedding
+        self.head_weight = None if tied else nn.Parameter(torch.zeros(vocab_size, decoder.width))
+        self.head_bias = nn.Parameter(torch.zeros(vocab_size))
         speed_up(self)
         initialise(self, 0)
 
@@ -131,8 +133,9 @@ class GIT(nn.Module):
     # -- text --------------------------------------------------------------------------------------------------------
 
     def head(self, hidden: Tensor) -> Tensor:
-        """Vocabulary logits of hidden states (..., D) -> (..., V): the word embedding, transposed, and a bias."""
-        return linear(hidden, self.embedding.words.weight, self.head_bias)
+        """Vocabulary logits of hidden states (..., D) -> (..., V): the word embedding or a weight of its own, and a bias."""
+        weight = self.embedding.words.weight if self.head_weight is None else self.head_weight
+        return linear(hidden, weight, self.head_bias)
 
     def logits(self, images: Tensor, tokens: Tensor) -> Tensor:
         """Next-token logits (M, T, V) at every position of `tokens` (M, T) int64; M = N*k texts in image order, k each."""

@@ -5,14 +5,16 @@ the architecture fits; missing and unexpected names and other shapes are errors.
 
 * official: a `module.` prefix on some checkpoints; CLIP's `image_encoder.proj`, which the model never uses; the tied
   head twice.
-* Hugging Face 5.x: separate q, k, v in the image encoder; an *untied* head, refused here if it differs from the word
-  embedding; the temporal embedding spelled `img_temporal_embedding`, in files of 4.x `img_temperal_embedding`; buffers
-  `position_ids` in old files, dropped. Its text-embedding LayerNorm has eps 1e-12, the official one 1e-8: logits differ
-  by 2e-6.
+* Hugging Face: separate q, k, v in the image encoder; the temporal embedding spelled `img_temporal_embedding`, in files
+  of transformers before 4.57 `img_temperal_embedding`; buffers `position_ids` in old files, dropped. Its text-embedding
+  LayerNorm has eps 1e-12, the official one 1e-8: logits differ by 2e-6.
+* A head that differs from the word embedding stays a weight of its own, here and when it is written again. By the
+  defaults of Hugging Face's class training leaves such a head; the official program always ties it.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,10 +25,12 @@ import torch
 from torch import Tensor
 
 from gitbench.errors import GitbenchError
-from gitbench.models.checkpoint import check_names, huggingface_config, plain_names, read_checkpoint, read_tensors
+from gitbench.models.checkpoint import check_names, plain_names, read_checkpoint, read_tensors
 from gitbench.models.git import GIT
+from gitbench.models.huggingface_config import check_config, read_config
 from gitbench.variants.decoder import DecoderSpec
 from gitbench.variants.encoder import EncoderSpec
+from gitbench.variants.vision import VisionSpec
 
 __all__ = ["from_huggingface", "from_official", "read_tensors", "to_huggingface", "to_official"]
 
@@ -124,29 +128,37 @@ def from_official(
 
 
 def from_huggingface(
-    source: str | Path | State, encoder_heads: int | None = None, decoder_heads: int | None = None, **options: Any
+    source: str | Path | State,
+    encoder_heads: int | None = None,
+    decoder_heads: int | None = None,
+    *,
+    config: Mapping[str, Any] | None = None,
+    **options: Any,
 ) -> GIT:
     """Build a model from a `GitForCausalLM`: its state dict, or a folder or file that `save_pretrained` wrote.
 
-    Heads and ids are taken from the config.json in the folder or beside the file, where there is one; arguments given
-    here (also `pad_id`, `bos_id`, `eos_id`, `label_smoothing`) come first. In eval mode.
+    Heads and ids are taken from its `config`, for a path the config.json in the folder or beside the file, where there is
+    one; arguments given here (also `pad_id`, `bos_id`, `eos_id`, `label_smoothing`) come first. In eval mode. Errors:
+    tensors that are not GIT's, or not those that the config describes.
     """
     state: State
     if isinstance(source, (str, Path)):
-        path = Path(source)
-        state, file = read_checkpoint(path)
-        config = huggingface_config(file.parent)
-        encoder_heads = encoder_heads or config.get("vision_config", {}).get("num_attention_heads")
-        decoder_heads = decoder_heads or config.get("num_attention_heads")
-        ids = {f"{name}_id": config.get(f"{name}_token_id") for name in ("pad", "bos", "eos")}
-        options = {key: value for key, value in ids.items() if isinstance(value, int)} | options
+        state, file = read_checkpoint(Path(source))
+        config = read_config(file.parent) if config is None else config
     else:
         state = source
+    config = config or {}
+    encoder_heads = encoder_heads or config.get("vision_config", {}).get("num_attention_heads")
+    decoder_heads = decoder_heads or config.get("num_attention_heads")
+    ids = {f"{name}_id": config.get(f"{name}_token_id") for name in ("pad", "bos", "eos")}
+    options = {key: value for key, value in ids.items() if isinstance(value, int)} | options
     names = plain_names(state)
     state = {name.replace("img_temperal_embedding", "img_temporal_embedding"): value for name, value in names.items()}
     if len(state) < len(names):
         raise GitbenchError("these weights hold the temporal embedding under both spellings: delete one of them")
-    return _build(state, "huggingface", (encoder_heads, decoder_heads), options)
+    model = _build(state, "huggingface", (encoder_heads, decoder_heads), options)
+    check_config(config, model, has_head=_HEAD["huggingface"] in state)
+    return model
 
 
 def to_official(model: GIT) -> dict[str, Tensor]:
@@ -155,11 +167,15 @@ def to_official(model: GIT) -> dict[str, Tensor]:
 
 
 def to_huggingface(model: GIT) -> dict[str, Tensor]:
-    """Return the `GitForCausalLM` state dict (transformers 5.x spelling); the head is a copy of the words."""
+    """Return the `GitForCausalLM` state dict (spelled as since transformers 4.57); a tied head is a copy of the words."""
     return _export(model, "huggingface")
 
 
 def _export(model: GIT, layout: str) -> dict[str, Tensor]:
+    if model.vision != VisionSpec():
+        raise GitbenchError(
+            f"this model sees no plain images ({model.vision}), which has no {layout} format: save model.state_dict() instead"
+        )
     if model.decoder.spec.attention != "self":
         raise GitbenchError(
             f"a {model.decoder.spec.attention}-attention decoder has no {layout} format (neither implementation has "
@@ -170,7 +186,7 @@ def _export(model: GIT, layout: str) -> dict[str, Tensor]:
         names = getattr(row, layout)
         for name, part in zip(names, ours[row.ours].chunk(len(names)), strict=True):
             result[name] = row.foreign(part).clone()
-    result[_HEAD[layout]] = ours["embedding.words.weight"].clone()
+    result[_HEAD[layout]] = ours["embedding.words.weight" if model.head_weight is None else "head_weight"].clone()
     return result
 
 
@@ -187,15 +203,14 @@ def _build(state: State, layout: str, heads: Heads, options: dict[str, Any]) -> 
     rows = list(_tensors(*depths))
     expected = {name for row in rows for name in getattr(row, layout)}
     check_names(state, expected, "these weights do not fit GIT", optional=head)
+    state = _floats(state)
     theirs = {row.ours: [state[name] for name in getattr(row, layout)] for row in rows}
     words = theirs["embedding.words.weight"][0]
-    if head in state and not torch.equal(state[head], words):
-        gap = (state[head].float() - words.float()).abs().max() if state[head].shape == words.shape else "their shapes"
-        raise GitbenchError(
-            f"the output head {head} differs from the word embedding (by {gap}): this checkpoint was trained "
-            "untied and GIT ties them; copy one over the other, or train with tie_word_embeddings=True"
-        )
-    model = _model_for(theirs, depths, heads, options)
+    tied = head not in state or torch.equal(state[head], words)
+    if not tied:
+        rows.append(_Row("head_weight", (head,), (head,)))
+        theirs["head_weight"] = [state[head]]
+    model = _model_for(theirs, depths, heads, {**options, "tied": tied})
     own, joined = model.state_dict(), {}
     for row in rows:
         names, parts = getattr(row, layout), theirs[row.ours]
@@ -206,6 +221,15 @@ def _build(state: State, layout: str, heads: Heads, options: dict[str, Any]) -> 
         joined[row.ours] = torch.cat(parts).reshape(own[row.ours].shape)
     model.load_state_dict(joined)
     return model.to(words.dtype).eval()
+
+
+def _floats(state: State) -> dict[str, Tensor]:
+    """Return the tensors in the widest of their types, so that none is rounded. Errors: one that holds no floats."""
+    for name, value in state.items():
+        if not value.is_floating_point():
+            raise GitbenchError(f"{name} holds {value.dtype} values: save the checkpoint with its weights as floats")
+    widest = functools.reduce(torch.promote_types, {value.dtype for value in state.values()})
+    return {name: value.to(widest) for name, value in state.items()}
 
 
 def _heads(width: int, given: int | None, name: str) -> int:

@@ -78,7 +78,7 @@ class Study:
 
     @property
     def name(self) -> str:
-        """The study's name: "<ablation>.<profile>.<data>"."""
+        """The study's name: `<ablation>.<profile>.<data>`."""
         return self.plan.name
 
     def folder(self, run_key: str) -> RunFolder:

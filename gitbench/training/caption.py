@@ -9,8 +9,9 @@ N images of H x W pixels, F frames.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gitbench.data.bert_folder import MINILM
+from gitbench.data.bert_folder import MINILM, TOKENIZER_FILES
 from gitbench.data.dataset import prefix_ids
 from gitbench.data.image_processor import (
     ImageProcessor,
@@ -30,22 +31,24 @@ from gitbench.data.image_processor import (
 from gitbench.data.pictures import decode_image, read_image_file
 from gitbench.data.tokenizer import CaptionTokenizer, from_bert
 from gitbench.errors import GitbenchError
+from gitbench.formats import plural
 from gitbench.models.checkpoint import (
     GITBENCH,
     HUGGINGFACE,
     checkpoint_files,
     format_of,
-    huggingface_config,
     plain_names,
     read_checkpoint,
 )
 from gitbench.models.git import GIT
+from gitbench.models.huggingface_config import read_config
 from gitbench.models.weights import from_huggingface, from_official
 from gitbench.run_folder import RunFolder
 from gitbench.tasks import QUESTION_TOKENS
 from gitbench.training.run import load_run
 
 MOST_TOKENS = 1024  # `max_steps` of the official search
+OWN = "gitbench"  # the key under which `gitbench export` writes what the others' files have no field for
 # The sha256 of bert-base-uncased's vocab.txt: 30,522 lines, [PAD] 0, [CLS] 101, [SEP] 102.
 BERT_VOCABULARY = "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"
 _WORDS = ("embedding.words.weight", "word_embeddings.weight")  # endings of the word embedding's name
@@ -63,15 +66,21 @@ class Captioner:
     generation: dict[str, Any]  # arguments of `GIT.generate`
 
     def caption(self, images: Tensor, beam_size: int = 4, question: str | None = None) -> str:
-        """Caption one image (1, 3, H, W) or video (1, F, 3, H, W) of normalised pixels; a question: answer it."""
+        """Caption one image (1, 3, H, W) or video (1, F, 3, H, W) as `captions` does."""
+        return self.captions(images, beam_size, question)[0]
+
+    def captions(
+        self, images: Tensor, beam_size: int = 4, question: str | None = None, greedy: bool = False
+    ) -> list[str]:
+        """Caption images (N, 3, H, W) or videos (N, F, 3, H, W) of normalised pixels; a question: answer it."""
         prefix = prefix_ids(self.tokenizer, question or "", QUESTION_TOKENS)
-        options = {**self.generation, "beam_size": beam_size}
+        options = {**self.generation, "beam_size": beam_size, "greedy": greedy}
         if options["max_length"] <= len(prefix):  # a captioner that is asked a long question
             options["max_length"] += len(prefix)
         options["max_length"] = min(options["max_length"], self.git.decoder.spec.max_positions)
         with torch.inference_mode():
-            sequences, _ = self.git.generate(images, prefix=torch.tensor([prefix]), **options)
-        return self.tokenizer.decode(sequences[0, len(prefix) :].tolist())
+            sequences, _ = self.git.generate(images, prefix=torch.tensor([prefix] * len(images)), **options)
+        return [self.tokenizer.decode(each) for each in sequences[:, len(prefix) :].tolist()]
 
     def pixels(self, path: Path) -> Tensor:
         """Read and prepare an image file: (3, H, W)."""
@@ -82,7 +91,8 @@ class Captioner:
 def load_captioner(weights: Path, tokenizer: str | None = None) -> Captioner:
     """Load a checkpoint of any format from a folder or file, in eval mode and float32 on the CPU.
 
-    `tokenizer` (hub name, folder or file) replaces the checkpoint's own; an official one has none and gets BERT's.
+    `tokenizer` (hub name, folder or file) replaces the checkpoint's own; one that has none beside it, as the official
+    releases, gets BERT's.
     """
     given = from_bert(tokenizer) if tokenizer else None
     state, file = read_checkpoint(weights)
@@ -93,7 +103,7 @@ def load_captioner(weights: Path, tokenizer: str | None = None) -> Captioner:
             words = given
         elif kind == GITBENCH:
             words = CaptionTokenizer.load(RunFolder(file.parent).tokenizer)
-        elif kind == HUGGINGFACE and any((file.parent / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+        elif any((file.parent / name).is_file() for name in TOKENIZER_FILES):
             words = from_bert(str(file.parent))
         else:
             words = bert_base_uncased()
@@ -123,18 +133,35 @@ def _load(kind: str, file: Path, state: dict[str, Tensor], ids: dict[str, int]) 
             )
         return git, square_processor(git.encoder.spec.image_size), model.generation
     if kind == HUGGINGFACE:
-        config = huggingface_config(file.parent)
-        vision_heads = config.get("vision_config", {}).get("num_attention_heads")
-        git = from_huggingface(state, vision_heads, config.get("num_attention_heads"), **ids)
-        return git, huggingface_processor(file.parent, git.encoder.spec.image_size), {"max_length": MOST_TOKENS}
-    git, parameters = from_official(state, **ids), official_parameters(file)
+        config = read_config(file.parent)
+        git = from_huggingface(state, config=config, **ids)
+        return git, huggingface_processor(file.parent, git.encoder.spec.image_size), _search(config)
+    parameters = official_parameters(file)
+    git = from_official(state, **_noted(parameters, "encoder_heads", "decoder_heads"), **ids)
     frames = parameters.get("num_image_with_embedding", git.num_frames)
     if frames != git.num_frames:
         raise GitbenchError(
             f"{file} has temporal embeddings for {git.num_frames} frames and its parameter.yaml says {frames}: the two "
             "are of different models"
         )
-    return git, official_processor(parameters, git.encoder.spec.image_size), {"max_length": MOST_TOKENS}
+    rule = official_processor(parameters, git.encoder.spec.image_size)
+    upright = bool(_noted(parameters, "upright").get("upright", rule.upright))
+    return git, dataclasses.replace(rule, upright=upright), _search(parameters)
+
+
+def _search(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `GIT.generate`: the official ones, where an export notes no others."""
+    return {"max_length": MOST_TOKENS, **_noted(values, "max_length", "length_penalty")}
+
+
+def _noted(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """Return what `gitbench export` noted under its own key in a config.json or parameter.yaml. Errors: no numbers."""
+    noted = values.get(OWN) or {}
+    found = {name: noted[name] for name in names if name in noted}
+    for name, value in found.items():
+        if not isinstance(value, (int, float)):
+            raise GitbenchError(f"{OWN}.{name} is {value!r} beside the weights, no number: export them again")
+    return found
 
 
 def bert_base_uncased() -> CaptionTokenizer:
@@ -159,25 +186,71 @@ def caption_files(
     *,
     tokenizer: str | None = None,
     question: str | None = None,
-    frames: bool = False,
-) -> Iterator[tuple[str, str]]:
-    """Yield (path, caption or answer) of each image, in order; with `frames`, one for all: they are one video.
+    greedy: bool = False,
+    batch: int = 1,
+    unreadable: list[str] | None = None,
+) -> Iterator[tuple[Path, str]]:
+    """Yield (path, caption or answer) of each image, in order; up to `batch` neighbours of one size are captioned together.
 
-    Errors: one line for missing and unreadable images, for weights, and for a tokenizer that does not fit.
+    What is wrong with an image that cannot be read is added to `unreadable`, and the image is left out; without such a
+    list it is an error, and so are images of which none can be read. Errors: one line for images, for weights, and for a
+    tokenizer that does not fit.
     """
-    checkpoint_files(weights)  # what is missing is told before the weights are read, which takes longest
-    for path in paths:
-        if not path.is_file():
-            what = "is a folder" if path.is_dir() else "does not exist"
-            raise GitbenchError(f"{path} {what}: pass image files")
+    _check_files(paths, weights)
     captioner = load_captioner(weights, tokenizer)
-    if not frames:
-        for path in paths:
-            yield str(path), captioner.caption(captioner.pixels(path)[None], beam_size, question)
-        return
+    for some, images in _batches(captioner, paths, batch, unreadable):
+        yield from zip(some, captioner.captions(images, beam_size, question, greedy), strict=True)
+    if unreadable and len(unreadable) == len(paths):
+        raise GitbenchError(f"none of the images can be read ({plural(len(paths), 'image')}): {unreadable[0]}")
+
+
+def caption_video(
+    paths: Sequence[Path],
+    weights: Path,
+    beam_size: int = 4,
+    *,
+    tokenizer: str | None = None,
+    question: str | None = None,
+    greedy: bool = False,
+) -> str:
+    """Return the caption of a video, or the answer about it; its frames are image files, in order. Errors as above."""
+    _check_files(paths, weights)
+    captioner = load_captioner(weights, tokenizer)
     video = [captioner.pixels(path) for path in paths]
     for path, frame in zip(paths, video, strict=True):
         if frame.shape != video[0].shape:
             sizes = " and ".join(f"{frame.shape[1]} x {frame.shape[2]}" for frame in (video[0], frame))
             raise GitbenchError(f"{path}: the frames of a video differ in size ({sizes}): pass frames of one video")
-    yield " ".join(map(str, paths)), captioner.caption(torch.stack(video)[None], beam_size, question)
+    return captioner.captions(torch.stack(video)[None], beam_size, question, greedy)[0]
+
+
+def _check_files(paths: Sequence[Path], weights: Path) -> None:
+    """Say what is missing before the weights are read, which takes longest."""
+    checkpoint_files(weights)
+    for path in paths:
+        if not path.is_file():
+            what = "is a folder" if path.is_dir() else "does not exist"
+            raise GitbenchError(f"{path} {what}: pass image files")
+
+
+def _batches(
+    captioner: Captioner, paths: Sequence[Path], most: int, unreadable: list[str] | None
+) -> Iterator[tuple[list[Path], Tensor]]:
+    """Yield images and their pixels (N, 3, H, W), in order; a batch ends at `most` images, or where the size changes."""
+    some: list[Path] = []
+    images: list[Tensor] = []
+    for path in paths:
+        try:
+            pixels = captioner.pixels(path)
+        except GitbenchError as error:
+            if unreadable is None:
+                raise
+            unreadable.append(str(error))
+            continue
+        if images and (len(images) == most or pixels.shape != images[0].shape):
+            yield some, torch.stack(images)
+            some, images = [], []
+        some.append(path)
+        images.append(pixels)
+    if images:
+        yield some, torch.stack(images)

@@ -9,6 +9,8 @@ from helpers_data import CAPTION, CLASSIFY, VQA, coco, photo, row, with_images, 
 from helpers_published import msrvtt
 
 from gitbench.cli import main
+from gitbench.data import readers
+from gitbench.data.items import read_texts_file
 from gitbench.data.tasks import study_fingerprint
 from gitbench.spec import DataSpec, TaskSpec
 
@@ -22,6 +24,17 @@ def test_what_a_data_set_is_taken_for(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "dogs: taken for coco, task caption" in said and "mind: states no splits: divided 80/10/10 by image" in said
     assert "1 image, 2 captions (2 an image); 4 words a text; 24 x 18 pixels" in said
     assert picture.read_bytes().startswith(b"\x89PNG") and f"samples: {picture}" in said
+
+
+def test_files_are_read_once_for_all_splits_and_for_the_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, read = coco(tmp_path / "dogs", [f"{k}.png" for k in range(20)]), []
+    monkeypatch.setattr(readers.coco, "read_texts_file", lambda path: read.append(path) or read_texts_file(path))
+    assert main(["data", str(folder), "--task", "caption", "--out", str(tmp_path / "x.png")]) == 0
+    assert read == [folder / "captions.json"]
+    assert main(["data", str(folder), "--out", str(tmp_path / "x.png")]) == 0
+    assert len(read) == 3  # once for images, once for films
 
 
 def test_images_that_splits_share_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,7 +84,7 @@ def test_a_data_set_that_cannot_be_written_leaves_nothing(tmp_path: Path, capsys
     assert main(command) == 2
     assert "3.png is missing" in capsys.readouterr().err and {path.name for path in tmp_path.iterdir()} == {"given"}
     for wrong, message in (
-        (["scenes"], "scenes is computed, not read"),
+        (["scenes"], "scenes is computed, or read by a plugin"),
         ([str(folder), "--to", "csv", "x"], "--to csv: a data set is written as parquet alone"),
         ([str(tmp_path)], "holds nothing for --task caption"),
         ([str(folder), "--columns", "image"], "columns 'image': write role=column"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gitbench.cli import _parser, main
+from gitbench.cli import main, parser
 from gitbench.commands.run import _cfg_options
 from gitbench.commands.tracking import trackers_of
 from gitbench.errors import GitbenchError
@@ -17,26 +17,26 @@ from gitbench.launch.session import Outcome
 
 def test_what_is_given_again_adds_to_what_was_given():
     line = "run x --cfg-options a=1 c=[1,2] --arms base --cfg-options b=2 a=1 --arms small"
-    arguments = _parser().parse_args(line.split())
+    arguments = parser().parse_args(line.split())
     assert _cfg_options(arguments.cfg_options) == {"a": 1, "c": [1, 2], "b": 2} and arguments.arms == ["base", "small"]
-    judged = _parser().parse_args(["judge", "a1", "a2", "--against", "b1", "--against", "b2"])
+    judged = parser().parse_args(["judge", "a1", "a2", "--against", "b1", "--against", "b2"])
     assert [path.name for path in judged.against] == ["b1", "b2"]
-    assert _parser().parse_args(["pretrain", "--only", "a", "--only", "b"]).only == ["a", "b"]
+    assert parser().parse_args(["pretrain", "--only", "a", "--only", "b"]).only == ["a", "b"]
 
 
 def test_trackers_are_named_at_once_or_in_pieces_and_refused_where_they_are_not_installed(monkeypatch, tmp_path):
     for name in ("tensorboard", "wandb"):
         monkeypatch.setitem(sys.modules, name, SimpleNamespace(__spec__=object()))
     for line in ("--track tensorboard,wandb", "--track tensorboard --track wandb --track wandb"):
-        arguments = _parser().parse_args(["run", "x", "--work-dir", str(tmp_path), *line.split()])
+        arguments = parser().parse_args(["run", "x", "--work-dir", str(tmp_path), *line.split()])
         found = trackers_of(arguments)
         assert (
             found is not None and found.names == ("tensorboard", "wandb") and found.place == str(tmp_path / "trackers")
         )
-    assert trackers_of(_parser().parse_args(["run", "x"])) is None
+    assert trackers_of(parser().parse_args(["run", "x"])) is None
     monkeypatch.setattr("importlib.util.find_spec", lambda module: None if module == "alembic" else object())
     with pytest.raises(GitbenchError, match="--track mlflow: the package is not installed: run `.*pip install mlflow"):
-        trackers_of(_parser().parse_args(["run", "x", "--track", "mlflow"]))
+        trackers_of(parser().parse_args(["run", "x", "--track", "mlflow"]))
 
 
 def test_run_hands_its_trackers_on(monkeypatch, tmp_path):

@@ -13,6 +13,7 @@ from PIL import Image
 
 from gitbench.data import address, open_source
 from gitbench.data.columns import columns_of
+from gitbench.data.pictures import TablePicture
 
 
 def chosen(names: str, task: str = "caption", pixels: str = "image", **asked: tuple[str, ...]) -> str:
@@ -88,6 +89,33 @@ def test_an_id_of_two_pictures_is_refused(tmp_path: Path) -> None:
     write_parquet(tmp_path / "val.parquet", rows)
     with refused(r"row 0: image_id '1' has several pictures: give each its own id"):
         opened(tmp_path, "val")
+
+
+@pytest.mark.parametrize("with_id", [False, True])
+def test_images_are_told_apart_without_reading_them(
+    tmp_path: Path, with_id: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of an id by their marks; without ids images are read only where they share one."""
+    own = [{"image_id": number // 2} if with_id else {} for number in range(10)]
+    image = [{"bytes": photo(number // 2 if with_id else number), "path": None} for number in range(10)]
+    rows = [{"image": image[k], "caption": f"number {k}", **own[k]} for k in range(10)]
+    write_parquet(tmp_path / "val.parquet", rows)
+    read: list[str] = []
+    whole = TablePicture.read
+    monkeypatch.setattr(TablePicture, "read", lambda self, where: read.append(where) or whole(self, where))
+    assert len(opened(tmp_path, "val")) == (5 if with_id else 10) and not read
+    write_parquet(tmp_path / "val.parquet", [*rows, {**rows[3], "caption": "once more"}])
+    source = opened(tmp_path, "val")
+    assert source.example(1 if with_id else 3).captions[-1] == "once more"
+    assert len(read) == (0 if with_id else 2)
+
+
+def test_images_that_differ_in_the_middle_alone_stay_two(tmp_path: Path) -> None:
+    data = [bytearray(photo(1, kind="BMP")) for _ in range(2)]
+    data[1][700] ^= 1
+    rows = [{"image": {"bytes": bytes(each), "path": None}, "caption": "a tile"} for each in data]
+    write_parquet(tmp_path / "val.parquet", rows)
+    assert len(opened(tmp_path, "val")) == 2
 
 
 def test_questions_in_a_table(tmp_path: Path) -> None:

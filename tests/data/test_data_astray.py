@@ -21,7 +21,7 @@ from helpers_errors import refused
 from helpers_sets import ids, put, write
 
 from gitbench.data import open_source
-from gitbench.data.describe import tasks_of
+from gitbench.data.describe import splits_by_task
 from gitbench.data.items import beside_images
 
 TEN = {f"{k}.png": k for k in range(10)}
@@ -79,7 +79,7 @@ def test_what_is_said_is_of_the_task_for_which_there_is_something(tmp_path: Path
     put(tmp_path, TEN)
     (tmp_path / "questions.json").write_text(content if isinstance(content, str) else json.dumps(content))
     with refused(message):
-        tasks_of(str(tmp_path))
+        splits_by_task(str(tmp_path))
 
 
 def test_lists_of_captions(tmp_path: Path) -> None:
@@ -133,19 +133,6 @@ def shards(folder: Path, **columns: Any) -> Path:
     return folder
 
 
-def test_a_column_that_says_other_splits_than_the_names_of_files(tmp_path: Path) -> None:
-    """As in nlphuji/flickr30k, all of which is called test."""
-    folder = shards(tmp_path / "a", split=["train"] * 6 + ["val"] * 4 + ["test"] * 2)
-    with refused(
-        "named after test, but its column split says train, val too: go by the column with --columns split=split"
-    ):
-        opened(folder, "test")
-    assert {split: len(found) for split, found in ids(f"{folder}?columns=split=split").items()} == {
-        "train": 6, "val": 4, "test": 2,
-    }  # fmt: skip
-    assert len(opened(shards(tmp_path / "b", split=["Testing"] * 6 + ["fold"] * 6), "test")) == 12
-
-
 def test_tables_without_rows_and_images_that_are_lists(tmp_path: Path) -> None:
     folder = shards(tmp_path / "a")
     pq.write_table(pq.read_table(folder / "test.parquet").slice(0, 0), folder / "train.parquet")
@@ -176,7 +163,7 @@ def test_text_files_that_are_not_utf_8(tmp_path: Path) -> None:
         (tmp_path / task).mkdir()
         (tmp_path / task / name).write_bytes(b"caf\xe9 in the image1 ?\nlamp\n")
         with refused(f"{name} cannot be read .not UTF-8.: check the file"):
-            tasks_of(str(tmp_path / task))
+            splits_by_task(str(tmp_path / task))
 
 
 def test_damaged_shards_are_told_in_one_line(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,14 @@ def test_parquet_loads(parquet: Callable[..., Path]) -> None:
     assert len(opened(parquet(), "train", 2)) == 2
     assert len(opened(parquet(), "train", 99)) == 5  # a limit is an upper bound
     assert data_label(str(parquet())) == "photos"
+
+
+def test_open_data_go_to_other_processes(parquet: Callable[..., Path], tmp_path: Path) -> None:
+    """Which are spawned to load batches, on a Mac."""
+    for folder in (parquet(), coco(tmp_path / "coco", [f"{number}.png" for number in range(20)])):
+        source = opened(folder)
+        again = pickle.loads(pickle.dumps(source))
+        assert again.example(1) == source.example(1) and np.array_equal(again.image(1), source.image(1))
 
 
 def test_parquet_as_the_datasets_library_writes_it(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ import datasets
 import pyarrow.parquet as pq
 import pytest
 from helpers_data import photo, printed_by
+from helpers_errors import refused
 from helpers_hub import Hub, hub
 
-from gitbench.data import data_label, resolved
+from gitbench.data import data_label, open_source, resolved
 
 # opens each data set that it is given and prints what it finds
 OPEN = """
@@ -41,6 +42,7 @@ for name, split, limit, task in json.loads(sys.argv[1]):
         found = {"error": str(error)}
     print(json.dumps(found))
 """
+DESCRIBE = "import sys; from gitbench.cli import main; main(['data', sys.argv[1], '--out', sys.argv[2]])"
 TEXT = datasets.Value("string")
 PETS = datasets.ClassLabel(names=["cat", "dog", "cow"])
 CONFIGS = "---\nconfigs:\n" + "".join(f"- config_name: {c}\n  data_files: {c}/*.parquet\n" for c in "ab") + "---\n"
@@ -79,6 +81,7 @@ def repositories() -> dict[str, dict[str, bytes]]:
     large |= {f"data/{split}-00000-of-00001.parquet": captioned(range(2000, 2005)) for split in ("val", "test")}
     return {
         "owner/large": large,
+        "owner/shown": large,
         "owner/whole": in_files,
         "owner/copy": in_files,
         "owner/rows": {"data/test-0.parquet": rows},
@@ -133,13 +136,18 @@ class Opened:
     errors: dict[str, str]
     kept: dict[str, int]  # file in the cache -> when it was written, before the file that was lost is back
     sent: dict[str, int]
+    described: str  # what `gitbench data` says
     later: list[Any] = field(default_factory=list)  # what two processes found without the hub
     asked_later: list[str] = field(default_factory=list)
 
 
+def variables(cache: Path, url: str) -> dict[str, str]:
+    return {"HF_ENDPOINT": url, "HF_HOME": str(cache / "hf"), "HF_HUB_OFFLINE": "0", "GITBENCH_CACHE": str(cache)}
+
+
 def in_a_process(cache: Path, url: str, asked: list[tuple[Any, ...]], **environment: str) -> list[dict[str, Any]]:
-    variables = {"HF_ENDPOINT": url, "HF_HOME": str(cache / "hf"), "HF_HUB_OFFLINE": "0", "GITBENCH_CACHE": str(cache)}
-    return [json.loads(line) for line in printed_by(OPEN, json.dumps(asked), **(variables | environment)).splitlines()]
+    said = printed_by(OPEN, json.dumps(asked), **(variables(cache, url) | environment))
+    return [json.loads(line) for line in said.splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +163,9 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Opened:
         served.lost = set()
         found = in_a_process(cache, served.url, [*ASKED.values(), *wrong])
         errors = {name: each["error"] for name, each in zip(WRONG, found[len(ASKED) :], strict=True)}
-        result = Opened(served, cache, broken, dict(zip(ASKED, found, strict=False)), errors, kept, dict(served.sent))
+        said = printed_by(DESCRIBE, "hub:owner/shown", str(cache / "shown.png"), **variables(cache, served.url))
+        opened = dict(zip(ASKED, found, strict=False))
+        result = Opened(served, cache, broken, opened, errors, kept, dict(served.sent), said)
         served.asked.clear()
         served.repositories["owner/large"] = {}  # as if all its files were others by now
         result.later.append(in_a_process(cache, served.url, [*ASKED.values()]))
@@ -179,6 +189,14 @@ def test_a_limit_fetches_the_first_rows_alone(opened: Opened) -> None:
         f"{name}.parquet" for name in ("test-first-100", "train-first-100", "train-first-151", "val-first-100")
     ]
     assert "data/train-00001-of-00002.parquet" not in opened.sent
+
+
+def test_what_is_described_is_the_first_rows_alone(opened: Opened) -> None:
+    assert "hub:owner/shown: taken for hub, task caption\n  train 200 images, 200 captions" in opened.described
+    assert "mind: of its rows the first 201 were read, for 200 images of train" in opened.described
+    assert "data/train-00001-of-00002.parquet" not in opened.sent and "samples: " in opened.described
+    with refused("films are read from a folder alone: download them"):
+        open_source("hub:owner/shown", "train", task="video")
 
 
 def test_what_is_kept_is_not_asked_for_again(opened: Opened) -> None:

@@ -54,6 +54,37 @@ def test_a_column_of_splits_in_parquet_is_honoured(tmp_path: Path) -> None:
     assert used(tmp_path) == {"train": TRAIN, "val": VAL, "test": TEST}
 
 
+def test_a_file_that_is_named_after_one_of_the_splits_that_its_images_state(tmp_path: Path) -> None:
+    """nlphuji/flickr30k: all lies in a file called test, with a column `split`."""
+    words = ["train"] * 30 + ["val"] * 5 + ["test"] * 5
+    rows = [row(k, split=word) | {"image_id": str(k)} for k, word in enumerate(words)]
+    write_parquet(tmp_path / "data" / "TEST-00000-of-00001.parquet", rows)
+    source: Any = open_source(str(tmp_path), "test")
+    for _ in range(2):
+        with refused(
+            "row 0 states the split train, and its file is named after test: pass --split test=test,.* or --c"
+        ):
+            len(source)
+    assert used(f"{tmp_path}?columns=split=split") == {"train": TRAIN, "val": VAL, "test": TEST}
+    assert used(f"{tmp_path}?split=test=test") == {"test": TRAIN | VAL | TEST}
+    assert sum(map(len, used(f"{tmp_path}?split=80/10/10").values())) == 40
+
+
+@pytest.mark.parametrize("kind", ["coco", "questions", "csv"])
+def test_a_split_within_a_file_of_another_is_no_guess(tmp_path: Path, kind: str) -> None:
+    folder = coco_split(tmp_path, ["train"] * 20 + ["val"] * 5)
+    (folder / "captions.json").rename(folder / "train.json")
+    task = "vqa" if kind == "questions" else "caption"
+    if kind == "questions":
+        asked = {"question": "what ?", "answers": ["yes"], "image": "0.png"}
+        (folder / "train.json").write_text(json.dumps([{**asked, "split": "val", "question_id": 3}]))
+    elif kind == "csv":
+        (folder / "train.json").unlink()
+        (folder / "train.csv").write_text("file_name,caption,split\n0.png,a dog,train\n1.png,a cat,val\n")
+    with refused("states the split val, and its file is named after train"):
+        len(open_source(str(folder), "train", task=task))
+
+
 def test_train_and_val_alone_test_on_val_and_hold_out_a_tenth_of_train(tmp_path: Path) -> None:
     found = used(coco_split(tmp_path, ["train"] * 30 + ["val"] * 10))
     assert found["test"] == VAL | TEST  # no image of val is trained on

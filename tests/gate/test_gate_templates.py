@@ -26,12 +26,12 @@ def test_every_command_that_is_named_is_one(name: str) -> None:
     assert complete
     for command in complete:
         words = shlex.split(re.split(r"\s(?:</dev/null|\|\|)", command.rstrip(")"))[0])
-        assert callable(cli._parser().parse_args(["gate", *words]).run)
+        assert callable(cli.parser().parse_args(["gate", *words]).run)
 
 
 def test_a_command_that_is_none_is_found(capsys) -> None:
     with pytest.raises(SystemExit):
-        cli._parser().parse_args(["gate", "check", "--bas", "x", "--minuts", "3"])
+        cli.parser().parse_args(["gate", "check", "--bas", "x", "--minuts", "3"])
 
 
 def steps(name: str) -> list[str]:

@@ -7,12 +7,15 @@ import json
 import pytest
 import torch
 from helpers_errors import refused
-from helpers_model import DECODER, ENCODER, VOCAB, hf_config, pictures, texts, tiny
+from helpers_model import DECODER, ENCODER, VOCAB, hf_config, nll_of, pictures, texts, tiny
+from safetensors.torch import save_file
 
-from gitbench.models import GIT
-from gitbench.models.weights import from_huggingface, from_official, to_huggingface, to_official
+from gitbench.models import GIT, parameter_counts
+from gitbench.models.huggingface_config import config_of, read_config
+from gitbench.models.weights import from_huggingface, from_official, read_tensors, to_huggingface, to_official
 from gitbench.variants.decoder import DecoderSpec
 from gitbench.variants.encoder import EncoderSpec
+from gitbench.variants.vision import VisionSpec
 
 HEADS = {"encoder_heads": ENCODER.heads, "decoder_heads": DECODER.heads}
 
@@ -100,15 +103,103 @@ def test_ids_can_be_given_and_precision_is_kept():
     assert (model.pad_id, model.bos_id, model.eos_id) == (5, 6, 7) and model.head_bias.dtype == torch.float64
 
 
-@pytest.mark.parametrize(
-    ("save", "load", "head"),
-    [(to_official, from_official, "textual.output.weight"), (to_huggingface, from_huggingface, "output.weight")],
-)
-def test_an_untied_head_is_refused(save, load, head):
+LAYOUTS = [(to_official, from_official, "textual.output.weight"), (to_huggingface, from_huggingface, "output.weight")]
+
+
+@pytest.mark.parametrize(("save", "load", "head"), LAYOUTS)
+def test_an_untied_head_stays_one(save, load, head):
+    """In logits, likelihood, search, and when it is written again; a tied one has no weight of its own."""
+    state, tied = save(tiny()), load(save(tiny()), **HEADS)
+    assert tied.head_weight is None
+    state[head] = state[head].flip(0).contiguous()
+    model = load(state, **HEADS)
+    assert torch.equal(model.head_weight, state[head])
+    assert torch.equal(model.embedding.words.weight, tied.embedding.words.weight)
+    again = save(model)
+    assert state.keys() == again.keys() and all(torch.equal(value, again[name]) for name, value in state.items())
+
+    images, tokens, need = pictures(2, 3, 32, 32), texts(2, 6), torch.ones(2, 6, dtype=torch.bool)
+    with torch.no_grad():
+        own, theirs = model.logits(images, tokens), tied.logits(images, tokens)
+        assert torch.allclose(own - model.head_bias, (theirs - tied.head_bias).flip(-1), atol=1e-6)
+        log_p = own.log_softmax(-1)[:, :-1].gather(-1, tokens[:, 1:, None])[..., 0]
+        nll, _ = nll_of(model, images, tokens, need)
+        assert torch.allclose(nll, -log_p.sum(1), atol=1e-5)
+        (written, *_), _ = model.generate(images, greedy=True, max_length=3)
+        assert written[1] == model.logits(images[:1], torch.tensor([[101]]))[0, -1].argmax()
+        assert not torch.equal(written, tied.generate(images, greedy=True, max_length=3)[0][0])
+    counts = [parameter_counts(each) for each in (model, tied)]
+    assert counts[0]["head"] - counts[1]["head"] == state[head].numel() == counts[0]["total"] - counts[1]["total"]
+
+
+@pytest.mark.parametrize(("save", "load", "head"), LAYOUTS)
+def test_a_head_of_another_shape_or_without_floats_is_named(save, load, head):
     state = save(tiny())
-    state[head] = state[head] + 0.5
-    with refused(r"differs from the word embedding \(by 0.5.*trained untied"):
-        load(state, **HEADS)
+    with refused(rf"{head} has shape \(128, 47\), expected \(128, 48\)"):
+        load({**state, head: state[head][:, 1:]}, **HEADS)
+    with refused(f"{head} holds torch.int8 values"):
+        load({**state, head: state[head].to(torch.int8)}, **HEADS)
+
+
+def test_weights_of_two_precisions_are_not_rounded():
+    state = to_official(tiny())
+    words = "textual.embedding.words.weight"
+    state |= {name: state[name].half() for name in (words, "textual.output.weight")}
+    model = from_official(state, **HEADS)
+    assert model.head_bias.dtype == torch.float32 and model.head_weight is None
+    assert torch.equal(model.embedding.words.weight, state[words].float())
+    assert torch.equal(model.head_bias, state["textual.output.bias"])
+
+
+def test_a_tensor_that_is_there_twice_is_named(tmp_path):
+    state = to_official(tiny())
+    name = "textual.output.bias"
+    with refused(f"hold {name} and module.{name}"):
+        from_official({**state, f"module.{name}": state[name]}, **HEADS)
+    for part in ("model.safetensors", "model-00001-of-00002.safetensors"):
+        save_file(to_huggingface(tiny()), tmp_path / part)
+    with refused("holds git.embeddings.LayerNorm.bias in model.safetensors and in another file"):
+        from_huggingface(tmp_path, **HEADS)
+
+
+def test_tensors_beside_a_state_dict_are_not_taken_for_it(tmp_path):
+    torch.save({"step": torch.tensor(7), "model": to_official(tiny())}, tmp_path / "model.pt")
+    assert_equal(tiny(), from_official(read_tensors(tmp_path / "model.pt"), **HEADS))
+
+
+def test_weights_that_are_not_those_of_their_config_are_named(tmp_path):
+    model = tiny(num_frames=2)
+    config, state = config_of(model), to_huggingface(model)
+    assert_equal(model, from_huggingface(state, config=config))
+    vision = config["vision_config"]
+    assert_equal(model, from_huggingface(state, config={**config, "vision_config": {**vision, "image_size": [32, 32]}}))
+    for said, change in {
+        "num_hidden_layers 4 and the weights have 3": {"num_hidden_layers": 4},
+        "num_image_with_embedding None and the weights have 2": {"num_image_with_embedding": None},
+        "vision_config.patch_size 16 and the weights have 8": {"vision_config": {**vision, "patch_size": 16}},
+        "lack output.weight": {"tie_word_embeddings": False},
+    }.items():
+        held = {name: value for name, value in state.items() if name != "output.weight"}
+        with refused(said):
+            from_huggingface(held, config={**config, **change})
+    untied = {**state, "output.weight": state["output.weight"] + 1}
+    with refused("differs from the word embedding, to which config.json ties it"):
+        from_huggingface(untied, config=config)
+    loaded = from_huggingface(untied, config={**config, "tie_word_embeddings": False})
+    assert config_of(loaded)["tie_word_embeddings"] is False and config["tie_word_embeddings"] is True
+    for said, change in {
+        "layer_norm_eps 1e-05": {"layer_norm_eps": 1e-5},
+        "hidden_act 'relu'": {"hidden_act": "relu"},
+    }.items():
+        (tmp_path / "config.json").write_text(json.dumps({**config, **change}))
+        with refused(said):
+            read_config(tmp_path)
+
+
+def test_what_sees_no_plain_images_has_no_foreign_layout():
+    for save in (to_official, to_huggingface):
+        with refused("sees no plain images .*blind=True"):
+            save(tiny(vision=VisionSpec(blind=True)))
 
 
 LAYER = "textual.transformer.encoder.layer.1.intermediate.dense.weight"

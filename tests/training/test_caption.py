@@ -2,100 +2,29 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from helpers_captioner import CONFIG, WORDS, huggingface, model, official, pictures_in, run_folder
 from helpers_cli import error_of
-from helpers_model import DECODER, ENCODER, tiny
-from PIL import Image
-from safetensors.torch import save_file
 
 from gitbench.cli import main
+from gitbench.data.image_paths import image_paths
+from gitbench.data.predictions import read_predictions_file
 from gitbench.data.tokenizer import from_bert, train_wordpiece
 from gitbench.errors import GitbenchError
-from gitbench.models.weights import to_huggingface, to_official
+from gitbench.models import GIT
+from gitbench.models.weights import to_official
 from gitbench.training import caption
-from gitbench.training.caption import bert_base_uncased, caption_files, load_captioner
-
-WORDS = train_wordpiece(
-    ["a red cube on the grass", "what colour is the small ball", "two dogs run over a green hill"] * 3, 96
-)
-IDS = {"pad_id": WORDS.pad_id, "bos_id": WORDS.bos_id, "eos_id": WORDS.eos_id}
-CONFIG = {"model_type": "git", "num_attention_heads": 1, "vision_config": {"num_attention_heads": 1}}
-
-
-def model(frames: int = 0, seed: int = 0):
-    """A tiny GIT of this vocabulary; one head of 64 on each side, as the official rule for heads has it."""
-    encoder = dataclasses.replace(ENCODER, width=64, heads=1)
-    decoder = dataclasses.replace(DECODER, width=64, heads=1, max_positions=48)
-    git = tiny(seed=seed, encoder=encoder, decoder=decoder, vocab_size=WORDS.vocab_size, num_frames=frames, **IDS)
-    with torch.no_grad():  # texts that depend on the picture and come to an end
-        git.embedding.positions.weight.mul_(8)
-        git.projection[1].weight.mul_(4)
-        git.head_bias[WORDS.eos_id] = -1 if frames else 1
-        if git.temporal is not None:
-            git.temporal.mul_(8)
-    return git
+from gitbench.training.caption import bert_base_uncased, caption_files, caption_video, load_captioner
 
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory) -> list[Path]:
-    folder, files = tmp_path_factory.mktemp("photographs"), []
-    for number, size in enumerate([(40, 70, 3), (70, 40, 3), (32, 32, 3)]):
-        pixels = np.random.default_rng(number).integers(0, 256, size, dtype=np.uint8)
-        files.append(folder / f"{number}.png")
-        Image.fromarray(pixels).save(files[-1])
-    return files
-
-
-def official(folder: Path, frames: int = 0, parameters: str = "", seed: int = 0) -> Path:
-    """The layout of a released model."""
-    (folder / "snapshot").mkdir(parents=True)
-    state = {f"module.{name}": value for name, value in to_official(model(frames, seed)).items()}
-    torch.save({"model": state, "iteration": 7}, folder / "snapshot" / "model.pt")
-    if parameters:
-        (folder / "parameter.yaml").write_text(parameters)
-    WORDS.save(folder / "words.json")
-    return folder
-
-
-def huggingface(folder: Path, frames: int = 0, processor: dict | None = None) -> Path:
-    """The layout of save_pretrained."""
-    folder.mkdir(parents=True)
-    save_file(to_huggingface(model(frames)), folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(CONFIG))
-    WORDS.save(folder / "tokenizer.json")
-    if processor:
-        (folder / "preprocessor_config.json").write_text(json.dumps(processor))
-    return folder
-
-
-def run_folder(folder: Path) -> Path:
-    """What a finished run leaves of its model."""
-    git = model()
-    config = {
-        "type": "CaptionModel",
-        "encoder": {"type": "encoder/vit_4x128", **dataclasses.asdict(git.encoder.spec)},
-        "decoder": {"type": "decoder/self_2x128", **dataclasses.asdict(git.decoder.spec)},
-        "vision": {"type": "vision/sighted", "blind": False},
-        "vocab_size": git.vocab_size,
-        **IDS,
-        "label_smoothing": 0.1,
-        "init_seed": 0,
-        "generation": {"beam_size": 4, "length_penalty": 0.6, "max_length": 48},
-        "data_preprocessor": {"type": "ImagePreprocessor"},
-    }
-    folder.mkdir(parents=True)
-    torch.save(
-        {"format": "gitbench", "model": json.dumps(config), "state_dict": git.state_dict()}, folder / "model.pth"
-    )
-    WORDS.save(folder / "tokenizer.json")
-    return folder
+    return pictures_in(tmp_path_factory.mktemp("photographs"))
 
 
 def captions(paths, weights, **options):
@@ -155,23 +84,26 @@ def test_a_long_question_keeps_its_first_40_tokens_and_of_these_the_last_38(tmp_
     assert seen["prefix"] == [WORDS.bos_id]
 
 
-def test_frames_are_one_video_and_a_single_image_gets_no_temporal_embedding(tmp_path, photographs):
+def test_frames_are_one_video_and_a_single_image_gets_no_temporal_embedding(tmp_path, photographs, capsys):
     folder = official(tmp_path / "video", 3, "num_image_with_embedding: 3\n")
     loaded = load_captioner(folder, str(folder / "words.json"))
     first, second = (loaded.pixels(path) for path in photographs[:2])
     video = loaded.caption(torch.stack([first, second])[None], 2)
-    found = list(caption_files(photographs[:2], folder, 2, tokenizer=str(folder / "words.json"), frames=True))
-    assert found == [(f"{photographs[0]} {photographs[1]}", video)]
-    plain = captions(photographs[:2], folder, tokenizer=str(folder / "words.json"))
+    words = {"tokenizer": str(folder / "words.json")}
+    assert caption_video(photographs[:2], folder, 2, **words) == video
+    asked = ["--weights", str(folder), "--beam", "2", "--tokenizer", words["tokenizer"]]
+    assert main(["caption", *map(str, photographs[:2]), "--frames", *asked]) == 0
+    assert capsys.readouterr().out == f"{photographs[0]} {photographs[1]}\t{video}\n"
+    plain = captions(photographs[:2], folder, **words)
     with torch.no_grad():
         loaded.git.temporal.zero_()
     assert plain == [loaded.caption(image[None], 2) for image in (first, second)]
     assert loaded.caption(torch.stack([first, second])[None], 2) != video
     with pytest.raises(GitbenchError, match="4 frames for a model of 3"):
-        captions([photographs[0]] * 4, folder, tokenizer=str(folder / "words.json"), frames=True)
+        caption_video([photographs[0]] * 4, folder, **words)
     (folder / "parameter.yaml").write_text("test_crop_size: 32\ntest_respect_ratio_max: 48\n")
     with pytest.raises(GitbenchError, match=r"1.png: the frames of a video differ in size \(27 x 47 and 47 x 27\)"):
-        captions(photographs[:2], folder, tokenizer=str(folder / "words.json"), frames=True)
+        caption_video(photographs[:2], folder, **words)
 
 
 def test_an_official_checkpoint_gets_berts_own_vocabulary(monkeypatch):
@@ -252,8 +184,98 @@ def test_weights_that_cannot_be_used_are_one_line(what, spoilt, photographs, mon
 def test_images_that_cannot_be_used_are_one_line(tmp_path, photographs, monkeypatch):
     weights = str(run_folder(tmp_path / "own"))
     (tmp_path / "text.jpg").write_text("no picture")
-    for name, expected in (("none.jpg", "does not exist"), ("own", "is a folder"), ("text.jpg", "unreadable")):
+    (tmp_path / "none").mkdir()
+    bad = (
+        ("none.jpg", "does not exist"),
+        ("none", "holds no images"),
+        ("*.gif", "matches nothing"),
+        ("text.jpg", "unreadable"),
+    )
+    for name, expected in bad:
         assert expected in error_of("caption", str(tmp_path / name), "--weights", weights)
     monkeypatch.setattr(caption, "load_captioner", lambda *_: pytest.fail("missing images are told before the weights"))
     with pytest.raises(GitbenchError, match="does not exist"):
         captions([photographs[0], tmp_path / "none.jpg"], Path(weights))
+
+
+def test_folders_and_patterns_are_captioned_in_batches(tmp_path, photographs, monkeypatch, capsys):
+    """In the order of names, numbers by value; only images of one size share a batch."""
+    weights, folder = run_folder(tmp_path / "own"), tmp_path / "ph[o]tos"
+    (folder / "deep" / ".cache").mkdir(parents=True)
+    places = {"10.png": 0, "2.png": 1, "deep/0.PNG": 2, "deep/.cache/9.png": 2, "[ab].png": 1}
+    for name, number in places.items():
+        shutil.copy(photographs[number], folder / name)
+    (folder / "notes.txt").write_text("no picture")
+    assert image_paths([str(folder)]) == [folder / name for name in ("2.png", "10.png", "[ab].png", "deep/0.PNG")]
+    assert image_paths([str(folder / "[ab].png")]) == [folder / "[ab].png"]  # what exists is no pattern
+    pattern = str(tmp_path / "*" / "1*.png")
+    assert image_paths([pattern, str(folder / "2.png")]) == [folder / "10.png", folder / "2.png"]
+
+    sizes = []
+    generate = GIT.generate
+    monkeypatch.setattr(
+        GIT, "generate", lambda self, images, **known: sizes.append(len(images)) or generate(self, images, **known)
+    )
+    alone = captions(photographs, weights)
+    assert sizes == [1, 1, 1] and len(set(alone)) > 1
+    assert captions(photographs, weights, batch=2) == alone and sizes[3:] == [2, 1]
+    greedy = captions(photographs, weights, batch=3, greedy=True)
+    loaded = load_captioner(weights)
+    for path, text in zip(photographs, greedy, strict=True):
+        ids, _ = generate(loaded.git, loaded.pixels(path)[None], greedy=True, max_length=48)
+        assert WORDS.decode(ids[0].tolist()) == text
+
+    wide = official(tmp_path / "git", parameters="test_crop_size: 32\ntest_respect_ratio_max: 48\n")
+    sizes.clear()
+    texts = captions([photographs[i] for i in (0, 0, 1, 0)], wide, tokenizer=str(wide / "words.json"), batch=8)
+    assert sizes == [2, 1, 1] and texts[0] == texts[1] == texts[3]
+    for words, expected in (
+        (["--batch", "0"], "use 1 or more"),
+        (["--out", "captions.csv"], "ends in .jsonl"),
+        (["--out", "a.json", "--question", "what"], "of captions"),
+        (["--frames", "--out", "a.jsonl"], "one video of all images"),
+    ):
+        assert expected in error_of("caption", str(photographs[0]), "--weights", str(weights), *words)
+
+
+def test_captions_are_written_as_json_lines_and_as_cocos_results(tmp_path, photographs, capsys):
+    weights, folder = str(run_folder(tmp_path / "own")), tmp_path / "photos"
+    folder.mkdir()
+    for number, name in enumerate(("COCO_val2014_000000000042.png", "beach.png")):
+        shutil.copy(photographs[number], folder / name)
+    expected = dict(zip((42, "beach"), captions(photographs[:2], Path(weights)), strict=True))
+    written = tmp_path / "made" / "captions.json"
+    command = ["caption", str(folder), "--weights", weights, "--beam", "2", "--out"]
+    assert main([*command, str(written)]) == 0
+    assert "2 captions" in capsys.readouterr().out
+    assert json.loads(written.read_text()) == [{"image_id": name, "caption": text} for name, text in expected.items()]
+    assert read_predictions_file(written).captions == {str(name): text for name, text in expected.items()}
+    lines = written.with_suffix(".jsonl")
+    assert main([*command, str(lines), "--question", "what colour"]) == 0
+    rows = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert [(row["image_id"], row["prefix"]) for row in rows] == [
+        (str(folder / name), "what colour") for name in ("COCO_val2014_000000000042.png", "beach.png")
+    ]
+    (folder / "other").mkdir()
+    shutil.copy(photographs[2], folder / "other" / "42.png")
+    before = written.read_text()
+    assert "are both image 42 to COCO" in error_of(*command, str(written))
+    assert written.read_text() == before
+    assert main([*command, str(lines)]) == 0 and len(lines.read_text().splitlines()) == 3
+
+
+def test_unreadable_images_are_left_out_only_if_asked_and_then_named(tmp_path, photographs, capsys):
+    weights, folder = str(run_folder(tmp_path / "own")), tmp_path / "photos"
+    folder.mkdir()
+    shutil.copy(photographs[0], folder / "0.png")
+    (folder / "1.png").write_bytes(photographs[1].read_bytes()[:200])
+    (folder / "2.jpg").write_text("no picture")
+    out = tmp_path / "captions.jsonl"
+    command = ["caption", str(folder), "--weights", weights, "--out", str(out)]
+    assert "1.png: the image is" in error_of(*command) and not out.exists()
+    assert main([*command, "--skip-unreadable"]) == 0
+    said = capsys.readouterr().err
+    assert "left out: " in said and "1.png" in said and "2.jpg" in said and "2 of 3 images left out" in said
+    assert [json.loads(line)["image_id"] for line in out.read_text().splitlines()] == [str(folder / "0.png")]
+    (folder / "0.png").unlink()
+    assert "none of the images can be read (2 images): " in error_of(*command, "--skip-unreadable")

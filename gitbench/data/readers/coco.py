@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gitbench.data.items import Item, Loaded, Part, Place, first_of_list, is_hidden, read_texts_file, split_files
+from gitbench.data.items import Item, Loaded, Part, Place, first_of_list, is_hidden, read_texts_file, sole, split_files
 from gitbench.data.splits import split_of, word_in
 from gitbench.errors import GitbenchError
 
@@ -34,12 +34,10 @@ def parts(place: Place) -> list[Part]:
     for split, paths in _files(place).items():
         if len(paths) > 1:  # nocaps has infos of the images that have captions too
             paths = [path for path in paths if "image_info" not in path.name] or paths
-        if len(paths) > 1:
-            names = " and ".join(str(path.relative_to(place.folder)) for path in paths)
-            raise GitbenchError(f"{place.folder}: {names} hold captions of the same images: leave one")
-        hidden = split_of(split) == "test" and is_hidden(paths[0])
-        load = partial(_load, place, paths[0], split)
-        found.append(Part(files=(paths[0],), load=load, split=split, has_texts=not hidden, images=True))
+        path = sole(place, paths)
+        hidden = split_of(split) == "test" and is_hidden(path)
+        load = partial(_load, place, path, split)
+        found.append(Part(files=(path,), load=load, split=split, has_texts=not hidden, images=True))
     return found
 
 
@@ -96,13 +94,13 @@ def _item(place: Place, image: dict[str, Any], by_image: dict[str, list[object]]
     own = image.get("cocoid", image.get("id", image.get("imgid", name)))
     karpathy = "sentences" in image
     said = [sentence["raw"] for sentence in image["sentences"]] if karpathy else by_image.get(str(image["id"]), [])
-    stated = split or str(image.get("split") or "")
+    stated = str(image.get("split") or "")
     return Item(
         image_id=str(own),
         captions=tuple(said),
         where=f"{path}, image {name}",
-        picture=place.picture(name, stated, str(image.get("filepath") or "")),
+        picture=place.picture(name, split or stated, str(image.get("filepath") or "")),
         key=Path(name).name.encode(),
-        split=stated,
+        split=stated or split,
         domain=str(image.get("domain") or ""),
     )

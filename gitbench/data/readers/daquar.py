@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gitbench.data.answers import references
 from gitbench.data.base import Question, clean_caption
-from gitbench.data.items import Item, Loaded, Part, Place, read_lines, split_files
+from gitbench.data.items import Item, Loaded, Part, Place, read_lines, sole, split_files
 from gitbench.errors import GitbenchError
 
 NEEDS = {"vqa": "DAQUAR's qa.894.raw.train.txt and qa.894.raw.test.txt with image files"}
@@ -28,11 +28,9 @@ def fits(place: Place) -> bool:
 def parts(place: Place) -> list[Part]:
     found = []
     for split, paths in _files(place).items():
-        if len(paths) > 1:
-            names = " and ".join(path.name for path in paths)
-            raise GitbenchError(f"{place.folder}: {names} ask about the same images: leave one")
-        load = partial(_load, place, paths[0], split)
-        found.append(Part(files=(paths[0],), load=load, split=split, images=True))
+        path = sole(place, paths, "ask about the same images")
+        load = partial(_load, place, path, split)
+        found.append(Part(files=(path,), load=load, split=split, images=True))
     return found
 
 
@@ -41,8 +39,7 @@ def _files(place: Place) -> dict[str, list[Path]]:
 
 
 def _load(place: Place, path: Path, split: str) -> Loaded:
-    lines = [line.strip() for line in read_lines(path)]
-    numbered = [(number, line) for number, line in enumerate(lines, 1) if line]
+    numbered = [(number, line) for number, line in enumerate(read_lines(path), 1) if line]
     groups: dict[str, list[Question]] = {}
     for (number, asked), (_, answer) in zip(numbered[::2], [*numbered[1::2], (0, "")], strict=False):
         where = f"{path}, line {number}"

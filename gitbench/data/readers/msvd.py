@@ -12,7 +12,7 @@ import re
 from functools import partial
 from pathlib import Path
 
-from gitbench.data.items import Item, Loaded, Part, Place, read_lines, split_files
+from gitbench.data.items import Item, Loaded, Part, Place, read_lines, sole, split_files
 from gitbench.errors import GitbenchError
 
 NEEDS = {"video": "films with MSVD's AllVideoDescriptions.txt, and train_list.txt, val_list.txt and test_list.txt"}
@@ -25,7 +25,7 @@ def fits(place: Place) -> bool:
 
 
 def parts(place: Place) -> list[Part]:
-    path = _files(place)[0]
+    path = sole(place, _files(place), "describe the same films")
     beside = [path.with_name(name) for name in (*_LISTS.values(), "youtube_mapping.txt")]
     files = (path, *(file for file in beside if file.is_file()))
     return [Part(files=files, load=partial(_load, place, path), images=True)]
@@ -63,9 +63,7 @@ def _load(place: Place, path: Path) -> Loaded:
 def _lines(path: Path, name: str = "") -> list[str]:
     """Return the lines of a file, or of that called `name` beside it, without remarks; [] where it is not there."""
     path = path.with_name(name) if name else path
-    if not path.is_file():
-        return []
-    lines = (line.strip() for line in read_lines(path))
+    lines = read_lines(path) if path.is_file() else []
     return [line for line in lines if line and not line.startswith("#")]
 
 

@@ -27,7 +27,7 @@ from typing import Any
 from gitbench.data.answers import references
 from gitbench.data.base import Question, clean_caption
 from gitbench.data.columns import Columns, columns_of
-from gitbench.data.items import Item, Loaded, Part, Place, first_of_list, is_hidden, read_texts_file, split_files
+from gitbench.data.items import Item, Loaded, Part, Place, first_of_list, is_hidden, read_texts_file, sole, split_files
 from gitbench.data.splits import split_of, word_in
 from gitbench.data.tables import image_name
 from gitbench.errors import GitbenchError
@@ -46,16 +46,13 @@ def fits(place: Place) -> bool:
 def parts(place: Place) -> list[Part]:
     found = []
     for split, paths in _files(place).items():
-        for path in paths:
-            answers = _answer_file(path)
-            files = (path, answers) if answers is not None and answers.is_file() else (path,)
-            hidden = (
-                split_of(split) == "test"
-                and len(files) == 1
-                and is_hidden(path, place.address.columns.get("answers", ()))
-            )
-            load = partial(_load, place, path, split)
-            found.append(Part(files=files, load=load, split=split, has_texts=not hidden, images=True))
+        path = sole(place, paths, "are questions of one split")
+        answers = _answer_file(path)
+        files = (path, answers) if answers is not None and answers.is_file() else (path,)
+        named = place.address.columns.get("answers", ())
+        hidden = split_of(split) == "test" and len(files) == 1 and is_hidden(path, named)
+        load = partial(_load, place, path, split)
+        found.append(Part(files=files, load=load, split=split, has_texts=not hidden, images=True))
     return found
 
 
@@ -98,13 +95,13 @@ def _split_of_file(path: Path, pattern: str) -> str | None:
 def _load(place: Place, path: Path, split: str) -> Loaded:
     groups: dict[tuple[str | int, str], list[Question]] = {}
     for image, stated, question in _read(place, path):
-        groups.setdefault((image, split or stated), []).append(question)
+        groups.setdefault((image, stated or split), []).append(question)
     items = [
         Item(
             image_id=str(image),
             questions=tuple(group),
             where=f"{path}, image {image}",
-            picture=place.picture(image, stated),
+            picture=place.picture(image, split or stated),
             key=Path(str(image)).name.encode(),
             split=stated,
         )

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gitbench.data.items import Item, Loaded, Part, Place, is_hidden, read_texts_file, split_files
+from gitbench.data.items import Item, Loaded, Part, Place, is_hidden, read_texts_file, sole, split_files
 from gitbench.errors import GitbenchError
 
 NEEDS = {"caption": "TextCaps_0.1_train.json, TextCaps_0.1_val.json and TextCaps_0.1_test.json with image files"}
@@ -26,12 +26,10 @@ def fits(place: Place) -> bool:
 def parts(place: Place) -> list[Part]:
     found = []
     for split, paths in _files(place).items():
-        if len(paths) > 1:
-            names = " and ".join(path.name for path in paths)
-            raise GitbenchError(f"{place.folder}: {names} hold captions of the same images: leave one")
-        hidden = split == "test" and is_hidden(paths[0])
-        load = partial(_load, place, paths[0], split)
-        found.append(Part(files=(paths[0],), load=load, split=split, has_texts=not hidden, images=True))
+        path = sole(place, paths)
+        hidden = split == "test" and is_hidden(path)
+        load = partial(_load, place, path, split)
+        found.append(Part(files=(path,), load=load, split=split, has_texts=not hidden, images=True))
     return found
 
 

@@ -11,7 +11,7 @@ import re
 from functools import partial
 from pathlib import Path
 
-from gitbench.data.items import Item, Loaded, Part, Place, beside_images, read_lines
+from gitbench.data.items import Item, Loaded, Part, Place, beside_images, read_lines, sole
 from gitbench.data.splits import word_in
 from gitbench.errors import GitbenchError
 from gitbench.formats import plural
@@ -27,12 +27,9 @@ def fits(place: Place) -> bool:
 
 def parts(place: Place) -> list[Part]:
     files = _token_files(place.folder)
-    if len(files) > 1:
-        names = " and ".join(str(path.relative_to(place.folder)) for path in files)
-        raise GitbenchError(f"{place.folder}: {names} hold captions of the same images: leave one")
-    lists = {path: word for path in sorted(files[0].parent.glob("*Images.txt")) if (word := word_in(path.stem))}
-    load = partial(_load, place, files[0], lists)
-    return [Part(files=(files[0], *lists), load=load, images=True)]
+    path = sole(place, files)
+    lists = {each: word for each in sorted(path.parent.glob("*Images.txt")) if (word := word_in(each.stem))}
+    return [Part(files=(path, *lists), load=partial(_load, place, path, lists), images=True)]
 
 
 def _token_files(folder: Path) -> list[Path]:
@@ -44,7 +41,7 @@ def _token_files(folder: Path) -> list[Path]:
 def _load(place: Place, path: Path, lists: dict[Path, str]) -> Loaded:
     split_of_name: dict[str, str] = {}
     for file, word in lists.items():
-        for name in filter(None, map(str.strip, read_lines(file))):
+        for name in filter(None, read_lines(file)):
             if split_of_name.setdefault(name, word) != word:
                 raise GitbenchError(f"{file}: {name} is in the list of {split_of_name[name]} too: leave it in one")
     captions: dict[str, list[str]] = {}

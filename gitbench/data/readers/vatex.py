@@ -11,7 +11,7 @@ import re
 from functools import partial
 from pathlib import Path
 
-from gitbench.data.items import Item, Loaded, Part, Place, read_texts_file, split_files
+from gitbench.data.items import Item, Loaded, Part, Place, read_texts_file, sole, split_files
 from gitbench.data.splits import word_in
 from gitbench.errors import GitbenchError
 
@@ -26,11 +26,9 @@ def fits(place: Place) -> bool:
 def parts(place: Place) -> list[Part]:
     found = []
     for split, paths in _files(place).items():
-        if len(paths) > 1:
-            names = " and ".join(path.name for path in paths)
-            raise GitbenchError(f"{place.folder}: {names} hold captions of the same films: leave one")
-        load = partial(_load, place, paths[0], split)
-        found.append(Part(files=(paths[0],), load=load, split=split, images=True))
+        path = sole(place, paths, "hold captions of the same films")
+        load = partial(_load, place, path, split)
+        found.append(Part(files=(path,), load=load, split=split, images=True))
     return found
 
 

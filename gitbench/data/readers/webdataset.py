@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gitbench.data.columns import NEEDED, columns_of
-from gitbench.data.items import Loaded, Part, Place, beside_images
+from gitbench.data.items import Loaded, Part, Place, beside_images, read_lines
 from gitbench.data.shards import is_shard, samples_of
 from gitbench.data.splits import word_in
 from gitbench.data.tables import captions_in, of_rows
@@ -74,9 +74,7 @@ def _load(place: Place, files: Sequence[Path], split: str) -> Loaded:
     if chosen.image_id is None:
         chosen = dataclasses.replace(chosen, image_id="__key__")
     listed = place.folder / "classnames.txt"
-    classes = (
-        listed.read_text(encoding="utf-8-sig").splitlines() if chosen.label == "cls" and listed.is_file() else None
-    )
+    classes = read_lines(listed) if chosen.label == "cls" and listed.is_file() else None
     loaded = of_rows(place, rows, chosen, where, split, lambda number, *_: pictures[number], classes, places)
     if "txt" in names and place.task == "caption" and "captions" not in place.address.columns:
         _refuse_two_captions(rows, chosen.captions, places)

@@ -28,7 +28,7 @@ LAYOUTS: dict[str, Any] = {
     "official": (to_official, from_official, "textual.output.weight", "textual.embedding.words.weight"),
     "Hugging Face": (to_huggingface, from_huggingface, "output.weight", "git.embeddings.word_embeddings.weight"),
 }
-HEADS = {"encoder_heads": ENCODER.heads, "decoder_heads": 3, "bos_id": BOS, "eos_id": EOS}
+HEADS: dict[str, Any] = {"encoder_heads": ENCODER.heads, "decoder_heads": 3, "bos_id": BOS, "eos_id": EOS}
 BERT: dict[str, Any] = {
     "model_type": "bert",
     "vocab_size": 40,

@@ -1,0 +1,39 @@
+"""The options that say how a data set is read: `--columns`, `--split` and `--images`, which become parts of its name."""
+
+from __future__ import annotations
+
+import argparse
+
+from gitbench.errors import GitbenchError
+
+
+def data_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how the data set `arguments.data` is read; `join_data` puts them into its name."""
+    parser.add_argument(
+        "--columns",
+        dest="data_columns",
+        metavar="ROLE=COLUMN,...",
+        help="which columns of a table hold image, captions, ..., where their names leave a choice: image=jpg,captions=txt",
+    )
+    parser.add_argument(
+        "--split",
+        dest="data_split",
+        metavar="SPLITS",
+        help="80/10/10 divides all images anew; train=train+restval,val=dev,test=test takes stated splits by name",
+    )
+    parser.add_argument(
+        "--images", dest="data_images", metavar="DIR", help="a further folder in which image files are looked for"
+    )
+
+
+def join_data(arguments: argparse.Namespace) -> None:
+    """Put --columns, --split and --images into the name of the data set (see `data.address`)."""
+    options = ("columns", "split", "images")
+    given = {name: value for name in options if (value := getattr(arguments, f"data_{name}", None))}
+    if not given:
+        return
+    from gitbench.data.address import with_options
+
+    if arguments.data is None:
+        raise GitbenchError(f"--{next(iter(given))} says how to read other data: pass --data, too")
+    arguments.data = with_options(str(arguments.data), given)
