@@ -102,6 +102,15 @@ def explain_os_errors(path: Path) -> Iterator[None]:
         raise GitbenchError(said) from error
 
 
+@contextlib.contextmanager
+def explain_unreadable() -> Iterator[None]:
+    """Turn files and folders that this user may not read into one-line errors."""
+    try:
+        yield
+    except PermissionError as error:
+        raise GitbenchError(f"{error.filename} cannot be read ({error.strerror}): change its permissions") from None
+
+
 def make_dir(path: Path) -> Path:
     """Create a folder and its parents; errors name the fix."""
     with explain_os_errors(path):

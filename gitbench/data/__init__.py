@@ -7,6 +7,7 @@ registered with `register`; a layout of folders is a file in `readers/`. Importi
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 
@@ -76,7 +77,7 @@ def open_source(data: str, split: str, limit: int | None = None, task: str = "ca
         from gitbench.data.published import published_set
 
         published_set(address.published)
-    if address.path.exists():
+    if os.path.exists(address.path):
         from gitbench.data.items import Place
         from gitbench.data.photos import PhotoSource
         from gitbench.data.published_folder import open_published

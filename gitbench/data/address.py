@@ -15,6 +15,7 @@ One line, because it travels through plans, run folders and worker processes as 
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from gitbench.errors import GitbenchError, unknown_name
 
 OPTIONS = ("columns", "split", "images", "config")
 HUB = "hub:"
-_SET = re.compile(r"(?P<set>[a-z][a-z0-9_]+):(?P<path>.+)", re.DOTALL)
+_SET = re.compile(r"(?P<set>[a-z][a-z0-9_]+):(?P<path>(?!//).+)", re.DOTALL)
 _TAIL = re.compile(r"^(?P<name>.+?)\?(?P<options>(?:[a-z]+=[^&]*)(?:&[a-z]+=[^&]*)*)$")
 
 
@@ -60,7 +61,7 @@ def parse(text: str) -> Address:
 
     A path that exists as it stands is that path, with a question mark in it or not.
     """
-    if Path(text).expanduser().exists():
+    if os.path.exists(os.path.expanduser(text)):  # False, too, for what is too long for a path
         return Address(name=text)
     found = _TAIL.match(text)
     if found is None:
@@ -108,7 +109,7 @@ def parse_columns(text: str) -> dict[str, tuple[str, ...]]:
 def by_name(text: str) -> str:
     """Return a data set's name with folders by their names alone, for commands that others are to run."""
     address = parse(text)
-    if address.on_hub or not address.path.is_dir():
+    if address.on_hub or not os.path.isdir(address.path):
         return text
     return str(dataclasses.replace(address, name=address.path.name, images=Path(address.images).name))
 
@@ -118,7 +119,7 @@ def resolved(text: str) -> str:
     from gitbench.data import data_names
 
     address = parse(text)
-    if text in data_names() or (not address.on_hub and not address.path.exists()):
+    if text in data_names() or (not address.on_hub and not os.path.exists(address.path)):
         return text
     name = address.name if address.on_hub else str(address.path.resolve())
     images = str(Path(address.images).expanduser().resolve()) if address.images else ""

@@ -14,13 +14,14 @@ def references(given: Any, where: str, set_valued: bool = False) -> tuple[tuple[
     """Return all references of a question and the answer that is learned. Errors: none, an empty one, no text."""
     if isinstance(given, dict):  # as `datasets` once stored lists of objects
         given = given.get("answer")
-    if isinstance(given, str):
+    if isinstance(given, (str, int)):
         given = [given]
     if not isinstance(given, Sequence) or not given:
         raise GitbenchError(f"{where}: there are no answers: add them or remove the question")
     if isinstance(given[0], dict):
         given = [item.get("answer") if isinstance(item, dict) else None for item in given]
-    texts = tuple(clean_caption(text, where, "answer") for text in given)
+    counted = (str(text) if isinstance(text, int) and not isinstance(text, bool) else text for text in given)
+    texts = tuple(clean_caption(text, where, "answer") for text in counted)
     if set_valued:
         joined = clean_caption(", ".join(texts).replace("_", " "), where, "answer")
         return (joined,), joined

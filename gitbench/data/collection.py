@@ -11,6 +11,7 @@ from pathlib import Path
 from gitbench.data.items import Item, Loaded, Part, Place, listing
 from gitbench.data.splits import Division, Take, divided, division, split_of
 from gitbench.errors import GitbenchError
+from gitbench.files import explain_unreadable
 
 
 class Collection:
@@ -30,7 +31,8 @@ class Collection:
         """Read a part, once. Errors: images that state another split than the name of their file."""
         if number not in self._loaded:
             part = self.parts[number]
-            loaded = part.load()
+            with explain_unreadable():
+                loaded = part.load()
             named, stated = split_of(part.split), {item.split for item in loaded.items}
             others = {word for word in stated if split_of(word) not in (None, named)}
             if named and others and not self.place.address.split:

@@ -98,6 +98,8 @@ def columns_of(
         for name in wanted:
             if name not in names:
                 raise GitbenchError(f"{where}: there is no column '{name}' for {role}: found: {', '.join(names)}")
+        if len(set(wanted)) < len(wanted):
+            raise GitbenchError(f"{where}: {role} names a column twice: {', '.join(wanted)}: name it once")
         if len(wanted) > 1 and role != "captions":
             raise GitbenchError(f"{where}: {role} takes one column, not {', '.join(wanted)}: name one")
     need = NEEDED[task]

@@ -12,6 +12,7 @@ import numpy as np
 from gitbench.data import SPLITS, open_source
 from gitbench.data.address import parse
 from gitbench.data.photos import PhotoSource, shared_images
+from gitbench.data.readers import Nothing
 from gitbench.data.sheet import draw_sheet
 from gitbench.errors import GitbenchError
 from gitbench.formats import plural
@@ -24,7 +25,7 @@ SEEN = 200  # images of a split that are decoded for their sizes, and that are f
 def splits_by_task(data: str, task: str | None = None) -> dict[str, dict[str, PhotoSource]]:
     """Return the splits of a data set for the tasks that it suits, or for the one that is asked for.
 
-    Errors: what is wrong with it for that task, or for the first one where it suits none.
+    Errors: what is wrong with it for that task; where it suits none, for the first one for which there is anything in it.
     """
     limit = SEEN if parse(data).on_hub else None  # all of it may be hundreds of gigabytes
     if task is not None:
@@ -36,7 +37,8 @@ def splits_by_task(data: str, task: str | None = None) -> dict[str, dict[str, Ph
         except GitbenchError as error:
             errors.append(error)
     if not found:
-        raise errors[0]
+        told = [error for error in errors if not isinstance(error, Nothing)]
+        raise told[0] if told else errors[0]
     return found
 
 

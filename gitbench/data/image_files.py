@@ -20,6 +20,7 @@ from gitbench.data.films import FILM_SUFFIXES
 from gitbench.data.pictures import SUFFIXES, Missing, read_image_file
 from gitbench.data.splits import split_in
 from gitbench.errors import GitbenchError
+from gitbench.files import explain_unreadable
 
 
 class ImageFiles:
@@ -36,13 +37,14 @@ class ImageFiles:
         found: set[str] = set()  # texts, which sort ten times as fast as paths
         seen: set[str] = set()
         for folder in self.folders:
-            for base, below, names in os.walk(folder, followlinks=True):
+            for base, below, names in os.walk(folder, followlinks=True, onerror=_refuse):
                 real = os.path.realpath(base)
                 if real in seen:
                     below.clear()
                     continue
                 seen.add(real)
-                endings = ((name, os.path.splitext(name)[1].lower()) for name in names)
+                below[:] = [name for name in below if not _is_litter(name)]
+                endings = ((name, os.path.splitext(name)[1].lower()) for name in names if not name.startswith("._"))
                 found.update(os.path.join(base, name) for name, ending in endings if ending in self.suffixes)
         return [Path(path) for path in sorted(found)]
 
@@ -53,14 +55,18 @@ class ImageFiles:
         train, val or test where the data say it, for names that several folders have. subfolder: where the data say that
         the file lies. Errors: GitbenchError for a missing file, and for several that differ.
         """
-        found, in_folder = self._candidates(name, subfolder)
+        with explain_unreadable():
+            found, in_folder = self._candidates(name, subfolder)
         if split:
             found = self._of_split(found, split, in_folder)
         if not found:
             if not self.paths:
+                packed = next(
+                    (path.name for kind in ("zip", "tar*", "tgz") for path in self.folders[0].glob(f"*.{kind}")), ""
+                )
+                fix = f"unpack {packed}" if packed else f"put the {self.kind}s there"
                 raise GitbenchError(
-                    f"{where}: there is no {self.kind} file below {self.folders[0]}: put the {self.kind}s there, or name "
-                    "their folder with --images"
+                    f"{where}: there is no {self.kind} file below {self.folders[0]}: {fix}, or name their folder with --images"
                 )
             images = self.folders[0] / "images"
             path = (images if images.is_dir() else self.folders[0]) / subfolder / str(name)
@@ -164,6 +170,15 @@ class NamedPicture:
     def path(self, where: str) -> Path:
         """Return where the file lies."""
         return self.files.find(self.name, self.split, where, self.subfolder)
+
+
+def _is_litter(folder: str) -> bool:
+    """Tell whether a folder is none of the data: `.ipynb_checkpoints`, `.cache`, a disk's own, or what a Mac adds to archives."""
+    return folder.startswith(".") or folder in ("__MACOSX", "lost+found")
+
+
+def _refuse(error: OSError) -> None:
+    raise error
 
 
 def plain(name: str) -> str:

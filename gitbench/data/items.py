@@ -13,9 +13,11 @@ from typing import Any
 from gitbench.data.address import Address
 from gitbench.data.base import Question
 from gitbench.data.image_files import ImageFiles, NamedPicture
-from gitbench.data.pictures import Picture
+from gitbench.data.pictures import SUFFIXES, Picture
 from gitbench.data.splits import split_of
 from gitbench.errors import GitbenchError
+
+_PEEK = 100_000  # characters of a JSON file, in which its first object ends
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,9 +104,17 @@ class Place:
 def read_texts_file(path: Path) -> Any:
     """Return the content of a JSON file, with or without a byte order mark. Errors: GitbenchError."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError):
-        raise GitbenchError(f"{path} is missing or not whole JSON: write it again") from None
+        text = path.read_text(encoding="utf-8-sig")
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        if error.msg == "Extra data" and error.lineno > 1 and error.colno == 1:
+            fix = "an object a line: call it .jsonl, or write a list of these"
+            raise GitbenchError(f"{path} is no JSON but {fix}") from None
+        raise GitbenchError(f"{path} is not whole JSON ({error}): write it again") from None
+    except FileNotFoundError:
+        raise GitbenchError(f"{path} is missing: add it") from None
+    except (ValueError, RecursionError):
+        raise GitbenchError(f"{path} is not whole JSON: write it again") from None
 
 
 def read_lines(path: Path) -> list[str]:
@@ -119,16 +129,17 @@ def read_lines(path: Path) -> list[str]:
         raise GitbenchError(f"{path} cannot be read ({reason}): check the file") from None
 
 
-def is_hidden(path: Path) -> bool:
-    """Tell whether a JSON file has neither captions nor answers in it, as those of hidden test sets."""
+def is_hidden(path: Path, more: Sequence[str] = ()) -> bool:
+    """Tell whether a JSON file has neither captions nor answers in it, as those of hidden test sets; `more` names of these."""
     status = path.stat()
-    return _is_hidden(path, status.st_size, status.st_mtime_ns)
+    return _is_hidden(path, status.st_size, status.st_mtime_ns, tuple(more))
 
 
 @lru_cache(maxsize=64)
-def _is_hidden(path: Path, size: int, changed: int) -> bool:
+def _is_hidden(path: Path, size: int, changed: int, more: tuple[str, ...]) -> bool:
     text = path.read_text(encoding="utf-8-sig", errors="replace")
-    return not re.search(r'"(caption|captions|caption_str|raw|answer|answers)"\s*:', text)
+    known = ("caption", "captions", "caption_str", "raw", "answer", "answers", *map(re.escape, more))
+    return not re.search(rf'"({"|".join(known)})"\s*:', text)
 
 
 def sole(place: Place, paths: Sequence[Path], hold: str = "hold captions of the same images") -> Path:
@@ -146,15 +157,33 @@ def listing(folder: Path, most: int = 8) -> str:
     return shown or "nothing"
 
 
+def beside_images(folder: Path) -> list[Path]:
+    """Return what lies in a folder, sorted, without image files, of which there may be a hundred thousand."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() not in SUFFIXES)
+
+
+def first_of_list(path: Path) -> dict[str, Any] | None:
+    """Return the first object of a JSON file that is a list of objects, and no other kind of file."""
+    if path.suffix != ".json":
+        return None
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            text = file.read(_PEEK).lstrip()
+        found = json.JSONDecoder().raw_decode(text[1:].lstrip())[0] if text.startswith("[") else None
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def split_files(place: Place, fits: Callable[[Path], str | None]) -> dict[str, list[Path]]:
     """Return split word -> files of a folder, its `annotations/` and its `data/`, sorted; `fits` gives a file's word."""
     folder = place.folder
     found: dict[str, list[Path]] = {}
-    below = (
-        path for path in sorted(folder.iterdir()) if path.name.lower() in ("annotations", "data")
-    )  # Annotations: VizWiz
+    below = [
+        path for path in beside_images(folder) if path.name.lower() in ("annotations", "data")
+    ]  # as VizWiz has them
     for home in (folder, *(path for path in below if path.is_dir())):
-        for path in sorted(home.iterdir()):
+        for path in beside_images(home):
             named = not place.only or re.fullmatch(place.only, path.name)
             if named and path.is_file() and (word := fits(path)) is not None:
                 found.setdefault(word, []).append(path)

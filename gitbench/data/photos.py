@@ -6,6 +6,7 @@ Opening a folder only looks at file names; texts are read on first use, images w
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -134,8 +135,8 @@ class PhotoSource:
         parts = [str(FINGERPRINT_VERSION), self.task, self.split, str(self.limit), str(address)]
         parts.append(self.collection.takes_for)
         for file in sorted(self.collection.files(self.split)):
-            status = file.stat()
-            parts += [str(file.resolve()), str(status.st_size), str(status.st_mtime_ns)]
+            status = file.stat() if file.exists() else file.lstat()  # of a link to nothing
+            parts += [os.path.realpath(file), str(status.st_size), str(status.st_mtime_ns)]
         path = cache_dir() / "fingerprints" / f"{content_hash(parts)}.json"
         images: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Rows of text tables: CSV with commas, semicolons, tabs or bars, and JSON lines; with or without a byte order mark.
+"""Rows of text tables: CSV with commas, semicolons, tabs or bars, JSON lines, JSON lists; with a byte order mark or none.
 
 The first line of a CSV names its columns. Every row must have as many fields: one too many is a comma that was not quoted.
 """
@@ -15,13 +15,20 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+from gitbench.data.items import read_texts_file
 from gitbench.errors import GitbenchError
 
 _DELIMITERS = ",|\t;"
 
 
 def rows_of(path: Path, mended: list[int]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Give the rows of a table, each with the number of its line; those that had to be mended are added to `mended`."""
+    """Give the rows of a table, each with the number of its line; those that had to be mended are added to `mended`.
+
+    Those of a JSON list have their numbers in it, from 0.
+    """
+    if path.suffix == ".json":
+        yield from _listed(path)
+        return
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             yield from _json_rows(file, path) if path.suffix == ".jsonl" else _csv_rows(file, path, mended)
@@ -29,6 +36,13 @@ def rows_of(path: Path, mended: list[int]) -> Iterator[tuple[int, dict[str, Any]
         raise GitbenchError(f"{path} is not in UTF-8: save it with that encoding") from None
     except (csv.Error, OSError) as error:
         raise GitbenchError(f"{path} cannot be read ({error}): correct or replace it") from None
+
+
+def _listed(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, row in enumerate(read_texts_file(path)):
+        if not isinstance(row, dict):
+            raise GitbenchError(f"{path}, row {number}: not a JSON object: write one image or question a row")
+        yield number, row
 
 
 def _json_rows(file: Iterable[str], path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -58,6 +72,8 @@ def _csv_rows(file: TextIO, path: Path, mended: list[int]) -> Iterator[tuple[int
         if delimiter == "|" and len(record) == len(names) - 1 and (found := re.fullmatch(r"(\d+)\s+(.+)", record[-1])):
             record[-1:] = found.groups()
             mended.append(reader.line_num)
+        if record == [""] and len(names) > 1:  # a line of spaces
+            continue
         if len(record) not in (0, len(names)):
             fix = "quote texts that hold the delimiter"
             raise GitbenchError(

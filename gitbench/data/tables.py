@@ -234,6 +234,10 @@ def _split_in_path(image: object) -> str:
 
 def image_name(value: Any, where: str) -> str | int:
     """Return the name or number of an image file in a cell. Errors: an empty cell."""
+    if isinstance(value, (list, dict)):
+        raise GitbenchError(
+            f"{where}: the image is a {type(value).__name__}, not one image or a file's name: store one a row"
+        )
     if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
         raise GitbenchError(f"{where}: there is no image: add it or remove the row")
     return value

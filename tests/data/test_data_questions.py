@@ -132,7 +132,8 @@ def test_the_two_files_of_vqa_v2(tmp_path: Path) -> None:
     [
         ([question(1, "0.png", ())], r"question 1: there are no answers: add them or remove the question"),
         ([question(1, "0.png", (" \n",))], r"question 1: empty answer: write one or remove it from the data"),
-        ([question(1, "0.png", (3,))], r"question 1: answer must be text, not int"),
+        ([question(1, "0.png", (3.5,))], r"question 1: answer must be text, not float"),
+        ([question(1, "0.png", (True,))], r"question 1: answer must be text, not bool"),
         ([question(1, "0.png", ("a", {"answer": "b"}))], r"question 1: answer must be text, not dict"),
         ([question(1, "0.png", ({"answer": "b"}, "a"))], r"question 1: answer must be text, not NoneType"),
         ([question(1, "0.png", question=" ")], r"question 1: empty question: write one"),
@@ -141,7 +142,10 @@ def test_the_two_files_of_vqa_v2(tmp_path: Path) -> None:
             r"image 2.png: question id '1' already used at .*image 0.png: give",
         ),
         ([question(1, "77.png")], r"image 77.png: image .*images/77.png is missing: add it or remove its row"),
-        ([{"question_id": 1, "question": "a?", "answers": ["b"]}], r"not a file of questions \(KeyError: 'image_id'\)"),
+        (
+            [{"question_id": 1, "question": "a?", "answers": ["b"]}],
+            r"val.json: --task vqa needs a column for the image, found: question_id, .*: name it with --columns image=NAME",
+        ),
         (["what?"], r"not a file of questions \(TypeError: .*which --task vqa needs: a list of \{question_id"),
         ({"images": [], "annotations": []}, r"not a file of questions \(KeyError: 'questions'\)"),
         ('[{"question_id": 1, ', "val.json .*not whole JSON"),

@@ -22,6 +22,11 @@ from typing import Any
 from gitbench.data.collection import Collection
 from gitbench.data.items import Place, listing
 from gitbench.errors import GitbenchError
+from gitbench.files import explain_unreadable
+
+
+class Nothing(GitbenchError):
+    """A folder in which no reader finds anything for a task."""
 
 
 @lru_cache(maxsize=1)
@@ -38,6 +43,11 @@ def register(name: str, reader: Any) -> None:
 
 def open_folder(place: Place) -> Collection:
     """Open a folder for a task. Errors: a folder whose layout no reader of the task knows, or more than one."""
+    with explain_unreadable():
+        return _opened(place)
+
+
+def _opened(place: Place) -> Collection:
     folder, task = place.folder, "video" if place.films else place.task
     if not folder.is_dir():
         raise GitbenchError(f"{folder} is not a folder: pass the folder in which it lies")
@@ -59,4 +69,4 @@ def open_folder(place: Place) -> Collection:
         if reader.fits(dataclasses.replace(place, task=other))
     }
     hint = f" (what is there may suit --task {' or '.join(sorted(others))})" if others else ""
-    raise GitbenchError(f"{folder} holds nothing for --task {task}{hint}: add {needs}; found: {listing(folder)}")
+    raise Nothing(f"{folder} holds nothing for --task {task}{hint}: add {needs}; found: {listing(folder)}")

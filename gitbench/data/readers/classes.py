@@ -5,10 +5,11 @@ All images lie equally deep. A folder that holds tables is no such folder: they 
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
 
-from gitbench.data.items import Item, Loaded, Part, Place
+from gitbench.data.items import Item, Loaded, Part, Place, beside_images
 from gitbench.data.splits import split_in
 from gitbench.errors import GitbenchError
 
@@ -17,8 +18,9 @@ _TABLES = frozenset((".parquet", ".arrow", ".csv", ".tsv", ".jsonl", ".mat", ".t
 
 
 def fits(place: Place) -> bool:
-    tables = (path for pattern in ("*.*", "*/metadata.*", "data/*.*") for path in place.folder.glob(pattern))
-    return not any(path.suffix in _TABLES for path in tables) and len(_classes(place)) > 1
+    homes = [place.folder, *(path for path in beside_images(place.folder) if path.is_dir())]
+    tables = (name for home in homes for name in os.listdir(home) if os.path.splitext(name)[1] in _TABLES)
+    return next(tables, None) is None and len(_classes(place)) > 1
 
 
 def parts(place: Place) -> list[Part]:

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gitbench.data.items import Item, Loaded, Part, Place, is_hidden, read_texts_file, sole, split_files
+from gitbench.data.items import Item, Loaded, Part, Place, first_of_list, is_hidden, read_texts_file, sole, split_files
 from gitbench.data.splits import split_of, word_in
 from gitbench.errors import GitbenchError
 
@@ -47,6 +47,13 @@ def _files(place: Place) -> dict[str, list[Path]]:
 
 
 def _split_of_file(path: Path) -> str | None:
+    word = _word_of(path)
+    return (
+        None if word is None or first_of_list(path) is not None else word
+    )  # a list of objects is a table, see `lists`
+
+
+def _word_of(path: Path) -> str | None:
     if path.name in _SHARED or re.fullmatch(r"dataset_(coco|flickr)[a-z0-9]*\.json", path.name):
         return ""
     return word_in(path.stem) if path.suffix == ".json" and _OF_SPLIT.fullmatch(path.stem) else None

@@ -1,9 +1,10 @@
-"""Tables of image files and their texts: `*.csv`, `*.tsv`, `*.jsonl`, and Kaggle's `captions.txt`.
+"""Tables of image files and their texts: `*.csv`, `*.tsv`, `*.jsonl`, Kaggle's `captions.txt`, and JSON lists of objects.
 
 1. One table for all images, as `captions.txt` of Flickr8k (image,caption), `results.csv` of Flickr30k (image_name|
    comment_number| comment), `flickr_annotations_30k.csv` (a JSON list in a cell), or `metadata.jsonl` of an ImageFolder.
-2. One table a split: `train.csv`, `captions_val.tsv`, `test.jsonl`. Both lie in the folder, in its `annotations/` or `data/`.
-3. An ImageFolder's `metadata.jsonl` or `metadata.csv` in each split's folder, whose `file_name` starts from there.
+2. One table a split: `train.csv`, `captions_val.tsv`, `test.jsonl`, or LAVIS's `coco_karpathy_train.json`. Both lie in the
+   folder, in its `annotations/` or `data/`.
+3. An ImageFolder's `metadata.jsonl` or `metadata.csv` in `images/` or in each split's folder, whose `file_name` starts there.
 
 Columns: see `gitbench.data.columns`. A table is known by its columns; `captions.*` and those named after splits alone by
 their names, too, so that a column that is called otherwise is asked for.
@@ -17,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from gitbench.data.columns import NEEDED, columns_of
-from gitbench.data.items import Loaded, Part, Place
-from gitbench.data.pictures import SUFFIXES, Picture
+from gitbench.data.items import Loaded, Part, Place, beside_images, first_of_list
+from gitbench.data.pictures import Picture
 from gitbench.data.rows import rows_of, texts_in
 from gitbench.data.splits import split_of, word_in
 from gitbench.data.tables import image_name, of_rows
@@ -41,7 +42,8 @@ def parts(place: Place) -> list[Part]:
     for path, split in _tables(place).items():
         if (other := by_split.setdefault(split, path)) != path:
             raise GitbenchError(
-                f"{place.folder}: {other.name} and {path.name} are tables of the same images: leave one"
+                f"{place.folder}: {' and '.join(str(each.relative_to(place.folder)) for each in (other, path))} are tables "
+                "of the same images: leave one"
             )
     return [
         Part(
@@ -58,11 +60,12 @@ def parts(place: Place) -> list[Part]:
 def _tables(place: Place) -> dict[Path, str]:
     """Return the tables for the task, each with the word of its split, "" where its name says none."""
     roots = [root for root in (place.folder, place.folder / "annotations", place.folder / "data") if root.is_dir()]
-    others = [path for root in roots for path in sorted(root.iterdir()) if path.suffix.lower() not in SUFFIXES]
-    files = {path: word_in(path.stem) or "" for path in others}  # without what may be a hundred thousand images
-    for folder in [path for path in files if path.is_dir() and files[path]]:
+    files = {path: word_in(path.stem) or "" for root in roots for path in beside_images(root)}
+    for folder in [path for path in files if path.is_dir() and (files[path] or path.name == "images")]:
         files.update({path: files[folder] for path in sorted(folder.glob("metadata.*"))})
     tables = [path for path in files if path.suffix in _SUFFIXES or path.name == "captions.txt"]
+    if place.task != "vqa":  # for which `questions` reads such lists
+        tables += [path for path in files if first_of_list(path) is not None]
     able = {path: [task for task in NEEDED if _suits(place, _names(path), task)] for path in tables}
     named = [path for path in tables if not able[path] and (path.stem == "captions" or split_of(path.stem))]
     suited = [path for path in tables if place.task in able[path]]
@@ -86,6 +89,8 @@ def _lacks_texts(place: Place, names: list[str]) -> bool:
 
 def _names(path: Path) -> list[str]:
     """Return the columns of the first row; none of a file that cannot be read."""
+    if first := first_of_list(path):
+        return list(first)
     try:
         return list(next(rows_of(path, []))[1])
     except (GitbenchError, StopIteration):
@@ -95,11 +100,14 @@ def _names(path: Path) -> list[str]:
 def _load(place: Place, path: Path, split: str) -> Loaded:
     mended: list[int] = []
     numbered = list(rows_of(path, mended))
-    rows, places = [row for _, row in numbered], [f"{path}, line {line}" for line, _ in numbered]
+    if not numbered:
+        raise GitbenchError(f"{path} has no rows: fill or remove it")
+    rows, unit = [row for _, row in numbered], "row" if path.suffix == ".json" else "line"
+    places = [f"{path}, {unit} {number}" for number, _ in numbered]
     chosen = columns_of(
         list(dict.fromkeys(name for row in rows for name in row)), place.task, place.address.columns, str(path)
     )
-    if path.suffix != ".jsonl":
+    if path.suffix not in (".json", ".jsonl"):
         for row, where in zip(rows, places, strict=True):
             row.update({name: texts_in(row[name], where) for name in (*chosen.captions, chosen.answers) if name})
     subfolder = str(path.parent.relative_to(place.folder))

@@ -8,6 +8,7 @@ together: a column `split` says where a row belongs, else the images are divided
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -61,12 +62,20 @@ def _rows(files: Sequence[Path]) -> tuple[Any, Iterator[Any]]:
 def read_shards(files: Sequence[Path], where: str) -> Any:
     """Read Parquet files as one `datasets.Dataset`. Errors: damaged files, files with other columns, a full cache."""
     import datasets
+    import pyarrow.parquet as pq
 
     datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what it says of damaged files is ours to say
     cache = make_dir(cache_dir() / "datasets")
     paths = [glob.escape(str(path)) for path in files]  # the library takes paths for patterns
+    if lost := [file for file in files if not os.access(file, os.R_OK)]:
+        raise GitbenchError(f"{lost[0]} cannot be read: check its permissions, or where it links to")
     try:
+        if not any(pq.read_metadata(file).num_rows for file in files):
+            raise GitbenchError(f"{where} has no rows: fill or remove its Parquet files")
         return datasets.load_dataset("parquet", data_files={"train": paths}, split="train", cache_dir=str(cache))
+    except GitbenchError:
+        raise
     except Exception as error:  # the library wraps what the reader says in its own errors
         if isinstance(error, OSError) and error.errno is not None:  # of the file system: cache full or read-only
             text = f"{where}: {error.strerror} while reading into {cache}: set GITBENCH_CACHE to another folder"

@@ -57,6 +57,8 @@ def _table(folder: Path) -> Any:
     """Return the rows of a folder, mapped from the disk. Errors: files that are missing or damaged."""
     import datasets
 
+    if folder.is_dir() and not any(folder.glob("*.arrow")):
+        raise GitbenchError(f"{folder} has no rows: save the data set again, without this split")
     try:
         return datasets.load_from_disk(str(folder))
     except Exception as error:  # Arrow and JSON have their own ones

@@ -11,7 +11,7 @@ import re
 from functools import partial
 from pathlib import Path
 
-from gitbench.data.items import Item, Loaded, Part, Place, read_lines, sole
+from gitbench.data.items import Item, Loaded, Part, Place, beside_images, read_lines, sole
 from gitbench.data.splits import word_in
 from gitbench.errors import GitbenchError
 from gitbench.formats import plural
@@ -34,7 +34,7 @@ def parts(place: Place) -> list[Part]:
 
 def _token_files(folder: Path) -> list[Path]:
     """Return the files of captions in a folder and in those below it."""
-    places = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
+    places = [folder, *(path for path in beside_images(folder) if path.is_dir())]
     return [path for place in places for path in sorted(place.glob("*.token*")) if _FILES.fullmatch(path.name)]
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gitbench.data.columns import NEEDED, columns_of
-from gitbench.data.items import Loaded, Part, Place, read_lines
+from gitbench.data.items import Loaded, Part, Place, beside_images, read_lines
 from gitbench.data.shards import is_shard, samples_of
 from gitbench.data.splits import word_in
 from gitbench.data.tables import captions_in, of_rows
@@ -44,7 +44,7 @@ def parts(place: Place) -> list[Part]:
 
 def _shards(folder: Path) -> dict[Path, str]:
     """Return the shards, each with the word of its split: its own, else its folder's, else ""."""
-    below = [path for path in sorted(folder.iterdir()) if path.is_dir() and (word_in(path.name) or path.name == "data")]
+    below = [path for path in beside_images(folder) if path.is_dir() and (word_in(path.name) or path.name == "data")]
     found = {}
     for place in (folder, *below):
         archives = sorted((*place.glob("*.tar"), *place.glob("*.tar.*"), *place.glob("*.tgz")))
