@@ -24,6 +24,8 @@ from gitbench.data.items import Place, listing
 from gitbench.errors import GitbenchError
 from gitbench.files import explain_unreadable
 
+COMMON = ("classes", "coco", "lists", "parquet", "questions")  # layouts that are named where a folder has none
+
 
 class Nothing(GitbenchError):
     """A folder in which no reader finds anything for a task."""
@@ -61,7 +63,8 @@ def _opened(place: Place) -> Collection:
             text = f"{folder} is taken for {fitting[0]}, a layout without columns to choose"
             raise GitbenchError(f"{text}: leave --columns out, or leave the files of another layout")
         return Collection(place, able[fitting[0]].parts(place), fitting[0])
-    needs = ", or ".join(reader.NEEDS.get(task) or reader.NEEDS[place.task] for reader in able.values())
+    wanted = [reader.NEEDS.get(task) or reader.NEEDS[place.task] for name, reader in able.items() if name in COMMON]
+    needs = ", or ".join([*wanted, "another layout of docs/own_data.md"])
     others = {
         other
         for reader in readers().values()
