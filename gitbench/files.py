@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import json
 import os
 import secrets
@@ -140,6 +141,12 @@ def ask_guards(path: Path) -> None:
 def remove_leftovers(folder: Path) -> None:
     """Remove what killed processes were writing in a folder, in which nobody else may write now."""
     for leftover in folder.glob(".*.tmp*"):
+        leftover.unlink(missing_ok=True)
+
+
+def remove_leftovers_of(path: Path) -> None:
+    """Remove what killed processes were writing to a file with an ending, which nobody else may write now."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp{path.suffix}"):
         leftover.unlink(missing_ok=True)
 
 

@@ -21,7 +21,7 @@ import pandas as pd
 
 from gitbench.claim import claimed
 from gitbench.errors import GitbenchError
-from gitbench.files import load_json, read_json, write_json, write_text
+from gitbench.files import load_json, read_json, remove_leftovers_of, write_json, write_text
 from gitbench.plan import Plan, PlannedRun
 from gitbench.run_folder import RunFolder
 from gitbench.run_key import from_json, read_as
@@ -236,6 +236,7 @@ class Study:
         if self.manifest.with_entries(entries) == self.manifest:
             return
         with claimed(self.manifest_path):
+            remove_leftovers_of(self.manifest_path)
             write_json(self.manifest_path, {"schema": 1, **asdict(self.manifest.with_entries(entries))})
 
     def write_plan(self) -> None:

@@ -84,6 +84,20 @@ def whole(tmp_path_factory) -> Study:
     return Study.open(entered(make_work_dir(tmp_path_factory.mktemp("whole"), replicates=3)), NAME)
 
 
+def test_what_a_killed_launch_was_writing_to_the_manifest_is_removed_by_the_next(whole, tmp_path):
+    work = tmp_path / "work"
+    shutil.copytree(whole.work_dir, work)
+    study = Study.open(work, NAME)
+    study.manifest_path.unlink()
+    half, probe = (
+        study.manifest_path.with_name(f".{study.manifest_path.name}.{end}") for end in ("00ff.tmp.json", "00ff.tmp")
+    )
+    for path in (half, probe):  # the second is of another launch, which waits for its turn
+        path.touch()
+    study.adopt()
+    assert not half.exists() and probe.exists() and study.manifest_path.is_file()
+
+
 def parts(whole: Study, folder: Path, count: int = 2) -> list[Path]:
     """Return work directories, each of which made every n-th run of a study."""
     made = []
