@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gitbench.cli import main, parser
+from gitbench.commands.data_options import join_data
 from gitbench.commands.run import _cfg_options
 from gitbench.commands.tracking import trackers_of
 from gitbench.errors import GitbenchError
@@ -22,6 +23,20 @@ def test_what_is_given_again_adds_to_what_was_given():
     judged = parser().parse_args(["judge", "a1", "a2", "--against", "b1", "--against", "b2"])
     assert [path.name for path in judged.against] == ["b1", "b2"]
     assert parser().parse_args(["pretrain", "--only", "a", "--only", "b"]).only == ["a", "b"]
+
+
+def test_options_of_data_are_joined_or_refused_and_none_is_dropped():
+    words = ["run", "x", "--data", "photos", "--columns", "image=a", "--split", "1/1/1", "--columns", "captions=b"]
+    arguments = parser().parse_args([*words, "--split", "1/1/1"])
+    join_data(arguments)
+    assert arguments.data == "photos?columns=image=a,captions=b&split=1/1/1"
+    for option, pair, message in (
+        ("--split", ("1/1/1", "8/1/1"), "--split is given twice, as 1/1/1 and 8/1/1"),
+        ("--images", ("a", "b"), "--images is given twice"),
+        ("--columns", ("image=a", "image=b"), "image is given twice: join its columns"),
+    ):
+        with pytest.raises(GitbenchError, match=message):
+            join_data(parser().parse_args(["run", "x", "--data", "photos", option, pair[0], option, pair[1]]))
 
 
 def test_trackers_are_named_at_once_or_in_pieces_and_refused_where_they_are_not_installed(monkeypatch, tmp_path):
