@@ -1,4 +1,4 @@
-"""The answers to a question, as data sets write them."""
+"""Questions and their answers, as data sets write them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,14 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from gitbench.data.base import clean_caption
+from gitbench.data.base import Question, clean_caption
 from gitbench.errors import GitbenchError
+
+
+def question_of(own: object, asked: object, answers: Any, where: str, set_valued: bool = False) -> Question:
+    """Return a question with its answers, all cleaned. Errors: an empty question, and as `references`."""
+    said, learned = references(answers, where, set_valued)
+    return Question(question_id=str(own), text=clean_caption(asked, where, "question"), answers=said, answer=learned)
 
 
 def references(given: Any, where: str, set_valued: bool = False) -> tuple[tuple[str, ...], str]:

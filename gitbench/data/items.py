@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +97,25 @@ class Place:
             raise GitbenchError(f"the folder of images {more} does not exist: check the path")
         return ImageFiles([self.folder, *([more] if more else [])], self.films)
 
+    def item(self, name: str, where: str, split: str, **texts: Any) -> Item:
+        """Return an image that is known by a name, which is its id, and with its splits are divided; `texts` as in `Item`."""
+        return Item(
+            image_id=name, where=where, picture=self.picture(name, split), key=name.encode(), split=split, **texts
+        )
+
     def picture(self, name: str | int, split: str, subfolder: str = "") -> NamedPicture:
         """Return an image that is a file, to be found when it is needed; `split` in the data's own word."""
         return NamedPicture(self.images, name, split_of(split), subfolder)
+
+
+@contextlib.contextmanager
+def taken_for(path: Path, what: str, needs: str) -> Iterator[None]:
+    """Turn what goes wrong where a file is taken apart into one line: it is not `what`, which needs `needs`."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise GitbenchError(f"{path} is not {what} ({reason}): it needs {needs}") from None
 
 
 def read_texts_file(path: Path) -> Any:
@@ -148,6 +165,26 @@ def sole(place: Place, paths: Sequence[Path], hold: str = "hold captions of the 
         names = " and ".join(str(path.relative_to(place.folder)) for path in paths)
         raise GitbenchError(f"{place.folder}: {names} {hold}: leave one")
     return paths[0]
+
+
+def file_parts(
+    place: Place,
+    files: Mapping[str, Sequence[Path]],
+    load: Callable[[Place, Path, str], Loaded],
+    hold: str = "hold captions of the same images",
+    withheld: bool = False,
+) -> list[Part]:
+    """Return a part for the one file of each split; `files`: split word -> files, of which several `hold` the same.
+
+    withheld: whether a test file may have no texts in it.
+    """
+    found = []
+    for split, paths in files.items():
+        path = sole(place, paths, hold)
+        hidden = withheld and split_of(split) == "test" and is_hidden(path)
+        task = partial(load, place, path, split)
+        found.append(Part(files=(path,), load=task, split=split, has_texts=not hidden, images=True))
+    return found
 
 
 def listing(folder: Path, most: int = 8) -> str:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gitbench.data.answers import references
+from gitbench.data.answers import question_of
 from gitbench.data.base import Question, clean_caption
 from gitbench.data.columns import NEEDED, Columns, columns_of
 from gitbench.data.image_files import plain
@@ -89,10 +89,7 @@ def _texts(
     """Return the texts of a row as `Item` takes them."""
     if task == "vqa":
         own = row.get(chosen.question_id) if chosen.question_id else None
-        said, answer = references(row.get(chosen.answers or ""), where, bool(row.get("set_valued")))
-        text = clean_caption(row.get(chosen.question or ""), where, "question")
-        asked = Question(question_id=str(number if own is None else own), text=text, answers=said, answer=answer)
-        return {"questions": (asked,)}
+        return {"questions": (question_in(row, chosen, number if own is None else own, where),)}
     if task == "caption":
         captions = [text for name in chosen.captions for text in captions_in(row.get(name))]
         several = len(chosen.captions) > 1  # of which some may be left empty
@@ -106,6 +103,12 @@ def _texts(
         text = f"{where}: {role} {value} is a number without a name"
         raise GitbenchError(f"{text}: store the column as text or as datasets.ClassLabel with names")
     return {"captions": (clean_caption(value, where, role),)}
+
+
+def question_in(row: dict[str, Any], chosen: Columns, own: object, where: str) -> Question:
+    """Return the question of a row, whose id is `own`; `set_valued` marks one whose answers are parts of one."""
+    asked, answers = row.get(chosen.question or ""), row.get(chosen.answers or "")
+    return question_of(own, asked, answers, where, bool(row.get("set_valued")))
 
 
 def captions_in(value: Any) -> Iterable[object]:

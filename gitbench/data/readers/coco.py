@@ -11,12 +11,21 @@ Captions that VizWiz marks `is_rejected` or `is_precanned` are left out, as its 
 from __future__ import annotations
 
 import re
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gitbench.data.items import Item, Loaded, Part, Place, first_of_list, is_hidden, read_texts_file, sole, split_files
-from gitbench.data.splits import split_of, word_in
+from gitbench.data.items import (
+    Item,
+    Loaded,
+    Part,
+    Place,
+    file_parts,
+    first_of_list,
+    read_texts_file,
+    split_files,
+    taken_for,
+)
+from gitbench.data.splits import word_in
 from gitbench.errors import GitbenchError
 
 NEEDS = {"caption": "image files with captions.json"}
@@ -30,15 +39,12 @@ def fits(place: Place) -> bool:
 
 
 def parts(place: Place) -> list[Part]:
-    found = []
-    for split, paths in _files(place).items():
-        if len(paths) > 1:  # nocaps has infos of the images that have captions too
-            paths = [path for path in paths if "image_info" not in path.name] or paths
-        path = sole(place, paths)
-        hidden = split_of(split) == "test" and is_hidden(path)
-        load = partial(_load, place, path, split)
-        found.append(Part(files=(path,), load=load, split=split, has_texts=not hidden, images=True))
-    return found
+    # nocaps has infos of the images that have captions, too
+    told = {
+        split: [path for path in paths if "image_info" not in path.name] or paths
+        for split, paths in _files(place).items()
+    }
+    return file_parts(place, told, _load, withheld=True)
 
 
 def _files(place: Place) -> dict[str, list[Path]]:
@@ -49,7 +55,7 @@ def _files(place: Place) -> dict[str, list[Path]]:
 def _split_of_file(path: Path) -> str | None:
     word = _word_of(path)
     return (
-        None if word is None or first_of_list(path) is not None else word
+        word if word is not None and first_of_list(path) is None else None
     )  # a list of objects is a table, see `lists`
 
 
@@ -61,7 +67,7 @@ def _word_of(path: Path) -> str | None:
 
 def _load(place: Place, path: Path, split: str) -> Loaded:
     content = read_texts_file(path)
-    try:
+    with taken_for(path, "a COCO caption file", "'images' and 'annotations', or Karpathy's 'sentences'"):
         images, notes = content["images"], content.get("annotations", ())
         used = [note for note in notes if not (note.get("is_rejected") or note.get("is_precanned"))]
         by_image: dict[str, list[object]] = {}
@@ -69,9 +75,6 @@ def _load(place: Place, path: Path, split: str) -> Loaded:
             by_image.setdefault(str(note["image_id"]), []).append(note["caption"])
         items = [_item(place, image, by_image, path, split) for image in images]
         known = {str(image["id"]) for image in images if "id" in image}
-    except (KeyError, TypeError, AttributeError) as error:
-        fix = "it needs 'images' and 'annotations', or Karpathy's 'sentences'"
-        raise GitbenchError(f"{path} is not a COCO caption file ({type(error).__name__}: {error}): {fix}") from None
     said: list[str] = []
     empty: list[Item] = []
     if strangers := sum(len(texts) for image, texts in by_image.items() if image not in known):

@@ -8,12 +8,11 @@ ONE answer; see `answers`. The set states train and test.
 from __future__ import annotations
 
 import re
-from functools import partial
 from pathlib import Path
 
-from gitbench.data.answers import references
-from gitbench.data.base import Question, clean_caption
-from gitbench.data.items import Item, Loaded, Part, Place, read_lines, sole, split_files
+from gitbench.data.answers import question_of
+from gitbench.data.base import Question
+from gitbench.data.items import Loaded, Part, Place, file_parts, read_lines, split_files
 from gitbench.errors import GitbenchError
 
 NEEDS = {"vqa": "DAQUAR's qa.894.raw.train.txt and qa.894.raw.test.txt with image files"}
@@ -26,12 +25,7 @@ def fits(place: Place) -> bool:
 
 
 def parts(place: Place) -> list[Part]:
-    found = []
-    for split, paths in _files(place).items():
-        path = sole(place, paths, "ask about the same images")
-        load = partial(_load, place, path, split)
-        found.append(Part(files=(path,), load=load, split=split, images=True))
-    return found
+    return file_parts(place, _files(place), _load, "ask about the same images")
 
 
 def _files(place: Place) -> dict[str, list[Path]]:
@@ -47,19 +41,8 @@ def _load(place: Place, path: Path, split: str) -> Loaded:
         if named is None or not answer:
             fix = "a question that ends in 'in the imageN ?', and its answer on the next line"
             raise GitbenchError(f"{where}: '{asked}' is not a question of DAQUAR with an answer: it needs {fix}")
-        said, learned = references([part.strip() for part in answer.split(",")], where, set_valued=True)
-        text = clean_caption(f"{asked[: named.start()]} ?", where, "question")
-        question = Question(question_id=f"{split}-{number}", text=text, answers=said, answer=learned)
+        answers = [part.strip() for part in answer.split(",")]
+        question = question_of(f"{split}-{number}", f"{asked[: named.start()]} ?", answers, where, set_valued=True)
         groups.setdefault(named[1].lower(), []).append(question)
-    return Loaded(
-        items=[
-            Item(
-                image_id=image,
-                questions=tuple(questions),
-                where=f"{path}, {image}",
-                picture=place.picture(image, split),
-                key=image.encode(),
-            )
-            for image, questions in groups.items()
-        ]
-    )
+    items = [place.item(name, f"{path}, {name}", split, questions=tuple(asked)) for name, asked in groups.items()]
+    return Loaded(items=items)

@@ -7,12 +7,11 @@ A file of MATLAB holds structs with `ImgName` (`train/1009_1.png`) and `GroundTr
 from __future__ import annotations
 
 import re
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from gitbench.data.items import Item, Loaded, Part, Place, split_files
+from gitbench.data.items import Loaded, Part, Place, file_parts, split_files
 from gitbench.errors import GitbenchError
 
 NEEDS = {"read": "IIIT5K's traindata.mat and testdata.mat with the folders train and test"}
@@ -24,11 +23,8 @@ def fits(place: Place) -> bool:
 
 
 def parts(place: Place) -> list[Part]:
-    found = []
-    for split, paths in _files(place).items():
-        path = min(paths, key=lambda path: "CharBound" in path.name)
-        found.append(Part(files=(path,), load=partial(_load, place, path, split), split=split, images=True))
-    return found
+    fuller = {split: [min(paths, key=lambda path: "CharBound" in path.name)] for split, paths in _files(place).items()}
+    return file_parts(place, fuller, _load)
 
 
 def _files(place: Place) -> dict[str, list[Path]]:
@@ -46,15 +42,4 @@ def _load(place: Place, path: Path, split: str) -> Loaded:
     except Exception as error:  # scipy raises many kinds on files that are not MATLAB's
         fix = f"it needs one table with ImgName and {field}"
         raise GitbenchError(f"{path} is not a file of IIIT5K ({type(error).__name__}: {error}): {fix}") from None
-    return Loaded(
-        items=[
-            Item(
-                image_id=name,
-                captions=(word,),
-                where=f"{path}, image {name}",
-                picture=place.picture(name, split),
-                key=name.encode(),
-            )
-            for name, word in rows
-        ]
-    )
+    return Loaded(items=[place.item(name, f"{path}, image {name}", split, captions=(word,)) for name, word in rows])

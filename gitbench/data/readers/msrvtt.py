@@ -10,8 +10,7 @@ import re
 from functools import partial
 from pathlib import Path
 
-from gitbench.data.items import Item, Loaded, Part, Place, read_texts_file, split_files
-from gitbench.errors import GitbenchError
+from gitbench.data.items import Loaded, Part, Place, read_texts_file, split_files, taken_for
 
 NEEDS = {"video": "films with MSR-VTT's train_val_videodatainfo.json and test_videodatainfo.json"}
 _NAME = re.compile(r"\w*videodatainfo\w*\.json|MSR-?VTT_data\.json", re.IGNORECASE)
@@ -31,22 +30,15 @@ def _files(place: Place) -> list[Path]:
 
 def _load(place: Place, path: Path) -> Loaded:
     content = read_texts_file(path)
-    try:
+    needs = "'videos' of {video_id, split} and 'sentences' of {video_id, caption}"
+    with taken_for(path, "a file of MSR-VTT", needs):
         captions: dict[str, list[object]] = {}
         for sentence in content["sentences"]:
             captions.setdefault(sentence["video_id"], []).append(sentence["caption"])
-        items = [
-            Item(
-                image_id=film["video_id"],
-                captions=tuple(captions.get(film["video_id"], ())),
-                where=f"{path}, film {film['video_id']}",
-                picture=place.picture(film["video_id"], film["split"]),
-                key=film["video_id"].encode(),
-                split=film["split"],
-            )
-            for film in content["videos"]
-        ]
-    except (KeyError, TypeError, AttributeError) as error:
-        fix = "it needs 'videos' of {video_id, split} and 'sentences' of {video_id, caption}"
-        raise GitbenchError(f"{path} is not a file of MSR-VTT ({type(error).__name__}: {error}): {fix}") from None
-    return Loaded(items=items)
+        films = [(film["video_id"], film["split"]) for film in content["videos"]]
+        return Loaded(
+            items=[
+                place.item(name, f"{path}, film {name}", split, captions=tuple(captions.get(name, ())))
+                for name, split in films
+            ]
+        )

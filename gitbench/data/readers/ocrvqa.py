@@ -9,10 +9,8 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from gitbench.data.answers import references
-from gitbench.data.base import Question, clean_caption
-from gitbench.data.items import Item, Loaded, Part, Place, read_texts_file, split_files
-from gitbench.errors import GitbenchError
+from gitbench.data.answers import question_of
+from gitbench.data.items import Loaded, Part, Place, read_texts_file, split_files, taken_for
 
 NEEDS = {"vqa": "OCR-VQA's dataset.json with image files"}
 _SPLITS = {1: "train", 2: "val", 3: "test"}
@@ -40,26 +38,10 @@ def _is_ours(path: Path) -> bool:
 def _load(place: Place, path: Path) -> Loaded:
     content = read_texts_file(path)
     items = []
-    try:
+    with taken_for(path, "OCR-VQA's file", "as many 'answers' as 'questions' and a 'split' of 1, 2 or 3 for every id"):
         for name, book in content.items():
             where, split = f"{path}, image {name}", _SPLITS[book["split"]]
-            pairs = list(zip(book["questions"], book["answers"], strict=True))
-            items.append(
-                Item(
-                    image_id=name,
-                    questions=tuple(_question(f"{name}-{k}", *pair, where) for k, pair in enumerate(pairs)),
-                    where=where,
-                    picture=place.picture(name, split),
-                    key=name.encode(),
-                    split=split,
-                )
-            )
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        fix = "it needs as many 'answers' as 'questions' and a 'split' of 1, 2 or 3 for every id"
-        raise GitbenchError(f"{path} is not OCR-VQA's file ({type(error).__name__}: {error}): {fix}") from None
+            pairs = enumerate(zip(book["questions"], book["answers"], strict=True))
+            asked = tuple(question_of(f"{name}-{k}", question, answer, where) for k, (question, answer) in pairs)
+            items.append(place.item(name, where, split, questions=asked))
     return Loaded(items=items)
-
-
-def _question(own: str, asked: object, answer: object, where: str) -> Question:
-    said, learned = references(answer, where)
-    return Question(question_id=own, text=clean_caption(asked, where, "question"), answers=said, answer=learned)

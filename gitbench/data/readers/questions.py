@@ -24,12 +24,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gitbench.data.answers import references
-from gitbench.data.base import Question, clean_caption
+from gitbench.data.base import Question
 from gitbench.data.columns import Columns, columns_of
 from gitbench.data.items import Item, Loaded, Part, Place, first_of_list, is_hidden, read_texts_file, sole, split_files
 from gitbench.data.splits import split_of, word_in
-from gitbench.data.tables import image_name
+from gitbench.data.tables import image_name, question_in
 from gitbench.errors import GitbenchError
 
 NEEDS = {"vqa": "image files with questions.json, or train_questions.json, val_questions.json and test_questions.json"}
@@ -150,7 +149,5 @@ def _question(row: dict[str, Any], number: int, chosen: Columns, path: Path) -> 
     own = str(number if named is None else named)
     where = f"{path}, question {own}"
     image = image_name(row.get(chosen.image), where)
-    said, answer = references(row.get(chosen.answers or ""), where, bool(row.get("set_valued")))
-    text = clean_caption(row.get(chosen.question or ""), where, "question")
     stated = str(row.get(chosen.split or "") or "")
-    return image, stated, Question(question_id=own, text=text, answers=said, answer=answer)
+    return image, stated, question_in(row, chosen, own, where)

@@ -8,12 +8,10 @@ read once; without it the captions are those of the image's rows. The captions o
 from __future__ import annotations
 
 import re
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gitbench.data.items import Item, Loaded, Part, Place, is_hidden, read_texts_file, sole, split_files
-from gitbench.errors import GitbenchError
+from gitbench.data.items import Loaded, Part, Place, file_parts, read_texts_file, split_files, taken_for
 
 NEEDS = {"caption": "TextCaps_0.1_train.json, TextCaps_0.1_val.json and TextCaps_0.1_test.json with image files"}
 _NAME = re.compile(r"TextCaps_(?:[0-9.]+_)?(train|val|test)\.json")
@@ -24,13 +22,7 @@ def fits(place: Place) -> bool:
 
 
 def parts(place: Place) -> list[Part]:
-    found = []
-    for split, paths in _files(place).items():
-        path = sole(place, paths)
-        hidden = split == "test" and is_hidden(path)
-        load = partial(_load, place, path, split)
-        found.append(Part(files=(path,), load=load, split=split, has_texts=not hidden, images=True))
-    return found
+    return file_parts(place, _files(place), _load, withheld=True)
 
 
 def _files(place: Place) -> dict[str, list[Path]]:
@@ -39,23 +31,11 @@ def _files(place: Place) -> dict[str, list[Path]]:
 
 def _load(place: Place, path: Path, split: str) -> Loaded:
     rows: dict[str, list[dict[str, Any]]] = {}
-    try:
+    with taken_for(path, "a file of TextCaps", "'data', a list of {image_id, caption_str}"):
         for row in read_texts_file(path)["data"]:
             rows.setdefault(str(row["image_id"]), []).append(row)
-        items = [
-            Item(
-                image_id=image,
-                captions=_captions(group),
-                where=f"{path}, image {image}",
-                picture=place.picture(image, split),
-                key=image.encode(),
-            )
-            for image, group in rows.items()
-        ]
-    except (KeyError, TypeError, AttributeError) as error:
-        fix = "it needs 'data', a list of {image_id, caption_str}"
-        raise GitbenchError(f"{path} is not a file of TextCaps ({type(error).__name__}: {error}): {fix}") from None
-    return Loaded(items=items)
+        said = [(image, _captions(group)) for image, group in rows.items()]
+        return Loaded(items=[place.item(name, f"{path}, image {name}", split, captions=each) for name, each in said])
 
 
 def _captions(rows: list[dict[str, Any]]) -> tuple[object, ...]:

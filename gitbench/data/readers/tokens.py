@@ -11,7 +11,7 @@ import re
 from functools import partial
 from pathlib import Path
 
-from gitbench.data.items import Item, Loaded, Part, Place, beside_images, read_lines, sole
+from gitbench.data.items import Loaded, Part, Place, beside_images, read_lines, sole
 from gitbench.data.splits import word_in
 from gitbench.errors import GitbenchError
 from gitbench.formats import plural
@@ -55,14 +55,7 @@ def _load(place: Place, path: Path, lists: dict[Path, str]) -> Loaded:
     left_out = len(captions) - len(listed)
     notes = (f"{path.name}: {plural(left_out, 'image')} in no list of a split left out",) if left_out else ()
     items = [
-        Item(
-            image_id=name,
-            captions=tuple(captions[name]),
-            where=f"{path}, image {name}",
-            picture=place.picture(name, split_of_name.get(name, "")),
-            key=name.encode(),
-            split=split_of_name.get(name, ""),
-        )
+        place.item(name, f"{path}, image {name}", split_of_name.get(name, ""), captions=tuple(captions[name]))
         for name in listed
     ]
     return Loaded(items=items, notes=notes)

@@ -8,12 +8,10 @@ is not looked at.
 from __future__ import annotations
 
 import re
-from functools import partial
 from pathlib import Path
 
-from gitbench.data.items import Item, Loaded, Part, Place, read_texts_file, sole, split_files
+from gitbench.data.items import Loaded, Part, Place, file_parts, read_texts_file, split_files, taken_for
 from gitbench.data.splits import word_in
-from gitbench.errors import GitbenchError
 
 NEEDS = {"video": "films with VATEX's vatex_training_v1.0.json and its files of validation and of the public test"}
 _NAME = re.compile(r"vatex_(training|validation|public_test)\w*(\.\d+)*\.json", re.IGNORECASE)
@@ -24,12 +22,7 @@ def fits(place: Place) -> bool:
 
 
 def parts(place: Place) -> list[Part]:
-    found = []
-    for split, paths in _files(place).items():
-        path = sole(place, paths, "hold captions of the same films")
-        load = partial(_load, place, path, split)
-        found.append(Part(files=(path,), load=load, split=split, images=True))
-    return found
+    return file_parts(place, _files(place), _load, "hold captions of the same films")
 
 
 def _files(place: Place) -> dict[str, list[Path]]:
@@ -37,18 +30,6 @@ def _files(place: Place) -> dict[str, list[Path]]:
 
 
 def _load(place: Place, path: Path, split: str) -> Loaded:
-    try:
-        items = [
-            Item(
-                image_id=film["videoID"],
-                captions=tuple(film["enCap"]),
-                where=f"{path}, film {film['videoID']}",
-                picture=place.picture(film["videoID"], split),
-                key=film["videoID"].encode(),
-            )
-            for film in read_texts_file(path)
-        ]
-    except (KeyError, TypeError, AttributeError) as error:
-        fix = "it needs a list of {videoID, enCap}"
-        raise GitbenchError(f"{path} is not a file of VATEX ({type(error).__name__}: {error}): {fix}") from None
-    return Loaded(items=items)
+    with taken_for(path, "a file of VATEX", "a list of {videoID, enCap}"):
+        films = [(film["videoID"], tuple(film["enCap"])) for film in read_texts_file(path)]
+        return Loaded(items=[place.item(name, f"{path}, film {name}", split, captions=said) for name, said in films])
