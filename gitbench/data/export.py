@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from gitbench.data.describe import splits_of
 from gitbench.data.photos import PhotoSource
 from gitbench.errors import GitbenchError
-from gitbench.files import explain_os_errors
+from gitbench.files import new_folder
 
 ROWS = 100  # written at a time
 
@@ -25,16 +24,9 @@ def write_parquet(data: str, task: str, folder: Path) -> Path:
     splits = splits_of(data, task)
     if any(source.moving for source in splits.values()):
         raise GitbenchError(f"{data} holds films, for which this layout has no room: keep them as files")
-    temporary = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        with explain_os_errors(folder):
-            temporary.mkdir(parents=True)
-            for split, source in splits.items():
-                _write(source, temporary / f"{split}.parquet")
-            temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with new_folder(folder) as temporary:
+        for split, source in splits.items():
+            _write(source, temporary / f"{split}.parquet")
     return folder
 
 
