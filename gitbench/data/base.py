@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from gitbench.errors import GitbenchError
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # importing numpy takes a fifth of the time of `gitbench list
     from gitbench.data.scenes.graph import SceneGraph
 
 SPLITS = ("train", "val", "test")
+# What the answers of a question are: any one is right; each is one annotator's; the only one has parts in any order.
+AnswersAre = Literal["alternatives", "votes", "set"]
 PRETRAIN = "pretrain"  # the split of pre-training, which scenes alone have apart from "train"
 # Everything that str.splitlines or a Java reader takes for the end of a line, and tabs: one such character inside a
 # caption would shift every later caption of a line-based scorer to the wrong image.
@@ -34,6 +36,7 @@ class Question:
     text: str
     answers: tuple[str, ...]  # of all annotators, repeated as often as they were given
     answer: str
+    answers_are: AnswersAre = "alternatives"
 
 
 @dataclass(frozen=True, kw_only=True)

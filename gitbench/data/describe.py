@@ -71,10 +71,10 @@ def described(data: str, splits: Mapping[str, PhotoSource]) -> str:
         lines.append(f"  no {' and no '.join(missing)}")
     notes = [note for source in splits.values() for note in source.notes]
     rows = [question for source in splits.values() for row in source.rows for question in row.questions]
-    if several := sum(1 < len(set(row.answers)) == len(row.answers) for row in rows):
+    if several := sum(row.answers_are == "alternatives" and len(set(row.answers)) > 1 for row in rows):
         notes.append(
-            f"{several:,} questions have several different answers: any of them counts as right; where they are parts of "
-            "one answer, mark the questions `set_valued: true`"
+            f"{several:,} questions have several different answers: any of them counts as right; where they are votes of "
+            'annotators, mark the questions `"answers_are": "votes"`, where they are parts of one answer, "set"'
         )
     lines += [f"  mind: {note}" for note in dict.fromkeys([*notes, *shared_images(list(splits.values()))])]
     return "\n".join(lines)

@@ -38,7 +38,7 @@ def _write(source: PhotoSource, path: Path) -> None:
     text, texts = datasets.Value("string"), datasets.Sequence(datasets.Value("string"))
     columns: dict[str, Any] = {
         "caption": {"captions": texts},
-        "vqa": {"question_id": text, "question": text, "answers": texts},
+        "vqa": {"question_id": text, "question": text, "answers": texts, "answers_are": text},
         "classify": {"label": text},
         "read": {"text": text},
     }[source.task]
@@ -61,7 +61,7 @@ def _rows(source: PhotoSource) -> Iterator[dict[str, Any]]:
         if source.task == "vqa":
             for asked in example.questions:
                 own = {"question_id": asked.question_id, "question": asked.text, "answers": list(asked.answers)}
-                yield {**image, **own}
+                yield {**image, **own, "answers_are": asked.answers_are}
         elif source.task == "caption":
             yield {**image, "captions": list(example.captions)}
         else:

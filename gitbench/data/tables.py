@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gitbench.data.answers import question_of
-from gitbench.data.base import Question, clean_caption
+from gitbench.data.answers import answers_are_in, in_tens, is_ten, question_of
+from gitbench.data.base import AnswersAre, Question, clean_caption
 from gitbench.data.columns import NEEDED, Columns, columns_of
 from gitbench.data.image_files import plain
 from gitbench.data.items import Item, Loaded, Part, Place
@@ -59,6 +59,7 @@ def of_rows(
     places: what names each row in error messages, where its number is not what people count by.
     """
     items = []
+    tens = place.task == "vqa" and in_tens(row.get(chosen.answers or "") for row in rows)
     for number, row in enumerate(rows):
         place_of = places[number] if places else f"{where}, row {number}"
         own = row.get(chosen.image_id) if chosen.image_id else None
@@ -72,7 +73,7 @@ def of_rows(
                 where=place_of,
                 key=image.replace("\\", "/").rsplit("/", 1)[-1].encode() if isinstance(image, str) else None,
                 split=said or stated,
-                **_texts(place.task, row, chosen, place_of, number, class_names),
+                **_texts(place.task, row, chosen, place_of, number, class_names, tens),
             )
         )
     labels = tuple(class_names) if class_names is not None else None
@@ -84,12 +85,12 @@ def of_rows(
 
 
 def _texts(
-    task: str, row: dict[str, Any], chosen: Columns, where: str, number: int, names: Sequence[str] | None
+    task: str, row: dict[str, Any], chosen: Columns, where: str, number: int, names: Sequence[str] | None, tens: bool
 ) -> dict[str, Any]:
-    """Return the texts of a row as `Item` takes them."""
+    """Return the texts of a row as `Item` takes them; `tens`: see `question_in`."""
     if task == "vqa":
         own = row.get(chosen.question_id) if chosen.question_id else None
-        return {"questions": (question_in(row, chosen, number if own is None else own, where),)}
+        return {"questions": (question_in(row, chosen, number if own is None else own, where, tens),)}
     if task == "caption":
         captions = [text for name in chosen.captions for text in captions_in(row.get(name))]
         several = len(chosen.captions) > 1  # of which some may be left empty
@@ -105,10 +106,11 @@ def _texts(
     return {"captions": (clean_caption(value, where, role),)}
 
 
-def question_in(row: dict[str, Any], chosen: Columns, own: object, where: str) -> Question:
-    """Return the question of a row, whose id is `own`; `set_valued` marks one whose answers are parts of one."""
+def question_in(row: dict[str, Any], chosen: Columns, own: object, where: str, tens: bool) -> Question:
+    """Return the question of a row, whose id is `own`; `tens`: whether ten texts are votes in its table, see `answers`."""
     asked, answers = row.get(chosen.question or ""), row.get(chosen.answers or "")
-    return question_of(own, asked, answers, where, bool(row.get("set_valued")))
+    votes: AnswersAre | None = "votes" if tens and is_ten(answers) else None
+    return question_of(own, asked, answers, where, answers_are_in(row, where) or votes)
 
 
 def captions_in(value: Any) -> Iterable[object]:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from gitbench.data import CAPTIONS, limit_of, open_source
-from gitbench.data.base import SPLITS, Example, Question, Source, Text, content_hash
+from gitbench.data.base import SPLITS, AnswersAre, Example, Question, Source, Text, content_hash
 from gitbench.data.image_processor import square_processor
 from gitbench.data.scenes.words import WORDS
 from gitbench.data.scenes.world import SIZE, Scenes, scenes_with_a_sign, word_of
@@ -43,6 +43,7 @@ class Request:
     request_id: str
     prefix: str
     references: tuple[str, ...]
+    answers_are: AnswersAre = "alternatives"  # the references of a question
 
 
 class TaskSource:
@@ -98,7 +99,12 @@ class TaskSource:
         """Return what is generated and scored of an item: one request, in "vqa" one a question."""
         if self.task.name == "vqa":
             return tuple(
-                Request(request_id=asked.question_id, prefix=asked.text, references=asked.answers)
+                Request(
+                    request_id=asked.question_id,
+                    prefix=asked.text,
+                    references=asked.answers,
+                    answers_are=asked.answers_are,
+                )
                 for asked in self._questions(index)
             )
         references = tuple(text.target for text in self.texts(index))

@@ -13,13 +13,12 @@ out, min(matches among the other nine / 3, 1); then the mean of the ten. The nor
   them, by a misplaced argument; here all go.)
 * "none" is the number 0, as "zero" is. An answer that is nothing but an article becomes empty.
 
-A question with one reference counts as ten annotators who agree, and is normalised all the same: one answer says nothing
-about agreement. So its accuracy is 0 or 1. Where nothing is left of that reference ("A", to "which letter?"), the two are
-compared as they are but for case: saying nothing is no answer.
+That formula is for votes, one an annotator, and at least four of them. Other references are alternatives ("1/8/93", "January
+8, 1993"): an answer that equals one of them, both normalised, is right; so where there is one, accuracy is 0 or 1. A set is one
+reference of several parts between commas, each normalised, in any order. The data say which they are, see `data.answers`.
 
-Fewer than ten references of which no two are alike are no votes but alternatives ("1/8/93", "January 8, 1993"): an answer
-that equals one of them, as a single reference, is right. Other numbers of references keep the formula; with two or three
-of them, which cannot make three matches without one, it stays below 1.
+Where normalisation leaves nothing of a text ("A", to "which letter?"), it is compared as it is but for case, and an answer in
+which nothing is said is never right. (To the official program "", "A" and "the" are equal.)
 """
 
 from __future__ import annotations
@@ -28,8 +27,10 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from gitbench.data.answers import fitting
+from gitbench.data.base import AnswersAre
+
 ENOUGH = 3  # matching annotators that make an answer fully right
-ANNOTATORS = 10  # of a question in VQAv2, VizWiz, TextVQA
 
 PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'  # not the apostrophe, not the colon
 ARTICLES = frozenset(("a", "an", "the"))
@@ -69,40 +70,44 @@ def normalise(answer: str) -> str:
     return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES)
 
 
-def vqa_accuracy(answer: str, references: Sequence[str]) -> float:
-    """Return the accuracy of one answer, a fraction; `references` holds one answer an annotator (see the module)."""
-    if are_alternatives(references):
-        return max(vqa_accuracy(answer, [reference]) for reference in references)
-    prepare = _preparation(references)
-    matches, count = list(map(prepare, references)).count(prepare(answer)), len(references)
-    if count == 1:
-        return float(matches)
+def vqa_accuracy(answer: str, references: Sequence[str], answers_are: AnswersAre = "votes") -> float:
+    """Return the accuracy of one answer, a fraction; `answers_are`: what the references are, see the module."""
+    answers_are = fitting(answers_are, references)
+    if answers_are == "set":
+        return float(same_parts(answer, references, _compared))
+    prepare = _compared if answers_are == "alternatives" else _preparation(references)
+    said = prepare(answer)
+    matches, count = list(map(prepare, references)).count(said) if said else 0, len(references)
+    if answers_are == "alternatives":
+        return float(matches > 0)
     with_match_left_out, without = min((matches - 1) / ENOUGH, 1.0), min(matches / ENOUGH, 1.0)
     return (matches * with_match_left_out + (count - matches) * without) / count
 
 
-def are_alternatives(references: Sequence[str]) -> bool:
-    """Tell whether several references are alternatives, any of which is right, and no votes of annotators."""
-    return 1 < len(references) == len(set(map(_stripped, references))) < ANNOTATORS
-
-
-def annotator_accuracy(references: Sequence[str]) -> float:
-    """Return what an annotator reaches, a fraction: each answer against the others, then the mean.
-
-    1 where there is one answer, and for alternatives, each of which is right.
-    """
-    if len(references) == 1 or are_alternatives(references):
+def annotator_accuracy(references: Sequence[str], answers_are: AnswersAre = "votes") -> float:
+    """Return what an annotator reaches, a fraction: each answer against the others, then the mean; 1 without votes."""
+    if fitting(answers_are, references) != "votes":
         return 1.0
     answers = list(map(_preparation(references), references))
     counts = Counter(answers)
     return sum(min((counts[answer] - 1) / ENOUGH, 1.0) for answer in answers) / len(answers)
 
 
+def same_parts(answer: str, references: Sequence[str], prepare: Callable[[str], str]) -> bool:
+    """Tell whether an answer has the same parts as a reference, each prepared; nothing has none."""
+    said, *right = (
+        frozenset(prepare(part) for part in text.split(",") if part.strip()) for text in (answer, *references)
+    )
+    return bool(said) and said in right
+
+
 def _preparation(references: Sequence[str]) -> Callable[[str], str]:
-    """Return what prepares both sides: `normalise`; only stripping where several write the same, or of one nothing is left."""
-    if len(references) == 1:
-        return normalise if normalise(references[0]) else lambda text: _stripped(text).lower()
-    return _stripped if len(set(map(_stripped, references))) == 1 else normalise
+    """Return what prepares both sides of votes: only stripping where all annotators write the same."""
+    return _stripped if len(set(map(_stripped, references))) == 1 else _compared
+
+
+def _compared(text: str) -> str:
+    return normalise(text) or _stripped(text).lower()
 
 
 def _stripped(text: str) -> str:

@@ -52,7 +52,7 @@ class Rescored:
             rows = self.study.predictions(run.run_key)
             given = {row["image_id"]: row["references"] for row in rows}
             if self.task is None:
-                self.task = TaskScorer(self.study.plan.task, self.scorer, given)
+                self.task = TaskScorer.of_rows(self.study.plan.task, self.scorer, rows)
             if {key: list(texts) for key, texts in self.task.references.items()} != given:
                 if record.get("overridden"):  # other images, maybe
                     continue

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gitbench.data import data_names
+from gitbench.data.base import AnswersAre
 from gitbench.data.scenes.graph import SceneGraph
 from gitbench.data.tasks import TaskSource, open_task
 from gitbench.metrics import CaptionScorer, answer_ceiling, score_answers
@@ -18,8 +19,8 @@ from gitbench.tasks import task_spec
 class TaskScorer:
     """Scores captions by `CaptionScorer`, answers and labels by `score_answers`.
 
-    `references`: request id -> texts; `graphs`: of `scenes`, for SceneF1; `grammar`: captions that the data set's own
-    grammar gives, its ceiling.
+    `references`: request id -> texts; `answers_are`: of questions, as `score_answers` takes it; `graphs`: of `scenes`, for
+    SceneF1; `grammar`: captions that the data set's own grammar gives, its ceiling.
     """
 
     def __init__(
@@ -29,8 +30,9 @@ class TaskScorer:
         references: Mapping[str, Sequence[str]],
         graphs: Mapping[str, SceneGraph] | None = None,
         grammar: Mapping[str, str] | None = None,
+        answers_are: Mapping[str, AnswersAre] | None = None,
     ) -> None:
-        self.task, self.scorer, self.references = task, scorer, references
+        self.task, self.scorer, self.references, self.answers_are = task, scorer, references, answers_are
         self.graphs, self.grammar = graphs, grammar
         self.captions = task in ("caption", "video")
 
@@ -41,12 +43,20 @@ class TaskScorer:
         references = {request.request_id: request.references for request in requests}
         task = source.task.name
         if task not in ("caption", "video"):
-            return cls(task, scorer, references)
+            kinds = {request.request_id: request.answers_are for request in requests}
+            return cls(task, scorer, references, answers_are=kinds)
         graphs = {source.image_id(index): source.example(index).graph for index in range(len(source))}
         known = {image_id: graph for image_id, graph in graphs.items() if graph is not None}
         fresh = getattr(source, "ceiling_caption", None)
         grammar = fresh and {source.image_id(index): fresh(index) for index in range(len(source))}
         return cls(task, scorer, references, known or None, grammar)
+
+    @classmethod
+    def of_rows(cls, task: str, scorer: CaptionScorer, rows: Sequence[Mapping[str, Any]]) -> TaskScorer:
+        """Return the scorer of a test split that is not here, by what the rows of a `predictions.jsonl` hold of it."""
+        references = {row["image_id"]: row["references"] for row in rows}
+        kinds = {row["image_id"]: row["answers_are"] for row in rows if "answers_are" in row}
+        return cls(task, scorer, references, answers_are=kinds or None)
 
     def scores(self, rows: Sequence[Mapping[str, Any]]) -> Scores:
         """Score the rows of a `predictions.jsonl`, one for each of `references`."""
@@ -54,12 +64,12 @@ class TaskScorer:
         if self.captions:
             return self.scorer.score(said, self.references, self.graphs)
         closed = {row["image_id"]: row["closed"] for row in rows if "closed" in row}
-        return score_answers(self.task, said, self.references, closed or None)
+        return score_answers(self.task, said, self.references, closed or None, self.answers_are)
 
     def ceiling(self) -> Yardstick:
         """Return the ceiling: a fresh caption of the data set's own grammar, or one reference against the others."""
         if not self.captions:
-            perfect = answer_ceiling(self.task, self.references)
+            perfect = answer_ceiling(self.task, self.references, self.answers_are)
             kind = "leave-one-out" if any("leave-one-out" in one.signature for one in perfect.values()) else "perfect"
             return Yardstick(kind=kind, ceiling=metric_values(perfect))
         if self.grammar is None and all(len(captions) < 2 for captions in self.references.values()):

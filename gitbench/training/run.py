@@ -214,6 +214,8 @@ def _prediction(request: Request, output: dict[str, Any], image_id: str, tokeniz
         row["image"] = image_id
     if request.prefix:
         row["prefix"] = request.prefix
+    if request.answers_are != "alternatives":
+        row["answers_are"] = request.answers_are
     if "closed_ids" in output:
         row |= {"closed": tokenizer.decode(output["closed_ids"]), "closed_score": output["closed_score"]}
     return row

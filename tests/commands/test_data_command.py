@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from helpers_data import CAPTION, CLASSIFY, VQA, coco, photo, row, with_images, write_parquet
+from helpers_data import CAPTION, CLASSIFY, SPLITS, VQA, coco, opened, photo, row, with_images, write_parquet
 from helpers_published import msrvtt
 
 from gitbench.cli import main
@@ -59,9 +59,13 @@ def test_a_data_set_in_our_layout_has_the_same_content(
         import json
 
         with_images(folder, [f"{k}.png" for k in range(12)])
+        said = (["yes", "yes", "no"], [{"answer": word} for word in ("yes", "yes", "no", "no")], ["yes"])
         asked = [
-            {"question_id": k, "image": f"{k % 12}.png", "question": f"what {k}?", "answers": ["yes", "yes", "no"]}
+            {"question_id": k, "image": f"{k % 12}.png", "question": f"what {k}?", "answers": said[k % 3]}
             for k in range(30)
+        ]
+        asked += [
+            {"question_id": 30, "image": "3.png", "question": "what?", "answers": ["a_b", "c"], "set_valued": True}
         ]
         (folder / "questions.json").write_text(json.dumps(asked))
     else:
@@ -72,6 +76,11 @@ def test_a_data_set_in_our_layout_has_the_same_content(
     command = ["data", str(folder), "--task", task.name, "--out", str(tmp_path / "x.png"), "--to", "parquet", str(out)]
     assert main(command) == 0
     assert study_fingerprint(str(out), SPEC, task) == study_fingerprint(str(folder), SPEC, task)
+    for split in SPLITS:
+        ours, given = opened(out, split, task=task), opened(folder, split, task=task)
+        assert [ours.requests(index) for index in range(len(ours))] == [
+            given.requests(index) for index in range(len(given))
+        ]
     assert main(command) == 2
     assert "ours exists: pass a folder that does not" in capsys.readouterr().err
     assert not list(tmp_path.glob(".*"))

@@ -28,9 +28,13 @@ from helpers_data import (
 )
 from helpers_errors import refused
 
+from gitbench.data.base import AnswersAre
 from gitbench.data.splits import divided
 from gitbench.data.tasks import Request, Text
+from gitbench.metrics import CaptionScorer
 from gitbench.spec import TaskSpec
+from gitbench.study.scoring import TaskScorer
+from gitbench.training.run import _prediction
 
 # ---- folders with questions ---------------------------------------------------------------------------------------
 
@@ -79,24 +83,89 @@ def test_no_split_is_left_empty() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answers", "references", "target"),
+    ("answers", "references", "target", "are"),
     [
-        (["hole_puncher"], ("hole_puncher",), "hole_puncher"),
-        (["1/8/93", "January 8, 1993"], ("1/8/93", "January 8, 1993"), "1/8/93"),
-        (["no", *["yes"] * 8], ("no", *["yes"] * 8), "yes"),
-        ("yes", ("yes",), "yes"),
-        (["b", "a", "a", "b", *"cdefgh"], ("b", "a", "a", "b", *"cdefgh"), "b"),
-        ([{"answer": "no"}, {"answer": " yes\n"}, {"answer": "yes"}], ("no", "yes", "yes"), "yes"),
-        ([{"answer": "a_b", "answer_confidence": "maybe"}], ("a_b",), "a_b"),
+        (["hole_puncher"], ("hole_puncher",), "hole_puncher", "alternatives"),
+        (["1/8/93", "January 8, 1993"], ("1/8/93", "January 8, 1993"), "1/8/93", "alternatives"),
+        (["no", *["yes"] * 8], ("no", *["yes"] * 8), "yes", "alternatives"),
+        ("yes", ("yes",), "yes", "alternatives"),
+        (["b", "a", "a", "b", *"cdefgh"], ("b", "a", "a", "b", *"cdefgh"), "b", "votes"),
+        ([{"answer": "no"}, {"answer": " yes\n"}, {"answer": "yes"}], ("no", "yes", "yes"), "yes", "alternatives"),
+        ([{"answer": "no"}, {"answer": "yes"}] * 2, ("no", "yes") * 2, "no", "votes"),
+        ({"answer": ["a", "b", "b", "b"], "answer_id": [1, 2, 3, 4]}, ("a", *"bbb"), "b", "votes"),
+        (["yes"] * 11, ("yes",) * 11, "yes", "alternatives"),
+        (list("abcdefghij"), tuple("abcdefghij"), "a", "alternatives"),
+        ([{"answer": "a_b", "answer_confidence": "maybe"}], ("a_b",), "a_b", "alternatives"),
     ],
 )
-def test_answers_become_references(tmp_path: Path, answers: Any, references: tuple[str, ...], target: str) -> None:
+def test_answers_become_references(
+    tmp_path: Path, answers: Any, references: tuple[str, ...], target: str, are: AnswersAre
+) -> None:
     folder = asked_folder(tmp_path, [question(5, "1.png", answers)], "val_questions.json")
     source = opened(folder, "val", task=VQA)
-    assert source.requests(0) == (Request(request_id="5", prefix="what is number 5 ?", references=references),)
+    expected = Request(request_id="5", prefix="what is number 5 ?", references=references, answers_are=are)
+    assert source.requests(0) == (expected,)
     assert source.texts(0) == (Text(prefix="what is number 5 ?", target=target),)
     with refused("has no train split: add one, or say with --split which is; found: files of val"):
         opened(folder, task=VQA)
+
+
+@pytest.mark.parametrize("layout", ["questions", "lists", "parquet"])
+def test_ten_texts_are_votes_where_some_of_a_table_are_repeated(tmp_path: Path, layout: str) -> None:
+    several = {1: ["cat"] * 9 + ["dog"], 2: list("abcdefghij"), 3: ["yes"] * 3, 4: ["x"], 5: ["no"] * 11}
+    rows = [question(number, f"{number}.png", answers) for number, answers in several.items()]
+    if layout == "questions":
+        asked_folder(tmp_path, rows, "test_questions.json")
+    elif layout == "lists":
+        asked_folder(tmp_path, "\n".join(map(json.dumps, rows)), "test.jsonl")
+    else:
+        write_parquet(tmp_path / "test.parquet", [{**each, **row(each["question_id"])} for each in rows])
+    source = opened(tmp_path, "test", task=VQA)
+    (asked,) = zip(*(source.requests(index) for index in range(len(source))), strict=True)
+    assert [each.answers_are for each in asked] == ["votes", "votes", *["alternatives"] * 3]
+    with CaptionScorer(meteor=False, spice=False) as scorer:
+        scores = TaskScorer.of(source, scorer).scores(
+            [{"image_id": each.request_id, "caption": each.references[0]} for each in asked]
+        )
+    assert [round(value) for value in scores.columns["VQA"]] == [100, 30, 100, 100, 100]
+
+
+def test_data_say_themselves_what_answers_are(tmp_path: Path) -> None:
+    told = {1: {"answers_are": "votes"}, 2: {"answers_are": "set"}, 3: {"set_valued": True}, 4: {"set_valued": "false"},
+            5: {"set_valued": False}, 6: {"answers_are": "alternatives"}}  # fmt: skip
+    said = ["a_b", "c", "a_b", "a_b", "a_b"]
+    rows = [question(number, f"{number}.png", said, **more) for number, more in told.items()]
+    source = opened(asked_folder(tmp_path, rows, "test_questions.json"), "test", task=VQA)
+    (asked,) = zip(*(source.requests(index) for index in range(len(source))), strict=True)
+    sets, others = ("a b, c, a b, a b, a b",), tuple(said)
+    expected = [others, sets, sets, others, others, others]
+    assert [each.references for each in asked] == expected
+    kinds = ["votes", "set", "set", "alternatives", "alternatives", "alternatives"]
+    assert [each.answers_are for each in asked] == kinds
+    with refused("question 1: answers_are is 'vote', which is none of alternatives, votes, set: correct or remove it"):
+        asked_folder(tmp_path, [question(1, "1.png", said, answers_are="vote")], "test_questions.json")
+        opened(tmp_path, "test", task=VQA)
+
+
+def test_predictions_are_scored_again_as_the_data_had_them(tmp_path: Path) -> None:
+    class Words:
+        def decode(self, ids: list[str]) -> str:
+            return " ".join(ids)
+
+    votes = [{"answer": word} for word in ("yes", "yes", "no", "no", "no")]
+    rows = [question(1, "1.png", votes), question(2, "2.png", ["a", "b"], set_valued=True), question(3, "3.png", "cd")]
+    source = opened(asked_folder(tmp_path, rows, "test_questions.json"), "test", task=VQA)
+    output = {"ids": ["yes"], "score": 0.0, "nll": 1.0, "tokens": 1}
+    given: list[dict[str, Any]] = [
+        _prediction(source.requests(index)[0], output, str(index), Words())  # type: ignore[arg-type]
+        for index in range(len(source))
+    ]
+    assert [each.get("answers_are") for each in given] == ["votes", "set", None]
+    given[1]["caption"] = "b, a"
+    with CaptionScorer(meteor=False, spice=False) as scorer:
+        here, again = TaskScorer.of(source, scorer), TaskScorer.of_rows("vqa", scorer, given)
+        assert list(here.scores(given).columns["VQA"]) == pytest.approx([(2 * 1 / 3 + 3 * 2 / 3) / 5 * 100, 100, 0])
+        assert again.scores(given).values == here.scores(given).values and again.ceiling() == here.ceiling()
 
 
 def test_the_two_files_of_vqa_v2(tmp_path: Path) -> None:

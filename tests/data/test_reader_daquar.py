@@ -42,7 +42,8 @@ def test_daquar_in_its_own_files(tmp_path: Path, kind: str) -> None:
         ("how many chairs are there ?", "3"),
         ("what colour is the image on the wall ?", "blue"),
     ]
-    asked = Request(request_id="test-3", prefix="what are on the table ?", references=("table lamp, book",))
+    said = ("table lamp, book",)
+    asked = Request(request_id="test-3", prefix="what are on the table ?", references=said, answers_are="set")
     assert source.requests(0)[1] == asked and np.array_equal(source.image(1), picture(7))
     assert source.source.notes == ("states no val: a tenth of train is held out as val",)
 

@@ -26,7 +26,9 @@ def test_vqa_v2_as_downloaded(tmp_path: Path, place: str) -> None:
     assert sorted(map(int, found["train"] + found["val"])) == list(range(1, 13)) and found["val"]
     source = opened(folder, "test", task=VQA)
     said = tuple(item["answer"] for item in ten("yes", "no", "yes"))
-    assert source.requests(1)[1] == Request(request_id="14001", prefix="What 1 of 14?", references=said)
+    assert source.requests(1)[1] == Request(
+        request_id="14001", prefix="What 1 of 14?", references=said, answers_are="votes"
+    )
     assert texts(source)[0] == ("What 0 of 13?", "yes") and np.array_equal(source.image(1), picture(14))
     assert "test2015, testdev2015 has no texts" in source.source.notes[0]
 
@@ -56,7 +58,8 @@ def test_textvqa_in_its_own_files(tmp_path: Path) -> None:
     assert len(found["train"]) + len(found["val"]) == 12
     source = opened(tmp_path, "test", task=VQA)
     said = ("nokia", "nokia", "phone", *["nokia"] * 7)
-    assert source.requests(0) == (Request(request_id="34020", prefix="what is 20?", references=said),)
+    asked = Request(request_id="34020", prefix="what is 20?", references=said, answers_are="votes")
+    assert source.requests(0) == (asked,)
     assert np.array_equal(source.image(2), picture(22))
 
 
@@ -74,7 +77,11 @@ def test_vizwiz_vqa_in_its_own_files(tmp_path: Path) -> None:
     assert found["test"][0] == "VizWiz_val_00000020.jpg" and len(found["test"]) == 12
     source = opened(tmp_path, "test", task=VQA)
     (request,) = source.requests(3)
-    assert request.prefix == "What is 23?" and request.references == ("unanswerable", "cup") * 5
+    assert (
+        request.prefix == "What is 23?"
+        and request.references == ("unanswerable", "cup") * 5
+        and request.answers_are == "votes"
+    )
     assert texts(source)[3] == ("What is 23?", "unanswerable") and np.array_equal(source.image(3), picture(23))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 from helpers_errors import refused
@@ -67,40 +68,64 @@ def test_annotators_who_disagree_are_normalised_and_those_who_agree_are_not():
     assert vqa_accuracy("2", ["two"] * 5 + ["2"] * 5) == 1
     assert vqa_accuracy("two", ["2"] * 10) == 0 and vqa_accuracy("Yes.", ["yes"] * 10) == 0
     assert vqa_accuracy(" yes\n", ["yes\t"] * 10) == 1  # white space at the ends goes in any case
-    assert vqa_accuracy("Two", ["2", "2 "]) == 0  # the same after stripping
+    assert vqa_accuracy("Two", ["2", "2 "] * 5) == 0  # the same after stripping
 
 
-def test_one_reference_is_normalised_and_other_numbers_keep_the_formula():
+def test_fewer_than_four_votes_are_alternatives_and_other_numbers_keep_the_formula():
     assert vqa_accuracy("The night-stand!", ["night stand"]) == 1
     assert vqa_accuracy("two", ["2"]) == 1 and vqa_accuracy("3", ["2"]) == 0 and vqa_accuracy("", ["2"]) == 0
-    assert vqa_accuracy("a cat", ["cat", "cat"]) == 0  # two who agree: as written
-    assert vqa_accuracy("cat", ["cat"] * 2) == pytest.approx(1 / 3)
-    assert vqa_accuracy("cat", ["cat"] * 3) == pytest.approx(2 / 3)
+    assert vqa_accuracy("cat", ["cat"] * 2) == vqa_accuracy("cat", ["cat"] * 3) == 1
+    assert vqa_accuracy("yes", ["Yes", "Yes"]) == vqa_accuracy("a cat", ["cat", "cat"]) == 1  # normalised
+    assert vqa_accuracy("dog", ["cat", "cat", "dog"]) == 1 and annotator_accuracy(["cat", "cat", "dog"]) == 1
+    assert vqa_accuracy("a cat", ["cat"] * 4) == 0  # four who agree: as written
     assert vqa_accuracy("cat", ["cat"] * 4) == 1
-    assert vqa_accuracy("cat", ["cat", "cat", "dog"]) == pytest.approx((1 / 3 + 1 / 3 + 2 / 3) / 3)
+    assert vqa_accuracy("cat", ["cat"] * 2 + ["dog"] * 2) == pytest.approx((2 * 1 / 3 + 2 * 2 / 3) / 4)
+    assert vqa_accuracy("no", ["yes"] * 8 + ["no"]) == pytest.approx(8 / 27)
 
 
-def test_fewer_than_ten_different_references_are_alternatives():
+def test_any_alternative_is_right_and_a_vote_is_not():
     dates = ["1/8/93", "January 8, 1993"]
+    for said in ("1/8/93", "January 8 1993"):
+        assert vqa_accuracy(said, dates, "alternatives") == 1
+    assert vqa_accuracy("1993", dates, "alternatives") == 0 == vqa_accuracy("", ["A", "b"], "alternatives")
+    for count in (4, 9, 10, 11):
+        texts = [f"answer {number}" for number in range(count)]
+        assert vqa_accuracy("Answer 1.", texts, "alternatives") == annotator_accuracy(texts, "alternatives") == 1
+        assert vqa_accuracy("Answer 1.", texts, "votes") == pytest.approx((count - 1) / 3 / count)
+    assert vqa_accuracy("Yes", ["yes"] * 10, "alternatives") == 1  # alike or not
+
+
+def test_what_the_references_are_stands_in_the_signature():
+    texts = [f"answer {number}" for number in range(11)]
+    references = {"one": ["x"], "few": ["x", "x", "y"], "many": texts, "ten": ["yes"] * 9 + ["no"], "other": texts[:10]}
+    said = {"one": "X", "few": "y", "many": "answer 7", "ten": "no", "other": "answer 7"}
+
+    def scored(**more: Any) -> list[Any]:
+        found = score_answers("vqa", said, references, **more)
+        return [round(value, 2) for value in found.columns["VQA"]] + [found.values["VQA"].signature.split("|lib:")[0]]
+
+    both = "VQA|norm:vqav2|answers:alternatives+votes|unanimous:raw"
+    assert scored() == [100, 100, 100, 30, 30, both]  # some ten are repeated: all tens are annotators'
+    assert scored(answers_are={}) == [100, 100, 100, 100, 100, "VQA|norm:vqav2|answers:alternatives"]
+    told = dict.fromkeys(references, "votes")
+    assert scored(answers_are=told) == [100, 100, 30.3, 30, 30, both]
+    references = {name: texts for name, texts in references.items() if name != "ten"}
+    del said["ten"]
+    assert scored() == [100, 100, 100, 100, "VQA|norm:vqav2|answers:alternatives"]
     assert (
-        vqa_accuracy("1/8/93", dates) == vqa_accuracy("January 8 1993", dates) == 1 and vqa_accuracy("1993", dates) == 0
+        "answers:set" in score_answers("vqa", said, references, None, dict.fromkeys(said, "set")).values["EM"].signature
     )
-    assert vqa_accuracy("", ["A", "b"]) == 0 and vqa_accuracy("two", ["2", "3"]) == 1
-    assert vqa_accuracy("yes", ["yes"] * 8 + ["no"]) == 1 and vqa_accuracy("no", ["yes"] * 8 + ["no"]) < 1  # votes
-    ten = [f"answer {number}" for number in range(10)]
-    assert vqa_accuracy("answer 1", ten) < 1 == vqa_accuracy("answer 1", ten[:9])
-    assert annotator_accuracy(dates) == 1
-    scores = score_answers("vqa", {"q": "1/8/93"}, {"q": dates}).values
-    assert scores["VQA"].value == scores["EM"].value == 100 and "alternatives:any" in scores["VQA"].signature
-    assert "alternatives" not in score_answers("vqa", {"q": "x"}, {"q": ["x"] * 10}).values["VQA"].signature
 
 
-def test_nothing_is_no_answer_to_one_reference_of_which_nothing_is_left():
+def test_nothing_is_no_answer_to_a_reference_of_which_nothing_is_left():
     for said, right in (("", 0), ("the", 0), ("?", 0), ("b", 0), ("A", 1), (" a", 1)):
         assert vqa_accuracy(said, ["A"]) == right
+        assert vqa_accuracy(said, ["A"] * 4 + ["c"]) == right
     assert vqa_accuracy("", ["?"]) == vqa_accuracy("A", ["?"]) == 0 and vqa_accuracy("?", ["?"]) == 1
     assert vqa_accuracy("the cat", ["a cat"]) == 1  # an article among words goes as ever
-    assert vqa_accuracy("", ["a"] * 5 + ["the"] * 5) == 1  # the official program
+    assert vqa_accuracy("", ["a"] * 5 + ["the"] * 5) == 0 and vqa_accuracy("the", ["a"] * 5 + ["the"] * 5) == 1
+    for answers_are in ("alternatives", "votes", "set"):
+        assert vqa_accuracy("", [""] * 10, answers_are) == exact_match("", [""], answers_are) == 0
 
 
 def test_annotators_score_against_each_other():
@@ -117,13 +142,26 @@ def test_folding_touches_case_and_white_space_only():
     assert folded("3. 5") == "3.5" and folded("the two") == "the two" and folded("\u00c9tat") == "\u00e9tat"
 
 
-def test_exact_match_forgives_case_space_and_the_order_of_parts():
+def test_the_parts_of_a_set_count_in_any_order_and_only_where_the_data_say_it_is_one():
+    for right in (lambda *said: exact_match(*said, "set"), lambda *said: bool(vqa_accuracy(*said, "set"))):
+        for said in ("fork,  knife", "knife, fork", "Fork , knife , fork"):
+            assert right(said, ["knife, fork"])
+        for said in ("knife", "knife fork", "knife, fork, cup", "", ","):
+            assert not right(said, ["knife, fork"])
+        assert right("fork, knife", ["cup", "knife, fork"]) and right("bed", ["bed"])
+    assert vqa_accuracy("the forks, two knives", ["2 knives, forks"], "set") == 1  # each part is normalised
+    for answers_are in ("alternatives", "votes"):
+        assert not exact_match("000,1", ["1,000"], answers_are) and exact_match("1,000", ["1,000"], answers_are)
+        assert not exact_match("red, red", ["red"], answers_are)
+        assert vqa_accuracy("fork, knife", ["knife, fork"] * 5, answers_are) == 0
+
+
+def test_exact_match_forgives_case_and_space():
     assert exact_match("Night _ Stand", ["night_stand"])
-    assert exact_match("fork,  knife", ["knife, fork"]) and exact_match("knife, knife, fork", ["fork, knife"])
-    assert not exact_match("knife", ["knife, fork"]) and not exact_match("knife fork", ["knife, fork"])
     assert not exact_match("two", ["2"]) and not exact_match("the cat", ["cat"]) and not exact_match("cats", ["cat"])
     assert exact_match("red", ["blue", "RED"]) and not exact_match("", ["x"])
     assert not exact_match("", [","]) and not exact_match(",", [""]) and exact_match(" , ", [","])
+    assert not exact_match(" ", [""])
     # text that is read keeps its order
     assert accurate("STOP", ["stop"]) and not accurate("b, a", ["a, b"]) and not accurate("st op", ["stop"])
 
@@ -132,15 +170,18 @@ REFERENCES = {"q1": ["2"], "q2": ["yes"] * 8 + ["no"] * 2, "q3": ["knife, fork"]
 
 
 def test_questions_are_scored_in_points_with_a_column_a_request():
-    found = score_answers("vqa", {"q3": "fork, knife", "q1": "two", "q2": "no"}, REFERENCES)
+    kinds = {"q2": "votes", "q3": "set"}
+    found = score_answers("vqa", {"q3": "fork, knife", "q1": "two", "q2": "no"}, REFERENCES, answers_are=kinds)
     assert list(found.per_image["image_id"]) == ["q1", "q2", "q3"] and found.absent == {}
-    assert list(found.per_image["VQA"]) == pytest.approx([100, 60, 0])  # the official rule knows no parts
+    assert list(found.per_image["VQA"]) == pytest.approx([100, 60, 100])
     assert list(found.per_image["EM"]) == [0, 100, 100]
-    assert found.values["VQA"].value == pytest.approx(160 / 3) and found.values["EM"].value == pytest.approx(200 / 3)
+    assert found.values["VQA"].value == pytest.approx(260 / 3) and found.values["EM"].value == pytest.approx(200 / 3)
     assert aggregate(found.per_image, "VQA") == pytest.approx(found.values["VQA"].value)
     said = found.values["VQA"].signature
-    assert said.startswith("VQA|norm:vqav2|unanimous:raw|lib:gitbench-") and said.endswith("|n:3|refs:1-10|scale:100")
-    assert "|parts:set|" in found.values["EM"].signature
+    assert said.startswith(
+        "VQA|norm:vqav2|answers:alternatives+set+votes|unanimous:raw|lib:gitbench-"
+    ) and said.endswith("|n:3|refs:1-10|scale:100")
+    assert found.values["EM"].signature.startswith("EM|fold:case+space|answers:alternatives+set+votes|lib:")
 
 
 @pytest.mark.parametrize("task", ["classify", "read"])

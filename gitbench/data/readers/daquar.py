@@ -42,7 +42,7 @@ def _load(place: Place, path: Path, split: str) -> Loaded:
             fix = "a question that ends in 'in the imageN ?', and its answer on the next line"
             raise GitbenchError(f"{where}: '{asked}' is not a question of DAQUAR with an answer: it needs {fix}")
         answers = [part.strip() for part in answer.split(",")]
-        question = question_of(f"{split}-{number}", f"{asked[: named.start()]} ?", answers, where, set_valued=True)
+        question = question_of(f"{split}-{number}", f"{asked[: named.start()]} ?", answers, where, "set")
         groups.setdefault(named[1].lower(), []).append(question)
     items = [place.item(name, f"{path}, {name}", split, questions=tuple(asked)) for name, asked in groups.items()]
     return Loaded(items=items)

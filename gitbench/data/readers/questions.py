@@ -12,9 +12,9 @@ first form, whatever it is called (`VQA_RAD Dataset Public.json`). In three form
    in its name, {"annotations": [{question_id, answers: [{answer}]}]}. An image is found by the number at the end of
    its file's name (`COCO_train2014_000000000042.jpg` is image 42).
 
-Answers are alternatives, one an annotator where they are objects with `answer`: all are references, the most frequent is
-learned (of equals the first). A question with `set_valued: true` has ONE answer, of several parts, as in DAQUAR: joined by
-", ", with spaces for underscores. One item is one image with all its questions, in the file's order.
+All answers are references, the most frequent is learned (of equals the first); whether they are alternatives, annotators'
+votes or parts of one answer (`set_valued: true`) see `gitbench.data.answers`. One item is one image with all its questions, in
+the file's order.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gitbench.data.answers import in_tens
 from gitbench.data.base import Question
 from gitbench.data.columns import Columns, columns_of
 from gitbench.data.items import Item, Loaded, Part, Place, first_of_list, is_hidden, read_texts_file, sole, split_files
@@ -130,7 +131,8 @@ def _read(place: Place, path: Path) -> list[tuple[str | int, str, Question]]:
             answers = {str(note["question_id"]): note["answers"] for note in read_texts_file(beside)["annotations"]}
             rows = [{"answers": answers.get(str(row["question_id"])), **row} for row in rows]
         chosen = _columns(place, [name for row in rows for name in row], str(path)) if rows else None
-        return [_question(row, number, chosen, path) for number, row in enumerate(rows) if chosen]
+        tens = chosen is not None and in_tens(row.get(chosen.answers) for row in rows)
+        return [_question(row, number, chosen, path, tens) for number, row in enumerate(rows) if chosen]
     except (KeyError, TypeError, AttributeError) as error:
         text = f"{path} is not a file of questions ({type(error).__name__}: {error}), which --task vqa needs"
         raise GitbenchError(f"{text}: {_FORMS}") from None
@@ -144,10 +146,12 @@ def _columns(place: Place, names: list[str], where: str) -> Columns:
     return columns_of(names, "vqa", asked, where)
 
 
-def _question(row: dict[str, Any], number: int, chosen: Columns, path: Path) -> tuple[str | int, str, Question]:
+def _question(
+    row: dict[str, Any], number: int, chosen: Columns, path: Path, tens: bool
+) -> tuple[str | int, str, Question]:
     named = row.get(chosen.question_id or "")
     own = str(number if named is None else named)
     where = f"{path}, question {own}"
     image = image_name(row.get(chosen.image), where)
     stated = str(row.get(chosen.split or "") or "")
-    return image, stated, question_in(row, chosen, own, where)
+    return image, stated, question_in(row, chosen, own, where, tens)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from gitbench.data.base import AnswersAre
 from gitbench.data.scenes.world import Scenes
 from gitbench.gate.exact.constant import whole
 from gitbench.gate.exact.subject import Place
@@ -44,8 +45,19 @@ ANSWERS = {
     "q3": ["the red ball"] * 4 + ["red ball"] * 4 + ["ball", "toy"],
     "q4": ["knife, fork"],
     "q5": ["cat"] * 2 + ["dog"] * 8,
+    "q6": ["1/8/93", "January 8, 1993"],
+    "q7": ["A"] * 4 + ["b"],
 }
-SAID = {"q1": "Yes.", "q2": "two", "q3": "Red ball", "q4": "fork , knife", "q5": "cat"}
+KINDS: dict[str, AnswersAre] = {name: "set" if name == "q4" else "votes" for name in ANSWERS}
+SAID = {
+    "q1": "Yes.",
+    "q2": "two",
+    "q3": "Red ball",
+    "q4": "fork , knife",
+    "q5": "cat",
+    "q6": "8, January 1993",
+    "q7": "",
+}
 LABELS = {"x": ["table_lamp"], "y": ["exit"], "z": ["Fire truck"]}
 
 
@@ -142,8 +154,12 @@ def add_task(values: Values, source: Any, scorer: CaptionScorer, name: str) -> N
 
 
 def _answers(values: Values) -> None:
-    _all(values, "answers to questions", score_answers("vqa", SAID, ANSWERS))
-    values.near("answers of people", [each.value for each in answer_ceiling("vqa", ANSWERS).values()], 100.0)
+    found = score_answers("vqa", SAID, ANSWERS, answers_are=KINDS)
+    _all(values, "answers to questions", found)
+    shown = {name: _unversioned(score.signature) for name, score in found.values.items()}
+    values.equal("answers to questions: signatures", shown)
+    people = answer_ceiling("vqa", ANSWERS, KINDS)
+    values.near("answers of people", [each.value for each in people.values()], 100.0)
     said = {"x": "table _ lamp", "y": "Exit", "z": "truck"}
     _all(values, "labels", score_answers("classify", said, LABELS, {**said, "z": "fire truck"}))
 
