@@ -57,20 +57,17 @@ class Copy:
         return table if count is None else table.select(range(min(count, len(table))))
 
     def _files(self, split: str, count: int | None) -> list[Path]:
-        import pyarrow.parquet as pq
-
         total = self.told["splits"][split]
         whole = [self.folder / f"{split}-{number:05}-of-{total:05}.parquet" for number in range(total)]
-        if count is None:
-            return [cached(path, partial(self._fetch, split, None, at), Path) for at, path in enumerate(whole)]
-        if all(path.exists() for path in whole):
-            return whole
+        if count is None or all(path.exists() for path in whole):
+            return [cached(path, partial(self._fetch, split, None, at), _whole) for at, path in enumerate(whole)]
         for path in self.folder.glob(f"{split}-first-*.parquet"):
-            most, kept = int(path.stem.rpartition("-")[2]), pq.read_metadata(path).num_rows
-            if kept >= count or kept < most:  # enough, or all that there are
-                return [path]
+            with contextlib.suppress(ValueError, OSError):  # damaged
+                most, kept = int(path.stem.rpartition("-")[2]), _row_count(path)
+                if kept >= count or kept < most:  # enough, or all that there are
+                    return [path]
         path = self.folder / f"{split}-first-{count}.parquet"
-        return [cached(path, partial(self._fetch, split, count, 0), Path)]
+        return [cached(path, partial(self._fetch, split, count, 0), _whole)]
 
     def _fetch(self, split: str, count: int | None, shard: int, to: Path) -> None:
         """Write the first rows of a split, or without a count those of one of its files."""
@@ -84,6 +81,19 @@ class Copy:
             rows = rows.shard(self.told["splits"][split], shard) if count is None else rows.take(count)
             for table in rows.with_format("arrow").iter(_BATCH):
                 writer.write_table(embed_table_storage(table_cast(table.select(self.schema.names), self.schema)))
+
+
+def _row_count(path: Path) -> int:
+    """Return how many rows a file has, as its end says. Errors: ValueError or OSError for a file without that."""
+    import pyarrow.parquet as pq
+
+    return int(pq.read_metadata(path).num_rows)
+
+
+def _whole(path: Path) -> Path:
+    """Return the path of a file that is whole. Errors: as `_row_count`."""
+    _row_count(path)
+    return path
 
 
 def copy_of(address: Address) -> Copy:

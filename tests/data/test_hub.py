@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers_data import photo, printed_by
@@ -19,11 +20,13 @@ from helpers_errors import refused
 from helpers_hub import Hub, hub
 
 from gitbench.data import data_label, open_source, resolved
+from gitbench.data.hub import Copy
 
 # opens each data set that it is given and prints what it finds
 OPEN = """
 import json, sys
 from gitbench.data import open_source
+from gitbench.data.hub import Copy
 from gitbench.errors import GitbenchError
 sources = []  # which stay open together
 for name, split, limit, task in json.loads(sys.argv[1]):
@@ -230,6 +233,29 @@ def test_an_image_whose_rows_go_on_beyond_those_fetched_has_them_all(opened: Ope
     rows = opened.found["rows"]
     assert rows["ids"] == ["i0", "i1", "i2", "i3"] and [len(each) for each in rows["captions"]] == [30] * 4
     assert "of its rows the first 200 were read, for 4 images of test" in rows["notes"]
+
+
+@pytest.mark.parametrize(("name", "count"), [("train-first-100", 20), ("train-00000-of-00001", None)])
+@pytest.mark.parametrize("left", [0, 60])
+def test_a_damaged_file_that_is_kept_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, count: int | None, left: int
+) -> None:
+    about, made = tmp_path / "main--default.json", []
+    about.write_text(json.dumps({"revision": "abc", "config": "default", "splits": {"train": 1}, "features": {}}))
+    table = pa.table({"caption": [f"number {number}" for number in range(100)]})
+
+    def fetch(self: Copy, split: str, count: int | None, shard: int, to: Path) -> None:
+        made.append(count)
+        pq.write_table(table, to)
+
+    monkeypatch.setattr(Copy, "_fetch", fetch)
+    path = tmp_path / "abc" / "default" / f"{name}.parquet"
+    path.parent.mkdir(parents=True)
+    pq.write_table(table, path)
+    path.write_bytes(path.read_bytes()[:left])
+    assert len(Copy("owner/x", about).rows("train", count and 100)) == 100
+    assert made == [count and 100] and pq.read_metadata(path).num_rows == 100
+    assert len(Copy("owner/x", about).rows("train", count)) == (count or 100) and len(made) == 1
 
 
 def test_splits_and_configurations_by_the_hubs_names(opened: Opened) -> None:

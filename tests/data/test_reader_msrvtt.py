@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,18 @@ def test_msr_vtt_in_its_own_files(tmp_path: Path, joined: bool) -> None:
     source = opened(tmp_path, "test", task=VIDEO)
     assert source.requests(0)[0].references == tuple(f"caption {j} of 8" for j in range(3))
     assert [shown(frame) for frame in source.image(0)] == [1, 4, 7] and not source.source.notes
+
+
+def test_a_file_without_sentences_lies_beside_the_one_that_has_them(tmp_path: Path) -> None:
+    told = msrvtt(tmp_path) / "annotations/test_videodatainfo.json"
+    content = json.loads(told.read_text())
+    write(tmp_path, "annotations/test_videodatainfo_nosen.json", {"info": {}, "videos": content["videos"]})
+    assert ids(tmp_path, VIDEO)["test"] == ["video8", "video9"]
+    assert len(opened(tmp_path, "test", task=VIDEO).requests(0)[0].references) == 3
+    told.unlink()
+    source = opened(tmp_path, "test", task=VIDEO)
+    assert [source.image_id(index) for index in range(len(source))] == ["video6", "video7"]  # of val
+    assert "its test has no texts, tested on all of val" in source.source.notes[0]
 
 
 def test_faults_of_msr_vtt(tmp_path: Path) -> None:

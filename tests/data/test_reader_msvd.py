@@ -18,6 +18,16 @@ def test_msvd_with_lists(tmp_path: Path) -> None:
     assert [shown(frame) for frame in source.image(0)] == [1, 5, 9] and not source.source.notes
 
 
+@pytest.mark.parametrize("name", ["train_list.txt", "val_list.txt", "AllVideoDescriptions.txt"])
+def test_names_with_the_ending_of_a_film(tmp_path: Path, name: str) -> None:
+    path = lists(msvd(tmp_path)) / name
+    lines = [line.partition(" ") for line in path.read_text().splitlines()]
+    ended = ("".join((f"{clip}.AVI" if clip in CLIPS else clip, *more)) for clip, *more in lines)
+    path.write_text("\n".join(ended))
+    assert ids(tmp_path, VIDEO) == {"train": CLIPS[:10], "val": CLIPS[10:12], "test": CLIPS[12:]}
+    assert not opened(tmp_path, "val", task=VIDEO).source.notes
+
+
 def test_msvd_with_numbered_films(tmp_path: Path) -> None:
     numbers = [1, 2, 3, 4, 5, 6, 7, 8, 9, 1200, 1201, 1300, 1301, 1970]
     msvd(tmp_path, numbered=True)
@@ -28,6 +38,9 @@ def test_msvd_with_numbered_films(tmp_path: Path) -> None:
     (tmp_path / "youtube_mapping.txt").write_text("".join(f"{clip} vid{number}\n" for clip, number in pairs))
     assert ids(tmp_path, VIDEO) == {"train": CLIPS[:10], "val": CLIPS[10:12], "test": CLIPS[12:]}
     assert [shown(frame) for frame in opened(tmp_path, "val", task=VIDEO).image(0)] == [1, 5, 9]
+    pairs = zip(CLIPS, numbers, strict=True)
+    (tmp_path / "youtube_mapping.txt").write_text("".join(f"{clip}.avi vid{number}.avi\n" for clip, number in pairs))
+    assert ids(tmp_path, VIDEO) == {"train": CLIPS[:10], "val": CLIPS[10:12], "test": CLIPS[12:]}
     (tmp_path / "youtube_mapping.txt").write_text(f"{CLIPS[0]} first\n")
     with refused("youtube_mapping.txt: '.* first' is not 'CLIP vidNUMBER'"):
         opened(tmp_path, "val", task=VIDEO)

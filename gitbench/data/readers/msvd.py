@@ -1,6 +1,7 @@
 """MSVD in its own files (Chen and Dolan 2011): `AllVideoDescriptions.txt`, and films of some seconds in `YouTubeClips/`.
 
-A line is the name of a clip and one of its about forty captions; lines with # are remarks. Splits are those of Venugopalan et
+A line is the name of a clip and one of its about forty captions; lines with # are remarks. Names may have the ending of a
+film. Splits are those of Venugopalan et
 al. 2015 (1,200, 100 and 670 clips): `train_list.txt`, `val_list.txt` and `test_list.txt` with a clip a line; or, where
 `youtube_mapping.txt` numbers the clips (`CLIP vid7`), its first 1,200, the next 100 and the others. A film has the name of its
 clip or its number.
@@ -12,6 +13,7 @@ import re
 from functools import partial
 from pathlib import Path
 
+from gitbench.data.films import FILM_SUFFIXES
 from gitbench.data.items import Item, Loaded, Part, Place, read_lines, sole, split_files
 from gitbench.errors import GitbenchError
 
@@ -39,8 +41,9 @@ def _load(place: Place, path: Path) -> Loaded:
     captions: dict[str, list[object]] = {}
     for line in _lines(path):
         clip, _, text = line.partition(" ")
-        captions.setdefault(clip, []).append(text)
-    numbers = {clip: name for clip, _, name in (line.partition(" ") for line in _lines(path, "youtube_mapping.txt"))}
+        captions.setdefault(_bare(clip), []).append(text)
+    mapping = [line.partition(" ") for line in _lines(path, "youtube_mapping.txt")]
+    numbers = {_bare(clip): _bare(name) for clip, _, name in mapping}
     splits = _splits(path, numbers)
     left_out = [clip for clip in captions if splits and clip not in splits]
     stems = {film.stem for film in place.images.paths}
@@ -67,11 +70,17 @@ def _lines(path: Path, name: str = "") -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
+def _bare(name: str) -> str:
+    """Return the name of a clip without the ending of a film."""
+    stem, dot, ending = name.rpartition(".")
+    return stem if dot + ending.lower() in FILM_SUFFIXES else name
+
+
 def _splits(path: Path, numbers: dict[str, str]) -> dict[str, str]:
     """Return clip -> split, as lists or else numbers say it. Errors: a clip in two lists, a number that is none."""
     found: dict[str, str] = {}
     for split, name in _LISTS.items():
-        for clip in _lines(path, name):
+        for clip in map(_bare, _lines(path, name)):
             if found.setdefault(clip, split) != split:
                 raise GitbenchError(f"{path.parent}: clip {clip} is in {_LISTS[found[clip]]} and in {name}: leave one")
     for clip, name in numbers.items() if not found else ():
