@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from gitbench.commands.cfg_options import cfg_option, parsed
 from gitbench.commands.options import (
     at_once,
     check_executor,
@@ -46,14 +47,7 @@ def add(commands: Any) -> None:
         "ablation", metavar="ABLATION", help="a name from `gitbench list`, or the path of an ablation file"
     )
     training_options(run, "replicates per arm (default: the ablation's, or else the profile's)")
-    run.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override config values, as in mmengine; such runs enter no claim",
-    )
+    cfg_option(run)
     run.add_argument(
         "--rates",
         choices=("tuned", "shared"),
@@ -262,32 +256,12 @@ def _plan(
 def _options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return what a study and its tuning runs are both planned with."""
     return {
-        "cfg_options": _cfg_options(arguments.cfg_options),
+        "cfg_options": parsed(arguments.cfg_options),
         "tokenizer_path": arguments.tokenizer,
         "task_name": task_of(arguments),
         "compute": compute_of(arguments),
         "command": _command(arguments),
     }
-
-
-def _cfg_options(items: list[str]) -> dict[str, Any]:
-    """Parse KEY=VALUE the way mmengine does: numbers, booleans, None, lists as [a,b] or a,b, else text."""
-    from mmengine.config import DictAction
-
-    options: dict[str, Any] = {}
-    for item in items:
-        key, equals, value = item.partition("=")
-        if not equals or not key:
-            raise GitbenchError(f"--cfg-options {item}: write KEY=VALUE, for example train_cfg.max_iters=100")
-        try:
-            parsed = DictAction._parse_iterable(value)
-        except AssertionError:
-            raise GitbenchError(f"--cfg-options {item}: the brackets of the value do not match: close them") from None
-        if options.setdefault(key, parsed) != parsed:
-            raise GitbenchError(
-                f"--cfg-options {key} is given twice, with {options[key]!r} and {parsed!r}: leave one out"
-            )
-    return options
 
 
 def _command(arguments: argparse.Namespace) -> str:

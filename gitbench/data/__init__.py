@@ -7,9 +7,11 @@ registered with `register`; a layout of folders is a file in `readers/`. Importi
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterator
+from typing import TypeVar
 
 from gitbench.data.address import parse, resolved
 from gitbench.data.base import PRETRAIN, SPLITS, Example, Source, content_hash
@@ -18,11 +20,13 @@ from gitbench.spec import DataSpec, TaskSpec
 
 __all__ = [
     "CAPTIONS", "SPLITS", "Example", "Source", "content_hash", "data_label", "data_names", "limit_of", "on_scenes", "open_source",
-    "pretrain_data", "register", "resolved",
+    "pretrain_data", "read_once", "register", "resolved",
 ]  # fmt: skip
 
+T = TypeVar("T")
 OpenSplit = Callable[[str, str, int | None], Source]
 CAPTIONS = TaskSpec()  # the task where none is named
+_opened: dict[Hashable, object] | None = None  # what was opened in a block of `read_once`
 
 
 def _open_scenes(name: str, split: str, limit: int | None) -> Source:
@@ -70,7 +74,8 @@ def open_source(data: str, split: str, limit: int | None = None, task: str = "ca
         from gitbench.data.hub import HubCollection
         from gitbench.data.photos import PhotoSource
 
-        return PhotoSource(HubCollection(address, task, limit), split, limit)
+        copy = _once((data, task, limit, HubCollection), lambda: HubCollection(address, task, limit))
+        return _once((data, task, limit, split), lambda: PhotoSource(copy, split, limit))
     if address.config:
         raise GitbenchError(f"{data}: a data set on the hub alone has configurations: leave config out")
     if address.published:
@@ -85,7 +90,8 @@ def open_source(data: str, split: str, limit: int | None = None, task: str = "ca
 
         films = task == "video"  # whose texts are captions
         place = Place(folder=address.path, task="caption" if films else task, address=address, films=films)
-        return PhotoSource((open_published if address.published else open_folder)(place), split, limit)
+        found = _once((data, task, Place), lambda: (open_published if address.published else open_folder)(place))
+        return _once((data, task, limit, split), lambda: PhotoSource(found, split, limit))
     if address.published or "/" in address.name or "\\" in address.name:
         raise GitbenchError(
             f"data folder {address.name} does not exist: check the path, or use {', '.join(data_names())}"
@@ -93,6 +99,27 @@ def open_source(data: str, split: str, limit: int | None = None, task: str = "ca
     raise GitbenchError(
         f"{unknown_name('data set', address.name, data_names())}; or pass the path of a folder, or hub:OWNER/NAME"
     )
+
+
+@contextlib.contextmanager
+def read_once() -> Iterator[None]:
+    """Read files once for all splits that are opened within the block, however often; they must stay as they are."""
+    global _opened
+    before = _opened
+    _opened = {} if before is None else before
+    try:
+        yield
+    finally:
+        _opened = before
+
+
+def _once(key: Hashable, make: Callable[[], T]) -> T:
+    """Return what `make` makes, in a block of `read_once` the same for the same key."""
+    if _opened is None:
+        return make()
+    if key not in _opened:
+        _opened[key] = make()
+    return _opened[key]  # type: ignore[return-value]
 
 
 def data_label(data: str) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 
+from gitbench.data.base import content_hash
 from gitbench.data.items import Item, Loaded, Part, Place, listing
 from gitbench.data.splits import Division, Take, divided, division, split_of
 from gitbench.errors import GitbenchError
@@ -25,6 +26,10 @@ class Collection:
 
     @cached_property
     def _loaded(self) -> dict[int, Loaded]:
+        return {}
+
+    @cached_property
+    def _states(self) -> dict[tuple[int, ...], str]:
         return {}
 
     def load(self, number: int) -> Loaded:
@@ -112,8 +117,17 @@ class Collection:
         notes = [note for number in self.numbers(split) for note in self.load(number).notes]
         return tuple(dict.fromkeys([*filter(None, [self.division.note]), *notes]))
 
-    def files(self, split: str) -> list[Path]:
-        """Return every file that a split may depend on."""
-        parts = [self.parts[number] for number in self.numbers(split)]
+    def state(self, split: str) -> str:
+        """Return a hash of the paths, sizes and times of every file that a split may depend on."""
+        numbers = tuple(self.numbers(split))
+        if numbers not in self._states:  # splits are often made of the same parts, with a hundred thousand files
+            self._states[numbers] = self._state([self.parts[number] for number in numbers])
+        return self._states[numbers]
+
+    def _state(self, parts: Sequence[Part]) -> str:
         images = self.place.images.paths if any(part.images for part in parts) else []
-        return [*(file for part in parts for file in part.files), *images]
+        found: list[str] = []
+        for file in sorted([*(file for part in parts for file in part.files), *images]):
+            status = file.stat() if file.exists() else file.lstat()  # of a link to nothing
+            found += [os.path.realpath(file), str(status.st_size), str(status.st_mtime_ns)]
+        return content_hash(found)

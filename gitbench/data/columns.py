@@ -76,13 +76,6 @@ class Columns:
     text: str | None = None
     split: str | None = None
 
-    @property
-    def said(self) -> str:
-        """The choice in words, as it would be asked for."""
-        values = ((role, getattr(self, role)) for role in ROLES)
-        pairs = (f"{role}={'+'.join(value) if isinstance(value, tuple) else value}" for role, value in values if value)
-        return ",".join(pairs)
-
 
 def columns_of(
     names: Sequence[str], task: str, asked: Mapping[str, Sequence[str]], where: str, pixels: Sequence[str] = ()

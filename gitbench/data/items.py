@@ -18,6 +18,7 @@ from gitbench.data.pictures import SUFFIXES, Picture
 from gitbench.data.splits import split_of
 from gitbench.errors import GitbenchError
 
+HOMES = ("annotations", "data")  # folders in which texts are looked for beside the folder itself
 _PEEK = 100_000  # characters of a JSON file, in which its first object ends
 
 
@@ -216,9 +217,7 @@ def split_files(place: Place, fits: Callable[[Path], str | None]) -> dict[str, l
     """Return split word -> files of a folder, its `annotations/` and its `data/`, sorted; `fits` gives a file's word."""
     folder = place.folder
     found: dict[str, list[Path]] = {}
-    below = [
-        path for path in beside_images(folder) if path.name.lower() in ("annotations", "data")
-    ]  # as VizWiz has them
+    below = [path for path in beside_images(folder) if path.name.lower() in HOMES]  # as VizWiz has them
     for home in (folder, *(path for path in below if path.is_dir())):
         for path in beside_images(home):
             named = not place.only or re.fullmatch(place.only, path.name)

@@ -6,7 +6,6 @@ Opening a folder only looks at file names; texts are read on first use, images w
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -133,10 +132,7 @@ class PhotoSource:
     def _hashes(self) -> tuple[str, list[str]]:
         address = dataclasses.replace(self.collection.place.address, name=str(self.folder.resolve()))
         parts = [str(FINGERPRINT_VERSION), self.task, self.split, str(self.limit), str(address)]
-        parts.append(self.collection.takes_for)
-        for file in sorted(self.collection.files(self.split)):
-            status = file.stat() if file.exists() else file.lstat()  # of a link to nothing
-            parts += [os.path.realpath(file), str(status.st_size), str(status.st_mtime_ns)]
+        parts += [self.collection.takes_for, self.collection.state(self.split)]
         path = cache_dir() / "fingerprints" / f"{content_hash(parts)}.json"
         images: list[str] = []
 

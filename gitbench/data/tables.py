@@ -197,7 +197,10 @@ def table_part(
     images = hidden = False
     try:
         schema, batches = rows()
-        images = not pixel_columns(schema)
+        pixels = pixel_columns(schema)
+        images = not pixels or any(
+            pa.types.is_struct(schema.field(name).type) for name in pixels
+        )  # which may hold paths
         hidden = split_of(split) == "test" and not _has_texts(place, schema, batches, where)
     except (OSError, KeyError, pa.ArrowException):
         pass

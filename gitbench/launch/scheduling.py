@@ -16,7 +16,7 @@ from dataclasses import asdict
 from typing import Any
 
 from gitbench.claim import Claim, claimed
-from gitbench.data import SPLITS, limit_of
+from gitbench.data import SPLITS, limit_of, read_once
 from gitbench.data.cache import decoded_split
 from gitbench.data.image_processor import stored_size
 from gitbench.data.tasks import open_task
@@ -152,6 +152,7 @@ def _scorer() -> CaptionScorer:
     return CaptionScorer()
 
 
+@read_once()
 def prepare_images(plan: Plan) -> None:
     """Decode every image once, so that a bad one is reported before anything is trained, and runs share the result."""
     specs = [run.resolved for run in plan.runs]

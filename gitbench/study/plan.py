@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from gitbench.data import read_once
 from gitbench.errors import GitbenchError
 from gitbench.plan import ArmRate, Plan, Rates
 from gitbench.spec import Ablation, Compute, Profile
@@ -22,6 +23,7 @@ from gitbench.tasks import claims_for
 MOST_REPLICATES = 1000  # of an arm: a plan lists them all
 
 
+@read_once()
 def make_plan(
     ablation: Ablation,
     profile: Profile,

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gitbench.data import read_once
 from gitbench.errors import GitbenchError
 from gitbench.files import cache_dir, load_json, read_json, write_text
 from gitbench.plan import ArmRate, Plan, PlannedRun, Trial, is_likelihood
@@ -115,6 +116,7 @@ class Tuning(Study):
         return ArmRate(arm=arm, factor=best, trials=trials)
 
 
+@read_once()
 def tuning_of(
     ablation: Ablation,
     profile: Profile,

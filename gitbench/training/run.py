@@ -17,6 +17,7 @@ from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
 from mmengine.runner import Runner
 
+from gitbench.data import read_once
 from gitbench.data.tasks import Request
 from gitbench.data.tokenizer import CaptionTokenizer
 from gitbench.errors import GitbenchError
@@ -90,7 +91,7 @@ def _train(path: Path, progress: Progress | None, pretraining: PretrainingProgre
     config = folder.read_config()
     compute, tuning = planned(config), config.test_dataloader is None
     settle(compute)
-    with joined(compute):
+    with joined(compute), read_once():
         runner = PlainRunner.from_cfg(_session_config(config, folder))
         hooks: dict[type, Any] = {type(hook): hook for hook in runner.hooks}
         curve, init = hooks[CurveHook], hooks[EncoderInitHook]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from gitbench.cli import main, parser
+from gitbench.commands.cfg_options import parsed
 from gitbench.commands.data_options import join_data
-from gitbench.commands.run import _cfg_options
 from gitbench.commands.tracking import trackers_of
 from gitbench.errors import GitbenchError
 from gitbench.launch.session import Outcome
@@ -19,7 +19,7 @@ from gitbench.launch.session import Outcome
 def test_what_is_given_again_adds_to_what_was_given():
     line = "run x --cfg-options a=1 c=[1,2] --arms base --cfg-options b=2 a=1 --arms small"
     arguments = parser().parse_args(line.split())
-    assert _cfg_options(arguments.cfg_options) == {"a": 1, "c": [1, 2], "b": 2} and arguments.arms == ["base", "small"]
+    assert parsed(arguments.cfg_options) == {"a": 1, "c": [1, 2], "b": 2} and arguments.arms == ["base", "small"]
     judged = parser().parse_args(["judge", "a1", "a2", "--against", "b1", "--against", "b2"])
     assert [path.name for path in judged.against] == ["b1", "b2"]
     assert parser().parse_args(["pretrain", "--only", "a", "--only", "b"]).only == ["a", "b"]

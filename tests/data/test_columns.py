@@ -12,14 +12,15 @@ from helpers_errors import refused
 from PIL import Image
 
 from gitbench.data import address, open_source
-from gitbench.data.columns import columns_of
+from gitbench.data.columns import ROLES, columns_of
 from gitbench.data.pictures import TablePicture
 
 
 def chosen(names: str, task: str = "caption", pixels: str = "image", **asked: tuple[str, ...]) -> str:
-    return columns_of(
-        names.split(), task, asked, "here", [name for name in pixels.split() if name in names.split()]
-    ).said
+    found = columns_of(names.split(), task, asked, "here", [name for name in pixels.split() if name in names.split()])
+    values = {role: getattr(found, role) for role in ROLES}
+    pairs = (f"{role}={'+'.join(value) if role == 'captions' else value}" for role, value in values.items() if value)
+    return ",".join(pairs)
 
 
 def test_columns_are_known_by_the_names_that_data_sets_give_them() -> None:

@@ -104,3 +104,35 @@ def test_the_third_task_of_st_vqa_is_the_one_of_free_answers(tmp_path: Path) -> 
     (tmp_path / "test_task_3.json").unlink()
     with refused("test_task_1.json and test_task_2.json are of two tasks of ST-VQA: leave one"):
         opened(tmp_path, task=VQA)
+
+
+def test_layouts_that_are_refused_say_what_to_do(tmp_path: Path) -> None:
+    """easy-VQA's lists of lists, NLVR's JSON lines called .json, both in the folders of splits."""
+    easy, nlvr = tmp_path / "easy", tmp_path / "nlvr"
+    for split in ("train", "test"):
+        put(easy, {f"{split}/images/{number}.png": number for number in range(3)})
+        write(easy, f"{split}/questions.json", [["what is the red shape?", "triangle", 0]])
+        put(nlvr, {f"{split}/images/0/{split}-1-0-0.png": 1})
+        (nlvr / split / f"{split}.json").write_text('{"sentence": "a", "label": "true"}\n{"sentence": "b"}\n')
+    for folder, files in (
+        (easy, "test/questions.json, train/questions.json"),
+        (nlvr, "test/test.json, train/train.json"),
+    ):
+        with refused(
+            r"questions.json .a list of .question_id, image, question, answers.*found: test/, train/; not looked into: "
+            rf"{files} .where texts are meant, move them up, named after their splits"
+        ):
+            opened(folder, task=VQA)
+    for split in ("train", "test"):
+        (easy / split / "questions.json").rename(easy / f"{split}_questions.json")
+        (nlvr / split / f"{split}.json").rename(nlvr / f"{split}.json")
+    with refused(
+        "train_questions.json is not a file of questions .*list instead of an object.*: a list of .question_id"
+    ):
+        opened(easy, task=VQA)
+    with refused("train.json is no JSON but an object a line: call it .jsonl, or write a list of these"):
+        opened(nlvr, task=VQA)
+    for split in ("train", "test"):
+        (nlvr / f"{split}.json").rename(nlvr / f"{split}.jsonl")
+    with refused("needs a column for the image, found: sentence, label: name it with --columns image=NAME"):
+        opened(nlvr, task=VQA)

@@ -17,10 +17,11 @@ import dataclasses
 import importlib
 import pkgutil
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from gitbench.data.collection import Collection
-from gitbench.data.items import Place, listing
+from gitbench.data.items import HOMES, Place, listing
 from gitbench.errors import GitbenchError
 from gitbench.files import explain_unreadable
 
@@ -72,4 +73,15 @@ def _opened(place: Place) -> Collection:
         if reader.fits(dataclasses.replace(place, task=other))
     }
     hint = f" (what is there may suit --task {' or '.join(sorted(others))})" if others else ""
-    raise Nothing(f"{folder} holds nothing for --task {task}{hint}: add {needs}; found: {listing(folder)}")
+    found = listing(folder)
+    if deeper := _deeper(folder):
+        found += (
+            f"; not looked into: {', '.join(deeper)} (where texts are meant, move them up, named after their splits)"
+        )
+    raise Nothing(f"{folder} holds nothing for --task {task}{hint}: add {needs}; found: {found}")
+
+
+def _deeper(folder: Path) -> list[str]:
+    """Return the names of two files of texts that lie in folders below, where none is looked for."""
+    below = [path for path in sorted(folder.glob("*/*")) if path.suffix in (".json", ".jsonl", ".csv", ".tsv")]
+    return [path.relative_to(folder).as_posix() for path in below if path.parent.name.lower() not in HOMES][:2]

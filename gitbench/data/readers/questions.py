@@ -32,7 +32,10 @@ from gitbench.data.splits import split_of, word_in
 from gitbench.data.tables import image_name, question_in
 from gitbench.errors import GitbenchError
 
-NEEDS = {"vqa": "image files with questions.json, or train_questions.json, val_questions.json and test_questions.json"}
+NEEDS = {
+    "vqa": "image files with questions.json (a list of {question_id, image, question, answers}), or train_questions.json, "
+    "val_questions.json and test_questions.json"
+}
 COLUMNS = True
 _FORMS = "a list of {question_id, image, question, answers}, TextVQA's 'data', or VQAv2's 'questions'"
 # role -> keys, of which the first that is there is taken; others are known by their names, see `columns`
