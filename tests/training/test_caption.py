@@ -219,7 +219,7 @@ def test_images_that_cannot_be_used_are_one_line(tmp_path, photographs, monkeypa
     bad = (
         ("none.jpg", "does not exist"),
         ("none", "holds no images"),
-        ("*.gif", "matches nothing"),
+        ("*.gif", "matches no images"),
         ("text.jpg", "unreadable"),
     )
     for name, expected in bad:
@@ -310,3 +310,11 @@ def test_unreadable_images_are_left_out_only_if_asked_and_then_named(tmp_path, p
     assert [json.loads(line)["image_id"] for line in out.read_text().splitlines()] == [str(folder / "0.png")]
     (folder / "0.png").unlink()
     assert "none of the images can be read (2 images): " in error_of(*command, "--skip-unreadable")
+
+
+def test_a_released_folder_keeps_the_tokenizer_that_lies_beside_its_parameters(tmp_path, photographs):
+    """As the official program wants a model: snapshot/model.pt, and the rest in the folder above."""
+    folder = official(tmp_path / "git")
+    expected = captions(photographs, folder, tokenizer=str(folder / "words.json"))
+    (folder / "words.json").rename(folder / "tokenizer.json")
+    assert captions(photographs, folder) == captions(photographs, folder / "snapshot" / "model.pt") == expected
