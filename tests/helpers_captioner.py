@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import torch
-from helpers_model import DECODER, ENCODER, tiny
+from helpers_model import DECODER, ENCODER, pictures, tiny
 from PIL import Image
 from safetensors.torch import save_file
 
+from gitbench.cli import main
 from gitbench.data.tokenizer import train_wordpiece
+from gitbench.models.huggingface_config import config_of
 from gitbench.models.weights import to_huggingface, to_official
+from gitbench.training.caption import load_captioner
 
 WORDS = train_wordpiece(
     ["a red cube on the grass", "what colour is the small ball", "two dogs run over a green hill"] * 3, 96
 )
 IDS = {"pad_id": WORDS.pad_id, "bos_id": WORDS.bos_id, "eos_id": WORDS.eos_id}
+HEADS = "gitbench: {encoder_heads: 1, decoder_heads: 1}\n"  # in parameter.yaml: the weights do not tell them
 CONFIG = {"model_type": "git", "num_attention_heads": 1, "vision_config": {"num_attention_heads": 1}}
 
 
 def model(frames: int = 0, seed: int = 0):
-    """A tiny GIT of this vocabulary; one head of 64 on each side, as the official rule for heads has it."""
+    """A tiny GIT of this vocabulary; one head of 64 on each side."""
     encoder = dataclasses.replace(ENCODER, width=64, heads=1)
     decoder = dataclasses.replace(DECODER, width=64, heads=1, max_positions=48)
     git = tiny(seed=seed, encoder=encoder, decoder=decoder, vocab_size=WORDS.vocab_size, num_frames=frames, **IDS)
@@ -51,8 +56,7 @@ def official(folder: Path, frames: int = 0, parameters: str = "", seed: int = 0)
     (folder / "snapshot").mkdir(parents=True)
     state = {f"module.{name}": value for name, value in to_official(model(frames, seed)).items()}
     torch.save({"model": state, "iteration": 7}, folder / "snapshot" / "model.pt")
-    if parameters:
-        (folder / "parameter.yaml").write_text(parameters)
+    (folder / "parameter.yaml").write_text(HEADS + parameters)
     WORDS.save(folder / "words.json")
     return folder
 
@@ -89,3 +93,36 @@ def run_folder(folder: Path) -> Path:
     )
     WORDS.save(folder / "tokenizer.json")
     return folder
+
+
+def captioner_with(folder: Path, untied: bool) -> Path:
+    """A checkpoint of 4 heads a side, with short texts: of a run, or with a head that is not tied, as others leave."""
+    run_folder(folder)
+    held = torch.load(folder / "model.pth", weights_only=True)
+    config = json.loads(held["model"])
+    config["encoder"]["heads"] = config["decoder"]["heads"] = 4
+    config["generation"] |= {"max_length": 12, "length_penalty": 2.0}
+    held["model"] = json.dumps(config)
+    held["state_dict"]["head_bias"][WORDS.eos_id] += 2 if untied else 1.5
+    torch.save(held, folder / "model.pth")
+    if untied:
+        git = load_captioner(folder).git
+        state = to_huggingface(git)
+        state["output.weight"] += 0.05 * pictures(*state["output.weight"].shape)
+        save_file(state, folder / "model.safetensors")
+        noted = {"gitbench": config["generation"], "tie_word_embeddings": False}
+        (folder / "config.json").write_text(json.dumps({**config_of(git), **noted}))
+        (folder / "model.pth").unlink()
+    return folder
+
+
+def exported(source: Path, layout: str, out: Path, *words: str) -> Path:
+    assert main(["export", str(source), "--to", layout, str(out), *words]) == 0
+    assert not list(out.parent.glob(".*"))  # nothing half-written beside it
+    assert len({path.stat().st_mode for path in out.iterdir()}) == 1  # whoever may read one file may read all
+    return out
+
+
+def snippets(folder: Path) -> list[str]:
+    """The Python blocks of a model card."""
+    return re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.S)

@@ -33,6 +33,7 @@ from gitbench.files import read_json
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+TO_ONE = 1 / 255  # from pixels of a photograph to numbers up to 1
 MOST_STORED = 1.15  # stored side at most, relative to the image size
 BICUBIC = int(Image.Resampling.BICUBIC)
 # What is read of a parameter.yaml, and the least value that makes sense.
@@ -86,12 +87,16 @@ def square_processor(size: int) -> ImageProcessor:
     return ImageProcessor(size=size, crop=(size, size))
 
 
+def folders_of(file: Path) -> list[Path]:
+    """Return where lies what belongs to a file of weights: in its folder, of a release's `snapshot` in the one above, too."""
+    return [file.parent, file.parent.parent] if file.parent.name == "snapshot" else [file.parent]
+
+
 def official_parameters(file: Path) -> dict[str, Any]:
     """Read the parameter.yaml beside an official checkpoint (or above its `snapshot` folder); {} where there is none."""
     import yaml
 
-    folders = [file.parent, file.parent.parent] if file.parent.name == "snapshot" else [file.parent]
-    path = next((folder / "parameter.yaml" for folder in folders if (folder / "parameter.yaml").is_file()), None)
+    path = next((found for folder in folders_of(file) if (found := folder / "parameter.yaml").is_file()), None)
     if path is None:
         return {}
     fix = "take it from the release again"
@@ -124,7 +129,15 @@ def huggingface_processor(folder: Path, size: int) -> ImageProcessor:
             values = values.get(part)
         try:
             if values is not None:
-                return _from_processor(values)
+                found = _from_processor(values)
+                if values.get("do_rescale", True) and math.isclose(
+                    values.get("rescale_factor", TO_ONE), TO_ONE, rel_tol=1e-6
+                ):
+                    return found
+                raise GitbenchError(
+                    f"{path} does not scale pixels from 0..255 to 0..1 (do_rescale, rescale_factor), as it is done here: "
+                    "choose another checkpoint, or mend it"
+                )
         except (KeyError, TypeError, ValueError, AttributeError):
             raise GitbenchError(f"{path} states no image size, crop or mean that can be followed: mend it") from None
     return square_processor(size)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from gitbench.data.bert_folder import MINILM, TOKENIZER_FILES
 from gitbench.data.dataset import prefix_ids
 from gitbench.data.image_processor import (
     ImageProcessor,
+    folders_of,
     huggingface_processor,
     official_parameters,
     official_processor,
@@ -31,7 +33,6 @@ from gitbench.data.image_processor import (
 from gitbench.data.pictures import decode_image, read_image_file
 from gitbench.data.tokenizer import CaptionTokenizer, from_bert
 from gitbench.errors import GitbenchError
-from gitbench.formats import plural
 from gitbench.models.checkpoint import (
     GITBENCH,
     HUGGINGFACE,
@@ -41,10 +42,11 @@ from gitbench.models.checkpoint import (
     read_checkpoint,
 )
 from gitbench.models.git import GIT
-from gitbench.models.huggingface_config import read_config
+from gitbench.models.huggingface_config import check_ids, read_config
 from gitbench.models.weights import from_huggingface, from_official
 from gitbench.run_folder import RunFolder
 from gitbench.tasks import QUESTION_TOKENS
+from gitbench.training.device import deterministic
 from gitbench.training.run import load_run
 
 MOST_TOKENS = 1024  # `max_steps` of the official search
@@ -73,13 +75,14 @@ class Captioner:
         self, images: Tensor, beam_size: int = 4, question: str | None = None, greedy: bool = False
     ) -> list[str]:
         """Caption images (N, 3, H, W) or videos (N, F, 3, H, W) of normalised pixels; a question: answer it."""
-        prefix = prefix_ids(self.tokenizer, question or "", QUESTION_TOKENS)
+        prefix, device = prefix_ids(self.tokenizer, question or "", QUESTION_TOKENS), self.git.head_bias.device
         options = {**self.generation, "beam_size": beam_size, "greedy": greedy}
         if options["max_length"] <= len(prefix):  # a captioner that is asked a long question
             options["max_length"] += len(prefix)
         options["max_length"] = min(options["max_length"], self.git.decoder.spec.max_positions)
         with torch.inference_mode():
-            sequences, _ = self.git.generate(images, prefix=torch.tensor([prefix] * len(images)), **options)
+            start = torch.tensor([prefix] * len(images), device=device)
+            sequences, _ = self.git.generate(images.to(device), prefix=start, **options)
         return [self.tokenizer.decode(each) for each in sequences[:, len(prefix) :].tolist()]
 
     def pixels(self, path: Path) -> Tensor:
@@ -88,12 +91,16 @@ class Captioner:
         return torch.from_numpy(self.rule.pixels(photograph).copy())
 
 
-def load_captioner(weights: Path, tokenizer: str | None = None) -> Captioner:
-    """Load a checkpoint of any format from a folder or file, in eval mode and float32 on the CPU.
+def load_captioner(weights: Path, tokenizer: str | None = None, device: str = "cpu") -> Captioner:
+    """Load a checkpoint of any format from a folder or file, in eval mode and float32 on a device, "cpu" or "cuda".
 
     `tokenizer` (hub name, folder or file) replaces the checkpoint's own; one that has none beside it, as the official
-    releases, gets BERT's.
+    releases, gets BERT's. Errors: GitbenchError for what cannot be loaded, and where torch sees no GPU for "cuda".
     """
+    if device == "cuda":
+        if not torch.cuda.is_available():
+            raise GitbenchError("--device cuda: torch finds no GPU here: leave it out, or see `gitbench doctor`")
+        deterministic()
     given = from_bert(tokenizer) if tokenizer else None
     state, file = read_checkpoint(weights)
     state = plain_names(state)
@@ -103,10 +110,10 @@ def load_captioner(weights: Path, tokenizer: str | None = None) -> Captioner:
             words = given
         elif kind == GITBENCH:
             words = CaptionTokenizer.load(RunFolder(file.parent).tokenizer)
-        elif any((file.parent / name).is_file() for name in TOKENIZER_FILES):
-            words = from_bert(str(file.parent))
         else:
-            words = bert_base_uncased()
+            beside = (folder / name for folder in folders_of(file) for name in TOKENIZER_FILES)
+            own = next((found for found in beside if found.is_file()), None)
+            words = bert_base_uncased() if own is None else from_bert(str(own))
         ids = {"pad_id": words.pad_id, "bos_id": words.bos_id, "eos_id": words.eos_id}
         rows = next((len(value) for name, value in state.items() if name.endswith(_WORDS)), words.vocab_size)
         if rows != words.vocab_size:
@@ -118,7 +125,7 @@ def load_captioner(weights: Path, tokenizer: str | None = None) -> Captioner:
     except GitbenchError as error:
         named = f"{file.parent}/" in str(error) or str(file) in str(error)
         raise error if named else GitbenchError(f"{file}: {error}") from None
-    return Captioner(git=git.float(), tokenizer=words, rule=rule, generation=generation)
+    return Captioner(git=git.float().to(device), tokenizer=words, rule=rule, generation=generation)
 
 
 def _load(kind: str, file: Path, state: dict[str, Tensor], ids: dict[str, int]) -> Loaded:
@@ -134,8 +141,10 @@ def _load(kind: str, file: Path, state: dict[str, Tensor], ids: dict[str, int]) 
         return git, square_processor(git.encoder.spec.image_size), model.generation
     if kind == HUGGINGFACE:
         config = read_config(file.parent)
+        check_ids(config, ids)
         git = from_huggingface(state, config=config, **ids)
-        return git, huggingface_processor(file.parent, git.encoder.spec.image_size), _search(config)
+        rule = huggingface_processor(file.parent, git.encoder.spec.image_size)
+        return git, _turned(rule, config), _search(config)
     parameters = official_parameters(file)
     git = from_official(state, **_noted(parameters, "encoder_heads", "decoder_heads"), **ids)
     frames = parameters.get("num_image_with_embedding", git.num_frames)
@@ -145,8 +154,12 @@ def _load(kind: str, file: Path, state: dict[str, Tensor], ids: dict[str, int]) 
             "are of different models"
         )
     rule = official_processor(parameters, git.encoder.spec.image_size)
-    upright = bool(_noted(parameters, "upright").get("upright", rule.upright))
-    return git, dataclasses.replace(rule, upright=upright), _search(parameters)
+    return git, _turned(rule, parameters), _search(parameters)
+
+
+def _turned(rule: ImageProcessor, values: Mapping[str, Any]) -> ImageProcessor:
+    """Return a rule that turns photographs as an export notes it."""
+    return dataclasses.replace(rule, **_noted(values, "upright"))
 
 
 def _search(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,12 +168,19 @@ def _search(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _noted(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """Return what `gitbench export` noted under its own key in a config.json or parameter.yaml. Errors: no numbers."""
-    noted = values.get(OWN) or {}
+    """Return what `gitbench export` noted under its own key in a config.json or parameter.yaml. Errors: another kind of value."""
+    noted = values.get(OWN, {})
+    if not isinstance(noted, Mapping):
+        raise GitbenchError(f"{OWN} is {noted!r} beside the weights, and no mapping: export them again")
     found = {name: noted[name] for name in names if name in noted}
     for name, value in found.items():
-        if not isinstance(value, (int, float)):
-            raise GitbenchError(f"{OWN}.{name} is {value!r} beside the weights, no number: export them again")
+        kind, right = "whole number from 1 up", type(value) is int and value > 0
+        if name == "upright":
+            kind, right = "true or false", isinstance(value, bool)
+        elif name == "length_penalty":
+            kind, right = "number", type(value) in (int, float) and math.isfinite(value)
+        if not right:
+            raise GitbenchError(f"{OWN}.{name} is {value!r} beside the weights, and no {kind}: export them again")
     return found
 
 
@@ -174,9 +194,13 @@ def bert_base_uncased() -> CaptionTokenizer:
         carried = from_bert(MINILM)
     except GitbenchError:
         return from_bert("bert-base-uncased")
-    content = "".join(f"{token}\n" for token in carried.tokens())
-    same = hashlib.sha256(content.encode()).hexdigest() == BERT_VOCABULARY
-    return carried if same else from_bert("bert-base-uncased")
+    return carried if has_berts_vocabulary(carried) else from_bert("bert-base-uncased")
+
+
+def has_berts_vocabulary(tokenizer: CaptionTokenizer) -> bool:
+    """Tell whether a tokenizer's tokens are those of bert-base-uncased, in their order."""
+    content = "".join(f"{token}\n" for token in tokenizer.tokens())
+    return hashlib.sha256(content.encode()).hexdigest() == BERT_VOCABULARY
 
 
 def caption_files(
@@ -189,19 +213,17 @@ def caption_files(
     greedy: bool = False,
     batch: int = 1,
     unreadable: list[str] | None = None,
+    device: str = "cpu",
 ) -> Iterator[tuple[Path, str]]:
     """Yield (path, caption or answer) of each image, in order; up to `batch` neighbours of one size are captioned together.
 
     What is wrong with an image that cannot be read is added to `unreadable`, and the image is left out; without such a
-    list it is an error, and so are images of which none can be read. Errors: one line for images, for weights, and for a
-    tokenizer that does not fit.
+    list it is an error. Errors: one line for images, for weights, and for a tokenizer that does not fit.
     """
     _check_files(paths, weights)
-    captioner = load_captioner(weights, tokenizer)
+    captioner = load_captioner(weights, tokenizer, device)
     for some, images in _batches(captioner, paths, batch, unreadable):
         yield from zip(some, captioner.captions(images, beam_size, question, greedy), strict=True)
-    if unreadable and len(unreadable) == len(paths):
-        raise GitbenchError(f"none of the images can be read ({plural(len(paths), 'image')}): {unreadable[0]}")
 
 
 def caption_video(
@@ -212,10 +234,11 @@ def caption_video(
     tokenizer: str | None = None,
     question: str | None = None,
     greedy: bool = False,
+    device: str = "cpu",
 ) -> str:
     """Return the caption of a video, or the answer about it; its frames are image files, in order. Errors as above."""
     _check_files(paths, weights)
-    captioner = load_captioner(weights, tokenizer)
+    captioner = load_captioner(weights, tokenizer, device)
     video = [captioner.pixels(path) for path in paths]
     for path, frame in zip(paths, video, strict=True):
         if frame.shape != video[0].shape:
