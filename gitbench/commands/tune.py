@@ -119,11 +119,12 @@ def planned_at_rates(
 
 def train(tuning: Tuning, arguments: argparse.Namespace, executor: Callable[[], Executor | None]) -> bool:
     """Make the runs that are to do; returns whether all went well, those that failed are named on stderr."""
-    if not tuning.to_do:
+    trackers = trackers_of(arguments)
+    if not tuning.to_do and trackers is None:
         return True
     from gitbench.launch.tuning import tune
 
-    outcome = tune(tuning, arguments.jobs, arguments.plain, executor(), trackers_of(arguments))
+    outcome = tune(tuning, arguments.jobs, arguments.plain, executor() if tuning.to_do else None, trackers)
     for arm, seed, reason in outcome.failed:
         print(f"gitbench: {arm} seed {seed} failed twice: {reason}", file=sys.stderr)
     return not outcome.failed

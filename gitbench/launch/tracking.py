@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
 from typing import Any
 
 from gitbench.claim import Claim
+from gitbench.errors import GitbenchError, in_short
 from gitbench.files import guarded
+from gitbench.formats import plural
 from gitbench.launch.session import Scorer
 from gitbench.plan import PlannedRun
 from gitbench.study.store import Study
@@ -20,6 +23,7 @@ class TrackedScorer:
     def __init__(self, scorer: Scorer, study: Study, trackers: Trackers) -> None:
         self.scorer, self.study, self.trackers = scorer, study, trackers
         self.said: set[str] = set()  # trackers of whose failure the user has heard
+        try_again(trackers)
 
     def score_run(self, run: PlannedRun) -> dict[str, Any]:
         """Score a run and report it; returns its record, with a warning where a tracker fails for the first time."""
@@ -36,14 +40,10 @@ class TrackedScorer:
 
 def tracking_of(study: Study, run: PlannedRun, trackers: Trackers) -> Tracking:
     """Return what is to be reported of a run."""
-    values = {"study": study.name, "arm": run.arm, "seed": run.replicate, "run_key": run.run_key}
-    return Tracking(
-        trackers=trackers,
-        study=study.name,
-        arm=run.arm,
-        seed=run.replicate,
-        values={**values, "spec": asdict(run.resolved)},
-    )
+    arms = tuple(dict.fromkeys(each.arm for each in study.plan.runs if each.run_key == run.run_key))
+    asked = Tracking(trackers=trackers, study=study.name, arms=arms, seed=run.replicate, values={})
+    values = {"study": study.name, "arm": asked.arm, "seed": run.replicate, "run_key": run.run_key}
+    return replace(asked, values={**values, "spec": asdict(run.resolved)})
 
 
 def report(study: Study, run: PlannedRun, record: dict[str, Any], trackers: Trackers) -> dict[str, str]:
@@ -52,26 +52,47 @@ def report(study: Study, run: PlannedRun, record: dict[str, Any], trackers: Trac
     from gitbench.training.track import Sender
 
     folder = study.folder(run.run_key)
-    sender = Sender(folder, tracking_of(study, run, trackers))
     values = {name: entry["value"] for name, entry in record["metrics"].items() if entry["value"] is not None}
-    sender.send(read_curve(folder.curve) if folder.curve.is_file() else [], values)
+    try:
+        rows = read_curve(folder.curve)
+    except GitbenchError as error:
+        return dict.fromkeys(trackers.names, str(error))
+    sender = Sender(folder, tracking_of(study, run, trackers))
+    sender.send(rows, values)
     sender.close()
     return sender.failed
 
 
 def report_rest(study: Study, runs: Iterable[PlannedRun], trackers: Trackers) -> None:
-    """Report what was not sent of finished runs, unless somebody works on them."""
+    """Report what was not sent of finished runs, unless somebody works on them; say what fails."""
+    try_again(trackers)
+    failed: dict[str, list[str]] = {}
     for run in runs:
-        record = study.record(run.run_key) if study.done(run) else None
-        claim = Claim(study.folder(run.run_key).claim)
-        if record is None or not claim.take():
-            continue
+        for name, why in _report_alone(study, run, trackers).items():
+            failed.setdefault(name, []).append(f"{run.arm} seed {run.replicate}: {why}")
+    for name, said in failed.items():
+        print(f"  not reported to {name}: {plural(len(said), 'run')}; the same command tries again ({said[0]})")
+
+
+def try_again(trackers: Trackers) -> None:
+    """Let runs try trackers again that were given up."""
+    for name in trackers.names:
+        with suppress(OSError):
+            trackers.down(name).unlink(missing_ok=True)
+
+
+def _report_alone(study: Study, run: PlannedRun, trackers: Trackers) -> dict[str, str]:
+    record, folder = study.record(run.run_key) if study.done(run) else None, study.folder(run.run_key)
+    if record is None:
+        return {}
+    claim = Claim(folder.claim)
+    try:
+        if not claim.take():
+            return {}
         try:
-            with guarded(study.folder(run.run_key).path, claim.check):
-                failed = report(study, run, record, trackers)
+            with guarded(folder.path, claim.check):
+                return report(study, run, record, trackers)
         finally:
             claim.release()
-        if failed:
-            said = ", ".join(f"{name} ({why})" for name, why in failed.items())
-            print(f"  {run.arm} - seed {run.replicate} was not reported to {said}: the same command does it again")
-            return
+    except (GitbenchError, OSError) as error:  # of a folder that cannot be written, of a file server that is away
+        return dict.fromkeys(trackers.names, in_short(error))

@@ -12,6 +12,7 @@ from gitbench.launch.executor import Executor
 from gitbench.launch.places import cards_for, check_jobs
 from gitbench.launch.scheduling import execute_runs, local_executor, prepare_images
 from gitbench.launch.session import Outcome
+from gitbench.launch.tracking import report_rest
 from gitbench.plan import PlannedRun
 from gitbench.study.rates import Tuning
 from gitbench.trackers import Trackers
@@ -42,10 +43,12 @@ def tune(
 ) -> Outcome:
     """Train every tuning run whose result is not known. Arguments, signals and outcome are those of `launch`."""
     check_jobs(jobs)
+    if not tuning.to_do:
+        if trackers:
+            report_rest(tuning, tuning.unique_runs, trackers)
+        return Outcome(completed=0, found=len(tuning.unique_runs), failed=())
     if executor is None:
         cards_for(tuning.plan)  # refuses what cannot be
-    if not tuning.to_do:
-        return Outcome(completed=0, found=len(tuning.unique_runs), failed=())
     prepare_images(tuning.plan)
     with nullcontext(executor) if executor else local_executor(tuning, jobs) as chosen:
         return execute_runs(tuning, chosen, plain, scorer=_Results(tuning), trackers=trackers)

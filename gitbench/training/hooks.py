@@ -227,11 +227,13 @@ class CurveHook(Hook):
 
 
 def read_curve(path: Path) -> list[tuple[int, str, float, float]]:
-    """Return the rows of a `curve.csv`."""
-    with open(path, newline="", encoding="utf-8") as file:
-        return [
-            (int(row["iteration"]), row["split"], float(row["loss"]), float(row["lr"])) for row in csv.DictReader(file)
-        ]
+    """Return the rows of a `curve.csv`. Errors: GitbenchError for a damaged one."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = [*csv.DictReader(file)]
+        return [(int(row["iteration"]), row["split"], float(row["loss"]), float(row["lr"])) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error):
+        raise GitbenchError(f"{path} is damaged: delete the folder {path.parent} and run again") from None
 
 
 @HOOKS.register_module()

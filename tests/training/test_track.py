@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -12,70 +13,35 @@ from typing import Any
 
 import pytest
 from helpers_resume import assert_same_results, stop_at
-from helpers_study import Run, make_study, run_of, tiny_profile, write_configs
+from helpers_study import make_study, run_of, tiny_profile
+from helpers_track import (
+    ROWS,
+    asked_for,
+    empty_store,
+    in_curve,
+    in_mlflow,
+    in_tensorboard,
+    stand_in,
+    stood_in,
+    told,
+    trackers,
+    tracking,
+)
 
-from gitbench.files import write_json
+from gitbench.errors import GitbenchError
+from gitbench.files import guarded
 from gitbench.launch.scheduling import launch
-from gitbench.launch.tracking import TrackedScorer, report, tracking_of
+from gitbench.launch.tracking import TrackedScorer, report
 from gitbench.registry import VISBACKENDS
 from gitbench.run_folder import RunFolder
 from gitbench.study.part import Part
 from gitbench.study.store import Study
-from gitbench.trackers import Trackers
-from gitbench.training import track
-from gitbench.training.hooks import read_curve
+from gitbench.training import track, track_backends
+from gitbench.training.hooks import Diverged
 from gitbench.training.run import execute
 
 pytestmark = pytest.mark.usefixtures("as_before")
 BASE = Part(arms=("base",), replicates=None, shard=None)
-ROWS = [(1, "train", 3.0, 0.1), (2, "train", 2.0, 0.2), (2, "val", 2.5, 0.0)]
-
-
-def trackers(work_dir: Path, *names: str) -> Trackers:
-    for name in names:
-        pytest.importorskip({"mlflow": "alembic"}.get(name, name))
-    return Trackers(names=names, place=str(work_dir / "trackers"))
-
-
-def asked_for(study: Study, *names: str) -> Run:
-    """Plan the base run of a study, to be reported to trackers."""
-    write_configs(study)
-    run = run_of(study, "base")
-    write_json(RunFolder(run.folder).track, dataclasses.asdict(tracking(study, *names)))
-    return run
-
-
-def tracking(study: Study, *names: str) -> Any:
-    return tracking_of(study, study.plan.runs[0], trackers(study.work_dir, *names))
-
-
-def in_curve(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """Return what trackers are to hear of the curve of a run."""
-    found: dict[str, list[tuple[int, float]]] = {"train/loss": [], "train/lr": [], "val/nll": []}
-    for iteration, split, loss, rate in read_curve(folder / "curve.csv"):
-        for name, value in (("train/loss", loss), ("train/lr", rate)) if split == "train" else (("val/nll", loss),):
-            found[name].append((iteration, pytest.approx(value)))
-    return found
-
-
-def in_tensorboard(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    read = EventAccumulator(str(folder)).Reload()
-    return {name: [(each.step, each.value) for each in read.Scalars(name)] for name in read.Tags()["scalars"]}
-
-
-def in_mlflow(place: Path, experiment: str) -> list[Any]:
-    """Return the runs of an experiment, each with its `curves`: metric -> (step, value)."""
-    from mlflow import MlflowClient
-
-    client = MlflowClient(f"sqlite:///{place}/mlflow/mlflow.db")
-    runs = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
-    for run in runs:
-        names = run.data.metrics
-        histories = {name: client.get_metric_history(run.info.run_id, name) for name in names}
-        run.curves = {name: [(each.step, each.value) for each in history] for name, history in histories.items()}
-    return runs
 
 
 @pytest.mark.timeout(600)
@@ -102,17 +68,17 @@ def test_a_launch_reports_curve_scores_and_parameters_and_gives_the_same_results
     seen = in_tensorboard(study.work_dir / "trackers" / "tensorboard" / study.name / "base" / "seed-0")
     assert seen == wanted
     place = str(study.work_dir / "trackers").replace("%", "%25")
-    (found,) = in_mlflow(Path(place), study.name)
+    (found,) = in_mlflow(Path(place, "mlflow", "mlflow.db"), study.name)
     assert found.curves == wanted and found.info.status == "FINISHED" and found.info.run_name == "base seed 0"
     assert found.data.tags.items() >= {"study": study.name, "arm": "base", "seed": "0"}.items()
     assert found.data.params["run_key"] == run.key and found.data.params["spec.train.iterations"] == "6"
     assert len([*(study.work_dir / "trackers" / "mlflow" / "artifacts").rglob("config.py")]) == 1
     offline = list((study.work_dir / "trackers" / "wandb" / "wandb").glob("offline-run-*"))
-    sent = json.loads((run.folder / "tracked.json").read_text())
-    assert {name: (each["rows"], each["scored"]) for name, each in sent.items()} == dict.fromkeys(
-        named.names, (7, True)
-    )
-    assert {each.name.rsplit("-", 1)[1] for each in offline} == {sent["wandb"]["run"]}  # two sessions of one run
+    assert {told(run.folder, name)[1] for name in named.names} == {1 + 7 + 1}  # parameters, curve, scores
+    assert {each.name.rsplit("-", 1)[1] for each in offline} == {
+        told(run.folder, "wandb")[0]
+    }  # two sessions of one run
+    assert not [path for each in offline for path in each.rglob("*") if path.name.startswith(("requ", "wandb-meta"))]
 
     later = trackers(without.work_dir, "tensorboard")
     for _ in range(2):
@@ -125,23 +91,24 @@ def test_a_run_that_goes_on_goes_on_in_its_trackers_and_repeats_nothing(tmp_path
     """It was stopped before its first checkpoint, so that all it had reported is trained again."""
     monkeypatch.setattr(track, "EVERY", 0.0)
     study = make_study(tmp_path, profile=tiny_profile(iterations=12, val_every=3))
+    (tmp_path / "trackers" / "mlflow").mkdir(parents=True)
+    store = empty_store(tmp_path / "trackers" / "mlflow" / "mlflow.db")
     run = asked_for(study, "tensorboard", "mlflow")
     stop_at(run, 8)
-    before = json.loads((run.folder / "tracked.json").read_text())
-    assert {each["rows"] for each in before.values()} == {9}  # 7 of training and 2 of validation
+    before = {name: told(run.folder, name) for name in ("tensorboard", "mlflow")}
+    assert {parts for _, parts in before.values()} == {1 + 8 + 2}  # parameters, training, validation
     execute(run.folder)
-    after = json.loads((run.folder / "tracked.json").read_text())
-    assert {name: each["run"] for name, each in after.items()} == {name: each["run"] for name, each in before.items()}
-    assert in_tensorboard(tmp_path / "trackers" / "tensorboard" / before["tensorboard"]["run"]) == in_curve(run.folder)
-    (found,) = in_mlflow(tmp_path / "trackers", study.name)
-    assert found.curves == in_curve(run.folder) and found.info.run_id == before["mlflow"]["run"]
+    assert {name: told(run.folder, name)[0] for name in before} == {name: own for name, (own, _) in before.items()}
+    assert in_tensorboard(tmp_path / "trackers" / "tensorboard" / before["tensorboard"][0]) == in_curve(run.folder)
+    (found,) = in_mlflow(store, study.name)
+    assert found.curves == in_curve(run.folder) and found.info.run_id == before["mlflow"][0]
 
 
 def test_a_tracker_that_fails_leaves_the_training_alone_and_hears_the_rest_later(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(track, "EVERY", 0.0)
     study = make_study(tmp_path)
     run = asked_for(study, "tensorboard")
-    backend = track.mmengine_backends.TensorboardVisBackend
+    backend = track_backends.mmengine_backends.TensorboardVisBackend
     send, calls = backend.add_scalars, []
 
     def full(self: Any, values: Any, step: int = 0, **_: Any) -> None:
@@ -172,7 +139,7 @@ def test_a_run_that_is_made_again_is_another_run_of_its_trackers(tmp_path):
         sender = track.Sender(folder, tracking(study, "tensorboard"))
         sender.send(ROWS)
         sender.close()
-        assert json.loads(folder.tracked.read_text())["tensorboard"]["run"].endswith(f"/base/{name}")
+        assert told(folder, "tensorboard")[0].endswith(f"/base/{name}")
         folder.tracked.unlink()  # by --fresh
 
 
@@ -185,60 +152,27 @@ def test_of_several_processes_rank_0_alone_reports(tmp_path, monkeypatch):
     assert not (tmp_path / "trackers").exists()
 
 
-class StandIn:
-    """Takes what mmengine's backends call of Aim, ClearML and SwanLab."""
-
-    made: list[StandIn] = []
-
-    def __init__(self, **options: Any) -> None:
-        self.options, self.heard, self.hash, self.id, self.ended = options, [], "given", "given", False
-        StandIn.made.append(self)
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        self.connect_configuration(value)
-
-    def connect_configuration(self, values: dict[str, Any]) -> None:
-        self.values = values
-
-    def get_logger(self) -> StandIn:
-        return self
-
-    def report_scalar(self, title: str, series: str, value: float, iteration: int) -> None:
-        self.heard.append((title, value, iteration))
-
-    def track(self, name: str, value: float, step: int) -> None:
-        self.heard.append((name, value, step))
-
-    def close(self) -> None:
-        self.ended = True
-
-
 @pytest.mark.parametrize(
     ("name", "first", "again"),
     [
         ("aim", {"experiment": "tiny.smoke.scenes", "run_hash": None}, {"run_hash": "given", "force_resume": True}),
         (
             "clearml",
-            {"project_name": "tiny.smoke.scenes", "task_name": "base seed 0", "continue_last_task": False},
-            {"continue_last_task": "given"},
+            {"project_name": "tiny.smoke.scenes", "task_name": "base seed 0", "reuse_last_task_id": False},
+            {"reuse_last_task_id": "given", "continue_last_task": 0},
         ),
     ],
 )
 def test_trackers_that_were_not_run_are_called_as_mmengine_calls_them(name, first, again, tmp_path, monkeypatch):
     """Stand-ins of Aim and ClearML: the second session goes on in the run that the first one made."""
-    module = ModuleType(name)
-    module.Run = module.Task = SimpleNamespace(init=StandIn) if name == "clearml" else StandIn  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr(StandIn, "made", [])
-    study = make_study(tmp_path)
-    asked = dataclasses.replace(tracking(study), trackers=Trackers(names=(name,), place=str(tmp_path / "trackers")))
+    heard, asked = stand_in(monkeypatch, name), stood_in(make_study(tmp_path), name)
     for rows, options in ((ROWS[:1], first), (ROWS, again)):
         sender = track.Sender(RunFolder(tmp_path / "run"), asked)
         sender.send(rows)
         sender.close()
-        assert sender.failed == {} and StandIn.made[-1].ended
-        assert StandIn.made[-1].options.items() >= options.items()
-    one, two = StandIn.made
+        assert sender.failed == {} and heard.made[-1].ended
+        assert heard.made[-1].options.items() >= options.items()
+    one, two = heard.made
     assert one.heard == [("train/loss", 3.0, 1), ("train/lr", 0.1, 1)] and one.values["arm"] == "base"
     assert two.heard == [("train/loss", 2.0, 2), ("train/lr", 0.2, 2), ("val/nll", 2.5, 2)] and not hasattr(
         two, "values"
@@ -250,18 +184,218 @@ def test_the_configs_name_backends_that_mmengine_knows(tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, part, ModuleType(part))
     asked = tracking(make_study(tmp_path))
     for name in ("tensorboard", "wandb", "mlflow", "aim", "clearml"):
-        backend = VISBACKENDS.build(track.backend_config(name, asked, "run"))
-        assert isinstance(backend, track.mmengine_backends.BaseVisBackend)
-    swanlab = track.backend_config("swanlab", asked, "run")
+        backend = VISBACKENDS.build(track_backends.backend_config(name, asked, "run"))
+        assert isinstance(backend, track_backends.mmengine_backends.BaseVisBackend)
+    swanlab = track_backends.backend_config("swanlab", asked, "run")
     assert swanlab["type"] == "SwanlabVisBackend"
     assert swanlab["init_kwargs"].items() >= {"project": "tiny.smoke.scenes", "id": "run", "resume": "allow"}.items()
     assert os.path.isabs(swanlab["save_dir"])
 
 
-def test_a_run_of_swanlab_is_ended_whose_backend_leaves_it_open(tmp_path):
-    ended: list[str] = []
-    experiment = SimpleNamespace(finish=lambda: ended.append("run"))
+@pytest.mark.parametrize(("failed", "how"), [(False, {}), (True, {"state": "crashed", "error": "the run failed"})])
+def test_a_run_of_swanlab_is_ended_whose_backend_leaves_it_open(failed, how, tmp_path):
+    ended: list[Any] = []
+    experiment = SimpleNamespace(finish=lambda **how: ended.append(how))
     sender = track.Sender(RunFolder(tmp_path), tracking(make_study(tmp_path)))
     sender.backends["swanlab"] = SimpleNamespace(close=lambda: ended.append("backend"), experiment=experiment)
+    sender.close(failed)
+    assert ended == ["backend", how] and sender.failed == {}
+
+
+def test_a_run_that_diverges_ends_as_failed_with_its_last_rows(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where MLflow keeps the files of a store of the user's
+    store = empty_store(tmp_path / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}")
+    study = make_study(tmp_path, profile=tiny_profile(lr_decoder=1e30, lr_encoder=1e30))
+    run = asked_for(study, "mlflow")
+    with pytest.raises(Diverged):
+        execute(run.folder)
+    (found,) = in_mlflow(store, study.name)
+    losses = [value for _, value in found.curves["train/loss"]]
+    assert found.info.status == "FAILED" and not math.isfinite(losses[-1]) and math.isfinite(losses[0])
+
+
+def test_a_run_that_fails_in_its_captions_ends_as_failed(tmp_path, monkeypatch):
+    heard = stand_in(monkeypatch, "clearml")
+    run = asked_for(make_study(tmp_path), "clearml")
+    monkeypatch.setattr("gitbench.training.run._captioned", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        execute(run.folder)
+    assert heard.made[0].failed and ("train/loss", pytest.approx(6, abs=4), 6) in heard.made[0].heard
+
+
+@pytest.mark.parametrize(("last", "status"), [(2.0, 0), (math.nan, 1)])
+def test_wandb_hears_whether_a_training_went_well(last, status, tmp_path, monkeypatch):
+    ended: list[int] = []
+    module = SimpleNamespace(
+        init=lambda **_: None, define_metric=lambda **_: None, log=lambda *_, **__: None, run=None, config=None
+    )
+    module.finish = lambda exit_code: ended.append(exit_code)
+    monkeypatch.setitem(sys.modules, "wandb", module)  # type: ignore[arg-type]
+    sender = track.Sender(RunFolder(tmp_path / "run"), stood_in(make_study(tmp_path), "wandb"))
+    sender.send([(1, "train", last, 0.1)])
     sender.close()
-    assert ended == ["backend", "run"] and sender.failed == {}
+    assert (sender.failed, ended) == ({}, [status])
+
+
+def test_rows_are_sent_when_their_checkpoint_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(track, "EVERY", 0.0)
+    run = asked_for(make_study(tmp_path, profile=tiny_profile(checkpoint_every=0.0)), "tensorboard")
+    seen: list[tuple[int, str]] = []
+
+    def send(sender: track.Sender, rows: Any, scores: Any = None) -> None:
+        seen.append((rows[-1][0], sender.folder.checkpoints[0].name))
+
+    monkeypatch.setattr(track.Sender, "send", send)
+    execute(run.folder)
+    assert seen[:6] == [(done, f"iter_{done}.pth") for done in range(1, 7)]
+
+
+def test_of_a_batch_that_fails_half_way_the_rest_is_sent_later(tmp_path, monkeypatch):
+    heard, asked = stand_in(monkeypatch, "clearml"), stood_in(make_study(tmp_path), "clearml")
+    folder, rows = RunFolder(tmp_path / "run"), [(done, "train", 1.0 * done, 0.1) for done in (1, 2, 3)]
+    for fails, parts in (("init", None), ("config", 0), ("train/loss 3", 3), ("", 4)):
+        monkeypatch.setattr(heard, "fails", fails)
+        sender = track.Sender(folder, asked)
+        sender.send(rows)
+        sender.close()
+        assert sender.failed == ({"clearml": f"ConnectionError: no answer to {fails}"} if fails else {})
+        assert told(folder, "clearml") == ("given", parts) if folder.tracked.is_file() else parts is None
+    losses = [value for each in heard.made for name, value, _ in each.heard if name == "train/loss"]
+    assert losses == [1.0, 2.0, 3.0]
+    assert [each.options["reuse_last_task_id"] for each in heard.made] == [False, False, "given", "given"]
+
+
+def test_a_run_is_noted_before_it_is_told_anything(tmp_path, monkeypatch):
+    """So that a kill meanwhile leaves no second one."""
+    heard, asked = stand_in(monkeypatch, "clearml"), stood_in(make_study(tmp_path), "clearml")
+    folder, noted = RunFolder(tmp_path / "run"), []
+    monkeypatch.setattr(heard, "connect_configuration", lambda *_: noted.append(told(folder, "clearml")))
+    track.Sender(folder, asked).send(ROWS)
+    assert noted == [("given", 0)]
+
+
+def test_of_a_curve_that_mlflow_takes_in_several_calls_those_that_arrived_are_not_repeated(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where MLflow keeps the files of a store of the user's
+    store = empty_store(tmp_path / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}")
+    monkeypatch.setattr(track, "AT_ONCE", {"mlflow": 2})
+    asked = tracking(make_study(tmp_path), "mlflow")
+    folder, rows = RunFolder(tmp_path / "run"), [(done, "train", 1.0 * done, 0.1) for done in range(1, 6)]
+    flush, calls = track_backends.MlflowBackend.flush, []
+
+    def once_in_two(backend: Any) -> None:
+        calls.append(len(backend._waiting))
+        if len(calls) == 2:
+            raise ConnectionError("gone")
+        flush(backend)
+
+    monkeypatch.setattr(track_backends.MlflowBackend, "flush", once_in_two)
+    for _ in range(2):
+        sender = track.Sender(folder, asked)
+        sender.send(rows)
+        sender.close()
+    assert calls == [2, 4, 4, 4]  # with the hyper-parameters in the first
+    (found,) = in_mlflow(store, asked.study)
+    assert found.curves["train/loss"] == [(done, loss) for done, _, loss, _ in rows]
+
+
+def test_another_store_and_another_study_hear_all_of_it_and_none_hears_it_twice(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where MLflow keeps the files of a store of the user's
+    study, record = make_study(tmp_path / "work"), {"metrics": {"CIDEr": {"value": 2.0}}}
+    run = asked_for(study)
+    execute(run.folder)
+    named, planned = trackers(study.work_dir, "mlflow"), study.plan.runs[0]
+    other = Study(study.work_dir, dataclasses.replace(study.plan, ablation="other"))
+    stores = [empty_store(tmp_path / name) for name in ("a.db", "b.db")]
+    wanted = in_curve(run.folder) | {"scores/CIDEr": [(6, 2.0)]}
+    for _ in range(2):
+        for store in stores:
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}")
+            for each in (study, other):
+                assert report(each, planned, record, named) == {}
+                assert [found.curves for found in in_mlflow(store, each.name)] == [wanted]
+
+
+def test_a_password_of_a_server_is_written_nowhere(tmp_path, monkeypatch):
+    monkeypatch.setenv("CLEARML_API_HOST", "https://me:secret@example.org/api")
+    stand_in(monkeypatch, "clearml")
+    folder = RunFolder(tmp_path / "run")
+    track.Sender(folder, stood_in(make_study(tmp_path), "clearml")).send(ROWS)
+    assert "https://example.org/api" in folder.tracked.read_text() and "secret" not in folder.tracked.read_text()
+
+
+def test_stores_that_were_moved_with_their_runs_hear_nothing_twice(tmp_path):
+    study = make_study(tmp_path / "work")
+    run = asked_for(study, "tensorboard")
+    execute(run.folder)
+    (tmp_path / "work").rename(tmp_path / "moved")
+    moved = make_study(tmp_path / "moved")
+    record = {"metrics": {"CIDEr": {"value": 2.0}}}
+    assert report(moved, moved.plan.runs[0], record, trackers(moved.work_dir, "tensorboard")) == {}
+    place = tmp_path / "moved" / "trackers" / "tensorboard" / study.name / "base"
+    assert [each.name for each in place.iterdir()] == ["seed-0"]
+    assert in_tensorboard(place / "seed-0").keys() == {"train/loss", "train/lr", "val/nll", "scores/CIDEr"}
+
+
+def test_a_server_that_is_away_is_waited_for_once(tmp_path, monkeypatch):
+    """Failures that are quick are each run's own; nobody waits for another run that opens a server's."""
+    monkeypatch.setattr(track, "claimed", lambda place: pytest.fail("it waits"))
+    heard, asked = stand_in(monkeypatch, "clearml"), stood_in(make_study(tmp_path), "clearml")
+    monkeypatch.setattr(heard, "fails", "init")
+
+    def sent(number: int) -> dict[str, str]:
+        sender = track.Sender(RunFolder(tmp_path / f"run{number}"), asked)
+        sender.send(ROWS)
+        return sender.failed
+
+    why = {"clearml": "ConnectionError: no answer to init"}
+    assert [sent(number) for number in range(2)] == [why, why] and len(heard.made) == 2
+    monkeypatch.setattr(track, "SLOW", 0.0)
+    assert [sent(number) for number in range(4)] == [why] * 4 and len(heard.made) == 3
+    asked.trackers.down("clearml").unlink()
+    monkeypatch.setattr(heard, "fails", "")
+    assert [sent(number) for number in range(2)] == [{}, {}] and len(heard.made) == 5
+
+
+@pytest.mark.parametrize("text", ['{"sent": [{"tracker": "tensorboard"}]}', '["rows"]', ""])
+def test_a_damaged_note_of_what_was_sent_is_one_line(text, tmp_path):
+    folder, said = RunFolder(tmp_path), []
+    folder.tracked.write_text(text)
+    sender = track.Sender(folder, tracking(make_study(tmp_path), "tensorboard"), said.append)
+    for _ in range(2):
+        sender.send(ROWS)
+    sender.close()
+    (line,) = said
+    assert line.startswith(f"tensorboard failed, the run goes on without it: {folder.tracked} is damaged")
+    assert line.endswith(": delete it and run again")
+
+
+def test_a_damaged_wish_is_one_line_and_ends_no_training(tmp_path, capfd):
+    run = asked_for(make_study(tmp_path))
+    (run.folder / "track.json").write_text('{"arm": "base"}')
+    execute(run.folder)
+    assert "reported to no tracker: " in capfd.readouterr().out and (run.folder / "trained.json").is_file()
+
+
+def test_a_run_that_another_process_took_over_is_left_to_it(tmp_path, monkeypatch):
+    heard, asked = stand_in(monkeypatch, "clearml"), stood_in(make_study(tmp_path), "clearml")
+
+    def lost() -> None:
+        raise GitbenchError("taken over")
+
+    folder = RunFolder(tmp_path / "run")
+    sender = track.Sender(folder, asked)
+    sender.send(ROWS[:1])
+    with guarded(folder.path, lost):
+        sender.send(ROWS)
+        sender.close(failed=True)
+    assert sender.failed == {"clearml": "taken over"} and told(folder, "clearml") == ("given", 2)
+    assert len(heard.made[0].heard) == 2 and not heard.made[0].failed
+
+
+def test_tags_of_wandb_are_no_longer_than_it_takes(tmp_path):
+    asked = tracking(make_study(tmp_path))
+    long = asked.__class__(**{**vars(asked), "study": 70 * "s", "arms": ("base", 80 * "a", 64 * "a")})
+    tags = track_backends.backend_config("wandb", long, "id")["init_kwargs"]["tags"]
+    assert tags == [64 * "s", "base", 64 * "a", "0"]
