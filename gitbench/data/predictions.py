@@ -91,6 +91,16 @@ def write_captions(path: Path, captions: Mapping[Path, str], question: str | Non
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
+def write_results(path: Path, rows: Sequence[Mapping[str, Any]], task: str) -> None:
+    """Write rows of a `predictions.jsonl` in COCO's results format, of questions in VQAv2's; an id of digits as a number."""
+    keys = ("question_id", "answer") if task == "vqa" else ("image_id", "caption")
+
+    def number(name: str) -> int | str:
+        return int(name) if re.fullmatch(r"0|[1-9][0-9]*", name) else name
+
+    write_json(path, [{keys[0]: number(str(row["image_id"])), keys[1]: row["caption"]} for row in rows])
+
+
 def read_references_file(path: Path) -> Texts:
     """Read references, image id -> texts. Errors: as `read_predictions_file`."""
     content = _content(path)

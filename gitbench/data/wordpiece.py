@@ -68,6 +68,11 @@ class CaptionTokenizer:
         """The number of tokens, specials included; can be below what was asked for if the captions have fewer."""
         return self._tokenizer.get_vocab_size()
 
+    @property
+    def cleans_up(self) -> bool:
+        """Whether what it writes is put together by the rules of `cleaned`."""
+        return not self._reversible
+
     def encode(self, text: str, max_tokens: int = 40) -> list[int]:
         """Return the payload tokens of a text, cut after `max_tokens`; no [CLS], no [SEP]."""
         return self._tokenizer.encode(text, add_special_tokens=False).ids[:max_tokens]

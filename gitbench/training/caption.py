@@ -64,6 +64,8 @@ class Captioner:
     tokenizer: CaptionTokenizer
     rule: ImageProcessor
     generation: dict[str, Any]  # arguments of `GIT.generate`
+    task: str | None = None  # what it was trained for, where that is known
+    max_tokens: int | None = None  # of a text that it was trained on, without [CLS] and [SEP]; likewise
 
     def caption(self, images: Tensor, beam_size: int = 4, question: str | None = None) -> str:
         """Caption one image (1, 3, H, W) or video (1, F, 3, H, W) as `captions` does."""

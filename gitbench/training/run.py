@@ -196,11 +196,11 @@ def _write_predictions(runner: Runner, folder: RunFolder) -> None:
     with atomic_path(folder.predictions) as temporary, open(temporary, "w", encoding="utf-8") as file:
         for index, item in enumerate(items):
             for request, output in zip(dataset.source.requests(index), item["outputs"], strict=True):
-                row = _prediction(request, output, item["image_id"], dataset.tokenizer)
+                row = prediction(request, output, item["image_id"], dataset.tokenizer)
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def _prediction(request: Request, output: dict[str, Any], image_id: str, tokenizer: CaptionTokenizer) -> dict[str, Any]:
+def prediction(request: Request, output: dict[str, Any], image_id: str, tokenizer: CaptionTokenizer) -> dict[str, Any]:
     """Return a row of `predictions.jsonl`. `image_id` names the request; an image with several has them numbered."""
     row = {
         "image_id": request.request_id,
