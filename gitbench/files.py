@@ -93,11 +93,11 @@ def explain_os_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            said = f"the disk is full while writing {path}: free some space or pass another --work-dir"
+            said = f"the disk is full while writing {path}: free some space or choose another place"
         elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            said = f"{path} cannot be written (read-only): pass a --work-dir that you may write to"
+            said = f"{path} cannot be written (read-only): choose a place that you may write to"
         elif error.errno in (errno.ENOTDIR, errno.EEXIST):
-            said = f"{path} cannot be created, a file is in the way: remove it or pass another --work-dir"
+            said = f"{path} cannot be created, a file is in the way: remove it or choose another place"
         else:
             said = f"{path} cannot be written ({error.strerror or error}): choose another place"
         raise GitbenchError(said) from error
@@ -225,7 +225,7 @@ def _lines(value: Any, indent: str) -> str:
 def append_line(path: Path, value: Any) -> None:
     """Add a JSON value to a file of lines, on disk when this returns. A kill meanwhile leaves a torn line; see `whole_lines`."""
     with explain_os_errors(path), open(path, "ab") as file:
-        file.write(json.dumps(value, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+        file.write(json.dumps(value, allow_nan=False).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
 

@@ -1,4 +1,4 @@
-"""A run's own test numbers, and those of `gitbench evaluate` of its folder, its weights alone and both exports: one and the same."""
+"""A run's test numbers, and those of `gitbench evaluate` of its folder, its weights and both exports: one and the same."""
 
 from __future__ import annotations
 
