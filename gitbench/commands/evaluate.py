@@ -21,17 +21,15 @@ if TYPE_CHECKING:
     from gitbench.launch.evaluation_plan import Asked, Prepared
     from gitbench.study.evaluations import Evaluation
 
-SPLITS = ("test", "val", "train")
-
 
 class _Split(argparse.Action):
-    """--split names the split that is evaluated; anything else says how splits are made, as for other commands."""
+    """--split names the split that is evaluated, or says how splits are made, as for other commands."""
 
     def __call__(self, parser: Any, arguments: Any, value: Any, option: Any = None) -> None:
-        if value in SPLITS:
-            arguments.split = value
-        else:
+        if "/" in value or "=" in value:
             arguments.data_split = [*(getattr(arguments, "data_split", None) or []), value]
+        else:
+            arguments.split = value
 
 
 def add(commands: Any) -> None:
@@ -57,7 +55,7 @@ def add(commands: Any) -> None:
         action=_Split,
         default="test",
         metavar="NAME",
-        help="test (default), val or train; anything else says how splits are made, as for `data`",
+        help="test (default), val or train; or how splits are made, as for `data`: 80/10/10",
     )
     evaluate.add_argument(
         "--task",
@@ -116,7 +114,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 def _asked(arguments: argparse.Namespace) -> Asked:
     """Return what is asked for. Errors: GitbenchError for numbers that are none, and weights that are not there."""
-    from gitbench.data import SPLITS as KNOWN
+    from gitbench.data import SPLITS
     from gitbench.errors import unknown_name
     from gitbench.launch.evaluation_plan import Asked
 
@@ -124,8 +122,8 @@ def _asked(arguments: argparse.Namespace) -> Asked:
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise GitbenchError(f"--{name} {value}: use 1 or more")
-    if arguments.split not in KNOWN:
-        raise unknown_name("split", arguments.split, KNOWN)
+    if arguments.split not in SPLITS:
+        raise unknown_name("split", arguments.split, SPLITS)
     for path in arguments.weights:
         if not path.exists():
             raise GitbenchError(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from gitbench.data import data_label, data_names, on_scenes, open_source, resolved
 from gitbench.data.address import parse
 from gitbench.data.published import published_set
+from gitbench.data.readers import Nothing
 from gitbench.data.tasks import TaskSource, open_task
 from gitbench.errors import GitbenchError
 from gitbench.plan import PlannedEvaluation
@@ -78,7 +79,8 @@ def suited(asked: Asked) -> list[str]:
         except GitbenchError as error:
             errors.append(error)
     if not found:
-        raise errors[0]
+        told = [error for error in errors if not isinstance(error, Nothing)]
+        raise (told or errors)[0]
     return found
 
 
@@ -123,18 +125,12 @@ def task_for(captioner: Captioner, tasks: Sequence[str]) -> TaskSpec:
 
 
 def checked(asked: Asked, task: TaskSpec) -> TaskSource:
-    """Open the split and read all its texts. Errors: no image, one without a text, hidden answers, a missing file."""
+    """Open the split and read all its texts. Errors: no image, one without a text, a missing file."""
     source = open_task(asked.data, asked.split, asked.limit, task)
     source.check()
-    requests = [request for index in range(len(source)) for request in source.requests(index)]
-    if not requests:
+    if not [request for index in range(len(source)) for request in source.requests(index)]:
         raise GitbenchError(
             f"{asked.data} ({asked.split}) holds no image to evaluate: pass other data, or another --split"
-        )
-    if hidden := [request for request in requests if not any(text.strip() for text in request.references)]:
-        raise GitbenchError(
-            f"{asked.data} ({asked.split}): {len(hidden)} of {len(requests)} have no text to be scored against (first: "
-            f"{hidden[0].request_id}), as hidden test sets: pass a split whose answers are public (--split val)"
         )
     return source
 

@@ -78,6 +78,7 @@ class CaptionModel(BaseModel):
     ) -> None:
         super().__init__(data_preprocessor=MODELS.build(data_preprocessor))
         self.generation = dict(generation)
+        self.texts: dict[str, Any] = {}  # of a finished run: its `task`, and the `max_tokens` of a text
         self.vocabulary: Trie | None = None  # closed, of tasks that have one: given by ClosedVocabularyHook
         self.variants: dict[str, Any] = {axis: VARIANTS.build(values) for axis, values in variants.items()}
         self.git = GIT(

@@ -31,13 +31,13 @@ from gitbench.data.tokenizer import CaptionTokenizer
 from gitbench.errors import GitbenchError
 from gitbench.files import append_line
 from gitbench.models.checkpoint import checkpoint_files
-from gitbench.models.git import GIT
 from gitbench.plan import PlannedEvaluation
 from gitbench.spec import Compute, DataSpec, TextSpec
 from gitbench.training.caption import Captioner, load_captioner
 from gitbench.training.caption_model import predict
 from gitbench.training.data import caption_collate
 from gitbench.training.device import described, peak_memory, settle
+from gitbench.training.frozen import FrozenEncoder
 from gitbench.training.hooks import closed_vocabulary
 from gitbench.training.run import prediction
 
@@ -89,15 +89,11 @@ def model_of(captioner: Captioner) -> dict[str, Any]:
     """Return what a captioner's model is, beside its weights."""
     git = captioner.git
     parts: dict[str, Any] = {"encoder": git.encoder.spec, "decoder": git.decoder.spec, "vision": git.vision}
-    facts = {"vocab_size": git.vocab_size, "frames": git.num_frames, "tied": git.head_weight is None}
-    return {name: dataclasses.asdict(spec) for name, spec in parts.items()} | facts | {"encoder_alone": _alone(git)}
-
-
-def _alone(git: GIT) -> bool:
-    """Tell whether the encoder sees each image by itself on CPUs, as frozen ones do."""
-    from gitbench.training.frozen import FrozenEncoder
-
-    return isinstance(git.encoder, FrozenEncoder)
+    facts: dict[str, Any] = {
+        "encoder_alone": isinstance(git.encoder, FrozenEncoder)
+    }  # sees an image by itself, on CPUs
+    facts |= {"vocab_size": git.vocab_size, "frames": git.num_frames, "tied": git.head_weight is None}
+    return {name: dataclasses.asdict(spec) for name, spec in parts.items()} | facts
 
 
 def write_batches(plan: PlannedEvaluation, batches: Sequence[int], part: Path, done: Done | None = None) -> None:
@@ -106,8 +102,7 @@ def write_batches(plan: PlannedEvaluation, batches: Sequence[int], part: Path, d
     Errors: GitbenchError, in one line, for weights and images that cannot be used, a full disk, and too little memory.
     """
     settle(Compute(device=plan.device))
-    captioner = load_captioner(Path(plan.weights), plan.tokenizer_given)
-    captioner.git.to(plan.device)
+    captioner = load_captioner(Path(plan.weights), plan.tokenizer_given, plan.device)
     dataset = Photographs(plan, captioner.tokenizer, captioner.rule)
     writer = _Writer(plan, captioner, dataset)
     with contextlib.closing(_read_ahead(dataset, [plan.numbers(batch) for batch in batches])) as batches_of_items:

@@ -234,7 +234,7 @@ def test_what_is_wrong_is_one_line_before_anything_is_computed(weights, photogra
         ([shard.parent], {}, "1 of the 2 files of its weights"),
         ([words], {}, "word embedding has"),
         ([weights], {"data": tmp_path / "nowhere"}, "does not exist"),
-        ([weights], {"split": "tset"}, "unknown split|splits"),
+        ([weights], {"split": "tset"}, "unknown split"),
         ([weights], {"task": "vpa"}, "vqa"),
         ([weights], {"task": "vqa"}, "--task vqa"),
         ([weights], {"data": questions}, "answer"),
@@ -248,7 +248,7 @@ def test_what_is_wrong_is_one_line_before_anything_is_computed(weights, photogra
             *("evaluate", *map(str, given)),
             *(part for name, value in named.items() for part in (f"--{name}", str(value))),
         )
-        assert any(each in line for each in expected.split("|")), (line, expected)
+        assert expected in line, (line, expected)
 
 
 def test_a_checkpoint_of_another_task_is_asked_and_that_is_said(weights, tmp_path):
