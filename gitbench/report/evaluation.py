@@ -23,8 +23,9 @@ from gitbench.files import make_dir, write_text
 from gitbench.formats import digits, p_text, signed
 from gitbench.judge.crossed import image_interval
 from gitbench.judge.statistics import Interval
-from gitbench.judge.systems import Compared, against_first
+from gitbench.judge.systems import ALIKE, Compared, against_first
 from gitbench.metric_info import SCORES, ordered, quality_sign
+from gitbench.metrics.guards import warnings_of_all
 from gitbench.report.paper_row import (
     Circumstance,
     PaperRow,
@@ -41,7 +42,7 @@ from gitbench.report.templates import render
 from gitbench.run_key import from_json
 from gitbench.study.evaluations import Evaluation
 
-EACH, DRAWN = 3, 6  # pictures of the best and of the worst images, and of images drawn at random
+EACH, DRAWN = 4, 6  # pictures of the best and of the worst images, and of images drawn at random
 SIDE = 224  # pixels of a picture's longer side, at most
 
 
@@ -110,7 +111,7 @@ class EvaluationView:
         titles = titles_of(evaluations)
         named = list(zip(titles, evaluations, strict=True))
         several = len(evaluations) > 1
-        warned = [(title, line) for title, each in named for line in each.record["warnings"]]
+        warned = {title: each.record["warnings"] for title, each in named}
         beside = {title: paper_rows_of(each.plan, each.metrics) for title, each in named}
         return cls(
             evaluations=tuple(evaluations),
@@ -120,7 +121,7 @@ class EvaluationView:
             paper=tuple((title, row) for title, rows in beside.items() for row in rows),
             circumstances=tuple((title, tuple(circumstances(each.plan))) for title, each in named if beside[title]),
             groups=tuple(_groups(evaluations, titles, images)),
-            warnings=tuple(dict.fromkeys(f"{title}: {line}" if several else line for title, line in warned)),
+            warnings=tuple(warnings_of_all(warned, "all") if several else warned[titles[0]]),
         )
 
     @property
@@ -227,8 +228,10 @@ def _groups(
     def height(name: str) -> float:
         return sign * (scores[-1][name] - scores[0][name] if several else scores[0][name])
 
-    sorted_names = sorted((name for name in names if np.isfinite(height(name))), key=height)
-    best, worst = sorted_names[::-1][:EACH], sorted_names[:EACH]
+    ordered_names = sorted((name for name in names if np.isfinite(height(name))), key=height)
+    best, worst = ordered_names[::-1][:EACH], ordered_names[:EACH]
+    if several:
+        best, worst = [name for name in best if height(name) > ALIKE], [name for name in worst if height(name) < -ALIKE]
     heads = ("Best", "Worst") if not several else (f"{titles[-1]} gains most", f"{titles[-1]} loses most")
 
     def sample(name: str) -> Sample:
@@ -247,7 +250,7 @@ def _groups(
         )
 
     groups = ((heads[0], best), (heads[1], worst), ("At random", names[:DRAWN]))
-    return [(head, tuple(map(sample, chosen))) for head, chosen in groups]
+    return [(head, tuple(map(sample, chosen))) for head, chosen in groups if chosen]
 
 
 # ---- files ------------------------------------------------------------------------------------------------------------

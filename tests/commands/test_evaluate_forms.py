@@ -12,6 +12,8 @@ from helpers_study import make_study, run_of, tiny_ablation
 
 from gitbench.launch.scheduling import launch
 from gitbench.study.store import Study
+from gitbench.training.caption import load_captioner
+from gitbench.training.frozen import FrozenEncoder
 
 pytestmark = pytest.mark.usefixtures("as_before")
 OF_TRAINING = ("train_nll", "val_nll")  # no numbers of the test
@@ -37,7 +39,12 @@ def test_a_captioner_scores_the_same_in_every_form(trained: Study, tmp_path: Pat
 
 
 def test_so_does_a_model_of_questions_whose_encoder_was_frozen(tmp_path: Path) -> None:
-    """On CPUs a frozen encoder sees each image by itself, which gives other last digits than a batch."""
+    """On CPUs a frozen encoder sees each image by itself, which may give other last digits than a batch: each form knows."""
     study = make_study(tmp_path / "study", tiny_ablation("encoder_training", "frozen", "trained"), task_name="vqa")
     assert launch(study, plain=True).failed == ()
-    check(run_of(study, "base").folder, 6, tmp_path)
+    run = run_of(study, "base").folder
+    check(run, 6, tmp_path)
+    for form in (run, tmp_path / "huggingface", tmp_path / "official"):
+        loaded = load_captioner(form)
+        assert isinstance(loaded.git.encoder, FrozenEncoder), form
+        assert (loaded.task, loaded.max_tokens, loaded.generation["beam_size"]) == ("vqa", 40, 2), form
