@@ -25,6 +25,7 @@ from PIL import Image
 import gitbench.data
 from gitbench import files
 from gitbench.data.scenes.world import Scenes
+from gitbench.errors import GitbenchError
 from gitbench.files import append_line, whole_lines
 from gitbench.launch import evaluation
 from gitbench.launch.evaluation_plan import name_of
@@ -112,6 +113,15 @@ def test_a_killed_evaluation_goes_on_and_computes_no_batch_twice(weights, photog
     assert evaluated(tmp_path / "cut", *words).record == found.record
 
 
+def test_a_line_that_the_disk_has_no_room_for_is_one_line_of_error(tmp_path, monkeypatch):
+    def full(number):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(GitbenchError, match="the disk is full while writing"):
+        append_line(tmp_path / "lines.jsonl", {"a": 1})
+
+
 def test_a_torn_line_is_cut_off_and_a_damaged_one_left_out(tmp_path):
     path = tmp_path / "lines.jsonl"
     for value in ({"a": 1}, {"b": "\u2028é"}):
@@ -185,25 +195,21 @@ def test_a_batch_that_does_not_fit_is_told_with_one_that_does(weights, photograp
     assert "one image alone does not fit" in error_of(*words, "--jobs", "1", "--batch", "2")
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
-def test_a_full_disk_loses_no_batch(jobs, weights, photographs, tmp_path, monkeypatch):
-    words = (weights, "--data", photographs, "--split", "train", "--batch", "6", "--jobs", jobs)
+def test_a_full_disk_loses_no_batch(weights, photographs, tmp_path, monkeypatch):
+    words = (weights, "--data", photographs, "--split", "train", "--batch", "6", "--jobs", "1")
     whole = evaluated(tmp_path / "whole", *words)
-    if jobs == "1":  # a further process has a disk of its own
-        fsync, count = os.fsync, []
 
-        def full(number):
-            count.append(number)
-            if len(count) == 5:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            fsync(number)
+    def full(path, value):
+        if value["batch"] == 2:
+            raise GitbenchError(f"the disk is full while writing {path}")
+        append_line(path, value)
 
-        monkeypatch.setattr(files.os, "fsync", full)
+    with monkeypatch.context() as patch:
+        patch.setattr(computing, "append_line", full)
         said = error_of("evaluate", *map(str, words), "--work-dir", str(tmp_path / "full"))
-        assert "the disk is full" in said
-        monkeypatch.undo()
-        parts = tmp_path / "full" / "evaluations" / whole.folder.name / "parts" / "0.jsonl"
-        assert parts.read_bytes().count(b"\n") >= 2
+    assert "the disk is full" in said
+    parts = tmp_path / "full" / "evaluations" / whole.folder.name / "parts" / "0.jsonl"
+    assert [line["batch"] for line in whole_lines(parts)] == [0, 1]
     assert evaluated(tmp_path / "full", *words).predictions == whole.predictions
 
 
