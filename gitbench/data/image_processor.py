@@ -33,6 +33,7 @@ from gitbench.files import read_json
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+TO_ONE = 1 / 255  # from pixels of a photograph to numbers up to 1
 MOST_STORED = 1.15  # stored side at most, relative to the image size
 BICUBIC = int(Image.Resampling.BICUBIC)
 # What is read of a parameter.yaml, and the least value that makes sense.
@@ -61,10 +62,10 @@ class ImageProcessor:
         if self.longest is not None:
             done += f", but the long side to {self.longest} at most"
         cut = "nothing cropped" if self.crop is None else f"centre of {self.crop[0]} x {self.crop[1]} cut out"
+        turned = "turned upright by their EXIF tag" if self.upright else "whatever their EXIF tag says"
         clip = (self.mean, self.std) == (CLIP_MEAN, CLIP_STD)
-        return (
-            f"{done}, {cut}, {'normalised as for CLIP' if clip else f'mean {self.mean}, standard deviation {self.std}'}"
-        )
+        scaled = "normalised as for CLIP" if clip else f"mean {self.mean}, standard deviation {self.std}"
+        return ", ".join((turned, done, cut, scaled))
 
     def pixels(self, image: np.ndarray) -> np.ndarray:
         """Resize, crop and normalise: uint8 (H, W, 3) -> float32 (3, H', W')."""
@@ -147,7 +148,15 @@ def huggingface_processor(folder: Path, size: int) -> ImageProcessor:
             values = values.get(part)
         try:
             if values is not None:
-                return _from_processor(values)
+                found = _from_processor(values)
+                if values.get("do_rescale", True) and math.isclose(
+                    values.get("rescale_factor", TO_ONE), TO_ONE, rel_tol=1e-6
+                ):
+                    return found
+                raise GitbenchError(
+                    f"{path} does not scale pixels from 0..255 to 0..1 (do_rescale, rescale_factor), as it is done here: "
+                    "choose another checkpoint, or mend it"
+                )
         except (KeyError, TypeError, ValueError, AttributeError):
             raise GitbenchError(f"{path} states no image size, crop or mean that can be followed: mend it") from None
     return square_processor(size)

@@ -161,7 +161,7 @@ def _planned(
         model=model_of(captioner),
         tokenizer_given=asked.tokenizer,
         tokenizer=captioner.tokenizer.fingerprint(),
-        cleans_up=captioner.tokenizer.cleans_up,
+        cleans_up=not captioner.tokenizer.reversible,
         rule=dataclasses.asdict(captioner.rule),
         search=search,
         max_tokens=tokens,

@@ -40,6 +40,7 @@ class Exported:
     rule: ImageProcessor  # for photographs
     max_length: int
     length_penalty: float
+    beyond_official: tuple[str, ...]  # what of it the official program does not build
 
     @property
     def photographs(self) -> str:

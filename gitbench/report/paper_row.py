@@ -111,7 +111,7 @@ def circumstances(plan: PlannedEvaluation) -> list[Circumstance]:
     pieces = plan.model["vocab_size"]
     steps = min(OFFICIAL_STEPS, plan.model["decoder"]["max_positions"])
     return [
-        Circumstance(what="photographs", here=_images(rule), official=_images(official_processor(parameters, size))),
+        Circumstance(what="photographs", here=rule.in_words, official=official_processor(parameters, size).in_words),
         Circumstance(what="tokenizer", here=f"{pieces:,} pieces", official=f"{VOCABULARY:,} pieces"),
         Circumstance(what="decoding", here=clean if plan.cleans_up else plain, official=clean),
         Circumstance(what="search", here=search_in_words(search), official=search_in_words(_official_search(steps))),
@@ -139,7 +139,3 @@ def main_score(plan: PlannedEvaluation) -> str:
 def _official_search(steps: int) -> dict[str, Any]:
     spec = EvaluateSpec()
     return {"beam_size": spec.beam_size, "length_penalty": spec.length_penalty, "max_length": steps}
-
-
-def _images(rule: ImageProcessor) -> str:
-    return f"{rule.in_words}, {'turned upright by EXIF' if rule.upright else 'EXIF orientation left aside'}"
