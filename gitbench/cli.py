@@ -20,6 +20,7 @@ from gitbench.commands import (
     data,
     doctor,
     encoders,
+    evaluate,
     explain,
     export,
     gate,
@@ -41,8 +42,8 @@ from gitbench.commands.data_options import join_data
 from gitbench.errors import GitbenchError
 
 COMMANDS = (
-    listing, run, merge, report, explain, bundle, replicate, judge, verify, noise_floor, tune, pretrain, encoders, bench,
-    gpu_check, gate, lock, data, scenes, caption, export, doctor,
+    listing, run, evaluate, merge, report, explain, bundle, replicate, judge, verify, noise_floor, tune, pretrain, encoders,
+    bench, gpu_check, gate, lock, data, scenes, caption, export, doctor,
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from gitbench.machine import gpus
 from gitbench.spec import Compute, Profile
 
 BFLOAT16, TENSOR_CORES = (8, 0), (7, 0)  # the first compute capabilities that have them: Ampere, Volta
+ROW_MULTIPLE = 16  # to which rows of text are filled up on GPUs: each length is a kernel's or a plan's own there
 USUAL = Compute(device="cuda", precision="bfloat16")  # of profiles that are made for GPUs
 
 

@@ -222,6 +222,29 @@ def _lines(value: Any, indent: str) -> str:
     return line
 
 
+def append_line(path: Path, value: Any) -> None:
+    """Add a JSON value to a file of lines, on disk when this returns. A kill meanwhile leaves a torn line; see `whole_lines`."""
+    with explain_os_errors(path), open(path, "ab") as file:
+        file.write(json.dumps(value, allow_nan=False).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def whole_lines(path: Path) -> list[Any]:
+    """Read the JSON values of a file that `append_line` wrote, and cut off a torn last line. Damaged lines are left out."""
+    found, end = [], 0
+    content = path.read_bytes()
+    for line in content.splitlines(keepends=True):
+        if not line.endswith(b"\n"):
+            with explain_os_errors(path):
+                os.truncate(path, end)
+            break
+        end += len(line)
+        with contextlib.suppress(ValueError):
+            found.append(json.loads(line))
+    return found
+
+
 def load_json(path: str | Path) -> Any:
     """Read JSON; None where the file is missing or damaged."""
     try:

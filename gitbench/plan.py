@@ -1,14 +1,14 @@
-"""The plan of a study as a value: its arms and runs, and what they share. `gitbench.study.plan` makes it."""
+"""Plans as values: of a study (its arms and runs, and what they share), which `gitbench.study.plan` makes; of an evaluation."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from gitbench.errors import lookup
-from gitbench.spec import Claim, Compute, RunSpec
+from gitbench.spec import Claim, Compute, RunSpec, TaskSpec, unkeyed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,3 +163,40 @@ class Plan:
     def arm(self, name: str) -> PlannedArm:
         """Return the arm called `name`; an unknown name offers the nearest."""
         return lookup("arm", name, {arm.name: arm for arm in self.arms})
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedEvaluation:
+    """What of a checkpoint is scored on which images, and all that decides the result.
+
+    `data_fingerprint` and `content` stand in for names in the key; `batch` is keyed, since sums of floats depend on what else
+    is in a batch, and so is what computes.
+    """
+
+    name: str = unkeyed("")  # of the weights, for people
+    weights: str = unkeyed("")  # where they lie
+    content: str  # SHA-256 of the files of weights
+    model: Mapping[str, Any]  # encoder, decoder and vision, whether the head is tied, how many frames
+    tokenizer_given: str | None = unkeyed(None)  # instead of the checkpoint's own
+    tokenizer: str  # its fingerprint
+    cleans_up: bool = unkeyed(True)  # whether its texts are put together as the official code does
+    rule: Mapping[str, Any]  # for photographs (`ImageProcessor`)
+    search: Mapping[str, Any]  # arguments of `GIT.generate`
+    max_tokens: int  # of a text, without [CLS] and [SEP]
+    task: TaskSpec
+    data: str = unkeyed("scenes")
+    split: str = unkeyed("test")
+    limit: int | None = unkeyed(None)  # images; None: all
+    images: int = unkeyed(0)  # how many there are
+    data_fingerprint: str
+    batch: int
+    device: Literal["cpu", "cuda"] = "cpu"
+
+    @property
+    def batches(self) -> int:
+        """How many batches the images make."""
+        return -(-self.images // self.batch)
+
+    def numbers(self, batch: int) -> range:
+        """The images of a batch."""
+        return range(batch * self.batch, min(self.images, (batch + 1) * self.batch))

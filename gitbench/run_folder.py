@@ -1,4 +1,4 @@
-"""The folder of one run: the names of its files, and which of its states it is in.
+"""The folder of one run, and that of one evaluation: the names of its files, and which of its states it is in.
 
 A folder passes three states: `config.py` alone (planned), `trained.json` and `predictions.jsonl` (captioned, not scored),
 and `record.json` (complete). No torch here, and mmengine is imported only where a config is read.
@@ -95,3 +95,34 @@ class RunFolder:
             ) from None
         # mmengine puts a config's text into every checkpoint, and laying it out takes 0.15 s each time
         return Config(read.to_dict(), filename=self.config, format_python_code=False)
+
+
+class EvaluationFolder:
+    """Names the files of an evaluation of a checkpoint in `path`; a file need not exist yet."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.claim = path / "claim"  # held by the process that works on it
+        self.plan = path / "plan.json"  # what is scored on what, and the key; written first
+        self.parts = path / "parts"  # the finished batches, a file for each process; gone once the record is there
+        self.log = path / "log.txt"  # what further processes print
+        self.predictions = path / "predictions.jsonl"  # one generated text a line, as a run's
+        self.coco = path / "predictions.coco.json"  # the same in the results format of COCO, or of VQAv2
+        self.per_image = path / "per_image.parquet"
+        self.provenance = path / "provenance.json"
+        self.record = path / "record.json"  # written last: its presence means that all is scored
+        self.scores = path / "scores.csv"
+        self.report = path / "report.html"
+
+    @property
+    def key(self) -> str | None:
+        """The key of the evaluation in it; None where there is none."""
+        plan = load_json(self.plan)
+        return plan.get("key") if isinstance(plan, dict) else None
+
+    def completed_record(self) -> dict[str, Any] | None:
+        """Return the record of a complete evaluation; None where it is none, or a file is missing or damaged."""
+        record, files = load_json(self.record), (self.predictions, self.coco, self.per_image, self.provenance)
+        if not isinstance(record, dict) or not isinstance(record.get("metrics"), dict):
+            return None
+        return record if record.get("key") == self.key and all(file.is_file() for file in files) else None

@@ -30,7 +30,8 @@ LONGEST = (
     "test_rates", "test_encoder_training", "test_report_notes", "test_replicate", "test_tampered_scores",
     "test_hosts", "test_interim", "test_manifest", "test_decoder_init", "test_likelihood", "test_bench_run",
     "test_objectives", "test_gate_exact", "test_gate_trajectory", "test_generate", "test_gate_quality",
-    "test_effects", "test_work", "test_gate_speed", "test_docs_commands", "test_docs_site",
+    "test_effects", "test_work", "test_gate_speed", "test_docs_commands", "test_docs_site", "test_evaluate",
+    "test_evaluate_forms",
 )  # fmt: skip
 
 

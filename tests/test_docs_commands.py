@@ -9,9 +9,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from helpers_captioner import huggingface, official
 from helpers_cli import call
 from helpers_data import coco, photo, with_images, write_parquet
 from helpers_docs import DOCS, PAGES, SHELL, Block, blocks, check, unknown_in
+from helpers_published import karpathy
 
 from gitbench.data.address import OPTIONS
 from gitbench.data.columns import ROLES
@@ -64,6 +66,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "annotations": [{**each, "id": each["image_id"]} for each in said],
     }
     (tmp_path / "captions_val2014.json").write_text(json.dumps(notes))
+    karpathy(tmp_path / "data" / "coco")  # and stand-ins for released models, with a vocabulary of their own
+    huggingface(tmp_path / "git-base-coco")
+    words = official(tmp_path / "GIT_BASE_COCO", parameters="test_crop_size: 32\n", seed=1) / "words.json"
+    words.rename(words.with_name("tokenizer.json"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

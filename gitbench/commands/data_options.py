@@ -7,8 +7,11 @@ import argparse
 from gitbench.errors import GitbenchError
 
 
-def data_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say how the data set `arguments.data` is read; `join_data` puts them into its name."""
+def data_options(parser: argparse.ArgumentParser, split: bool = True) -> None:
+    """Add the options that say how the data set `arguments.data` is read; `join_data` puts them into its name.
+
+    Without `split`, --split is left to the command.
+    """
     parser.add_argument(
         "--columns",
         dest="data_columns",
@@ -16,13 +19,14 @@ def data_options(parser: argparse.ArgumentParser) -> None:
         metavar="ROLE=COLUMN,...",
         help="which columns of a table hold image, captions, ..., where their names leave a choice: image=jpg,captions=txt",
     )
-    parser.add_argument(
-        "--split",
-        dest="data_split",
-        action="append",
-        metavar="SPLITS",
-        help="80/10/10 divides all images anew; train=train+restval,val=dev,test=test takes stated splits by name",
-    )
+    if split:
+        parser.add_argument(
+            "--split",
+            dest="data_split",
+            action="append",
+            metavar="SPLITS",
+            help="80/10/10 divides all images anew; train=train+restval,val=dev,test=test takes stated splits by name",
+        )
     parser.add_argument(
         "--images",
         dest="data_images",

@@ -52,11 +52,30 @@ class ImageProcessor:
     std: tuple[float, ...] = CLIP_STD
     upright: bool = True  # turned as the EXIF orientation says, before all else
 
+    @property
+    def in_words(self) -> str:
+        """How photographs are prepared, for people."""
+        size = self.size
+        done = "as they are" if size is None else f"short side to {size} pixels"
+        if isinstance(size, tuple):
+            done = f"resized to {size[0]} x {size[1]} pixels, whatever their aspect"
+        if self.longest is not None:
+            done += f", but the long side to {self.longest} at most"
+        cut = "nothing cropped" if self.crop is None else f"centre of {self.crop[0]} x {self.crop[1]} cut out"
+        turned = "turned upright by their EXIF tag" if self.upright else "whatever their EXIF tag says"
+        clip = (self.mean, self.std) == (CLIP_MEAN, CLIP_STD)
+        scaled = "normalised as for CLIP" if clip else f"mean {self.mean}, standard deviation {self.std}"
+        return ", ".join((turned, done, cut, scaled))
+
     def pixels(self, image: np.ndarray) -> np.ndarray:
         """Resize, crop and normalise: uint8 (H, W, 3) -> float32 (3, H', W')."""
+        return self.normalised(self.resized(image))
+
+    def normalised(self, image: np.ndarray) -> np.ndarray:
+        """Normalise what `resized` returns, or several of it: uint8 (..., H, W, 3) -> float32 (..., 3, H, W)."""
         scale = np.float32(255)
         mean, std = (np.asarray(values, np.float32) * scale for values in (self.mean, self.std))
-        return ((self.resized(image).astype(np.float32) - mean) / std).transpose(2, 0, 1)
+        return np.moveaxis((image.astype(np.float32) - mean) / std, -1, -3)
 
     def resized(self, image: np.ndarray) -> np.ndarray:
         """Resize and crop: uint8 (H, W, 3) -> uint8 (H', W', 3)."""

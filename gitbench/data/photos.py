@@ -82,6 +82,10 @@ class PhotoSource:
             return self.frames(index, 1)[0]
         return decode_image(self.raw_image(index), self.rows[index].where)
 
+    def stored_image(self, index: int) -> np.ndarray:
+        """Decode an image as it is stored, whatever its EXIF orientation: uint8 (H, W, 3), RGB."""
+        return decode_image(self.raw_image(index), self.rows[index].where, upright=False)
+
     def frames(self, index: int, count: int) -> np.ndarray:
         """Decode equally spaced frames of a film: uint8 (count, H, W, 3), RGB. Errors: an item that is no film."""
         row = self.rows[index]

@@ -9,12 +9,14 @@ lines). Image ids are texts or whole numbers; 42 and "42" are the same image.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gitbench.errors import GitbenchError
+from gitbench.files import write_json
 
 _LISTS = ("references", "captions")  # keys of a list of references
 Texts = dict[str, list[str]]
@@ -58,6 +60,16 @@ def read_predictions_file(path: Path) -> Predictions:
             "--references"
         )
     return Predictions(path=path, captions=captions, references=references or None)
+
+
+def write_results(path: Path, rows: Sequence[Mapping[str, Any]], task: str) -> None:
+    """Write rows of a `predictions.jsonl` in COCO's results format, of questions in VQAv2's; an id of digits as a number."""
+    keys = ("question_id", "answer") if task == "vqa" else ("image_id", "caption")
+
+    def number(name: str) -> int | str:
+        return int(name) if re.fullmatch(r"0|[1-9][0-9]*", name) else name
+
+    write_json(path, [{keys[0]: number(str(row["image_id"])), keys[1]: row["caption"]} for row in rows])
 
 
 def read_references_file(path: Path) -> Texts:

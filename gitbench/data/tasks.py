@@ -24,7 +24,7 @@ import numpy as np
 
 from gitbench.data import CAPTIONS, limit_of, open_source
 from gitbench.data.base import SPLITS, AnswersAre, Example, Question, Source, Text, content_hash
-from gitbench.data.image_processor import square_processor
+from gitbench.data.image_processor import ImageProcessor, square_processor
 from gitbench.data.scenes.words import WORDS
 from gitbench.data.scenes.world import SIZE, Scenes, scenes_with_a_sign, word_of
 from gitbench.data.wordpiece import CaptionTokenizer
@@ -80,13 +80,19 @@ class TaskSource:
         number, count = self.number(index), self.task.frames
         return source.frames(number, count) if count else source.image(number)
 
+    def resized(self, index: int, rule: ImageProcessor) -> np.ndarray:
+        """Return an image as a rule resizes and crops it, before it is normalised: uint8 (H, W, 3), a film (F, H, W, 3)."""
+        source: Any = self.source
+        stored = not rule.upright and not self.task.frames and hasattr(source, "stored_image")
+        image = source.stored_image(self.number(index)) if stored else self.image(index)
+        return np.stack([rule.resized(frame) for frame in image]) if image.ndim == 4 else rule.resized(image)
+
     def pixels(self, index: int, size: int) -> np.ndarray:
         """Return an image as a square: uint8 (size, size, 3), resized (short side, bicubic) and centre-cropped.
 
         Of a film every frame: (F, size, size, 3).
         """
-        image, resized = self.image(index), square_processor(size).resized
-        return np.stack([resized(frame) for frame in image]) if image.ndim == 4 else resized(image)
+        return self.resized(index, square_processor(size))
 
     def texts(self, index: int) -> tuple[Text, ...]:
         """Return what is learned of an item: at least one text."""
@@ -170,6 +176,11 @@ class SceneTaskSource(TaskSource):
         """Draw an image at any size: uint8 (size, size, 3), a film as equally spaced moments (F, size, size, 3)."""
         number, count = self.number(index), self.task.frames
         return self.source.frames(number, count, size) if count else self.source.render(number, size)
+
+    def resized(self, index: int, rule: ImageProcessor) -> np.ndarray:
+        """Draw an image at the size that a rule resizes it to, then crop: uint8 (H, W, 3), a film (F, H, W, 3)."""
+        image = self.pixels(index, max(rule.target(SIZE, SIZE)))
+        return np.stack([rule.resized(frame) for frame in image]) if image.ndim == 4 else rule.resized(image)
 
     def ceiling_caption(self, index: int) -> str:
         return self.source.ceiling_caption(self.number(index))

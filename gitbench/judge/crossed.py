@@ -29,7 +29,7 @@ import pandas as pd
 from scipy import stats
 
 from gitbench.errors import GitbenchError
-from gitbench.judge.statistics import half_width
+from gitbench.judge.statistics import Interval, half_width, t_interval
 from gitbench.judge.verdict import ImageError
 from gitbench.metrics.aggregate import scores_from_totals, statistics
 
@@ -159,6 +159,15 @@ def image_statistics(table: pd.DataFrame, metric: str) -> pd.DataFrame | None:
         return None
     name = "image" if "image" in table.columns else "image_id"
     return parts.groupby(table[name].astype(str).to_numpy(), sort=False).sum()
+
+
+def image_interval(table: pd.DataFrame, metric: str) -> Interval | None:
+    """Return the 95 % interval of a score over images, of its per-image table; None where it has none."""
+    parts = image_statistics(table, metric)
+    if parts is None or len(parts) < 2:
+        return None
+    values = image_values(parts.to_numpy()[None], metric)[0]
+    return t_interval(values) if np.isfinite(values).all() else None
 
 
 def image_values(parts: np.ndarray, metric: str) -> np.ndarray:

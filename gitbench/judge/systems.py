@@ -22,7 +22,7 @@ from scipy import stats
 from gitbench.errors import GitbenchError
 from gitbench.judge.crossed import crossed_interval, image_statistics, image_values
 from gitbench.judge.power import POWER
-from gitbench.judge.statistics import SIDE, t_interval
+from gitbench.judge.statistics import SIDE, holm, t_interval
 from gitbench.metric_info import lower_is_better
 from gitbench.metrics.aggregate import aggregate
 
@@ -98,6 +98,48 @@ def compare_systems(metric: str, a: Sequence[pd.DataFrame], b: Sequence[pd.DataF
         lower=lower,
         seed_share=seed_share,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """One metric of a system (A) less that of the first of several (B): with its p-value, and what Holm's correction leaves.
+
+    The correction is over the systems that are compared with the first by this metric; where there is one, it changes nothing.
+    """
+
+    difference: SystemDifference
+    p: float  # two-sided, of no difference
+    adjusted: float
+
+    @property
+    def better(self) -> str | None:
+        """ "A" or "B", whichever is shown to be better after the correction; None where neither is."""
+        return self.difference.better if self.adjusted < 2 * SIDE else None
+
+
+def against_first(metric: str, tables: Sequence[pd.DataFrame]) -> list[Compared] | None:
+    """Compare each of several per-image tables, one set of captions each, with the first; errors as `compare_systems`.
+
+    None where a table lacks what the metric needs.
+    """
+    found = [compare_systems(metric, [table], tables[:1]) for table in tables[1:]]
+    differences = [each for each in found if each is not None]
+    if len(differences) < len(found):
+        return None
+    p = np.array([_p_value(each) for each in differences])
+    return [
+        Compared(difference=each, p=float(alone), adjusted=float(adjusted))
+        for each, alone, adjusted in zip(differences, p, holm(p), strict=True)
+    ]
+
+
+def _p_value(each: SystemDifference) -> float:
+    """Return the two-sided p-value of a difference of one set a side: below 5 % where its interval lacks zero."""
+    df = each.images - 1
+    error = (each.high - each.low) / 2 / float(stats.t.isf(SIDE, df))
+    if error == 0:
+        return 1.0 if each.difference == 0 else 0.0
+    return float(2 * stats.t.sf(abs(each.difference) / error, df))
 
 
 def _interval(table: np.ndarray) -> tuple[float, float, float, float, float | None]:

@@ -13,7 +13,7 @@ from gitbench.claim import claimed
 from gitbench.data import limit_of
 from gitbench.data.tasks import open_task
 from gitbench.errors import GitbenchError
-from gitbench.files import atomic_path, explain_os_errors, load_json, write_json
+from gitbench.files import load_json, write_json
 from gitbench.machine import machine_of
 from gitbench.metrics import CaptionScorer
 from gitbench.metrics.base import Scores
@@ -24,7 +24,7 @@ from gitbench.study.makers import Maker, scored_by
 from gitbench.study.manifest import file_digests
 from gitbench.study.provenance import now, published
 from gitbench.study.provenance import provenance as provenance_now
-from gitbench.study.scoring import TaskScorer, metric_values
+from gitbench.study.scoring import TaskScorer, likelihood, metric_values, write_per_image
 from gitbench.study.store import Study, read_predictions
 
 
@@ -57,14 +57,7 @@ class StudyScorer:
                 f"{folder.path} does not hold one text for each of the {len(self.task.references)} test requests"
             )
         scores = self.task.scores(rows)
-        per_image = scores.per_image.copy()
-        by_id = {row["image_id"]: row for row in rows}
-        per_image["nll"] = [by_id[image_id]["nll"] for image_id in per_image["image_id"]]
-        per_image["tokens"] = [by_id[image_id]["tokens"] for image_id in per_image["image_id"]]
-        if any("image" in row for row in rows):  # an image with several requests
-            per_image["image"] = [by_id[image_id].get("image", image_id) for image_id in per_image["image_id"]]
-        with atomic_path(folder.per_image) as temporary, explain_os_errors(temporary):
-            per_image.to_parquet(temporary)
+        write_per_image(folder.per_image, scores, rows)
         provenance = load_json(folder.provenance) or provenance_now(self.study)
         device = trained.get("device", {"name": "cpu"})
         provenance |= {"device": published(device), "machine": machine_of(device["name"], provenance["cpu_count"])}
@@ -96,9 +89,9 @@ class StudyScorer:
 
     def _likelihoods(self, trained: dict[str, Any], tested: int) -> dict[str, dict[str, Any]]:
         """Return the likelihoods that a run has measured, on `tested` test requests and on what it was trained with."""
-        made = f"nll-per-token|unit:nats|smoothing:none|vocab:{self.study.plan.vocabulary.size}|n:"
         counts = {"test_nll": tested, **(trained.get("fit_images") or {})}
-        return {name: {"value": trained[name], "signature": f"{made}{count}"} for name, count in counts.items()}
+        words = self.study.plan.vocabulary.size
+        return {name: likelihood(trained[name], words, count) for name, count in counts.items()}
 
     def _warnings(self, run: PlannedRun, scores: Scores) -> list[str]:
         """Return what to know before believing the scores; nothing of a blind arm, which writes one caption by design."""

@@ -10,15 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from gitbench.data import data_label
-from gitbench.data.image_processor import CLIP_MEAN, CLIP_STD, ImageProcessor
+from gitbench.data.image_processor import ImageProcessor
 from gitbench.files import load_json
 from gitbench.formats import digits
-from gitbench.judge.crossed import image_statistics, image_values
-from gitbench.judge.statistics import t_interval
+from gitbench.judge.crossed import image_interval
 from gitbench.metric_info import SCORES, display_name, ordered, unit
 from gitbench.report.templates import render
 from gitbench.run_folder import RunFolder
@@ -47,17 +45,7 @@ class Exported:
     @property
     def photographs(self) -> str:
         """How photographs are prepared, in words."""
-        rule, size = self.rule, self.rule.size
-        done = "as they are" if size is None else f"short side to {size} pixels"
-        if isinstance(size, tuple):
-            done = f"resized to {size[0]} x {size[1]} pixels, whatever their aspect"
-        if rule.longest is not None:
-            done += f", but the long side to {rule.longest} at most"
-        cut = "nothing cropped" if rule.crop is None else f"centre of {rule.crop[0]} x {rule.crop[1]} cut out"
-        turned = "turned upright by their EXIF tag" if rule.upright else "whatever their EXIF tag says"
-        clip = (rule.mean, rule.std) == (CLIP_MEAN, CLIP_STD)
-        scaled = "normalised as for CLIP" if clip else f"mean {rule.mean}, standard deviation {rule.std}"
-        return ", ".join((turned, done, cut, scaled))
+        return self.rule.in_words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,11 +145,8 @@ def _studies_of(folder: RunFolder) -> list[tuple[Study, str]]:
 def _scored(metric: str, entry: Mapping[str, Any], table: pd.DataFrame) -> Scored:
     """Return a score of a run with its interval over the images of its per-image table."""
     places, interval = digits((entry["value"],)), ""
-    parts = image_statistics(table, metric)
-    if parts is not None and len(parts) > 1:
-        found = t_interval(image_values(parts.to_numpy()[None], metric)[0])
-        if found.ends is not None and np.isfinite(found.ends).all():
-            interval = " to ".join(f"{round(end, places) + 0.0:.{places}f}" for end in found.ends)  # no "-0.0"
+    if (found := image_interval(table, metric)) is not None and found.ends is not None:
+        interval = " to ".join(f"{round(end, places) + 0.0:.{places}f}" for end in found.ends)  # no "-0.0"
     what = display_name(metric) + ("" if unit(metric) == "points" else f" ({unit(metric)})")
     return Scored(
         name=what, value=f"{entry['value']:.{places}f}", interval=interval, signature=entry.get("signature") or ""

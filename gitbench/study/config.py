@@ -14,6 +14,7 @@ from typing import Any
 from mmengine.config import Config
 
 from gitbench import plugins
+from gitbench.compute import ROW_MULTIPLE
 from gitbench.data import SPLITS
 from gitbench.errors import GitbenchError
 from gitbench.plan import Vocabulary
@@ -51,7 +52,6 @@ _COUNTS = (
     "captions_per_image",
     "layers",
 )
-ROW_MULTIPLE = 16  # to which rows of text are filled up on GPUs: each length is a kernel's or a plan's own there
 RESIDENT_LIMIT = 2 * 2**30  # bytes of training images that a run keeps on its GPU (`gitbench.training.resident`)
 _LEAST = {"num_workers": 0, **dict.fromkeys(_COUNTS, 1)}
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from gitbench.data import data_names
 from gitbench.data.base import AnswersAre
 from gitbench.data.scenes.graph import SceneGraph
 from gitbench.data.tasks import TaskSource, open_task
+from gitbench.files import atomic_path, explain_os_errors
 from gitbench.metrics import CaptionScorer, answer_ceiling, score_answers
 from gitbench.metrics.base import Score, Scores
 from gitbench.profiles import get_profile
@@ -90,3 +92,21 @@ def test_source(study: Study) -> TaskSource | None:
 def metric_values(scores: Mapping[str, Score]) -> dict[str, dict[str, Any]]:
     """Return metric -> value and signature, as records and yardsticks hold them."""
     return {name: {"value": score.value, "signature": score.signature} for name, score in scores.items()}
+
+
+def likelihood(value: float, vocabulary: int, count: int) -> dict[str, Any]:
+    """Return a negative log-likelihood per token, in nats, over `count` requests, as records hold it."""
+    made = f"nll-per-token|unit:nats|smoothing:none|vocab:{vocabulary}|n:{count}"
+    return {"value": value, "signature": made}
+
+
+def write_per_image(path: Path, scores: Scores, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write what each row of a `predictions.jsonl` scores, and its likelihood, as a Parquet table."""
+    table = scores.per_image.copy()
+    by_id = {row["image_id"]: row for row in rows}
+    table["nll"] = [by_id[image_id]["nll"] for image_id in table["image_id"]]
+    table["tokens"] = [by_id[image_id]["tokens"] for image_id in table["image_id"]]
+    if any("image" in row for row in rows):  # an image with several requests
+        table["image"] = [by_id[image_id].get("image", image_id) for image_id in table["image_id"]]
+    with atomic_path(path) as temporary, explain_os_errors(temporary):
+        table.to_parquet(temporary)

@@ -45,8 +45,9 @@ from gitbench.models.git import GIT
 from gitbench.models.huggingface_config import check_ids, read_config
 from gitbench.models.weights import from_huggingface, from_official
 from gitbench.run_folder import RunFolder
-from gitbench.tasks import QUESTION_TOKENS
+from gitbench.tasks import QUESTION_TOKENS, TASKS
 from gitbench.training.device import deterministic
+from gitbench.training.frozen import FrozenEncoder
 from gitbench.training.run import load_run
 
 MOST_TOKENS = 1024  # `max_steps` of the official search
@@ -55,7 +56,7 @@ OWN = "gitbench"  # the key under which `gitbench export` writes what the others
 BERT_VOCABULARY = "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"
 _WORDS = ("embedding.words.weight", "word_embeddings.weight")  # endings of the word embedding's name
 
-Loaded = tuple[GIT, ImageProcessor, dict[str, Any]]
+Loaded = tuple[GIT, ImageProcessor, dict[str, Any], dict[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,6 +67,8 @@ class Captioner:
     tokenizer: CaptionTokenizer
     rule: ImageProcessor
     generation: dict[str, Any]  # arguments of `GIT.generate`
+    task: str | None = None  # what it was trained for, where that is known
+    max_tokens: int | None = None  # of a text that it was trained on, without [CLS] and [SEP]; likewise
 
     def caption(self, images: Tensor, beam_size: int = 4, question: str | None = None) -> str:
         """Caption one image (1, 3, H, W) or video (1, F, 3, H, W) as `captions` does."""
@@ -121,15 +124,17 @@ def load_captioner(weights: Path, tokenizer: str | None = None, device: str = "c
                 f"the word embedding has {rows} rows and the tokenizer {words.vocab_size} entries: pass "
                 "--tokenizer with the one it was trained with"
             )
-        git, rule, generation = _load(kind, file, state, ids)
+        git, rule, generation, texts = _load(kind, file, state, ids)
     except GitbenchError as error:
         named = f"{file.parent}/" in str(error) or str(file) in str(error)
         raise error if named else GitbenchError(f"{file}: {error}") from None
-    return Captioner(git=git.float().to(device), tokenizer=words, rule=rule, generation=generation)
+    return Captioner(git=git.float().to(device), tokenizer=words, rule=rule, generation=generation, **texts)
 
 
 def _load(kind: str, file: Path, state: dict[str, Tensor], ids: dict[str, int]) -> Loaded:
-    """Build the model of a checkpoint, with its rule for photographs and the arguments of `GIT.generate`."""
+    """Build the model of a checkpoint: with its rule for photographs, the arguments of `GIT.generate`, and what is known of
+    the texts that it was trained on (`task`, `max_tokens`).
+    """
     if kind == GITBENCH:
         model, _ = load_run(file)
         git = model.git
@@ -138,13 +143,13 @@ def _load(kind: str, file: Path, state: dict[str, Tensor], ids: dict[str, int]) 
             raise GitbenchError(
                 f"the model was trained with the ids {trained} and the tokenizer has {ids}: leave --tokenizer out"
             )
-        return git, square_processor(git.encoder.spec.image_size), model.generation
+        return git, square_processor(git.encoder.spec.image_size), model.generation, model.texts
     if kind == HUGGINGFACE:
         config = read_config(file.parent)
         check_ids(config, ids)
         git = from_huggingface(state, config=config, **ids)
         rule = huggingface_processor(file.parent, git.encoder.spec.image_size)
-        return git, _turned(rule, config), _search(config)
+        return _alone(git, config), _turned(rule, config), _search(config), _texts(config)
     parameters = official_parameters(file)
     git = from_official(state, **_noted(parameters, "encoder_heads", "decoder_heads"), **ids)
     frames = parameters.get("num_image_with_embedding", git.num_frames)
@@ -154,7 +159,7 @@ def _load(kind: str, file: Path, state: dict[str, Tensor], ids: dict[str, int]) 
             "are of different models"
         )
     rule = official_processor(parameters, git.encoder.spec.image_size)
-    return git, _turned(rule, parameters), _search(parameters)
+    return _alone(git, parameters), _turned(rule, parameters), _search(parameters), _texts(parameters)
 
 
 def _turned(rule: ImageProcessor, values: Mapping[str, Any]) -> ImageProcessor:
@@ -164,7 +169,21 @@ def _turned(rule: ImageProcessor, values: Mapping[str, Any]) -> ImageProcessor:
 
 def _search(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of `GIT.generate`: the official ones, where an export notes no others."""
-    return {"max_length": MOST_TOKENS, **_noted(values, "max_length", "length_penalty")}
+    return {"max_length": MOST_TOKENS, **_noted(values, "max_length", "length_penalty", "beam_size")}
+
+
+def _texts(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an export notes of the texts that its model was trained on."""
+    return _noted(values, "task", "max_tokens")
+
+
+def _alone(git: GIT, values: Mapping[str, Any]) -> GIT:
+    """Give a model the encoder that sees each image by itself on CPUs, where an export notes that it was trained with it."""
+    if _noted(values, "encoder_batch"):
+        state = git.encoder.state_dict()
+        git.encoder = FrozenEncoder(git.encoder.spec)
+        git.encoder.load_state_dict(state)
+    return git
 
 
 def _noted(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
@@ -177,6 +196,8 @@ def _noted(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
         kind, right = "whole number from 1 up", type(value) is int and value > 0
         if name == "upright":
             kind, right = "true or false", isinstance(value, bool)
+        elif name == "task":
+            kind, right = "task", isinstance(value, str) and value in TASKS
         elif name == "length_penalty":
             kind, right = "number", type(value) in (int, float) and math.isfinite(value)
         if not right:

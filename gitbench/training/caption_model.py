@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -78,6 +78,7 @@ class CaptionModel(BaseModel):
     ) -> None:
         super().__init__(data_preprocessor=MODELS.build(data_preprocessor))
         self.generation = dict(generation)
+        self.texts: dict[str, Any] = {}  # of a finished run: its `task`, and the `max_tokens` of a text
         self.vocabulary: Trie | None = None  # closed, of tasks that have one: given by ClosedVocabularyHook
         self.variants: dict[str, Any] = {axis: VARIANTS.build(values) for axis, values in variants.items()}
         self.git = GIT(
@@ -124,45 +125,57 @@ class CaptionModel(BaseModel):
                 {"image_id": image_id, "nll": math.fsum(a), "tokens": sum(b)}
                 for image_id, a, b in zip(image_ids, nll, count, strict=True)
             ]
-        return self._predict(memory, image_ids, nll, count, request_prefixes or [[[self.git.bos_id]]] * n)
-
-    def _predict(
-        self, memory: Memory, image_ids: list[str], nll: list[list[float]], count: list[list[int]], prefixes: Prefixes
-    ) -> list[dict[str, Any]]:
-        """Likelihood and generated ids of every request, image by image (mmengine wants one result an image).
-
-        A request's likelihood is that of its own text, and of all the image's texts where there is one request.
-        """
-        written = self._write(memory, prefixes, **self.generation)
-        closed: Iterator[dict[str, Any]] | None = None
-        if self.vocabulary is not None:  # its score is the log-probability of the entry
-            options = {**self.generation, "length_penalty": 0.0, "vocabulary": self.vocabulary}
-            closed = self._write(memory, prefixes, **options)
-        results = []
-        for row, image_id in enumerate(image_ids):
-            outputs = []
-            for place in range(len(prefixes[row])):
-                texts = slice(None) if len(prefixes[row]) == 1 else slice(place, place + 1)
-                output = next(written) | {"nll": math.fsum(nll[row][texts]), "tokens": sum(count[row][texts])}
-                if closed is not None:
-                    output |= {f"closed_{name}": value for name, value in next(closed).items()}
-                outputs.append(output)
-            results.append({"image_id": image_id, "outputs": outputs})
-        return results
-
-    def _write(self, memory: Memory, prefixes: Prefixes, **options: Any) -> Iterator[dict[str, Any]]:
-        """Yield ids (without what was given) and score of every prefix of every image, in order."""
-        flat = [ids for of_image in prefixes for ids in of_image]
-        longest, device = max(map(len, flat)), memory[0][0].device
-        if longest > 1 or len(flat) != len(prefixes):
-            padded = [[*ids, *[self.git.pad_id] * (longest - len(ids))] for ids in flat]
-            owners = [row for row, of_image in enumerate(prefixes) for _ in of_image]
-            options["prefix"] = torch.tensor(padded, device=device)
-            options["image_index"] = torch.tensor(owners, device=device)
-        sequences, scores = self.git.write(memory, len(prefixes), **options)
-        for ids, sequence, score in zip(flat, sequences.tolist(), scores.tolist(), strict=True):
-            yield {"ids": sequence[len(ids) :], "score": score}
+        prefixes = request_prefixes or [[[self.git.bos_id]]] * n
+        outputs = predict(self.git, memory, nll, count, prefixes, self.generation, self.vocabulary)
+        return [
+            {"image_id": image_id, "outputs": each} for image_id, each in zip(image_ids, outputs, strict=True)
+        ]  # mmengine wants one result an image
 
     def val_step(self, data: dict[str, Any]) -> list[dict[str, Any]]:
         """Likelihood of the references only: validation follows the loss, captions are generated once, at the end."""
         return self._run_forward(self.data_preprocessor(data, False), mode="likelihood")
+
+
+def predict(
+    git: GIT,
+    memory: Memory,
+    nll: list[list[float]],
+    count: list[list[int]],
+    prefixes: Prefixes,
+    generation: Mapping[str, Any],
+    vocabulary: Trie | None = None,
+) -> list[list[dict[str, Any]]]:
+    """Return likelihood, generated ids and their score of every request, image by image.
+
+    `nll`, `count`: of each image's texts, in nats, and how many tokens they have. A request's likelihood is that of its own
+    text, and of all the image's texts where there is one request. With a `vocabulary` each is also generated within that.
+    """
+    written = _write(git, memory, prefixes, **generation)
+    closed: Iterator[dict[str, Any]] | None = None
+    if vocabulary is not None:  # its score is the log-probability of the entry
+        closed = _write(git, memory, prefixes, **{**generation, "length_penalty": 0.0, "vocabulary": vocabulary})
+    results = []
+    for row, asked in enumerate(prefixes):
+        outputs = []
+        for place in range(len(asked)):
+            texts = slice(None) if len(asked) == 1 else slice(place, place + 1)
+            output = next(written) | {"nll": math.fsum(nll[row][texts]), "tokens": sum(count[row][texts])}
+            if closed is not None:
+                output |= {f"closed_{name}": value for name, value in next(closed).items()}
+            outputs.append(output)
+        results.append(outputs)
+    return results
+
+
+def _write(git: GIT, memory: Memory, prefixes: Prefixes, **options: Any) -> Iterator[dict[str, Any]]:
+    """Yield ids (without what was given) and score of every prefix of every image, in order."""
+    flat = [ids for of_image in prefixes for ids in of_image]
+    longest, device = max(map(len, flat)), memory[0][0].device
+    if longest > 1 or len(flat) != len(prefixes):
+        padded = [[*ids, *[git.pad_id] * (longest - len(ids))] for ids in flat]
+        owners = [row for row, of_image in enumerate(prefixes) for _ in of_image]
+        options["prefix"] = torch.tensor(padded, device=device)
+        options["image_index"] = torch.tensor(owners, device=device)
+    sequences, scores = git.write(memory, len(prefixes), **options)
+    for ids, sequence, score in zip(flat, sequences.tolist(), scores.tolist(), strict=True):
+        yield {"ids": sequence[len(ids) :], "score": score}

@@ -23,6 +23,7 @@ from gitbench.formats import plural
 from gitbench.models.huggingface_config import config_of
 from gitbench.models.weights import to_huggingface, to_official
 from gitbench.training.caption import OWN, Captioner, has_berts_vocabulary
+from gitbench.training.frozen import FrozenEncoder
 from gitbench.variants.decoder import DecoderSpec
 
 # What the official program builds: image encoders by layers, width and patch, and one decoder.
@@ -105,10 +106,14 @@ WRITERS: dict[str, Callable[[Captioner, Path], None]] = {"huggingface": write_hu
 
 
 def _search(captioner: Captioner) -> dict[str, Any]:
-    """Return the arguments of its search that a reader cannot know: the longest text, and a length penalty if stated."""
+    """Return what a reader cannot know: the longest text; where they are stated the search, the task and the texts' length;
+    and that the encoder sees one image at a time, if it was frozen.
+    """
     longest = min(captioner.generation["max_length"], captioner.git.decoder.spec.max_positions)
-    penalty = {name: captioner.generation[name] for name in ("length_penalty",) if name in captioner.generation}
-    return {"max_length": longest, **penalty}
+    stated = {**captioner.generation, "task": captioner.task, "max_tokens": captioner.max_tokens}
+    stated["encoder_batch"] = 1 if isinstance(captioner.git.encoder, FrozenEncoder) else None
+    names = ("length_penalty", "beam_size", "task", "max_tokens", "encoder_batch")
+    return {"max_length": longest, **{name: stated[name] for name in names if stated.get(name) is not None}}
 
 
 def _clip_processor(rule: ImageProcessor) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from mmengine.hooks import Hook, LoggerHook, RuntimeInfoHook
 from mmengine.logging import print_log
 
 from gitbench.data.bert_folder import bert_folder, fingerprint
+from gitbench.data.dataset import CaptionDataset
 from gitbench.data.tokenizer import from_bert, rows_of
 from gitbench.errors import GitbenchError, unknown_name
 from gitbench.files import atomic_path, explain_os_errors, write_text
@@ -272,6 +273,10 @@ class ClosedVocabularyHook(Hook):
     """
 
     def before_test(self, runner) -> None:  # type: ignore[no-untyped-def]
-        dataset = runner.test_dataloader.dataset
-        labels = dataset.tokenizer.encode_all(list(dataset.source.vocabulary()), dataset.text_spec.max_tokens)
-        captioner(runner).vocabulary = Trie.of(labels, dataset.eos_id)
+        captioner(runner).vocabulary = closed_vocabulary(runner.test_dataloader.dataset)
+
+
+def closed_vocabulary(dataset: CaptionDataset) -> Trie:
+    """Return a trie over the labels of a data set's task."""
+    labels = dataset.tokenizer.encode_all(list(dataset.source.vocabulary()), dataset.max_tokens)
+    return Trie.of(labels, dataset.eos_id)

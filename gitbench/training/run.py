@@ -197,11 +197,11 @@ def _write_predictions(runner: Runner, folder: RunFolder) -> None:
     with atomic_path(folder.predictions) as temporary, open(temporary, "w", encoding="utf-8") as file:
         for index, item in enumerate(items):
             for request, output in zip(dataset.source.requests(index), item["outputs"], strict=True):
-                row = _prediction(request, output, item["image_id"], dataset.tokenizer)
+                row = prediction(request, output, item["image_id"], dataset.tokenizer)
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def _prediction(request: Request, output: dict[str, Any], image_id: str, tokenizer: CaptionTokenizer) -> dict[str, Any]:
+def prediction(request: Request, output: dict[str, Any], image_id: str, tokenizer: CaptionTokenizer) -> dict[str, Any]:
     """Return a row of `predictions.jsonl`. `image_id` names the request; an image with several has them numbered."""
     row = {
         "image_id": request.request_id,
@@ -225,10 +225,17 @@ def _prediction(request: Request, output: dict[str, Any], image_id: str, tokeniz
 def _write_weights(runner: Runner, folder: RunFolder) -> None:
     """Write `model.pth` and `tokenizer.json`: what `gitbench caption --weights FOLDER` needs, and no pickled code."""
     state = {name: tensor.cpu() for name, tensor in captioner(runner).git.state_dict().items()}
-    payload = {"format": FORMAT, "model": json.dumps(runner.cfg.model.to_dict()), "state_dict": state}
+    config, texts = json.dumps(runner.cfg.model.to_dict()), json.dumps(_texts(runner.cfg))
+    payload = {"format": FORMAT, "model": config, "texts": texts, "state_dict": state}
     with atomic_path(folder.weights) as temporary, explain_os_errors(temporary), torch_write_errors():
         torch.save(payload, temporary)
     runner.test_dataloader.dataset.tokenizer.save(folder.tokenizer)
+
+
+def _texts(config: Config) -> dict[str, Any]:
+    """Return what a run's texts are: its task, and how many tokens one has at most."""
+    tested = config.test_dataloader.dataset
+    return {"task": tested.task["name"], "max_tokens": tested.text_spec["max_tokens"]}
 
 
 def load_run(path: Path) -> tuple[CaptionModel, CaptionTokenizer]:
@@ -258,4 +265,9 @@ def load_run(path: Path) -> tuple[CaptionModel, CaptionTokenizer]:
     except (KeyError, TypeError, RuntimeError) as error:  # torch lists the tensors, one a line
         wrong = " ".join(str(error).split())
         raise GitbenchError(f"{file} does not hold its model's tensors ({wrong}): run again") from None
-    return model.eval(), CaptionTokenizer.load(RunFolder(file.parent).tokenizer)
+    folder = RunFolder(file.parent)
+    if "texts" in payload:
+        model.texts = json.loads(payload["texts"])
+    elif folder.config.is_file():  # a run of before these stood beside its weights
+        model.texts = _texts(folder.read_config())
+    return model.eval(), CaptionTokenizer.load(folder.tokenizer)

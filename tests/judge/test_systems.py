@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 from helpers_errors import refused
 from helpers_systems import references_of, system
+from scipy import stats
 
-from gitbench.judge.crossed import crossed_interval
-from gitbench.judge.systems import SystemDifference, compare_systems
+from gitbench.judge.crossed import crossed_interval, image_interval
+from gitbench.judge.systems import SystemDifference, against_first, compare_systems
 from gitbench.metric_info import _LOWER_IS_BETTER
 from gitbench.metrics import CaptionScorer, from_totals, statistics
 
@@ -144,3 +145,48 @@ def test_better_is_what_the_interval_shows_in_the_metrics_own_direction():
     ]
     assert "CHAIRi" in _LOWER_IS_BETTER
     assert [difference(*ends, "CHAIRi").better for ends in ((1.0, 2.0), (-2.0, -1.0))] == ["B", "A"]
+
+
+@pytest.mark.parametrize("metric", ["CIDEr", "ROUGE-L", "BLEU-4"])
+def test_the_interval_of_a_score_is_that_of_an_independent_bootstrap(tables, metric):
+    """SciPy's BCa over images; of BLEU-4, no mean over images, percentiles of its textbook definition."""
+    table = tables["good"][0]
+    found = image_interval(table, metric)
+    if metric == "BLEU-4":
+        rng = np.random.default_rng(7)
+        weights = rng.multinomial(len(table), np.full(len(table), 1 / len(table)), size=RESAMPLES).astype(float)
+        low, high = np.percentile(corpus_bleu(table, 4, weights), [2.5, 97.5])
+    else:
+        drawn = stats.bootstrap((table[metric],), np.mean, n_resamples=RESAMPLES, method="BCa", rng=7)
+        low, high = drawn.confidence_interval
+    assert found.low == pytest.approx(low, abs=0.06 * (high - low))
+    assert found.high == pytest.approx(high, abs=0.06 * (high - low))
+    assert found.n == IMAGES
+
+
+def test_several_systems_are_compared_with_the_first_and_their_p_values_corrected(tables):
+    first, *others = (tables["good"][0], tables["good"][1], tables["bad"][0], tables["bad"][1])
+    found = against_first("CIDEr", [first, *others])
+    paired = [stats.ttest_rel(each["CIDEr"], first["CIDEr"]).pvalue for each in others]
+    assert [each.p for each in found] == pytest.approx(paired, rel=1e-6)
+    order, worst = np.argsort(paired), 0.0
+    for rank, place in enumerate(order):
+        worst = max(worst, (3 - rank) * paired[place])
+        assert found[place].adjusted == pytest.approx(min(1.0, worst), rel=1e-6)
+    assert [each.better for each in found] == [None, "B", "B"]
+    (alone,) = against_first("CIDEr", [first, others[0]])
+    assert alone.adjusted == alone.p
+    (same,) = against_first("CIDEr", [first, first])
+    assert same.p == 1 and same.better is None
+    assert against_first("SPICE", [first, others[0]]) is None
+
+
+def test_a_difference_that_is_shown_alone_may_not_be_after_the_correction(tables):
+    table = pd.DataFrame({"image_id": [str(n) for n in range(50)], "CIDEr": np.zeros(50)})
+    noise = np.random.default_rng(0).normal(0, 1, 50)
+    noise -= noise.mean()
+    barely = table.assign(CIDEr=noise / noise.std(ddof=1) + 2.2 / np.sqrt(50))  # t = 2.2
+    (alone,) = against_first("CIDEr", [table, barely])
+    assert alone.better == "A" and 0.025 < alone.p < 0.05
+    of_two = against_first("CIDEr", [table, barely, table])[0]
+    assert of_two.better is None and of_two.difference.better == "A"

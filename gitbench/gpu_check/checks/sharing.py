@@ -16,13 +16,13 @@ from typing import IO
 
 from mmengine.config import Config
 
+from gitbench.compute import ROW_MULTIPLE
 from gitbench.files import make_dir
 from gitbench.gpu_check.results import NO_CARD, Report
 from gitbench.gpu_check.sizes import Setting, config_of, showing, write_run
 from gitbench.gpu_check.steps import measure_steps
 from gitbench.launch.mps import shared
 from gitbench.machine import Gpu, cpu_count, gpus
-from gitbench.study.config import ROW_MULTIPLE
 from gitbench.study.memory import peak_bytes, with_allowances
 
 COUNTS = {"cuda": (1, 2, 4, 8), "cpu": (1, 2)}
