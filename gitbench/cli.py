@@ -22,6 +22,7 @@ from gitbench.commands import (
     encoders,
     explain,
     export,
+    finetune,
     gate,
     gpu_check,
     judge,
@@ -41,8 +42,8 @@ from gitbench.commands.data_options import join_data
 from gitbench.errors import GitbenchError
 
 COMMANDS = (
-    listing, run, merge, report, explain, bundle, replicate, judge, verify, noise_floor, tune, pretrain, encoders, bench,
-    gpu_check, gate, lock, data, scenes, caption, export, doctor,
+    listing, run, finetune, merge, report, explain, bundle, replicate, judge, verify, noise_floor, tune, pretrain, encoders,
+    bench, gpu_check, gate, lock, data, scenes, caption, export, doctor,
 )  # fmt: skip
 
 

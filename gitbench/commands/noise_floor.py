@@ -24,6 +24,7 @@ from gitbench.commands.options import (
     profile_of,
     study_words,
     task_of,
+    tokenizer_of,
     training_options,
     work_dir_of,
 )
@@ -64,7 +65,7 @@ def _noise_floor(arguments: argparse.Namespace) -> int:
         check_publishable(profile_of(arguments))
     profile, data = profile_for(arguments), data_of(arguments)
     options: dict[str, Any] = {
-        "tokenizer_path": arguments.tokenizer,
+        "tokenizer_path": tokenizer_of(arguments),
         "task_name": task_of(arguments),
         "compute": compute_of(arguments),
         "command": shlex.join(["gitbench", "noise-floor", *study_words(arguments)]),

@@ -65,6 +65,12 @@ def start_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE|NAME",
         help="weights from which the image encoder starts: a file, or a name of timm's",
     )
+    parser.add_argument(
+        "--start",
+        metavar="WEIGHTS",
+        type=Path,
+        help="a whole captioner from which every arm starts, with its sizes and tokenizer: what `gitbench caption` takes",
+    )
 
 
 def compute_options(parser: argparse.ArgumentParser) -> None:
@@ -165,13 +171,24 @@ def compute_of(arguments: argparse.Namespace) -> Compute:
 
 
 def profile_for(arguments: argparse.Namespace) -> Profile:
-    """Return the profile asked for; with `--encoder`, its image encoder has the shape of these weights.
+    """Return the profile asked for; with `--encoder`, its image encoder has the shape of these weights, with `--start` all of
+    its models have the sizes of that checkpoint.
 
-    Errors: GitbenchError for weights that are not there or no ViT's, and patches that do not fit into the profile's images.
+    Errors: GitbenchError for weights that are not there or no ViT's or captioner's, and patches that do not fit into the
+    profile's images.
     """
     from gitbench.profiles import get_profile
 
     profile, given = get_profile(profile_of(arguments)), arguments.encoder
+    if arguments.start is not None:
+        from gitbench.study.start import started
+        from gitbench.training.start import described
+
+        if given is not None:
+            raise GitbenchError(
+                f"--encoder {given} with --start: a checkpoint has its own encoder: leave one of them out"
+            )
+        return started(profile, described(arguments.start, arguments.tokenizer))
     if given is None:
         return profile
     from gitbench.study.encoder_start import given_weights
@@ -185,6 +202,11 @@ def profile_for(arguments: argparse.Namespace) -> Profile:
             "choose weights with other patches, or another profile"
         )
     return dataclasses.replace(profile, encoder=given, variants={**profile.variants, "encoder": name_of(shape, pixels)})
+
+
+def tokenizer_of(arguments: argparse.Namespace) -> str | None:
+    """Return the tokenizer that takes the place of the profile's; that of a checkpoint is among its own facts."""
+    return None if arguments.start is not None else arguments.tokenizer
 
 
 def work_dir_of(arguments: argparse.Namespace) -> Path:
@@ -278,6 +300,8 @@ def study_words(arguments: argparse.Namespace) -> list[str]:
     if arguments.encoder is not None:
         given = Path(arguments.encoder)
         words += ["--encoder", given.name if given.exists() else arguments.encoder]
+    if arguments.start is not None:
+        words += ["--start", arguments.start.name]
     return words
 
 

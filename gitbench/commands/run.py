@@ -18,6 +18,7 @@ from gitbench.commands.options import (
     profile_of,
     study_words,
     task_of,
+    tokenizer_of,
     training_options,
     work_dir_of,
 )
@@ -116,7 +117,7 @@ def _run(arguments: argparse.Namespace) -> int:
         print_outcome(study, outcome)
         print("no report: " + (MERGE if arguments.shard is not None else UNDER_WAY))
         return 1 if outcome.failed else 0
-    return _finish(arguments, study, outcome)
+    return finish(arguments, study, outcome)
 
 
 def _part(arguments: argparse.Namespace) -> Part | None:
@@ -179,7 +180,7 @@ def _run_until_decided(arguments: argparse.Namespace) -> int:
     with alone(full):
         decision = UntilDecided(full, start, budget, arguments.jobs, arguments.plain, **options).run()
     print(f"{full.name}: {decision.said}")
-    return _finish(arguments, full, decision.outcome, judged=decision.looks > 0)
+    return finish(arguments, full, decision.outcome, judged=decision.looks > 0)
 
 
 def _of_this_code(arguments: argparse.Namespace, study: Study, part: Part | None = None) -> Study:
@@ -197,7 +198,7 @@ def _of_this_code(arguments: argparse.Namespace, study: Study, part: Part | None
     return type(study)(study.work_dir, study.plan)
 
 
-def _finish(arguments: argparse.Namespace, study: Study, outcome: Outcome, judged: bool = True) -> int:
+def finish(arguments: argparse.Namespace, study: Study, outcome: Outcome, judged: bool = True) -> int:
     """Sum up, name what failed, and write the report; returns the exit status."""
     print_outcome(study, outcome)
     if not arguments.no_report and outcome.completed + outcome.found + outcome.others and judged:
@@ -263,7 +264,7 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return what a study and its tuning runs are both planned with."""
     return {
         "cfg_options": _cfg_options(arguments.cfg_options),
-        "tokenizer_path": arguments.tokenizer,
+        "tokenizer_path": tokenizer_of(arguments),
         "task_name": task_of(arguments),
         "compute": compute_of(arguments),
         "command": _command(arguments),
