@@ -156,16 +156,16 @@ def test_the_encoder_of_every_profile_has_the_shape_of_the_weights_that_are_give
         (clip, "paper", "vit_b16", 12),
         ("vit_huge_patch14_clip_quickgelu_224.metaclip_2pt5b", "paper", "vit_h14", 16),
     ):
-        profile = profile_for(SimpleNamespace(profile=name, encoder=given))
+        profile = profile_for(SimpleNamespace(profile=name, encoder=given, start=None))
         encoder = resolve("encoder", profile.variants["encoder"])
         assert (profile.variants["encoder"], encoder.heads, profile.encoder) == (wanted, heads, given)
         assert encoder.image_size == profile.data.image_size and profile.data == PROFILES[name].data
-    assert profile_for(SimpleNamespace(profile="cpu", encoder=None)) is PROFILES["cpu"]
+    assert profile_for(SimpleNamespace(profile="cpu", encoder=None, start=None)) is PROFILES["cpu"]
 
 
 def test_a_study_on_weights_of_another_size_is_trained_from_them(tmp_path):
     file = encoder_file(tmp_path / "other.pth", resolve("encoder", "vit_1x64_p8_64"))
-    profile = profile_for(SimpleNamespace(profile="smoke", encoder=file))
+    profile = profile_for(SimpleNamespace(profile="smoke", encoder=file, start=None))
     ablation = tiny_ablation("encoder_training", "frozen")
     profile = dataclasses.replace(
         tiny_profile(), encoder=file, variants={**tiny_profile().variants, **profile.variants}
