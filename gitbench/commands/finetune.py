@@ -119,8 +119,7 @@ def _asked(arguments: argparse.Namespace) -> Asked:
 
 def _command(arguments: argparse.Namespace) -> str:
     """Return the command that gives this study again; the checkpoint by its name alone."""
-    words = ["gitbench", "finetune", arguments.weights.name, *study_words(arguments)]
-    words = [word for word in words if word not in ("--profile", PROFILE)]
+    words = ["gitbench", "finetune", arguments.weights.name, *study_words(arguments)[2:]]  # it has one profile
     for name in _NUMBERS:
         value = getattr(arguments, name.replace("-", "_"))
         words += [] if value is None else [f"--{name}", f"{value:g}" if isinstance(value, float) else str(value)]

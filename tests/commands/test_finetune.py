@@ -34,7 +34,8 @@ def photographs(folder: Path) -> str:
     return str(folder)
 
 
-def test_a_captioner_is_fine_tuned_on_photographs_reported_and_exported(tmp_path):
+def test_a_captioner_is_fine_tuned_on_photographs_reported_exported_and_replicated(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     weights, data = huggingface(tmp_path / "hf"), photographs(tmp_path / "photos")
     words = ("finetune", str(weights), "--data", data, *SMALL, "--work-dir", str(tmp_path / "w"), "--seeds", "2")
     said = call(*words, "--dry-run").stdout
@@ -76,6 +77,10 @@ def test_a_captioner_is_fine_tuned_on_photographs_reported_and_exported(tmp_path
     assert str(tmp_path) not in card and "checkpoint hf" in card
     assert str(tmp_path) not in text
 
+    assert call("bundle", "finetune", "--work-dir", str(tmp_path / "w"), "--out", "tuned.tar.xz").returncode == 0
+    found = call("replicate", "tuned.tar.xz", "--sample", "1", "--data", data, "--work-dir", str(tmp_path / "r"))
+    assert found.returncode == 0 and "agree" in found.stdout, found.stdout + found.stderr
+
 
 def test_an_ablation_from_a_checkpoint_is_planned_from_the_command_line(tmp_path):
     weights = run_folder(tmp_path / "captioner")
@@ -93,7 +98,7 @@ def test_an_ablation_from_a_checkpoint_is_planned_from_the_command_line(tmp_path
     assert "encoder_training.smoke.scenes+start-" in said and "starts from nothing" not in said
     assert "leave one of them out" in error_of(*words, "--encoder", "x.pth", "--dry-run")
     sizes = ("run", "decoder_size", "--profile", "smoke", "--start", str(weights), "--work-dir", str(tmp_path / "w"))
-    assert "has the decoder self_2x64 (" in error_of(*sizes, "--dry-run")
+    assert "has the decoder self_1x64 (layers 1, not 3" in error_of(*sizes, "--dry-run")
 
 
 def test_what_cannot_be_fine_tuned_is_told_in_one_line(tmp_path):
@@ -108,7 +113,7 @@ def test_what_cannot_be_fine_tuned_is_told_in_one_line(tmp_path):
     assert "did you mean 'scenes'" in said(on="scene")
     assert "did you mean 'vqa'" in said("--task", "vqaa")
     assert "--epochs 0: use a number above 0" in said("--epochs", "0")
-    assert "--batch 25: there are 24 training images" in said("--batch", "25")
+    assert "--batch 31: there are 26 training images: use that or less" in said("--batch", "31")
     assert "use --image-size 48" in said("--image-size", "50")
     words = official(tmp_path / "official") / "words.json"
     (tmp_path / "official" / "few.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n")
