@@ -41,6 +41,14 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
     return load_run(folder)[0].git.state_dict()
 
 
+def exported_with(folder: Path, dropout: float) -> Path:
+    """A folder of Hugging Face whose config.json states a dropout, which no weight shows."""
+    huggingface(folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "hidden_dropout_prob": dropout}))
+    return folder
+
+
 def test_one_model_has_the_same_facts_in_every_layout(tmp_path):
     words = str(tmp_path / "official" / "words.json")
     official(tmp_path / "official")
@@ -52,6 +60,7 @@ def test_one_model_has_the_same_facts_in_every_layout(tmp_path):
     ]
     others, (first, *rest) = facts[0], facts[1:]
     assert others.content != first.content and {each.content for each in rest} == {first.content}
+    assert described(exported_with(tmp_path / "dry", 0.0)).decoder.dropout == 0.0 and first.decoder.dropout == 0.1
     for each in facts:
         assert (each.encoder.width, each.decoder.width, each.image_size, each.tied, each.frames) == (
             64,
@@ -179,6 +188,8 @@ def test_what_cannot_be_a_start_is_told_in_one_line(tmp_path):
     )
     with refused("normalises or resizes photographs otherwise than CLIP"):
         described(other)
+    with refused("config.json has hidden_dropout_prob 1.0: give it a share from 0 to below 1"):
+        described(exported_with(tmp_path / "drowned", 1.0))
     yaml = "test_crop_size: 48\ntest_respect_ratio_max: 64\n"
     official(tmp_path / "vqa", parameters=yaml)
     found = described(tmp_path / "vqa", str(tmp_path / "vqa" / "words.json"))
