@@ -8,7 +8,8 @@ What the paper's recipe leaves open is decided here, by the data and the checkpo
   least 8; an image comes with up to 5 of its texts in each step;
 * epochs: 20 of questions (the author's number for video questions, issue 46 of the official repository), 10 of all else;
 * the warm-up is 500 iterations, of short trainings a tenth of all;
-* rates are the paper's 1e-5 and 5e-5; a decoder narrower than the official 768 takes 768 / width times as much of both.
+* rates are the paper's 1e-5 and 5e-5. A decoder narrower than the official 768 takes (768 / width)^2 times as much of both, at most
+  4e-3, which are about the tuned rates of the small profiles: at width 96 the paper's own leave most unlearned (LOG.md, 2026-11-30).
 
 There is no blind floor: what training gains is measured from the checkpoint, on the same test images.
 """
@@ -38,7 +39,7 @@ FEWEST_IMAGES, STEPS_AN_EPOCH = 8, 16
 MOST_TEXTS = 5  # of an image in a step
 VALIDATIONS = 10
 WARMUP_SHARE = 10  # of the iterations at most one in so many
-BASE_WIDTH = 768
+BASE_WIDTH, MOST_RATE = 768, 4e-3
 VQA_SIZES = {16: 480, 14: 420}  # patch -> pixels, of models that were made for OWN_SIZE
 OWN_SIZE = 224
 SCENES = (300, 100, 500)  # images of a split of the embedded world, which has as many as are asked for
@@ -104,8 +105,8 @@ def recipe(found: Checkpoint, data: str, task_name: str, asked: Asked, device: s
     epochs = EPOCHS.get(task_name, USUAL_EPOCHS) if asked.epochs is None else asked.epochs
     iterations = max(1, math.ceil(images * epochs / batch))
     texts = max(len(source.texts(index)) for index in range(min(SAMPLE, images)))
-    factor = max(1.0, BASE_WIDTH / found.decoder.width)
-    lr = profile.train.lr_decoder * factor if asked.lr is None else asked.lr
+    factor = max(1.0, BASE_WIDTH / found.decoder.width) ** 2
+    lr = min(MOST_RATE, profile.train.lr_decoder * factor) if asked.lr is None else asked.lr
     train = dataclasses.replace(
         profile.train,
         iterations=iterations,

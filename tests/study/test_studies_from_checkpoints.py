@@ -155,7 +155,9 @@ def test_the_recipe_of_a_released_model_is_the_papers_and_follows_the_number_of_
 def test_the_recipe_of_little_data_and_a_small_model_makes_sense(found):
     train = tuned(found).train  # 300 images of scenes
     assert (train.batch_images, train.iterations, train.warmup) == (18, 167, 16)
-    assert train.lr_decoder == pytest.approx(5e-5 * 12) and train.lr_encoder == pytest.approx(1e-5 * 12)
+    assert (train.lr_decoder, train.lr_encoder) == (4e-3, 8e-4)
+    wider = dataclasses.replace(found, decoder=dataclasses.replace(found.decoder, width=384))
+    assert tuned(wider).train.lr_decoder == pytest.approx(2e-4) and tuned(wider).train.lr_encoder == pytest.approx(4e-5)
     assert tuned(found, train_images=5).train.batch_images == 5
     assert tuned(found, train_images=5, epochs=0.1).train.iterations == 1
     asked = tuned(found, epochs=2, batch=4, lr=1e-3, image_size=64)
