@@ -23,7 +23,7 @@ from gitbench.commands.options import (
     work_dir_of,
 )
 from gitbench.commands.printing import print_data_notes, print_memory, print_plan
-from gitbench.commands.run import UNDER_WAY, finish
+from gitbench.commands.run import finish
 from gitbench.commands.tracking import trackers_of
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def add(commands: Any) -> None:
     compute_options(tune)
     tune.add_argument("--dry-run", action="store_true", help="print the plan, time and memory, train nothing")
     tune.add_argument("--no-report", action="store_true", help="train and score only")
-    tune.set_defaults(run=_finetune, profile=PROFILE, encoder=None, start=None, shard=None)
+    tune.set_defaults(run=_finetune, profile=PROFILE, encoder=None, start=None)
 
 
 def _finetune(arguments: argparse.Namespace) -> int:
@@ -84,8 +84,6 @@ def _finetune(arguments: argparse.Namespace) -> int:
 
     executor = executor_of(arguments, work_dir_of(arguments))
     outcome = launch(study, arguments.jobs, arguments.plain, executor=executor, trackers=trackers_of(arguments))
-    if outcome.under_way:
-        print(f"no report: {UNDER_WAY}")
     return finish(arguments, study, outcome)
 
 

@@ -51,7 +51,7 @@ def described(weights: Path, tokenizer: str | None = None) -> Checkpoint:
     path = cache_dir() / "tokenizers" / f"start-{words.fingerprint()[:20]}.json"
     cached(path, lambda temporary: words.save(temporary), CaptionTokenizer.load)
     return Checkpoint(
-        path=str(weights.expanduser().resolve()),
+        path=str(weights.resolve() if weights.exists() else weights),  # else a name that is looked up again
         content=content_of(git),
         encoder=git.encoder.spec,
         decoder=git.decoder.spec,
