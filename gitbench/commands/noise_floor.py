@@ -20,15 +20,13 @@ from gitbench.commands.options import (
     compute_of,
     data_of,
     executor_of,
-    profile_for,
-    profile_of,
     study_words,
     task_of,
-    tokenizer_of,
     training_options,
     work_dir_of,
 )
 from gitbench.commands.printing import print_outcome, print_plan
+from gitbench.commands.starts import profile_for, profile_of, tokenizer_of
 from gitbench.commands.tracking import trackers_of
 from gitbench.errors import GitbenchError
 

@@ -166,9 +166,9 @@ def _found_here(study: Study, spec: RunSpec, data: str | None) -> RunSpec:
         spec = with_variant(spec, "encoder_init", dataclasses.replace(encoder, path=_place(encoder.path, ())))
     whole, words = spec.variants.get("start"), spec.text.tokenizer
     if whole is not None and whole.source == "checkpoint":
-        from gitbench.training.start import described
+        from gitbench.training.start import described as facts_of
 
-        found = described(Path(whole.path))  # a run that finds another content there refuses it
+        found = facts_of(Path(whole.path))  # a run that finds another content there refuses it
         spec, words = with_variant(spec, "start", dataclasses.replace(whole, path=found.path)), found.tokenizer
     text = dataclasses.replace(spec.text, tokenizer=_place(words, ("wordpiece",)))
     return dataclasses.replace(spec, data_name=resolved(data or spec.data_name), text=text)

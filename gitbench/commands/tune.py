@@ -20,14 +20,11 @@ from gitbench.commands.options import (
     data_of,
     executor_of,
     executor_options,
-    profile_for,
-    profile_of,
     run_options,
-    start_options,
     study_options,
     task_of,
-    tokenizer_of,
 )
+from gitbench.commands.starts import profile_for, profile_of, start_options, tokenizer_of
 from gitbench.commands.tracking import trackers_of
 from gitbench.errors import GitbenchError
 from gitbench.files import cache_dir

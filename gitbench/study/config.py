@@ -94,13 +94,8 @@ def make_config(spec: RunSpec, vocabulary: Vocabulary, key: str) -> Config:
                 clip_grad=dict(max_norm=train.clip_grad),
             ),
             param_scheduler=[
-                dict(
-                    type="WarmupCosineLR",
-                    warmup=train.warmup,
-                    total=train.iterations,
-                    by_epoch=False,
-                    **({} if train.iterations else {"end": 1}),  # mmengine wants one
-                )
+                dict(type="WarmupCosineLR", warmup=train.warmup, total=train.iterations, by_epoch=False)
+                | ({} if train.iterations else {"end": 1})  # mmengine wants one
             ],
             default_hooks=dict(
                 timer=dict(type="IterTimerHook"),

@@ -142,9 +142,7 @@ class Study:
         return curve
 
     def early_captions(self, run_key: str) -> list[dict[str, Any]]:
-        """Return what a run wrote of a few validation images at each validation: dicts with iteration, image_id, caption,
-        references and, of questions, prefix; none of a run that took no such looks.
-        """
+        """Return the rows of a run's `early_captions.jsonl`; none of a run that took no such looks."""
         path = self.folder(run_key).early
         return _read(path, read_early_captions) if path.is_file() else []
 

@@ -15,7 +15,7 @@ from helpers_study import make_study, run_of, runs_of, tiny_ablation, tiny_profi
 
 from gitbench.ablations import ablation_files, load_ablation
 from gitbench.cli import main
-from gitbench.commands.options import profile_for
+from gitbench.commands.starts import profile_for
 from gitbench.profiles import PROFILES, SMOKE
 from gitbench.study.config import make_config
 from gitbench.study.proof import compare_configs

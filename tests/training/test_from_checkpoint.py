@@ -1,4 +1,4 @@
-"""A checkpoint as a start: facts that are the same in every layout, and weights that are the checkpoint's when training begins."""
+"""A checkpoint as a start: facts that are the same in every layout, and its weights when training begins."""
 
 from __future__ import annotations
 
