@@ -8,8 +8,9 @@ What the paper's recipe leaves open is decided here, by the data and the checkpo
   least 8; an image comes with up to 5 of its texts in each step;
 * epochs: 20 of questions (the author's number for video questions, issue 46 of the official repository), 10 of all else;
 * the warm-up is 500 iterations, of short trainings a tenth of all;
-* rates are the paper's 1e-5 and 5e-5. A decoder narrower than the official 768 takes (768 / width)^2 times as much of both, at most
-  4e-3, which are about the tuned rates of the small profiles: at width 96 the paper's own leave most unlearned (LOG.md, 2026-11-30).
+* rates are the paper's 1e-5 and 5e-5. A decoder narrower than the official 768 takes (768 / width)^2 times as much of both,
+  at most 4e-3, which are about the tuned rates of the small profiles: at width 96 the paper's own leave most unlearned
+  (LOG.md, 2026-11-30).
 
 There is no blind floor: what training gains is measured from the checkpoint, on the same test images.
 """

@@ -1,4 +1,4 @@
-"""Studies from a checkpoint: whose sizes they have, which ablations make sense on top of one, and that the others keep their keys."""
+"""Studies from a checkpoint: whose sizes they have, and which ablations make sense on top of one."""
 
 from __future__ import annotations
 
