@@ -23,6 +23,7 @@ from gitbench.commands import (
     evaluate,
     explain,
     export,
+    finetune,
     gate,
     gpu_check,
     judge,
@@ -42,8 +43,8 @@ from gitbench.commands.data_options import join_data
 from gitbench.errors import GitbenchError
 
 COMMANDS = (
-    listing, run, evaluate, merge, report, explain, bundle, replicate, judge, verify, noise_floor, tune, pretrain, encoders,
-    bench, gpu_check, gate, lock, data, scenes, caption, export, doctor,
+    listing, run, evaluate, finetune, merge, report, explain, bundle, replicate, judge, verify, noise_floor, tune, pretrain,
+    encoders,    bench, gpu_check, gate, lock, data, scenes, caption, export, doctor,
 )  # fmt: skip
 
 

@@ -30,6 +30,7 @@ class PlannedArm:
     variants: Mapping[str, str]
     label: str
     labels: Mapping[str, str] = field(default_factory=dict)  # axis -> its part of the label
+    seeds: int | None = None  # at most so many (`spec.Arm`)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -165,13 +165,31 @@ PAPER = Profile(
     bert="bert-base-uncased",
 )
 
+# Rates, crop, warm-up and schedule are the paper's (p. 6 and the released code; the warm-up is second-hand), as far as they were
+# obtainable: its table of batches and epochs was not, so they are this project's. Sizes are the checkpoint's; iterations, warm-up
+# and batch follow from the number of images (`gitbench.study.finetune`).
+FINETUNE = Profile(
+    name="finetune",
+    doc="the paper's recipe of fine-tuning, for `gitbench finetune`: learning rates 1e-5 and 5e-5, random crops, cosine to 0",
+    variants=PAPER.variants,
+    data=DataSpec(image_size=224, crop_scale=(0.8, 1.0)),
+    text=PAPER.text,
+    train=TrainSpec(iterations=1, batch_images=64, lr_encoder=1e-5, lr_decoder=5e-5, warmup=500, looks=4),
+    evaluate=EvaluateSpec(beam_size=4, max_length=40, batch_images=32),
+    pretraining=PAPER.pretraining,
+    replicates=1,
+    run_seconds=3600,
+    device="cuda",
+    bert=PAPER.bert,
+)
+
 PROFILES = {profile.name: profile for profile in (SMOKE, CPU, SMALL_GPU, GPU, PAPER)}
 UNPUBLISHED = (SMOKE.name,)  # they prove that a study runs; what they measure is noise
 
 
 def get_profile(name: str) -> Profile:
     """Return a profile by name; an unknown name raises an error that offers the nearest one."""
-    return lookup("profile", name, PROFILES)
+    return FINETUNE if name == FINETUNE.name else lookup("profile", name, PROFILES)
 
 
 def check_publishable(name: str) -> None:

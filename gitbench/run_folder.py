@@ -6,6 +6,7 @@ and `record.json` (complete). No torch here, and mmengine is imported only where
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ class RunFolder:
         self.state = path / "state.json"  # how far it is, while it is executed
         self.log = path / "log.txt"  # what that process prints
         self.curve = path / "curve.csv"  # losses by iteration
+        self.early = path / "early_captions.jsonl"  # texts of a few validation images, at each validation
         self.trained = path / "trained.json"  # test likelihood, losses and costs
         self.predictions = path / "predictions.jsonl"  # one generated text a line
         self.weights = path / "model.pth"
@@ -126,3 +128,12 @@ class EvaluationFolder:
         if not isinstance(record, dict) or not isinstance(record.get("metrics"), dict):
             return None
         return record if record.get("key") == self.key and all(file.is_file() for file in files) else None
+
+
+def read_early_captions(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of an `early_captions.jsonl`. Errors: ValueError for a damaged file."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+    needed = {"iteration", "image_id", "caption", "references"}
+    if not all(isinstance(row, dict) and needed <= set(row) and type(row["iteration"]) is int for row in rows):
+        raise ValueError("a row that is no early caption")
+    return rows

@@ -114,6 +114,7 @@ class TrainSpec:
     label_smoothing: float = 0.1
     val_every: int = 0  # iterations between validations; 0: only at the end
     checkpoint_every: float = unkeyed(120.0)  # seconds of training; a resumed run is bit-identical
+    looks: int = unkeyed(0)  # validation images whose texts are written down at each validation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +160,8 @@ class Profile:
     device: Literal["cpu", "cuda"] = unkeyed("cpu")  # what it is made for, and runs on if nothing else is asked for
     frames: int = 6  # of a film, in the task "video"; 6 in every released video model
     encoder: str | None = None  # weights given for the image encoder, instead of the start that the profile names
+    start: Any = None  # facts of the checkpoint (`variants.start.Checkpoint`) from which all weights start
+    mark: str = unkeyed("")  # what tells its studies from others of its name: sizes that were asked for
     bert: str = "minilm"  # the BERT of arms that start from one: a folder, "minilm" or a hub name
     rates: tuple[float, ...] = (
         1.0,
@@ -172,6 +175,7 @@ class Arm:
     name: str
     variants: Mapping[str, str]
     role: Literal["arm", "floor"] = "arm"
+    seeds: int | None = None  # at most so many; 1 of an arm in which nothing is drawn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,6 +241,7 @@ class Ablation:
     replicates: Mapping[str, int] = field(
         default_factory=dict
     )  # profile -> seeds of an arm, where not the profile's own
+    floor: bool = True  # whether the base is also trained without sight
     varies: tuple[str, ...] = ()  # fields of the axis in which arms may differ from the base; none named: all of them
 
     def common_variants(self, profile: str) -> dict[str, str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from gitbench.commands.options import data_of, profile_of, study_of, study_options
+from gitbench.commands.options import data_of, study_of, study_options
+from gitbench.commands.starts import profile_of
 from gitbench.files import results_folder
 
 

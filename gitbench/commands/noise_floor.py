@@ -20,14 +20,13 @@ from gitbench.commands.options import (
     compute_of,
     data_of,
     executor_of,
-    profile_for,
-    profile_of,
     study_words,
     task_of,
     training_options,
     work_dir_of,
 )
 from gitbench.commands.printing import print_outcome, print_plan
+from gitbench.commands.starts import profile_for, profile_of, tokenizer_of
 from gitbench.commands.tracking import trackers_of
 from gitbench.errors import GitbenchError
 
@@ -64,7 +63,7 @@ def _noise_floor(arguments: argparse.Namespace) -> int:
         check_publishable(profile_of(arguments))
     profile, data = profile_for(arguments), data_of(arguments)
     options: dict[str, Any] = {
-        "tokenizer_path": arguments.tokenizer,
+        "tokenizer_path": tokenizer_of(arguments),
         "task_name": task_of(arguments),
         "compute": compute_of(arguments),
         "command": shlex.join(["gitbench", "noise-floor", *study_words(arguments)]),

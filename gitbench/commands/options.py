@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gitbench.commands.data_options import data_options
+from gitbench.commands.starts import profile_of, start_options
 from gitbench.commands.tracking import track_option, trackers_of
 from gitbench.errors import GitbenchError
 from gitbench.files import DEFAULT_WORK_DIR
 
 if TYPE_CHECKING:
     from gitbench.launch.executor import Executor
-    from gitbench.spec import Compute, Profile
+    from gitbench.spec import Compute
     from gitbench.study.store import Study
 
 
@@ -53,18 +53,6 @@ def training_options(parser: argparse.ArgumentParser, seeds: str) -> None:
     compute_options(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the plan and the estimated time, train nothing")
     parser.add_argument("--no-report", action="store_true", help="train and score only")
-
-
-def start_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that name what runs start from beside the profile's."""
-    parser.add_argument(
-        "--tokenizer", metavar="NAME|PATH", help="a BERT tokenizer instead of the profile's: hub name, folder or file"
-    )
-    parser.add_argument(
-        "--encoder",
-        metavar="FILE|NAME",
-        help="weights from which the image encoder starts: a file, or a name of timm's",
-    )
 
 
 def compute_options(parser: argparse.ArgumentParser) -> None:
@@ -138,18 +126,6 @@ def task_of(arguments: argparse.Namespace) -> str:
     return arguments.task or "caption"
 
 
-def profile_of(arguments: argparse.Namespace) -> str:
-    """Return the name of the profile asked for, or of the one that suits the device asked for, or this machine."""
-    if arguments.profile:
-        return arguments.profile
-    device = getattr(arguments, "device", None)
-    if device is None:
-        from gitbench.machine import gpus
-
-        device = "cuda" if gpus() else "cpu"
-    return "gpu" if device == "cuda" else "cpu"
-
-
 def compute_of(arguments: argparse.Namespace) -> Compute:
     """Return what the runs of the study asked for compute on."""
     from gitbench.compute import compute_for
@@ -162,29 +138,6 @@ def compute_of(arguments: argparse.Namespace) -> Compute:
         gpus_per_run=arguments.gpus_per_run,
         cuda_graph=arguments.cuda_graph,
     )
-
-
-def profile_for(arguments: argparse.Namespace) -> Profile:
-    """Return the profile asked for; with `--encoder`, its image encoder has the shape of these weights.
-
-    Errors: GitbenchError for weights that are not there or no ViT's, and patches that do not fit into the profile's images.
-    """
-    from gitbench.profiles import get_profile
-
-    profile, given = get_profile(profile_of(arguments)), arguments.encoder
-    if given is None:
-        return profile
-    from gitbench.study.encoder_start import given_weights
-    from gitbench.training.encoder_init import shape_of
-    from gitbench.variants.encoder import name_of
-
-    shape, pixels = shape_of(given_weights(given)[0]), profile.data.image_size
-    if pixels % shape[2]:
-        raise GitbenchError(
-            f"--encoder {given}: patches of {shape[2]} pixels do not fill the {profile.name} profile's images of {pixels}: "
-            "choose weights with other patches, or another profile"
-        )
-    return dataclasses.replace(profile, encoder=given, variants={**profile.variants, "encoder": name_of(shape, pixels)})
 
 
 def work_dir_of(arguments: argparse.Namespace) -> Path:
@@ -278,6 +231,8 @@ def study_words(arguments: argparse.Namespace) -> list[str]:
     if arguments.encoder is not None:
         given = Path(arguments.encoder)
         words += ["--encoder", given.name if given.exists() else arguments.encoder]
+    if arguments.start is not None:
+        words += ["--start", arguments.start.name]
     return words
 
 

@@ -10,7 +10,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gitbench.commands.options import device_option, profile_of
+from gitbench.commands.options import device_option
+from gitbench.commands.starts import profile_of
 from gitbench.errors import GitbenchError, unknown_name
 
 if TYPE_CHECKING:

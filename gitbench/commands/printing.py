@@ -41,6 +41,15 @@ def print_makers(study: Study, runs: Iterable[PlannedRun] | None = None) -> None
         print(f"gitbench: {study.name}: {line}", file=sys.stderr)
 
 
+def print_memory(study: Study) -> None:
+    """Print what each arm's runs need of memory, by formula."""
+    from gitbench.study.memory import planned_gib
+
+    for arm in dict.fromkeys(run.arm for run in study.plan.runs):
+        run = next(each for each in study.plan.runs if each.arm == arm)
+        print(f"  {arm}: about {planned_gib(study.plan, run):.1f} GiB a run, by formula")
+
+
 def print_plan(study: Study, at_once: int, part: Part | None = None) -> None:
     """Print the plan, what of it (or of a part) is done, and how long the rest takes with so many runs `at_once`."""
     from gitbench.compute import in_words
@@ -61,7 +70,8 @@ def print_plan(study: Study, at_once: int, part: Part | None = None) -> None:
         states = "".join("x" if study.done(run) else "." for run in own)
         names = own[0].spec.variant_names if own[0].spec else {}
         print(f"  {arm:<12} {names.get(plan.axis, ''):<16} [{states}]")
-    note = start_note(base.variants["encoder_init"].source, plan.axis) if base else None
+    sources = {axis: spec.source for axis, spec in base.variants.items() if hasattr(spec, "source")} if base else {}
+    note = start_note(sources, plan.axis) if base else None
     if note is not None:
         print(f"  mind: {note}")
     seconds, measured = estimate_seconds(study, at_once)

@@ -149,7 +149,7 @@ def _repeatable(study: Study) -> dict[PlannedRun, RunSpec]:
 
 
 def _found_here(study: Study, spec: RunSpec, data: str | None) -> RunSpec:
-    """Return a spec with its data, tokenizer and BERT as they are found here, weights of an encoder too."""
+    """Return a spec with its data, tokenizer and BERT as they are found here, weights of an encoder or a checkpoint too."""
     from gitbench.axis import with_variant
     from gitbench.data import data_names, resolved
     from gitbench.data.bert_folder import described
@@ -164,7 +164,13 @@ def _found_here(study: Study, spec: RunSpec, data: str | None) -> RunSpec:
     encoder = spec.variants.get("encoder_init")
     if encoder is not None and encoder.source == "file":
         spec = with_variant(spec, "encoder_init", dataclasses.replace(encoder, path=_place(encoder.path, ())))
-    text = dataclasses.replace(spec.text, tokenizer=_place(spec.text.tokenizer, ("wordpiece",)))
+    whole, words = spec.variants.get("start"), spec.text.tokenizer
+    if whole is not None and whole.source == "checkpoint":
+        from gitbench.training.start import described as facts_of
+
+        found = facts_of(Path(whole.path))  # a run that finds another content there refuses it
+        spec, words = with_variant(spec, "start", dataclasses.replace(whole, path=found.path)), found.tokenizer
+    text = dataclasses.replace(spec.text, tokenizer=_place(words, ("wordpiece",)))
     return dataclasses.replace(spec, data_name=resolved(data or spec.data_name), text=text)
 
 

@@ -15,14 +15,13 @@ from gitbench.commands.options import (
     compute_of,
     data_of,
     executor_of,
-    profile_for,
-    profile_of,
     study_words,
     task_of,
     training_options,
     work_dir_of,
 )
 from gitbench.commands.printing import print_data_notes, print_makers, print_outcome, print_plan
+from gitbench.commands.starts import profile_for, profile_of, tokenizer_of
 from gitbench.commands.tracking import trackers_of
 from gitbench.errors import GitbenchError
 from gitbench.formats import plural
@@ -110,7 +109,7 @@ def _run(arguments: argparse.Namespace) -> int:
         print_outcome(study, outcome)
         print("no report: " + (MERGE if arguments.shard is not None else UNDER_WAY))
         return 1 if outcome.failed else 0
-    return _finish(arguments, study, outcome)
+    return finish(arguments, study, outcome)
 
 
 def _part(arguments: argparse.Namespace) -> Part | None:
@@ -173,7 +172,7 @@ def _run_until_decided(arguments: argparse.Namespace) -> int:
     with alone(full):
         decision = UntilDecided(full, start, budget, arguments.jobs, arguments.plain, **options).run()
     print(f"{full.name}: {decision.said}")
-    return _finish(arguments, full, decision.outcome, judged=decision.looks > 0)
+    return finish(arguments, full, decision.outcome, judged=decision.looks > 0)
 
 
 def _of_this_code(arguments: argparse.Namespace, study: Study, part: Part | None = None) -> Study:
@@ -191,7 +190,7 @@ def _of_this_code(arguments: argparse.Namespace, study: Study, part: Part | None
     return type(study)(study.work_dir, study.plan)
 
 
-def _finish(arguments: argparse.Namespace, study: Study, outcome: Outcome, judged: bool = True) -> int:
+def finish(arguments: argparse.Namespace, study: Study, outcome: Outcome, judged: bool = True) -> int:
     """Sum up, name what failed, and write the report; returns the exit status."""
     print_outcome(study, outcome)
     if not arguments.no_report and outcome.completed + outcome.found + outcome.others and judged:
@@ -257,7 +256,7 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return what a study and its tuning runs are both planned with."""
     return {
         "cfg_options": parsed(arguments.cfg_options),
-        "tokenizer_path": arguments.tokenizer,
+        "tokenizer_path": tokenizer_of(arguments),
         "task_name": task_of(arguments),
         "compute": compute_of(arguments),
         "command": _command(arguments),

@@ -20,13 +20,11 @@ from gitbench.commands.options import (
     data_of,
     executor_of,
     executor_options,
-    profile_for,
-    profile_of,
     run_options,
-    start_options,
     study_options,
     task_of,
 )
+from gitbench.commands.starts import profile_for, profile_of, start_options, tokenizer_of
 from gitbench.commands.tracking import trackers_of
 from gitbench.errors import GitbenchError
 from gitbench.files import cache_dir
@@ -154,7 +152,7 @@ def _tuning(name: str, profile: Profile, arguments: argparse.Namespace) -> Tunin
         load_ablation(name),
         profile,
         data_of(arguments),
-        tokenizer_path=arguments.tokenizer,
+        tokenizer_path=tokenizer_of(arguments),
         task_name=task_of(arguments),
         compute=compute_of(arguments),
         command="gitbench tune",
@@ -177,9 +175,10 @@ def _check_ship(arguments: argparse.Namespace) -> None:
 
     if not (ROOT / "pyproject.toml").is_file():
         raise GitbenchError("--ship writes into the package, and this is no clone: leave it out, results are cached")
-    if any(given is not None for given in (arguments.data, arguments.task, arguments.tokenizer, arguments.encoder)):
+    names = ("data", "task", "tokenizer", "encoder", "start")
+    if any(getattr(arguments, name) is not None for name in names):
         raise GitbenchError(
-            "--ship is for what ablations have by themselves: leave --data, --task, --tokenizer and --encoder out"
+            f"--ship is for what ablations have by themselves: leave {', '.join(f'--{name}' for name in names)} out"
         )
 
 

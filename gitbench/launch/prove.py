@@ -93,7 +93,7 @@ def prove(study: Study, context: Any) -> Proof:
         study.write_proof(extended)
         return extended
     replicates = sorted({replicate for _, replicate in configs})[:REPLICATES]
-    order = [(name, replicate) for replicate in replicates for name in (base, *axes)]
+    order = [(name, replicate) for replicate in replicates for name in (base, *axes) if (name, replicate) in configs]
     sizes = [run.resolved.data.train_images for run in plan.runs]
     amounts = sorted({size for size in sizes if size is not None})
     made = _fingerprints({each: configs[each] for each in order}, amounts, context)
@@ -102,7 +102,7 @@ def prove(study: Study, context: Any) -> Proof:
     for replicate in replicates:
         reference = next(made)
         batches = tuple(reference["batches"])
-        for name in axes:
+        for name in (each for each in axes if (each, replicate) in configs):  # an arm may have fewer seeds
             with _named(plan, name, axes[name], replicate):
                 pair = (configs[base, replicate], configs[name, replicate])
                 each = compare_arm(name, axes[name], pair, (reference, next(made)))

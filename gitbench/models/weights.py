@@ -45,6 +45,7 @@ BERT_LAYER = {
     "down": ("output.dense",),
     "norm2": ("output.LayerNorm",),
 }
+DROPOUT = 0.1  # of the official decoder
 _HEAD = {"official": "textual.output.weight", "huggingface": "output.weight"}
 Heads = tuple[int | None, int | None]  # of encoder and decoder; None: those of `_RELEASED`
 _RELEASED = {768: 12, 1024: 16}  # width of a released model -> its heads
@@ -138,9 +139,9 @@ def from_huggingface(
 ) -> GIT:
     """Build a model from a `GitForCausalLM`: its state dict, or a folder or file that `save_pretrained` wrote.
 
-    Heads and ids are taken from its `config`, for a path the config.json in the folder or beside the file, where there is
-    one; arguments given here (also `pad_id`, `bos_id`, `eos_id`, `label_smoothing`) come first. In eval mode. Errors:
-    tensors that are not GIT's, or not those that the config describes.
+    Heads, dropout and ids are taken from its `config`, for a path the config.json in the folder or beside the file, where
+    there is one; arguments given here (also `pad_id`, `bos_id`, `eos_id`, `label_smoothing`) come first. In eval mode.
+    Errors: tensors that are not GIT's, or not those that the config describes.
     """
     state: State
     if isinstance(source, (str, Path)):
@@ -153,11 +154,14 @@ def from_huggingface(
     decoder_heads = decoder_heads or config.get("num_attention_heads")
     ids = {f"{name}_id": config.get(f"{name}_token_id") for name in ("pad", "bos", "eos")}
     options = {key: value for key, value in ids.items() if isinstance(value, int)} | options
+    dropout = config.get("hidden_dropout_prob", DROPOUT)
+    if not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
+        raise GitbenchError(f"config.json has hidden_dropout_prob {dropout!r}: give it a share from 0 to below 1")
     names = plain_names(state)
     state = {name.replace("img_temperal_embedding", "img_temporal_embedding"): value for name, value in names.items()}
     if len(state) < len(names):
         raise GitbenchError("these weights hold the temporal embedding under both spellings: delete one of them")
-    model = _build(state, "huggingface", (encoder_heads, decoder_heads), options)
+    model = _build(state, "huggingface", (encoder_heads, decoder_heads), {"dropout": float(dropout), **options})
     check_config(config, model, has_head=_HEAD["huggingface"] in state)
     return model
 
@@ -278,5 +282,7 @@ def _model_for(tensors: Mapping[str, list[Tensor]], depths: list[int], heads: He
         heads=_heads(width, heads[1], "decoder_heads"),
         ffn=tensors["decoder.layers.0.up.weight"][0].shape[0] if depths[1] else 4 * width,
         max_positions=tensors["embedding.positions.weight"][0].shape[0],
+        dropout=options.get("dropout", DROPOUT),
     )
+    options = {name: value for name, value in options.items() if name != "dropout"}
     return GIT(encoder=encoder, decoder=decoder, vocab_size=vocab_size, num_frames=depths[2], **options)

@@ -18,6 +18,7 @@ from gitbench.files import load_json
 from gitbench.formats import digits
 from gitbench.judge.crossed import image_interval
 from gitbench.metric_info import SCORES, display_name, ordered, unit
+from gitbench.report.deviations import checkpoint_in
 from gitbench.report.templates import render
 from gitbench.run_folder import RunFolder
 from gitbench.study.store import Study, open_studies
@@ -82,6 +83,7 @@ class Trained:
     fingerprint: str
     splits: Mapping[str, int | None]
     iterations: int
+    start: str  # the checkpoint that it was trained from, in words; "" for none
     overridden: tuple[str, ...]
     scores: tuple[Scored, ...]
     absent: Mapping[str, str]
@@ -113,6 +115,7 @@ class Trained:
                 "test": images,
             },
             iterations=record["train"]["iterations"],
+            start=checkpoint_in(spec),
             overridden=tuple(record.get("overridden") or ()),
             scores=tuple(
                 _scored(name, record["metrics"][name], table) for name in ordered(record["metrics"]) if name in SCORES

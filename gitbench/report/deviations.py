@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from gitbench.report.paper import KNOWN, paper_value
@@ -26,16 +27,26 @@ class Deviation:
     known: str
 
 
+def checkpoint_in(spec: Spec) -> str:
+    """Return the checkpoint that a run started from, by its name and content; "" for none."""
+    start = spec["variants"].get("start") or {}
+    if start.get("source") != "checkpoint":
+        return ""
+    return f"the checkpoint {Path(str(start['path'])).name} ({start['content'][:8]})"
+
+
 def _encoder(spec: Spec) -> str:
     start = spec["variants"]["encoder_init"]
     source = f"{start['recipe']['objective']} pre-training" if start.get("recipe") else start["source"]
     shape = "ViT, {layers} layers x {width}, patch {patch}".format(**spec["variants"]["encoder"])
-    return f"{shape}, from {_STARTS.get(source, source)}"
+    return f"{shape}, from {checkpoint_in(spec) or _STARTS.get(source, source)}"
 
 
 def _decoder_start(spec: Spec) -> str:
     """Say in words where a decoder's first values come from, and how much of a BERT that is."""
     start, text = spec["variants"]["decoder_init"], spec["text"]
+    if found := checkpoint_in(spec):
+        return found
     if start["source"] == "random":
         return "random values"
     words = start["vocab_size"]
@@ -57,6 +68,8 @@ def _encoder_rate(spec: Spec) -> str:
 
 def _vocabulary(spec: Spec) -> str:
     text = spec["text"]
+    if found := checkpoint_in(spec):
+        return f"{text['vocab_size']:,} tokens, those of {found}"
     if text["subset"]:
         return f"BERT's, cut down to the {text['vocab_size']} tokens that the training captions use"
     return f"{text['tokenizer']}, at most {text['vocab_size']} tokens"

@@ -56,7 +56,8 @@ def _start_notes(study: Study) -> list[str]:
     record = study.record(base.run_key) if base else None
     if record is None:
         return []
-    note = start_note(record["spec"]["variants"]["encoder_init"]["source"], study.plan.axis)
+    specs = record["spec"]["variants"]
+    note = start_note({axis: spec["source"] for axis, spec in specs.items() if "source" in spec}, study.plan.axis)
     return [] if note is None else [note]
 
 

@@ -35,6 +35,7 @@ def page(view: View, figures: Mapping[str, tuple[str, ...]], board: str | None =
         plan=plan,
         figures=figures,
         board=board,
+        floor=any(arm.role == "floor" for arm in plan.arms),
         seeds=counts.pop() if len(counts) == 1 else None,
         runs=_runs(view),
         losses=[LOSSES[split] for split in curve_splits(view)],

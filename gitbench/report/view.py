@@ -15,6 +15,7 @@ from gitbench.judge.verdict import Verdict
 from gitbench.metric_info import FIT, HEADLINE
 from gitbench.plan import Plan, PlannedArm
 from gitbench.report.deviations import Deviation, deviations
+from gitbench.report.gains import EarlyLook, Gains, early_looks, gains_of
 from gitbench.report.notes import study_notes
 from gitbench.report.origin import Origin
 from gitbench.report.paper_table import PaperTable, paper_tables
@@ -52,6 +53,8 @@ class View:
     provenance: Mapping[str, tuple[str, ...]]
     deviations: tuple[Deviation, ...]
     paper_tables: tuple[PaperTable, ...]
+    gains: Gains | None  # of training over its start, where an arm is not trained
+    early: tuple[EarlyLook, ...]  # what was said during training
     notes: tuple[str, ...]  # what to know before believing the scores
     dropped: tuple[LockDeviation, ...]  # claims that runs were made under and that nobody states any more
     origin: Origin  # when and under what its runs were made, and what does not verify
@@ -68,6 +71,7 @@ class View:
         arms = tuple(sorted((arm for arm in plan.arms if arm.name in finished), key=lambda arm: arm.role != "floor"))
         shown = next((arm for arm in arms if arm.name == plan.base), arms[0])
         metric = main_metric(frame, plan)
+        gains = gains_of(study)
         runs = [study.curve(run.run_key).assign(arm=run.arm, replicate=run.replicate) for run in study.finished]
         return cls(
             study=study,
@@ -78,7 +82,7 @@ class View:
             arms=arms,
             verdicts=tuple(verdicts),
             details=verdict_details(study, verdicts),
-            answer=answer(plan, verdicts),
+            answer=gains.said(plan.data) if gains and not verdicts else answer(plan, verdicts),
             metric=metric,
             overridden={key: tuple(each["overridden"]) for key, each in records.items() if each.get("overridden")},
             absent={name: why for each in records.values() for name, why in sorted((each.get("absent") or {}).items())},
@@ -88,6 +92,8 @@ class View:
             provenance=provenance_of(study, list(records), _FACTS),
             deviations=_deviations(study, records),
             paper_tables=paper_tables(plan, frame, metric),
+            gains=gains,
+            early=early_looks(study, plan),
             notes=study_notes(study, verdicts),
             dropped=dropped_claims(study),
             origin=Origin.of(study),

@@ -40,7 +40,7 @@ _DECIDED: tuple[str, ...] = (
     "load_from",
 )
 _DECIDED += tuple(
-    f"model.{name}" for name in ("vocab_size", "pad_id", "bos_id", "eos_id", "num_frames", "encoder_init")
+    f"model.{name}" for name in ("vocab_size", "pad_id", "bos_id", "eos_id", "num_frames", "encoder_init", "start")
 )
 _COUNTS = (
     "batch_size",
@@ -76,8 +76,9 @@ def make_config(spec: RunSpec, vocabulary: Vocabulary, key: str) -> Config:
             train_cfg=dict(
                 type="CountedTrainLoop",
                 max_iters=train.iterations,
-                val_interval=train.val_every or train.iterations,
+                val_interval=train.val_every or max(1, train.iterations),
                 dropout_seed=_seed("dropout", spec),
+                **({"validates_first": True} if _has_checkpoint(spec) or not train.iterations else {}),
             ),
             val_cfg=dict(type="ValLoop"),
             val_evaluator=dict(type="PerImage", name="val_nll"),
@@ -92,7 +93,10 @@ def make_config(spec: RunSpec, vocabulary: Vocabulary, key: str) -> Config:
                 paramwise_cfg=dict(lr_encoder=train.lr_encoder, lr_decoder=train.lr_decoder),
                 clip_grad=dict(max_norm=train.clip_grad),
             ),
-            param_scheduler=[dict(type="WarmupCosineLR", warmup=train.warmup, total=train.iterations, by_epoch=False)],
+            param_scheduler=[
+                dict(type="WarmupCosineLR", warmup=train.warmup, total=train.iterations, by_epoch=False)
+                | ({} if train.iterations else {"end": 1})  # mmengine wants one
+            ],
             default_hooks=dict(
                 timer=dict(type="IterTimerHook"),
                 logger=dict(type="LoggerHook", interval=max(1, train.iterations // 20), log_metric_by_epoch=False),
@@ -102,10 +106,12 @@ def make_config(spec: RunSpec, vocabulary: Vocabulary, key: str) -> Config:
                 runtime_info=dict(type="RuntimeInfoHook"),
             ),
             custom_hooks=[
+                dict(type="StartHook"),
                 dict(type="EncoderInitHook", **({"workers": spec.data.workers} if spec.data.workers else {})),
                 dict(type="DecoderInitHook"),
                 *([dict(type="ClosedVocabularyHook")] if TASKS[spec.task.name].closed else []),
                 *([dict(type="ResidentImagesHook")] if on_gpu else []),
+                *([dict(type="EarlyLookHook", images=train.looks)] if train.looks else []),
                 dict(type="CurveHook", interval=max(1, train.iterations // 200)),
                 dict(type="ComputeHook"),
             ],
@@ -120,6 +126,12 @@ def make_config(spec: RunSpec, vocabulary: Vocabulary, key: str) -> Config:
     )
     apply_options(config, dict(spec.cfg_options))
     return config
+
+
+def _has_checkpoint(spec: RunSpec) -> bool:
+    """Tell whether a run starts from a checkpoint, so that its likelihood before the first iteration means something."""
+    start = spec.variants.get("start")
+    return start is not None and start.source == "checkpoint"
 
 
 def share_of_batch(spec: RunSpec) -> int:

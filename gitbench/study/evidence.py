@@ -130,6 +130,7 @@ def plan_findings(plan: Plan) -> Iterator[str]:
     for arm in plan.arms:
         numbers = sorted(run.replicate for run in plan.runs if run.arm == arm.name)
         count = plan.seeds if plan.design == "fixed" and plan.ablation != NOISE_ABLATION else None
+        count = count if count is None or arm.seeds is None else min(count, arm.seeds)
         if numbers != list(range(len(numbers) if count is None else count)):
             wanted = "without a gap" if count is None else f"0 to {count - 1}"
             said = ", ".join(map(str, numbers)) or "none"

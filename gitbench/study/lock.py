@@ -31,7 +31,7 @@ SCHEMA = 2
 Records = Sequence[Mapping[str, Any]]  # what runs recorded of their provenance
 FIX = "run `gitbench lock`, and commit claims.lock with the change"
 # Of a profile: what concerns cost, what is hashed by itself, and paths, whose content is in each run's key.
-_NO_SETTING = ("doc", "replicates", "run_seconds", "bert", "encoder")
+_NO_SETTING = ("doc", "replicates", "run_seconds", "bert", "encoder", "start")
 _DEVIATIONS = {  # kind -> what happened, with "2 of 6 runs"
     "changed": "changed after results existed: {} rest on another form of it",
     "added": "added or changed after results existed: {} were made before it was stated like this",

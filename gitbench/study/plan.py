@@ -60,7 +60,10 @@ def make_plan(
     planner = Planner(ablation, profile, data, options, tokenizer_path, task_name, root, compute=compute)
     arms, factors = planner.arms, {each.arm: each.factor for each in rates}
     runs = [  # a stopped study is balanced
-        planner.run(arm, replicate, factors[arm.name] if factors else 1.0) for replicate in range(count) for arm in arms
+        planner.run(arm, replicate, factors[arm.name] if factors else 1.0)
+        for replicate in range(count)
+        for arm in arms
+        if arm.seeds is None or replicate < arm.seeds
     ]
     for run in runs[: len(arms)]:  # refuses options that name nothing, before anything is done
         planner.check(run)

@@ -26,6 +26,7 @@ from gitbench.run_key import run_key
 from gitbench.spec import Ablation, Arm, Compute, DataSpec, Profile, RunSpec
 from gitbench.study.config import make_config
 from gitbench.study.encoder_start import followed, given_weights
+from gitbench.study.start import starts_with
 from gitbench.tasks import for_task, task_label, task_spec
 from gitbench.variants import AXES
 from gitbench.variants.decoder_init import DecoderInitSpec
@@ -59,7 +60,7 @@ class Planner:
         self.ablation, self.options, self.seed_root = ablation, options, seed_root
         self.data = resolved(data)
         self.task = task_spec(task_name, profile)
-        self.arms = (*ablation.arms[profile.name], BLIND)
+        self.arms = (*ablation.arms[profile.name], *([BLIND] if ablation.floor else []))
         self.base = next(arm for arm in self.arms if arm.name == ablation.base)  # whose floor is BLIND
         self.starts = self._starts(profile)
         self.common = {axis: self.starts[axis] for axis in ablation.common_variants(profile.name)}
@@ -67,7 +68,7 @@ class Planner:
         opened = [open_task(self.data, split, limit_of(sizes.data, split), self.task) for split in splits]
         for source in opened:
             source.check()
-        self.notes = data_notes(opened)
+        self.notes = (*data_notes(opened), *(profile.start.notes if profile.start else ()))
         self.profile = self._for_study(self._with_options(sizes), tokenizer_path)
         self.source = open_task(self.data, "train", self.profile.data.train_images, self.task)
         self.tokenizer = tokenizer_for(self.profile.text, self.source)
@@ -83,6 +84,8 @@ class Planner:
         """Return axis -> variant where no arm names one: the axis's own, the profile's, what is common, what was given."""
         defaults = {axis.name: axis.default for axis in AXES.values() if axis.default is not None}
         named = self.ablation.starts(profile, on_scenes(self.data))
+        if profile.start is not None:
+            return {**defaults, **starts_with(self.ablation, profile, named)}
         if not profile.encoder:
             return {**defaults, **named}
         arms = self.ablation.arms[profile.name]
@@ -229,7 +232,8 @@ class Planner:
             for axis in dict.fromkeys([*arm.variants, *([crossed] if crossed else [])])
         }
         label = ", ".join(labels[axis] for axis in arm.variants)
-        return PlannedArm(name=arm.name, role=arm.role, variants=dict(arm.variants), label=label, labels=labels)
+        own = dict(arm.variants)
+        return PlannedArm(name=arm.name, role=arm.role, variants=own, label=label, labels=labels, seeds=arm.seeds)
 
     def label(self) -> str:
         """Return the label of the study's data.
@@ -249,7 +253,9 @@ class Planner:
             label += f"+bert-{str(self.bert(None).content)[:6]}"
         if self.profile.encoder is not None:
             label += f"+encoder-{hashlib.sha256(self.weights(None)[1].encode()).hexdigest()[:6]}"
-        return label
+        if self.profile.start is not None:
+            label += f"+start-{self.profile.start.content[:6]}"
+        return label + self.profile.mark
 
     def _text_tokens(self) -> int:
         """Return how many tokens the texts of an image have, end to end: the most in a sample of the training images."""

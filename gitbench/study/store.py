@@ -23,7 +23,7 @@ from gitbench.claim import claimed
 from gitbench.errors import GitbenchError
 from gitbench.files import load_json, read_json, remove_leftovers_of, write_json, write_text
 from gitbench.plan import Plan, PlannedRun
-from gitbench.run_folder import RunFolder
+from gitbench.run_folder import RunFolder, read_early_captions
 from gitbench.run_key import from_json, read_as
 from gitbench.study.frame import build_frame
 from gitbench.study.manifest import Manifest, entries_of
@@ -140,6 +140,11 @@ class Study:
         if not {"iteration", "split", "loss"} <= set(curve.columns):
             raise _damaged(path)
         return curve
+
+    def early_captions(self, run_key: str) -> list[dict[str, Any]]:
+        """Return the rows of a run's `early_captions.jsonl`; none of a run that took no such looks."""
+        path = self.folder(run_key).early
+        return _read(path, read_early_captions) if path.is_file() else []
 
     @functools.cache  # noqa: B019
     def provenance(self, run_key: str) -> dict[str, Any]:

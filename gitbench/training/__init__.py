@@ -8,11 +8,13 @@ from gitbench.training import (  # noqa: F401 - imported for what they register
     data,
     device,
     distributed,
+    early,
     encoder_init,
     evaluation,
     hooks,
     loop,
     optimizer,
     resident,
+    start,
     track,
 )

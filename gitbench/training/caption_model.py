@@ -91,6 +91,7 @@ class CaptionModel(BaseModel):
             eos_id=eos_id,
             label_smoothing=label_smoothing,
             num_frames=num_frames,
+            tied="start" not in self.variants or self.variants["start"].tied,
         )
         if "encoder_training" in self.variants and self.variants["encoder_training"].frozen:
             self.git.encoder = FrozenEncoder(self.git.encoder.spec)

@@ -180,7 +180,7 @@ class CurveHook(Hook):
         self._step_mark = 0.0
 
     def after_val_epoch(self, runner, metrics=None) -> None:  # type: ignore[no-untyped-def]
-        if metrics and runner.train_loop.iter:
+        if metrics and (runner.train_loop.iter or runner.train_loop.validates_first):
             self._add(runner.train_loop.iter, "val", float(metrics["val_nll"]), 0.0)
 
     def before_save_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:  # type: ignore[no-untyped-def]

@@ -26,12 +26,19 @@ class CountedTrainLoop(BaseLoop):
     """
 
     def __init__(
-        self, runner: Runner, dataloader: DataLoader | dict, max_iters: int, val_interval: int, dropout_seed: int
+        self,
+        runner: Runner,
+        dataloader: DataLoader | dict,
+        max_iters: int,
+        val_interval: int,
+        dropout_seed: int,
+        validates_first: bool = False,
     ) -> None:
         super().__init__(runner, dataloader)
         self.max_iters = max_iters
         self.val_interval = val_interval
         self.dropout_seed = dropout_seed
+        self.validates_first = validates_first  # before the first iteration, too
         self.graphed: GraphedSteps | None = None  # while it trains
         self.max_epochs = 1  # mmengine's hooks ask for these
         self._epoch = 0
@@ -57,6 +64,9 @@ class CountedTrainLoop(BaseLoop):
         if planned(self.runner.cfg).cuda_graph and not is_distributed():
             self.graphed = GraphedSteps(self.runner.model, self.runner.optim_wrapper)
         with Batches(self.dataloader) as self.batches:
+            if not self._iter and self.validates_first and self.runner.val_loop is not None:
+                self.runner.val_loop.run()
+                self.runner.model.train()
             while self._iter < self.max_iters:
                 self.run_iter(next(self.batches))
                 if self.runner.val_loop is not None and (

@@ -137,7 +137,7 @@ def _captioned(runner: Runner, folder: RunFolder, curve: CurveHook, init: Encode
         cost["pretrain_seconds"] = init.seconds
     if init.encode_seconds > 0:
         cost["encode_seconds"] = init.encode_seconds
-    train = {"iterations": runner.max_iters, "final_loss": curve.last("train")}
+    train = {"iterations": runner.max_iters, "final_loss": curve.last("train") if runner.max_iters else None}
     found = {"test_nll": metrics["test_nll"], **fit, "train": train, "cost": cost, "encoder_content": init.content}
     return {**found, "device": described()}
 

@@ -101,9 +101,12 @@ def _check(run: RunSpec, config: Mapping[str, Any]) -> str | None:
     )
 
 
-def start_note(source: str, axis: str) -> str | None:
-    """Return what a reader must know where a study's encoder starts from `source`, in one sentence; `axis`: what it varies."""
-    if source != "random" or axis == AXIS.name:
+def start_note(sources: Mapping[str, str], axis: str) -> str | None:
+    """Return what a reader must know where a study's encoder starts from nothing, in one sentence; `axis`: what it varies.
+
+    sources: axis -> source of its spec, of the base arm.
+    """
+    if sources[AXIS.name] != "random" or sources.get("start") == "checkpoint" or axis == AXIS.name:
         return None
     return (
         "the image encoder starts from nothing (random values), not from pre-training as in the paper: give it weights with "

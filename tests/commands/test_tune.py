@@ -133,7 +133,7 @@ def test_a_study_with_an_encoder_and_a_tokenizer_can_be_tuned_beforehand(launche
 def test_what_is_asked_of_tune_must_make_sense(monkeypatch, tmp_path):
     assert "name the ablations to tune, or pass --all" in error_of("tune", "--profile", "smoke")
     assert "name the ablations to tune" in error_of("tune", "decoder_size", "--all", "--profile", "smoke")
-    assert "leave --data, --task, --tokenizer and --encoder out" in error_of(
+    assert "leave --data, --task, --tokenizer, --encoder, --start out" in error_of(
         "tune", "--all", "--ship", "--data", "scenes", "--profile", "smoke"
     )
     monkeypatch.setattr("gitbench.files.ROOT", tmp_path)

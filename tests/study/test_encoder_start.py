@@ -15,7 +15,7 @@ from helpers_study import make_study, run_of, runs_of, tiny_ablation, tiny_profi
 
 from gitbench.ablations import ablation_files, load_ablation
 from gitbench.cli import main
-from gitbench.commands.options import profile_for
+from gitbench.commands.starts import profile_for
 from gitbench.profiles import PROFILES, SMOKE
 from gitbench.study.config import make_config
 from gitbench.study.proof import compare_configs
@@ -156,16 +156,16 @@ def test_the_encoder_of_every_profile_has_the_shape_of_the_weights_that_are_give
         (clip, "paper", "vit_b16", 12),
         ("vit_huge_patch14_clip_quickgelu_224.metaclip_2pt5b", "paper", "vit_h14", 16),
     ):
-        profile = profile_for(SimpleNamespace(profile=name, encoder=given))
+        profile = profile_for(SimpleNamespace(profile=name, encoder=given, start=None))
         encoder = resolve("encoder", profile.variants["encoder"])
         assert (profile.variants["encoder"], encoder.heads, profile.encoder) == (wanted, heads, given)
         assert encoder.image_size == profile.data.image_size and profile.data == PROFILES[name].data
-    assert profile_for(SimpleNamespace(profile="cpu", encoder=None)) is PROFILES["cpu"]
+    assert profile_for(SimpleNamespace(profile="cpu", encoder=None, start=None)) is PROFILES["cpu"]
 
 
 def test_a_study_on_weights_of_another_size_is_trained_from_them(tmp_path):
     file = encoder_file(tmp_path / "other.pth", resolve("encoder", "vit_1x64_p8_64"))
-    profile = profile_for(SimpleNamespace(profile="smoke", encoder=file))
+    profile = profile_for(SimpleNamespace(profile="smoke", encoder=file, start=None))
     ablation = tiny_ablation("encoder_training", "frozen")
     profile = dataclasses.replace(
         tiny_profile(), encoder=file, variants={**tiny_profile().variants, **profile.variants}

@@ -1,0 +1,52 @@
+"""How long a run is trained: "all" the profile's iterations, or "none": its start as it is, tested like all others."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from gitbench.axis import Axis, Planning, Touches, with_variant
+from gitbench.formats import plural
+from gitbench.spec import RunSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepsSpec:
+    """How many iterations of training: None is the profile's own number."""
+
+    iterations: int | None = None
+
+
+def _apply(run: RunSpec, steps: StepsSpec, planning: Planning) -> RunSpec:
+    """Set the run's number of iterations."""
+    run = with_variant(run, "steps", StepsSpec())  # the number decides, whichever variant it comes from
+    if steps.iterations is None:
+        return run
+    train = dataclasses.replace(run.train, iterations=steps.iterations, warmup=min(run.train.warmup, steps.iterations))
+    return dataclasses.replace(run, train=train)
+
+
+def _label(run: RunSpec, name: str) -> str:
+    count = run.train.iterations
+    return plural(count, "iteration") if count else "as it starts, not trained"
+
+
+AXIS = Axis(
+    name="steps",
+    spec=StepsSpec,
+    doc="how long a run is trained",
+    default="all",
+    variants={"all": StepsSpec(), "none": StepsSpec(iterations=0)},
+    label=_label,
+    apply=_apply,
+    in_model=False,
+    touches=Touches(
+        config=(
+            "train_cfg.max_iters",
+            "train_cfg.val_interval",
+            "param_scheduler.*",
+            "default_hooks.logger.interval",
+            "custom_hooks.*.interval",
+        )
+    ),
+)
