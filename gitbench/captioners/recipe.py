@@ -13,6 +13,8 @@ from gitbench.spec import Ablation, Arm
 PROFILE = dataclasses.replace(
     CPU,
     data=dataclasses.replace(CPU.data, train_images=38_400),
+    text=dataclasses.replace(CPU.text, max_tokens=40),  # room for words that it has to spell
+    evaluate=dataclasses.replace(CPU.evaluate, max_length=42),
     train=dataclasses.replace(CPU.train, iterations=2400, warmup=100, val_every=400),
     replicates=1,
     rates=(1.0,),
