@@ -1,7 +1,7 @@
 """The command line: the parser, and how errors end a command. The commands are in `gitbench.commands`, one file each.
 
 Parsing and `list` import neither torch nor pandas; each command imports what it needs. Errors meant for people end
-with one line on stderr and a non-zero status; Ctrl-C ends with 130 and loses nothing.
+with one line on stderr and a non-zero status; Ctrl-C ends with 130 and says what is kept.
 """
 
 from __future__ import annotations
@@ -46,6 +46,9 @@ COMMANDS = (
 )  # fmt: skip
 
 
+KEPT = "what was done is kept, the same command goes on from here"  # of commands that state nothing else as `stopped`
+
+
 class _Parser(argparse.ArgumentParser):
     """argparse whose errors are one line: what is wrong and where help is."""
 
@@ -67,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"gitbench: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("gitbench: stopped; what was done is kept, the same command goes on from here", file=sys.stderr)
+        print(f"gitbench: stopped; {getattr(arguments, 'stopped', KEPT)}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `gitbench list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

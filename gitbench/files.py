@@ -93,11 +93,11 @@ def explain_os_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            said = f"the disk is full while writing {path}: free some space or pass another --work-dir"
+            said = f"the disk is full while writing {path}: free some space or choose another place"
         elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            said = f"{path} cannot be written (read-only): pass a --work-dir that you may write to"
+            said = f"{path} cannot be written (read-only): choose a place that you may write to"
         elif error.errno in (errno.ENOTDIR, errno.EEXIST):
-            said = f"{path} cannot be created, a file is in the way: remove it or pass another --work-dir"
+            said = f"{path} cannot be created, a file is in the way: remove it or choose another place"
         else:
             said = f"{path} cannot be written ({error.strerror or error}): choose another place"
         raise GitbenchError(said) from error

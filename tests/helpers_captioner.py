@@ -19,11 +19,12 @@ WORDS = train_wordpiece(
     ["a red cube on the grass", "what colour is the small ball", "two dogs run over a green hill"] * 3, 96
 )
 IDS = {"pad_id": WORDS.pad_id, "bos_id": WORDS.bos_id, "eos_id": WORDS.eos_id}
+HEADS = "gitbench: {encoder_heads: 1, decoder_heads: 1}\n"  # in parameter.yaml: the weights do not tell them
 CONFIG = {"model_type": "git", "num_attention_heads": 1, "vision_config": {"num_attention_heads": 1}}
 
 
 def model(frames: int = 0, seed: int = 0):
-    """A tiny GIT of this vocabulary; one head of 64 on each side, as the official rule for heads has it."""
+    """A tiny GIT of this vocabulary; one head of 64 on each side."""
     encoder = dataclasses.replace(ENCODER, width=64, heads=1)
     decoder = dataclasses.replace(DECODER, width=64, heads=1, max_positions=48)
     git = tiny(seed=seed, encoder=encoder, decoder=decoder, vocab_size=WORDS.vocab_size, num_frames=frames, **IDS)
@@ -51,8 +52,7 @@ def official(folder: Path, frames: int = 0, parameters: str = "", seed: int = 0)
     (folder / "snapshot").mkdir(parents=True)
     state = {f"module.{name}": value for name, value in to_official(model(frames, seed)).items()}
     torch.save({"model": state, "iteration": 7}, folder / "snapshot" / "model.pt")
-    if parameters:
-        (folder / "parameter.yaml").write_text(parameters)
+    (folder / "parameter.yaml").write_text(HEADS + parameters)
     WORDS.save(folder / "words.json")
     return folder
 

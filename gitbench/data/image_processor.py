@@ -86,12 +86,16 @@ def square_processor(size: int) -> ImageProcessor:
     return ImageProcessor(size=size, crop=(size, size))
 
 
+def folders_of(file: Path) -> list[Path]:
+    """Return where lies what belongs to a file of weights: in its folder, of a release's `snapshot` in the one above, too."""
+    return [file.parent, file.parent.parent] if file.parent.name == "snapshot" else [file.parent]
+
+
 def official_parameters(file: Path) -> dict[str, Any]:
     """Read the parameter.yaml beside an official checkpoint (or above its `snapshot` folder); {} where there is none."""
     import yaml
 
-    folders = [file.parent, file.parent.parent] if file.parent.name == "snapshot" else [file.parent]
-    path = next((folder / "parameter.yaml" for folder in folders if (folder / "parameter.yaml").is_file()), None)
+    path = next((found for folder in folders_of(file) if (found := folder / "parameter.yaml").is_file()), None)
     if path is None:
         return {}
     fix = "take it from the release again"

@@ -9,14 +9,12 @@ lines). Image ids are texts or whole numbers; 42 and "42" are the same image.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gitbench.errors import GitbenchError
-from gitbench.files import write_json, write_text
 
 _LISTS = ("references", "captions")  # keys of a list of references
 Texts = dict[str, list[str]]
@@ -60,35 +58,6 @@ def read_predictions_file(path: Path) -> Predictions:
             "--references"
         )
     return Predictions(path=path, captions=captions, references=references or None)
-
-
-def coco_ids(files: Sequence[Path]) -> dict[Path, int | str]:
-    """Return what COCO calls the images of files: the number at the end of a name, as in COCO_val2014_000000391895.jpg.
-
-    A name without one is the id itself. Errors: GitbenchError for two files with one id.
-    """
-    found: dict[Path, int | str] = {}
-    owners: dict[int | str, Path] = {}
-    for file in files:
-        number = re.search(r"[0-9]+$", file.stem)
-        name = int(number[0]) if number else file.stem
-        if name in owners:
-            raise GitbenchError(
-                f"{owners[name]} and {file} are both image {name} to COCO: write JSON lines (.jsonl) instead"
-            )
-        found[file], owners[name] = name, file
-    return found
-
-
-def write_captions(path: Path, captions: Mapping[Path, str], question: str | None = None) -> None:
-    """Write captions of image files: a .json in COCO's results format, else JSON lines, in which the path is the id."""
-    if path.suffix == ".json":
-        ids = coco_ids(list(captions))
-        write_json(path, [{"image_id": ids[file], "caption": text} for file, text in captions.items()])
-        return
-    asked = {} if question is None else {"prefix": question}
-    rows = [{"image_id": str(file), "caption": text, **asked} for file, text in captions.items()]
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def read_references_file(path: Path) -> Texts:

@@ -30,9 +30,10 @@ _MARKS = {
         "git.image_encoder.vision_model.embeddings.patch_embedding.weight",
     ),
 }
-# Patterns of files in a folder, most certain first; the first that finds something decides.
-_PLACES = ("model.pth", "model*.safetensors", "pytorch_model*.bin", "snapshot/model.pt", "model.pt", "*.pt", "*.pth")
-_MANY = frozenset({"model*.safetensors", "pytorch_model*.bin"})  # shards of one model
+# Files of a folder that hold its weights; where there is none, any other of PyTorch's.
+_PLACES = ("model.pth", "model*.safetensors", "pytorch_model*.bin", "snapshot/model.pt", "model.pt")
+_OTHERS = ("*.pt", "*.pth")
+_SHARD = re.compile(r"(?P<name>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<ending>\.\w+)")
 _SHOWN = 3  # names in an error
 
 
@@ -73,22 +74,43 @@ def check_names(names: Iterable[str], expected: Iterable[str], problem: str, opt
 
 
 def checkpoint_files(path: Path) -> list[Path]:
-    """Return the files that hold a checkpoint's weights: the file itself, or those of a folder in a known layout."""
+    """Return the files that hold a checkpoint's weights: the file itself, or those of a folder in a known layout.
+
+    Errors: GitbenchError for a folder with the weights of none, or of more than one, and for a set that lacks a shard.
+    """
     if path.is_file():
         return [path]
     if not path.exists():
         raise GitbenchError(f"{path} does not exist: pass the folder of a finished run, or of a downloaded checkpoint")
-    for pattern in _PLACES:
-        files = [file for file in sorted(path.glob(pattern)) if file.is_file()]
-        if len(files) > 1 and pattern not in _MANY:
-            names = ", ".join(file.name for file in files[:_SHOWN])
-            raise GitbenchError(f"{path} holds {len(files)} checkpoints ({names}): pass one of these files")
-        if files:
-            return files
+    found = _checkpoints_in(path, _PLACES) or _checkpoints_in(path, _OTHERS)
+    if len(found) > 1:
+        names = ", ".join(str(files[0].relative_to(path)) for files in found)
+        raise GitbenchError(
+            f"{path} holds {len(found)} checkpoints ({names}): pass the file that is meant, or move the others away"
+        )
+    if found:
+        return found[0]
     raise GitbenchError(
         f"{path} holds no weights (no model.pth of a finished run, model.safetensors, pytorch_model.bin or .pt file): "
         "pass a folder or file that does"
     )
+
+
+def _checkpoints_in(folder: Path, patterns: Iterable[str]) -> list[list[Path]]:
+    """Return the files of each checkpoint in a folder; the shards of a set are one. Errors: a set that lacks a shard."""
+    found: dict[str, list[Path]] = {}
+    for file in (file for pattern in patterns for file in sorted(folder.glob(pattern)) if file.is_file()):
+        shard = _SHARD.fullmatch(file.name)
+        name = "{name}-of-{count}{ending}".format(**shard.groupdict()) if shard else str(file.relative_to(folder))
+        found.setdefault(name, []).append(file)
+    for files in found.values():
+        shard = _SHARD.fullmatch(files[0].name)
+        if shard and len(files) < (count := int(shard["count"])):
+            there = ", ".join(file.name for file in files)
+            raise GitbenchError(
+                f"{folder} holds {len(files)} of the {count} files of its weights ({there}): download it again, whole"
+            )
+    return list(found.values())
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], Path]:
@@ -99,7 +121,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], Path]:
         found = read_tensors(file)
         if both := sorted(state.keys() & found.keys()):
             raise GitbenchError(
-                f"{path} holds {both[0]} in {file.name} and in another file of weights: delete what is left of an earlier save"
+                f"{path} holds {both[0]} in {file.name} and in another file of its weights: save it again"
             )
         state |= found
     return state, files[0]
@@ -118,7 +140,8 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         if start[8:] == b"{":  # 8 bytes of length, then a JSON header; neither a zip nor a pickle has a brace there
             return load_file(file)
         if start.startswith((b"PK", b"\x80")):  # a zip of torch.save, or the bare pickle of its early versions
-            payload = torch.load(file, "cpu", weights_only=True)
+            # of a zip the tensors stay in the file until they are used
+            payload = torch.load(file, "cpu", weights_only=True, mmap=start.startswith(b"PK"))
         else:
             raise ValueError
     except Exception as error:  # each format has its own family of errors

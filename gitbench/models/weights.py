@@ -46,7 +46,8 @@ BERT_LAYER = {
     "norm2": ("output.LayerNorm",),
 }
 _HEAD = {"official": "textual.output.weight", "huggingface": "output.weight"}
-Heads = tuple[int | None, int | None]  # of encoder and decoder; None: width // 64
+Heads = tuple[int | None, int | None]  # of encoder and decoder; None: those of `_RELEASED`
+_RELEASED = {768: 12, 1024: 16}  # width of a released model -> its heads
 _IGNORED = re.compile(r"image_encoder\.proj|git\.(image_encoder\.vision_model\.)?embeddings\.position_ids")
 
 
@@ -121,8 +122,8 @@ def from_official(
 ) -> GIT:
     """Build a model from an official state dict (the `model` entry of a released checkpoint), in eval mode.
 
-    Heads cannot be read off the tensors and default to width // 64. Ids are BERT's unless given: `pad_id`, `bos_id`,
-    `eos_id`; so is `label_smoothing`.
+    Heads cannot be read off the tensors; those of the released widths, 768 and 1024, are known, others are to be given.
+    Ids are BERT's unless given: `pad_id`, `bos_id`, `eos_id`; so is `label_smoothing`.
     """
     return _build(plain_names(state_dict), "official", (encoder_heads, decoder_heads), options)
 
@@ -233,9 +234,12 @@ def _floats(state: State) -> dict[str, Tensor]:
 
 
 def _heads(width: int, given: int | None, name: str) -> int:
-    if given is None and width % 64:
-        raise GitbenchError(f"the number of heads of a width of {width} cannot be guessed: pass {name}")
-    return given or width // 64
+    if given is None and width not in _RELEASED:
+        raise GitbenchError(
+            f"weights of a width of {width} do not tell their number of heads: pass {name}, or write it into what lies "
+            f"beside them, config.json (num_attention_heads) or parameter.yaml (gitbench: {{{name}: ...}})"
+        )
+    return given or _RELEASED[width]
 
 
 # The tensors that tell a model's size, and their dimensions.

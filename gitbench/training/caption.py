@@ -23,6 +23,7 @@ from gitbench.data.bert_folder import MINILM, TOKENIZER_FILES
 from gitbench.data.dataset import prefix_ids
 from gitbench.data.image_processor import (
     ImageProcessor,
+    folders_of,
     huggingface_processor,
     official_parameters,
     official_processor,
@@ -31,7 +32,6 @@ from gitbench.data.image_processor import (
 from gitbench.data.pictures import decode_image, read_image_file
 from gitbench.data.tokenizer import CaptionTokenizer, from_bert
 from gitbench.errors import GitbenchError
-from gitbench.formats import plural
 from gitbench.models.checkpoint import (
     GITBENCH,
     HUGGINGFACE,
@@ -45,6 +45,7 @@ from gitbench.models.huggingface_config import read_config
 from gitbench.models.weights import from_huggingface, from_official
 from gitbench.run_folder import RunFolder
 from gitbench.tasks import QUESTION_TOKENS
+from gitbench.training.device import deterministic
 from gitbench.training.run import load_run
 
 MOST_TOKENS = 1024  # `max_steps` of the official search
@@ -73,13 +74,14 @@ class Captioner:
         self, images: Tensor, beam_size: int = 4, question: str | None = None, greedy: bool = False
     ) -> list[str]:
         """Caption images (N, 3, H, W) or videos (N, F, 3, H, W) of normalised pixels; a question: answer it."""
-        prefix = prefix_ids(self.tokenizer, question or "", QUESTION_TOKENS)
+        prefix, device = prefix_ids(self.tokenizer, question or "", QUESTION_TOKENS), self.git.head_bias.device
         options = {**self.generation, "beam_size": beam_size, "greedy": greedy}
         if options["max_length"] <= len(prefix):  # a captioner that is asked a long question
             options["max_length"] += len(prefix)
         options["max_length"] = min(options["max_length"], self.git.decoder.spec.max_positions)
         with torch.inference_mode():
-            sequences, _ = self.git.generate(images, prefix=torch.tensor([prefix] * len(images)), **options)
+            start = torch.tensor([prefix] * len(images), device=device)
+            sequences, _ = self.git.generate(images.to(device), prefix=start, **options)
         return [self.tokenizer.decode(each) for each in sequences[:, len(prefix) :].tolist()]
 
     def pixels(self, path: Path) -> Tensor:
@@ -88,12 +90,16 @@ class Captioner:
         return torch.from_numpy(self.rule.pixels(photograph).copy())
 
 
-def load_captioner(weights: Path, tokenizer: str | None = None) -> Captioner:
-    """Load a checkpoint of any format from a folder or file, in eval mode and float32 on the CPU.
+def load_captioner(weights: Path, tokenizer: str | None = None, device: str = "cpu") -> Captioner:
+    """Load a checkpoint of any format from a folder or file, in eval mode and float32 on a device, "cpu" or "cuda".
 
     `tokenizer` (hub name, folder or file) replaces the checkpoint's own; one that has none beside it, as the official
-    releases, gets BERT's.
+    releases, gets BERT's. Errors: GitbenchError for what cannot be loaded, and where torch sees no GPU for "cuda".
     """
+    if device == "cuda":
+        if not torch.cuda.is_available():
+            raise GitbenchError("--device cuda: torch finds no GPU here: leave it out, or see `gitbench doctor`")
+        deterministic()
     given = from_bert(tokenizer) if tokenizer else None
     state, file = read_checkpoint(weights)
     state = plain_names(state)
@@ -103,10 +109,10 @@ def load_captioner(weights: Path, tokenizer: str | None = None) -> Captioner:
             words = given
         elif kind == GITBENCH:
             words = CaptionTokenizer.load(RunFolder(file.parent).tokenizer)
-        elif any((file.parent / name).is_file() for name in TOKENIZER_FILES):
-            words = from_bert(str(file.parent))
         else:
-            words = bert_base_uncased()
+            beside = (folder / name for folder in folders_of(file) for name in TOKENIZER_FILES)
+            own = next((found for found in beside if found.is_file()), None)
+            words = bert_base_uncased() if own is None else from_bert(str(own))
         ids = {"pad_id": words.pad_id, "bos_id": words.bos_id, "eos_id": words.eos_id}
         rows = next((len(value) for name, value in state.items() if name.endswith(_WORDS)), words.vocab_size)
         if rows != words.vocab_size:
@@ -118,7 +124,7 @@ def load_captioner(weights: Path, tokenizer: str | None = None) -> Captioner:
     except GitbenchError as error:
         named = f"{file.parent}/" in str(error) or str(file) in str(error)
         raise error if named else GitbenchError(f"{file}: {error}") from None
-    return Captioner(git=git.float(), tokenizer=words, rule=rule, generation=generation)
+    return Captioner(git=git.float().to(device), tokenizer=words, rule=rule, generation=generation)
 
 
 def _load(kind: str, file: Path, state: dict[str, Tensor], ids: dict[str, int]) -> Loaded:
@@ -189,19 +195,17 @@ def caption_files(
     greedy: bool = False,
     batch: int = 1,
     unreadable: list[str] | None = None,
+    device: str = "cpu",
 ) -> Iterator[tuple[Path, str]]:
     """Yield (path, caption or answer) of each image, in order; up to `batch` neighbours of one size are captioned together.
 
     What is wrong with an image that cannot be read is added to `unreadable`, and the image is left out; without such a
-    list it is an error, and so are images of which none can be read. Errors: one line for images, for weights, and for a
-    tokenizer that does not fit.
+    list it is an error. Errors: one line for images, for weights, and for a tokenizer that does not fit.
     """
     _check_files(paths, weights)
-    captioner = load_captioner(weights, tokenizer)
+    captioner = load_captioner(weights, tokenizer, device)
     for some, images in _batches(captioner, paths, batch, unreadable):
         yield from zip(some, captioner.captions(images, beam_size, question, greedy), strict=True)
-    if unreadable and len(unreadable) == len(paths):
-        raise GitbenchError(f"none of the images can be read ({plural(len(paths), 'image')}): {unreadable[0]}")
 
 
 def caption_video(
@@ -212,10 +216,11 @@ def caption_video(
     tokenizer: str | None = None,
     question: str | None = None,
     greedy: bool = False,
+    device: str = "cpu",
 ) -> str:
     """Return the caption of a video, or the answer about it; its frames are image files, in order. Errors as above."""
     _check_files(paths, weights)
-    captioner = load_captioner(weights, tokenizer)
+    captioner = load_captioner(weights, tokenizer, device)
     video = [captioner.pixels(path) for path in paths]
     for path, frame in zip(paths, video, strict=True):
         if frame.shape != video[0].shape:

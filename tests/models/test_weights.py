@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -156,9 +157,14 @@ def test_a_tensor_that_is_there_twice_is_named(tmp_path):
     name = "textual.output.bias"
     with refused(f"hold {name} and module.{name}"):
         from_official({**state, f"module.{name}": state[name]}, **HEADS)
-    for part in ("model.safetensors", "model-00001-of-00002.safetensors"):
+    for part in ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"):
         save_file(to_huggingface(tiny()), tmp_path / part)
-    with refused("holds git.embeddings.LayerNorm.bias in model.safetensors and in another file"):
+    with refused("holds git.embeddings.LayerNorm.bias in model-00002-of-00002.safetensors and in another file"):
+        from_huggingface(tmp_path, **HEADS)
+    save_file(to_huggingface(tiny()), tmp_path / "model.safetensors")
+    with refused(
+        r"holds 2 checkpoints \(model-00001-of-00002.safetensors, model.safetensors\): .*move the others away"
+    ):
         from_huggingface(tmp_path, **HEADS)
 
 
@@ -238,8 +244,12 @@ def test_what_does_not_fit_is_named(save, load, lost, changed, message):
 
 
 def test_heads_that_cannot_be_guessed_are_asked_for():
-    with refused("pass encoder_heads"):
-        from_official(to_official(tiny()))
+    encoder = dataclasses.replace(ENCODER, width=64, heads=2)  # 64 is no sign of heads that are 64 wide
+    for model, lacking in ((tiny(), "encoder"), (tiny(encoder=encoder), "encoder")):
+        with refused(f"a width of .* do not tell .* pass {lacking}_heads, or write it .*config.json .*parameter.yaml"):
+            from_official(to_official(model))
+    with refused("pass decoder_heads"):
+        from_official(to_official(tiny()), encoder_heads=4)
 
 
 def test_folders_of_hugging_face(tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers_captioner import CONFIG, WORDS, huggingface, model, official, pictures_in, run_folder
+from helpers_captioner import CONFIG, HEADS, WORDS, huggingface, model, official, pictures_in, run_folder
 from helpers_cli import error_of
 
 from gitbench.cli import main
@@ -17,6 +17,7 @@ from gitbench.data.predictions import read_predictions_file
 from gitbench.data.tokenizer import from_bert, train_wordpiece
 from gitbench.errors import GitbenchError
 from gitbench.models import GIT
+from gitbench.models.checkpoint import checkpoint_files
 from gitbench.models.weights import to_official
 from gitbench.training import caption
 from gitbench.training.caption import bert_base_uncased, caption_files, caption_video, load_captioner
@@ -46,9 +47,29 @@ def test_the_three_formats_give_the_same_captions(tmp_path, photographs):
             if (file.parent / beside).is_file():
                 shutil.copy(file.parent / beside, copy.parent / beside)
         assert captions(photographs, copy) == expected
-    bare = tmp_path / "bare.pth"
+    bare = tmp_path / "bare" / "git.pth"
+    bare.parent.mkdir()
     torch.save(to_official(model()), bare)
+    with pytest.raises(GitbenchError, match="git.pth: weights of a width of 64 do not tell their number of heads"):
+        captions(photographs, bare, tokenizer=words)
+    (bare.parent / "parameter.yaml").write_text(HEADS)
     assert captions(photographs, bare, tokenizer=words) == expected
+
+
+def test_what_a_trainer_leaves_beside_the_weights_is_not_taken_for_others(tmp_path):
+    """Of Hugging Face's Trainer, and of a run that was stopped right after its weights were written."""
+    for folder, other in ((huggingface(tmp_path / "hf"), "optimizer.pt"), (run_folder(tmp_path / "run"), "iter_8.pth")):
+        file = checkpoint_files(folder)
+        (folder / other).write_bytes(b"PK")
+        assert checkpoint_files(folder) == file
+
+
+def test_the_tensors_of_a_run_are_read_once(tmp_path, monkeypatch):
+    folder, read = run_folder(tmp_path / "run"), []
+    load = torch.load
+    monkeypatch.setattr(torch, "load", lambda *given, **known: read.append(known.get("mmap")) or load(*given, **known))
+    load_captioner(folder)
+    assert read.count(True) == 1 and len(read) == 2  # the first looks at their names
 
 
 def test_a_question_is_the_prefix_and_only_the_answer_is_printed(tmp_path, photographs, capsys):
@@ -101,7 +122,7 @@ def test_frames_are_one_video_and_a_single_image_gets_no_temporal_embedding(tmp_
     assert loaded.caption(torch.stack([first, second])[None], 2) != video
     with pytest.raises(GitbenchError, match="4 frames for a model of 3"):
         caption_video([photographs[0]] * 4, folder, **words)
-    (folder / "parameter.yaml").write_text("test_crop_size: 32\ntest_respect_ratio_max: 48\n")
+    (folder / "parameter.yaml").write_text(HEADS + "test_crop_size: 32\ntest_respect_ratio_max: 48\n")
     with pytest.raises(GitbenchError, match=r"1.png: the frames of a video differ in size \(27 x 47 and 47 x 27\)"):
         caption_video(photographs[:2], folder, **words)
 
@@ -135,6 +156,13 @@ def spoilt(tmp_path_factory) -> dict[str, Path]:
     for name in ("a.pt", "b.pt"):
         paths["two"].mkdir(exist_ok=True)
         shutil.copy(paths["cut.pt"], paths["two"] / name)
+    paths["both"] = run_folder(folder / "both")
+    shutil.copy(whole, paths["both"] / "model.safetensors")
+    shutil.copytree(folder / "git" / "snapshot", paths["both"] / "snapshot")
+    paths["shard"] = huggingface(folder / "shard")
+    (paths["shard"] / "model.safetensors").rename(paths["shard"] / "model-00001-of-00002.safetensors")
+    paths["code.bin"] = folder / "code.bin"
+    torch.save({"model": {"head": Path("x")}}, paths["code.bin"])
     paths["vocabulary"] = folder / "git"
     paths["frames"] = official(folder / "frames", 0, "num_image_with_embedding: 6\n")
     paths["yaml"] = official(folder / "yaml", 0, "test_crop_size: large\n")
@@ -161,7 +189,10 @@ SPOILT = {
     "other.pth": r"these 2 tensors \(bias, weight\) are no GIT",
     "none": "does not exist",
     "empty": "holds no weights .*finished run",
-    "two": r"holds 2 checkpoints \(a.pt, b.pt\): pass one",
+    "two": r"holds 2 checkpoints \(a.pt, b.pt\): pass the file",
+    "both": r"holds 3 checkpoints \(model.pth, model.safetensors, snapshot/model.pt\): pass the file",
+    "shard": r"holds 1 of the 2 files of its weights \(model-00001-of-00002.safetensors\): download it again",
+    "code.bin": "it holds Python objects, pathlib",
     "vocabulary": r"word embedding has \d+ rows and the tokenizer \d+ entries: pass --tokenizer",
     "frames": "temporal embeddings for 0 frames and its parameter.yaml says 6",
     "yaml": "parameter.yaml: test_crop_size is 'large', no whole number",
@@ -188,7 +219,7 @@ def test_images_that_cannot_be_used_are_one_line(tmp_path, photographs, monkeypa
     bad = (
         ("none.jpg", "does not exist"),
         ("none", "holds no images"),
-        ("*.gif", "matches nothing"),
+        ("*.gif", "matches no images"),
         ("text.jpg", "unreadable"),
     )
     for name, expected in bad:
@@ -279,3 +310,11 @@ def test_unreadable_images_are_left_out_only_if_asked_and_then_named(tmp_path, p
     assert [json.loads(line)["image_id"] for line in out.read_text().splitlines()] == [str(folder / "0.png")]
     (folder / "0.png").unlink()
     assert "none of the images can be read (2 images): " in error_of(*command, "--skip-unreadable")
+
+
+def test_a_released_folder_keeps_the_tokenizer_that_lies_beside_its_parameters(tmp_path, photographs):
+    """As the official program wants a model: snapshot/model.pt, and the rest in the folder above."""
+    folder = official(tmp_path / "git")
+    expected = captions(photographs, folder, tokenizer=str(folder / "words.json"))
+    (folder / "words.json").rename(folder / "tokenizer.json")
+    assert captions(photographs, folder) == captions(photographs, folder / "snapshot" / "model.pt") == expected
