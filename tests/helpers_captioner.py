@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import torch
-from helpers_model import DECODER, ENCODER, tiny
+from helpers_model import DECODER, ENCODER, pictures, tiny
 from PIL import Image
 from safetensors.torch import save_file
 
+from gitbench.cli import main
 from gitbench.data.tokenizer import train_wordpiece
+from gitbench.models.huggingface_config import config_of
 from gitbench.models.weights import to_huggingface, to_official
+from gitbench.training.caption import load_captioner
 
 WORDS = train_wordpiece(
     ["a red cube on the grass", "what colour is the small ball", "two dogs run over a green hill"] * 3, 96
@@ -89,3 +93,36 @@ def run_folder(folder: Path) -> Path:
     )
     WORDS.save(folder / "tokenizer.json")
     return folder
+
+
+def captioner_with(folder: Path, untied: bool) -> Path:
+    """A checkpoint of 4 heads a side, with short texts: of a run, or with a head that is not tied, as others leave."""
+    run_folder(folder)
+    held = torch.load(folder / "model.pth", weights_only=True)
+    config = json.loads(held["model"])
+    config["encoder"]["heads"] = config["decoder"]["heads"] = 4
+    config["generation"] |= {"max_length": 12, "length_penalty": 2.0}
+    held["model"] = json.dumps(config)
+    held["state_dict"]["head_bias"][WORDS.eos_id] += 2 if untied else 1.5
+    torch.save(held, folder / "model.pth")
+    if untied:
+        git = load_captioner(folder).git
+        state = to_huggingface(git)
+        state["output.weight"] += 0.05 * pictures(*state["output.weight"].shape)
+        save_file(state, folder / "model.safetensors")
+        noted = {"gitbench": config["generation"], "tie_word_embeddings": False}
+        (folder / "config.json").write_text(json.dumps({**config_of(git), **noted}))
+        (folder / "model.pth").unlink()
+    return folder
+
+
+def exported(source: Path, layout: str, out: Path, *words: str) -> Path:
+    assert main(["export", str(source), "--to", layout, str(out), *words]) == 0
+    assert not list(out.parent.glob(".*"))  # nothing half-written beside it
+    assert len({path.stat().st_mode for path in out.iterdir()}) == 1  # whoever may read one file may read all
+    return out
+
+
+def snippets(folder: Path) -> list[str]:
+    """The Python blocks of a model card."""
+    return re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.S)

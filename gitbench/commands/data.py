@@ -24,7 +24,7 @@ def add(commands: Any) -> None:
     data.add_argument(
         "--to", nargs=2, metavar=("parquet", "DIR"), help="also write it in gitbench's own layout, into a new folder"
     )
-    data.set_defaults(run=_data)
+    data.set_defaults(run=_data, stopped="the same command begins anew")
 
 
 def _data(arguments: argparse.Namespace) -> int:

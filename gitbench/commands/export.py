@@ -45,7 +45,7 @@ def add(commands: Any) -> None:
     export.add_argument(
         "--license", default=UNKNOWN, metavar="NAME", help="of the model card, as model hubs name it (default: unknown)"
     )
-    export.set_defaults(run=_export)
+    export.set_defaults(run=_export, stopped="nothing was written")
 
 
 def _export(arguments: argparse.Namespace) -> int:
@@ -57,11 +57,12 @@ def _export(arguments: argparse.Namespace) -> int:
         from gitbench.report.card import Trained, model_card
         from gitbench.run_folder import RunFolder
         from gitbench.training.caption import load_captioner
-        from gitbench.training.export import WRITERS
+        from gitbench.training.export import WRITERS, beyond_official
 
         file, captioner = checkpoint_files(weights)[0], load_captioner(weights, arguments.tokenizer)
         WRITERS[arguments.to](captioner, folder)
-        exported = _described(arguments.to, file, captioner)
+        others = beyond_official(captioner) if arguments.to == "official" else []
+        exported = _described(arguments.to, file, captioner, others)
         trained = Trained.of(RunFolder(file.parent)) if file.name == RunFolder(file.parent).weights.name else None
         write_text(folder / "README.md", model_card(exported, trained, arguments.license, _command(arguments)))
     print(f"exported: {arguments.out}")
@@ -71,9 +72,14 @@ def _export(arguments: argparse.Namespace) -> int:
 def _weights(arguments: argparse.Namespace) -> Path:
     """Return where the weights are that were asked for."""
     if arguments.arm is None:
-        if arguments.replicate is not None:
+        given = [
+            name
+            for name in ("replicate", "profile", "task", "data", "work_dir")
+            if getattr(arguments, name) is not None
+        ]
+        if given:
             raise GitbenchError(
-                f"--replicate {arguments.replicate} belongs to --arm, with an ablation as RUN: name the arm"
+                f"--{given[0].replace('_', '-')} belongs to --arm, with an ablation as RUN: name the arm, or leave it out"
             )
         from gitbench.captioners.shipped import weights_at
 
@@ -96,7 +102,7 @@ def _weights(arguments: argparse.Namespace) -> Path:
     return study.folder(seeds[replicate].run_key).path
 
 
-def _described(layout: str, file: Path, captioner: Captioner) -> Exported:
+def _described(layout: str, file: Path, captioner: Captioner, beyond_official: list[str]) -> Exported:
     """Return what the card says of the model."""
     import hashlib
 
@@ -119,14 +125,22 @@ def _described(layout: str, file: Path, captioner: Captioner) -> Exported:
         rule=captioner.rule,
         max_length=min(search["max_length"], git.decoder.spec.max_positions),
         length_penalty=search.get("length_penalty", LENGTH_PENALTY),
+        beyond_official=tuple(beyond_official),
     )
 
 
 def _command(arguments: argparse.Namespace) -> str:
     """Return the command as a card may print it: folders by name alone."""
-    words = ["gitbench", "export", Path(arguments.source).name, "--to", arguments.to, arguments.out.name]
+    from gitbench.data.address import by_name
+
+    source, out = Path(arguments.source).resolve().name, arguments.out.resolve().name
+    words = ["gitbench", "export", source, "--to", arguments.to, out]
     for name in ("arm", "replicate", "profile", "task", "data", "tokenizer", "license"):
         value = getattr(arguments, name)
+        if name == "data" and value is not None:
+            value = by_name(value)
+        elif name == "tokenizer" and value is not None and Path(value).expanduser().exists():
+            value = Path(value).expanduser().resolve().name
         if value is not None and value != UNKNOWN:
-            words += [f"--{name}", Path(value).name if Path(str(value)).exists() else str(value)]
+            words += [f"--{name}", str(value)]
     return shlex.join(words)

@@ -107,11 +107,16 @@ def parse_columns(text: str) -> dict[str, tuple[str, ...]]:
 
 
 def by_name(text: str) -> str:
-    """Return a data set's name with folders by their names alone, for commands that others are to run."""
+    """Return a data set's name with folders and files by their names alone, for commands that others are to run."""
     address = parse(text)
-    if address.on_hub or not os.path.isdir(address.path):
-        return text
-    return str(dataclasses.replace(address, name=address.path.name, images=Path(address.images).name))
+    name, images = (
+        os.path.basename(os.path.abspath(os.path.expanduser(each))) for each in (address.name, address.images)
+    )
+    return str(
+        dataclasses.replace(
+            address, name=address.name if address.on_hub else name, images=images if address.images else ""
+        )
+    )
 
 
 def resolved(text: str) -> str:

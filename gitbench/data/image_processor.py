@@ -33,6 +33,7 @@ from gitbench.files import read_json
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+TO_ONE = 1 / 255  # from pixels of a photograph to numbers up to 1
 MOST_STORED = 1.15  # stored side at most, relative to the image size
 BICUBIC = int(Image.Resampling.BICUBIC)
 # What is read of a parameter.yaml, and the least value that makes sense.
@@ -128,7 +129,15 @@ def huggingface_processor(folder: Path, size: int) -> ImageProcessor:
             values = values.get(part)
         try:
             if values is not None:
-                return _from_processor(values)
+                found = _from_processor(values)
+                if values.get("do_rescale", True) and math.isclose(
+                    values.get("rescale_factor", TO_ONE), TO_ONE, rel_tol=1e-6
+                ):
+                    return found
+                raise GitbenchError(
+                    f"{path} does not scale pixels from 0..255 to 0..1 (do_rescale, rescale_factor), as it is done here: "
+                    "choose another checkpoint, or mend it"
+                )
         except (KeyError, TypeError, ValueError, AttributeError):
             raise GitbenchError(f"{path} states no image size, crop or mean that can be followed: mend it") from None
     return square_processor(size)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 PAD, UNKNOWN, BEGIN, END = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
+MASK = "[MASK]"  # BERT's fifth special token, which GIT does not use
 TRAINER_VERSION = 2  # raise when the same captions would give another tokenizer
 MOST_CHARACTERS = 1000  # rarer characters of large Unicode alphabets become [UNK]
 LONGEST_WORD = 1000  # characters; a sentence is one word in Chinese, longer ones become [UNK]
@@ -60,8 +61,10 @@ class CaptionTokenizer:
         self.pad_id, self.unk_id = vocabulary[PAD], vocabulary[UNKNOWN]
         self.bos_id, self.eos_id = vocabulary[BEGIN], vocabulary[END]
         decoder = tokenizer.decoder
-        self._reversible = decoder is not None and decoder.decode([GAP]) == ""
-        tokenizer.encode_special_tokens = self._reversible  # a text that says "[SEP]" does not end there
+        # whether it gives its texts back as they were; what any other decodes is put together by `cleaned`
+        self.reversible = decoder is not None and decoder.decode([GAP]) == ""
+        tokenizer.encode_special_tokens = self.reversible  # a text that says "[SEP]" does not end there
+        self._unsaid = {self.pad_id, self.bos_id, vocabulary.get(MASK)}  # a vocab.txt does not say which are special
 
     @property
     def vocab_size(self) -> int:
@@ -82,10 +85,10 @@ class CaptionTokenizer:
         for number in ids:
             if int(number) == self.eos_id:
                 break
-            if int(number) not in (self.pad_id, self.bos_id):
+            if int(number) not in self._unsaid:
                 kept.append(int(number))
         text = self._tokenizer.decode(kept, skip_special_tokens=True)
-        return text if self._reversible else cleaned(text)
+        return text if self.reversible else cleaned(text)
 
     def tokens(self) -> list[str]:
         """The vocabulary in the order of ids."""

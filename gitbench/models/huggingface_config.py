@@ -65,6 +65,18 @@ def check_config(config: Mapping[str, Any], model: GIT, has_head: bool) -> None:
         )
 
 
+def check_ids(config: Mapping[str, Any], ids: Mapping[str, int]) -> None:
+    """Refuse a tokenizer whose `pad_id`, `bos_id` and `eos_id` are not those that a config states."""
+    for name, ours in ids.items():
+        field = f"{name.removesuffix('_id')}_token_id"
+        said = config.get(field)
+        if said not in (None, ours, [ours]):
+            raise GitbenchError(
+                f"config.json has {field} {said} and the tokenizer has {ours}: pass --tokenizer with the one that the weights "
+                "were trained with, or mend config.json"
+            )
+
+
 def config_of(model: GIT) -> dict[str, Any]:
     """Return the config.json of a model whose weights `to_huggingface` gives."""
     vit, text = model.encoder.spec, model.decoder.spec

@@ -239,7 +239,10 @@ def _heads(width: int, given: int | None, name: str) -> int:
             f"weights of a width of {width} do not tell their number of heads: pass {name}, or write it into what lies "
             f"beside them, config.json (num_attention_heads) or parameter.yaml (gitbench: {{{name}: ...}})"
         )
-    return given or _RELEASED[width]
+    heads = _RELEASED[width] if given is None else given
+    if not isinstance(heads, int) or heads < 1 or width % heads:
+        raise GitbenchError(f"{name} {heads!r} are no number of heads of a width of {width}: pass one that divides it")
+    return heads
 
 
 # The tensors that tell a model's size, and their dimensions.

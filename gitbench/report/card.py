@@ -42,6 +42,7 @@ class Exported:
     rule: ImageProcessor  # for photographs
     max_length: int
     length_penalty: float
+    beyond_official: tuple[str, ...]  # what of it the official program does not build
 
     @property
     def photographs(self) -> str:
@@ -53,10 +54,10 @@ class Exported:
         if rule.longest is not None:
             done += f", but the long side to {rule.longest} at most"
         cut = "nothing cropped" if rule.crop is None else f"centre of {rule.crop[0]} x {rule.crop[1]} cut out"
+        turned = "turned upright by their EXIF tag" if rule.upright else "whatever their EXIF tag says"
         clip = (rule.mean, rule.std) == (CLIP_MEAN, CLIP_STD)
-        return (
-            f"{done}, {cut}, {'normalised as for CLIP' if clip else f'mean {rule.mean}, standard deviation {rule.std}'}"
-        )
+        scaled = "normalised as for CLIP" if clip else f"mean {rule.mean}, standard deviation {rule.std}"
+        return ", ".join((turned, done, cut, scaled))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,7 @@ from gitbench.models.checkpoint import (
     read_checkpoint,
 )
 from gitbench.models.git import GIT
-from gitbench.models.huggingface_config import read_config
+from gitbench.models.huggingface_config import check_ids, read_config
 from gitbench.models.weights import from_huggingface, from_official
 from gitbench.run_folder import RunFolder
 from gitbench.tasks import QUESTION_TOKENS
@@ -140,8 +141,10 @@ def _load(kind: str, file: Path, state: dict[str, Tensor], ids: dict[str, int]) 
         return git, square_processor(git.encoder.spec.image_size), model.generation
     if kind == HUGGINGFACE:
         config = read_config(file.parent)
+        check_ids(config, ids)
         git = from_huggingface(state, config=config, **ids)
-        return git, huggingface_processor(file.parent, git.encoder.spec.image_size), _search(config)
+        rule = huggingface_processor(file.parent, git.encoder.spec.image_size)
+        return git, _turned(rule, config), _search(config)
     parameters = official_parameters(file)
     git = from_official(state, **_noted(parameters, "encoder_heads", "decoder_heads"), **ids)
     frames = parameters.get("num_image_with_embedding", git.num_frames)
@@ -151,8 +154,12 @@ def _load(kind: str, file: Path, state: dict[str, Tensor], ids: dict[str, int]) 
             "are of different models"
         )
     rule = official_processor(parameters, git.encoder.spec.image_size)
-    upright = bool(_noted(parameters, "upright").get("upright", rule.upright))
-    return git, dataclasses.replace(rule, upright=upright), _search(parameters)
+    return git, _turned(rule, parameters), _search(parameters)
+
+
+def _turned(rule: ImageProcessor, values: Mapping[str, Any]) -> ImageProcessor:
+    """Return a rule that turns photographs as an export notes it."""
+    return dataclasses.replace(rule, **_noted(values, "upright"))
 
 
 def _search(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,12 +168,19 @@ def _search(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _noted(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """Return what `gitbench export` noted under its own key in a config.json or parameter.yaml. Errors: no numbers."""
-    noted = values.get(OWN) or {}
+    """Return what `gitbench export` noted under its own key in a config.json or parameter.yaml. Errors: another kind of value."""
+    noted = values.get(OWN, {})
+    if not isinstance(noted, Mapping):
+        raise GitbenchError(f"{OWN} is {noted!r} beside the weights, and no mapping: export them again")
     found = {name: noted[name] for name in names if name in noted}
     for name, value in found.items():
-        if not isinstance(value, (int, float)):
-            raise GitbenchError(f"{OWN}.{name} is {value!r} beside the weights, no number: export them again")
+        kind, right = "whole number from 1 up", type(value) is int and value > 0
+        if name == "upright":
+            kind, right = "true or false", isinstance(value, bool)
+        elif name == "length_penalty":
+            kind, right = "number", type(value) in (int, float) and math.isfinite(value)
+        if not right:
+            raise GitbenchError(f"{OWN}.{name} is {value!r} beside the weights, and no {kind}: export them again")
     return found
 
 
@@ -180,9 +194,13 @@ def bert_base_uncased() -> CaptionTokenizer:
         carried = from_bert(MINILM)
     except GitbenchError:
         return from_bert("bert-base-uncased")
-    content = "".join(f"{token}\n" for token in carried.tokens())
-    same = hashlib.sha256(content.encode()).hexdigest() == BERT_VOCABULARY
-    return carried if same else from_bert("bert-base-uncased")
+    return carried if has_berts_vocabulary(carried) else from_bert("bert-base-uncased")
+
+
+def has_berts_vocabulary(tokenizer: CaptionTokenizer) -> bool:
+    """Tell whether a tokenizer's tokens are those of bert-base-uncased, in their order."""
+    content = "".join(f"{token}\n" for token in tokenizer.tokens())
+    return hashlib.sha256(content.encode()).hexdigest() == BERT_VOCABULARY
 
 
 def caption_files(

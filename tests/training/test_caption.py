@@ -318,3 +318,44 @@ def test_a_released_folder_keeps_the_tokenizer_that_lies_beside_its_parameters(t
     expected = captions(photographs, folder, tokenizer=str(folder / "words.json"))
     (folder / "words.json").rename(folder / "tokenizer.json")
     assert captions(photographs, folder) == captions(photographs, folder / "snapshot" / "model.pt") == expected
+
+
+@pytest.mark.parametrize(
+    ("noted", "said"),
+    [
+        ("[1, 2]", r"gitbench is \[1, 2\] beside the weights, and no mapping"),
+        ("{encoder_heads: 0}", "gitbench.encoder_heads is 0 beside the weights, and no whole number from 1 up"),
+        ("{encoder_heads: 1.5}", "gitbench.encoder_heads is 1.5 beside"),
+        ("{encoder_heads: 5, decoder_heads: 1}", "encoder_heads 5 are no number of heads of a width of 64"),
+        ("{encoder_heads: 1, decoder_heads: true}", "gitbench.decoder_heads is True beside"),
+        ("{encoder_heads: 1, decoder_heads: 1, upright: 1}", "gitbench.upright is 1 beside .* no true or false"),
+        ("{encoder_heads: 1, decoder_heads: 1, length_penalty: .nan}", "gitbench.length_penalty is nan beside"),
+        ("{encoder_heads: 1, decoder_heads: 1, max_length: -3}", "gitbench.max_length is -3 beside"),
+    ],
+)
+def test_what_an_export_noted_is_of_the_kind_it_notes(tmp_path, noted, said):
+    folder = official(tmp_path / "git")
+    (folder / "parameter.yaml").write_text(f"gitbench: {noted}\n")
+    with pytest.raises(GitbenchError, match=said):
+        load_captioner(folder, str(folder / "words.json"))
+
+
+def test_a_tokenizer_that_does_not_share_the_ids_of_config_json_is_refused(tmp_path):
+    folder = huggingface(tmp_path / "hf")
+    stated = {"pad_token_id": WORDS.pad_id, "bos_token_id": None, "eos_token_id": [WORDS.eos_id]}
+    (folder / "config.json").write_text(json.dumps(CONFIG | stated))
+    assert load_captioner(folder).git.eos_id == WORDS.eos_id
+    for said in (102, [WORDS.eos_id, 102]):
+        (folder / "config.json").write_text(json.dumps(CONFIG | {"eos_token_id": said}))
+        with pytest.raises(GitbenchError, match=r"has eos_token_id .*102.* and the tokenizer has 3: pass --tokenizer"):
+            load_captioner(folder)
+
+
+def test_pixels_that_another_factor_scales_are_refused(tmp_path):
+    whole = {"size": {"shortest_edge": 32}, "crop_size": 32, "do_rescale": True, "rescale_factor": 0.00392156862745098}
+    folder = huggingface(tmp_path / "hf", processor=whole)
+    load_captioner(folder)
+    for change in ({"do_rescale": False}, {"rescale_factor": 1 / 127.5}):
+        (folder / "preprocessor_config.json").write_text(json.dumps(whole | change))
+        with pytest.raises(GitbenchError, match="preprocessor_config.json does not scale pixels from 0..255 to 0..1"):
+            load_captioner(folder)
