@@ -44,7 +44,7 @@ from gitbench.errors import GitbenchError
 
 COMMANDS = (
     listing, run, evaluate, finetune, merge, report, explain, bundle, replicate, judge, verify, noise_floor, tune, pretrain,
-    encoders,    bench, gpu_check, gate, lock, data, scenes, caption, export, doctor,
+    encoders, bench, gpu_check, gate, lock, data, scenes, caption, export, doctor,
 )  # fmt: skip
 
 

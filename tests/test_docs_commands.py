@@ -30,6 +30,7 @@ NOT_RUN |= {
     "gpus.md": 1,
     "machines.md": 2,
     "own_data.md": 2,
+    "scenes.md": 2,
     "slurm.md": 1,
     "tracking.md": 1,
 }

@@ -29,7 +29,8 @@ def add(commands: Any) -> None:
         required=True,
         type=Path,
         metavar="PATH",
-        help="folder of a finished run, of an official model (snapshot/model.pt) or of save_pretrained, or the file in it",
+        help="folder of a finished run, of an official model (snapshot/model.pt) or of save_pretrained, or the file in it; "
+        "or scenes-captioner, which ships",
     )
     search = caption.add_mutually_exclusive_group()
     search.add_argument("--beam", type=int, default=4, metavar="N", help="beam size (default 4)")

@@ -81,11 +81,14 @@ def _weights(arguments: argparse.Namespace) -> Path:
             raise GitbenchError(
                 f"--{given[0].replace('_', '-')} belongs to --arm, with an ablation as RUN: name the arm, or leave it out"
             )
-        if not Path(arguments.source).exists():
+        from gitbench.captioners.shipped import weights_at
+
+        source = weights_at(Path(arguments.source))
+        if not source.exists():
             raise GitbenchError(
                 f"{arguments.source} does not exist: pass a run's folder or weights, or --arm if it is an ablation"
             )
-        return Path(arguments.source)
+        return source
     study, replicate = study_of(arguments, arguments.source), arguments.replicate or 0
     arm = study.plan.arm(arguments.arm)
     seeds = {run.replicate: run for run in study.plan.runs if run.arm == arm.name}

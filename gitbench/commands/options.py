@@ -34,8 +34,8 @@ def study_options(parser: argparse.ArgumentParser, work_dir: bool = True) -> Non
     parser.add_argument(
         "--data",
         metavar="NAME|PATH",
-        help="scenes (default; scenes-motion for video), a folder, whose layout is found, SET:FOLDER for a published set, "
-        "or hub:OWNER/NAME (`gitbench data` says what it is taken for)",
+        help="scenes (default; scenes-motion for video), scenes-shifted, a folder, whose layout is found, SET:FOLDER for a "
+        "published set, or hub:OWNER/NAME (`gitbench data` says what it is taken for)",
     )
     data_options(parser)
     if work_dir:

@@ -32,6 +32,11 @@ def add(commands: Any) -> None:
     pretrain.add_argument(
         "--ship", action="store_true", help="put them into the package of this clone, with their page"
     )
+    pretrain.add_argument(
+        "--captioner",
+        action="store_true",
+        help="instead of encoders, train the captioner of scenes that ships, as a run of work_dirs",
+    )
     pretrain.set_defaults(run=_pretrain)
 
 
@@ -45,6 +50,8 @@ def _pretrain(arguments: argparse.Namespace) -> int:
     from gitbench.profiles import PROFILES, get_profile
     from gitbench.report.encoders import write_encoder_page
 
+    if arguments.captioner:
+        return _captioner(arguments)
     if arguments.ship:
         check_clone()
     profile = get_profile(profile_of(arguments))
@@ -67,6 +74,34 @@ def _pretrain(arguments: argparse.Namespace) -> int:
         page = write_encoder_page(results_folder() / "encoders", ship(made, everywhere, manifest.FOLDER))
         print(f"shipped; their page: {page}")
     return 0
+
+
+def _captioner(arguments: argparse.Namespace) -> int:
+    """Train the captioner that ships, or go on with it; the export of its run's folder is what ships."""
+    from gitbench.captioners import recipe
+    from gitbench.commands.printing import print_outcome
+    from gitbench.compute import compute_for
+    from gitbench.files import DEFAULT_WORK_DIR
+    from gitbench.launch.scheduling import launch
+    from gitbench.study.part import Part
+    from gitbench.study.plan import make_plan
+    from gitbench.study.store import Study
+
+    for option in ("profile", "only", "jobs", "ship"):
+        if getattr(arguments, option):
+            raise GitbenchError(f"--{option} is about encoders: leave it out, or --captioner")
+    compute = compute_for(recipe.PROFILE, arguments.device)
+    plan = make_plan(
+        recipe.ABLATION, recipe.PROFILE, "scenes", compute=compute, command="gitbench pretrain --captioner"
+    )
+    study = Study(DEFAULT_WORK_DIR, plan)
+    base = Part(arms=(plan.base,))
+    outcome = launch(study, 1, part=base)
+    print_outcome(study, outcome)
+    if not outcome.failed:
+        (run,) = base.within(study).unique_runs
+        print(f"as others load it: gitbench export {study.folder(run.run_key).path} --to huggingface DIR")
+    return 1 if outcome.failed else 0
 
 
 def _make_all(chosen: list[Wanted], jobs: int, workers: int, device: str) -> dict[str, Path]:

@@ -35,7 +35,8 @@ def _open_scenes(name: str, split: str, limit: int | None) -> Source:
     return Scenes(name, split, limit)
 
 
-_REGISTERED: dict[str, OpenSplit] = {"scenes": _open_scenes, "scenes-motion": _open_scenes}
+WORLDS = ("scenes", "scenes-motion", "scenes-shifted")
+_REGISTERED: dict[str, OpenSplit] = dict.fromkeys(WORLDS, _open_scenes)
 
 
 def register(name: str, open_split: OpenSplit) -> None:
@@ -134,14 +135,14 @@ def data_label(data: str) -> str:
 def pretrain_data(data: str) -> tuple[str, str]:
     """Return the data set and the split on which an encoder for a data set is pre-trained.
 
-    For both kinds of scenes that is a stream of still scenes of its own; for any other data its training split.
+    For all kinds of scenes that is a stream of still scenes of its own; for any other data its training split.
     """
     return ("scenes", PRETRAIN) if on_scenes(data) else (data, "train")
 
 
 def on_scenes(data: str) -> bool:
-    """Tell whether a data set is the embedded world, still or moving."""
-    return data in ("scenes", "scenes-motion")
+    """Tell whether a data set is the embedded world: still, moving or shifted."""
+    return data in WORLDS
 
 
 def limit_of(spec: DataSpec, split: str) -> int | None:

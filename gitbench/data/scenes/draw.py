@@ -14,15 +14,16 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from gitbench.data.random_stream import Stream
-from gitbench.data.scenes.layout import Placed, Scene
+from gitbench.data.scenes.backdrops import BACKDROPS, Colour, tone
+from gitbench.data.scenes.layout import HOLLOW, Placed, Scene
 
-Colour = tuple[int, int, int]
 Points = tuple[tuple[float, float], ...]
 OVERSAMPLE = 4
 PAINT: dict[str | None, Colour] = {
     "red": (214, 38, 40), "orange": (246, 134, 28), "yellow": (250, 216, 48), "green": (40, 136, 58),
     "blue": (44, 92, 212), "purple": (128, 62, 172), "pink": (246, 142, 186), "black": (24, 24, 28),
-    "white": (246, 246, 246),
+    "white": (246, 246, 246), "ruby": (214, 38, 40), "jade": (40, 136, 58), "teal": (32, 178, 170),
+    "brown": (122, 74, 36),
 }  # fmt: skip
 
 
@@ -47,6 +48,7 @@ POLYGONS: dict[str, Points] = {
     ),
     "star": tuple((radius * math.cos(turn), radius * math.sin(turn) + 0.06) for turn, radius in _TURNS),
     "heart": _heart(),
+    "arrow": ((-1, -0.32), (0.05, -0.32), (0.05, -0.9), (1, 0), (0.05, 0.9), (0.05, 0.32), (-1, 0.32)),
 }  # fmt: skip
 # A pixel font of our own, so that an image does not depend on the fonts of a machine: capital letters, seven rows each.
 LETTER_WIDTH, LETTER_HEIGHT = 5, 7
@@ -88,7 +90,7 @@ def render(scene: Scene, size: int) -> np.ndarray:
     BACKDROPS[scene.graph.background or "gray"](ImageDraw.Draw(canvas), side, stream)
     # what is contained lies on top of its container: larger things first
     for one in sorted(scene.placed, key=lambda one: -one.radius if one.item.shape != "sign" else 0.0):
-        paint, radius = _tone(stream, PAINT[one.item.colour], 14), one.radius * side
+        paint, radius = tone(stream, PAINT[one.item.colour], 14), one.radius * side
         if one.item.shape == "sign":
             _draw_sign(canvas, one, paint, side)
             continue
@@ -98,12 +100,6 @@ def render(scene: Scene, size: int) -> np.ndarray:
             left, top = round(x * side) - half, round(y * side) - half
             canvas.paste(fill, (left, top, left + mask.width, top + mask.width), mask)
     return np.asarray(canvas.reduce(OVERSAMPLE))
-
-
-def _tone(stream: Stream, colour: Colour, spread: int) -> Colour:
-    """Vary a colour a little, as light and paint do."""
-    shift = stream.uniform(-spread, spread)
-    return tuple(int(min(255, max(0, value + shift + stream.uniform(-spread / 2, spread / 2)))) for value in colour)  # type: ignore[return-value]
 
 
 def _contrast(colour: Colour, amount: float) -> Colour:
@@ -123,9 +119,12 @@ def _mask(shape: str, radius: float, angle: float) -> Image.Image:
         draw.polygon([(half + x * cos - y * sin, half + x * sin + y * cos) for x, y in POLYGONS[shape]], fill=255)
         return mask
     draw.ellipse((half - radius, half - radius, half + radius, half + radius), fill=255)
-    if shape == "ring":
+    if shape in HOLLOW:
         inner = radius * 0.62
         draw.ellipse((half - inner, half - inner, half + inner, half + inner), fill=0)
+    elif shape == "moon":
+        left, bite = half - radius * 0.35, radius * 0.84
+        draw.ellipse((left, half - bite, left + 2 * bite, half + bite), fill=0)
     return mask
 
 
@@ -140,7 +139,11 @@ def _pattern(texture: str | None, side: int, radius: float, paint: Colour) -> Im
     if texture == "striped":
         for k in range(int(2 * side / step) + 1):
             draw.line((k * step, -1, k * step - side, side), fill=ink, width=max(1, round(step * 0.36)))
-    elif texture == "dotted":
+    elif texture == "wavy":
+        for row in range(-1, int(side / step) + 2):
+            points = [(x, (row + 0.3 * math.sin(2 * math.pi * x / (2.2 * step))) * step) for x in range(0, side + 4, 4)]
+            draw.line(points, fill=ink, width=max(1, round(step * 0.34)))
+    elif texture in ("dotted", "flecked"):
         dot = step * 0.27
         for row in range(int(side / step) + 2):
             for column in range(int(side / step) + 2):
@@ -178,65 +181,3 @@ def _runs(word: str) -> tuple[tuple[int, int, int], ...]:
         for row, bits in enumerate(LETTERS[letter].split())
         for ink in re.finditer("1+", bits)
     )
-
-
-# ---- backgrounds: each fills the canvas -------------------------------------------------------------------------
-
-
-def _fade(draw: ImageDraw.ImageDraw, side: int, top: Colour, bottom: Colour) -> None:
-    bands = 24
-    for band in range(bands):
-        share = band / (bands - 1)
-        tone = tuple(int(a + (b - a) * share) for a, b in zip(top, bottom, strict=True))
-        draw.rectangle((0, band * side // bands, side, (band + 1) * side // bands), fill=tone)
-
-
-def _gray(draw: ImageDraw.ImageDraw, side: int, stream: Stream) -> None:
-    light = int(stream.uniform(138, 172))
-    draw.rectangle((0, 0, side, side), fill=(light, light, light + 2))
-
-
-def _paper(draw: ImageDraw.ImageDraw, side: int, stream: Stream) -> None:
-    draw.rectangle((0, 0, side, side), fill=_tone(stream, (238, 238, 232), 8))
-    step, start = side / 9, stream.uniform(0, side / 9)
-    for k in range(10):
-        at = start + k * step
-        draw.line((at, 0, at, side), fill=(176, 200, 226), width=max(1, side // 110))
-        draw.line((0, at, side, at), fill=(176, 200, 226), width=max(1, side // 110))
-
-
-def _grass(draw: ImageDraw.ImageDraw, side: int, stream: Stream) -> None:
-    base = _tone(stream, (160, 204, 120), 10)
-    draw.rectangle((0, 0, side, side), fill=base)
-    dark = tuple(int(value * 0.8) for value in base)
-    for _ in range(48):
-        x, y, lean = stream.uniform(0, side), stream.uniform(0, side), stream.uniform(-0.02, 0.02) * side
-        draw.line((x, y, x + lean, y - side * 0.05), fill=dark, width=max(1, side // 100))
-
-
-def _sand(draw: ImageDraw.ImageDraw, side: int, stream: Stream) -> None:
-    base = _tone(stream, (226, 204, 158), 8)
-    draw.rectangle((0, 0, side, side), fill=base)
-    dark = tuple(int(value * 0.86) for value in base)
-    for _ in range(60):
-        x, y = stream.uniform(0, side), stream.uniform(0, side)
-        draw.rectangle((x, y, x + side / 70, y + side / 70), fill=dark)
-
-
-def _sky(draw: ImageDraw.ImageDraw, side: int, stream: Stream) -> None:
-    _fade(draw, side, _tone(stream, (128, 184, 236), 10), (206, 230, 248))
-    for _ in range(2):
-        x, y = stream.uniform(0.1, 0.9) * side, stream.uniform(0.05, 0.9) * side
-        for dx, r in ((-0.09, 0.05), (0.0, 0.075), (0.09, 0.05)):
-            left, right, half = x + (dx - r) * side, x + (dx + r) * side, r * 0.7 * side
-            draw.ellipse((left, y - half, right, y + half), fill=(236, 243, 250))
-
-
-def _night(draw: ImageDraw.ImageDraw, side: int, stream: Stream) -> None:
-    _fade(draw, side, _tone(stream, (16, 18, 46), 6), (44, 46, 86))
-    for _ in range(26):
-        x, y, r = stream.uniform(0, side), stream.uniform(0, side), side * stream.uniform(0.004, 0.009)
-        draw.ellipse((x - r, y - r, x + r, y + r), fill=(226, 226, 200))
-
-
-BACKDROPS = {"gray": _gray, "paper": _paper, "grass": _grass, "sand": _sand, "sky": _sky, "night": _night}

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 
 from gitbench.data.random_stream import Stream
 from gitbench.data.scenes.graph import Relation, SceneGraph, SceneObject
-from gitbench.data.scenes.words import BACKGROUNDS, COLOURS, SHAPES, WORDS
+from gitbench.data.scenes.words import SCENES, WORDS, Words
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
@@ -26,13 +27,16 @@ GRID = 0.125
 DOMINANT = 1.3  # one axis must exceed the other by this factor before "left of" or "above" is true
 # Colours that would not show on a background.
 HIDDEN = {
-    "gray": (), "paper": ("white",), "grass": ("green",), "sand": ("yellow", "white"), "sky": ("white",),
-    "night": ("black", "blue", "purple"),
+    "gray": (), "paper": ("white",), "grass": ("green", "jade"), "sand": ("yellow", "white"), "sky": ("white",),
+    "night": ("black", "blue", "purple"), "brick": ("ruby", "brown"), "snow": ("white",), "wood": ("brown",),
+    "water": ("blue", "teal"),
 }  # fmt: skip
 LAYOUTS = {"one": 0.42, "row": 0.2, "column": 0.15, "inside": 0.07, "inside_and": 0.04, "three": 0.12}
 COUNTS = {1: 0.68, 2: 0.13, 3: 0.1, 4: 0.05, 5: 0.04}
 SIZES = {"small": 0.16, "medium": 0.4, "large": 0.44}
-TEXTURES = {"plain": 0.79, "striped": 0.08, "dotted": 0.07, "checkered": 0.06}
+TEXTURES = {"plain": 0.79, "striped": 0.08, "dotted": 0.07, "checkered": 0.06, "flecked": 0.07, "wavy": 0.06}
+CONTAINERS = {"ring": 0.5, "loop": 0.5, "square": 0.25, "circle": 0.25, "orb": 0.25}
+HOLLOW = ("ring", "loop")
 STEPS = {"left": (-1.0, 0.0), "right": (1.0, 0.0), "up": (0.0, -1.0), "down": (0.0, 1.0), "still": (0.0, 0.0)}
 TRAVEL = 0.3  # how far a moving object goes from the first frame to the last
 
@@ -57,21 +61,21 @@ class Scene:
     key: tuple[object, ...]
 
 
-def sample_scene(*key: object, moving: bool = False) -> Scene:
-    """Return the scene of a key such as (version, split, index): a pure function."""
+def sample_scene(*key: object, moving: bool = False, words: Words = SCENES) -> Scene:
+    """Return the scene of a key such as (version, split, index): a pure function. It holds what `words` can say."""
     stream = Stream("layout", *key)
-    background = stream.choice(tuple(BACKGROUNDS))
+    background = stream.choice(tuple(words.backgrounds))
     layout = stream.weighted(LAYOUTS if not moving else {"one": 0.6, "row": 0.2, "column": 0.2})
-    palette = [colour for colour in COLOURS if colour not in HIDDEN[background]]
+    palette = [colour for colour in words.colours if colour not in HIDDEN[background]]
     placed: list[Placed] = []
     if layout.startswith("inside"):
-        placed, regions = _container(stream, palette, layout == "inside_and")
+        placed, regions = _container(stream, words, palette, layout == "inside_and")
     else:
         regions = _regions(stream, layout)
     for region in regions:
         colours = [colour for colour in palette if all(colour != other.item.colour for other in placed)]
         sign_allowed = all(other.item.shape != "sign" for other in placed)
-        placed.append(_entity(stream, region, colours, sign_allowed))
+        placed.append(_entity(stream, words, region, colours, sign_allowed))
     placed = stream.shuffled(placed)
     relations: tuple[Relation, ...] = ()
     if moving:  # places and relations change on the way, so a moving scene states neither
@@ -101,7 +105,12 @@ def _regions(stream: Stream, layout: str) -> list[Box]:
     return [(0.2, near[0], 0.8, near[1]), (low, far[0], other, far[1]), (other, far[0], high, far[1])]
 
 
-def _container(stream: Stream, palette: list[str], with_third: bool) -> tuple[list[Placed], list[Box]]:
+def _known(weights: Mapping[str, float], names: Container[str]) -> dict[str, float]:
+    """Return the weights of what a world has."""
+    return {name: weight for name, weight in weights.items() if name in names}
+
+
+def _container(stream: Stream, words: Words, palette: list[str], with_third: bool) -> tuple[list[Placed], list[Box]]:
     """Return a large hollow-looking object with a smaller one in it, and the regions that are left."""
     radius = CONTAINER_RADIUS * stream.uniform(0.98, 1.03)
     left, right, regions = radius + 0.03, 0.97 - radius, []
@@ -113,16 +122,17 @@ def _container(stream: Stream, palette: list[str], with_third: bool) -> tuple[li
     top, bottom = (0.42, 0.58) if with_third else (radius + 0.03, 0.97 - radius)
     x, y = _snap(stream.uniform(left, right), left, right), _snap(stream.uniform(top, bottom), top, bottom)
     colours = stream.shuffled(palette)
-    shape = stream.weighted({"ring": 0.5, "square": 0.25, "circle": 0.25})
+    shape = stream.weighted(_known(CONTAINERS, words.shapes))
     outer = SceneObject(shape=shape, count=1, size="large", colour=colours[0], texture="plain")
     size = stream.weighted({"small": 0.6, "medium": 0.4})
-    inner_shape = stream.choice([name for name in SHAPES if name not in (shape, "ring")])
-    inner = SceneObject(shape=inner_shape, count=1, size=size, colour=colours[1], texture=stream.weighted(TEXTURES))
+    inner_shape = stream.choice([name for name in words.shapes if name not in (shape, *HOLLOW)])
+    texture = stream.weighted(_known(TEXTURES, words.textures))
+    inner = SceneObject(shape=inner_shape, count=1, size=size, colour=colours[1], texture=texture)
     inner_radius = RADIUS[size] * stream.uniform(0.97, 1.03)
     return [_single(outer, x, y, radius, _tilt(stream)), _single(inner, x, y, inner_radius, _tilt(stream))], regions
 
 
-def _entity(stream: Stream, region: Box, colours: list[str], sign: bool) -> Placed:
+def _entity(stream: Stream, words: Words, region: Box, colours: list[str], sign: bool) -> Placed:
     """Sample an object or a group that fits into a region."""
     width, height = region[2] - region[0], region[3] - region[1]
     colour = stream.choice(colours)
@@ -133,11 +143,12 @@ def _entity(stream: Stream, region: Box, colours: list[str], sign: bool) -> Plac
         x, y = _spot(stream, region, half_width, half_height)
         box = _box(x, y, half_width, half_height)
         return Placed(item=item, centres=((x, y),), radius=half_width, angle=0.0, box=box)
-    shape = stream.choice(tuple(SHAPES))
+    shape = stream.choice(tuple(words.shapes))
     count, size = stream.weighted(COUNTS), stream.weighted(SIZES)
     if count > 1 and size == "large":
         size = "medium"
-    texture, angle, scale = stream.weighted(TEXTURES), _tilt(stream), stream.uniform(0.97, 1.03)
+    texture = stream.weighted(_known(TEXTURES, words.textures))
+    angle, scale = _tilt(stream), stream.uniform(0.97, 1.03)
     sizes = (size, "small" if size == "medium" else "medium")
     for size in sizes:
         if grids := _grids(count, RADIUS[size] * scale, width, height):

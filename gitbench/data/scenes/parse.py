@@ -14,8 +14,8 @@ import re
 from functools import lru_cache
 from typing import Any
 
-from gitbench.data.scenes import words
 from gitbench.data.scenes.graph import Relation, SceneGraph, SceneObject
+from gitbench.data.scenes.words import MOTIONS, NUMBERS, PLACES, SAYS, SIGN, WORLDS, Words
 
 Lexicon = dict[tuple[str, ...], tuple[Any, ...]]
 _TOKEN = re.compile(r"[a-z0-9]+|[^\sa-z0-9]")
@@ -24,28 +24,37 @@ _MODIFIERS = ("size", "colour", "texture", "count")
 
 @lru_cache(maxsize=1)
 def lexicon() -> tuple[Lexicon, int]:
-    """Return all phrases with their meaning, and the length of the longest in words."""
+    """Return all phrases of all worlds with their meaning, and the length of the longest in words."""
     table: dict[str, tuple[Any, ...]] = {"a": ("count", 1), "an": ("count", 1), "a pair of": ("count", 2)}
     table |= {"the": ("the",), "some": ("skip",), "several": ("skip",), "a group of": ("skip",), "many": ("skip",)}
     table |= {"it": ("pronoun",), "them": ("pronoun",), "with": ("with",)}
-    table |= {number: ("count", count) for count, number in words.NUMBERS.items()}
-    for name, wordings in {**words.SHAPES, "sign": words.SIGN}.items():
-        table |= {word: ("noun", name) for pair in wordings for word in pair}
-    for kind, entries in (("size", words.SIZES), ("colour", words.COLOURS), ("texture", words.TEXTURES)):
-        table |= {word: (kind, name) for name, wordings in entries.items() for word in wordings}
-    table |= {phrase: ("after", "texture", name) for name, phrase in words.WITH_TEXTURE.items()}
-    for kind, entries in (("place", words.PLACES), ("motion", words.MOTIONS)):
+    table |= {number: ("count", count) for count, number in NUMBERS.items()}
+    table |= {word: ("noun", "sign") for pair in SIGN for word in pair}
+    for kind, entries in (("place", PLACES), ("motion", MOTIONS)):
         table |= {phrase: ("after", kind, name) for name, wordings in entries.items() for phrase in wordings}
     table |= {"moves to the left": ("after", "motion", "left"), "moves to the right": ("after", "motion", "right")}
     table |= {phrase.replace("that moves", "that move").replace("that does", "that do"): ("after", "motion", name)
-              for name, wordings in words.MOTIONS.items() for phrase in wordings}  # fmt: skip
-    table |= {phrase: ("ground", name) for name, wordings in words.BACKGROUNDS.items() for phrase in wordings}
-    table |= {phrase: ("says",) for phrase in words.SAYS}
-    for name, (straight, turned) in words.RELATIONS.items():
-        table |= {phrase: ("relation", name, False) for phrase in straight}
-        table |= {phrase: ("relation", name, True) for phrase in turned}
+              for name, wordings in MOTIONS.items() for phrase in wordings}  # fmt: skip
+    table |= {phrase: ("says",) for phrase in SAYS}
+    for words in WORLDS:
+        table |= phrases_of(words)
     split = {tuple(phrase.split()): meaning for phrase, meaning in table.items()}
     return split, max(map(len, split))
+
+
+def phrases_of(words: Words) -> dict[str, tuple[Any, ...]]:
+    """Return the phrases of one world with their meaning."""
+    table: dict[str, tuple[Any, ...]] = {}
+    for name, pairs in words.shapes.items():
+        table |= {word: ("noun", name) for pair in pairs for word in pair}
+    for kind, entries in (("size", words.sizes), ("colour", words.colours), ("texture", words.textures)):
+        table |= {word: (kind, name) for name, wordings in entries.items() for word in wordings}
+    table |= {phrase: ("after", "texture", name) for name, phrase in words.with_texture.items()}
+    table |= {phrase: ("ground", name) for name, wordings in words.backgrounds.items() for phrase in wordings}
+    for name, (straight, turned) in words.relations.items():
+        table |= {phrase: ("relation", name, False) for phrase in straight}
+        table |= {phrase: ("relation", name, True) for phrase in turned}
+    return table
 
 
 def parse_caption(text: str) -> SceneGraph:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from gitbench.data.scenes.world import Scenes
+from gitbench.data import open_source
 from gitbench.data.sheet import check_format, draw_sheet
 from gitbench.errors import GitbenchError
 
 
-def draw_contact_sheet(count: int, split: str, out: Path, size: int = 64) -> None:
-    """Draw the first `count` scenes of a split, at `size` pixels each as a model sees them, with three captions.
+def draw_contact_sheet(count: int, split: str, out: Path, size: int = 64, data: str = "scenes") -> None:
+    """Draw the first `count` scenes of a split of `data`, at `size` pixels each as a model sees them, with three captions.
 
     Writes `out` atomically; its suffix decides the format.
     """
@@ -19,5 +20,5 @@ def draw_contact_sheet(count: int, split: str, out: Path, size: int = 64) -> Non
     if not 16 <= size <= 1024:
         raise GitbenchError(f"--size {size}: scenes are drawn at 16 to 1024 pixels")
     check_format(out)
-    source = Scenes("scenes", split, count)
+    source: Any = open_source(data, split, count)
     draw_sheet([(source.render(place, size), source.example(place).captions) for place in range(count)], out)

@@ -1,10 +1,30 @@
 """The closed vocabulary of the scenes: what can be in one, and every way to say it.
 
-Generation (`language`) and parsing (`parse`) read the same tables, so that whatever is said can be
-understood. The first wording of each entry is the usual one.
+Generation (`language`) and parsing (`parse`) read the same tables, so that whatever is said can be understood; a phrase
+means the same in every world. The first wording of each entry is the usual one.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+Wordings = tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Words:
+    """What can be in one world, and how it is said there: name -> wordings. What all worlds share stands below."""
+
+    shapes: Mapping[str, tuple[tuple[str, str], ...]]  # singular and plural
+    colours: Mapping[str, Wordings]
+    sizes: Mapping[str, Wordings]
+    textures: Mapping[str, Wordings]
+    with_texture: Mapping[str, str]
+    relations: Mapping[str, tuple[Wordings, Wordings]]
+    backgrounds: Mapping[str, Wordings]
+    openings: Wordings
+
 
 # name -> (singular, plural) wordings
 SHAPES: dict[str, tuple[tuple[str, str], ...]] = {
@@ -73,3 +93,49 @@ MOTIONS: dict[str, tuple[str, ...]] = {
 }
 SAYS = ("that says", "reading", "with the word")
 OPENINGS = ("a picture of", "a drawing of", "an image of")
+
+SCENES = Words(
+    shapes=SHAPES,
+    colours=COLOURS,
+    sizes=SIZES,
+    textures=TEXTURES,
+    with_texture=WITH_TEXTURE,
+    relations=RELATIONS,
+    backgrounds=BACKGROUNDS,
+    openings=OPENINGS,
+)
+# The shifted world: what `SCENES` has is known to a captioner of scenes, and everything else is new to it. Some things
+# have another name (orb, loop, ruby, jade, flecked, "west of"), some another look (arrow, moon, teal, brown, wavy).
+SHIFTED = Words(
+    shapes={
+        **{shape: SHAPES[shape] for shape in ("square", "triangle", "star")},
+        "orb": (("orb", "orbs"),),
+        "loop": (("loop", "loops"),),
+        "arrow": (("arrow", "arrows"),),
+        "moon": (("moon", "moons"),),
+    },
+    colours={
+        **{colour: COLOURS[colour] for colour in ("yellow", "blue", "pink", "black", "white")},
+        "ruby": ("ruby",),
+        "jade": ("jade",),
+        "teal": ("teal",),
+        "brown": ("brown",),
+    },
+    sizes={"small": ("small", "tiny"), "medium": ("medium",), "large": ("huge", "big")},
+    textures={"plain": ("plain",), "striped": ("striped",), "flecked": ("flecked",), "wavy": ("wavy",)},
+    with_texture={"striped": "with stripes", "flecked": "with flecks", "wavy": "with waves"},
+    relations={
+        "left of": (("west of", "to the left of"), ("east of", "to the right of")),
+        "above": (("north of", "above"), ("south of", "below")),
+        "inside": (("inside", "within"), ("around",)),
+    },
+    backgrounds={
+        **{ground: BACKGROUNDS[ground] for ground in ("grass", "night")},
+        "brick": ("on bricks", "on a brick wall"),
+        "snow": ("on the snow", "on white snow"),
+        "wood": ("on wood", "on a wooden table"),
+        "water": ("on the water", "on a lake"),
+    },
+    openings=("a view of", "a sketch of", "a photo of"),
+)
+WORLDS = (SCENES, SHIFTED)

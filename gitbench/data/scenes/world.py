@@ -2,7 +2,8 @@
 
 Splits are different streams of the same distribution; from "pretrain" come the images of encoders that are made once
 (`training.pretrain`). "scenes" are still images, "scenes-motion" short films in which
-the captions tell what moves where. On 500 scenes a caption that ignores the picture scores CIDEr 25 (the mean over
+the captions tell what moves where, "scenes-shifted" still images of which a captioner of scenes knows about half the words
+and looks (`words.SHIFTED`). On 500 scenes a caption that ignores the picture scores CIDEr 25 (the mean over
 captions drawn from the training split; the best of 120: 40), naming colour and shape of two objects without their
 relation 209, a sixth caption of the grammar 296. Raise VERSION when a change alters scenes, drawings or captions.
 """
@@ -22,6 +23,7 @@ from gitbench.data.scenes.draw import render
 from gitbench.data.scenes.graph import SceneGraph
 from gitbench.data.scenes.language import ask, caption
 from gitbench.data.scenes.layout import Scene, at_time, sample_scene
+from gitbench.data.scenes.words import SCENES, SHIFTED
 from gitbench.files import cache_dir
 
 VERSION = 1
@@ -40,6 +42,7 @@ class Scenes:
         self.name, self.split = name, split
         self.length = DEFAULT_IMAGES[split] if limit is None else limit
         self.moving = name == "scenes-motion"
+        self.words = SHIFTED if name == "scenes-shifted" else SCENES
 
     def __len__(self) -> int:
         return self.length
@@ -48,13 +51,17 @@ class Scenes:
         return f"{self.name}-{self.split}-{self._checked(index)}"
 
     def scene(self, index: int) -> Scene:
-        return sample_scene(self.name, VERSION, self.split, self._checked(index), moving=self.moving)
+        key = (self.name, VERSION, self.split, self._checked(index))
+        return sample_scene(*key, moving=self.moving, words=self.words)
 
     def example(self, index: int) -> Example:
         """Return five captions, questions with answers, and the exact graph."""
         graph = self.scene(index).graph
         captions = tuple(self._caption(graph, index, number) for number in range(CAPTIONS))
-        name, asked = self.image_id(index), ask(graph, Stream("questions", self.name, VERSION, self.split, index))
+        name, asked = (
+            self.image_id(index),
+            ask(graph, self.words, Stream("questions", self.name, VERSION, self.split, index)),
+        )
         questions = tuple(
             Question(question_id=f"{name}#{place}", text=text, answers=(answer,), answer=answer)
             for place, (text, answer) in enumerate(asked)
@@ -90,7 +97,7 @@ class Scenes:
         """Nothing can be wrong with a world that is computed."""
 
     def _caption(self, graph: SceneGraph, index: int, number: int) -> str:
-        return caption(graph, Stream("caption", self.name, VERSION, self.split, index, number))
+        return caption(graph, self.words, Stream("caption", self.name, VERSION, self.split, index, number))
 
     def _checked(self, index: int) -> int:
         if not 0 <= index < self.length:
