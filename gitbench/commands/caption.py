@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gitbench.data.caption_file import ENDINGS
 from gitbench.errors import GitbenchError
 from gitbench.formats import plural
 
+ENDINGS = (".jsonl", ".json")  # of --out
 SILENCE = 30.0  # seconds between two lines that say how far it is
 Captions = Iterator[tuple[Path, str]]
 

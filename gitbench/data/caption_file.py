@@ -16,8 +16,6 @@ from typing import Any
 from gitbench.errors import GitbenchError
 from gitbench.files import explain_os_errors, make_dir, write_json, write_text
 
-ENDINGS = (".jsonl", ".json")  # JSON lines, COCO's results format
-
 
 class CaptionFile:
     """Captions of image files on their way to FILE; a context manager, which leaves FILE.part where it holds any."""
@@ -30,11 +28,11 @@ class CaptionFile:
         """
         self.path, self.part = path, path.with_name(f"{path.name}.part")
         self.files = list(dict.fromkeys(files))
-        self.ids = coco_ids(self.files) if path.suffix == ".json" else {file: str(file) for file in self.files}
+        self.ids = coco_ids(self.files) if path.suffix == ".json" else {file: _utf8(file) for file in self.files}
         if path.is_dir():
             raise GitbenchError(f"{path} is a folder: name a file")
         make_dir(path.parent)
-        heading = _line(made_by).encode()
+        heading = _line(made_by).encode(errors="backslashreplace")  # a path that is no UTF-8
         with explain_os_errors(self.part):
             held = self.part.read_bytes() if self.part.exists() else b""
             lines = held.split(b"\n")[:-1]  # what follows the last is half a line
@@ -47,7 +45,7 @@ class CaptionFile:
             with open(self.part, "ab") as part:
                 part.truncate(sum(len(line) + 1 for line in lines))
                 part.write(b"" if lines else heading + b"\n")
-        self.captions = {file: found[name] for file in self.files if (name := os.path.abspath(file)) in found}
+        self.captions = {file: found[name] for file in self.files if (name := _utf8(os.path.abspath(file))) in found}
 
     def _found(self, lines: Sequence[bytes]) -> dict[str, str]:
         try:
@@ -70,7 +68,7 @@ class CaptionFile:
     def add(self, file: Path, caption: str) -> None:
         """Write a caption to FILE.part."""
         with explain_os_errors(self.part), open(self.part, "ab") as part:
-            part.write(_line([os.path.abspath(file), caption]).encode() + b"\n")
+            part.write(_line([_utf8(os.path.abspath(file)), caption]).encode() + b"\n")
         self.captions[file] = caption
 
     def finish(self, question: str | None = None) -> None:
@@ -94,7 +92,7 @@ def coco_ids(files: Sequence[Path]) -> dict[Path, int | str]:
     owners: dict[int | str, Path] = {}
     for file in files:
         number = re.search(r"[0-9]+$", file.stem)
-        name = int(number[0]) if number else file.stem
+        name = int(number[0]) if number else _utf8(file.stem)
         if name in owners:
             raise GitbenchError(
                 f"{owners[name]} and {file} are both image {name} to COCO: write JSON lines (.jsonl) instead"
@@ -103,11 +101,10 @@ def coco_ids(files: Sequence[Path]) -> dict[Path, int | str]:
     return found
 
 
+def _utf8(name: str | Path) -> str:
+    """Return a file's name as text; bytes of it that are no UTF-8 are written out, as in caf\\xe9.png."""
+    return os.fsencode(name).decode(errors="backslashreplace")
+
+
 def _line(value: Any) -> str:
-    """Return a line of JSON; where a file's name is no UTF-8, with JSON's escapes, from which Python reads it back."""
-    line = json.dumps(value, ensure_ascii=False)
-    try:
-        line.encode()
-    except UnicodeEncodeError:
-        return json.dumps(value)
-    return line
+    return json.dumps(value, ensure_ascii=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -106,18 +107,36 @@ def test_where_nothing_is_kept_ctrl_c_does_not_say_that_it_is(tmp_path, asked, m
     assert main(asked) == 130 and not list(tmp_path.glob("captions*"))  # and no empty part
 
 
-def test_names_that_are_no_utf_8_are_written_and_read_back(tmp_path, photographs, asked):
+def test_names_that_are_no_utf_8_are_written_and_read_back(tmp_path, photographs, asked, monkeypatch):
     folder = tmp_path / "old"
     folder.mkdir()
-    names = [os.fsdecode(b"caf\xe9.png"), "café.png"]
+    names = {os.fsdecode(b"caf\xe9.png"): r"caf\xe9.png", "café.png": "café.png"}
     for name in names:
         shutil.copy(photographs[0], folder / name)
+    files = {}
     for ending in ("jsonl", "json"):
-        out = tmp_path / f"old.{ending}"
-        assert main([asked[0], str(folder), *asked[4:-1], str(out)]) == 0
-        found = read_predictions_file(out).captions
-        assert set(found) == {str(folder / name) if ending == "jsonl" else Path(name).stem for name in names}
-    assert "café.png" in (tmp_path / "old.jsonl").read_text()  # what is UTF-8 stays readable
+        files[ending] = tmp_path / f"old.{ending}"
+        assert main([asked[0], str(folder), *asked[4:-1], str(files[ending])]) == 0
+        found = read_predictions_file(files[ending]).captions
+        assert set(found) == {str(folder / name) if ending == "jsonl" else Path(name).stem for name in names.values()}
+    references = tmp_path / "references.jsonl"
+    lines = [
+        json.dumps({"image_id": name, "caption": "a red cube"})
+        for name in read_predictions_file(files["json"]).captions
+    ]
+    references.write_text("\n".join(lines))
+    other = str(shutil.copy(files["json"], tmp_path / "other.json"))
+    assert (
+        main(["judge", str(files["json"]), other, "--references", str(references), "--out", str(tmp_path / "out")]) == 0
+    )
+    assert "café.png" in files["jsonl"].read_text()  # what is UTF-8 stays readable
+
+    files["jsonl"].unlink()
+    with monkeypatch.context() as patch:
+        searches(patch, 1)
+        assert main([asked[0], str(folder), *asked[4:-1], str(files["jsonl"])]) == 130
+    seen = searches(monkeypatch)
+    assert main([asked[0], str(folder), *asked[4:-1], str(files["jsonl"])]) == 0 and seen == [1]
 
 
 def test_a_pattern_names_each_image_once(tmp_path, photographs, asked, capsys):
