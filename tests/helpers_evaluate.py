@@ -25,17 +25,22 @@ class Scored:
 
 def evaluated(work_dir: Path, *words: str | Path) -> Scored:
     """Run `gitbench evaluate` in this process, on one checkpoint."""
+    (found,) = all_evaluated(work_dir, *words)
+    return found
+
+
+def all_evaluated(work_dir: Path, *words: str | Path) -> list[Scored]:
+    """Run `gitbench evaluate` in this process, on any number of checkpoints."""
     done = call("evaluate", *map(str, words), "--work-dir", str(work_dir))
     assert done.returncode == 0, done.stderr
-    folder = Path(done.stdout.splitlines()[-1].removeprefix("report: ")).parent
-    lines = (folder / "predictions.jsonl").read_text(encoding="utf-8").split("\n")
-    return Scored(
-        folder=folder,
-        record=json.loads((folder / "record.json").read_text(encoding="utf-8")),
-        predictions=[json.loads(line) for line in lines if line],
-        out=done.stdout,
-        err=done.stderr,
-    )
+    reports = [line.removeprefix("report: ") for line in done.stdout.splitlines() if line.startswith("report: ")]
+    found = []
+    for folder in (Path(report).parent for report in reports):
+        lines = (folder / "predictions.jsonl").read_text(encoding="utf-8").split("\n")
+        record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+        rows = [json.loads(line) for line in lines if line]
+        found.append(Scored(folder=folder, record=record, predictions=rows, out=done.stdout, err=done.stderr))
+    return found
 
 
 def forms_of(run: Path, place: Path) -> dict[str, Path]:
