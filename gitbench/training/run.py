@@ -25,6 +25,7 @@ from gitbench.files import atomic_path, explain_os_errors, write_json
 from gitbench.models import parameter_counts
 from gitbench.models.flops import flops_by_part
 from gitbench.run_folder import RunFolder
+from gitbench.spec import Compute
 from gitbench.training.caption_model import CaptionModel
 from gitbench.training.device import described, planned, settle
 from gitbench.training.distributed import captioner, joined, most, train_together
@@ -101,6 +102,8 @@ def _train(path: Path, progress: Progress | None, pretraining: PretrainingProgre
             try:
                 runner.train()
                 val_nll = curve.last("val")
+            except torch.OutOfMemoryError:
+                raise GitbenchError(_too_large(runner, compute)) from None
             except Diverged:
                 if not tuning:
                     raise
@@ -111,6 +114,20 @@ def _train(path: Path, progress: Progress | None, pretraining: PretrainingProgre
         if is_main_process():
             write_json(folder.trained, found)
             folder.remove_checkpoints()
+
+
+def _too_large(runner: Runner, compute: Compute) -> str:
+    """Say in one line that a step did not fit into memory, and what to try."""
+    batch = runner.train_dataloader.batch_size
+    images = min(batch, compute.micro_batch or batch)
+    card = described()
+    where = f"{card['name']} ({card['memory_bytes'] / 2**30:.1f} GiB)" if "memory_bytes" in card else card["name"]
+    half = f"--micro-batch {images // 2} (half of that), " if images > 1 else ""
+    again = "" if compute.checkpointing else "--checkpointing, "
+    return (
+        f"step {runner.iter + 1} of training: {images} images at a time do not fit into the memory of {where}: plan it with "
+        f"{half}{again}or --memory GIB, which finds what fits by formula"
+    )
 
 
 def _captioned(runner: Runner, folder: RunFolder, curve: CurveHook, init: EncoderInitHook) -> dict[str, Any]:
