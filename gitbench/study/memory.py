@@ -127,10 +127,10 @@ def training_bytes(config: Config, text_tokens: int, b: int, trained: int | None
         in_decoder = projected + decoded(decoder, b, image, 0, 0) + image * 2 * b * decoder["layers"] * d
         in_decoder += image * _of_token(decoder, b) if decoder["attention"] == "self" else 0
         later = max(in_decoder, 0 if frozen else encoded + image * (block + 8) * w)
-    if images < batch:  # gradients of earlier parts are there all the time
-        step = 4 * trained + max(first, later)
-    else:
-        step = max(first, min(4 * rest, 4 * trained) + later, 4 * trained)
+    gradients = 4 * trained
+    step = max(first, min(4 * rest, gradients) + later, gradients)
+    if images < batch:  # those of earlier parts are there all the time
+        step = gradients + max(first, later)
     # CUDA graphs share the memory of one step, which is theirs as long as they live: a plain step has its own beside it
     return held + (2 * step if config["compute"].get("cuda_graph") else step)
 
@@ -249,6 +249,20 @@ def fit(config: Config, text_tokens: int, b: int, gib: float, trained: int | Non
         f"--memory {gib:g}: {need:.1f} GiB are needed even with one image at a time and checkpointing: use a smaller image "
         "size or model, or a larger card"
     )
+
+
+def fits_card(config: Config, memory_bytes: int) -> str:
+    """Say what of a run, a step of which did not fit, does by formula; "" where the formula is wrong about that step."""
+    data, compute = config["train_dataloader"]["dataset"], config["compute"]
+    texts = data["captions_per_image"] * (data["text_spec"]["max_tokens"] + 1)
+    try:
+        micro, again = fit(config, texts, 4 if compute["precision"] == "float32" else 2, memory_bytes / GIB)
+    except GitbenchError as error:
+        return f" (by formula {str(error).partition(': ')[2]})"
+    failed = compute["micro_batch"] or config["train_dataloader"]["batch_size"]
+    if not micro or (micro >= failed and again == compute["checkpointing"]):
+        return ""
+    return f"; by formula --micro-batch {micro}{' --checkpointing' if again else ''} fits"
 
 
 def _block(ratio: float, b: int) -> float:

@@ -40,6 +40,14 @@ Progress = Callable[[int, int, float], None]  # iterations done, of how many, lo
 PretrainingProgress = Callable[[int, int], None]
 
 
+class StepTooLarge(GitbenchError):
+    """A training step did not fit into memory: of a card, that of `memory_bytes`."""
+
+    def __init__(self, said: str, memory_bytes: int | None) -> None:
+        super().__init__(said)
+        self.memory_bytes = memory_bytes
+
+
 class NoPictures:
     """Stands where mmengine has a visualizer, whose matplotlib takes 0.4 s to import: curves are the report's task, and
     trackers hear of them by `track`.
@@ -103,7 +111,7 @@ def _train(path: Path, progress: Progress | None, pretraining: PretrainingProgre
                 runner.train()
                 val_nll = curve.last("val")
             except torch.OutOfMemoryError:
-                raise GitbenchError(_too_large(runner, compute)) from None
+                raise StepTooLarge(_too_large(runner, compute), described().get("memory_bytes")) from None
             except Diverged:
                 if not tuning:
                     raise
@@ -122,12 +130,10 @@ def _too_large(runner: Runner, compute: Compute) -> str:
     images = min(batch, compute.micro_batch or batch)
     card = described()
     where = f"{card['name']} ({card['memory_bytes'] / 2**30:.1f} GiB)" if "memory_bytes" in card else card["name"]
-    half = f"--micro-batch {images // 2} (half of that), " if images > 1 else ""
-    again = "" if compute.checkpointing else "--checkpointing, "
-    return (
-        f"step {runner.iter + 1} of training: {images} images at a time do not fit into the memory of {where}: plan it with "
-        f"{half}{again}or --memory GIB, which finds what fits by formula"
-    )
+    options = [f"--micro-batch {images // 2} (half of that)"] * (images > 1)
+    options += [] if compute.checkpointing else ["--checkpointing"]
+    fix = f"plan it with {' or '.join(options)}" if options else "use a smaller image size, or a larger card"
+    return f"step {runner.iter + 1} of training: {images} images at a time do not fit into the memory of {where}: {fix}"
 
 
 def _captioned(runner: Runner, folder: RunFolder, curve: CurveHook, init: EncoderInitHook) -> dict[str, Any]:
