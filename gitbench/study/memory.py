@@ -246,23 +246,24 @@ def fit(config: Config, text_tokens: int, b: int, gib: float, trained: int | Non
         if need <= gib:
             return micro, again
     raise GitbenchError(
-        f"--memory {gib:g}: {need:.1f} GiB are needed even with one image at a time and checkpointing: use a smaller image "
-        "size or model, or a larger card"
+        f"--memory {gib:g}: {need:.1f} GiB are needed to train one image at a time with checkpointing, and to caption: use a "
+        "smaller image size or model, or a larger card"
     )
 
 
 def fits_card(config: Config, memory_bytes: int) -> str:
-    """Say what of a run, a step of which did not fit, does by formula; "" where the formula is wrong about that step."""
-    data, compute = config["train_dataloader"]["dataset"], config["compute"]
+    """Say what of a run, a step of which did not fit, does by formula; "" where by formula that step does."""
+    data, gib = config["train_dataloader"]["dataset"], memory_bytes / GIB
     texts = data["captions_per_image"] * (data["text_spec"]["max_tokens"] + 1)
+    b = 4 if config["compute"]["precision"] == "float32" else 2
+    if with_allowances(training_bytes(config, texts, b)) <= gib:
+        return ""
     try:
-        micro, again = fit(config, texts, 4 if compute["precision"] == "float32" else 2, memory_bytes / GIB)
+        micro, again = fit(config, texts, b, gib)
     except GitbenchError as error:
         return f" (by formula {str(error).partition(': ')[2]})"
-    failed = compute["micro_batch"] or config["train_dataloader"]["batch_size"]
-    if not micro or (micro >= failed and again == compute["checkpointing"]):
-        return ""
-    return f"; by formula --micro-batch {micro}{' --checkpointing' if again else ''} fits"
+    chosen = [f"--micro-batch {micro}"] * bool(micro) + ["--checkpointing"] * again
+    return f"; by formula {' '.join(chosen)} fits"
 
 
 def _block(ratio: float, b: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,13 @@ from helpers_model import DECODER, both_attentions, gradients, pictures, ragged,
 from helpers_study import Run, make_study, run_of, tiny_profile, write_configs
 from torch import Tensor
 
+from gitbench.launch import work as work_module
+from gitbench.launch.state import read_state
 from gitbench.models.git import GIT
 from gitbench.models.packed import pack
 from gitbench.models.recompute import set_checkpointing
 from gitbench.spec import Compute
+from gitbench.training import run as training
 from gitbench.training.accumulate import parts_of, step_in_parts
 from gitbench.training.run import execute
 from gitbench.variants.vision import VisionSpec
@@ -163,3 +167,45 @@ def test_the_number_of_images_at_a_time_is_in_the_name_and_more_than_a_batch_is_
     assert study.name.endswith("+micro-2")
     with refused("--micro-batch 4: a step has 4 images: use fewer, or leave it out"):
         make_study(tmp_path, compute=Compute(micro_batch=4))
+
+
+@pytest.mark.parametrize(
+    ("compute", "said"),
+    [
+        (
+            Compute(),
+            r"step 1 of training: 4 images at a time .* plan it with --micro-batch 2 \(half of that\) or --check",
+        ),
+        (
+            Compute(micro_batch=2, checkpointing=True),
+            r"2 images at a time .* plan it with --micro-batch 1 \(half of that\)$",
+        ),
+        (
+            Compute(micro_batch=1, checkpointing=True),
+            r"1 images at a time .*: use a smaller image size, or a larger card",
+        ),
+    ],
+)
+def test_a_step_that_does_not_fit_into_memory_is_one_line(tmp_path, monkeypatch, compute, said):
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr(GIT, "packed_loss", full)
+    with refused(said):
+        executed(tmp_path, compute)
+
+
+def test_its_worker_adds_what_fits_by_formula(tmp_path, monkeypatch):
+    """The run computes on the CPU, and takes it for a card."""
+    study = make_study(tmp_path, profile=tiny_profile(iterations=4, batch_images=24))
+    write_configs(study)
+    run = run_of(study, "base")
+    monkeypatch.setattr(GIT, "packed_loss", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("")))
+    monkeypatch.setattr(training, "described", lambda: {"name": "Small card", "memory_bytes": int(0.66 * 2**30)})
+    with multiprocessing.get_context("fork").Pool(1) as pool:  # whose output goes to the log
+        assert pool.apply(work_module.work, (run.folder,)) == work_module.REFUSED
+    said = read_state(run.folder).values[0]
+    assert (
+        "24 images at a time do not fit into the memory of Small card (0.7 GiB): plan it with --micro-batch 12" in said
+    )
+    assert "by formula" in said and "\n" not in said
