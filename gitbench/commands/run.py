@@ -21,7 +21,7 @@ from gitbench.commands.options import (
     training_options,
     work_dir_of,
 )
-from gitbench.commands.printing import print_data_notes, print_makers, print_outcome, print_plan
+from gitbench.commands.printing import print_data_notes, print_makers, print_memory, print_outcome, print_plan
 from gitbench.commands.starts import profile_for, profile_of, tokenizer_of
 from gitbench.commands.tracking import trackers_of
 from gitbench.errors import GitbenchError
@@ -103,6 +103,8 @@ def _run(arguments: argparse.Namespace) -> int:
     study = _of_this_code(arguments, study, part)
     if arguments.dry_run:
         print_plan(study, at_once(study, arguments), part)
+        if study.plan.compute.device == "cuda":
+            print_memory(study)
         return 0
     from gitbench.launch.scheduling import launch
 
