@@ -44,6 +44,7 @@ def print_makers(study: Study, runs: Iterable[PlannedRun] | None = None) -> None
 
 def print_memory(study: Study) -> None:
     """Print what each arm's runs need of memory, by formula, and what would fit where a GPU here has less."""
+    from gitbench.errors import GitbenchError
     from gitbench.machine import gpus
     from gitbench.study.memory import fit_plan, planned_gib
 
@@ -56,9 +57,13 @@ def print_memory(study: Study) -> None:
         min((card.total_gib for card in gpus()), default=math.inf) if study.plan.compute.device == "cuda" else math.inf
     )
     if least < max(needs):
-        micro, again = fit_plan(study.plan, least)
+        try:
+            micro, again = fit_plan(study.plan, least)
+        except GitbenchError as error:
+            print(f"  mind: a GPU here has {least:.1f} GiB: {str(error).partition(': ')[2]}")
+            return
         chosen = [f"--micro-batch {micro}"] * bool(micro) + ["--checkpointing"] * again
-        print(f"  a GPU here has {least:.1f} GiB, into which it fits with {' '.join(chosen)} (--memory {least:.1f})")
+        print(f"  mind: a GPU here has {least:.1f} GiB, into which it fits with {' '.join(chosen)}, or --memory")
 
 
 def print_plan(study: Study, at_once: int, part: Part | None = None) -> None:

@@ -90,12 +90,12 @@ class CountedTrainLoop(BaseLoop):
         """Take one optimizer step."""
         self.runner.call_hook("before_train_iter", batch_idx=self._iter, data_batch=batch)
         seed = derive_seed(self.dropout_seed, self._iter, get_rank())
-        model, wrapper = self.runner.model, self.runner.optim_wrapper
+        model, wrapper, images = self.runner.model, self.runner.optim_wrapper, self.compute.micro_batch
         if self.graphed is not None:
             outputs = self.graphed(batch, seed)
-        elif self.compute.micro_batch:
+        elif images:
             torch.manual_seed(seed)
-            outputs = step_in_parts(model, wrapper, batch, self.compute.micro_batch)
+            outputs = step_in_parts(model, wrapper, batch, images)
         else:
             torch.manual_seed(seed)
             outputs = model.train_step(batch, optim_wrapper=wrapper)

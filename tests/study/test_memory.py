@@ -11,10 +11,12 @@ from helpers_errors import refused
 from helpers_study import make_study, tiny_ablation, tiny_profile
 from helpers_tools import load_tool
 
+from gitbench.commands.printing import print_memory
 from gitbench.data.base import texts_of
 from gitbench.data.tasks import open_task
 from gitbench.data.tokenizer import tokenizer_for
 from gitbench.gpu_check.sizes import base_spec
+from gitbench.machine import Gpu
 from gitbench.models import cache, parameter_counts
 from gitbench.plan import Vocabulary
 from gitbench.profiles import FINETUNE, GPU, SMOKE
@@ -302,3 +304,19 @@ def test_a_plan_knows_how_long_texts_are_and_one_of_an_earlier_version_takes_the
 
 def test_the_search_makes_room_for_as_many_steps_as_the_formula_says():
     assert memory.STEPS_AHEAD == cache.STEPS_AHEAD
+
+
+def test_a_dry_run_says_what_fits_where_a_card_here_has_less(tmp_path, monkeypatch, capsys):
+    profile = tiny_profile(batch_images=24)
+    study = make_study(tmp_path, tiny_ablation("decoder", "self_2x384"), profile, compute=BF16)
+    need = planned_gib(study.plan, study.plan.runs[0])
+
+    def said(gib: float) -> str:
+        card = Gpu(uuid="GPU", name="Small card", free_gib=gib, total_gib=gib, capability=(8, 6))
+        monkeypatch.setattr("gitbench.machine.gpus", lambda: (card,))
+        print_memory(study)
+        return capsys.readouterr().out
+
+    assert "mind" not in said(8) and f"base: about {need:.1f} GiB a run" in said(8)
+    assert "into which it fits with --micro-batch 12, or --memory" in said(0.99 * need)
+    assert "mind: a GPU here has 0.7 GiB: " in said(0.66) and "to train one image at a time" in said(0.66)
