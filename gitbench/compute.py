@@ -22,14 +22,22 @@ def compute_for(
     *,
     gpus_per_run: int | None = None,
     cuda_graph: bool = False,
+    micro_batch: int = 0,
+    checkpointing: bool = False,
 ) -> Compute:
     """Return what the runs of a study compute on: as asked for, else what the profile and the cards of this machine suggest.
 
     Where no card is in sight, a study for GPUs is planned for others elsewhere, in bfloat16 if nothing is said.
     Errors: GitbenchError for a precision that a CPU, or a card of this machine, has not; for several GPUs a run, or CUDA graphs,
-    on a CPU, and for both at once.
+    on a CPU, and for both at once; and for steps in parts, or with checkpointing, together with either of them.
     """
     chosen, world_size = device or profile.device, 1 if gpus_per_run is None else gpus_per_run
+    if micro_batch < 0:
+        raise GitbenchError(f"--micro-batch {micro_batch}: use the number of images that are taken at a time")
+    for option in ["--micro-batch"] * bool(micro_batch) + ["--checkpointing"] * checkpointing:
+        for other, given in (("--gpus-per-run", world_size > 1), ("--cuda-graph", cuda_graph)):
+            if given:
+                raise GitbenchError(f"{option} with {other}: they do not go together yet: leave one out")
     if world_size < 1:
         raise GitbenchError(f"--gpus-per-run {world_size}: a run for GPUs needs at least 1")
     if chosen == "cpu":
@@ -43,7 +51,7 @@ def compute_for(
             raise GitbenchError(
                 f"--precision {precision}: a CPU computes in float32: add --device cuda, or leave it out"
             )
-        return Compute()
+        return Compute(micro_batch=micro_batch, checkpointing=checkpointing)
     if cuda_graph and world_size > 1:
         raise GitbenchError(
             f"--cuda-graph with --gpus-per-run {world_size}: steps of several processes are not recorded: leave one out"
@@ -58,7 +66,14 @@ def compute_for(
                     f"--precision {precision}: {card.name} has no {precision}: leave it out, or hide that card "
                     "(CUDA_VISIBLE_DEVICES)"
                 )
-    return Compute(device="cuda", precision=precision, world_size=world_size, cuda_graph=cuda_graph)  # type: ignore[arg-type]
+    return Compute(
+        device="cuda",
+        precision=precision,  # type: ignore[arg-type]
+        world_size=world_size,
+        cuda_graph=cuda_graph,
+        micro_batch=micro_batch,
+        checkpointing=checkpointing,
+    )
 
 
 def best_precision(capability: tuple[int, int]) -> str:
@@ -74,10 +89,11 @@ def lacks(capability: tuple[int, int], precision: str) -> bool:
 def compute_mark(profile: Profile, compute: Compute) -> str:
     """Return what tells a study from that of the profile's usual compute, as the end of its label: "" for that one."""
     usual = USUAL if profile.device == "cuda" else Compute()
-    processes = f"+gpus-{compute.world_size}" if compute.world_size > 1 else ""
+    shared = f"+gpus-{compute.world_size}" if compute.world_size > 1 else ""
+    shared += f"+micro-{compute.micro_batch}" if compute.micro_batch else ""
     if (compute.device, compute.precision) == (usual.device, usual.precision):
-        return processes
-    return ("+cpu" if compute.device == "cpu" else f"+cuda-{compute.precision}") + processes
+        return shared
+    return ("+cpu" if compute.device == "cpu" else f"+cuda-{compute.precision}") + shared
 
 
 def in_words(compute: Compute) -> str:

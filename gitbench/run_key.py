@@ -42,12 +42,19 @@ def canonical(value: Any) -> Any:
         return {
             each.name: canonical(found)
             for each in dataclasses.fields(value)
-            if each.metadata.get("keyed", True) and (found := getattr(value, each.name)) != default_of(each)
+            if each.metadata.get("keyed", True) and _departs(found := getattr(value, each.name), default_of(each))
         }
     if isinstance(value, Mapping):  # a spec at its defaults says nothing: it is left out as its axis would be
         kept = {str(key): (each, canonical(each)) for key, each in sorted(value.items())}
         return {key: found for key, (each, found) in kept.items() if found != {} or not dataclasses.is_dataclass(each)}
     return [canonical(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+def _departs(found: Any, default: Any) -> bool:
+    """Tell whether a field's value decides something else than its default does."""
+    if dataclasses.is_dataclass(found) and dataclasses.is_dataclass(default):
+        return bool(canonical(found) != canonical(default))
+    return bool(found != default)
 
 
 def default_of(field: dataclasses.Field) -> Any:

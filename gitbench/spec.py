@@ -134,12 +134,17 @@ class Compute:
     Weights, optimizer and loss are float32, and so are likelihoods and captions, whatever the precision. `world_size`
     processes, on GPUs each with a card of its own, share every batch of `TrainSpec.batch_images`: their dropout is another,
     and sums are made in another order. `cuda_graph`: training steps are recorded, to the same bits (`gitbench.training.graph`).
+    `micro_batch`: a batch of more images goes through the model in parts of so many, whose gradients are added (0: at once):
+    sums are made in another order, and dropout is drawn for each part. `checkpointing`: what blocks keep for the backward pass
+    is computed again instead, to the same bits (`gitbench.models.recompute`).
     """
 
     device: Literal["cpu", "cuda"] = "cpu"
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     world_size: int = 1
     cuda_graph: bool = unkeyed(False)
+    micro_batch: int = 0
+    checkpointing: bool = unkeyed(False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,7 @@ SLOW = [page for page in PAGES if any(block.mark == "slow" for block in blocks(p
 NOT_RUN = {"README.md": 4, "checkpoints.md": 3, "first_study.md": 2, "gate.md": 4, "gate_calibration.md": 3}
 NOT_RUN |= {
     "gpu_check.md": 2,
-    "gpus.md": 1,
+    "gpus.md": 2,
     "machines.md": 2,
     "own_data.md": 2,
     "scenes.md": 2,

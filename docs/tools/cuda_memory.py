@@ -8,6 +8,7 @@ weights of it, and dropout masks of one byte. Captioning looks at its results, s
 from __future__ import annotations
 
 import contextlib
+import functools
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -19,12 +20,14 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
+from torch.utils.checkpoint import checkpoint
 
-from gitbench.models import git
+from gitbench.models import git, recompute
 from gitbench.models.fact_classifier import FactClassifier
 from gitbench.models.masked_autoencoder import MaskedAutoencoder
 from gitbench.models.packed import PackedTexts
 from gitbench.models.pair_encoder import PairEncoder
+from gitbench.models.recompute import set_checkpointing
 from gitbench.spec import PretrainSpec
 from gitbench.variants import AXES
 
@@ -113,11 +116,16 @@ class Cuda(TorchFunctionMode):
         kept = torch.is_grad_enabled() and q.requires_grad
         return torch.ops.aten._scaled_dot_product_efficient_attention(q, k, v, bias, kept, dropout_p, is_causal)[0]
 
+    def __exit__(self, *error: Any) -> None:
+        self.copies.clear()
+        super().__exit__(*error)
+
 
 def training_peak(config: Any, text_tokens: int, dtype: torch.dtype) -> int:
     """Return the bytes held at the fullest moment of a training step of a run's config, AdamW's moments among them."""
     model, memory = _git(config, "meta")
-    frozen, images = config["model"]["encoder_training"]["frozen"], config["train_dataloader"]["batch_size"]
+    frozen, batch = config["model"]["encoder_training"]["frozen"], config["train_dataloader"]["batch_size"]
+    images = min(batch, config["compute"]["micro_batch"] or batch)
     if frozen:
         model.encoder.requires_grad_(False)
         model.encoder.forward = torch.no_grad()(model.encoder.forward)
@@ -127,7 +135,11 @@ def training_peak(config: Any, text_tokens: int, dtype: torch.dtype) -> int:
 
     size = config["train_dataloader"]["dataset"]["data_spec"]["image_size"]
     frames = [config["model"]["num_frames"]] if config["model"]["num_frames"] else []
-    return _peak_of_steps(memory, model, (images, *frames, 3, size, size), loss, dtype)
+    again = functools.partial(checkpoint, context_fn=lambda: (contextlib.nullcontext(), Cuda(dtype)))
+    if config["compute"]["checkpointing"]:
+        set_checkpointing(model)
+    with mock.patch.object(recompute, "checkpoint", again):
+        return _peak_of_steps(memory, model, (images, *frames, 3, size, size), loss, dtype, 2 if images < batch else 1)
 
 
 def pretraining_peak(config: Any, dtype: torch.dtype) -> int:
@@ -169,19 +181,24 @@ def _peak_of_steps(
     shape: tuple[int, ...],
     loss_of: Callable[[Tensor], Tensor],
     dtype: torch.dtype,
+    parts: int = 1,
 ) -> int:
-    """Take a step of training; return the most bytes held. The second would be as the first: the moments are there."""
+    """Take a step of training, in so many parts of that shape; return the most bytes held.
+
+    A second step would be as the first: the moments are there.
+    """
     for tensor in (*module.parameters(), *module.buffers()):
         memory.watch(tensor.data)
     trained = [each for each in module.parameters() if each.requires_grad]
     with memory:
         moments = [torch.zeros_like(each) for each in trained for _ in range(2)]
-        pixels = torch.zeros(shape, dtype=torch.uint8, device="meta")
-        images = (pixels.float() - 1) / 2
-        with Cuda(dtype) as cuda:
-            loss = loss_of(images)
-            cuda.copies.clear()
-        loss.backward()
+        for _ in range(parts):
+            pixels = torch.zeros(shape, dtype=torch.uint8, device="meta")
+            images = (pixels.float() - 1) / 2
+            with Cuda(dtype):
+                loss = loss_of(images)
+            loss.backward()
+            del pixels, images
         nn.utils.clip_grad_norm_(trained, 1.0, foreach=False)
     del moments
     return memory.peak

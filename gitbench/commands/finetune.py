@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gitbench.commands.data_options import data_options
+from gitbench.commands.memory import hold_memory, memory_option
 from gitbench.commands.options import (
     at_once,
     check_executor,
@@ -27,6 +28,7 @@ from gitbench.commands.run import finish
 from gitbench.commands.tracking import trackers_of
 
 if TYPE_CHECKING:
+    from gitbench.plan import Plan
     from gitbench.study.finetune import Asked
     from gitbench.study.store import Study
 
@@ -63,6 +65,7 @@ def add(commands: Any) -> None:
     executor_options(tune)
     report_options(tune)
     compute_options(tune)
+    memory_option(tune, "all of the smallest GPU here")
     tune.add_argument("--dry-run", action="store_true", help="print the plan, time and memory, train nothing")
     tune.add_argument("--no-report", action="store_true", help="train and score only")
     tune.set_defaults(run=_finetune, profile=PROFILE, encoder=None, start=None)
@@ -88,7 +91,8 @@ def _finetune(arguments: argparse.Namespace) -> int:
 
 
 def _planned(arguments: argparse.Namespace) -> Study:
-    """Read the facts of the checkpoint and plan the study. Errors: those of either."""
+    """Read the facts of the checkpoint and plan the study, for the cards here. Errors: those of either."""
+    from gitbench.machine import gpus
     from gitbench.study.finetune import ABLATION, recipe
     from gitbench.study.plan import make_plan
     from gitbench.study.store import Study
@@ -97,16 +101,22 @@ def _planned(arguments: argparse.Namespace) -> Study:
     found = described(arguments.weights, arguments.tokenizer)
     data, task = data_of(arguments), task_of(arguments)
     asked = _asked(arguments)
-    plan = make_plan(
-        ABLATION,
-        recipe(found, data, task, asked, arguments.device),
-        data,
-        replicates=arguments.seeds,
-        task_name=task,
-        compute=compute_of(arguments),
-        command=_command(arguments),
-    )
-    return Study(work_dir_of(arguments), plan)
+    profile = recipe(found, data, task, asked, arguments.device)
+
+    def planned() -> Plan:
+        return make_plan(
+            ABLATION,
+            profile,
+            data,
+            replicates=arguments.seeds,
+            task_name=task,
+            compute=compute_of(arguments),
+            command=_command(arguments),
+        )
+
+    cards = gpus() if arguments.device == "cuda" and arguments.gpus_per_run is None and not arguments.cuda_graph else ()
+    hold_memory(arguments, planned, min((card.total_gib for card in cards), default=None))
+    return Study(work_dir_of(arguments), planned())
 
 
 def _asked(arguments: argparse.Namespace) -> Asked:

@@ -71,6 +71,17 @@ def compute_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="record the training steps of a GPU and launch each as one call, to the same bits; no GPU has tried it yet",
     )
+    parser.add_argument(
+        "--micro-batch",
+        type=int,
+        metavar="N",
+        help="images that a step takes at a time, adding up gradients (default: all)",
+    )
+    parser.add_argument(
+        "--checkpointing",
+        action="store_true",
+        help="keep less of each block for the backward pass and compute it again, to the same bits",
+    )
 
 
 def device_option(parser: argparse.ArgumentParser) -> None:
@@ -137,6 +148,8 @@ def compute_of(arguments: argparse.Namespace) -> Compute:
         arguments.precision,
         gpus_per_run=arguments.gpus_per_run,
         cuda_graph=arguments.cuda_graph,
+        micro_batch=0 if arguments.micro_batch is None else arguments.micro_batch,
+        checkpointing=arguments.checkpointing,
     )
 
 
@@ -243,4 +256,6 @@ def _compute_words(arguments: argparse.Namespace) -> list[str]:
     compute = compute_of(arguments)
     words = [] if compute.device == get_profile(profile_of(arguments)).device else ["--device", compute.device]
     words += ["--precision", compute.precision] if compute.device == "cuda" else []
-    return words + (["--gpus-per-run", str(compute.world_size)] if compute.world_size > 1 else [])
+    words += ["--gpus-per-run", str(compute.world_size)] if compute.world_size > 1 else []
+    words += ["--micro-batch", str(compute.micro_batch)] if compute.micro_batch else []
+    return words + ["--checkpointing"] * compute.checkpointing

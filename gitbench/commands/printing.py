@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -42,12 +43,27 @@ def print_makers(study: Study, runs: Iterable[PlannedRun] | None = None) -> None
 
 
 def print_memory(study: Study) -> None:
-    """Print what each arm's runs need of memory, by formula."""
-    from gitbench.study.memory import planned_gib
+    """Print what each arm's runs need of memory, by formula, and what would fit where a GPU here has less."""
+    from gitbench.errors import GitbenchError
+    from gitbench.machine import gpus
+    from gitbench.study.memory import fit_plan, planned_gib
 
+    needs: list[float] = []
     for arm in dict.fromkeys(run.arm for run in study.plan.runs):
         run = next(each for each in study.plan.runs if each.arm == arm)
-        print(f"  {arm}: about {planned_gib(study.plan, run):.1f} GiB a run, by formula")
+        needs.append(planned_gib(study.plan, run))
+        print(f"  {arm}: about {needs[-1]:.1f} GiB a run, by formula")
+    least = (
+        min((card.total_gib for card in gpus()), default=math.inf) if study.plan.compute.device == "cuda" else math.inf
+    )
+    if least < max(needs):
+        try:
+            micro, again = fit_plan(study.plan, least)
+        except GitbenchError as error:
+            print(f"  mind: a GPU here has {least:.1f} GiB: {str(error).partition(': ')[2]}")
+            return
+        chosen = [f"--micro-batch {micro}"] * bool(micro) + ["--checkpointing"] * again
+        print(f"  mind: a GPU here has {least:.1f} GiB, into which it fits with {' '.join(chosen)}, or --memory")
 
 
 def print_plan(study: Study, at_once: int, part: Part | None = None) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gitbench.commands.cfg_options import cfg_option, parsed
+from gitbench.commands.memory import hold_memory, memory_option
 from gitbench.commands.options import (
     at_once,
     check_executor,
@@ -20,7 +21,7 @@ from gitbench.commands.options import (
     training_options,
     work_dir_of,
 )
-from gitbench.commands.printing import print_data_notes, print_makers, print_outcome, print_plan
+from gitbench.commands.printing import print_data_notes, print_makers, print_memory, print_outcome, print_plan
 from gitbench.commands.starts import profile_for, profile_of, tokenizer_of
 from gitbench.commands.tracking import trackers_of
 from gitbench.errors import GitbenchError
@@ -46,6 +47,7 @@ def add(commands: Any) -> None:
         "ablation", metavar="ABLATION", help="a name from `gitbench list`, or the path of an ablation file"
     )
     training_options(run, "replicates per arm (default: the ablation's, or else the profile's)")
+    memory_option(run)
     cfg_option(run)
     run.add_argument(
         "--rates",
@@ -93,6 +95,7 @@ def _run(arguments: argparse.Namespace) -> int:
             raise GitbenchError(f"{option} belongs to --until-decided: add that, or leave {option} out")
     part = _part(arguments)
     check_executor(arguments)
+    hold_memory(arguments, lambda: _plan(arguments, profile_for(arguments)).plan)
     executor = functools.cache(lambda: executor_of(arguments, work_dir_of(arguments)))
     study = _planned(arguments, profile_for(arguments), executor, part=part)
     if study is None:
@@ -100,6 +103,8 @@ def _run(arguments: argparse.Namespace) -> int:
     study = _of_this_code(arguments, study, part)
     if arguments.dry_run:
         print_plan(study, at_once(study, arguments), part)
+        if study.plan.compute.device == "cuda":
+            print_memory(study)
         return 0
     from gitbench.launch.scheduling import launch
 
@@ -146,6 +151,7 @@ def _run_until_decided(arguments: argparse.Namespace) -> int:
             "--no-wait with --until-decided: one launch decides, it waits for all: leave one of them out"
         )
     check_executor(arguments)
+    hold_memory(arguments, lambda: _plan(arguments, profile_for(arguments)).plan)
     executor = functools.cache(lambda: executor_of(arguments, work_dir_of(arguments)))
     budget = None if arguments.budget is None else parse_budget(arguments.budget)
     most = MAX_SEEDS if arguments.max_seeds is None else arguments.max_seeds

@@ -121,11 +121,16 @@ def _execute(folder: RunFolder, speaker: _Speaker) -> int:
     before = (load_json(folder.provenance) or {}) if folder.checkpoints else None
     makers = entered(before, Maker.here(origin.get("computes_on", "cuda")))
     write_json(folder.provenance, {**environment(), **origin, **sharing, "makers": makers, "started": now()})
-    from gitbench.training.run import execute
+    from gitbench.study.memory import fits_card
+    from gitbench.training.run import StepTooLarge, execute
 
-    trained = execute(
-        folder.path, functools.partial(speaker.hear, "progress"), functools.partial(speaker.hear, "pretraining")
-    )
+    try:
+        trained = execute(
+            folder.path, functools.partial(speaker.hear, "progress"), functools.partial(speaker.hear, "pretraining")
+        )
+    except StepTooLarge as error:
+        formula = fits_card(folder.read_config(), error.memory_bytes) if error.memory_bytes else ""
+        raise GitbenchError(f"{error}{formula}") from None
     speaker.say("ended", "")
     return DONE if trained else FOUND
 

@@ -64,8 +64,12 @@ class CrossAttentionDecoder(Decoder):
 
     def run(self, x: Tensor, attend: Attend, image: Memory) -> Tensor:
         """Run all layers over text tokens; see `Decoder.run`."""
-        for i, layer in enumerate(self.layers):
+
+        def one(i: int, layer: CrossAttentionLayer, x: Tensor) -> Tensor:
             x = layer.add_attended(x, attend(i, *layer.project(x)))
             x = layer.see(x, image[i], self.attention_dropout)
-            x = layer.feed_forward(x)
+            return layer.feed_forward(x)
+
+        for i, layer in enumerate(self.layers):
+            x = self.through(one, i, layer, x)
         return x

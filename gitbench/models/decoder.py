@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from gitbench.errors import GitbenchError
 from gitbench.models.cache import Memory, additive
 from gitbench.models.fast_linear import linear
+from gitbench.models.recompute import Recomputed
 from gitbench.variants.decoder import DecoderSpec
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]  # layer number, q, k, v (N, h, Q, d) -> (N, h, Q, d)
@@ -103,7 +104,7 @@ class DecoderLayer(nn.Module):
         return self.feed_forward(self.add_attended(x, mixed))
 
 
-class Decoder(nn.Module, ABC):
+class Decoder(Recomputed, ABC):
     """What `GIT` and the search ask of a decoder, however its text comes to see the image."""
 
     layer_type: ClassVar[type[DecoderLayer]] = DecoderLayer
@@ -141,11 +142,16 @@ class SelfAttentionDecoder(Decoder):
 
     def image_memory(self, image: Tensor) -> Memory:
         """Run the image stream over projected tokens (N, S, D); return every layer's keys and values."""
+
+        def one(layer: DecoderLayer, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            q, k, v = layer.project(image)
+            mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=self.attention_dropout)
+            return layer.finish(image, mixed), k, v
+
         memory: Memory = []
         for layer in self.layers[:-1]:
-            q, k, v = layer.project(image)
+            image, k, v = self.through(one, layer, image)
             memory.append((k, v))
-            image = layer.finish(image, F.scaled_dot_product_attention(q, k, v, dropout_p=self.attention_dropout))
         k, v = self.layers[-1].keys_values(image)
         memory.append((k, v))
         return memory
@@ -165,6 +171,10 @@ class SelfAttentionDecoder(Decoder):
 
     def run(self, x: Tensor, attend: Attend, image: Memory) -> Tensor:
         """Run all layers over text tokens; see `Decoder.run`. The image is among what `attend` supplies."""
+
+        def one(i: int, layer: DecoderLayer, x: Tensor) -> Tensor:
+            return layer.finish(x, attend(i, *layer.project(x)))
+
         for i, layer in enumerate(self.layers):
-            x = layer.finish(x, attend(i, *layer.project(x)))
+            x = self.through(one, i, layer, x)
         return x

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from gitbench.errors import GitbenchError
 from gitbench.models.fast_linear import speed_up
+from gitbench.models.recompute import Recomputed
 from gitbench.variants.encoder import EncoderSpec
 
 
@@ -37,7 +38,7 @@ class QuickGELU(nn.Module):
         return F.silu(x * 1.702).mul_(1 / 1.702)
 
 
-class ImageEncoder(VisionTransformer):
+class ImageEncoder(Recomputed, VisionTransformer):
     """Images to tokens: (N, 3, H, W) normalised pixels -> (N, 1 + h*w, D)."""
 
     cls_token: nn.Parameter
@@ -86,7 +87,10 @@ class ImageEncoder(VisionTransformer):
         if shown is not None:
             kept = tokens[:, 1:].gather(1, shown[..., None].expand(-1, -1, tokens.shape[-1]))
             tokens = torch.cat([tokens[:, :1], kept], dim=1)
-        return self.norm(self.blocks(self.norm_pre(tokens)))
+        tokens = self.norm_pre(tokens)
+        for block in self.blocks:
+            tokens = self.through(block, tokens)
+        return self.norm(tokens)
 
     def positions(self, grid: tuple[int, int] | torch.Size) -> Tensor:
         """Return the position embedding for a grid of h x w patches, (1, 1 + h*w, D), differentiable."""

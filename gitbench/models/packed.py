@@ -47,6 +47,23 @@ class PackedTexts(NamedTuple):
         made = iter(tensors)
         return PackedTexts(*(part if part is None else next(made) for part in self))  # type: ignore[arg-type]
 
+    def rows(self, start: int, stop: int) -> PackedTexts:
+        """Return rows `start` to before `stop` of them, for the loss alone: without owners."""
+        length, visible = self.tokens.shape[1], self.visible
+        first, end = start * length, stop * length
+        places, targets = None, self.targets[first:end]
+        if self.places is not None:
+            inside = (self.places >= first) & (self.places < end)
+            places, targets = self.places[inside] - first, self.targets[inside]
+        return PackedTexts(
+            tokens=self.tokens[start:stop],
+            positions=self.positions[start:stop],
+            visible=visible if len(visible) == 1 else visible[start:stop],
+            places=places,
+            targets=targets,
+            owners=None,
+        )
+
 
 def pack(
     tokens: Tensor, need_predict: Tensor, rows: int, pad_id: int, multiple: int = 1, everywhere: bool = False

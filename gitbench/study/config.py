@@ -143,6 +143,10 @@ def share_of_batch(spec: RunSpec) -> int:
             f"--gpus-per-run {world}: a batch of {images} images cannot be shared out evenly: use "
             f"{', '.join(map(str, able))} or leave it out"
         )
+    if spec.compute.micro_batch >= images:
+        raise GitbenchError(
+            f"--micro-batch {spec.compute.micro_batch}: a step has {images} images: use fewer, or leave it out"
+        )
     return images // world
 
 

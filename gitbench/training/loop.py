@@ -11,8 +11,10 @@ from mmengine.dist import get_rank, is_distributed
 from mmengine.runner import BaseLoop, Runner
 from torch.utils.data import DataLoader
 
+from gitbench.models.recompute import set_checkpointing
 from gitbench.registry import LOOPS
 from gitbench.seeding import derive_seed
+from gitbench.training.accumulate import step_in_parts
 from gitbench.training.data import Batches
 from gitbench.training.device import planned
 from gitbench.training.graph import GraphedSteps
@@ -44,6 +46,7 @@ class CountedTrainLoop(BaseLoop):
         self._epoch = 0
         self._iter = 0
         self.batches: Batches | None = None  # of the session: `run` opens them
+        self.compute = planned(runner.cfg)
 
     @property
     def iter(self) -> int:
@@ -61,7 +64,9 @@ class CountedTrainLoop(BaseLoop):
         self.runner.call_hook("before_train_epoch")
         self.dataloader.sampler.start = self._iter * self.dataloader.batch_size
         self.runner.model.train()
-        if planned(self.runner.cfg).cuda_graph and not is_distributed():
+        if self.compute.checkpointing:
+            set_checkpointing(self.runner.model)
+        if self.compute.cuda_graph and not is_distributed():
             self.graphed = GraphedSteps(self.runner.model, self.runner.optim_wrapper)
         with Batches(self.dataloader) as self.batches:
             if not self._iter and self.validates_first and self.runner.val_loop is not None:
@@ -85,10 +90,14 @@ class CountedTrainLoop(BaseLoop):
         """Take one optimizer step."""
         self.runner.call_hook("before_train_iter", batch_idx=self._iter, data_batch=batch)
         seed = derive_seed(self.dropout_seed, self._iter, get_rank())
-        if self.graphed is None:
-            torch.manual_seed(seed)
-            outputs = self.runner.model.train_step(batch, optim_wrapper=self.runner.optim_wrapper)
-        else:
+        model, wrapper, images = self.runner.model, self.runner.optim_wrapper, self.compute.micro_batch
+        if self.graphed is not None:
             outputs = self.graphed(batch, seed)
+        elif images:
+            torch.manual_seed(seed)
+            outputs = step_in_parts(model, wrapper, batch, images)
+        else:
+            torch.manual_seed(seed)
+            outputs = model.train_step(batch, optim_wrapper=wrapper)
         self.runner.call_hook("after_train_iter", batch_idx=self._iter, data_batch=batch, outputs=outputs)
         self._iter += 1

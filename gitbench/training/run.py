@@ -25,6 +25,7 @@ from gitbench.files import atomic_path, explain_os_errors, write_json
 from gitbench.models import parameter_counts
 from gitbench.models.flops import flops_by_part
 from gitbench.run_folder import RunFolder
+from gitbench.spec import Compute
 from gitbench.training.caption_model import CaptionModel
 from gitbench.training.device import described, planned, settle
 from gitbench.training.distributed import captioner, joined, most, train_together
@@ -37,6 +38,14 @@ FORMAT = "gitbench"  # of `model.pth`
 
 Progress = Callable[[int, int, float], None]  # iterations done, of how many, loss
 PretrainingProgress = Callable[[int, int], None]
+
+
+class StepTooLarge(GitbenchError):
+    """A training step did not fit into memory: of a card, that of `memory_bytes`."""
+
+    def __init__(self, said: str, memory_bytes: int | None) -> None:
+        super().__init__(said)
+        self.memory_bytes = memory_bytes
 
 
 class NoPictures:
@@ -101,6 +110,8 @@ def _train(path: Path, progress: Progress | None, pretraining: PretrainingProgre
             try:
                 runner.train()
                 val_nll = curve.last("val")
+            except torch.OutOfMemoryError:
+                raise StepTooLarge(_too_large(runner, compute), described().get("memory_bytes")) from None
             except Diverged:
                 if not tuning:
                     raise
@@ -111,6 +122,18 @@ def _train(path: Path, progress: Progress | None, pretraining: PretrainingProgre
         if is_main_process():
             write_json(folder.trained, found)
             folder.remove_checkpoints()
+
+
+def _too_large(runner: Runner, compute: Compute) -> str:
+    """Say in one line that a step did not fit into memory, and what to try."""
+    batch = runner.train_dataloader.batch_size
+    images = min(batch, compute.micro_batch or batch)
+    card = described()
+    where = f"{card['name']} ({card['memory_bytes'] / 2**30:.1f} GiB)" if "memory_bytes" in card else card["name"]
+    options = [f"--micro-batch {images // 2} (half of that)"] * (images > 1)
+    options += [] if compute.checkpointing else ["--checkpointing"]
+    fix = f"plan it with {' or '.join(options)}" if options else "use a smaller image size, or a larger card"
+    return f"step {runner.iter + 1} of training: {images} images at a time do not fit into the memory of {where}: {fix}"
 
 
 def _captioned(runner: Runner, folder: RunFolder, curve: CurveHook, init: EncoderInitHook) -> dict[str, Any]:

@@ -152,3 +152,21 @@ def test_a_gain_is_measured_on_the_same_images_of_one_start(tmp_path):
     assert only.low < -4.0 < only.high and (only.higher, only.tie, only.lower) == (0.0, 0.0, 1.0)
     assert "over test images and seeds (2)" in gains.said("scenes")
     assert gains_of(make_study(tmp_path / "x")) is None
+
+
+def test_a_limit_of_memory_is_held_by_steps_in_parts_which_the_studys_command_states(tmp_path):
+    weights, data = huggingface(tmp_path / "hf"), photographs(tmp_path / "photos")
+    words = ("finetune", str(weights), "--data", data, "--batch", "24", "--image-size", "256")
+    words += ("--work-dir", str(tmp_path / "w"), "--dry-run")
+    gpu = ("--device", "cuda", "--precision", "float16")
+    plain = call(*words, *gpu)
+    need = float(re.search(r"finetuned: about (\d+\.\d+) GiB", plain.stdout).group(1))
+    assert "+micro" not in plain.stdout and "to fit into" not in plain.stderr
+    held = call(*words, *gpu, "--memory", f"{need - 0.08:.2f}")
+    assert re.search(r"to fit into \d\.\d GiB: --micro-batch \d+", held.stderr), (need, held.stderr)
+    assert "+micro-" in held.stdout
+    assert "--memory decides --micro-batch and --checkpointing" in error_of(
+        *words, *gpu, "--memory", "1", "--checkpointing"
+    )
+    assert "--memory -1: use a number of GiB above 0" in error_of(*words, *gpu, "--memory", "-1")
+    assert "0.1: 0.8 GiB are needed to train one image at a time" in error_of(*words, *gpu, "--memory", "0.1")

@@ -84,6 +84,17 @@ def test_several_gpus_a_run_are_refused_where_they_cannot_be(show, tmp_path):
         make_study(tmp_path, compute=Compute(world_size=3))
 
 
+def test_steps_in_parts_and_checkpointing_stand_on_every_device_and_not_beside_what_they_do_not_go_with(show):
+    assert compute_for(PROFILES["cpu"], micro_batch=4, checkpointing=True) == Compute(micro_batch=4, checkpointing=True)
+    assert compute_for(PROFILES["gpu"], micro_batch=4) == dataclasses.replace(BF16, micro_batch=4)
+    with refused("--micro-batch with --cuda-graph: they do not go together yet: leave one out"):
+        compute_for(PROFILES["gpu"], micro_batch=4, cuda_graph=True)
+    with refused("--checkpointing with --gpus-per-run: they do not go together yet: leave one out"):
+        compute_for(PROFILES["gpu"], checkpointing=True, gpus_per_run=2)
+    with refused("--micro-batch -1: use the number of images"):
+        compute_for(PROFILES["gpu"], micro_batch=-1)
+
+
 def test_the_number_of_processes_enters_a_key_where_it_is_not_one(show, tmp_path):
     alone, shared = (
         make_study(tmp_path, compute=BF16),

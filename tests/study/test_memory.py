@@ -7,15 +7,21 @@ import json
 
 import pytest
 import torch
-from helpers_study import make_study, tiny_ablation
+from helpers_errors import refused
+from helpers_study import make_study, tiny_ablation, tiny_profile
 from helpers_tools import load_tool
 
+from gitbench.commands.printing import print_memory
 from gitbench.data.base import texts_of
 from gitbench.data.tasks import open_task
 from gitbench.data.tokenizer import tokenizer_for
+from gitbench.gpu_check.sizes import base_spec
+from gitbench.machine import Gpu
 from gitbench.models import cache, parameter_counts
-from gitbench.profiles import GPU, SMOKE
+from gitbench.plan import Vocabulary
+from gitbench.profiles import FINETUNE, GPU, SMOKE
 from gitbench.run_folder import RECORD_SCHEMA
+from gitbench.spec import Compute
 from gitbench.study import memory
 from gitbench.study.config import make_config
 from gitbench.study.memory import (
@@ -23,6 +29,9 @@ from gitbench.study.memory import (
     FRAGMENTATION,
     GIB,
     captioning_bytes,
+    fit,
+    fit_plan,
+    fits_card,
     frozen_features_bytes,
     measured_gib,
     parameters,
@@ -30,12 +39,14 @@ from gitbench.study.memory import (
     planned_gib,
     pretraining_bytes,
     training_bytes,
+    with_allowances,
 )
 from gitbench.study.plan_file import plan_from_json, plan_to_json
 from gitbench.study.store import Study
 from gitbench.training import frozen
 from gitbench.variants import AXES
 
+BF16 = Compute(device="cuda", precision="bfloat16")
 TOKENS = 64  # of all texts of an image
 IMAGES = 64  # of a training batch
 
@@ -72,6 +83,91 @@ def counted(config, b: int) -> int:
 def test_the_formula_gives_what_a_training_step_holds_within_3_percent(configs, axis, variant, b):
     config = configs(axis, variant)
     assert training_bytes(config, TOKENS, b) == pytest.approx(counted(config, b), rel=0.03)
+
+
+@pytest.mark.parametrize(("micro", "again"), [(0, True), (8, False), (5, True)])
+@pytest.mark.parametrize(
+    ("axis", "variant", "b"),
+    [
+        ("decoder", "self_2x384", 2),
+        ("decoder", "cross_2x384_matched", 2),
+        ("encoder", "vit_4x96_p8_64", 4),
+        ("encoder_training", "frozen", 2),
+        ("encoder_training", "frozen", 4),
+    ],
+)
+def test_it_gives_what_a_step_in_parts_or_with_checkpointing_holds_within_15_percent(
+    configs, axis, variant, b, micro, again
+):
+    config = configs(axis, variant)
+    whole = counted(config, b)
+    config["compute"].update(micro_batch=micro, checkpointing=again)
+    found = counted(config, b)
+    assert found < whole
+    assert training_bytes(config, TOKENS, b) == pytest.approx(found, rel=0.15)
+
+
+def test_what_is_not_trained_has_no_gradient_and_no_moments(configs):
+    config = configs("decoder", "self_2x384")
+    fewer = training_bytes(config, TOKENS, 2, trained=sum(parameters(config)[:2]) - 1000)
+    assert training_bytes(config, TOKENS, 2) - fewer == 8 * 1000  # gradients come when what is kept is gone
+
+
+def paper(encoder: str, pixels: int):
+    """Return the config of the paper's fine-tuning of a released model."""
+    bert = Vocabulary(size=30522, pad_id=0, bos_id=101, eos_id=102)
+    config = make_config(base_spec(FINETUNE, {"encoder": encoder, "decoder": "self_6x768"}), bert, "none")
+    config["train_dataloader"]["dataset"]["data_spec"]["image_size"] = pixels
+    return config
+
+
+def with_choice(config, micro: int, again: bool):
+    return {**config, "compute": {**config["compute"], "micro_batch": micro, "checkpointing": again}}
+
+
+@pytest.mark.parametrize(
+    ("encoder", "pixels", "gib", "expected"),
+    [
+        ("vit_b16", 224, 16, (0, False)),
+        ("vit_b16", 384, 8, (11, False)),
+        ("vit_b16", 480, 8, (22, True)),
+        ("vit_l14", 476, 24, (11, False)),
+        ("vit_l14", 224, 8, (2, True)),
+    ],
+)
+def test_the_largest_part_of_a_batch_that_fits_is_found(encoder, pixels, gib, expected):
+    """GIT-base within 8 GB and GIT-large within 24, at the sizes of fine-tuning."""
+    config = paper(encoder, pixels)
+    micro, again = fit(config, 80, 2, gib)
+    assert (micro, again) == expected
+    need = with_allowances(peak_bytes(with_choice(config, micro, again), 80, 2))
+    assert need <= gib
+    if micro:
+        parts = -(-64 // micro)
+        larger = with_choice(config, -(-64 // (parts - 1)) if parts > 2 else 0, again)
+        assert with_allowances(peak_bytes(larger, 80, 2)) > gib
+
+
+def test_where_nothing_fits_what_is_needed_is_said():
+    with refused(r"--memory 6: 10\.2 GiB are needed to train one image at a time with checkpointing, and to caption"):
+        fit(paper("vit_l14", 476), 80, 2, 6)
+
+
+def test_all_arms_of_a_plan_are_trained_alike(tmp_path):
+    profile = tiny_profile(batch_images=24)
+    plan = make_study(tmp_path, tiny_ablation("decoder", "self_2x64", "self_2x384"), profile, compute=BF16).plan
+    needs = {run.arm: planned_gib(plan, run) for run in plan.runs}
+    assert fit_plan(plan, 8) == (0, False)
+    assert needs["base"] < 0.99 * needs["self_2x384"]
+    assert fit_plan(plan, 0.99 * needs["self_2x384"]) == (12, False)  # the smaller one, too
+
+
+def test_a_run_that_failed_hears_what_fits_by_formula():
+    config = paper("vit_b16", 384)
+    assert fits_card(config, 8 * GIB) == "; by formula --micro-batch 22 --checkpointing fits"
+    assert fits_card(config, 80 * GIB) == ""  # it should have fitted
+    assert fits_card(with_choice(config, 4, False), 8 * GIB) == ""
+    assert "GiB are needed to train one image" in fits_card(config, 2 * GIB)
 
 
 @pytest.mark.parametrize("decoder", ["self_2x96", "cross_2x96"])
@@ -208,3 +304,19 @@ def test_a_plan_knows_how_long_texts_are_and_one_of_an_earlier_version_takes_the
 
 def test_the_search_makes_room_for_as_many_steps_as_the_formula_says():
     assert memory.STEPS_AHEAD == cache.STEPS_AHEAD
+
+
+def test_a_dry_run_says_what_fits_where_a_card_here_has_less(tmp_path, monkeypatch, capsys):
+    profile = tiny_profile(batch_images=24)
+    study = make_study(tmp_path, tiny_ablation("decoder", "self_2x384"), profile, compute=BF16)
+    need = planned_gib(study.plan, study.plan.runs[0])
+
+    def said(gib: float) -> str:
+        card = Gpu(uuid="GPU", name="Small card", free_gib=gib, total_gib=gib, capability=(8, 6))
+        monkeypatch.setattr("gitbench.machine.gpus", lambda: (card,))
+        print_memory(study)
+        return capsys.readouterr().out
+
+    assert "mind" not in said(8) and f"base: about {need:.1f} GiB a run" in said(8)
+    assert "into which it fits with --micro-batch 12, or --memory" in said(0.99 * need)
+    assert "mind: a GPU here has 0.7 GiB: " in said(0.66) and "to train one image at a time" in said(0.66)

@@ -162,7 +162,7 @@ def test_each_process_draws_its_own_dropout_and_the_same_again_after_a_stop(monk
         model = SimpleNamespace(train_step=lambda *_, **__: seeds.append(torch.initial_seed()))
         runner = SimpleNamespace(call_hook=lambda *_, **__: None, model=model, optim_wrapper=None)
         monkeypatch.setattr("gitbench.training.loop.get_rank", lambda: rank)
-        loop = SimpleNamespace(runner=runner, dropout_seed=5, _iter=iteration, graphed=None)
+        loop = SimpleNamespace(runner=runner, dropout_seed=5, _iter=iteration, graphed=None, compute=Compute())
         CountedTrainLoop.run_iter(loop, {})  # type: ignore[arg-type]
         return seeds[-1]
 
