@@ -25,6 +25,7 @@ from gitbench.files import atomic_path, explain_os_errors, write_json
 from gitbench.models import parameter_counts
 from gitbench.models.flops import flops_by_part
 from gitbench.run_folder import RunFolder
+from gitbench.training.adaptation import merge
 from gitbench.training.caption_model import CaptionModel
 from gitbench.training.device import described, planned, settle
 from gitbench.training.distributed import captioner, joined, most, train_together
@@ -116,6 +117,7 @@ def _train(path: Path, progress: Progress | None, pretraining: PretrainingProgre
 def _captioned(runner: Runner, folder: RunFolder, curve: CurveHook, init: EncoderInitHook) -> dict[str, Any]:
     """Caption the test split and write captions and weights; return what else is to be known of the run."""
     trained = time.monotonic()
+    stored = merge(captioner(runner).git)
     fit = _fit(runner, curve)
     fitted = time.monotonic()
     metrics = runner.test_loop.run()
@@ -133,6 +135,8 @@ def _captioned(runner: Runner, folder: RunFolder, curve: CurveHook, init: Encode
         "caption_seconds": captioned - fitted,
         "seconds": curve.seconds + captioned - trained,
     }
+    if (start := captioner(runner).variants.get("start")) is not None and start.source == "checkpoint":
+        cost["stored_bytes"] = stored
     if init.seconds is not None:
         cost["pretrain_seconds"] = init.seconds
     if init.encode_seconds > 0:
@@ -225,7 +229,8 @@ def prediction(request: Request, output: dict[str, Any], image_id: str, tokenize
 def _write_weights(runner: Runner, folder: RunFolder) -> None:
     """Write `model.pth` and `tokenizer.json`: what `gitbench caption --weights FOLDER` needs, and no pickled code."""
     state = {name: tensor.cpu() for name, tensor in captioner(runner).git.state_dict().items()}
-    config, texts = json.dumps(runner.cfg.model.to_dict()), json.dumps(_texts(runner.cfg))
+    model = {axis: value for axis, value in runner.cfg.model.to_dict().items() if axis != "adaptation"}  # which is in them
+    config, texts = json.dumps(model), json.dumps(_texts(runner.cfg))
     payload = {"format": FORMAT, "model": config, "texts": texts, "state_dict": state}
     with atomic_path(folder.weights) as temporary, explain_os_errors(temporary), torch_write_errors():
         torch.save(payload, temporary)
