@@ -4,8 +4,8 @@
 
 The small profiles adapt the captioner that ships to 300 images of a world of which it knows half the words; any other
 checkpoint and data will do. Each arm is trained for equal steps and for equal time, which is as many steps as take the counted
-operations of training everything (`gitbench.flops`): seconds are measured beside it. Each has rates of its own from the grid;
-for norms, biases and adapters the grid stands four times as high, since few numbers need larger steps.
+operations of training everything (`gitbench.flops`): seconds are measured beside it. Each has rates of its own from the grid,
+which stands four times as high for adapters, and eight times for norms and biases: few numbers need larger steps.
 """
 
 from gitbench.spec import Ablation, Arm, Claim

@@ -45,44 +45,46 @@ class Part:
 
 
 def forward_parts(
-    vit: EncoderSpec, text: DecoderSpec, vocabulary: int, captions: int = 1, tokens: int = TOKENS
+    vit: EncoderSpec, text: DecoderSpec, vocabulary: int, captions: int = 1, tokens: int = TOKENS, frames: int = 1
 ) -> dict[str, Part]:
-    """Return the parts in order: patches, encoder, projection, image_stream, text_stream, head (all k*T positions)."""
-    patches = (vit.image_size // vit.patch) ** 2
-    s, w, d = 1 + patches, vit.width, text.width
-    texts = captions * tokens
+    """Return the parts in order: patches, encoder, projection, image_stream, text_stream, head (all k*T positions).
+
+    frames: of a film, which the encoder sees one by one and the decoder end to end.
+    """
+    patches, w, d = (vit.image_size // vit.patch) ** 2, vit.width, text.width
+    s, texts, layers = frames * (1 + patches), captions * tokens, text.layers
     block = 2 * s * (4 * w**2 + 2 * w * int(w * vit.mlp_ratio))
     token = 2 * (4 * d**2 + 2 * d * text.ffn)
     seen = s + (tokens + 1) / 2
-    # an adapter beside a product from a to b numbers costs 2 (a + b) a token: beside queries, keys and values 8 d, beside the output 4 d
+    # an adapter of rank 1 beside a product from a to b numbers costs 2 (a + b) a token: 8 d beside q, k and v, 4 d at the output
     if text.attention == "cross":
         token += 4 * d**2  # the queries to the image, and what is made of the answer
-        image = Part(weights=text.layers * s * 4 * d**2, layers=text.layers, adapted=text.layers * s * 6 * d)
+        image = Part(weights=layers * s * 4 * d**2, layers=layers, adapted=layers * s * 6 * d)
         of_text = 20 * d
     else:
-        whole = text.layers - 1
+        whole = layers - 1
         image = Part(
             weights=whole * s * token + s * 4 * d**2,
             attention=whole * 4 * s**2 * d,
-            layers=text.layers,
-            adapted=s * (whole * 12 + 6) * d,
+            layers=layers,
+            adapted=s * (whole * 12 + 8) * d,
         )
         of_text = 12 * d
     return {
-        "patches": Part(weights=2 * patches * 3 * vit.patch**2 * w),
+        "patches": Part(weights=2 * frames * patches * 3 * vit.patch**2 * w),
         "encoder": Part(
             weights=vit.layers * block,
-            attention=vit.layers * 4 * s**2 * w,
+            attention=vit.layers * 4 * s * (1 + patches) * w,
             layers=vit.layers,
             adapted=vit.layers * s * 12 * w,
         ),
         "projection": Part(weights=2 * s * w * d),
         "image_stream": image,
         "text_stream": Part(
-            weights=text.layers * texts * token,
-            attention=text.layers * texts * 4 * seen * d,
-            layers=text.layers,
-            adapted=text.layers * texts * of_text,
+            weights=layers * texts * token,
+            attention=layers * texts * 4 * seen * d,
+            layers=layers,
+            adapted=layers * texts * of_text,
         ),
         "head": Part(weights=2 * texts * d * vocabulary),
     }
@@ -128,9 +130,8 @@ def equal_iterations(run: Any) -> int:
     vit, text, adaptation = (run.variants[axis] for axis in ("encoder", "decoder", "adaptation"))
     frozen, images = run.variants["encoder_training"].frozen, run.data.train_images
     kept = frozen and run.data.crop_scale is None and images is not None
-    parts = forward_parts(vit, text, run.text.vocab_size, run.train.captions_per_image)
-    if run.task.frames:
-        parts = {name: _of_film(part, run.task.frames, name) for name, part in parts.items()}
+    frames = max(1, run.task.frames)
+    parts = forward_parts(vit, text, run.text.vocab_size, run.train.captions_per_image, frames=frames)
     whole = 3 * sum(part.forward for part in parts.values())
     budget = run.train.iterations * run.train.batch_images * whole
     if kept:

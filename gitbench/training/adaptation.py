@@ -73,16 +73,17 @@ def load_plain(git: GIT, state: Mapping[str, Tensor]) -> None:
         raise RuntimeError(f"tensors that do not fit: {', '.join(wrong)}")
 
 
-def merge(git: GIT) -> int:
+def merge(git: GIT) -> tuple[int, int]:
     """Add the adapters of a model to its weights, in place, and take them out.
 
-    Returns the bytes of what was trained, as they would be stored beside the checkpoint from which it started.
+    Returns the bytes of all parameters as it was trained, and of those that were, which is what has to be stored beside the
+    checkpoint from which it started.
     """
-    size = sum(each.numel() * each.element_size() for each in git.parameters() if each.requires_grad)
+    sizes = [(each.numel() * each.element_size(), each.requires_grad) for each in git.parameters()]
     for name, layer in [*git.named_modules()]:
         if hasattr(layer, "base_layer"):
             adapter: Any = layer
             adapter.merge()
             owner, _, own = name.rpartition(".")
             setattr(git.get_submodule(owner), own, adapter.get_base_layer())
-    return size
+    return sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)

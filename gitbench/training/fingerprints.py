@@ -72,7 +72,11 @@ def _tensors(model: CaptionModel, optimizer: torch.optim.Optimizer) -> dict[str,
     tensors = {name: (tensor, training.get(id(tensor), "no training")) for name, tensor in model.named_parameters()}
     tensors |= {name: (tensor, "no training") for name, tensor in model.named_buffers()}
     return {
-        plain_name(name.removeprefix(_GIT)): {"shape": list(tensor.shape), "hash": tensor_hash(tensor), "training": trained}
+        plain_name(name.removeprefix(_GIT)): {
+            "shape": list(tensor.shape),
+            "hash": tensor_hash(tensor),
+            "training": trained,
+        }
         for name, (tensor, trained) in tensors.items()
     }
 

@@ -117,7 +117,7 @@ def _train(path: Path, progress: Progress | None, pretraining: PretrainingProgre
 def _captioned(runner: Runner, folder: RunFolder, curve: CurveHook, init: EncoderInitHook) -> dict[str, Any]:
     """Caption the test split and write captions and weights; return what else is to be known of the run."""
     trained = time.monotonic()
-    stored = merge(captioner(runner).git)
+    held, stored = merge(captioner(runner).git)
     fit = _fit(runner, curve)
     fitted = time.monotonic()
     metrics = runner.test_loop.run()
@@ -136,7 +136,8 @@ def _captioned(runner: Runner, folder: RunFolder, curve: CurveHook, init: Encode
         "seconds": curve.seconds + captioned - trained,
     }
     if (start := captioner(runner).variants.get("start")) is not None and start.source == "checkpoint":
-        cost["stored_bytes"] = stored
+        # of float32 numbers a weight each, and a gradient and two moments where it is trained
+        cost |= {"state_bytes": held + 3 * stored, "stored_bytes": stored}
     if init.seconds is not None:
         cost["pretrain_seconds"] = init.seconds
     if init.encode_seconds > 0:
@@ -229,7 +230,9 @@ def prediction(request: Request, output: dict[str, Any], image_id: str, tokenize
 def _write_weights(runner: Runner, folder: RunFolder) -> None:
     """Write `model.pth` and `tokenizer.json`: what `gitbench caption --weights FOLDER` needs, and no pickled code."""
     state = {name: tensor.cpu() for name, tensor in captioner(runner).git.state_dict().items()}
-    model = {axis: value for axis, value in runner.cfg.model.to_dict().items() if axis != "adaptation"}  # which is in them
+    model = {
+        axis: value for axis, value in runner.cfg.model.to_dict().items() if axis != "adaptation"
+    }  # which is in them
     config, texts = json.dumps(model), json.dumps(_texts(runner.cfg))
     payload = {"format": FORMAT, "model": config, "texts": texts, "state_dict": state}
     with atomic_path(folder.weights) as temporary, explain_os_errors(temporary), torch_write_errors():
