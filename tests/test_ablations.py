@@ -56,6 +56,7 @@ def test_an_ablation_runs_whole(name, tmp_path):
     if name == "adaptation":
         table = (out / "table.md").read_text(encoding="utf-8")
         assert "stored beside the start" in table and "Does not verify" not in table
+        assert "stored beside the start" in (out / "cost.svg").read_text()
 
 
 def test_no_two_ablations_share_a_run_though_their_bases_are_alike(tmp_path):

@@ -209,8 +209,10 @@ def cost_figure(view: View, width: float = COLUMN) -> Figure | None:
     series = lines_of(view, arms, across)
     if len(series) == 1:
         series = {view.title(arm): [arm] for arm in arms}
-    figure = Figure(figsize=(width, 2.3), layout="constrained")
-    panels = figure.subplots(1, len(costs), sharey=True, squeeze=False).ravel()
+    tall = len(costs) > 2  # one panel below the other
+    figure = Figure(figsize=(width, 1.6 * len(costs) if tall else 2.3), layout="constrained")
+    shape = (len(costs), 1) if tall else (1, len(costs))
+    panels = figure.subplots(*shape, sharey=True, squeeze=False).ravel()
     for axes, (name, places) in zip(panels, costs.items(), strict=True):
         for index, (title, line) in enumerate(series.items()):
             colour, marker, dashes = nth_style(index)
@@ -219,7 +221,7 @@ def cost_figure(view: View, width: float = COLUMN) -> Figure | None:
             points = [place for place, _ in found], [interval.mean for _, interval in found]
             look: Any = {"color": colour, "marker": marker, "ls": dashes, "ms": 5, "lw": 1.0, "capsize": 2.5}
             axes.errorbar(*points, yerr=reach, label=title, **look)
-        axes.set_xlabel(textwrap.fill(known[name], 18))
+        axes.set_xlabel(known[name] if tall else textwrap.fill(known[name], 18))
         if name in _LOG_COSTS:
             axes.set_xscale("log")
             axes.minorticks_off()
@@ -228,7 +230,8 @@ def cost_figure(view: View, width: float = COLUMN) -> Figure | None:
         axes.xaxis.set_major_formatter(lambda value, _, name=name: cost_text(value, name))
         axes.margins(x=0.15)
         axes.grid(axis="y")
-    panels[0].set_ylabel(f"{display_name(view.metric)} ({unit(view.metric)})")
+    for axes in panels if tall else panels[:1]:
+        axes.set_ylabel(f"{display_name(view.metric)} ({unit(view.metric)})")
     _legend(figure, panels[0], width)
     return figure
 
