@@ -114,6 +114,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 def _asked(arguments: argparse.Namespace) -> Asked:
     """Return what is asked for. Errors: GitbenchError for numbers that are none, and weights that are not there."""
+    from gitbench.captioners.shipped import CONTENTS, weights_at
     from gitbench.data import SPLITS
     from gitbench.errors import unknown_name
     from gitbench.launch.evaluation_plan import Asked
@@ -125,9 +126,10 @@ def _asked(arguments: argparse.Namespace) -> Asked:
     if arguments.split not in SPLITS:
         raise unknown_name("split", arguments.split, SPLITS)
     for path in arguments.weights:
-        if not path.exists():
+        if not weights_at(path).exists():
             raise GitbenchError(
-                f"{path} does not exist: pass the folder of a finished run, or of a downloaded checkpoint"
+                f"{path} does not exist: pass the folder of a finished run, or of a downloaded checkpoint, or "
+                f"{', '.join(CONTENTS)}, which ships"
             )
     return Asked(
         data=arguments.data,
