@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from helpers_model import pictures
 from helpers_resume import assert_same_results, kill_at, run_to_end
 from helpers_study import make_study, run_of, runs_of, tiny_ablation, tiny_profile, write_configs
 
+from gitbench.ablations import ablation_files
+from gitbench.commands.tune import _built_in
 from gitbench.flops import forward_parts, step_flops
 from gitbench.registry import MODELS
 from gitbench.run_folder import RunFolder
@@ -176,6 +179,16 @@ def test_what_cannot_be_adapted_is_refused(tmp_path):
         planned(tmp_path, "everything", "last_9")
     with refused("has a frozen encoder, and an adaptation that says what else is trained"):
         planned(tmp_path / "two", "lora_4", "everything", common={"encoder_training": "frozen"})
+
+
+def test_adapters_without_their_package_are_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with refused("adapters need the package peft: .*pip install gitbench.lora."):
+        adapted()
+
+
+def test_what_starts_from_a_checkpoint_that_nobody_names_is_not_tuned_with_all_others():
+    assert set(ablation_files()) - set(_built_in("cpu")) == {"adaptation"}
 
 
 def test_without_an_adaptation_no_key_changes(tmp_path):
