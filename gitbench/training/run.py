@@ -230,9 +230,8 @@ def prediction(request: Request, output: dict[str, Any], image_id: str, tokenize
 def _write_weights(runner: Runner, folder: RunFolder) -> None:
     """Write `model.pth` and `tokenizer.json`: what `gitbench caption --weights FOLDER` needs, and no pickled code."""
     state = {name: tensor.cpu() for name, tensor in captioner(runner).git.state_dict().items()}
-    model = {
-        axis: value for axis, value in runner.cfg.model.to_dict().items() if axis != "adaptation"
-    }  # which is in them
+    model = runner.cfg.model.to_dict()
+    model.pop("adaptation", None)  # which is in the weights
     config, texts = json.dumps(model), json.dumps(_texts(runner.cfg))
     payload = {"format": FORMAT, "model": config, "texts": texts, "state_dict": state}
     with atomic_path(folder.weights) as temporary, explain_os_errors(temporary), torch_write_errors():
