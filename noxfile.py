@@ -62,12 +62,12 @@ def shared_environment(session: nox.Session) -> Path:
                 session.run(UV, "venv", "--quiet", "--python", sys.executable, str(SHARED), external=True)
             python = str(SHARED / "bin" / "python")
             pip = (UV, "pip", "install", "--quiet", "--python", python)
-            session.run(*pip, "-e", ".", external=True, env=COMPILE)
+            session.run(*pip, "-e", ".[lora]", external=True, env=COMPILE)
             session.run(*pip, *BERT, external=True)
         else:
             session.run(sys.executable, "-m", "venv", str(SHARED), external=True)
             pip = (str(SHARED / "bin" / "python"), "-m", "pip", "install", "--quiet")
-            session.run(*pip, "-e", ".", external=True)
+            session.run(*pip, "-e", ".[lora]", external=True)
             session.run(*pip, *BERT, external=True)
         mark_installed(SHARED, "")
     return SHARED / "bin"

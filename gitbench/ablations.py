@@ -14,10 +14,11 @@ from gitbench import plugins
 from gitbench.errors import GitbenchError, unknown_name
 from gitbench.files import resource
 from gitbench.metric_info import SCORES
-from gitbench.spec import LARGEST_MARGIN, MARGIN, Ablation, Arm, Claim
+from gitbench.spec import LARGEST_MARGIN, MARGIN, OURS, Ablation, Arm, Claim
 from gitbench.variants import get_axis, resolve
 
-CONFIDENCE_CODES = ("S", "SQ", "D", "H")  # how a claim is known: seen, as a quotation, digitised, second-hand
+# how a claim is known: seen, as a quotation, digitised, second-hand; or ours, of no paper
+CONFIDENCE_CODES = ("S", "SQ", "D", "H", OURS)
 
 
 YARDSTICKS = ("blind", "ceiling")  # what a study has beside the arms of its ablation

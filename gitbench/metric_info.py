@@ -32,6 +32,8 @@ COSTS = {
     "decoder_parameters": "count",
     "flops_per_image": "FLOP",
     "peak_memory_bytes": "byte",
+    "state_bytes": "byte",
+    "stored_bytes": "byte",
     "train_images_per_second": "image/s",
     "seconds": "s",
     "data_wait_seconds": "s",
@@ -57,6 +59,8 @@ _NAMES = {
     "decoder_parameters": "decoder parameters",
     "flops_per_image": "FLOPs per image",
     "peak_memory_bytes": "peak memory",
+    "state_bytes": "weights, gradients and optimizer",
+    "stored_bytes": "stored beside the start",  # what was trained, as float32; an adapter before it is merged
     "train_images_per_second": "training images/s",
     "seconds": "seconds a run",
     "data_wait_seconds": "of them waiting for data",

@@ -19,6 +19,7 @@ METRICS = (*_CAPTION_METRICS, *FALSE_SHARES, "VQA", "EM", "accuracy", "accuracy-
 
 # The margin of every claim that states no other: a share of what the base arm learned, its score less the blind floor's.
 MARGIN = 0.1
+OURS = "O"  # how a claim is known that no paper makes: its `quote` is our reason to expect it
 LARGEST_MARGIN = 0.2  # of what was learned: a larger difference cannot pass for one that does not matter
 
 
@@ -202,7 +203,7 @@ class Claim:
     says: str  # what the paper says, in one sentence of ours
     quote: str  # a short quotation
     where: str  # page or table
-    confidence: str  # S seen, SQ seen as quotation, D digitised, H second-hand
+    confidence: str  # S seen, SQ seen as quotation, D digitised, H second-hand, O ours
     choice: bool = False  # the paper does so, and no measurement of it was found: the claim is this project's reading
     treatment_from: str | None = None  # of an interaction only: where each of the two gains starts
     reference_from: str | None = None

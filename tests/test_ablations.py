@@ -20,7 +20,7 @@ from gitbench.variants import resolve
 
 def test_every_ablation_is_there_in_every_profile():
     assert set(ablation_files()) == {
-        "data_scale", "decoder_attention", "decoder_init", "decoder_size", "encoder_init", "encoder_training"
+        "adaptation", "data_scale", "decoder_attention", "decoder_init", "decoder_size", "encoder_init", "encoder_training"
     }  # fmt: skip
     for name in ablation_files():
         ablation = load_ablation(name)
@@ -28,7 +28,7 @@ def test_every_ablation_is_there_in_every_profile():
 
 
 # Two mechanisms here (BERT, a frozen and pre-trained encoder); decoder sizes run whole in tests/launch.
-SLOW = ("data_scale", "decoder_attention", "decoder_size", "encoder_init")
+SLOW = ("adaptation", "data_scale", "decoder_attention", "decoder_size", "encoder_init")
 
 
 @pytest.mark.timeout(300)
@@ -39,9 +39,11 @@ def test_an_ablation_runs_whole(name, tmp_path):
     work, out = tmp_path / "work", tmp_path / "out"
     reported = [] if load_ablation(name).crossed_with else ["--no-report"]  # figures of every other kind: tests/report
     words = ("--profile", "smoke", "--seeds", "1", "--work-dir", str(work), "--out", str(out))
-    result = call("run", name, *words, *reported)
+    given = ("--start", "scenes-captioner", "--data", "scenes-shifted") if name == "adaptation" else ()
+    result = call("run", name, *words, *given, *reported)
     assert result.returncode == 0, result.stdout + result.stderr
-    study = json.loads((work / "studies" / f"{name}.smoke.scenes+seeds-1.json").read_text())
+    (plan,) = (path for path in work.glob("studies/*+seeds-1.json"))
+    study = json.loads(plan.read_text())
     runs = {run["run_key"] for run in study["runs"]}
     assert {arm["name"] for arm in study["arms"]} == {arm.name for arm in load_ablation(name).arms["smoke"]} | {"blind"}
     assert runs == {path.parent.name for path in work.glob("runs/*/record.json")}
@@ -50,7 +52,11 @@ def test_an_ablation_runs_whole(name, tmp_path):
         assert frame[frame["metric"] == "training_images"].groupby("arm")["value"].first().nunique() > 1
         assert "training images" in (out / "interaction.svg").read_text()
         assert "No proof was recorded" not in (out / "report.html").read_text(encoding="utf-8")
-    assert (work / "studies" / f"{name}.smoke.scenes+seeds-1.proof.json").is_file()
+    assert plan.with_suffix(".proof.json").is_file()
+    if name == "adaptation":
+        table = (out / "table.md").read_text(encoding="utf-8")
+        assert "stored beside the start" in table and "Does not verify" not in table
+        assert "stored beside the start" in (out / "cost.svg").read_text()
 
 
 def test_no_two_ablations_share_a_run_though_their_bases_are_alike(tmp_path):

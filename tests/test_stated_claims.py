@@ -31,7 +31,7 @@ def stating(*claims: Claim) -> Ablation:
         (claim_of("better", margin=0.3, margin_unit="learned"), "30 % of what the base arm learned, .* at most 20 %"),
         (claim_of("equivalent"), "within a margin of 0: state one above 0"),
         (claim_of("better", margin_reason=" "), "gives no margin_reason"),
-        (claim_of("better", confidence="U"), "confidence 'U' is none of S, SQ, D, H"),
+        (claim_of("better", confidence="U"), "confidence 'U' is none of S, SQ, D, H, O"),
     ],
 )
 def test_claims_that_cannot_be_judged_are_refused(claim, problem):

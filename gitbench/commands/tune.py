@@ -163,10 +163,11 @@ def _tuning(name: str, profile: Profile, arguments: argparse.Namespace) -> Tunin
 
 
 def _built_in(profile: str) -> list[str]:
-    """Return the ablations of the package that have arms for a profile."""
+    """Return the ablations of the package that have arms for a profile, and start from no checkpoint that is to be named."""
     from gitbench.ablations import ablation_files, load_ablation
 
-    return [name for name in ablation_files() if profile in load_ablation(name).arms]
+    found = {name: load_ablation(name) for name in ablation_files()}
+    return [name for name, each in found.items() if profile in each.arms and "start" not in each.common]
 
 
 def _check_ship(arguments: argparse.Namespace) -> None:

@@ -85,6 +85,8 @@ class DecoderLayer(nn.Module):
 
     def keys_values(self, x: Tensor) -> tuple[Tensor, ...]:
         """Keys and values only: all that the last layer needs from the image."""
+        if not isinstance(self.qkv, nn.Linear):  # an adapter stands beside it, of which a part is not to be had
+            return self.split(self.qkv(x), 3)[1:]
         width = x.shape[-1]
         return self.split(linear(x, self.qkv.weight[width:], self.qkv.bias[width:]), 2)
 

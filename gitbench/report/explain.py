@@ -25,6 +25,7 @@ from gitbench.report.results import Result
 from gitbench.report.tables import values_behind
 from gitbench.report.verdict_details import quoted, verdict_details
 from gitbench.report.view import provenance_of
+from gitbench.spec import OURS
 from gitbench.study.store import Study
 
 # What runs say of where they ran, beside revision and packages; "command" and "claims_lock" are the run's own.
@@ -107,7 +108,7 @@ def _walk(
         claim = verdict.claim
         lines = [
             f"{target.ablation}:{target.name} {where}: {verdict.word}",
-            f"  the paper    {quoted(claim)}",
+            f"  {'reason   ' if claim.confidence == OURS else 'the paper'}    {quoted(claim)}",
             f"  judged       {verdict_sentence(verdict)}",
         ]
         behind = []

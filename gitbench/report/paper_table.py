@@ -16,7 +16,7 @@ from gitbench.metric_info import display_name
 from gitbench.plan import Plan
 from gitbench.report.paper import KNOWN, figure_4, has_figure_4, paper_claims, paper_rows
 from gitbench.report.tables import arm_interval
-from gitbench.spec import Claim
+from gitbench.spec import OURS, Claim
 
 _STANDARD_MODEL = {  # task -> (model, benchmark, split, metric) of the paper
     "caption": ("GIT_B", "COCO", "Karpathy test", "CIDEr"),
@@ -48,6 +48,8 @@ def paper_tables(plan: Plan, frame: pd.DataFrame, metric: str) -> tuple[PaperTab
 
 def paper_numbers(plan: Plan, claim: Claim) -> str:
     """Return the paper's own numbers for a claim as text, with how they are known; says so where there are none."""
+    if claim.confidence == OURS:
+        return "none: the claim is ours"
     rows = paper_claims(plan.ablation)
     known = set(rows.loc[rows["quote"] == claim.quote, "numbers"])
     if "figure_4" in known:

@@ -27,6 +27,13 @@ from gitbench.report.view import View
 _TIMES = "\N{NO-BREAK SPACE}\N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}"
 _LOG = ("training_images", "decoder_parameters")  # what is drawn on a log scale
 _COST_AXES = {"flops_per_image": "FLOPs per image", "seconds": "training and test, seconds a run"}
+# of parts of a checkpoint that are trained; the memory of a process on a CPU is its libraries', most of it
+_ADAPTED = {
+    "state_bytes": "weights, gradients and optimizer, bytes",
+    "seconds": _COST_AXES["seconds"],
+    "stored_bytes": "stored beside the start, bytes",
+}
+_LOG_COSTS = ("stored_bytes",)
 
 
 def score_figure(view: View, width: float = COLUMN) -> Figure | None:
@@ -193,7 +200,8 @@ def cost_figure(view: View, width: float = COLUMN) -> Figure | None:
     Means with the score's 95 % interval. Arms that differ in the second axis alone are joined. None where none differs.
     """
     arms = [arm.name for arm in view.arms if arm.role == "arm" and _score(view, arm.name)]
-    costs = {name: _cost_of(view, arms, name) for name in _COST_AXES}
+    known = _ADAPTED if view.plan.axis == "adaptation" else _COST_AXES
+    costs = {name: _cost_of(view, arms, name) for name in known}
     costs = {name: own for name, own in costs.items() if len(own) > 1 and max(own.values()) > 1.02 * min(own.values())}
     if not costs:
         return None
@@ -201,8 +209,10 @@ def cost_figure(view: View, width: float = COLUMN) -> Figure | None:
     series = lines_of(view, arms, across)
     if len(series) == 1:
         series = {view.title(arm): [arm] for arm in arms}
-    figure = Figure(figsize=(width, 2.3), layout="constrained")
-    panels = figure.subplots(1, len(costs), sharey=True, squeeze=False).ravel()
+    tall = len(costs) > 2  # one panel below the other
+    figure = Figure(figsize=(width, 1.6 * len(costs) if tall else 2.3), layout="constrained")
+    shape = (len(costs), 1) if tall else (1, len(costs))
+    panels = figure.subplots(*shape, sharey=True, squeeze=False).ravel()
     for axes, (name, places) in zip(panels, costs.items(), strict=True):
         for index, (title, line) in enumerate(series.items()):
             colour, marker, dashes = nth_style(index)
@@ -211,12 +221,17 @@ def cost_figure(view: View, width: float = COLUMN) -> Figure | None:
             points = [place for place, _ in found], [interval.mean for _, interval in found]
             look: Any = {"color": colour, "marker": marker, "ls": dashes, "ms": 5, "lw": 1.0, "capsize": 2.5}
             axes.errorbar(*points, yerr=reach, label=title, **look)
-        axes.set_xlabel(textwrap.fill(_COST_AXES[name], 18))
-        axes.xaxis.set_major_locator(MaxNLocator(3))
+        axes.set_xlabel(known[name] if tall else textwrap.fill(known[name], 18))
+        if name in _LOG_COSTS:
+            axes.set_xscale("log")
+            axes.minorticks_off()
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(3))
         axes.xaxis.set_major_formatter(lambda value, _, name=name: cost_text(value, name))
         axes.margins(x=0.15)
         axes.grid(axis="y")
-    panels[0].set_ylabel(f"{display_name(view.metric)} ({unit(view.metric)})")
+    for axes in panels if tall else panels[:1]:
+        axes.set_ylabel(f"{display_name(view.metric)} ({unit(view.metric)})")
     _legend(figure, panels[0], width)
     return figure
 

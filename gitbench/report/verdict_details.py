@@ -25,7 +25,7 @@ from gitbench.metric_info import unit
 from gitbench.report.notes import own_encoders
 from gitbench.report.paper import KNOWN, paper_claims
 from gitbench.report.paper_table import paper_numbers
-from gitbench.spec import Claim
+from gitbench.spec import OURS, Claim
 from gitbench.study.lock import LockDeviation, lock_deviations
 from gitbench.study.store import Study
 
@@ -105,12 +105,16 @@ def sentences(verdict: Verdict) -> list[str]:
 
 
 def quoted(claim: Claim) -> str:
-    """Return the words of the paper with their place, and how they are known."""
+    """Return the words of the paper with their place, and how they are known; of a claim of ours why it is made."""
+    if claim.confidence == OURS:
+        return f"({source(claim)}) {claim.quote}"
     return f"\N{LEFT DOUBLE QUOTATION MARK}{claim.quote}\N{RIGHT DOUBLE QUOTATION MARK} ({source(claim)})"
 
 
 def source(claim: Claim) -> str:
     """Return where the paper says what a claim is about, how that is known, and where it is a choice alone."""
+    if claim.confidence == OURS:
+        return "ours, of no paper"
     return f"{claim.where}, {KNOWN[claim.confidence]}" + f"; {CHOICE}" * claim.choice
 
 

@@ -115,8 +115,9 @@ def _of_spec(study: Study, run: PlannedRun, record: dict[str, Any]) -> Iterator[
         yield "its record names other seeds than its spec"
     if (record.get("overridden") or []) != sorted(spec.cfg_options):
         yield f"its record says that {record.get('overridden') or 'nothing'} was overridden, its spec {sorted(spec.cfg_options)}"
+    same = [plan.arm(each.arm).variants for each in plan.runs if each.run_key == run.run_key]  # arms that are one run
     for axis, name in plan.arm(run.arm).variants.items():
-        if (made := spec.variant_names.get(axis)) != name:
+        if (made := spec.variant_names.get(axis)) not in [variants.get(axis) for variants in same]:
             yield f"it was made with {axis} {made}, the arm has {name}"
     if plan.claim_hashes and not study.provenance(run.run_key).get("claims"):
         yield "its provenance names no claims: nothing says which ones it was made under"

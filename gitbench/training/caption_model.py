@@ -17,6 +17,7 @@ from gitbench.models.init import initialise
 from gitbench.models.packed import PackedTexts
 from gitbench.models.trie import Trie
 from gitbench.registry import MODELS, VARIANTS
+from gitbench.training.adaptation import adapt
 from gitbench.training.device import on_device
 from gitbench.training.frozen import FrozenEncoder
 
@@ -96,6 +97,8 @@ class CaptionModel(BaseModel):
         if "encoder_training" in self.variants and self.variants["encoder_training"].frozen:
             self.git.encoder = FrozenEncoder(self.git.encoder.spec)
         initialise(self.git, init_seed)
+        if "adaptation" in self.variants:
+            adapt(self.git, self.variants["adaptation"], init_seed)
 
     def forward(  # type: ignore[override]
         self,

@@ -21,6 +21,7 @@ from mmengine.runner import Runner
 from gitbench.data.base import content_hash
 from gitbench.models.packed import PackedTexts
 from gitbench.registry import MODELS, SCOPE
+from gitbench.training.adaptation import plain_name
 from gitbench.training.caption_model import CaptionModel
 from gitbench.training.data import CaptionData
 
@@ -71,7 +72,11 @@ def _tensors(model: CaptionModel, optimizer: torch.optim.Optimizer) -> dict[str,
     tensors = {name: (tensor, training.get(id(tensor), "no training")) for name, tensor in model.named_parameters()}
     tensors |= {name: (tensor, "no training") for name, tensor in model.named_buffers()}
     return {
-        name.removeprefix(_GIT): {"shape": list(tensor.shape), "hash": tensor_hash(tensor), "training": trained}
+        plain_name(name.removeprefix(_GIT)): {
+            "shape": list(tensor.shape),
+            "hash": tensor_hash(tensor),
+            "training": trained,
+        }
         for name, (tensor, trained) in tensors.items()
     }
 

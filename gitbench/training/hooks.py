@@ -168,8 +168,9 @@ class CurveHook(Hook):
             self.image_seconds += now - self._step_mark
             self._step_mark = now
             # mmengine adds a group of its own, which trains nothing
-            groups = (g for g in runner.optim_wrapper.param_groups if str(g.get("name", "")).startswith("decoder"))
-            self._add(done, "train", loss, next(groups)["lr"])
+            groups = [group for group in runner.optim_wrapper.param_groups if group.get("name")]
+            groups.sort(key=lambda group: group["name"])  # the decoder's first, where it is trained
+            self._add(done, "train", loss, groups[0]["lr"])
             self._peak = most(self.peak_memory)
             if self.progress is not None:
                 self.progress(done, runner.max_iters, loss)

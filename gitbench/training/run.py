@@ -26,6 +26,7 @@ from gitbench.models import parameter_counts
 from gitbench.models.flops import flops_by_part
 from gitbench.run_folder import RunFolder
 from gitbench.spec import Compute
+from gitbench.training.adaptation import merge
 from gitbench.training.caption_model import CaptionModel
 from gitbench.training.device import described, planned, settle
 from gitbench.training.distributed import captioner, joined, most, train_together
@@ -139,6 +140,7 @@ def _too_large(runner: Runner, compute: Compute) -> str:
 def _captioned(runner: Runner, folder: RunFolder, curve: CurveHook, init: EncoderInitHook) -> dict[str, Any]:
     """Caption the test split and write captions and weights; return what else is to be known of the run."""
     trained = time.monotonic()
+    held, stored = merge(captioner(runner).git)
     fit = _fit(runner, curve)
     fitted = time.monotonic()
     metrics = runner.test_loop.run()
@@ -156,6 +158,9 @@ def _captioned(runner: Runner, folder: RunFolder, curve: CurveHook, init: Encode
         "caption_seconds": captioned - fitted,
         "seconds": curve.seconds + captioned - trained,
     }
+    if (start := captioner(runner).variants.get("start")) is not None and start.source == "checkpoint":
+        # of float32 numbers a weight each, and a gradient and two moments where it is trained
+        cost |= {"state_bytes": held + 3 * stored, "stored_bytes": stored}
     if init.seconds is not None:
         cost["pretrain_seconds"] = init.seconds
     if init.encode_seconds > 0:
@@ -248,7 +253,9 @@ def prediction(request: Request, output: dict[str, Any], image_id: str, tokenize
 def _write_weights(runner: Runner, folder: RunFolder) -> None:
     """Write `model.pth` and `tokenizer.json`: what `gitbench caption --weights FOLDER` needs, and no pickled code."""
     state = {name: tensor.cpu() for name, tensor in captioner(runner).git.state_dict().items()}
-    config, texts = json.dumps(runner.cfg.model.to_dict()), json.dumps(_texts(runner.cfg))
+    model = runner.cfg.model.to_dict()
+    model.pop("adaptation", None)  # which is in the weights
+    config, texts = json.dumps(model), json.dumps(_texts(runner.cfg))
     payload = {"format": FORMAT, "model": config, "texts": texts, "state_dict": state}
     with atomic_path(folder.weights) as temporary, explain_os_errors(temporary), torch_write_errors():
         torch.save(payload, temporary)

@@ -24,6 +24,7 @@ from gitbench.models.encoder import resized
 from gitbench.models.flops import flops_by_part
 from gitbench.models.git import GIT
 from gitbench.registry import HOOKS
+from gitbench.training.adaptation import load_plain
 from gitbench.training.caption import load_captioner
 from gitbench.training.distributed import captioner
 from gitbench.variants.start import Checkpoint
@@ -112,7 +113,7 @@ class StartHook(Hook):
             raise GitbenchError(
                 f"{start.path} is not the checkpoint that the run was planned with: plan the study again"
             )
-        model.git.load_state_dict(fitted(found, model.git))
+        load_plain(model.git, fitted(found, model.git))
 
 
 def fitted(found: GIT, model: GIT) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from gitbench.axis import Axis, Planning, Touches, with_variant
 from gitbench.errors import GitbenchError
 from gitbench.spec import RunSpec
+from gitbench.variants.adaptation import AdaptationSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +22,11 @@ class EncoderTrainingSpec:
 
 
 def _apply(run: RunSpec, training: EncoderTrainingSpec, planning: Planning) -> RunSpec:
-    """Turn a ratio of learning rates into the encoder's rate, so that one value decides and equal rates are one run."""
+    """Turn a ratio of learning rates into the encoder's rate, so that one value decides and equal rates are one run; and so an
+    adaptation that leaves the encoder frozen into that.
+    """
+    if run.variants["adaptation"].trains == "decoder":
+        run, training = with_variant(run, "adaptation", AdaptationSpec()), dataclasses.replace(training, frozen=True)
     ratio = training.lr_ratio
     if ratio is not None:
         if ratio <= 0 or training.frozen:
