@@ -92,10 +92,6 @@ def run(block: Block) -> str:
 @pytest.mark.parametrize("page", [page for page in PAGES if RUN[page]], ids=lambda page: page.name)
 def test_the_commands_of_a_page_are_run_and_print_what_it_says(page: Path, place: Path, trained: Study) -> None:
     shutil.copytree(trained.work_dir, place / "work_dirs")
-    standing = trained.folder(trained.finished[0].run_key)  # for a released checkpoint
-    for file in (standing.weights, standing.tokenizer):
-        (place / "git-base-coco").mkdir(exist_ok=True)
-        shutil.copy(file, place / "git-base-coco")
     printed = None
     for block in blocks(page):
         if block.is_output and printed is not None:

@@ -67,7 +67,7 @@ def _no_regression(work: Callable[[argparse.Namespace], int]) -> Callable[[argpa
         try:
             return work(arguments)
         except GitbenchError as error:  # the option of other commands
-            raise GitbenchError(str(error).replace("--work-dir", "--out")) from None
+            raise GitbenchError(str(error).replace("choose another place", "pass another --out")) from None
         except Exception:
             traceback.print_exc()
             return GitbenchError.exit_code

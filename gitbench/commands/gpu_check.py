@@ -66,7 +66,7 @@ def _proof(arguments: argparse.Namespace) -> int:
         try:
             results = run_checks(folder, arguments.device, chosen(arguments.only), arguments.budget)
         except GitbenchError as error:  # the option of other commands
-            raise GitbenchError(str(error).replace("--work-dir", "--out")) from None
+            raise GitbenchError(str(error).replace("choose another place", "pass another --out")) from None
     bad, something = failed(results), proves(results)
     page = publish(folder, results_folder()) if arguments.publish and something else folder / PAGE
     said = f"failed: {', '.join(bad)}" if bad else "no check failed" if something else NOTHING

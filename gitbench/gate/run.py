@@ -211,7 +211,7 @@ def _writable(place: Path) -> None:
             make_dir(place)
             tempfile.TemporaryFile(dir=place).close()
     except GitbenchError as error:
-        raise GitbenchError(str(error).replace("--work-dir", "--references")) from None
+        raise GitbenchError(str(error).replace("choose another place", "pass another --references")) from None
 
 
 def _checked(

@@ -28,7 +28,7 @@ from gitbench.study.store import Study
 from gitbench.training.caption import caption_files, caption_video
 
 UNTRAINED = Trained(
-    run_key="0", arms=(), replicate=0, task="caption", data="photos", fingerprint="f", splits={}, iterations=0,
+    run_key="0", arms=(), replicate=0, task="caption", data="photos", fingerprint="f", splits={}, iterations=0, start="",
     overridden=(), scores=(), absent={}, warnings=(), claims=(), provenance={},
 )  # fmt: skip
 

@@ -34,7 +34,7 @@ from gitbench.data.tasks import Request, Text
 from gitbench.metrics import CaptionScorer
 from gitbench.spec import TaskSpec
 from gitbench.study.scoring import TaskScorer
-from gitbench.training.run import _prediction
+from gitbench.training.run import prediction
 
 # ---- folders with questions ---------------------------------------------------------------------------------------
 
@@ -157,7 +157,7 @@ def test_predictions_are_scored_again_as_the_data_had_them(tmp_path: Path) -> No
     source = opened(asked_folder(tmp_path, rows, "test_questions.json"), "test", task=VQA)
     output = {"ids": ["yes"], "score": 0.0, "nll": 1.0, "tokens": 1}
     given: list[dict[str, Any]] = [
-        _prediction(source.requests(index)[0], output, str(index), Words())  # type: ignore[arg-type]
+        prediction(source.requests(index)[0], output, str(index), Words())  # type: ignore[arg-type]
         for index in range(len(source))
     ]
     assert [each.get("answers_are") for each in given] == ["votes", "set", None]

@@ -280,7 +280,7 @@ def test_a_key_more_in_a_batch_or_a_prediction_changes_nothing(
 ) -> None:
     kinds = ("film", "groups", "predictions")
     known = {kind: right(kind) for kind in kinds}
-    collated, prediction, schedule = Small.batches, run._prediction, config.make_config
+    collated, prediction, schedule = Small.batches, run.prediction, config.make_config
 
     def configured(*given: Any) -> Any:
         made = schedule(*given)
@@ -290,7 +290,7 @@ def test_a_key_more_in_a_batch_or_a_prediction_changes_nothing(
     monkeypatch.setattr(
         Small, "batches", lambda self, *given: [{**each, "widths": [1]} for each in collated(self, *given)]
     )
-    monkeypatch.setattr(run, "_prediction", lambda *given: {**prediction(*given), "device": "cpu"})
+    monkeypatch.setattr(run, "prediction", lambda *given: {**prediction(*given), "device": "cpu"})
     monkeypatch.setattr("gitbench.gate.exact.subject.make_config", configured)
     for kind in kinds:
         monkeypatch.setattr(sys.modules[__name__], "TINY", {})
