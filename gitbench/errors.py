@@ -29,6 +29,14 @@ class MachineError(GitbenchError):
     """What the machine is at fault for and no code: it has no memory left, or a process was killed."""
 
 
+class StepTooLarge(GitbenchError):
+    """A training step did not fit into memory: of a card, that of `memory_bytes`."""
+
+    def __init__(self, said: str, memory_bytes: int | None) -> None:
+        super().__init__(said)
+        self.memory_bytes = memory_bytes
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> GitbenchError:
     """Build the error for a name that is not registered, offering the nearest known one.
 

@@ -25,7 +25,7 @@ from typing import Any, Literal, NoReturn
 
 from gitbench import plugins
 from gitbench.claim import Claim, ClaimLost, holder
-from gitbench.errors import GitbenchError
+from gitbench.errors import GitbenchError, StepTooLarge
 from gitbench.files import explain_os_errors, guarded, load_json, remove_leftovers, write_json
 from gitbench.launch.state import State, write_state
 from gitbench.processes import ORPHAN, end_with_parent
@@ -122,7 +122,7 @@ def _execute(folder: RunFolder, speaker: _Speaker) -> int:
     makers = entered(before, Maker.here(origin.get("computes_on", "cuda")))
     write_json(folder.provenance, {**environment(), **origin, **sharing, "makers": makers, "started": now()})
     from gitbench.study.memory import fits_card
-    from gitbench.training.run import StepTooLarge, execute
+    from gitbench.training.run import execute
 
     try:
         trained = execute(

@@ -20,7 +20,7 @@ from mmengine.runner import Runner
 from gitbench.data import read_once
 from gitbench.data.tasks import Request
 from gitbench.data.tokenizer import CaptionTokenizer
-from gitbench.errors import GitbenchError
+from gitbench.errors import GitbenchError, StepTooLarge
 from gitbench.files import atomic_path, explain_os_errors, write_json
 from gitbench.models import parameter_counts
 from gitbench.models.flops import flops_by_part
@@ -39,14 +39,6 @@ FORMAT = "gitbench"  # of `model.pth`
 
 Progress = Callable[[int, int, float], None]  # iterations done, of how many, loss
 PretrainingProgress = Callable[[int, int], None]
-
-
-class StepTooLarge(GitbenchError):
-    """A training step did not fit into memory: of a card, that of `memory_bytes`."""
-
-    def __init__(self, said: str, memory_bytes: int | None) -> None:
-        super().__init__(said)
-        self.memory_bytes = memory_bytes
 
 
 class NoPictures:
