@@ -16,6 +16,8 @@ from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
+from gitbench.files import explain_os_errors
+
 ORPHAN = 3  # exit status of a process whose starter is gone
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 BY_NVML = "PYTORCH_NVML_BASED_CUDA_CHECK"  # "1": torch counts cards without starting CUDA, and of none named finds none
@@ -53,6 +55,31 @@ def end_with_parent(parent: int | None = None) -> None:
         os._exit(ORPHAN)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def begin_child(environment: Mapping[str, str], log: Path) -> None:
+    """Begin a process that another one started: with this environment, to end with it, and what it prints goes to `log`.
+
+    It does not hear of Ctrl-C: whoever started it gets the same, and decides. It ends by `leave`.
+    Errors: GitbenchError for a log that cannot be written.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.clear()
+    os.environ.update(environment)
+    end_with_parent()
+    with explain_os_errors(log):
+        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    for stream in (1, 2):
+        os.dup2(file, stream)
+    os.close(file)
+
+
+def word_of(connection: Any) -> Any:
+    """Return what a process says; None where it is gone."""
+    try:
+        return connection.recv()
+    except (EOFError, ConnectionResetError):
+        return None
 
 
 @contextmanager

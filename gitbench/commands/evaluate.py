@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gitbench.commands.data_options import data_options
-from gitbench.commands.options import device_option, work_dir_of
+from gitbench.commands.options import device_option, without_folder, work_dir_of
 from gitbench.errors import GitbenchError
 from gitbench.spec import EvaluateSpec
 
@@ -86,14 +86,17 @@ def add(commands: Any) -> None:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     asked = _asked(arguments)
+    from gitbench.data import read_once
     from gitbench.launch.evaluation import evaluate
     from gitbench.launch.evaluation_plan import prepare
     from gitbench.metrics import CaptionScorer
     from gitbench.report.evaluation import text, write_evaluation
 
     with CaptionScorer() as scorer:  # no Java is told now
-        prepared = prepare(arguments.weights, asked, work_dir_of(arguments))
-        evaluations, images = [], _pictures(prepared)
+        with read_once():
+            prepared = prepare(arguments.weights, asked, work_dir_of(arguments))
+            images = _pictures(prepared)
+        evaluations = []
         for each in prepared:
             for line in each.warnings:
                 print(f"gitbench: {each.plan.name}: {line}", file=sys.stderr)
@@ -114,7 +117,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 def _asked(arguments: argparse.Namespace) -> Asked:
     """Return what is asked for. Errors: GitbenchError for numbers that are none, and weights that are not there."""
-    from gitbench.captioners.shipped import CONTENTS, weights_at
+    from gitbench.captioners.shipped import existing_weights
     from gitbench.data import SPLITS
     from gitbench.errors import unknown_name
     from gitbench.launch.evaluation_plan import Asked
@@ -126,11 +129,7 @@ def _asked(arguments: argparse.Namespace) -> Asked:
     if arguments.split not in SPLITS:
         raise unknown_name("split", arguments.split, SPLITS)
     for path in arguments.weights:
-        if not weights_at(path).exists():
-            raise GitbenchError(
-                f"{path} does not exist: pass the folder of a finished run, or of a downloaded checkpoint, or "
-                f"{', '.join(CONTENTS)}, which ships"
-            )
+        existing_weights(path)
     return Asked(
         data=arguments.data,
         task=arguments.task,
@@ -154,7 +153,7 @@ def _device(asked: str | None) -> Any:
 
 def _pictures(prepared: Sequence[Prepared]) -> Any:
     from gitbench.data.tasks import open_task
-    from gitbench.report.evaluation import pictures_of
+    from gitbench.report.evaluation_samples import pictures_of
 
     plan = prepared[0].plan
     return pictures_of(open_task(plan.data, plan.split, plan.limit, plan.task))
@@ -197,8 +196,5 @@ def _command(arguments: argparse.Namespace) -> str:
         if (value := getattr(arguments, name)) is not None:
             words += [f"--{name}", str(value)]
     if arguments.tokenizer is not None:
-        words += [
-            "--tokenizer",
-            Path(arguments.tokenizer).name if Path(arguments.tokenizer).exists() else arguments.tokenizer,
-        ]
+        words += ["--tokenizer", without_folder(arguments.tokenizer)]
     return shlex.join(words)

@@ -226,6 +226,12 @@ def at_once(study: Study, arguments: argparse.Namespace) -> int:
     return at_once(study, arguments.jobs)
 
 
+def without_folder(given: str) -> str:
+    """Return what an option names, a hub's name or a path, as what is passed on may have it: of a path its last part."""
+    path = Path(given)
+    return path.name if path.exists() else given
+
+
 def study_words(arguments: argparse.Namespace) -> list[str]:
     """Return the options that name this study again: defaults of this machine written out, folders by name alone."""
     from gitbench.data.address import by_name
@@ -238,12 +244,9 @@ def study_words(arguments: argparse.Namespace) -> list[str]:
     if arguments.seeds is not None:
         words += ["--seeds", str(arguments.seeds)]
     words += _compute_words(arguments)
-    if arguments.tokenizer is not None:
-        given = Path(arguments.tokenizer)
-        words += ["--tokenizer", given.name if given.exists() else arguments.tokenizer]
-    if arguments.encoder is not None:
-        given = Path(arguments.encoder)
-        words += ["--encoder", given.name if given.exists() else arguments.encoder]
+    for option in ("tokenizer", "encoder"):
+        if (given := getattr(arguments, option)) is not None:
+            words += [f"--{option}", without_folder(given)]
     if arguments.start is not None:
         words += ["--start", arguments.start.name]
     return words

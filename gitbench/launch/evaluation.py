@@ -10,8 +10,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -22,11 +20,10 @@ from typing import Any
 from gitbench import plugins
 from gitbench.claim import Claim
 from gitbench.data.predictions import write_results
-from gitbench.data.tasks import open_task
+from gitbench.data.tasks import data_notes, open_task
 from gitbench.errors import GitbenchError
 from gitbench.files import (
     atomic_path,
-    explain_os_errors,
     make_dir,
     remove_leftovers,
     whole_lines,
@@ -37,7 +34,7 @@ from gitbench.machine import cpu_count, gpus, machine_of
 from gitbench.metrics import CaptionScorer
 from gitbench.metrics.aggregate import LOSS
 from gitbench.plan import PlannedEvaluation
-from gitbench.processes import BY_NVML, VISIBLE, end_with_parent, start_context
+from gitbench.processes import BY_NVML, VISIBLE, begin_child, leave, start_context, word_of
 from gitbench.run_folder import EvaluationFolder
 from gitbench.run_key import NUMERICS_VERSION
 from gitbench.study.evaluations import Evaluation
@@ -150,7 +147,8 @@ def _compute_together(
         talking = dict(running)
         while talking:
             for each in wait([*talking]):
-                word, value = _word(each)
+                said: tuple[str, Any] = word_of(each) or ("ended", None)
+                word, value = said
                 if word == "images" and done is not None:
                     done(value)
                 elif word == "failed":
@@ -170,27 +168,11 @@ def _compute_together(
             process.join()
 
 
-def _word(connection: Any) -> tuple[str, Any]:
-    """Return what a process says; "ended" where it is gone."""
-    try:
-        return connection.recv()
-    except (EOFError, ConnectionResetError):
-        return "ended", None
-
-
 def _compute_share(
     plan: PlannedEvaluation, share: Share, variables: Mapping[str, str], log: Path, connection: Connection
 ) -> None:
     """Be one of the processes of an evaluation."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one that started it decides: it gets the same Ctrl-C
-    os.environ.clear()
-    os.environ.update(variables)
-    end_with_parent()
-    with explain_os_errors(log):
-        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    for stream in (1, 2):
-        os.dup2(file, stream)
-    os.close(file)
+    begin_child(variables, log)
     try:
         from gitbench.training.evaluate import write_batches
 
@@ -204,9 +186,7 @@ def _compute_share(
         text = (str(error).strip().splitlines() or [""])[0]
         connection.send(("failed", f"{type(error).__name__}: {text} (see {log})"))
     connection.close()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)  # without the interpreter's shutdown, which threads of libraries may hold up
+    leave(0)
 
 
 # ---- scoring ----------------------------------------------------------------------------------------------------------
@@ -239,7 +219,7 @@ def _score(prepared: Prepared, scorer: CaptionScorer, origin: Mapping[str, Any])
         "name": plan.name,
         "metrics": {**metric_values(scores.values), LOSS: likelihood(loss, plan.model["vocab_size"], len(rows))},
         "absent": dict(scores.absent),
-        "warnings": [*prepared.warnings, *source_notes(source), *scores.warnings],
+        "warnings": [*prepared.warnings, *data_notes([source]), *scores.warnings],
         "cost": {
             "seconds": seconds,  # of all processes together, reading and preparing images included
             "images_per_second": plan.images / seconds,
@@ -253,8 +233,3 @@ def _score(prepared: Prepared, scorer: CaptionScorer, origin: Mapping[str, Any])
     }
     write_json(folder.record, record)
     shutil.rmtree(folder.parts, ignore_errors=True)
-
-
-def source_notes(source: Any) -> list[str]:
-    """Return what was done to the data that a reader of the scores should know."""
-    return list(getattr(source.source, "notes", ()))

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gitbench.captioners.shipped import CONTENTS, weights_at
+from gitbench.captioners.shipped import existing_weights
 from gitbench.errors import GitbenchError
 
 GITBENCH, OFFICIAL, HUGGINGFACE = "gitbench", "official", "huggingface"
@@ -78,16 +78,12 @@ def checkpoint_files(path: Path) -> list[Path]:
     """Return the files that hold a checkpoint's weights: the file itself, or those of a folder in a known layout.
 
     A captioner that ships is named by its name alone, where nothing else lies under it.
-    Errors: GitbenchError for a folder with the weights of none, or of more than one, and for a set that lacks a shard.
+    Errors: GitbenchError for what does not exist, a folder with the weights of none or of more than one, and a set that lacks a
+    shard.
     """
-    path = weights_at(path)
+    path = existing_weights(path)
     if path.is_file():
         return [path]
-    if not path.exists():
-        raise GitbenchError(
-            f"{path} does not exist: pass the folder of a finished run, or of a downloaded checkpoint, or "
-            f"{', '.join(CONTENTS)}, which ships"
-        )
     found = _checkpoints_in(path, _PLACES) or _checkpoints_in(path, _OTHERS)
     if len(found) > 1:
         names = ", ".join(str(files[0].relative_to(path)) for files in found)

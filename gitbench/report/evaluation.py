@@ -6,26 +6,22 @@ and Holm's correction is over those that are (`gitbench.judge.systems`).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
-from PIL import Image
 
 from gitbench.data import data_label
 from gitbench.data.image_processor import ImageProcessor
-from gitbench.data.tasks import TaskSource
 from gitbench.files import make_dir, write_text
 from gitbench.formats import digits, p_text, signed
 from gitbench.judge.crossed import image_interval
 from gitbench.judge.statistics import Interval
-from gitbench.judge.systems import ALIKE, Compared, against_first
-from gitbench.metric_info import SCORES, ordered, quality_sign
+from gitbench.judge.systems import Compared, against_first
+from gitbench.metric_info import SCORES, ordered
 from gitbench.metrics.guards import warnings_of_all
+from gitbench.report.evaluation_samples import groups_of
 from gitbench.report.paper_row import (
     Circumstance,
     PaperRow,
@@ -35,15 +31,12 @@ from gitbench.report.paper_row import (
     paper_rows_of,
     search_in_words,
 )
-from gitbench.report.samples import Pictures, Sample, SampleCaption
+from gitbench.report.samples import Pictures, Sample
 from gitbench.report.systems import numbers, sentence, short_names
 from gitbench.report.tables import score_heading
 from gitbench.report.templates import render
 from gitbench.run_key import from_json
 from gitbench.study.evaluations import Evaluation
-
-EACH, DRAWN = 4, 6  # pictures of the best and of the worst images, and of images drawn at random
-SIDE = 224  # pixels of a picture's longer side, at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,14 +106,15 @@ class EvaluationView:
         several = len(evaluations) > 1
         warned = {title: each.record["warnings"] for title, each in named}
         beside = {title: paper_rows_of(each.plan, each.metrics) for title, each in named}
+        rows = tuple(_rows(evaluations))
         return cls(
             evaluations=tuple(evaluations),
             titles=titles,
-            rows=tuple(_rows(evaluations)),
-            compared=_compared(evaluations, titles) if several else {},
+            rows=rows,
+            compared=_compared(evaluations, titles, [row.metric for row in rows]) if several else {},
             paper=tuple((title, row) for title, rows in beside.items() for row in rows),
             circumstances=tuple((title, tuple(circumstances(each.plan))) for title, each in named if beside[title]),
-            groups=tuple(_groups(evaluations, titles, images)),
+            groups=groups_of(evaluations, titles, images),
             warnings=tuple(warnings_of_all(warned, "all") if several else warned[titles[0]]),
         )
 
@@ -184,73 +178,16 @@ def _rows(evaluations: Sequence[Evaluation]) -> list[ScoreRow]:
     ]
 
 
-def _compared(evaluations: Sequence[Evaluation], titles: Sequence[str]) -> dict[str, tuple[ComparedRow, ...]]:
+def _compared(
+    evaluations: Sequence[Evaluation], titles: Sequence[str], metrics: Sequence[str]
+) -> dict[str, tuple[ComparedRow, ...]]:
     found = {}
-    for row in _rows(evaluations):
-        beside = against_first(row.metric, [each.per_image for each in evaluations])
+    for metric in metrics:
+        beside = against_first(metric, [each.per_image for each in evaluations])
         if beside is not None:
             pairs = zip(titles[1:], beside, strict=True)
-            found[row.metric] = tuple(ComparedRow(title=title, compared=each) for title, each in pairs)
+            found[metric] = tuple(ComparedRow(title=title, compared=each) for title, each in pairs)
     return found
-
-
-# ---- pictures ---------------------------------------------------------------------------------------------------------
-
-
-def pictures_of(source: TaskSource) -> Pictures:
-    """Return what gives the picture of an image of a split, small; of a film a frame from its middle."""
-    places = {source.image_id(index): index for index in range(len(source))}
-
-    def picture(image_id: Any) -> np.ndarray:
-        image = source.image(places[str(image_id)])
-        image = image[len(image) // 2] if image.ndim == 4 else image
-        small = Image.fromarray(image)
-        small.thumbnail((SIDE, SIDE))
-        return np.asarray(small)
-
-    return picture
-
-
-def _groups(
-    evaluations: Sequence[Evaluation], titles: Sequence[str], images: Pictures | None
-) -> list[tuple[str, tuple[Sample, ...]]]:
-    """Return images by how they score, and some at random; of several systems by how far the last is from the first."""
-    plan = evaluations[0].plan
-    metric = main_score(plan)
-    scores: list[dict[str, float]] = [
-        dict(zip(table["image_id"].map(str), table[metric].astype(float), strict=True))
-        for table in (each.per_image for each in evaluations)
-    ]
-    chance = np.random.default_rng(int(hashlib.sha256(plan.data_fingerprint.encode()).hexdigest(), 16))
-    names = [str(name) for name in chance.permutation(list(scores[0]))]  # ties fall by chance
-    sign, several = quality_sign(metric), len(scores) > 1
-
-    def height(name: str) -> float:
-        return sign * (scores[-1][name] - scores[0][name] if several else scores[0][name])
-
-    ordered_names = sorted((name for name in names if np.isfinite(height(name))), key=height)
-    best, worst = ordered_names[::-1][:EACH], ordered_names[:EACH]
-    if several:
-        best, worst = [name for name in best if height(name) > ALIKE], [name for name in worst if height(name) < -ALIKE]
-    heads = ("Best", "Worst") if not several else (f"{titles[-1]} gains most", f"{titles[-1]} loses most")
-
-    def sample(name: str) -> Sample:
-        row = evaluations[0].rows[name]
-        return Sample(
-            image_id=name,
-            image=images(row.get("image", name)) if images else None,
-            references=tuple(row["references"]),
-            captions=tuple(
-                SampleCaption(
-                    arm=title, text=each.rows[name]["caption"], score=own[name] if np.isfinite(own[name]) else None
-                )
-                for title, each, own in zip(titles, evaluations, scores, strict=True)
-            ),
-            question=row.get("prefix", ""),
-        )
-
-    groups = ((heads[0], best), (heads[1], worst), ("At random", names[:DRAWN]))
-    return [(head, tuple(map(sample, chosen))) for head, chosen in groups if chosen]
 
 
 # ---- files ------------------------------------------------------------------------------------------------------------

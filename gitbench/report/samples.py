@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from gitbench.plan import PlannedArm
 from gitbench.study.store import Study
@@ -49,8 +50,13 @@ def take_samples(
 
 def draw_samples(study: Study, arm: PlannedArm, metric: str, images: Pictures) -> tuple[Sample, ...]:
     """Draw `DRAWN` test images at random with one arm's captions, as `take_samples`; the data alone seed the draw."""
-    chance = np.random.default_rng(int(hashlib.sha256(study.plan.data_fingerprint.encode()).hexdigest(), 16))
+    chance = chance_of(study.plan.data_fingerprint)
     return _samples(study, (arm,), metric, images, lambda count: chance.permutation(count)[:DRAWN])
+
+
+def chance_of(fingerprint: str) -> np.random.Generator:
+    """Return the random numbers by which images of data are drawn: the data alone seed them."""
+    return np.random.default_rng(int(hashlib.sha256(fingerprint.encode()).hexdigest(), 16))
 
 
 def _samples(
@@ -63,23 +69,32 @@ def _samples(
     """Take the test images that `choose` names of so many."""
     first = {run.arm: run.run_key for run in sorted(study.finished, key=lambda run: -run.replicate)}
     captions = {arm.name: {str(each["image_id"]): each for each in study.predictions(first[arm.name])} for arm in arms}
-    scores = {arm.name: _scores(study, first[arm.name], metric) for arm in arms}
-    entries = captions[arms[0].name]
-    order = list(entries)
-    chosen = [order[index] for index in choose(len(order)).astype(int)]
-    return tuple(
-        Sample(
-            image_id=identity,
-            image=images(entries[identity].get("image", entries[identity]["image_id"])) if images else None,
-            references=tuple(entries[identity]["references"]),
-            captions=tuple(
-                SampleCaption(arm=arm, text=said[identity]["caption"], score=scores[arm].get(identity))
-                for arm, said in captions.items()
-                if identity in said
-            ),
-            question=entries[identity].get("prefix", ""),
-        )
-        for identity in chosen
+    scores = {arm.name: image_scores(study.per_image(first[arm.name]), metric) for arm in arms}
+    order = list(captions[arms[0].name])
+    return tuple(sample_of(order[index], captions, scores, images) for index in choose(len(order)).astype(int))
+
+
+def sample_of(
+    identity: str,
+    captions: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    scores: Mapping[str, Mapping[str, float]],
+    images: Pictures | None,
+) -> Sample:
+    """Return an image with what is said of it; arm -> its rows of predictions, by id, and arm -> its scores likewise.
+
+    The first arm has it; others may lack it.
+    """
+    entry = next(iter(captions.values()))[identity]
+    return Sample(
+        image_id=identity,
+        image=images(entry.get("image", entry["image_id"])) if images else None,
+        references=tuple(entry["references"]),
+        captions=tuple(
+            SampleCaption(arm=arm, text=said[identity]["caption"], score=scores[arm].get(identity))
+            for arm, said in captions.items()
+            if identity in said
+        ),
+        question=entry.get("prefix", ""),
     )
 
 
@@ -91,9 +106,8 @@ def same_text(captions: Sequence[SampleCaption]) -> list[tuple[str, list[SampleC
     return list(found.items())
 
 
-def _scores(study: Study, run_key: str, metric: str) -> dict[str, float]:
-    """Return image_id -> score of one run; empty where the metric has none per image, without undefined ones."""
-    table = study.per_image(run_key)
+def image_scores(table: pd.DataFrame, metric: str) -> dict[str, float]:
+    """Return image_id -> score of a per-image table; empty where the metric has none per image, without undefined ones."""
     if metric not in table:
         return {}
     pairs = zip(table["image_id"].map(str), table[metric].astype(float), strict=True)

@@ -11,8 +11,6 @@ fails or is killed; they end with it. The environment tells each its place as to
 from __future__ import annotations
 
 import os
-import signal
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,8 +29,8 @@ from torch.distributed import TCPStore
 
 from gitbench import plugins
 from gitbench.errors import GitbenchError
-from gitbench.files import ask_guards, explain_os_errors, guarded
-from gitbench.processes import end_with_parent, start_context
+from gitbench.files import ask_guards, guarded
+from gitbench.processes import begin_child, leave, start_context, word_of
 from gitbench.registry import MODEL_WRAPPERS
 from gitbench.run_folder import RunFolder
 from gitbench.spec import Compute
@@ -148,7 +146,7 @@ def _listen(path: Path, ranks: Mapping[Any, _Rank], hear: Mapping[str, Hear | No
     """Listen until every process is done."""
     talking = dict(ranks)
     while talking:
-        heard: list[tuple[Any, Any]] = [(each, _word(each)) for each in wait([*talking])]
+        heard: list[tuple[Any, Any]] = [(each, word_of(each)) for each in wait([*talking])]
         if any(word is None or word[0] == "failed" for _, word in heard):
             raise GitbenchError(_cause(path, talking, heard, len(ranks)))
         for each, (kind, *values) in heard:
@@ -169,20 +167,12 @@ def _cause(path: Path, talking: Mapping[Any, _Rank], heard: Sequence[tuple[Any, 
         ready := wait(there, max(0.0, until - time.monotonic()))
     ):
         for each in ready:
-            said[each].append(_word(each))
+            said[each].append(word_of(each))
     last_words = {each: next((word[0] for word in reversed(words) if word), "") for each, words in said.items()}
     for each, words in said.items():
         if None in words and last_words[each] not in ("failed", "done"):
             return f"{_ended(talking[each], world_size)} (see {RunFolder(path).log})"
     return min(word[1:] for words in said.values() for word in words if word and word[0] == "failed")[1]
-
-
-def _word(connection: Any) -> Any:
-    """Return what a process says; None where it is gone."""
-    try:
-        return connection.recv()
-    except (EOFError, ConnectionResetError):
-        return None
 
 
 def _ended(rank: _Rank, world_size: int) -> str:
@@ -197,16 +187,8 @@ def _ended(rank: _Rank, world_size: int) -> str:
 
 def _run_rank(path: Path, train: Train, environment: Mapping[str, str], connection: Connection) -> None:
     """Be one of the processes of a run: its environment is set, and it ends with the one that started it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever launched the run decides: it gets the same Ctrl-C
-    os.environ.clear()
-    os.environ.update(environment)
-    end_with_parent()
     log = RunFolder(path).log
-    with explain_os_errors(path):
-        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    for stream in (1, 2):
-        os.dup2(file, stream)
-    os.close(file)
+    begin_child(environment, log)
 
     def may_write() -> None:
         connection.send(("check",))
@@ -226,6 +208,4 @@ def _run_rank(path: Path, train: Train, environment: Mapping[str, str], connecti
         traceback.print_exc()
         text = (str(error).strip().splitlines() or [""])[0]
         tell("failed", time.monotonic(), f"rank {rank_here()}: {type(error).__name__}: {text} (see {log})")
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)  # without the interpreter's shutdown, which threads of libraries may hold up
+    leave(0)
