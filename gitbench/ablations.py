@@ -15,6 +15,7 @@ from gitbench.errors import GitbenchError, unknown_name
 from gitbench.files import resource
 from gitbench.metric_info import SCORES
 from gitbench.spec import LARGEST_MARGIN, MARGIN, OURS, Ablation, Arm, Claim
+from gitbench.tasks import get_task
 from gitbench.variants import get_axis, resolve
 
 # how a claim is known: seen, as a quotation, digitised, second-hand; or ours, of no paper
@@ -93,6 +94,8 @@ def check_ablation(ablation: Ablation) -> None:
         raise GitbenchError(
             f"ablation '{ablation.name}': files are named after it, so use letters, digits, _ and - alone"
         )
+    if ablation.task is not None:
+        get_task(ablation.task)
     varied = [axis for axis in (ablation.axis, ablation.crossed_with) if axis is not None]
     for axis in varied:
         if get_axis(axis).for_study is not None:

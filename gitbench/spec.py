@@ -248,6 +248,7 @@ class Ablation:
         default_factory=dict
     )  # profile -> seeds of an arm, where not the profile's own
     floor: bool = True  # whether the base is also trained without sight
+    task: str | None = None  # the one task that it can be asked of; None: any, captions where none is named
     varies: tuple[str, ...] = ()  # fields of the axis in which arms may differ from the base; none named: all of them
 
     def common_variants(self, profile: str) -> dict[str, str]:

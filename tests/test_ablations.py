@@ -5,12 +5,13 @@ import json
 
 import pytest
 import torch
-from helpers_cli import call
+from helpers_cli import call, error_of
 from helpers_errors import refused
 from helpers_study import make_study, run_of, runs_of
 
 import gitbench
 from gitbench.ablations import ablation_files, check_ablation, load_ablation
+from gitbench.files import resource
 from gitbench.models.encoder import ImageEncoder
 from gitbench.profiles import PROFILES, SMOKE
 from gitbench.run_key import run_key
@@ -109,3 +110,19 @@ def test_decoder_attention_compares_at_equal_layers_and_equal_parameters(tmp_pat
     assert [each.attention for each in decoders] == ["self", "cross", "cross", "self"]
     assert decoders[1].ffn == decoders[0].ffn > decoders[2].ffn and decoders[3] == decoders[0]
     assert least.data.train_images * 4 == base.data.train_images
+
+
+def test_an_ablation_of_one_task_is_asked_of_that_alone(tmp_path):
+    file = tmp_path / "answers.py"
+    text = resource("ablations/_template.py").read_text(encoding="utf-8").replace("_template", "answers")
+    text = text.replace('    axis="decoder",', '    axis="decoder",\n    task="vqa",').replace('"cpu": (', '"smoke": (')
+    file.write_text(text, encoding="utf-8")
+    words = ("run", str(file), "--profile", "smoke", "--dry-run", "--work-dir", str(tmp_path / "work"))
+    for asked in ((), ("--task", "vqa")):
+        result = call(*words, *asked)
+        assert result.returncode == 0 and "answers.smoke.scenes-vqa" in result.stdout, result.stderr
+    assert "--task read: answers can be asked of the task vqa alone: leave --task out" in error_of(
+        *words, "--task", "read"
+    )
+    with refused("unknown task 'vqaa'"):
+        check_ablation(dataclasses.replace(load_ablation("decoder_size"), task="vqaa"))

@@ -15,7 +15,7 @@ from gitbench.files import DEFAULT_WORK_DIR
 
 if TYPE_CHECKING:
     from gitbench.launch.executor import Executor
-    from gitbench.spec import Compute
+    from gitbench.spec import Ablation, Compute
     from gitbench.study.store import Study
 
 
@@ -135,6 +135,16 @@ def data_of(arguments: argparse.Namespace) -> str:
 def task_of(arguments: argparse.Namespace) -> str:
     """Return the task asked for, or captions."""
     return arguments.task or "caption"
+
+
+def with_task(arguments: argparse.Namespace, ablation: Ablation) -> argparse.Namespace:
+    """Return the arguments with the task of an ablation that can be asked of one alone. Errors: another was asked for."""
+    own, asked = ablation.task, arguments.task
+    if own is None or asked == own:
+        return arguments
+    if asked is not None:
+        raise GitbenchError(f"--task {asked}: {ablation.name} can be asked of the task {own} alone: leave --task out")
+    return argparse.Namespace(**{**vars(arguments), "task": own})
 
 
 def compute_of(arguments: argparse.Namespace) -> Compute:

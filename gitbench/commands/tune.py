@@ -23,6 +23,7 @@ from gitbench.commands.options import (
     run_options,
     study_options,
     task_of,
+    with_task,
 )
 from gitbench.commands.starts import profile_for, profile_of, start_options, tokenizer_of
 from gitbench.commands.tracking import trackers_of
@@ -148,8 +149,10 @@ def _tuning(name: str, profile: Profile, arguments: argparse.Namespace) -> Tunin
     from gitbench.ablations import load_ablation
     from gitbench.study.rates import tuning_of
 
+    ablation = load_ablation(name)
+    arguments = with_task(arguments, ablation)
     tuning = tuning_of(
-        load_ablation(name),
+        ablation,
         profile,
         data_of(arguments),
         tokenizer_path=tokenizer_of(arguments),
