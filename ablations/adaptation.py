@@ -1,11 +1,12 @@
 """What to train of a captioner on a small card? Everything, a part of it, or adapters; ours, asked of no paper.
 
-    gitbench run adaptation --start scenes-captioner --data scenes-shifted
+    gitbench run adaptation --start WEIGHTS --data DATA
 
-The small profiles adapt the captioner that ships to 300 images of a world of which it knows half the words; any other
-checkpoint and data will do. Each arm is trained for equal steps and for equal time, which is as many steps as take the counted
-operations of training everything (`gitbench.flops`): seconds are measured beside it. Each has rates of its own from the grid,
-which stands four times as high for adapters, and eight times for norms and biases: few numbers need larger steps.
+By themselves the small profiles adapt the captioner that ships to 300 images of a world of which it knows half the words;
+any other checkpoint and data will do. Each arm is trained for equal steps and for equal time, which is as many steps as
+take the counted operations of training everything (`gitbench.flops`): seconds are measured beside it. Each has rates of its
+own from the grid, which stands four times as high for adapters, and eight times for norms and biases: few numbers need
+larger steps.
 """
 
 from gitbench.spec import Ablation, Arm, Claim
@@ -36,6 +37,7 @@ ABLATION = Ablation(
     axis="adaptation",
     crossed_with="steps",
     common={"start": "given", "amount": LITTLE},
+    starts_on=dict.fromkeys(("smoke", "cpu", "small-gpu"), ("scenes-captioner", "scenes-shifted")),
     arms={
         profile: (
             Arm(name="base", variants={"adaptation": "everything", "steps": "all"}),

@@ -249,6 +249,8 @@ class Ablation:
     )  # profile -> seeds of an arm, where not the profile's own
     floor: bool = True  # whether the base is also trained without sight
     task: str | None = None  # the one task that it can be asked of; None: any, captions where none is named
+    # profile -> the `--start` and the `--data` that it has where neither is named
+    starts_on: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     varies: tuple[str, ...] = ()  # fields of the axis in which arms may differ from the base; none named: all of them
 
     def common_variants(self, profile: str) -> dict[str, str]:

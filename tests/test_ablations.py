@@ -40,8 +40,7 @@ def test_an_ablation_runs_whole(name, tmp_path):
     work, out = tmp_path / "work", tmp_path / "out"
     reported = [] if load_ablation(name).crossed_with else ["--no-report"]  # figures of every other kind: tests/report
     words = ("--profile", "smoke", "--seeds", "1", "--work-dir", str(work), "--out", str(out))
-    given = ("--start", "scenes-captioner", "--data", "scenes-shifted") if name == "adaptation" else ()
-    result = call("run", name, *words, *given, *reported)
+    result = call("run", name, *words, *reported)
     assert result.returncode == 0, result.stdout + result.stderr
     (plan,) = (path for path in work.glob("studies/*+seeds-1.json"))
     study = json.loads(plan.read_text())
@@ -110,6 +109,15 @@ def test_decoder_attention_compares_at_equal_layers_and_equal_parameters(tmp_pat
     assert [each.attention for each in decoders] == ["self", "cross", "cross", "self"]
     assert decoders[1].ffn == decoders[0].ffn > decoders[2].ffn and decoders[3] == decoders[0]
     assert least.data.train_images * 4 == base.data.train_images
+
+
+def test_an_ablation_has_its_own_start_and_data_where_neither_is_named(tmp_path):
+    words = ("run", "adaptation", "--profile", "smoke", "--dry-run", "--work-dir", str(tmp_path))
+    plain = call(*words)
+    assert "adaptation.smoke.scenes-shifted+start-" in plain.stdout, plain.stderr
+    assert plain.stdout == call(*words, "--start", "scenes-captioner", "--data", "scenes-shifted").stdout
+    assert "adaptation.smoke.scenes+start-" in call(*words, "--start", "scenes-captioner").stdout
+    assert "name it with --start WEIGHTS" in error_of(*words, "--data", "scenes")
 
 
 def test_an_ablation_of_one_task_is_asked_of_that_alone(tmp_path):

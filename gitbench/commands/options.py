@@ -137,14 +137,22 @@ def task_of(arguments: argparse.Namespace) -> str:
     return arguments.task or "caption"
 
 
-def with_task(arguments: argparse.Namespace, ablation: Ablation) -> argparse.Namespace:
-    """Return the arguments with the task of an ablation that can be asked of one alone. Errors: another was asked for."""
-    own, asked = ablation.task, arguments.task
-    if own is None or asked == own:
-        return arguments
-    if asked is not None:
-        raise GitbenchError(f"--task {asked}: {ablation.name} can be asked of the task {own} alone: leave --task out")
-    return argparse.Namespace(**{**vars(arguments), "task": own})
+def with_own(arguments: argparse.Namespace, ablation: Ablation) -> argparse.Namespace:
+    """Return the arguments with what an ablation has by itself where it is not asked for: its one task, its start and data.
+
+    Errors: GitbenchError for another task than its one.
+    """
+    found = dict(vars(arguments))
+    if ablation.task is not None:
+        if arguments.task not in (None, ablation.task):
+            raise GitbenchError(
+                f"--task {arguments.task}: {ablation.name} can be asked of the task {ablation.task} alone: leave --task out"
+            )
+        found["task"] = ablation.task
+    own = ablation.starts_on.get(profile_of(arguments))
+    if own is not None and (arguments.start, arguments.encoder, arguments.data, arguments.tokenizer) == (None,) * 4:
+        found["start"], found["data"] = Path(own[0]), own[1]
+    return argparse.Namespace(**found)
 
 
 def compute_of(arguments: argparse.Namespace) -> Compute:

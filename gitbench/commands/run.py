@@ -19,7 +19,7 @@ from gitbench.commands.options import (
     study_words,
     task_of,
     training_options,
-    with_task,
+    with_own,
     work_dir_of,
 )
 from gitbench.commands.printing import print_data_notes, print_makers, print_memory, print_outcome, print_plan
@@ -89,7 +89,7 @@ def add(commands: Any) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     from gitbench.ablations import load_ablation
 
-    arguments = with_task(arguments, load_ablation(arguments.ablation))
+    arguments = with_own(arguments, load_ablation(arguments.ablation))
     if arguments.publish:  # before hours of training
         check_publishable(profile_of(arguments))
     if arguments.until_decided:

@@ -23,7 +23,7 @@ from gitbench.commands.options import (
     run_options,
     study_options,
     task_of,
-    with_task,
+    with_own,
 )
 from gitbench.commands.starts import profile_for, profile_of, start_options, tokenizer_of
 from gitbench.commands.tracking import trackers_of
@@ -33,7 +33,7 @@ from gitbench.files import cache_dir
 if TYPE_CHECKING:
     from gitbench.launch.executor import Executor
     from gitbench.plan import ArmRate
-    from gitbench.spec import Profile, RunSpec
+    from gitbench.spec import RunSpec
     from gitbench.study.rates import Tuning
     from gitbench.study.store import Study
 
@@ -64,8 +64,7 @@ def _tune(arguments: argparse.Namespace) -> int:
         raise GitbenchError("name the ablations to tune, or pass --all for every one of the profile")
     if arguments.ship:
         _check_ship(arguments)
-    sized = profile_for(arguments)
-    tuning_of = functools.cache(lambda name: _tuning(name, sized, arguments))
+    tuning_of = functools.cache(lambda name: _tuning(name, arguments))
     asked = {name: tuning_of(name) for name in arguments.ablations or _built_in(profile)}  # refused before any is tuned
     check_executor(arguments)
     executor = functools.cache(lambda: executor_of(arguments, cache_dir() / "rates"))
@@ -145,15 +144,15 @@ def _print_rates(tuning: Tuning) -> None:
     print(f"{tuning.name}: " + ", ".join(f"{each.arm} x {each.factor:g}" for each in rates))
 
 
-def _tuning(name: str, profile: Profile, arguments: argparse.Namespace) -> Tuning | None:
+def _tuning(name: str, arguments: argparse.Namespace) -> Tuning | None:
     from gitbench.ablations import load_ablation
     from gitbench.study.rates import tuning_of
 
     ablation = load_ablation(name)
-    arguments = with_task(arguments, ablation)
+    arguments = with_own(arguments, ablation)
     tuning = tuning_of(
         ablation,
-        profile,
+        profile_for(arguments),
         data_of(arguments),
         tokenizer_path=tokenizer_of(arguments),
         task_name=task_of(arguments),
@@ -166,11 +165,15 @@ def _tuning(name: str, profile: Profile, arguments: argparse.Namespace) -> Tunin
 
 
 def _built_in(profile: str) -> list[str]:
-    """Return the ablations of the package that have arms for a profile, and start from no checkpoint that is to be named."""
+    """Return the ablations of the package that have arms for a profile, and need no checkpoint that is to be named."""
     from gitbench.ablations import ablation_files, load_ablation
 
     found = {name: load_ablation(name) for name in ablation_files()}
-    return [name for name, each in found.items() if profile in each.arms and "start" not in each.common]
+    return [
+        name
+        for name, each in found.items()
+        if profile in each.arms and ("start" not in each.common or profile in each.starts_on)
+    ]
 
 
 def _check_ship(arguments: argparse.Namespace) -> None:
