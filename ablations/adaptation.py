@@ -16,13 +16,13 @@ LITTLE = {"smoke": "n32", "cpu": "n300", "small-gpu": "n300", "gpu": "n300", "pa
 PARTS = ("frozen_encoder", "frozen_decoder", "last_1", "norms_biases", "lora_4", "lora_16")
 
 
-def _claim(name: str, kind: str, treatment: str, says: str, reason: str) -> Claim:
+def _claim(name: str, kind: str, treatment: str, reference: str, says: str, reason: str) -> Claim:
     return Claim(
         name=name,
         kind=kind,  # type: ignore[arg-type]
         metric="CIDEr",
         treatment=treatment,
-        reference="base",
+        reference=reference,
         says=says,
         quote=reason,
         where="ours",
@@ -52,6 +52,7 @@ ABLATION = Ablation(
             "adapters-as-everything",
             "equivalent",
             "lora_16",
+            "base",
             "At equal steps LoRA of rank 16 in attention captions as well as training everything.",
             "LoRA was made to match full fine-tuning (Hu et al. 2021), and 300 images hold little to learn.",
         ),
@@ -59,6 +60,7 @@ ABLATION = Ablation(
             "vectors-below-everything",
             "better",
             "base",
+            "norms_biases",
             "At equal steps training norms and biases alone captions worse than training everything.",
             "New words and looks need new directions, and norms and biases only scale and shift those that are there.",
         ),
@@ -66,6 +68,7 @@ ABLATION = Ablation(
             "frozen-encoder-no-better",
             "not_better",
             "frozen_encoder",
+            "base",
             "At equal steps a frozen image encoder captions no better than a trained one.",
             "The backgrounds and colours are new to the encoder, so what it sees has to be learned, too.",
         ),
@@ -73,6 +76,7 @@ ABLATION = Ablation(
             "encoder-alone-no-better-in-equal-time",
             "not_better",
             "frozen_decoder_time",
+            "base",
             "In equal time training the image encoder alone captions no better than training everything.",
             "New words have to be written, and a frozen decoder writes what it knows.",
         ),

@@ -168,6 +168,8 @@ def check_claim(claim: Claim, ablation: str) -> None:
 
 def _claim_problem(claim: Claim) -> str | None:
     """Return what is wrong with a claim and how to mend it, or None."""
+    if claim.treatment == claim.reference:
+        return f"its treatment and its reference are one arm, '{claim.treatment}': name the two that are compared"
     starts = (claim.treatment_from, claim.reference_from)
     if (None in starts) == (claim.kind == "interaction") or starts.count(None) == 1:
         return "an interaction, and nothing else, names treatment_from and reference_from: give both or neither"

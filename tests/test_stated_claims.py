@@ -26,6 +26,7 @@ def stating(*claims: Claim) -> Ablation:
         (claim_of("better", direction="down"), "swap treatment and reference"),
         (claim_of("better", margin=-1.0), "margin of -1 is no finite number"),
         (claim_of("worse"), "unknown kind of claim 'worse' of ab"),
+        (claim_of("better", treatment="a", reference="a"), "its treatment and its reference are one arm, 'a'"),
         (claim_of("interaction"), "names treatment_from and reference_from"),
         (claim_of("better", margin=math.nan), "margin of nan is no finite number"),
         (claim_of("better", margin=0.3, margin_unit="learned"), "30 % of what the base arm learned, .* at most 20 %"),
