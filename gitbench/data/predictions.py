@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gitbench.data.base import HALVES
 from gitbench.errors import GitbenchError
 from gitbench.files import write_json
 
 _LISTS = ("references", "captions")  # keys of a list of references
 Texts = dict[str, list[str]]
-_UTF8 = re.compile(r"[^\ud800-\udfff]*")  # tables of scores hold no other image ids; captions may be any text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +143,7 @@ def _image_id(row: dict[str, Any], where: str) -> str:
     if isinstance(image, bool) or not isinstance(image, str | int) or image == "":
         raise GitbenchError(f"{where} has no image_id that is a text or a whole number: add it")
     name = str(image)
-    if not _UTF8.fullmatch(name):
+    if HALVES.search(name):  # tables of scores hold no such name; captions may be any text
         raise GitbenchError(f"{where} has half a character (a lone surrogate) in its image_id: write it as UTF-8")
     return name
 
