@@ -65,8 +65,8 @@ def write_huggingface(captioner: Captioner, folder: Path) -> None:
 def write_official(captioner: Captioner, folder: Path) -> None:
     """Write an official checkpoint (model.pt), its parameter.yaml and the tokenizer into a folder.
 
-    Heads, dropout, search and whether photographs are turned upright stand under a key of ours in parameter.yaml, which the official
-    program passes over. Of a model that it does not build its loader would take what fits, without a word: so
+    Heads, dropout, search and whether photographs are turned upright stand under a key of ours in parameter.yaml, which the
+    official program passes over. Of a model that it does not build its loader would take what fits, without a word: so
     parameter.yaml then names an image encoder that it does not have, at which it stops.
     """
     import yaml
