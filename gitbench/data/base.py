@@ -26,6 +26,7 @@ PRETRAIN = "pretrain"  # the split of pre-training, which scenes alone have apar
 # Everything that str.splitlines or a Java reader takes for the end of a line, and tabs: one such character inside a
 # caption would shift every later caption of a line-based scorer to the wrong image.
 _SEPARATORS = re.compile("[\t\n\r\x0b\x0c\x1c\x1d\x1e\x1f\x85\u2028\u2029\x00]+")
+HALVES = re.compile("[\ud800-\udfff]")  # of characters: what no file in UTF-8 can hold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +105,7 @@ def graph_of(source: Source, index: int) -> SceneGraph:
 
 
 def clean_caption(text: object, where: str, what: str = "caption") -> str:
-    """Fold line separators and tabs to one space and strip; an empty caption is an error that names its place.
+    """Fold line separators and tabs to one space and strip; an empty caption, or half a character, names its place.
 
     `what` is the noun shown to the user, for texts that are no captions.
     """
@@ -113,6 +114,8 @@ def clean_caption(text: object, where: str, what: str = "caption") -> str:
     folded = re.sub(" {2,}", " ", _SEPARATORS.sub(" ", text)).strip()
     if not folded:
         raise GitbenchError(f"{where}: empty {what}: write one or remove it from the data")
+    if not folded.isascii() and HALVES.search(folded):
+        raise GitbenchError(f"{where}: half a character (a lone surrogate) in the {what}: write it as UTF-8")
     return folded
 
 

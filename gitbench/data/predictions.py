@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gitbench.data.base import HALVES
 from gitbench.errors import GitbenchError
 from gitbench.files import write_json
 
@@ -120,8 +121,9 @@ class _Lines(list[tuple[Any, str]]):
 def _json(text: str, where: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise GitbenchError(f"{where} is not whole JSON ({error.msg}): write it again") from None
+    except (ValueError, RecursionError) as error:  # not JSON; a number of thousands of digits; thousands of brackets
+        reason = getattr(error, "msg", None) or str(error).split(":")[0]
+        raise GitbenchError(f"{where} is not whole JSON ({reason}): write it again") from None
 
 
 def _rows(content: Any, path: Path) -> Iterator[tuple[dict[str, Any], str]]:
@@ -140,7 +142,10 @@ def _image_id(row: dict[str, Any], where: str) -> str:
     image = row.get("image_id")
     if isinstance(image, bool) or not isinstance(image, str | int) or image == "":
         raise GitbenchError(f"{where} has no image_id that is a text or a whole number: add it")
-    return str(image)
+    name = str(image)
+    if HALVES.search(name):  # tables of scores hold no such name; captions may be any text
+        raise GitbenchError(f"{where} has half a character (a lone surrogate) in its image_id: write it as UTF-8")
+    return name
 
 
 def _text(value: Any, key: str, where: str) -> str:

@@ -124,7 +124,7 @@ def from_official(
     """Build a model from an official state dict (the `model` entry of a released checkpoint), in eval mode.
 
     Heads cannot be read off the tensors; those of the released widths, 768 and 1024, are known, others are to be given.
-    Ids are BERT's unless given: `pad_id`, `bos_id`, `eos_id`; so is `label_smoothing`.
+    Ids are BERT's unless given: `pad_id`, `bos_id`, `eos_id`; `dropout` (0.1) and `label_smoothing` can be given, too.
     """
     return _build(plain_names(state_dict), "official", (encoder_heads, decoder_heads), options)
 

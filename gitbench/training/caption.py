@@ -149,9 +149,9 @@ def _load(kind: str, file: Path, state: dict[str, Tensor], ids: dict[str, int]) 
         check_ids(config, ids)
         git = from_huggingface(state, config=config, **ids)
         rule = huggingface_processor(file.parent, git.encoder.spec.image_size)
-        return _alone(git, config), _turned(rule, config), _search(config), _texts(config)
+        return _alone(git, config), _turned(rule, config), _search(config), _noted(config, "task", "max_tokens")
     parameters = official_parameters(file)
-    git = from_official(state, **_noted(parameters, "encoder_heads", "decoder_heads"), **ids)
+    git = from_official(state, **_noted(parameters, "encoder_heads", "decoder_heads", "dropout"), **ids)
     frames = parameters.get("num_image_with_embedding", git.num_frames)
     if frames != git.num_frames:
         raise GitbenchError(
@@ -159,7 +159,8 @@ def _load(kind: str, file: Path, state: dict[str, Tensor], ids: dict[str, int]) 
             "are of different models"
         )
     rule = official_processor(parameters, git.encoder.spec.image_size)
-    return _alone(git, parameters), _turned(rule, parameters), _search(parameters), _texts(parameters)
+    texts = _noted(parameters, "task", "max_tokens")
+    return _alone(git, parameters), _turned(rule, parameters), _search(parameters), texts
 
 
 def _turned(rule: ImageProcessor, values: Mapping[str, Any]) -> ImageProcessor:
@@ -170,11 +171,6 @@ def _turned(rule: ImageProcessor, values: Mapping[str, Any]) -> ImageProcessor:
 def _search(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of `GIT.generate`: the official ones, where an export notes no others."""
     return {"max_length": MOST_TOKENS, **_noted(values, "max_length", "length_penalty", "beam_size")}
-
-
-def _texts(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what an export notes of the texts that its model was trained on."""
-    return _noted(values, "task", "max_tokens")
 
 
 def _alone(git: GIT, values: Mapping[str, Any]) -> GIT:
@@ -198,6 +194,8 @@ def _noted(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
             kind, right = "true or false", isinstance(value, bool)
         elif name == "task":
             kind, right = "task", isinstance(value, str) and value in TASKS
+        elif name == "dropout":
+            kind, right = "share from 0 to below 1", type(value) in (int, float) and 0 <= value < 1
         elif name == "length_penalty":
             kind, right = "number", type(value) in (int, float) and math.isfinite(value)
         if not right:

@@ -65,8 +65,8 @@ def write_huggingface(captioner: Captioner, folder: Path) -> None:
 def write_official(captioner: Captioner, folder: Path) -> None:
     """Write an official checkpoint (model.pt), its parameter.yaml and the tokenizer into a folder.
 
-    Heads, search and whether photographs are turned upright stand under a key of ours in parameter.yaml, which the official
-    program passes over. Of a model that it does not build its loader would take what fits, without a word: so
+    Heads, dropout, search and whether photographs are turned upright stand under a key of ours in parameter.yaml, which the
+    official program passes over. Of a model that it does not build its loader would take what fits, without a word: so
     parameter.yaml then names an image encoder that it does not have, at which it stops.
     """
     import yaml
@@ -79,8 +79,9 @@ def write_official(captioner: Captioner, folder: Path) -> None:
     )
     if git.num_frames:
         parameters["num_image_with_embedding"] = git.num_frames
-    heads = {"encoder_heads": vit.heads, "decoder_heads": git.decoder.spec.heads}
-    parameters[OWN] = {**heads, **_search(captioner), "upright": captioner.rule.upright}
+    text = git.decoder.spec
+    sizes = {"encoder_heads": vit.heads, "decoder_heads": text.heads, "dropout": text.dropout}
+    parameters[OWN] = {**sizes, **_search(captioner), "upright": captioner.rule.upright}
     torch.save({"model": to_official(git)}, folder / "model.pt")
     write_text(folder / "parameter.yaml", yaml.safe_dump(parameters, sort_keys=False))
     _write_tokenizer(captioner.tokenizer, folder)

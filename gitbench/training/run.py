@@ -247,6 +247,9 @@ def _write_weights(runner: Runner, folder: RunFolder) -> None:
     state = {name: tensor.cpu() for name, tensor in captioner(runner).git.state_dict().items()}
     model = runner.cfg.model.to_dict()
     model.pop("adaptation", None)  # which is in the weights
+    for part in model.values():  # where a start lay is private, and says nothing elsewhere
+        if isinstance(part, dict) and Path(part.get("path") or "").is_absolute():
+            part["path"] = Path(part["path"]).name
     config, texts = json.dumps(model), json.dumps(_texts(runner.cfg))
     payload = {"format": FORMAT, "model": config, "texts": texts, "state_dict": state}
     with atomic_path(folder.weights) as temporary, explain_os_errors(temporary), torch_write_errors():

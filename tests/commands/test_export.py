@@ -31,8 +31,11 @@ from gitbench.models import GIT
 from gitbench.models.weights import from_official
 from gitbench.training.caption import Captioner, caption_files, caption_video, load_captioner
 from gitbench.training.export import beyond_official
+from gitbench.training.start import described
 from gitbench.variants.decoder import DecoderSpec
 from gitbench.variants.encoder import EncoderSpec
+
+SHIPPED = Path("scenes-captioner")
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +106,13 @@ def test_the_official_layout_captions_the_same(tmp_path, photographs, untied):
     assert "license: mit" in card and ("not_tie_weight=True" in card) is untied
     (folder / "parameter.yaml").write_text(yaml.safe_dump({**parameters, "gitbench": {"decoder_heads": "four"}}))
     assert "gitbench.decoder_heads is 'four'" in error_of("caption", str(photographs[0]), "--weights", str(folder))
+
+
+@pytest.mark.parametrize("layout", ["huggingface", "official"])
+def test_training_starts_from_an_export_as_from_its_model(tmp_path, layout):
+    """The captioner that ships, which has no dropout: no tensor says so."""
+    own, found = (described(path) for path in (SHIPPED, exported(SHIPPED, layout, tmp_path / layout)))
+    assert own.decoder.dropout == 0.0 and replace(found, path=own.path) == own
 
 
 def of_official_sizes(**changes):

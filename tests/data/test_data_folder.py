@@ -148,6 +148,12 @@ def test_line_separators_are_folded(mark: str) -> None:
     assert clean_caption(f"{mark}a red{mark}{mark}dog {mark} runs{mark}", "here") == "a red dog runs"
 
 
+def test_half_a_character_is_refused_with_its_place():
+    assert clean_caption("caf\u00e9 \U0001f600", "here") == "caf\u00e9 \U0001f600"
+    with refused("row 3: half a character .a lone surrogate. in the answer: write it as UTF-8"):
+        clean_caption("a red \ud83d square", "row 3", "answer")
+
+
 def test_which_reader_opens_a_folder(parquet: Callable[..., Path], tmp_path: Path) -> None:
     folder = parquet(train=None)
     (folder / "train.parquet").unlink(missing_ok=True)

@@ -47,6 +47,7 @@ def test_references_in_every_layout(tmp_path):
         ([{"caption": "a dog"}, *ROWS], "line 1 has no image_id"),
         ([ROWS[0], {"image_id": 2.5, "caption": "x"}], "line 2 has no image_id that is a text or a whole number"),
         ([ROWS[0], {"image_id": True, "caption": "x"}], "line 2 has no image_id"),
+        ([ROWS[0], {"image_id": "\ud800", "caption": "x"}], "line 2 has half a character .a lone surrogate. in its"),
         ([ROWS[0], {"image_id": 8, "caption": None}], "line 2 has no caption that is a text"),
         ([ROWS[0], {"image_id": 8, "captions": ["x"]}], "line 2 has no caption that is a text"),
         ([WITH[0], ROWS[1]], "1 of 2 images have no references"),
@@ -68,6 +69,8 @@ def test_captions_that_are_none_are_refused_with_their_place(tmp_path, rows, mes
         ("[]", "holds no captions"),
         ('[{"image_id": 1', "is not whole JSON"),
         ("3", "neither JSON lines nor a JSON list"),
+        ('[{"image_id": %s}]' % (5000 * "1"), "is not whole JSON .Exceeds the limit"),
+        (100_000 * "[", "is not whole JSON .maximum recursion depth"),
         ('{"image_id": 1, "caption": "x"}\n{"image_id": 2,\n', "line 2 is not whole JSON"),
     ],
 )

@@ -331,6 +331,10 @@ def test_a_released_folder_keeps_the_tokenizer_that_lies_beside_its_parameters(t
         ("{encoder_heads: 1, decoder_heads: 1, upright: 1}", "gitbench.upright is 1 beside .* no true or false"),
         ("{encoder_heads: 1, decoder_heads: 1, length_penalty: .nan}", "gitbench.length_penalty is nan beside"),
         ("{encoder_heads: 1, decoder_heads: 1, max_length: -3}", "gitbench.max_length is -3 beside"),
+        (
+            "{encoder_heads: 1, decoder_heads: 1, dropout: 1}",
+            "gitbench.dropout is 1 beside .* no share from 0 to below 1",
+        ),
     ],
 )
 def test_what_an_export_noted_is_of_the_kind_it_notes(tmp_path, noted, said):

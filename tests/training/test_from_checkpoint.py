@@ -80,6 +80,7 @@ def test_a_run_that_is_not_trained_is_its_checkpoint(tmp_path):
     found = weights_of(start.folder)
     assert all(torch.equal(found[name], tensor) for name, tensor in model().state_dict().items())
     folder = RunFolder(start.folder)
+    assert str(tmp_path).encode() not in folder.weights.read_bytes()  # which may be passed on
     ((iteration, split, loss, _),) = read_curve(folder.curve)
     trained = json.loads(folder.trained.read_text())
     assert (iteration, split, loss) == (0, "val", trained["val_nll"]) and trained["train"] == {
