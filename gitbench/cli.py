@@ -32,6 +32,7 @@ from gitbench.commands import (
     merge,
     noise_floor,
     pretrain,
+    probe,
     replicate,
     report,
     run,
@@ -44,7 +45,7 @@ from gitbench.errors import GitbenchError
 
 COMMANDS = (
     listing, run, evaluate, finetune, merge, report, explain, bundle, replicate, judge, verify, noise_floor, tune, pretrain,
-    encoders, bench, gpu_check, gate, lock, data, scenes, caption, export, doctor,
+    encoders, probe, bench, gpu_check, gate, lock, data, scenes, caption, export, doctor,
 )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,18 +48,23 @@ def _list(entries: dict[str, Entry]) -> int:
     from gitbench.encoders.quality import MEASURED, final, floor
     from gitbench.formats import duration
 
-    width = max(map(len, entries)) + 2
-    print(f"{'share right, %':<{width}}" + "".join(f"{name:>10}" for name in MEASURED) + "  made in")
+    head, line = table(entries, MEASURED)
+    print(f"{head}  made in")
     for name, entry in entries.items():
-        print(f"{name:<{width}}" + _row(final(entry.notes)) + f"  {duration(entry.notes['seconds'])}")
-        print(f"{'  random values':<{width}}" + _row(floor(entry.notes)))
+        print(f"{line(name, final(entry.notes))}  {duration(entry.notes['seconds'])}")
+        print(line("  random values", floor(entry.notes)))
     return 0
 
 
-def _row(shares: dict[str, float]) -> str:
-    from gitbench.encoders.quality import MEASURED
+def table(names: Iterable[str], measured: Sequence[str]) -> tuple[str, Callable[[str, Mapping[str, float]], str]]:
+    """Return the head of a table of shares, and what makes a line of it: a name, and the share of what is measured."""
+    width = max(map(len, names)) + 2
 
-    return "".join(f"{100 * shares[name]:>10.1f}" if name in shares else f"{'-':>10}" for name in MEASURED)
+    def line(name: str, shares: Mapping[str, float]) -> str:
+        cells = (f"{100 * shares[each]:>10.1f}" if each in shares else f"{'-':>10}" for each in measured)
+        return f"{name:<{width}}" + "".join(cells)
+
+    return f"{'share right, %':<{width}}" + "".join(f"{name:>10}" for name in measured), line
 
 
 def _check(entries: dict[str, Entry], folder: str) -> int:
