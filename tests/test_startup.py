@@ -23,7 +23,16 @@ from gitbench.training.hooks import CurveHook
 from gitbench.training.run import PlainRunner
 
 HEAVY = ("torch", "mmengine", "numpy", "pandas", "scipy", "matplotlib", "PIL", "pyarrow")
-LISTED = ("decoder_size", "larger-no-better", "smoke", "scenes", "self_6x768", "vit_b16")
+LISTED = (
+    "decoder_size",
+    "larger-no-better",
+    "smoke",
+    "scenes",
+    "self_6x768",
+    "vit_b16",
+    "scenes-captioner on scenes-shifted",
+    "needs --start",
+)
 
 
 @pytest.mark.parametrize(("command", "told"), [("list", LISTED), ("--help", ("ablation",))])

@@ -30,6 +30,11 @@ def _list(arguments: argparse.Namespace) -> int:
         ablation = load_ablation(name)
         for size, arms in ablation.arms.items():
             _wrapped(f"    {size:<6} ", [f"{arm.name} ({', '.join(arm.variants.values())})" for arm in arms])
+        if "start" in ablation.common:
+            own = {size: ablation.starts_on.get(size) for size in ablation.arms}
+            for each in dict.fromkeys(own.values()):
+                sizes = ", ".join(size for size in own if own[size] == each)
+                print(f"    start  {sizes}: {' on '.join(each) if each else 'needs --start WEIGHTS'}")
         for claim in ablation.claims:
             print(f"    claim  {claim.name}: {claim.says} ({claim.where})")
     print("profiles")

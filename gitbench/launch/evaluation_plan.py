@@ -65,7 +65,7 @@ def suited(asked: Asked) -> list[str]:
         return [asked.task]
     if on_scenes(asked.data):
         tasks = [name for name in TASKS if name != "video"]
-        return tasks if asked.data == "scenes" else ["video", *tasks]
+        return ["video", *tasks] if asked.data == "scenes-motion" else tasks
     if asked.data in data_names():
         return ["caption"]
     if published := parse(asked.data).published:

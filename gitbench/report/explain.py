@@ -104,6 +104,10 @@ def _walk(
 ) -> tuple[list[str], pd.DataFrame]:
     """Return what a study and a committed report have in common: what is printed and why, and the rows behind it."""
     if target.metric is None:
+        if target.name in set(frame["arm"]):
+            raise GitbenchError(
+                f"{target.ablation}:{target.name} is an arm: name a score of it, as {target.ablation}:{target.name}:CIDEr"
+            )
         verdict = _verdict(verdicts, target.name)
         claim = verdict.claim
         lines = [

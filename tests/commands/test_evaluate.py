@@ -28,7 +28,7 @@ from gitbench.data.scenes.world import Scenes
 from gitbench.errors import GitbenchError
 from gitbench.files import append_line, whole_lines
 from gitbench.launch import evaluation
-from gitbench.launch.evaluation_plan import name_of
+from gitbench.launch.evaluation_plan import Asked, name_of, suited
 from gitbench.metrics import CaptionScorer
 from gitbench.models.git import GIT
 from gitbench.training import caption
@@ -257,6 +257,11 @@ def test_what_is_wrong_is_one_line_before_anything_is_computed(weights, photogra
             *(part for name, value in named.items() for part in (f"--{name}", str(value))),
         )
         assert expected in line, (line, expected)
+
+
+def test_a_checkpoint_that_states_no_task_is_asked_for_what_each_world_is_of():
+    first = {name: suited(Asked(data=name))[0] for name in ("scenes", "scenes-shifted", "scenes-motion")}
+    assert first == {"scenes": "caption", "scenes-shifted": "caption", "scenes-motion": "video"}
 
 
 def test_data_that_hold_no_image_are_refused(weights, tmp_path, monkeypatch):

@@ -58,6 +58,7 @@ def test_walk_of_the_ceiling_and_of_a_cost(made):
         ("decoder_size:lage:CIDEr", "'lage': did you mean 'large'"),
         ("decoder_size:large:CIDER", "unknown metric 'CIDER': did you mean 'CIDEr'"),
         ("decoder_size:larger-bettr", "unknown claim 'larger-bettr': did you mean 'larger-better'"),
+        ("decoder_size:large", "decoder_size:large is an arm: name a score of it, as decoder_size:large:CIDEr"),
         ("decoder_size:ceiling:METEOR", "unknown metric 'METEOR'"),
     ],
 )

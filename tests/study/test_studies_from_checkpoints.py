@@ -116,6 +116,23 @@ def test_an_ablation_whose_arms_share_another_start_runs_from_the_checkpoint_ins
     assert {run.spec.variants["start"].source for run in runs_of(study)} == {"checkpoint"}
 
 
+@pytest.mark.parametrize(
+    ("axis", "variants"),
+    [
+        ("amount", ("all", "n32")),
+        ("steps", ("all", "none")),
+        ("vision", ("sighted", "blurred")),
+        ("adaptation", ("everything", "last_1")),
+    ],
+)
+def test_what_needs_no_other_weights_is_asked_of_a_checkpoint(tmp_path, found, axis, variants):
+    profile = tiny_profile()
+    profile = dataclasses.replace(profile, data=dataclasses.replace(profile.data, train_images=40))
+    runs = runs_of(make_study(tmp_path, tiny_ablation(axis, *variants), from_it(found, profile)))
+    assert {run.spec.variants["start"].content for run in runs} == {found.content}
+    assert len({run.key for run in runs if run.replicate == 0}) == 3  # the floor's, too
+
+
 def test_a_start_may_be_varied_and_needs_a_checkpoint_then(tmp_path, found):
     varied = tiny_ablation("start", "given", "nothing")
     with refused("an arm starts from a checkpoint: name it with --start WEIGHTS"):
