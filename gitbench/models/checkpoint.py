@@ -12,6 +12,7 @@ How a file is read is decided by its first bytes, and whose tensors they are by 
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -143,7 +144,11 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
             return load_file(file)
         if start.startswith((b"PK", b"\x80")):  # a zip of torch.save, or the bare pickle of its early versions
             # of a zip the tensors stay in the file until they are used
-            payload = torch.load(file, "cpu", weights_only=True, mmap=start.startswith(b"PK"))
+            with warnings.catch_warnings():
+                warnings.simplefilter(
+                    "ignore", UserWarning
+                )  # of the pickle's protocol: what cannot be read is an error
+                payload = torch.load(file, "cpu", weights_only=True, mmap=start.startswith(b"PK"))
         else:
             raise ValueError
     except Exception as error:  # each format has its own family of errors
