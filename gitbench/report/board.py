@@ -274,4 +274,4 @@ def board_figure(rows: Sequence[BoardRow]) -> Figure:
 def _verdict_lines(verdict: Verdict) -> list[str]:
     """Return the lines below a word: the numbers, and what decided it."""
     found = difference_text(verdict, short=True).replace(", n = ", "\nn = ").splitlines()
-    return [line for said in (*found, *sentences(verdict)) for line in textwrap.wrap(said, 52)]
+    return [line for said in (*found, *sentences(verdict)) for line in textwrap.wrap(said, 50)]
