@@ -65,7 +65,9 @@ def _tune(arguments: argparse.Namespace) -> int:
     if arguments.ship:
         _check_ship(arguments)
     tuning_of = functools.cache(lambda name: _tuning(name, arguments))
-    asked = {name: tuning_of(name) for name in arguments.ablations or _built_in(profile)}  # refused before any is tuned
+    asked = {
+        name: tuning_of(name) for name in arguments.ablations or _built_in(arguments)
+    }  # refused before any is tuned
     check_executor(arguments)
     executor = functools.cache(lambda: executor_of(arguments, cache_dir() / "rates"))
     failed = False
@@ -81,7 +83,7 @@ def _tune(arguments: argparse.Namespace) -> int:
     if arguments.ship and not arguments.dry_run:
         from gitbench.study.rates import TABLE, ship
 
-        every = [tuning for name in _built_in(profile) if (tuning := tuning_of(name)) is not None]
+        every = [tuning for name in _built_in(arguments) if (tuning := tuning_of(name)) is not None]
         count = ship(profile, every)
         print(f"{TABLE}: {count} runs of the {profile} profile")
     return 1 if failed else 0
@@ -164,15 +166,15 @@ def _tuning(name: str, arguments: argparse.Namespace) -> Tuning | None:
     return tuning
 
 
-def _built_in(profile: str) -> list[str]:
-    """Return the ablations of the package that have arms for a profile, and need no checkpoint that is to be named."""
+def _built_in(arguments: argparse.Namespace) -> list[str]:
+    """Return the ablations of the package that have arms for the profile, and a checkpoint where they start from one."""
     from gitbench.ablations import ablation_files, load_ablation
 
-    found = {name: load_ablation(name) for name in ablation_files()}
+    profile, found = profile_of(arguments), {name: load_ablation(name) for name in ablation_files()}
     return [
         name
         for name, each in found.items()
-        if profile in each.arms and ("start" not in each.common or profile in each.starts_on)
+        if profile in each.arms and ("start" not in each.common or with_own(arguments, each).start is not None)
     ]
 
 

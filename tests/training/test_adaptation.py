@@ -16,6 +16,7 @@ from helpers_resume import assert_same_results, kill_at, run_to_end
 from helpers_study import make_study, run_of, runs_of, tiny_ablation, tiny_profile, write_configs
 
 from gitbench.ablations import ablation_files
+from gitbench.cli import parser
 from gitbench.commands.tune import _built_in
 from gitbench.flops import forward_parts, step_flops
 from gitbench.registry import MODELS
@@ -187,8 +188,12 @@ def test_adapters_without_their_package_are_one_line(monkeypatch):
         adapted()
 
 
-def test_what_starts_from_a_checkpoint_that_nobody_names_is_not_tuned_with_all_others():
-    assert set(ablation_files()) - set(_built_in("cpu")) == {"adaptation"}
+@pytest.mark.parametrize("words", [("gpu",), ("cpu", "--data", "scenes"), ("cpu", "--encoder", "weights.pth")])
+def test_what_starts_from_a_checkpoint_that_nobody_names_is_not_tuned_with_all_others(words):
+    def asked(*words: str) -> set[str]:
+        return set(_built_in(parser().parse_args(["tune", "--all", "--profile", *words])))
+
+    assert set(ablation_files()) - asked(*words) == {"adaptation"} and "adaptation" in asked("cpu")
 
 
 def test_without_an_adaptation_no_key_changes(tmp_path):
