@@ -75,9 +75,9 @@ def shared_environment(session: nox.Session) -> Path:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The test suite, one worker more than cores, since many tests wait; arguments after -- go to pytest."""
+    """The test suite, one worker a core; arguments after -- go to pytest."""
     install(session, "test,track")
-    session.run("pytest", "-n", str((os.cpu_count() or 1) + 1), "--dist", "loadfile", "--no-loadscope-reorder", *session.posargs)
+    session.run("pytest", "-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder", *session.posargs)
 
 
 @nox.session
