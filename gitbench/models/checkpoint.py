@@ -75,6 +75,13 @@ def check_names(names: Iterable[str], expected: Iterable[str], problem: str, opt
         raise GitbenchError(f"{problem}: {'; '.join(found)}; check which model the file belongs to")
 
 
+def check_finite(state: Mapping[str, Tensor]) -> None:
+    """Refuse weights with which nothing can be computed. Errors: GitbenchError that names the first such tensor."""
+    for name, tensor in state.items():
+        if not tensor.isfinite().all():
+            raise GitbenchError(f"{name} holds infinities or NaN: pass another checkpoint")
+
+
 def checkpoint_files(path: Path) -> list[Path]:
     """Return the files that hold a checkpoint's weights: the file itself, or those of a folder in a known layout.
 

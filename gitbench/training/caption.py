@@ -36,6 +36,7 @@ from gitbench.errors import GitbenchError
 from gitbench.models.checkpoint import (
     GITBENCH,
     HUGGINGFACE,
+    check_finite,
     checkpoint_files,
     format_of,
     plain_names,
@@ -125,10 +126,11 @@ def load_captioner(weights: Path, tokenizer: str | None = None, device: str = "c
                 "--tokenizer with the one it was trained with"
             )
         git, rule, generation, texts = _load(kind, file, state, ids)
+        check_finite(git.float().state_dict())
     except GitbenchError as error:
         named = f"{file.parent}/" in str(error) or str(file) in str(error)
         raise error if named else GitbenchError(f"{file}: {error}") from None
-    return Captioner(git=git.float().to(device), tokenizer=words, rule=rule, generation=generation, **texts)
+    return Captioner(git=git.to(device), tokenizer=words, rule=rule, generation=generation, **texts)
 
 
 def _load(kind: str, file: Path, state: dict[str, Tensor], ids: dict[str, int]) -> Loaded:

@@ -24,6 +24,7 @@ from gitbench.models.huggingface_config import config_of
 from gitbench.models.weights import to_huggingface, to_official
 from gitbench.training.caption import OWN, Captioner, has_berts_vocabulary
 from gitbench.training.frozen import FrozenEncoder
+from gitbench.training.hooks import torch_write_errors
 from gitbench.variants.decoder import DecoderSpec
 
 # What the official program builds: image encoders by layers, width and patch, and one decoder.
@@ -40,7 +41,8 @@ def write_huggingface(captioner: Captioner, folder: Path) -> None:
     state = to_huggingface(git)
     if git.head_weight is None:  # beside the word embedding, transformers 5.0 would take a copy for a weight of its own
         del state["output.weight"]
-    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    with torch_write_errors():
+        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     write_json(folder / "config.json", {**config_of(git), OWN: {**search, "upright": captioner.rule.upright}})
     shutil.copymode(folder / "config.json", folder / "model.safetensors")  # which safetensors lets its owner alone read
     ids = {f"{name}_token_id": getattr(git, f"{name}_id") for name in ("pad", "bos", "eos")}
@@ -82,7 +84,8 @@ def write_official(captioner: Captioner, folder: Path) -> None:
     text = git.decoder.spec
     sizes = {"encoder_heads": vit.heads, "decoder_heads": text.heads, "dropout": text.dropout}
     parameters[OWN] = {**sizes, **_search(captioner), "upright": captioner.rule.upright}
-    torch.save({"model": to_official(git)}, folder / "model.pt")
+    with torch_write_errors():
+        torch.save({"model": to_official(git)}, folder / "model.pt")
     write_text(folder / "parameter.yaml", yaml.safe_dump(parameters, sort_keys=False))
     _write_tokenizer(captioner.tokenizer, folder)
 

@@ -8,6 +8,7 @@ import errno
 import math
 import os
 import pickle
+import re
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook, LoggerHook, RuntimeInfoHook
 from mmengine.logging import print_log
+from safetensors import SafetensorError
 
 from gitbench.data.bert_folder import bert_folder, fingerprint
 from gitbench.data.dataset import CaptionDataset
@@ -73,9 +75,13 @@ class AtomicCheckpointHook(Hook):
 
 @contextlib.contextmanager
 def torch_write_errors() -> Iterator[None]:
-    """Turn torch's report of a short write into the OSError that a full disk is."""
+    """Turn the reports of torch and safetensors on a short write into the OSError that a full disk is."""
     try:
         yield
+    except SafetensorError as error:
+        if number := re.search(r"\(os error (\d+)\)", str(error)):
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+        raise
     except RuntimeError as error:
         if "PytorchStreamWriter" in str(error) or "unexpected pos" in str(error):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error

@@ -36,8 +36,8 @@ POSITIONS = "encoder.pos_embed"
 def described(weights: Path, tokenizer: str | None = None) -> Checkpoint:
     """Return the facts of a checkpoint of any layout; `tokenizer` (hub name, folder or file) replaces its own.
 
-    Errors: one line for what `load_captioner` refuses, for a model that was trained without sight, for weights that are not
-    finite, and for photographs that are not prepared as they are here.
+    Errors: one line for what `load_captioner` refuses, for a model that was trained without sight, and for photographs that
+    are not prepared as they are here.
     """
     found = load_captioner(weights, tokenizer)
     git, words = found.git, found.tokenizer
@@ -45,9 +45,6 @@ def described(weights: Path, tokenizer: str | None = None) -> Checkpoint:
         raise GitbenchError(
             f"{weights} was trained on images that it did not see ({git.vision}): start from another one"
         )
-    for name, tensor in git.state_dict().items():
-        if not tensor.isfinite().all():
-            raise GitbenchError(f"{weights}: {name} holds infinities or NaN: start from another checkpoint")
     size, notes = square_of(found.rule, weights)
     path = cache_dir() / "tokenizers" / f"start-{words.fingerprint()[:20]}.json"
     cached(path, lambda temporary: words.save(temporary), CaptionTokenizer.load)

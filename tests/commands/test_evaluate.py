@@ -221,6 +221,10 @@ def test_what_is_wrong_is_one_line_before_anything_is_computed(weights, photogra
     cut.write_bytes(cut.read_bytes()[:5000])
     pickled = tmp_path / "pickled.pt"
     torch.save({"model": photographs}, pickled)
+    endless = run_folder(tmp_path / "endless")
+    held = torch.load(endless / "model.pth", weights_only=True)
+    held["state_dict"]["head_bias"][0] = torch.nan
+    torch.save(held, endless / "model.pth")
     shard = huggingface(tmp_path / "shard") / "model.safetensors"
     shard.rename(shard.with_name("model-00001-of-00002.safetensors"))
     words = official(tmp_path / "words")
@@ -239,6 +243,7 @@ def test_what_is_wrong_is_one_line_before_anything_is_computed(weights, photogra
         ([other], {}, "tokenizer.json does not exist"),
         ([cut.parent], {}, "cannot be read as weights"),
         ([pickled], {}, "it holds Python objects"),
+        ([endless], {}, "head_bias holds infinities or NaN"),
         ([shard.parent], {}, "1 of the 2 files of its weights"),
         ([words], {}, "word embedding has"),
         ([weights], {"data": tmp_path / "nowhere"}, "does not exist"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -280,3 +282,19 @@ def test_what_cannot_be_exported_leaves_nothing(tmp_path, monkeypatch):
     assert not any(made[0].iterdir())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["blind", "out", "run"]
     exported(source, "official", made[0])  # into the empty folder
+
+
+@pytest.mark.parametrize("layout", ["huggingface", "official"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, layout):
+    """A file-size limit makes the kernel refuse the weights, as a full disk does."""
+    source, out = run_folder(tmp_path / "run"), tmp_path / "out"
+    limited = (
+        "import resource, signal, sys; from gitbench.cli import main; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)); sys.exit(main(sys.argv[1:]))"
+    )
+    words = ["export", str(source), "--to", layout, str(out)]
+    done = subprocess.run([sys.executable, "-c", limited, *words], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "the disk is full" in done.stderr, (
+        done.stderr
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
